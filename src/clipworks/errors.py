@@ -1,0 +1,80 @@
+"""Every error that clipworks raises on purpose, on one screen.
+
+A message says what was given and what is allowed; a hint says what to do next. ``exit_status`` is what the
+command line returns: 2 for wrong usage (an unknown name, an impossible combination), 1 for a run that failed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ClipworksError(Exception):
+    """The base of every error that clipworks raises on purpose.
+
+    Args:
+        message: one line: what was given and what is allowed.
+        hint: one line: what to do, or None.
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:  # keyword-only hint must survive a process pool
+        return _rebuild, (type(self), self.message, self.hint)
+
+
+class UsageError(ClipworksError):
+    """An argument is wrong, or two do not go together."""
+
+    exit_status = 2
+
+
+class UnknownNameError(UsageError):
+    """A model, runtime, device, precision or label set of this name is not known."""
+
+
+class ImageError(ClipworksError):
+    """A picture is missing, unreadable or no picture at all."""
+
+
+class TextError(ClipworksError):
+    """A text is empty, or longer than the model's context."""
+
+
+class BundleError(ClipworksError):
+    """A bundle is incomplete or damaged, or its card does not say what it must."""
+
+
+class ConversionError(ClipworksError):
+    """A checkpoint cannot be turned into a bundle without guessing."""
+
+
+class DownloadError(ClipworksError):
+    """A model's files could not be brought here."""
+
+
+class RuntimeUnavailableError(UsageError):
+    """The engine is not installed, or cannot grant the device or the precision asked for."""
+
+
+class EncodingError(ClipworksError):
+    """The engine failed while it compiled or ran a tower."""
+
+
+def unknown_name(kind: str, given: str, known: Iterable[str], *, hint: str | None = None) -> UnknownNameError:
+    """Build the error for a name that is not in a table, with the nearest known name as a suggestion."""
+    names = list(known)
+    near = difflib.get_close_matches(given.lower(), [name.lower() for name in names], n=1)
+    meant = next((name for name in names if near and name.lower() == near[0]), None)
+    guess = f"did you mean {meant!r}? " if meant else ""
+    return UnknownNameError(f"unknown {kind} {given!r}: {guess}known: {', '.join(names)}", hint=hint)
+
+
+def _rebuild(kind: type[ClipworksError], message: str, hint: str | None) -> ClipworksError:
+    return kind(message, hint=hint)
