@@ -1,3 +1,42 @@
-"""clipworks: match, classify, check and measure CLIP on the hardware you have."""
+"""clipworks: match, classify, check and measure CLIP on the hardware you have.
+
+The public API, loaded on first use so that ``import clipworks`` costs nothing::
+
+    import clipworks
+    model = clipworks.load()
+    model.match("photo.jpg", ["a dog", "a cat"])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clipworks.errors import ClipworksError
+
+if TYPE_CHECKING:
+    from clipworks.cards import Card
+    from clipworks.matching import Match, Score
+    from clipworks.model import Model, load
 
 __version__ = "0.1.0"
+__all__ = ["Card", "ClipworksError", "Match", "Model", "Score", "load"]
+
+_HOMES = {
+    "Card": "clipworks.cards",
+    "Match": "clipworks.matching",
+    "Score": "clipworks.matching",
+    "Model": "clipworks.model",
+    "load": "clipworks.model",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'clipworks' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,114 @@
+"""The command line: one module a command; each parses, calls one function of the library, and prints.
+
+Nothing but argparse is imported until a command is chosen, so that help is there at once. Data goes to stdout,
+everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from clipworks import __version__
+from clipworks.errors import ClipworksError, unknown_name
+
+
+class Command(NamedTuple):
+    """One row of the table of commands: the module of ours, and one line for the overview."""
+
+    module: str
+    summary: str
+
+
+class CommandModule(Protocol):
+    """What a command's module offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's arguments."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Run the command and return the exit status."""
+
+
+COMMANDS: dict[str, Command] = {
+    "match": Command("clipworks.cli.match", "rank texts by how well they fit an image"),
+}
+
+_OVERVIEW = """\
+usage: clipworks COMMAND [OPTION ...]
+
+Match, classify, check and measure CLIP on the hardware you have.
+
+commands:
+{commands}
+
+options:
+  -h, --help     show this help; clipworks COMMAND --help explains a command
+  --version      show the version
+  --traceback    show Python's traceback when a command fails
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, as every other error of clipworks is."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse says NoReturn; sys.exit is that
+        """Print one line and exit with status 2."""
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments without the program's name; None for the process's own.
+
+    Returns:
+        The exit status: 0, 1 for a run that failed, 2 for wrong usage, 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    traceback = "--traceback" in words
+    if traceback:
+        words.remove("--traceback")
+    try:
+        return _run(words)
+    except ClipworksError as error:
+        if traceback:
+            raise
+        print(f"clipworks: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        if traceback:
+            raise
+        print("clipworks: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader has gone, as with `| head`: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS)) + 2
+        lines = (f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items())
+        print(_OVERVIEW.format(commands="\n".join(lines)), end="", file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    if words[0] in ("--version", "-V"):
+        print(f"clipworks {__version__}")
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS, hint="clipworks --help lists them")
+    module: CommandModule = importlib.import_module(COMMANDS[name].module)  # type: ignore[assignment]
+    parser = Parser(prog=f"clipworks {name}", description=module.__doc__, allow_abbrev=False)
+    module.add_arguments(parser)
+    status = module.run(parser.parse_intermixed_args(rest))
+    sys.stdout.flush()  # here, so that a broken pipe is met where it is handled
+    return status

@@ -1,0 +1,72 @@
+"""Options that mean the same in every command."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clipworks.model import Model
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add --model, --runtime, --device, --precision, --threads and --offline."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default="starter",
+        metavar="NAME",
+        help="a known name, a hub id or a bundle's folder (default: starter, a small built-in stand-in, not CLIP)",
+    )
+    group.add_argument(
+        "--runtime", default="auto", metavar="R", help="openvino, onnxruntime or auto (default: auto: openvino where installed)"
+    )
+    group.add_argument(
+        "--device", default="auto", metavar="D", help="cpu, gpu, cuda:0, ... as the runtime names it (default: auto)"
+    )
+    group.add_argument(
+        "--precision",
+        default="auto",
+        metavar="P",
+        help="f32, bf16, f16, int8 or auto (default: auto: bf16 where the CPU computes it natively, else f32)",
+    )
+    group.add_argument(
+        "--threads", type=at_least(1), metavar="N", help="CPU threads of the runtime (default: its own choice)"
+    )
+    group.add_argument("--offline", action="store_true", help="never ask a model hub")
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """Make an argparse type: a whole number from ``low`` on."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} on")
+        return value
+
+    return read
+
+
+def load_model(args: argparse.Namespace, *, exif: str = "apply") -> Model:
+    """Load the model that the options of `add_model_options` name."""
+    from clipworks.model import load
+
+    return load(
+        args.model,
+        runtime=args.runtime,
+        device=args.device,
+        precision=args.precision,
+        threads=args.threads,
+        exif=exif,  # type: ignore[arg-type]  # argparse keeps to its choices
+        offline=args.offline,
+    )

@@ -1,0 +1,277 @@
+"""Pictures: a path, bytes, a Pillow image or an array becomes uint8 RGB, then the square that a tower takes.
+
+The geometry is that of the reference transform, bit for bit: torchvision's ``Resize`` and ``CenterCrop`` on Pillow
+images, as OpenAI's CLIP calls them. What happens before it, alpha over white, 16-bit scaled and EXIF orientation
+applied, is where clipworks is kinder than the reference; plain RGB pictures are not touched by it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from clipworks.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from clipworks.cards import ImageInput
+
+Exif = Literal["apply", "ignore"]
+Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
+
+# Pillow's own limit for an error (twice its limit for a warning): a 13,000 x 13,000 photograph passes.
+MAX_PIXELS = 2 * 89_478_485
+
+# Pillow warns at half of MAX_PIXELS; above MAX_PIXELS both it and `open_picture` refuse, so the warning says nothing
+# that a caller could act on.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+# First bytes of what people pass by mistake, so that the message can say what the file is.
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "gzip data"),
+    (b"\x28\xb5\x2f\xfd", "zstandard data"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"\x93NUMPY", "a NumPy array file"),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+    (b"OggS", "an Ogg file"),
+    (b"ID3", "an MP3 file"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"version https://git-lfs", "a Git LFS pointer (run 'git lfs pull')"),
+)
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+
+
+def load_image(picture: Picture, *, exif: Exif = "apply") -> Image.Image:
+    """Decode one picture to an RGB Pillow image.
+
+    Alpha is laid over white, 16-bit channels are scaled to 8, palettes and CMYK are converted, and of an animation
+    the first frame is taken.
+
+    Args:
+        picture: a path, the bytes of an image file, a Pillow image, or an array: uint8 ``[H, W]`` (grey),
+            ``[H, W, 3]`` (RGB) or ``[H, W, 4]`` (RGBA).
+        exif: ``apply`` turns the picture as its EXIF orientation says; ``ignore`` leaves it as it is stored, which is
+            what the reference does.
+
+    Returns:
+        The picture in mode RGB.
+
+    Raises:
+        ImageError: missing, unreadable, truncated, too large, or no picture; the message says what it is.
+        UsageError: an object that is none of the kinds above.
+    """
+    if isinstance(picture, Image.Image):
+        return _convert_to_rgb(_orient(picture, exif), "the picture")
+    if isinstance(picture, np.ndarray):
+        return _convert_to_rgb(_wrap_array(picture), "the array")
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return _decode(bytes(picture), "the picture", exif)
+    if isinstance(picture, str | os.PathLike):
+        path = Path(picture)
+        return _decode(_read(path), str(path), exif)
+    raise UsageError(
+        f"a picture must be a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}"
+    )
+
+
+def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
+    """Bring an RGB picture to the square that an image tower takes.
+
+    Args:
+        image: mode RGB.
+        spec: size, resize rule and filter, from the model's card.
+
+    Returns:
+        uint8 ``[size, size, 3]``.
+
+    Raises:
+        ImageError: the aspect ratio is so extreme that the resized picture would pass the pixel limit.
+
+    Source:
+        torchvision ``Resize`` (the longer side truncated by ``int``, antialiased) and ``CenterCrop`` (offsets by
+        ``round``), on Pillow images.
+    """
+    width, height = image.size
+    resample = _FILTERS[spec.interpolation]
+    if spec.resize == "squash":
+        return np.asarray(image.resize((spec.size, spec.size), resample))
+    short = spec.resize_to
+    if width <= height:
+        resized = (short, int(short * height / width))
+    else:
+        resized = (int(short * width / height), short)
+    if resized[0] * resized[1] > MAX_PIXELS:
+        raise ImageError(
+            f"a picture of {width} x {height} pixels would become {resized[0]} x {resized[1]}; "
+            f"allowed: {MAX_PIXELS:,} pixels"
+        )
+    if resized != image.size:
+        image = image.resize(resized, resample)
+    left = round((resized[0] - spec.size) / 2)
+    top = round((resized[1] - spec.size) / 2)
+    return np.asarray(image.crop((left, top, left + spec.size, top + spec.size)))
+
+
+def load_batch(pictures: Sequence[Picture], spec: ImageInput, *, exif: Exif = "apply") -> Pixels:
+    """Decode and transform pictures into one batch.
+
+    Args:
+        pictures: as `load_image` takes them.
+        spec: from the model's card.
+        exif: as in `load_image`.
+
+    Returns:
+        uint8 ``[n, size, size, 3]``.
+
+    Raises:
+        ImageError, UsageError: as `load_image`; the first picture that fails ends the batch.
+    """
+    batch = np.empty((len(pictures), spec.size, spec.size, 3), dtype=np.uint8)
+    for row, picture in enumerate(pictures):
+        batch[row] = transform_image(load_image(picture, exif=exif), spec)
+    return batch
+
+
+def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
+    """Tell one picture from many: a single picture becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n."""
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim == 4 else [images]
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image):
+        return [images]
+    try:
+        return list(images)
+    except TypeError:
+        raise UsageError(
+            "images must be a picture or an iterable of pictures (paths, bytes, Pillow images, uint8 arrays), "
+            f"not {type(images).__name__}"
+        ) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path} is a folder, not a picture") from None
+    except PermissionError:
+        raise ImageError(f"{path} may not be read: permission denied") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ImageError(f"{path} cannot be read: {reason}") from None
+
+
+def _decode(content: bytes, name: str, exif: Exif) -> Image.Image:
+    if not content:
+        raise ImageError(f"{name} is empty (0 bytes)")
+    if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
+        _register_heif(name)
+    try:
+        image = Image.open(io.BytesIO(content))
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        image.load()
+        return _convert_to_rgb(_orient(image, exif), name)
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is not a picture that can be read: it is {_describe(content)}") from None
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"{name} unpacks to more than {MAX_PIXELS:,} pixels, which may be a decompression bomb"
+        ) from None
+    except ImageError:
+        raise
+    # Pillow's decoders raise almost anything on damaged files: SyntaxError, struct.error, EOFError, IndexError...
+    except Exception as error:
+        raise ImageError(f"{name} is damaged: {str(error) or type(error).__name__}") from None
+
+
+def _orient(image: Image.Image, exif: Exif) -> Image.Image:
+    if exif == "ignore":
+        return image
+    if exif != "apply":
+        raise UsageError(f"exif is {exif!r}; allowed: apply, ignore")
+    # Reading the orientation first spares a copy of every picture that is upright already.
+    return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
+
+
+def _convert_to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.width == 0 or image.height == 0:
+        raise ImageError(f"{name} has no pixels ({image.width} x {image.height})")
+    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
+        return _scale_to_8_bits(image).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit integers by 1/257 and leave values that fit 8 bits alone; floats in 0..1 are scaled by 255."""
+    values = np.asarray(image).astype(np.float64)
+    if image.mode == "F":
+        scale = 255.0 if values.size and values.max() <= 1.0 else 1.0
+    else:
+        scale = 1.0 if image.mode == "I" and values.max() <= 255 else 1 / 257
+    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+
+
+def _wrap_array(array: npt.NDArray[np.uint8]) -> Image.Image:
+    if array.dtype != np.uint8:
+        raise UsageError(f"a picture array must be uint8 with values 0..255, not {array.dtype}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise UsageError(f"a picture array must be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
+    if 0 in array.shape:
+        raise ImageError(f"the array has no pixels: shape {list(array.shape)}")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _register_heif(name: str) -> None:
+    try:
+        from pillow_heif import register_heif_opener  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        raise ImageError(
+            f"{name} is a HEIC picture, which needs a plugin", hint="pip install 'clipworks[heif]'"
+        ) from None
+    register_heif_opener()
+
+
+def _describe(content: bytes) -> str:
+    head = content[:512]
+    for signature, kind in _SIGNATURES:
+        if head.startswith(signature):
+            return kind
+    if head[4:8] == b"ftyp":
+        return f"an MP4-family file ({head[8:12].decode('latin-1').strip()})"
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    if b"<svg" in text:
+        return "an SVG drawing (vector graphics: export it as PNG)"
+    try:
+        content[:4096].decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < min(len(content), 4096) - 4:
+            return f"unknown data that starts with {head[:8].hex(' ')}"
+    if b"\x00" in head:
+        return f"unknown data that starts with {head[:8].hex(' ')}"
+    return "text"

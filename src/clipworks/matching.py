@@ -1,0 +1,88 @@
+"""Matching: one image against several texts, ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clipworks import scoring
+
+if TYPE_CHECKING:
+    from clipworks.cards import Card
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How well one text fits.
+
+    Attributes:
+        index: the text's place in what was given, from 0; it is the text's identity.
+        text: the text itself.
+        score: softmax probability over all the texts given.
+        cosine: of the two unit embeddings.
+    """
+
+    index: int
+    text: str
+    score: float
+    cosine: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """The ranked texts of one picture, and what computed them.
+
+    Attributes:
+        image: the picture's path as given, or None for one that has no path.
+        model: the card's name.
+        runtime: as granted.
+        device: as granted.
+        precision: as granted.
+        scores: best first.
+    """
+
+    image: str | None
+    model: str
+    runtime: str
+    device: str
+    precision: str
+    scores: tuple[Score, ...]
+
+
+def match_embeddings(
+    cosines: scoring.Floats,
+    texts: Sequence[str],
+    *,
+    image: str | None,
+    card: Card,
+    runtime: str,
+    device: str,
+    precision: str,
+    top: int | None = None,
+) -> Match:
+    """Rank texts by their cosines with one image.
+
+    Args:
+        cosines: float32 ``[texts]``.
+        texts: in the order of ``cosines``.
+        image: the picture's path, or None.
+        card: the model's.
+        runtime: as granted.
+        device: as granted.
+        precision: as granted.
+        top: keep the best only; None for all.
+
+    Returns:
+        The record, best text first.
+    """
+    probabilities = scoring.softmax(cosines, card.logit_scale)
+    scores = tuple(
+        Score(
+            index=int(index), text=texts[index], score=float(probabilities[index]), cosine=float(cosines[index])
+        )
+        for index in scoring.rank(cosines, top)
+    )
+    return Match(
+        image=image, model=card.name, runtime=runtime, device=device, precision=precision, scores=scores
+    )

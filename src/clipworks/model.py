@@ -1,0 +1,267 @@
+"""A model ready to use: card, pictures, tokens and two encoders in; unit embeddings and scores out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from clipworks import runtimes, scoring, store
+from clipworks.caches import compiled_folder
+from clipworks.errors import TextError, UsageError
+from clipworks.matching import Match, match_embeddings
+from clipworks.tokens import open_tokenizer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from clipworks.bundle import Bundle
+    from clipworks.cards import Card
+    from clipworks.images import Exif, Picture
+    from clipworks.scoring import Floats
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+DEFAULT_MODEL = "starter"
+# Larger batches win nothing on a CPU and take memory; measured in docs/performance.md.
+IMAGE_BATCH = 32
+TEXT_BATCH = 64
+
+
+def load(
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    runtime: str = runtimes.AUTO,
+    device: str = runtimes.AUTO,
+    precision: str = runtimes.AUTO,
+    threads: int | None = None,
+    exif: Exif = "apply",
+    offline: bool = False,
+    cache_compiled: bool = True,
+    towers: Sequence[runtimes.Role] = runtimes.ROLES,
+) -> Model:
+    """Load a model.
+
+    Args:
+        model: a known name (``starter``, ``openai/clip-vit-base-patch32``), a hub id, or a bundle's folder.
+        runtime: ``openvino``, ``onnxruntime`` or ``auto``.
+        device: as the runtime names it, or ``auto``.
+        precision: ``f32``, ``bf16``, ``f16``, ``int8`` or ``auto``; see `clipworks.runtimes.open_encoder`.
+        threads: CPU threads of the engine; None for its default.
+        exif: ``apply`` turns pictures as their EXIF orientation says; ``ignore`` does what the reference does.
+        offline: never ask a model hub.
+        cache_compiled: keep compiled towers in the user's cache folder, so that the next start is quicker.
+        towers: which halves to open: leave one out to save its memory and its time to load.
+
+    Returns:
+        A model; use it as a context manager or call ``close`` to free the engines' memory early.
+
+    Raises:
+        UnknownNameError: an unknown model, runtime or precision.
+        RuntimeUnavailableError: the engine, device or precision is not to be had here.
+        BundleError: the bundle is incomplete or damaged.
+    """
+    bundle = store.open_bundle(os.fspath(model), offline=offline)
+    return Model(
+        bundle,
+        runtime=runtime,
+        device=device,
+        precision=precision,
+        threads=threads,
+        exif=exif,
+        cache_compiled=cache_compiled,
+        towers=towers,
+    )
+
+
+class Model:
+    """A bundle with its towers compiled. `load` makes one; all methods may be called from several threads."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        runtime: str = runtimes.AUTO,
+        device: str = runtimes.AUTO,
+        precision: str = runtimes.AUTO,
+        threads: int | None = None,
+        exif: Exif = "apply",
+        cache_compiled: bool = True,
+        towers: Sequence[runtimes.Role] = runtimes.ROLES,
+    ) -> None:
+        if exif not in ("apply", "ignore"):
+            raise UsageError(f"exif is {exif!r}; allowed: apply, ignore")
+        self._bundle = bundle
+        self._exif: Exif = exif
+        if not towers or not set(towers) <= set(runtimes.ROLES):
+            raise UsageError(f"towers is {list(towers)}; allowed: one or both of {', '.join(runtimes.ROLES)}")
+        cache = compiled_folder() if cache_compiled else None
+
+        def open_tower(role: runtimes.Role) -> runtimes.Encoder:
+            return runtimes.open_encoder(
+                bundle, role, runtime=runtime, device=device, precision=precision, threads=threads, cache=cache
+            )
+
+        # Engines compile outside Python's lock: the towers load side by side, and the tokenizer meanwhile.
+        with ThreadPoolExecutor(len(runtimes.ROLES)) as pool:
+            opening = {role: pool.submit(open_tower, role) for role in towers}
+            self._tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text) if "text" in towers else None
+            self._encoders = {role: job.result() for role, job in opening.items()}
+
+    @property
+    def card(self) -> Card:
+        """The facts of the model."""
+        return self._bundle.card
+
+    @property
+    def runtime(self) -> str:
+        """The runtime granted."""
+        return self._granted.runtime
+
+    @property
+    def device(self) -> str:
+        """The device granted, as the runtime reports it."""
+        return self._granted.device
+
+    @property
+    def precision(self) -> str:
+        """The precision granted, as the runtime reports it."""
+        return self._granted.precision
+
+    def embed_images(self, images: Picture | Iterable[Picture], *, batch_size: int = IMAGE_BATCH) -> Floats:
+        """Embed pictures.
+
+        Args:
+            images: one or many: paths, bytes of image files, Pillow images, uint8 arrays ``[H, W, 3]``, ``[H, W]``,
+                ``[H, W, 4]``, or one array ``[n, H, W, C]``.
+            batch_size: pictures encoded at once, at least 1.
+
+        Returns:
+            float32 unit rows ``[n, dim]`` in the given order; one picture gives ``[1, dim]``, none ``[0, dim]``.
+
+        Raises:
+            ImageError: a picture cannot be decoded; the message names it.
+        """
+        from clipworks.images import list_pictures, load_image, transform_image
+
+        encoder = self._encoder("image")
+        spec = self.card.image
+        pictures = list_pictures(images)
+        rows = np.empty((len(pictures), self.card.dim), dtype=np.float32)
+
+        def prepare(picture: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+            return transform_image(load_image(picture, exif=self._exif), spec)
+
+        for part, squares in _map_batches(prepare, pictures, _check_batch_size(batch_size)):
+            rows[part] = encoder(np.stack(squares))
+        return scoring.normalise(rows)
+
+    def embed_texts(
+        self, texts: str | Iterable[str], *, batch_size: int = TEXT_BATCH, truncate: bool = False
+    ) -> Floats:
+        """Embed texts; texts of like length are encoded together, so that no time goes into padding.
+
+        Args:
+            texts: one or many.
+            batch_size: texts encoded at once, at least 1.
+            truncate: cut a text that is longer than the model's context instead of raising.
+
+        Returns:
+            float32 unit rows ``[n, dim]`` in the given order; one text gives ``[1, dim]``, none ``[0, dim]``.
+
+        Raises:
+            TextError: a text is empty or too long; the message names it.
+        """
+        size = _check_batch_size(batch_size)
+        prompts = [texts] if isinstance(texts, str) else list(texts)
+        encoder, tokenizer = self._encoder("text"), self._tokenizer
+        assert tokenizer is not None  # opened together with the text tower
+        ragged = tokenizer.encode_ragged(prompts, truncate=truncate)
+        rows = np.empty((len(prompts), self.card.dim), dtype=np.float32)
+        order = np.argsort([len(tokens) for tokens in ragged], kind="stable")
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
+            rows[part] = encoder(tokenizer.pad([ragged[index] for index in part]))
+        return scoring.normalise(rows)
+
+    def match(self, image: Picture, texts: Sequence[str], *, top: int | None = None) -> Match:
+        """Rank texts by how well they fit one picture.
+
+        Args:
+            image: a path, the bytes of an image file, a Pillow image or a uint8 array.
+            texts: at least one; equal texts stay separate entries.
+            top: keep the best ``top`` only, at least 1; None for all. Scores are always over all texts.
+
+        Returns:
+            The scores, best first; ties keep the given order.
+
+        Raises:
+            ImageError: the picture cannot be decoded.
+            TextError: no text, an empty one, or one over the context.
+        """
+        if isinstance(texts, str):
+            raise UsageError("texts must be a list of texts, not one string")
+        texts = list(texts)
+        if not texts:
+            raise TextError("no text given; at least one is needed")
+        if top is not None and top < 1:
+            raise UsageError(f"top is {top}; allowed: 1 or more")
+        cosines = scoring.compare(self.embed_images([image]), self.embed_texts(texts))[0]
+        return match_embeddings(
+            cosines,
+            texts,
+            image=os.fspath(image) if isinstance(image, str | os.PathLike) else None,
+            card=self.card,
+            runtime=self.runtime,
+            device=self.device,
+            precision=self.precision,
+            top=top,
+        )
+
+    def close(self) -> None:
+        """Free the engines' memory; the model cannot be used afterwards."""
+        for encoder in self._encoders.values():
+            encoder.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _granted(self) -> runtimes.Encoder:
+        return next(iter(self._encoders.values()))
+
+    def _encoder(self, role: runtimes.Role) -> runtimes.Encoder:
+        if role not in self._encoders:
+            raise UsageError(f"this model was loaded without its {role} tower")
+        return self._encoders[role]
+
+
+def _check_batch_size(batch_size: int) -> int:
+    if batch_size < 1:
+        raise UsageError(f"batch size is {batch_size}; allowed: 1 or more")
+    return batch_size
+
+
+def _map_batches(
+    prepare: Callable[[Item], Made], items: Sequence[Item], size: int
+) -> Iterator[tuple[slice, list[Made]]]:
+    """Prepare items batch by batch on every core, one batch ahead of whoever takes them."""
+    if len(items) == 1:  # threads would only cost
+        yield slice(0, 1), [prepare(items[0])]
+        return
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        parts = [slice(start, start + size) for start in range(0, len(items), size)]
+        ahead = [[pool.submit(prepare, item) for item in items[part]] for part in parts[:1]]
+        for number, part in enumerate(parts):
+            if number + 1 < len(parts):
+                ahead.append([pool.submit(prepare, item) for item in items[parts[number + 1]]])
+            yield part, [job.result() for job in ahead.pop(0)]

@@ -1,0 +1,224 @@
+"""Runtimes: engines that compile a bundle's towers, behind one protocol.
+
+Numpy arrays cross this border; sessions, tensors and devices never leave it. To add an engine: one module with an
+``open_encoder`` of the form of `OpenEncoder`, and one line in `RUNTIMES`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from clipworks.bundle import Bundle
+from clipworks.errors import RuntimeUnavailableError, UsageError, unknown_name
+
+Role = Literal["image", "text"]
+ROLES: tuple[Role, ...] = ("image", "text")
+PRECISIONS = ("f32", "bf16", "f16", "int8")
+AUTO = "auto"
+
+Batch = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """A batch where the engine wants it; give it to the encoder that made it.
+
+    Attributes:
+        handle: the engine's own object.
+        rows: number of pictures or texts in it.
+    """
+
+    handle: Any
+    rows: int
+
+
+class Encoder(Protocol):
+    """One tower, compiled by a runtime.
+
+    Attributes:
+        runtime: the engine's name.
+        device: the device granted, as the engine reports it, e.g. ``cpu``.
+        precision: the precision granted, as the engine reports it.
+        dim: width of an embedding.
+    """
+
+    runtime: str
+    device: str
+    precision: str
+    dim: int
+
+    def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
+        """Encode one batch; blocks; safe from several threads at once.
+
+        Args:
+            batch: uint8 ``[n, size, size, 3]`` pictures or int32 ``[n, length]`` token ids, or what `stage` made.
+
+        Returns:
+            float32 ``[n, dim]`` on the host, raw: not normalised.
+
+        Raises:
+            EncodingError: the engine failed.
+        """
+        ...
+
+    def stage(self, batch: Batch) -> Staged:
+        """Put a batch where the engine wants it, so that a measurement can leave the copy out."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine's memory; the encoder cannot be used afterwards."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderRequest:
+    """What to open, as `open_encoder` hands it to a runtime.
+
+    Attributes:
+        path: the tower's ONNX file.
+        role: which tower.
+        device: e.g. ``cpu``, or `AUTO` for the engine's default.
+        precision: one of `PRECISIONS`, or `AUTO`.
+        stored: the precision that the file is made for: ``f32`` or ``int8``.
+        threads: CPU threads of the engine, or None for its default.
+        streams: how many calls the engine should be able to run at once.
+        dim: width of an embedding, from the card.
+        cache: folder for compiled models, or None to compile afresh.
+    """
+
+    path: Path
+    role: Role
+    device: str
+    precision: str
+    stored: str
+    threads: int | None
+    streams: int
+    dim: int
+    cache: Path | None
+
+
+class OpenEncoder(Protocol):
+    """What a runtime module must offer under the name ``open_encoder``."""
+
+    def __call__(self, request: EncoderRequest) -> Encoder: ...
+
+
+class Runtime(NamedTuple):
+    """One row of the table: the module of ours, the package that it needs, and how to get that."""
+
+    module: str
+    package: str | None
+    install: str
+
+
+RUNTIMES: dict[str, Runtime] = {
+    "openvino": Runtime("clipworks.runtimes.openvino", "openvino", "pip install openvino"),
+    "onnxruntime": Runtime("clipworks.runtimes.onnxruntime", "onnxruntime", "pip install onnxruntime"),
+    "fake": Runtime("clipworks.runtimes.fake", None, ""),
+}
+# The first one that is installed is the default; fake computes nothing and is never chosen for anyone.
+PREFERENCE = ("openvino", "onnxruntime")
+
+
+def choose_runtime(name: str = AUTO) -> str:
+    """Resolve ``auto`` to the default runtime and check any other name.
+
+    Raises:
+        UnknownNameError: no such runtime; the message names the choices.
+        RuntimeUnavailableError: its package is not installed.
+    """
+    if name == AUTO:
+        for candidate in PREFERENCE:
+            if _is_installed(RUNTIMES[candidate]):
+                return candidate
+        raise RuntimeUnavailableError(
+            f"no runtime is installed; one of these is needed: {', '.join(PREFERENCE)}", hint="pip install onnxruntime"
+        )
+    if name not in RUNTIMES:
+        raise unknown_name("runtime", name, [AUTO, *PREFERENCE])
+    if not _is_installed(RUNTIMES[name]):
+        raise RuntimeUnavailableError(f"the runtime {name} is not installed", hint=RUNTIMES[name].install)
+    return name
+
+
+def open_encoder(
+    bundle: Bundle,
+    role: Role,
+    *,
+    runtime: str = AUTO,
+    device: str = AUTO,
+    precision: str = AUTO,
+    threads: int | None = None,
+    streams: int = 1,
+    cache: Path | None = None,
+) -> Encoder:
+    """Compile one tower of a bundle.
+
+    Args:
+        bundle: the model.
+        role: ``image`` or ``text``.
+        runtime: a name in `RUNTIMES`, or ``auto``.
+        device: ``cpu``, ``gpu``, ``cuda:0``, ... as the runtime names them, or ``auto`` for its default.
+        precision: one of `PRECISIONS`, or ``auto``: bf16 where the CPU computes it natively, else f32; never int8.
+        threads: CPU threads, at least 1; None for the engine's default.
+        streams: how many calls the engine should be able to run at once, at least 1.
+        cache: folder for compiled models, or None.
+
+    Returns:
+        An encoder that tells the runtime, device and precision granted.
+
+    Raises:
+        UnknownNameError: an unknown runtime or precision.
+        RuntimeUnavailableError: the engine, the device or the precision is not to be had; never a quiet fallback.
+        EncodingError: the engine cannot compile the tower.
+    """
+    runtime = choose_runtime(runtime)
+    check_precision(precision)
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads is {threads}; allowed: 1 or more")
+    if streams < 1:
+        raise UsageError(f"streams is {streams}; allowed: 1 or more")
+    stored = "int8" if precision == "int8" else "f32"
+    if stored not in bundle.card.towers:
+        raise RuntimeUnavailableError(
+            f"the model {bundle.card.name} has no {stored} towers; it has {', '.join(bundle.card.towers)}",
+            hint=f"clipworks models convert --precision {stored} makes them",
+        )
+    files = bundle.card.towers[stored]
+    module = importlib.import_module(RUNTIMES[runtime].module)
+    open_one: OpenEncoder = module.open_encoder
+    return open_one(
+        EncoderRequest(
+            path=bundle.folder / (files.image if role == "image" else files.text),
+            role=role,
+            device=device.lower(),
+            precision=precision,
+            stored=stored,
+            threads=threads,
+            streams=streams,
+            dim=bundle.card.dim,
+            cache=cache,
+        )
+    )
+
+
+def check_precision(precision: str) -> None:
+    """Raise UnknownNameError unless the name is ``auto`` or in `PRECISIONS`."""
+    if precision != AUTO and precision not in PRECISIONS:
+        raise unknown_name("precision", precision, [AUTO, *PRECISIONS])
+
+
+def refuse(what: str, given: str, runtime: str, granted: list[str]) -> RuntimeUnavailableError:
+    """Build the error for a device or precision that a runtime cannot grant here."""
+    return RuntimeUnavailableError(f"{runtime} cannot grant {what} {given!r} here; it grants: {', '.join(granted)}")
+
+
+def _is_installed(runtime: Runtime) -> bool:
+    return runtime.package is None or importlib.util.find_spec(runtime.package) is not None

@@ -1,0 +1,84 @@
+"""The ONNX Runtime runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from clipworks.errors import EncodingError, RuntimeUnavailableError
+from clipworks.runtimes import AUTO, Batch, EncoderRequest, Staged, refuse
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxRuntimeEncoder:
+    """A tower in an ONNX Runtime session; sessions may be run from several threads at once."""
+
+    runtime = "onnxruntime"
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, *, device: str, precision: str, dim: int
+    ) -> None:
+        self.device = device
+        self.precision = precision
+        self.dim = dim
+        self._session: onnxruntime.InferenceSession | None = session
+        self._input = session.get_inputs()[0].name
+        self._output = session.get_outputs()[0].name
+
+    def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
+        """Encode one batch; see `clipworks.runtimes.Encoder`."""
+        if self._session is None:
+            raise EncodingError("this encoder is closed")
+        staged = batch if isinstance(batch, Staged) else self.stage(batch)
+        if staged.rows == 0:
+            return np.empty((0, self.dim), dtype=np.float32)
+        try:
+            embeddings: npt.NDArray[np.float32] = self._session.run_with_ort_values(
+                [self._output], {self._input: staged.handle}
+            )[0].numpy()
+        # ONNX Runtime's exceptions share no base of their own below Exception.
+        except Exception as error:
+            raise EncodingError(f"onnxruntime failed on a batch of {staged.rows}: {error}") from None
+        return embeddings
+
+    def stage(self, batch: Batch) -> Staged:
+        """Put a batch in the device's memory."""
+        kind, _, index = self.device.partition(":")
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(batch), kind, int(index or 0))
+        return Staged(handle=value, rows=len(batch))
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
+    """Open a session; see `clipworks.runtimes.open_encoder`."""
+    device = "cpu" if request.device == AUTO else request.device
+    kind, _, index = device.partition(":")
+    available = [name for name, provider in _PROVIDERS.items() if provider in onnxruntime.get_available_providers()]
+    if kind not in available or (index and not index.isdecimal()) or (kind == "cpu" and index not in ("", "0")):
+        raise refuse("the device", request.device, "onnxruntime", available)
+    # ONNX Runtime runs a float tower in the type of its weights: f16 and bf16 would need another file.
+    if request.precision not in (AUTO, "f32", "int8"):
+        raise refuse(f"the precision on {device}", request.precision, "onnxruntime", ["f32", "int8"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if request.threads is not None:
+        options.intra_op_num_threads = request.threads
+    provider = _PROVIDERS[kind]
+    choices = {"device_id": index or "0"} if kind != "cpu" else {}
+    try:
+        session = onnxruntime.InferenceSession(
+            str(request.path), sess_options=options, providers=[(provider, choices)]
+        )
+    except Exception as error:
+        raise EncodingError(f"onnxruntime cannot load {request.path.name}: {error}") from None
+    granted = session.get_providers()[0]
+    if granted != provider:  # a provider that cannot start is dropped by the engine with a mere warning
+        raise RuntimeUnavailableError(
+            f"onnxruntime cannot grant the device {request.device!r} here: it fell back to {granted}"
+        )
+    return OnnxRuntimeEncoder(session, device=device, precision=request.stored, dim=request.dim)

@@ -1,0 +1,66 @@
+"""Scores: unit embeddings in, cosines, probabilities and the best k out."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+def normalise(embeddings: npt.NDArray[np.floating]) -> Floats:
+    """Scale each row to unit length.
+
+    Args:
+        embeddings: ``[n, dim]``, any float type.
+
+    Returns:
+        float32 ``[n, dim]``; a row of zeros stays zeros.
+    """
+    rows = embeddings.astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return (rows / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
+
+
+def compare(images: Floats, texts: Floats) -> Floats:
+    """Cosine of every image with every text.
+
+    Args:
+        images: unit rows ``[images, dim]``.
+        texts: unit rows ``[texts, dim]``.
+
+    Returns:
+        float32 ``[images, texts]``, within -1..1 but for rounding.
+    """
+    return images @ texts.T
+
+
+def softmax(cosines: Floats, logit_scale: float) -> npt.NDArray[np.float64]:
+    """Probabilities over the last axis: ``softmax(logit_scale * cosines)``, with the maximum taken out.
+
+    Args:
+        cosines: ``[..., texts]``.
+        logit_scale: the model's factor, from its card.
+
+    Returns:
+        float64 ``[..., texts]``, each row adding up to 1; computed in float64.
+    """
+    logits = cosines.astype(np.float64) * logit_scale
+    logits -= logits.max(axis=-1, keepdims=True)
+    weights = np.exp(logits)
+    probabilities: npt.NDArray[np.float64] = weights / weights.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def rank(scores: npt.NDArray[np.floating], k: int | None = None) -> npt.NDArray[np.intp]:
+    """Indices of the best k scores, best first; ties keep the given order.
+
+    Args:
+        scores: ``[..., n]``.
+        k: how many, at most n; None for all.
+
+    Returns:
+        Indices ``[..., k]``.
+    """
+    order: npt.NDArray[np.intp] = np.argsort(-scores, axis=-1, kind="stable")
+    return order if k is None else order[..., :k]
