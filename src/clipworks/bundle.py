@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +52,9 @@ def read_bundle(folder: Path) -> Bundle:
         except OSError:
             raise BundleError(f"the bundle {folder} is damaged: {name} is missing") from None
         if found != expected.bytes:
-            raise BundleError(f"the bundle {folder} is damaged: {name} has {found} bytes, its card says {expected.bytes}")
+            raise BundleError(
+                f"the bundle {folder} is damaged: {name} has {found} bytes, its card says {expected.bytes}"
+            )
     named = [name for files in card.towers.values() for name in (files.image, files.text)]
     for name in [*named, TOKENIZER_FILE]:
         if name not in card.files:
@@ -90,7 +91,7 @@ def write_card(folder: Path, card: Card) -> Bundle:
     complete = dataclasses.replace(card, files={name: describe_file(folder / name) for name in names})
     temporary = folder / f".{CARD_FILE}"
     temporary.write_text(card_to_json(complete), encoding="utf-8")
-    os.replace(temporary, folder / CARD_FILE)
+    temporary.replace(folder / CARD_FILE)
     return Bundle(folder=folder, card=complete)
 
 

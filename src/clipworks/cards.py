@@ -203,17 +203,7 @@ def _without_none(value: Any) -> Any:
 def _read(kind: Any, value: Any, where: str) -> Any:
     """Read one JSON value as the type that a card's field declares."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, dict):
-            raise BundleError(f"{where} must be an object, not {value!r}")
-        hints = typing.get_type_hints(kind)
-        unknown = sorted(set(value) - set(hints))
-        if unknown:
-            raise BundleError(f"{where} has the unknown field {unknown[0]!r}; allowed: {', '.join(hints)}")
-        read = {name: _read(hints[name], item, f"{where}: {name}") for name, item in value.items()}
-        try:
-            return kind(**read)
-        except TypeError as error:
-            raise BundleError(f"{where}: {error}") from None
+        return _read_record(kind, value, where)
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
         return None if value is None else _read(parts[0], value, where)
@@ -234,3 +224,17 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if type(value) is not kind:
         raise BundleError(f"{where} must be of type {kind.__name__}, not {value!r}")
     return value
+
+
+def _read_record(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise BundleError(f"{where} must be an object, not {value!r}")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(value) - set(hints))
+    if unknown:
+        raise BundleError(f"{where} has the unknown field {unknown[0]!r}; allowed: {', '.join(hints)}")
+    read = {name: _read(hints[name], item, f"{where}: {name}") for name, item in value.items()}
+    try:
+        return kind(**read)
+    except TypeError as error:
+        raise BundleError(f"{where}: {error}") from None

@@ -84,9 +84,7 @@ def load_image(picture: Picture, *, exif: Exif = "apply") -> Image.Image:
     if isinstance(picture, str | os.PathLike):
         path = Path(picture)
         return _decode(_read(path), str(path), exif)
-    raise UsageError(
-        f"a picture must be a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}"
-    )
+    raise UsageError(f"a picture must be a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}")
 
 
 def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
@@ -111,10 +109,8 @@ def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
     if spec.resize == "squash":
         return np.asarray(image.resize((spec.size, spec.size), resample))
     short = spec.resize_to
-    if width <= height:
-        resized = (short, int(short * height / width))
-    else:
-        resized = (int(short * width / height), short)
+    tall = width <= height
+    resized = (short, int(short * height / width)) if tall else (int(short * width / height), short)
     if resized[0] * resized[1] > MAX_PIXELS:
         raise ImageError(
             f"a picture of {width} x {height} pixels would become {resized[0]} x {resized[1]}; "
@@ -148,7 +144,7 @@ def load_batch(pictures: Sequence[Picture], spec: ImageInput, *, exif: Exif = "a
 
 
 def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
-    """Tell one picture from many: a single picture becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n."""
+    """Tell one picture from many: one becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n."""
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim == 4 else [images]
     if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image):
@@ -196,7 +192,7 @@ def _decode(content: bytes, name: str, exif: Exif) -> Image.Image:
     except ImageError:
         raise
     # Pillow's decoders raise almost anything on damaged files: SyntaxError, struct.error, EOFError, IndexError...
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         raise ImageError(f"{name} is damaged: {str(error) or type(error).__name__}") from None
 
 

@@ -78,11 +78,7 @@ def match_embeddings(
     """
     probabilities = scoring.softmax(cosines, card.logit_scale)
     scores = tuple(
-        Score(
-            index=int(index), text=texts[index], score=float(probabilities[index]), cosine=float(cosines[index])
-        )
+        Score(index=int(index), text=texts[index], score=float(probabilities[index]), cosine=float(cosines[index]))
         for index in scoring.rank(cosines, top)
     )
-    return Match(
-        image=image, model=card.name, runtime=runtime, device=device, precision=precision, scores=scores
-    )
+    return Match(image=image, model=card.name, runtime=runtime, device=device, precision=precision, scores=scores)

@@ -32,7 +32,8 @@ def compare(images: Floats, texts: Floats) -> Floats:
     Returns:
         float32 ``[images, texts]``, within -1..1 but for rounding.
     """
-    return images @ texts.T
+    cosines: Floats = images @ texts.T
+    return cosines
 
 
 def softmax(cosines: Floats, logit_scale: float) -> npt.NDArray[np.float64]:

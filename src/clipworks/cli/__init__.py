@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 from clipworks import __version__
 from clipworks.errors import ClipworksError, unknown_name
@@ -56,7 +56,7 @@ options:
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, as every other error of clipworks is."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]  # argparse says NoReturn; sys.exit is that
+    def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
         print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
@@ -106,7 +106,7 @@ def _run(words: list[str]) -> int:
     name, *rest = words
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS, hint="clipworks --help lists them")
-    module: CommandModule = importlib.import_module(COMMANDS[name].module)  # type: ignore[assignment]
+    module: CommandModule = importlib.import_module(COMMANDS[name].module)
     parser = Parser(prog=f"clipworks {name}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     status = module.run(parser.parse_intermixed_args(rest))

@@ -22,9 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks match``."""
     parser.add_argument("image", metavar="IMAGE", help="a picture's file; - reads it from standard input")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to compare the picture with")
-    parser.add_argument(
-        "--texts-file", metavar="FILE", help="more texts, one a line (UTF-8); empty lines are left out"
-    )
+    parser.add_argument("--texts-file", metavar="FILE", help="more texts, one a line (UTF-8); empty lines are left out")
     parser.add_argument("--top", type=options.at_least(1), metavar="K", help="print the best K only")
     parser.add_argument(
         "--exif",

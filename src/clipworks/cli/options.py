@@ -20,7 +20,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="a known name, a hub id or a bundle's folder (default: starter, a small built-in stand-in, not CLIP)",
     )
     group.add_argument(
-        "--runtime", default="auto", metavar="R", help="openvino, onnxruntime or auto (default: auto: openvino where installed)"
+        "--runtime",
+        default="auto",
+        metavar="R",
+        help="openvino, onnxruntime or auto (default: auto: openvino where installed)",
     )
     group.add_argument(
         "--device", default="auto", metavar="D", help="cpu, gpu, cuda:0, ... as the runtime names it (default: auto)"

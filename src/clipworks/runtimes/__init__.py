@@ -107,7 +107,9 @@ class EncoderRequest:
 class OpenEncoder(Protocol):
     """What a runtime module must offer under the name ``open_encoder``."""
 
-    def __call__(self, request: EncoderRequest) -> Encoder: ...
+    def __call__(self, request: EncoderRequest) -> Encoder:
+        """Compile what the request names."""
+        ...
 
 
 class Runtime(NamedTuple):

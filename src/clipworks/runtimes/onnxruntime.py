@@ -17,9 +17,7 @@ class OnnxRuntimeEncoder:
 
     runtime = "onnxruntime"
 
-    def __init__(
-        self, session: onnxruntime.InferenceSession, *, device: str, precision: str, dim: int
-    ) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, *, device: str, precision: str, dim: int) -> None:
         self.device = device
         self.precision = precision
         self.dim = dim
@@ -38,8 +36,7 @@ class OnnxRuntimeEncoder:
             embeddings: npt.NDArray[np.float32] = self._session.run_with_ort_values(
                 [self._output], {self._input: staged.handle}
             )[0].numpy()
-        # ONNX Runtime's exceptions share no base of their own below Exception.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the engine's exceptions share no base below Exception
             raise EncodingError(f"onnxruntime failed on a batch of {staged.rows}: {error}") from None
         return embeddings
 
@@ -71,10 +68,8 @@ def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
     provider = _PROVIDERS[kind]
     choices = {"device_id": index or "0"} if kind != "cpu" else {}
     try:
-        session = onnxruntime.InferenceSession(
-            str(request.path), sess_options=options, providers=[(provider, choices)]
-        )
-    except Exception as error:
+        session = onnxruntime.InferenceSession(str(request.path), sess_options=options, providers=[(provider, choices)])
+    except Exception as error:  # noqa: BLE001  # as above
         raise EncodingError(f"onnxruntime cannot load {request.path.name}: {error}") from None
     granted = session.get_providers()[0]
     if granted != provider:  # a provider that cannot start is dropped by the engine with a mere warning
