@@ -38,6 +38,12 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 
 # First bytes of what people pass by mistake, so that the message can say what the file is.
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\x89PNG", "a damaged PNG file"),
+    (b"\xff\xd8", "a damaged JPEG file"),
+    (b"GIF8", "a damaged GIF file"),
+    (b"II*\x00", "a damaged TIFF file"),
+    (b"MM\x00*", "a damaged TIFF file"),
+    (b"RIFF", "a RIFF file (audio, video or a damaged WebP)"),
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "gzip data"),

@@ -1,0 +1,81 @@
+"""The rules of the house that a reader cannot see at a glance: who may import whom, and what a start may cost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "src" / "clipworks"
+MODULES = {
+    ".".join(("clipworks", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+# What a module may import from clipworks at any level; a module that is not here may import anything but the entry
+# points below. Everybody may import errors.
+ALLOWED = {
+    "clipworks.errors": set(),
+    "clipworks.caches": set(),
+    "clipworks.cards": set(),
+    "clipworks.bundle": {"clipworks.cards"},
+    "clipworks.images": {"clipworks.cards"},
+    "clipworks.scoring": set(),
+    "clipworks.matching": {"clipworks.cards", "clipworks.scoring", "clipworks"},
+    "clipworks.runtimes": {"clipworks.bundle", "clipworks.runtimes"},
+}
+ENGINES = {"openvino", "onnxruntime", "torch", "tensorrt"}
+ENTRY_POINTS = ("clipworks.cli", "clipworks.compat")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            found |= {
+                f"{module}.{alias.name}" if f"{module}.{alias.name}" in MODULES else module for alias in node.names
+            }
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_keeps_to_its_neighbours(name: str) -> None:
+    """Lower modules import only what stands below them; nothing imports the command line."""
+    own = {item for item in imports(MODULES[name]) if item.split(".")[0] == "clipworks"} - {"clipworks.errors"}
+    if not name.startswith((*ENTRY_POINTS, "clipworks.__main__")):
+        assert not {item for item in own if item.startswith(ENTRY_POINTS)}
+    room = next((key for key in ALLOWED if name == key or name.startswith(key + ".")), None)
+    if room is not None:
+        assert own <= ALLOWED[room], f"{name} may import {sorted(ALLOWED[room])} only"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_engines_are_imported_only_in_their_own_module(name: str) -> None:
+    engines = {item.split(".")[0] for item in imports(MODULES[name])} & ENGINES
+    if name.startswith("clipworks.runtimes."):
+        assert engines <= {name.split(".")[2]}
+    elif not name.startswith("clipworks.convert"):  # a .pt checkpoint can be read by PyTorch alone
+        assert not engines
+
+
+@pytest.mark.parametrize("statement", ["import clipworks", "from clipworks.cli import main; main(['--help'])"])
+def test_a_start_imports_no_engine_no_pictures_no_plots(statement: str) -> None:
+    check = (
+        f"import sys; {statement}; heavy = {{'numpy', 'PIL', 'openvino', 'onnxruntime', 'torch', 'matplotlib', "
+        "'tokenizers', 'huggingface_hub', 'onnx'}; sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_module_does_two_jobs() -> None:
+    """A file well past 250 lines is split by job."""
+    long = {name: lines for name, path in MODULES.items() if (lines := path.read_text().count("\n")) > 280}
+    assert not long

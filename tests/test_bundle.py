@@ -1,0 +1,98 @@
+"""A bundle is read whole or refused with the file that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from clipworks import bundle, cards
+from clipworks.errors import BundleError
+
+CARD = cards.Card(
+    name="tiny",
+    title="a card for tests",
+    licence="MIT",
+    dim=8,
+    logit_scale=100.0,
+    activation="quick_gelu",
+    pooling="argmax",
+    image=cards.ImageInput(size=16, resize_to=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+    text=cards.TextInput(context=77, cleaning="clip", pad_id=0, vocabulary=49408),
+    image_tower=cards.Tower(kind="vit", layers=1, width=8),
+    text_tower=cards.Tower(kind="transformer", layers=1, width=8),
+    towers={"f32": cards.TowerFiles(image="image.onnx", text="text.onnx")},
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("image.onnx", "text.onnx", "tokenizer.json"):
+        (tmp_path / name).write_text(f"the content of {name}")
+    bundle.write_card(tmp_path, CARD)
+    return tmp_path
+
+
+def test_a_card_survives_json() -> None:
+    assert cards.card_from_json(cards.card_to_json(CARD), origin="test") == CARD
+
+
+def test_a_written_bundle_reads_and_verifies(folder: Path) -> None:
+    found = bundle.read_bundle(folder)
+    assert set(found.card.files) == {"image.onnx", "text.onnx", "tokenizer.json"}
+    bundle.verify_bundle(found)
+
+
+def test_a_changed_byte_is_found_by_its_hash(folder: Path) -> None:
+    path = folder / "text.onnx"
+    path.write_text(path.read_text().replace("content", "comment"))
+    with pytest.raises(BundleError, match=r"text\.onnx has SHA-256"):
+        bundle.verify_bundle(bundle.read_bundle(folder))
+
+
+def test_a_short_or_missing_file_is_found_when_the_card_is_read(folder: Path) -> None:
+    (folder / "image.onnx").write_text("short")
+    with pytest.raises(BundleError, match=r"image\.onnx has 5 bytes, its card says"):
+        bundle.read_bundle(folder)
+    (folder / "image.onnx").unlink()
+    with pytest.raises(BundleError, match=r"image\.onnx is missing"):
+        bundle.read_bundle(folder)
+
+
+def test_a_folder_without_a_card_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"is not a bundle: it has no model\.json"):
+        bundle.read_bundle(tmp_path)
+
+
+def edit(folder: Path, change: dict[str, object]) -> None:
+    path = folder / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, "card format 99"),
+        ({"dim": "wide"}, "dim must be of type int"),
+        ({"colour": "red"}, "unknown field 'colour'"),
+        ({"text": {"context": 77}}, "missing 3 required"),
+        ({"towers": {"int8": {"image": "image.onnx", "text": "text.onnx"}}}, "names no f32 towers"),
+        ({"towers": {"f32": {"image": "other.onnx", "text": "text.onnx"}}}, r"records no hash for other\.onnx"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused_by_field(folder: Path, change: dict[str, object], message: str) -> None:
+    edit(folder, change)
+    with pytest.raises(BundleError, match=message):
+        bundle.read_bundle(folder)
+
+
+def test_a_card_that_is_not_json_is_refused(folder: Path) -> None:
+    (folder / "model.json").write_text("{")
+    with pytest.raises(BundleError, match="is not JSON"):
+        bundle.read_bundle(folder)
+
+
+def test_the_hash_of_a_card_changes_with_any_fact() -> None:
+    assert bundle.card_hash(CARD) != bundle.card_hash(dataclasses.replace(CARD, logit_scale=99.0))
