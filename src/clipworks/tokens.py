@@ -1,0 +1,175 @@
+"""Texts -> token ids: int32 ``[n, length]``, padded no further than the longest text of the batch."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipworks.cards import TextInput
+from clipworks.clip_vocabulary import write_clip_tokenizer
+from clipworks.errors import BundleError, TextError, UsageError
+
+__all__ = ["Ids", "Tokenizer", "open_tokenizer", "write_clip_tokenizer"]
+
+Ids = NDArray[np.int32]
+
+_QUOTED_LENGTH = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """A model's tokenizer; `open_tokenizer` makes one. It may be called from several threads.
+
+    Attributes:
+        text: the card's rules for texts.
+    """
+
+    text: TextInput
+    _encode: Callable[[str], list[int]]
+    _empty_length: int
+
+    def encode(self, texts: Sequence[str], *, truncate: bool = False) -> Ids:
+        """Turn texts into one batch.
+
+        Args:
+            texts: the texts, in any language.
+            truncate: cut a text that is longer than the context, its end token kept, instead of raising.
+
+        Returns:
+            int32 ``[n, length]``: ``length`` is that of the longest text, start and end tokens counted, or the context
+            where the model takes no other; no text gives ``[0, context]``.
+
+        Raises:
+            TextError: a text is empty, or over the context and not to be cut; the message names it.
+            UsageError: ``texts`` is one string, or holds something that is none.
+        """
+        return self.pad(self.encode_ragged(texts, truncate=truncate))
+
+    def encode_ragged(self, texts: Sequence[str], *, truncate: bool = False) -> list[Ids]:
+        """Turn texts into ids without padding, so that texts of like length can be put together with `pad`.
+
+        Args:
+            texts: as for `encode`.
+            truncate: as for `encode`.
+
+        Returns:
+            One int32 ``[length]`` a text, each of its own length.
+
+        Raises:
+            TextError: as `encode`.
+            UsageError: as `encode`.
+        """
+        if isinstance(texts, str):
+            raise UsageError("texts must be a list of texts, not one string")
+        return [self._encode_one(number, text, truncate=truncate) for number, text in enumerate(texts)]
+
+    def pad(self, rows: Sequence[Ids]) -> Ids:
+        """Make one batch of rows that `encode_ragged` gave.
+
+        Args:
+            rows: int32 ``[length]`` each.
+
+        Returns:
+            int32 ``[n, length]``, as `encode`.
+        """
+        longest = max(map(len, rows), default=self.text.context)
+        batch = np.full(
+            (len(rows), longest if self.text.dynamic_length else self.text.context), self.text.pad_id, dtype=np.int32
+        )
+        for padded, row in zip(batch, rows, strict=True):
+            padded[: len(row)] = row
+        return batch
+
+    def _encode_one(self, number: int, text: str, *, truncate: bool) -> Ids:
+        if not isinstance(text, str):
+            raise UsageError(f"texts[{number}] is of type {type(text).__name__}; it must be a string")
+        ids = self._encode(text)
+        if len(ids) <= self._empty_length:
+            what = f"{_quote(text)} holds nothing to read" if text.strip() else "is empty"
+            raise TextError(f"texts[{number}] {what}; every text needs at least one word")
+        if len(ids) > self.text.context:
+            if not truncate:
+                raise TextError(
+                    f"texts[{number}] {_quote(text)} has {len(ids)} tokens; the model takes at most "
+                    f"{self.text.context}, start and end tokens counted",
+                    hint="shorten it, or ask for texts to be truncated",
+                )
+            ids = [*ids[: self.text.context - 1], ids[-1]]
+        return np.array(ids, dtype=np.int32)
+
+
+def open_tokenizer(path: Path, text: TextInput) -> Tokenizer:
+    """Open a bundle's tokenizer.
+
+    Args:
+        path: its ``tokenizer.json``.
+        text: the card's rules: ``clip`` cleaning runs OpenAI's own rules with the file's vocabulary, ``none`` whatever
+            the file describes, by the tokenizers library.
+
+    Raises:
+        BundleError: the file is missing, cannot be read, or has more tokens than the model.
+    """
+    if text.cleaning == "clip":
+        from clipworks.clip_text import make_clip_encoder
+        from clipworks.clip_vocabulary import read_clip_vocabulary
+
+        vocabulary = read_clip_vocabulary(path)
+        encode, size = make_clip_encoder(vocabulary), len(vocabulary.ids)
+    else:
+        encode, size = _open_with_library(path)
+    if size > text.vocabulary:
+        raise BundleError(f"{path} has {size} tokens, but the model only {text.vocabulary}")
+    return Tokenizer(text=text, _encode=encode, _empty_length=len(encode("")))
+
+
+def _open_with_library(path: Path) -> tuple[Callable[[str], list[int]], int]:
+    library = _import_tokenizers()
+    try:
+        tokenizer = library.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception as error:  # noqa: BLE001  # the library raises nothing narrower
+        raise BundleError(f"{path} is not a tokenizer.json that can be read: {error}") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+
+    def encode(text: str) -> list[int]:
+        # One by one: whole batches start threads, which make a later fork of the process unsafe, for little speed.
+        try:
+            ids: list[int] = tokenizer.encode(text).ids
+        except (TypeError, UnicodeEncodeError):  # a lone surrogate, which no encoding of a text can hold
+            ids = tokenizer.encode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")).ids
+        return ids
+
+    return encode, tokenizer.get_vocab_size()
+
+
+def _import_tokenizers() -> Any:
+    """Import the tokenizers library's binary module without the Python around it, which takes far longer to load."""
+    if "tokenizers" not in sys.modules:
+        package = importlib.util.find_spec("tokenizers")
+        folders = package.submodule_search_locations if package else None
+        name = "tokenizers.tokenizers"
+        found = importlib.machinery.PathFinder.find_spec(name, folders)
+        if found is not None and found.loader is not None:
+            if name not in sys.modules:
+                module = importlib.util.module_from_spec(found)
+                sys.modules[name] = module
+                found.loader.exec_module(module)
+            return sys.modules[name]
+    import tokenizers
+
+    return tokenizers
+
+
+def _quote(text: str) -> str:
+    shown = " ".join(text.split())
+    return repr(shown if len(shown) <= _QUOTED_LENGTH else shown[: _QUOTED_LENGTH - 3] + "...")
