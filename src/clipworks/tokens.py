@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,9 +127,10 @@ def open_tokenizer(path: Path, text: TextInput) -> Tokenizer:
 
 
 def _open_with_library(path: Path) -> tuple[Callable[[str], list[int]], int]:
-    library = _import_tokenizers()
+    from tokenizers import Tokenizer as LibraryTokenizer
+
     try:
-        tokenizer = library.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        tokenizer = LibraryTokenizer.from_str(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from None
     except Exception as error:  # noqa: BLE001  # the library raises nothing narrower
@@ -150,24 +147,6 @@ def _open_with_library(path: Path) -> tuple[Callable[[str], list[int]], int]:
         return ids
 
     return encode, tokenizer.get_vocab_size()
-
-
-def _import_tokenizers() -> Any:
-    """Import the tokenizers library's binary module without the Python around it, which takes far longer to load."""
-    if "tokenizers" not in sys.modules:
-        package = importlib.util.find_spec("tokenizers")
-        folders = package.submodule_search_locations if package else None
-        name = "tokenizers.tokenizers"
-        found = importlib.machinery.PathFinder.find_spec(name, folders)
-        if found is not None and found.loader is not None:
-            if name not in sys.modules:
-                module = importlib.util.module_from_spec(found)
-                sys.modules[name] = module
-                found.loader.exec_module(module)
-            return sys.modules[name]
-    import tokenizers
-
-    return tokenizers
 
 
 def _quote(text: str) -> str:
