@@ -86,10 +86,10 @@ def load_image(picture: Picture, *, exif: Exif = "apply") -> Image.Image:
     if isinstance(picture, np.ndarray):
         return _convert_to_rgb(_wrap_array(picture), "the array")
     if isinstance(picture, bytes | bytearray | memoryview):
-        return _decode(bytes(picture), "the picture", exif)
+        return decode_image(bytes(picture), name="the picture", exif=exif)
     if isinstance(picture, str | os.PathLike):
         path = Path(picture)
-        return _decode(_read(path), str(path), exif)
+        return decode_image(read_file(path), name=str(path), exif=exif)
     raise UsageError(f"a picture must be a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}")
 
 
@@ -164,7 +164,8 @@ def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
         ) from None
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Read a picture's file, as bytes; raises ImageError with the reason when it cannot be."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -178,7 +179,8 @@ def _read(path: Path) -> bytes:
         raise ImageError(f"{path} cannot be read: {reason}") from None
 
 
-def _decode(content: bytes, name: str, exif: Exif) -> Image.Image:
+def decode_image(content: bytes, *, name: str, exif: Exif = "apply") -> Image.Image:
+    """Decode the bytes of an image file, called ``name`` in messages, to mode RGB; raises ImageError."""
     if not content:
         raise ImageError(f"{name} is empty (0 bytes)")
     if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:

@@ -36,6 +36,7 @@ class CommandModule(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "match": Command("clipworks.cli.match", "rank texts by how well they fit an image"),
+    "profile": Command("clipworks.cli.profile", "measure an encoder or the pipeline: throughput, latency percentiles"),
 }
 
 _OVERVIEW = """\

@@ -167,7 +167,8 @@ def open_encoder(
         bundle: the model.
         role: ``image`` or ``text``.
         runtime: a name in `RUNTIMES`, or ``auto``.
-        device: ``cpu``, ``gpu``, ``cuda:0``, ... as the runtime names them, or ``auto`` for its default.
+        device: ``cpu``, ``gpu``, ``cuda:0``, ... as the runtime names them, a place in its list
+            (``0`` for the first), or ``auto`` for its default.
         precision: one of `PRECISIONS`, or ``auto``: bf16 where the CPU computes it natively, else f32; never int8.
         threads: CPU threads, at least 1; None for the engine's default.
         streams: how many calls the engine should be able to run at once, at least 1.
@@ -215,6 +216,11 @@ def check_precision(precision: str) -> None:
     """Raise UnknownNameError unless the name is ``auto`` or in `PRECISIONS`."""
     if precision != AUTO and precision not in PRECISIONS:
         raise unknown_name("precision", precision, [AUTO, *PRECISIONS])
+
+
+def is_place(device: str, available: list[str]) -> bool:
+    """Whether a device is given by its place in the runtime's list: ``0`` for the first."""
+    return device.isdecimal() and int(device) < len(available)
 
 
 def refuse(what: str, given: str, runtime: str, granted: list[str]) -> RuntimeUnavailableError:

@@ -41,7 +41,7 @@ class FakeEncoder:
 
 def open_encoder(request: EncoderRequest) -> FakeEncoder:
     """Open a fake tower; see `clipworks.runtimes.open_encoder`."""
-    if request.device not in (AUTO, "cpu"):
+    if request.device not in (AUTO, "cpu", "0"):
         raise refuse("the device", request.device, "fake", ["cpu"])
     precision = "f32" if request.precision == AUTO else request.precision
     return FakeEncoder(precision=precision, dim=request.dim)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Staged, refuse
+from clipworks.runtimes import AUTO, Batch, EncoderRequest, Staged, is_place, refuse
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -54,8 +54,10 @@ class OnnxRuntimeEncoder:
 def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
     """Open a session; see `clipworks.runtimes.open_encoder`."""
     device = "cpu" if request.device == AUTO else request.device
-    kind, _, index = device.partition(":")
     available = [name for name, provider in _PROVIDERS.items() if provider in onnxruntime.get_available_providers()]
+    if is_place(device, available):
+        device = available[int(device)]
+    kind, _, index = device.partition(":")
     if kind not in available or (index and not index.isdecimal()) or (kind == "cpu" and index not in ("", "0")):
         raise refuse("the device", request.device, "onnxruntime", available)
     # ONNX Runtime runs a float tower in the type of its weights: f16 and bf16 would need another file.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import openvino
 
 from clipworks.errors import EncodingError
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Staged, refuse
+from clipworks.runtimes import AUTO, Batch, EncoderRequest, Staged, is_place, refuse
 
 _PRECISIONS = {"f32": openvino.Type.f32, "bf16": openvino.Type.bf16, "f16": openvino.Type.f16}
 _NAMES = {"f32": "f32", "bf16": "bf16", "f16": "f16", "float": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -97,7 +97,7 @@ def _choose_device(core: openvino.Core, device: str) -> str:
     if device == AUTO:
         return "CPU"
     available = list(core.available_devices)
-    name = device.upper()
+    name = available[int(device)] if is_place(device, available) else device.upper()
     if name not in available:
         raise refuse("the device", device, "openvino", [item.lower() for item in available])
     return name

@@ -1,0 +1,98 @@
+"""The environment of a run: what a result must record so that it can be told apart from another machine's."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipworks import __version__
+
+_PACKAGES = ("numpy", "pillow", "tokenizers", "openvino", "onnxruntime", "torch")
+_ISA = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp", "bf16", "sve")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """One machine and its software.
+
+    Attributes:
+        cpu: the processor's name.
+        cores: processors that this process may use.
+        isa: vector extensions that matter for inference, as the system names them.
+        memory_gib: main memory, or None where the system does not say.
+        load_1m: load average of the last minute when the run began, or None: a busy machine measures badly.
+        system: operating system and its version.
+        python: version.
+        packages: version of clipworks and of each engine and library that is installed.
+    """
+
+    cpu: str
+    cores: int
+    isa: tuple[str, ...]
+    memory_gib: float | None
+    load_1m: float | None
+    system: str
+    python: str
+    packages: dict[str, str]
+
+
+def describe_environment() -> Environment:
+    """Look at this machine; nothing is imported for it."""
+    facts = _read_cpuinfo()
+    return Environment(
+        cpu=facts.get("model name") or platform.processor() or platform.machine(),
+        cores=count_cores(),
+        isa=tuple(name for name in _ISA if name in (facts.get("flags") or facts.get("Features") or "").split()),
+        memory_gib=_measure_memory(),
+        load_1m=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        packages={"clipworks": __version__, **_list_versions()},
+    )
+
+
+def count_cores() -> int:
+    """Processors that this process may use, which a container or ``taskset`` may have narrowed."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def measure_peak_memory() -> float | None:
+    """The most memory that this process has held so far, in MiB, or None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
+
+
+def _read_cpuinfo() -> dict[str, str]:
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _measure_memory() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30), 1)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _list_versions() -> dict[str, str]:
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

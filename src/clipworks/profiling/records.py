@@ -1,0 +1,163 @@
+"""The records of a profile: what was asked for, what was granted, and what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clipworks.environment import Environment
+from clipworks.profiling.statistics import Overload, Window
+
+PROFILE_FORMAT = 1
+Target = Literal["image", "text", "pipeline"]
+Stop = Literal["stable", "time is up", "count reached", "interrupted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """How requests are sent and how long.
+
+    Attributes:
+        depth: requests in flight for each instance; 0 sends them one after another.
+        iterations: at least so many requests are measured; with a duration of 0, exactly so many.
+        duration_s: at least so many seconds are measured, then on until stable.
+        timeout_s: at most so many seconds, stable or not.
+        warmup_s: seconds of full load before the measured ones, thrown away.
+        tolerance: the last three windows' rates must lie within this share of their mean.
+        percentiles: 0 to 100.
+        rate: requests/s for an open loop; None for a closed one.
+        seed: of the arrivals and of the choice of inputs.
+    """
+
+    depth: int = 1
+    iterations: int = 100
+    duration_s: float = 5.0
+    timeout_s: float = 30.0
+    warmup_s: float = 1.0
+    tolerance: float = 0.03
+    percentiles: tuple[float, ...] = (50, 90, 95, 99)
+    rate: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One load, measured once.
+
+    Attributes:
+        window: the figures.
+        stop: why it ended.
+        windows_per_s: the rate of each stretch that stability was judged by.
+        places: requests that were to be in flight in all: instances of all devices times the depth, at least 1.
+        overload: for an open loop.
+        lag_us: median time by which the generator itself was late where a place was free, in an open loop.
+        started_us: raw samples: start of each measured request after the window's begin; empty unless kept.
+        response_us: raw samples: its response time; empty unless kept.
+    """
+
+    window: Window
+    stop: Stop
+    windows_per_s: tuple[float, ...]
+    places: int
+    overload: Overload | None = None
+    lag_us: float | None = None
+    started_us: tuple[float, ...] = ()
+    response_us: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cold:
+    """The start of the first instance.
+
+    Attributes:
+        load_ms: read and compile the tower (no compiled cache is used).
+        first_call_us: the first request.
+    """
+
+    load_ms: float
+    first_call_us: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How near the profiled configuration comes to f32 on the same inputs.
+
+    Attributes:
+        reference: runtime and precision of the reference.
+        count: inputs compared.
+        cosine_min: smallest cosine between the two embeddings of one input.
+        cosine_median: their median.
+        top1_agreement: share of inputs whose best match in the other pool is the same.
+    """
+
+    reference: str
+    count: int
+    cosine_min: float
+    cosine_median: float
+    top1_agreement: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of the pipeline: mean microseconds a request and its share of the whole."""
+
+    name: str
+    mean_us: float
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One configuration, measured.
+
+    Attributes:
+        format: version of this record.
+        target: what was timed.
+        model: the card's name.
+        card_sha256: names the bundle.
+        runtime: granted.
+        devices: granted, one for each asked for.
+        precision: granted.
+        threads: CPU threads of each instance, or None for the engine's choice.
+        batch_size: pictures or texts in a request.
+        instances: compiled encoders for each device.
+        input: ``host``: each request hands over a numpy batch; ``device``: batches lie where the engine wants them.
+        inputs: what the pool was made of.
+        load: as asked for.
+        cold: apart from everything else.
+        runs: repeats, in the order they were run.
+        stages: for the pipeline.
+        parity: where it was checked.
+        peak_memory_mib: of the whole process.
+        partial: whether Ctrl-C cut it short.
+        environment: the machine.
+        measured_at: UTC, ISO 8601.
+    """
+
+    format: int = PROFILE_FORMAT
+    target: Target
+    model: str
+    card_sha256: str
+    runtime: str
+    devices: tuple[str, ...]
+    precision: str
+    threads: int | None
+    batch_size: int
+    instances: int
+    input: str
+    inputs: str
+    load: Load
+    cold: Cold
+    runs: tuple[Run, ...]
+    stages: tuple[Stage, ...] = ()
+    parity: Parity | None = None
+    peak_memory_mib: float | None
+    partial: bool
+    environment: Environment
+    measured_at: str
+
+    @property
+    def run(self) -> Run:
+        """The run with the median throughput: the one to quote."""
+        ordered = sorted(self.runs, key=lambda run: run.window.requests_per_s)
+        return ordered[(len(ordered) - 1) // 2]

@@ -1,0 +1,173 @@
+"""Searches: a grid of configurations with its best points, and the highest rate that keeps a latency bound."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from clipworks.errors import UsageError
+from clipworks.profiling.records import Load, Profile, Run
+from clipworks.profiling.statistics import count_needed
+
+_UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6}
+AXES = ("batch", "depth", "instances", "threads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slo:
+    """A bound on a percentile of the response time: p99=50ms."""
+
+    percent: float
+    bound_us: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One rate that was tried: what it gave, and whether the bound held without overload."""
+
+    rate: float
+    run: Run
+    kept: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateSearch:
+    """The search for the highest rate that keeps a bound.
+
+    Attributes:
+        slo: the bound.
+        best: the highest rate that kept it, in requests/s, or None when not even the lowest did.
+        lowest_failed: the lowest rate that broke it, or None.
+        trials: in the order tried.
+    """
+
+    slo: Slo
+    best: float | None
+    lowest_failed: float | None
+    trials: tuple[Trial, ...]
+
+
+def parse_slo(text: str) -> Slo:
+    """Read ``p99=50ms``.
+
+    Raises:
+        UsageError: another form, a percentile outside 0 to 100, a bound that is not above 0.
+    """
+    match = re.fullmatch(r"p(\d+(?:\.\d+)?)\s*=\s*(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
+    if not match:
+        raise UsageError(f"--slo is {text!r}; allowed: a percentile and a time, as in p99=50ms (us, ms or s)")
+    percent, bound = float(match[1]), float(match[2]) * _UNITS[match[3]]
+    if not 0 < percent <= 100 or bound <= 0:
+        raise UsageError(f"--slo is {text!r}; allowed: a percentile above 0 up to 100, a time above 0")
+    return Slo(percent=percent, bound_us=bound)
+
+
+def search_rate(
+    capacity: float, load: Load, slo: Slo, run_load: Callable[[Load], Run], *, precision: float = 0.05
+) -> RateSearch:
+    """Find the highest Poisson rate that keeps a bound, by halving the interval between kept and broken.
+
+    Args:
+        capacity: requests/s of the closed loop: no open loop can sustain more.
+        load: as for each trial, its rate aside; long enough for the percentile at every rate tried.
+        slo: the bound.
+        run_load: measures one load.
+        precision: stop when kept and broken rates are within this share of each other.
+
+    Returns:
+        The best rate with every trial.
+    """
+    trials: list[Trial] = []
+
+    def keeps(rate: float) -> bool:
+        count = max(load.iterations, count_needed(slo.percent))
+        seconds = max(load.duration_s, count / rate)
+        run = run_load(
+            dataclasses.replace(
+                load,
+                rate=rate,
+                iterations=count,
+                duration_s=seconds,
+                timeout_s=max(load.timeout_s, 2 * seconds),
+                percentiles=tuple(sorted({*load.percentiles, slo.percent})),
+                # Poisson arrivals are uneven by nature: windows would not agree, so the time alone decides.
+                tolerance=1.0,
+            )
+        )
+        found = next(item for item in run.window.response.percentiles if item.percent == slo.percent)
+        overloaded = run.overload is not None and run.overload.overloaded
+        kept = run.window.requests > 0 and found.value_us <= slo.bound_us and not overloaded
+        trials.append(Trial(rate=rate, run=run, kept=kept))
+        if run.stop == "interrupted":
+            raise KeyboardInterrupt
+        return kept
+
+    best: float | None = None
+    failed: float | None = None
+    try:
+        rate = 0.5 * capacity
+        while best is None and rate > 0.01 * capacity:
+            if keeps(rate):
+                best = rate
+            else:
+                failed, rate = rate, rate / 2
+        high = failed or 1.05 * capacity
+        while best is not None and high / best > 1 + precision:
+            middle = (best + high) / 2
+            if keeps(middle):
+                best = middle
+            else:
+                failed = high = middle
+    except KeyboardInterrupt:
+        if not trials:
+            raise
+    return RateSearch(slo=slo, best=best, lowest_failed=failed, trials=tuple(trials))
+
+
+def parse_sweep(words: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Read ``batch=1,2,4 depth=0,1``.
+
+    Raises:
+        UsageError: an unknown axis, one given twice, or values that are no whole numbers.
+    """
+    axes: dict[str, tuple[int, ...]] = {}
+    for word in words:
+        name, _, values = word.partition("=")
+        if name not in AXES:
+            raise UsageError(f"--sweep {word!r}: unknown axis {name!r}; allowed: {', '.join(AXES)}, as in batch=1,2,4")
+        if name in axes:
+            raise UsageError(f"--sweep names {name} twice")
+        try:
+            axes[name] = tuple(dict.fromkeys(int(value) for value in values.split(",")))
+        except ValueError:
+            raise UsageError(f"--sweep {word!r}: allowed: whole numbers with commas, as in {name}=1,2,4") from None
+        low = 0 if name == "depth" else 1
+        if min(axes[name]) < low:
+            raise UsageError(f"--sweep {word!r}: allowed: {low} or more")
+    return axes
+
+
+def find_pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Mark the points that no other beats: (throughput, latency), more of the first and less of the second is better.
+
+    Equal points are both marked.
+    """
+    return [
+        not any(
+            (rate >= own_rate and latency <= own_latency) and (rate > own_rate or latency < own_latency)
+            for rate, latency in points
+        )
+        for own_rate, own_latency in points
+    ]
+
+
+def rank_profiles(profiles: Sequence[Profile], percent: float) -> tuple[int, list[bool]]:
+    """The index of the highest throughput in samples/s, and which profiles are on the Pareto front against pN."""
+    points = []
+    for item in profiles:
+        window = item.run.window
+        latency = next(found.value_us for found in window.response.percentiles if found.percent == percent)
+        points.append((window.requests_per_s * item.batch_size, latency))
+    return max(range(len(points)), key=lambda index: points[index][0]), find_pareto(points)

@@ -1,0 +1,231 @@
+"""Statistics of a trace: windows, percentiles, Little's law, queue and overload. Pure functions of recorded times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from clipworks.errors import UsageError
+from clipworks.profiling.clock import NS
+from clipworks.profiling.load import Times, Trace
+
+# A percentile is trusted when, were it really above the value shown, seeing at most one sample above it would have
+# this chance at most: the early-stopping rule of the MLPerf Inference LoadGen (99% confidence, one overrun allowed).
+_MISTRUST = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percentile:
+    """One percentile of a set of samples.
+
+    Attributes:
+        percent: 0 to 100.
+        value_us: nearest-rank value in microseconds.
+        trusted: whether there are enough samples behind it.
+        needed: how many samples that takes.
+    """
+
+    percent: float
+    value_us: float
+    trusted: bool
+    needed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A set of durations in microseconds.
+
+    Attributes:
+        count: samples.
+        mean_us: arithmetic mean.
+        min_us: smallest.
+        max_us: largest.
+        percentiles: in the order asked for.
+    """
+
+    count: int
+    mean_us: float
+    min_us: float
+    max_us: float
+    percentiles: tuple[Percentile, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """What one stretch of time says.
+
+    Attributes:
+        seconds: its length.
+        requests: finished in it.
+        requests_per_s: finished over its length.
+        response: from intended start to answer.
+        service: from real start to answer.
+        queue: from intended to real start.
+        in_flight: mean number of requests being served, from the areas of the times themselves.
+        little: requests_per_s times the mean service time: Little's law says that it equals ``in_flight``.
+    """
+
+    seconds: float
+    requests: int
+    requests_per_s: float
+    response: Spread
+    service: Spread
+    queue: Spread
+    in_flight: float
+    little: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overload:
+    """Whether requests came faster than they were answered.
+
+    Attributes:
+        overloaded: whether the backlog grew throughout.
+        offered_per_s: arrivals/s that fell into the window.
+        finished_per_s: answers/s in the window.
+        queue_growth: microseconds of queue delay gained per second.
+    """
+
+    overloaded: bool
+    offered_per_s: float
+    finished_per_s: float
+    queue_growth: float
+
+
+def check_percentiles(percents: Sequence[float]) -> tuple[float, ...]:
+    """Return the percentiles, or raise UsageError for one outside 0 to 100."""
+    for percent in percents:
+        if not 0 <= percent <= 100:
+            raise UsageError(f"percentile is {percent:g}; allowed: 0 to 100")
+    return tuple(percents)
+
+
+def count_needed(percent: float) -> int:
+    """How many samples a percentile needs to be trusted: 64 for p90, 130 for p95, 662 for p99.
+
+    Source: MLPerf Inference LoadGen, early stopping: the smallest n with
+    ``p^n + n (1 - p) p^(n - 1) <= 0.01``, for p or, below the median, 1 - p.
+    """
+    share = max(percent, 100 - percent) / 100
+    if share >= 1:
+        return 1  # the smallest or largest of what was seen is just that
+    count = 1
+    while share**count + count * (1 - share) * share ** (count - 1) > _MISTRUST:
+        # Far away from the answer grow in steps, for p99.99 and beyond.
+        count += max(1, count // 1000)
+    return count
+
+
+def nearest_rank(ordered: npt.NDArray[np.int64], percent: float) -> int:
+    """The smallest sample that at least ``percent`` percent of the samples do not exceed.
+
+    Args:
+        ordered: ascending, at least one.
+        percent: 0 to 100; 0 gives the smallest.
+    """
+    # Rounded before ceil: 55 percent of 100 is 55, although 0.55 * 100 is 55.000000000000007.
+    rank = math.ceil(round(percent * len(ordered) / 100, 9))
+    return int(ordered[max(rank, 1) - 1])
+
+
+def spread(durations: Times, percents: Sequence[float]) -> Spread:
+    """Summarise durations in ns; with none, every figure is NaN."""
+    if len(durations) == 0:
+        nothing = tuple(
+            Percentile(percent=item, value_us=math.nan, trusted=False, needed=count_needed(item)) for item in percents
+        )
+        return Spread(count=0, mean_us=math.nan, min_us=math.nan, max_us=math.nan, percentiles=nothing)
+    ordered = np.sort(durations)
+    return Spread(
+        count=len(ordered),
+        mean_us=float(ordered.mean()) / 1000,
+        min_us=int(ordered[0]) / 1000,
+        max_us=int(ordered[-1]) / 1000,
+        percentiles=tuple(
+            Percentile(
+                percent=item,
+                value_us=nearest_rank(ordered, item) / 1000,
+                trusted=len(ordered) >= (needed := count_needed(item)),
+                needed=needed,
+            )
+            for item in percents
+        ),
+    )
+
+
+def summarise(trace: Trace, begin: int, end: int, percents: Sequence[float]) -> Window:
+    """What happened between two moments: the requests that finished after ``begin`` and not after ``end``.
+
+    The load must have been on before and after, or the edges are not like the middle.
+
+    Args:
+        trace: everything recorded.
+        begin: ns.
+        end: ns, after ``begin``.
+        percents: 0 to 100.
+    """
+    inside = slice_finished(trace, begin, end)
+    seconds = (end - begin) / NS
+    service = trace.finished[inside] - trace.started[inside]
+    rate = len(service) / seconds if seconds > 0 else math.nan
+    # Every request adds the part of its service that lies between the two moments, finished there or not.
+    area = np.minimum(trace.finished, end) - np.maximum(trace.started, begin)
+    return Window(
+        seconds=seconds,
+        requests=len(service),
+        requests_per_s=rate,
+        response=spread(trace.finished[inside] - trace.intended[inside], percents),
+        service=spread(service, percents),
+        queue=spread(trace.started[inside] - trace.intended[inside], percents),
+        in_flight=float(np.maximum(area, 0).sum()) / NS / seconds if seconds > 0 else math.nan,
+        little=rate * float(service.mean()) / NS if len(service) else 0.0,
+    )
+
+
+def slice_finished(trace: Trace, begin: int, end: int) -> slice:
+    """The rows of a trace that finished after ``begin`` and not after ``end``."""
+    low, high = np.searchsorted(trace.finished, [begin, end], side="right")
+    return slice(int(low), int(high))
+
+
+def detect_overload(trace: Trace, arrivals: Times, begin: int, end: int) -> Overload:
+    """Tell whether an open loop was offered more than was answered.
+
+    Args:
+        trace: everything recorded.
+        arrivals: int64 ``[n]`` ns of the clock, ascending: all that was offered.
+        begin: ns.
+        end: ns, after ``begin``.
+
+    Returns:
+        Overloaded when answers fell behind arrivals by over 2%, and the queue delay of the window's last quarter
+        exceeds that of its first by more than a service time: a backlog that grows, not a burst that passes.
+    """
+    seconds = (end - begin) / NS
+    offered = int(np.searchsorted(arrivals, end, side="right") - np.searchsorted(arrivals, begin, side="right"))
+    inside = slice_finished(trace, begin, end)
+    finished = inside.stop - inside.start
+    queue = (trace.started[inside] - trace.intended[inside]).astype(np.float64)
+    quarter = max(finished // 4, 1)
+    grown = float(np.median(queue[-quarter:]) - np.median(queue[:quarter])) if finished else 0.0
+    service = float((trace.finished[inside] - trace.started[inside]).mean()) if finished else 0.0
+    starved = offered > 0 and finished == 0
+    return Overload(
+        overloaded=starved or (finished < 0.98 * offered and grown > service),
+        offered_per_s=offered / seconds,
+        finished_per_s=finished / seconds,
+        queue_growth=grown / 1000 / (0.75 * seconds),
+    )
+
+
+def find_agreement(rates: Sequence[float], tolerance: float) -> bool:
+    """Whether the last three windows' rates lie within a tolerance (0.03 for 3%) of their mean."""
+    last = rates[-3:]
+    if len(last) < 3:
+        return False
+    mean = sum(last) / 3
+    return mean > 0 and max(abs(rate - mean) for rate in last) <= tolerance * mean
