@@ -82,6 +82,9 @@ def measure(
         )
         arrivals = offsets + trace.begin
     begin = watch.begin if watch.begin is not None else trace.begin
+    # From an answer on, not from somewhere between two: half a request at the edge would count for nothing.
+    before = int(np.searchsorted(trace.finished, begin, side="right"))
+    begin = int(trace.finished[before - 1]) if before else begin
     end = trace.end
     if load.duration_s == 0:
         # Exactly as many as asked for: the window ends with the last of them.

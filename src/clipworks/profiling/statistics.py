@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,6 +105,7 @@ def check_percentiles(percents: Sequence[float]) -> tuple[float, ...]:
     return tuple(percents)
 
 
+@functools.cache
 def count_needed(percent: float) -> int:
     """How many samples a percentile needs to be trusted: 64 for p90, 130 for p95, 662 for p99.
 
