@@ -1,0 +1,18 @@
+"""From a CLIP checkpoint to a bundle with exact, fast ONNX towers, without PyTorch."""
+
+from __future__ import annotations
+
+from clipworks.convert.checkpoint import Checkpoint
+from clipworks.convert.conversion import convert_checkpoint
+from clipworks.convert.graph import write_towers
+from clipworks.convert.layouts import read_checkpoint
+from clipworks.convert.verify import VerifyResult, compare_with_checkpoint
+
+__all__ = [
+    "Checkpoint",
+    "VerifyResult",
+    "compare_with_checkpoint",
+    "convert_checkpoint",
+    "read_checkpoint",
+    "write_towers",
+]

@@ -1,0 +1,142 @@
+"""The two towers as ONNX graphs, written straight from the tensors.
+
+Everything done to the equations is exact algebra, so that an f32 engine gives the checkpoint's own embeddings:
+
+- the image tower takes uint8 pixels; scaling, mean and std are folded into the patch embedding, which is a matrix
+  product over patches (faster than a convolution on both engines measured);
+- the gain and shift of a layer's normalisations are folded into the linear maps behind them;
+- the attention's scale is folded into the queries; the bias of the keys is left out, since it adds one number to a
+  whole row before softmax; the bias of the values is folded into the output map, since softmax rows sum to one;
+- in the last layer only the pooled row is computed, and since that is one query a sequence, keys and values of the
+  other rows are never built: the query is taken through the keys' weights instead, the weighted mean of the rows
+  through the values' weights;
+- queries, keys and values are three products: engines fuse them with the attention behind, while one product would
+  have to be split again by a copy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from clipworks.cards import ImageInput
+from clipworks.convert.checkpoint import Checkpoint, ImageWeights, TextWeights
+from clipworks.convert.graph_layers import project, run_last_layer, run_layers
+from clipworks.convert.graph_nodes import EXTERNAL_BYTES, GraphNodes
+
+IMAGE_FILE = "image.onnx"
+TEXT_FILE = "text.onnx"
+INPUTS = {"image": "image", "text": "ids"}
+OUTPUT = "embedding"
+
+
+def write_towers(checkpoint: Checkpoint, folder: Path, *, external_bytes: int = EXTERNAL_BYTES) -> None:
+    """Write ``image.onnx`` and ``text.onnx`` into a folder.
+
+    Image: uint8 ``[n, size, size, 3]`` RGB in. Text: int32 ``[n, length]`` in, any length up to the context. Both
+    give float32 ``[n, dim]``, not normalised. The same checkpoint always gives the same bytes.
+
+    Args:
+        checkpoint: the weights.
+        folder: an existing folder.
+        external_bytes: weights over this size go to a file beside the graph, ``image.onnx.data``.
+    """
+    write_image_tower(checkpoint.image, checkpoint.preprocessing, folder / IMAGE_FILE, external_bytes=external_bytes)
+    write_text_tower(checkpoint.text, folder / TEXT_FILE, external_bytes=external_bytes)
+
+
+def write_image_tower(
+    weights: ImageWeights, preprocessing: ImageInput, path: Path, *, external_bytes: int = EXTERNAL_BYTES
+) -> None:
+    """Write the image tower: uint8 ``[n, size, size, 3]`` to float32 ``[n, dim]``."""
+    nodes, stack = GraphNodes(), weights.stack
+    rows = _embed_patches(nodes, weights, preprocessing)
+    rows = nodes.normalise(rows, weights.pre_norm.gain, weights.pre_norm.shift, stack.epsilon)
+    rows = run_layers(nodes, rows, stack, mask=None)
+    pooled = run_last_layer(nodes, rows, stack, pool=lambda value: nodes.pick(value, 0, axis=1), mask=None)
+    project(nodes, pooled, weights.post_norm, weights.projection, stack.epsilon, name=OUTPUT)
+    size, tensor = weights.size, onnx.helper.make_tensor_value_info
+    nodes.write(
+        path,
+        name="image",
+        inputs=[tensor(INPUTS["image"], onnx.TensorProto.UINT8, ["n", size, size, 3])],
+        outputs=[tensor(OUTPUT, onnx.TensorProto.FLOAT, ["n", weights.projection.shape[0]])],
+        external_bytes=external_bytes,
+    )
+
+
+def write_text_tower(weights: TextWeights, path: Path, *, external_bytes: int = EXTERNAL_BYTES) -> None:
+    """Write the text tower: int32 ``[n, length]`` to float32 ``[n, dim]``."""
+    nodes, stack, ids = GraphNodes(), weights.stack, INPUTS["text"]
+    nodes.scope = "embed"
+    length = nodes.add("Shape", ids, attributes={"start": 1, "end": 2})
+    start, first_axis = np.array([0], np.int64), np.array([0], np.int64)
+    rows = nodes.add("Gather", weights.tokens, ids, attributes={"axis": 0})
+    rows = nodes.plus(rows, nodes.add("Slice", weights.positions, start, length, first_axis))
+    context = weights.positions.shape[0]
+    causal = np.triu(np.full((context, context), -np.inf, np.float32), 1)
+    both = nodes.add("Concat", length, length, attributes={"axis": 0})
+    mask = nodes.add("Slice", causal, np.array([0, 0], np.int64), both, np.array([0, 1], np.int64))
+    pooled_at = _pooled_positions(nodes, weights, length)
+    rows = run_layers(nodes, rows, stack, mask=mask)
+    pooled = run_last_layer(
+        nodes,
+        rows,
+        stack,
+        pool=lambda value: nodes.add("GatherND", value, pooled_at, attributes={"batch_dims": 1}),
+        mask=nodes.add("Gather", mask, pooled_at, attributes={"axis": 0}),
+    )
+    project(nodes, pooled, weights.final_norm, weights.projection, stack.epsilon, name=OUTPUT)
+    tensor = onnx.helper.make_tensor_value_info
+    nodes.write(
+        path,
+        name="text",
+        inputs=[tensor(ids, onnx.TensorProto.INT32, ["n", "length"])],
+        outputs=[tensor(OUTPUT, onnx.TensorProto.FLOAT, ["n", weights.projection.shape[0]])],
+        external_bytes=external_bytes,
+    )
+
+
+def _embed_patches(nodes: GraphNodes, weights: ImageWeights, preprocessing: ImageInput) -> str:
+    """Pixels to rows: ``(p / 255 - mean) / std`` times the kernel is one product and one bias."""
+    nodes.scope = "embed"
+    width, _, side, _ = weights.patch.shape
+    grid = weights.size // side
+    std = np.array(preprocessing.std, np.float64)[None, :, None, None]
+    mean = np.array(preprocessing.mean, np.float64)[None, :, None, None]
+    kernel = weights.patch.astype(np.float64) / std
+    bias = -(kernel * mean).sum(axis=(1, 2, 3))
+    product = (kernel / 255).transpose(2, 3, 1, 0).reshape(side * side * 3, width)  # pixels lie [row, column, channel]
+    pixels = INPUTS["image"]
+    if grid * side != weights.size:  # a convolution ignores the pixels that fill no patch; so do we
+        ends = np.array([grid * side, grid * side], np.int64)
+        pixels = nodes.add("Slice", pixels, np.array([0, 0], np.int64), ends, np.array([1, 2], np.int64))
+    patches = nodes.reshape(pixels, -1, grid, side, grid, side * 3)
+    patches = nodes.reshape(nodes.transpose(patches, 0, 1, 3, 2, 4), -1, grid * grid, side * side * 3)
+    rows = nodes.matmul(nodes.cast(patches, onnx.TensorProto.FLOAT), product.astype(np.float32))
+    positions = weights.positions.astype(np.float64)
+    rows = nodes.plus(rows, (positions[1:] + bias).astype(np.float32))
+    class_row = (positions[0] + weights.class_token).astype(np.float32).reshape(1, 1, width)
+    count = nodes.add("Shape", INPUTS["image"], attributes={"start": 0, "end": 1})
+    shape = nodes.add("Concat", count, np.array([1, width], np.int64), attributes={"axis": 0})
+    return nodes.add("Concat", nodes.add("Expand", class_row, shape), rows, attributes={"axis": 1})
+
+
+def _pooled_positions(nodes: GraphNodes, weights: TextWeights, length: str) -> str:
+    """Which row of each sequence is pooled, int64 ``[n, 1]``.
+
+    Engines break ties of ArgMax as they like, so the candidates get scores that fall with the position: no two are
+    the same. Without an end token the first row scores highest, as in transformers.
+    """
+    ids, context = INPUTS["text"], weights.positions.shape[0]
+    if weights.pooling == "argmax":
+        axes = {"axes": [1], "keepdims": 1}
+        candidates = nodes.add("Equal", ids, nodes.add("ReduceMax", ids, attributes=axes))
+    else:
+        candidates = nodes.add("Equal", ids, np.array(weights.end_id, np.int32))
+    falling = np.arange(context, 0, -1, dtype=np.float32)
+    falling_here = nodes.add("Slice", falling, np.array([0], np.int64), length, np.array([0], np.int64))
+    bonus = nodes.add("Mul", nodes.cast(candidates, onnx.TensorProto.FLOAT), np.array(context, np.float32))
+    return nodes.add("ArgMax", nodes.plus(bonus, falling_here), attributes={"axis": 1, "keepdims": 1})

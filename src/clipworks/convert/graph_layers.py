@@ -1,0 +1,134 @@
+"""Transformer layers as ONNX nodes; what is folded into the weights, and why it is exact, is told in `graph`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from clipworks.convert.checkpoint import Activation, Array, Layer, Linear, Norm, Stack
+from clipworks.convert.graph_nodes import GraphNodes
+
+_QUICK_GELU = 1.702
+
+
+def run_layers(nodes: GraphNodes, rows: str, stack: Stack, *, mask: str | None) -> str:
+    """Add every layer but the last: rows ``[n, length, width]`` to the same.
+
+    Args:
+        nodes: the graph.
+        rows: the value that goes in.
+        stack: the weights.
+        mask: added to the scores, ``[length, length]``, or None.
+    """
+    for index, layer in enumerate(stack.layers[:-1]):
+        nodes.scope = f"layers.{index}"
+        normal = _normalise(nodes, rows, stack)
+        rows = nodes.plus(rows, _attend(nodes, normal, layer, stack, mask))
+        rows = nodes.plus(rows, _mlp(nodes, _normalise(nodes, rows, stack), layer, stack))
+    return rows
+
+
+def run_last_layer(nodes: GraphNodes, rows: str, stack: Stack, *, pool: Callable[[str], str], mask: str | None) -> str:
+    """Add the last layer for one row of each sequence: ``[n, length, width]`` to ``[n, width]``.
+
+    Args:
+        nodes: the graph.
+        rows: the value that goes in.
+        stack: the weights.
+        pool: adds the node that takes the pooled row: ``[n, length, width]`` to ``[n, width]``.
+        mask: added to that row's scores, ``[n, 1, length]``, or None.
+    """
+    nodes.scope = f"layers.{len(stack.layers) - 1}"
+    layer = stack.layers[-1]
+    normal = _normalise(nodes, rows, stack)
+    pooled = nodes.plus(pool(rows), _attend_once(nodes, pool(normal), normal, layer, stack, mask))
+    return nodes.plus(pooled, _mlp(nodes, _normalise(nodes, pooled, stack), layer, stack))
+
+
+def project(nodes: GraphNodes, pooled: str, norm: Norm, projection: Array, epsilon: float, *, name: str) -> None:
+    """The last normalisation and the projection, ``[n, width]`` to ``[n, dim]``, as the graph's output."""
+    nodes.scope = "project"
+    normal = nodes.normalise(pooled, norm.gain, norm.shift, epsilon)
+    nodes.add_output("MatMul", normal, np.ascontiguousarray(projection.T), name=name)
+
+
+def _normalise(nodes: GraphNodes, rows: str, stack: Stack) -> str:
+    """Normalise without gain and shift: these are in the weights behind."""
+    return nodes.normalise(rows, np.ones(stack.width, np.float32), None, stack.epsilon)
+
+
+def _attend(nodes: GraphNodes, normal: str, layer: Layer, stack: Stack, mask: str | None) -> str:
+    heads, width = stack.heads, stack.width
+    query, key, value = _attention_maps(layer, stack)
+    queries = nodes.plus(nodes.matmul(normal, _transposed(query.weight)), query.bias)
+    parts = (queries, nodes.matmul(normal, _transposed(key)), nodes.matmul(normal, _transposed(value)))
+    split = [nodes.reshape(part, 0, 0, heads, width // heads) for part in parts]
+    scores = nodes.matmul(nodes.transpose(split[0], 0, 2, 1, 3), nodes.transpose(split[1], 0, 2, 3, 1))
+    if mask is not None:
+        scores = nodes.plus(scores, mask)
+    means = nodes.matmul(nodes.softmax(scores), nodes.transpose(split[2], 0, 2, 1, 3))
+    joined = nodes.reshape(nodes.transpose(means, 0, 2, 1, 3), 0, 0, width)
+    return _linear(nodes, joined, _output_map(layer, stack))
+
+
+def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, stack: Stack, mask: str | None) -> str:
+    """Attention of one query a sequence, keys and values of the other rows never built."""
+    heads, width = stack.heads, stack.width
+    side = width // heads
+    query, key, value = _attention_maps(layer, stack)
+    queries = nodes.reshape(nodes.plus(nodes.matmul(pooled, _transposed(query.weight)), query.bias), 0, heads, side)
+    through_keys = nodes.matmul(nodes.transpose(queries, 1, 0, 2), key.reshape(heads, side, width))
+    scores = nodes.matmul(nodes.transpose(through_keys, 1, 0, 2), nodes.transpose(normal, 0, 2, 1))
+    if mask is not None:
+        scores = nodes.plus(scores, mask)
+    means = nodes.transpose(nodes.matmul(nodes.softmax(scores), normal), 1, 0, 2)
+    through_values = nodes.matmul(means, value.reshape(heads, side, width).transpose(0, 2, 1))
+    joined = nodes.reshape(nodes.transpose(through_values, 1, 0, 2), 0, width)
+    return _linear(nodes, joined, _output_map(layer, stack))
+
+
+def _mlp(nodes: GraphNodes, normal: str, layer: Layer, stack: Stack) -> str:
+    inner = _linear(nodes, normal, _fold_norm(layer.mlp_norm, layer.expand))
+    return _linear(nodes, _activate(nodes, inner, stack.activation), layer.contract)
+
+
+def _activate(nodes: GraphNodes, value: str, activation: Activation) -> str:
+    """QuickGELU, or GELU by the error function (the operator Gelu is younger than the opset)."""
+    if activation == "quick_gelu":
+        scaled = nodes.add("Mul", value, np.array(_QUICK_GELU, np.float32))
+        return nodes.add("Mul", value, nodes.add("Sigmoid", scaled))
+    share = nodes.add("Erf", nodes.add("Div", value, np.array(np.sqrt(2), np.float32)))
+    doubled = nodes.add("Mul", value, nodes.add("Add", share, np.array(1, np.float32)))
+    return nodes.add("Mul", doubled, np.array(0.5, np.float32))
+
+
+def _linear(nodes: GraphNodes, value: str, linear: Linear) -> str:
+    return nodes.plus(nodes.matmul(value, _transposed(linear.weight)), linear.bias)
+
+
+def _attention_maps(layer: Layer, stack: Stack) -> tuple[Linear, Array, Array]:
+    """Queries with the scale folded in, keys without their bias, values without theirs."""
+    folded = _fold_norm(layer.attention_norm, layer.qkv)
+    query, key, value = np.split(folded.weight, 3)
+    scale = np.float32((stack.width // stack.heads) ** -0.5)
+    return Linear(weight=query * scale, bias=folded.bias[: stack.width] * scale), key, value
+
+
+def _output_map(layer: Layer, stack: Stack) -> Linear:
+    """The output map with the values' bias folded in."""
+    width = stack.width
+    shift = layer.attention_norm.shift.astype(np.float64)
+    value_bias = layer.qkv.bias[2 * width :] + layer.qkv.weight[2 * width :].astype(np.float64) @ shift
+    bias = layer.out.bias + layer.out.weight.astype(np.float64) @ value_bias
+    return Linear(weight=layer.out.weight, bias=bias.astype(np.float32))
+
+
+def _fold_norm(norm: Norm, linear: Linear) -> Linear:
+    """Let a linear map do the gain and shift of the normalisation before it."""
+    bias = linear.bias + linear.weight.astype(np.float64) @ norm.shift.astype(np.float64)
+    return Linear(weight=linear.weight * norm.gain, bias=bias.astype(np.float32))
+
+
+def _transposed(weight: Array) -> Array:
+    return np.ascontiguousarray(weight.T)

@@ -1,0 +1,158 @@
+"""Prove that a bundle computes what its checkpoint means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from clipworks.bundle import Bundle
+from clipworks.convert.checkpoint import Checkpoint
+from clipworks.convert.layouts import read_checkpoint
+from clipworks.convert.reference import embed_images, embed_texts
+from clipworks.errors import ConversionError
+from clipworks.runtimes import AUTO, open_encoder
+
+LIMIT = 2e-6  # of unit embeddings' entries in f32; measured differences are ten times smaller
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyResult:
+    """How far a bundle's embeddings lie from those of the checkpoint's equations.
+
+    Attributes:
+        image_difference: largest absolute difference of unit image embeddings, over all entries.
+        text_difference: the same of text embeddings.
+        images: number of pictures compared.
+        texts: number of token rows compared, one of each length that the tower takes.
+        limit: the largest difference that counts as equal.
+        runtime: the engine that ran the bundle.
+        device: where it ran, as granted.
+        precision: as granted.
+    """
+
+    image_difference: float
+    text_difference: float
+    images: int
+    texts: int
+    limit: float
+    runtime: str
+    device: str
+    precision: str
+
+    @property
+    def equal(self) -> bool:
+        """Whether both differences are within the limit."""
+        return max(self.image_difference, self.text_difference) <= self.limit
+
+
+def compare_with_checkpoint(
+    bundle: Bundle,
+    source: Path,
+    *,
+    config: Path | None = None,
+    runtime: str = AUTO,
+    device: str = AUTO,
+    precision: str = "f32",
+    images: int = 2,
+    seed: int = 0,
+) -> VerifyResult:
+    """Run a bundle and the plain equations on the same inputs and compare the unit embeddings.
+
+    The inputs are pictures (smooth, noisy, dark and bright) and one token row of each length that the text tower
+    takes. The equations are run in float64 straight from the checkpoint's tensors, by code that shares nothing with
+    the towers' builder.
+
+    Args:
+        bundle: the bundle.
+        source: the checkpoint that it was made from.
+        config: the checkpoint's configuration, where it is not beside the weights.
+        runtime: the engine that runs the bundle, or ``auto``.
+        device: its device, or ``auto``.
+        precision: the bundle's precision to run.
+        images: number of pictures; one takes the reference a second with ViT-B/32 and a minute with ViT-L/14@336.
+        seed: of the random inputs.
+
+    Raises:
+        ConversionError: the checkpoint cannot be read, or the card says something else than it.
+        RuntimeUnavailableError: the engine is not there.
+    """
+    card = bundle.card
+    checkpoint = read_checkpoint(source, config=config, preprocessing=card.image)
+    _check_card(bundle, checkpoint)
+    generator = np.random.default_rng(seed)
+    pictures = _draw_pictures(generator, images, card.image.size)
+    ids = _draw_ids(generator, card.text.vocabulary, card.text.context, card.text.pad_id)
+    lengths = np.arange(len(ids)) + 2
+    image_encoder = open_encoder(bundle, "image", runtime=runtime, device=device, precision=precision)
+    text_encoder = open_encoder(bundle, "text", runtime=runtime, device=device, precision=precision)
+    expected_images = embed_images(checkpoint.image, checkpoint.preprocessing, pictures)
+    expected_texts = embed_texts(checkpoint.text, [row[:length] for row, length in zip(ids, lengths, strict=True)])
+    found_texts = [text_encoder(ids)]  # all in one batch, padded to the context
+    if card.text.dynamic_length:  # and each by itself, at its own length
+        alone = [text_encoder(row[None, :length]) for row, length in zip(ids, lengths, strict=True)]
+        found_texts.append(np.concatenate(alone))
+    result = VerifyResult(
+        image_difference=_largest_difference(image_encoder(pictures), expected_images),
+        text_difference=max(_largest_difference(found, expected_texts) for found in found_texts),
+        images=images,
+        texts=len(ids),
+        limit=LIMIT,
+        runtime=image_encoder.runtime,
+        device=image_encoder.device,
+        precision=image_encoder.precision,
+    )
+    image_encoder.close()
+    text_encoder.close()
+    return result
+
+
+def _check_card(bundle: Bundle, checkpoint: Checkpoint) -> None:
+    """Compare the facts that the card has beside the towers with the checkpoint."""
+    card, text = bundle.card, checkpoint.text
+    pairs = {
+        "dim": (card.dim, checkpoint.dim),
+        "logit_scale": (round(card.logit_scale, 4), round(checkpoint.logit_scale, 4)),
+        "pooling": (card.pooling, text.pooling),
+        "text.context": (card.text.context, text.positions.shape[0]),
+        "text.vocabulary": (card.text.vocabulary, text.tokens.shape[0]),
+    }
+    for fact, (said, found) in pairs.items():
+        if said != found:
+            raise ConversionError(f"the card of {bundle.folder} says {fact} is {said!r}; the checkpoint says {found!r}")
+
+
+def _draw_pictures(generator: np.random.Generator, count: int, size: int) -> npt.NDArray[np.uint8]:
+    """Pictures with structure at all scales: waves of random direction and colour, with noise."""
+    rows, columns = np.mgrid[0:size, 0:size] / size
+    pictures = np.empty((count, size, size, 3), np.uint8)
+    for picture in pictures:
+        waves = generator.normal(size=(3, 8, 3))
+        light = sum(
+            waves[2, wave] * np.sin(8 * (waves[0, wave] * rows[..., None] + waves[1, wave] * columns[..., None]))
+            for wave in range(8)
+        )
+        noise = generator.normal(scale=0.3, size=(size, size, 3))
+        picture[:] = np.clip(128 + 40 * (light + noise + generator.normal()), 0, 255)
+    return pictures
+
+
+def _draw_ids(generator: np.random.Generator, vocabulary: int, context: int, pad_id: int) -> npt.NDArray[np.int32]:
+    """Token rows of every length, from start and end alone up to the context."""
+    start, end = vocabulary - 2, vocabulary - 1
+    ids = np.full((context - 1, context), pad_id, np.int32)
+    for row, length in zip(ids, range(2, context + 1), strict=True):
+        row[:length] = [start, *generator.integers(1, start, size=length - 2), end]
+    return ids
+
+
+def _largest_difference(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float64]) -> float:
+    return float(np.abs(_unit(found) - _unit(expected)).max())
+
+
+def _unit(rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    wide = rows.astype(np.float64)
+    length: npt.NDArray[np.float64] = np.linalg.norm(wide, axis=-1, keepdims=True)
+    return wide / length
