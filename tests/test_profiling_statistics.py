@@ -83,6 +83,8 @@ def test_windows_agree_only_when_the_last_three_do() -> None:
     assert statistics.find_agreement([50, 100, 101, 99], 0.03)
     assert not statistics.find_agreement([100, 100, 110], 0.03)
     assert not statistics.find_agreement([0, 0, 0], 0.03)
+    assert statistics.find_agreement([90, 100, 110], 0.03, counts=[400, 400, 400])
+    assert not statistics.find_agreement([90, 100, 110], 0.03, counts=[4000, 4000, 4000])
 
 
 def test_the_pareto_front_matches_brute_force() -> None:

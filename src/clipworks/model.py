@@ -210,7 +210,10 @@ class Model:
             raise TextError("no text given; at least one is needed")
         if top is not None and top < 1:
             raise UsageError(f"top is {top}; allowed: 1 or more")
-        cosines = scoring.compare(self.embed_images([image]), self.embed_texts(texts))[0]
+        # Each different text once: equal texts must get equal scores to the last bit, or they would not tie.
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        cosines = scoring.compare(self.embed_images([image]), self.embed_texts(places))[0]
+        cosines = cosines[[places[text] for text in texts]]
         return match_embeddings(
             cosines,
             texts,

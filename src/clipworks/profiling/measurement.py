@@ -119,6 +119,7 @@ class _Watch:
         self._report = report
         self._first = 0
         self._mark = (0, 0)
+        self._counts: list[int] = []
 
     def __call__(self, progress: Progress) -> bool:
         if self._report is not None:
@@ -139,7 +140,9 @@ class _Watch:
                 return False
             return True
         enough = measured_s >= self.load.duration_s and count >= self.load.iterations
-        if enough and statistics.find_agreement(self.rates, self.load.tolerance):
+        if enough and statistics.find_agreement(
+            self.rates, self.load.tolerance, counts=self._counts if self.load.rate is not None else None
+        ):
             self.stop = "stable"
             return False
         return measured_s < self.load.timeout_s
@@ -149,6 +152,7 @@ class _Watch:
         seconds = (progress.time - since) / NS
         if seconds >= self.window_s - 1e-9 and progress.finished - finished >= _WINDOW_REQUESTS:
             self.rates.append((progress.finished - finished) / seconds)
+            self._counts.append(progress.finished - finished)
             self._mark = (progress.time, progress.finished)
 
 

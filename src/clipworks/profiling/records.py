@@ -23,7 +23,8 @@ class Load:
         duration_s: at least so many seconds are measured, then on until stable.
         timeout_s: at most so many seconds, stable or not.
         warmup_s: seconds of full load before the measured ones, thrown away.
-        tolerance: the last three windows' rates must lie within this share of their mean.
+        tolerance: the last three windows' rates must lie within this share of their mean; in an open loop the
+            arrivals' own unevenness is allowed beside it.
         percentiles: 0 to 100.
         rate: requests/s for an open loop; None for a closed one.
         seed: of the arrivals and of the choice of inputs.

@@ -224,10 +224,18 @@ def detect_overload(trace: Trace, arrivals: Times, begin: int, end: int) -> Over
     )
 
 
-def find_agreement(rates: Sequence[float], tolerance: float) -> bool:
-    """Whether the last three windows' rates lie within a tolerance (0.03 for 3%) of their mean."""
+def find_agreement(rates: Sequence[float], tolerance: float, *, counts: Sequence[int] | None = None) -> bool:
+    """Whether the last three windows' rates lie within a tolerance of their mean.
+
+    Args:
+        rates: one a window.
+        tolerance: 0.03 for 3%.
+        counts: requests in each window, for random arrivals: two standard deviations of a Poisson count are then
+            allowed beside the tolerance, since windows of an uneven load cannot be expected to agree better.
+    """
     last = rates[-3:]
     if len(last) < 3:
         return False
     mean = sum(last) / 3
-    return mean > 0 and max(abs(rate - mean) for rate in last) <= tolerance * mean
+    noise = 0.0 if counts is None else 2 / math.sqrt(min(counts[-3:]))
+    return mean > 0 and max(abs(rate - mean) for rate in last) <= (tolerance + noise) * mean

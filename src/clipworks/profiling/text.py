@@ -140,6 +140,8 @@ def _describe_loop(profile: Profile, run: Run) -> list[str]:
 
 def _explain_stop(profile: Profile, run: Run) -> str:
     tolerance = f"{profile.load.tolerance:.0%}"
+    if profile.load.rate is not None:
+        tolerance += " and the arrivals' own unevenness"
     return {
         "stable": f"stable: the last three windows' rates agree within {tolerance}",
         "time is up": f"NOT stable: time was up before three windows agreed within {tolerance}",

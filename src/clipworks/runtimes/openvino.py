@@ -53,7 +53,9 @@ class OpenVinoEncoder:
 
     def stage(self, batch: Batch) -> Staged:
         """Wrap a batch without copying; on the CPU that is where the engine wants it."""
-        return Staged(handle=openvino.Tensor(np.ascontiguousarray(batch), shared_memory=True), rows=len(batch))
+        # OpenVINO shares writeable memory only; a read-only array, as Pillow gives it, is copied.
+        array = np.require(batch, requirements=("C", "W"))
+        return Staged(handle=openvino.Tensor(array, shared_memory=True), rows=len(batch))
 
     def close(self) -> None:
         """Free the compiled model."""

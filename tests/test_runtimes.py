@@ -1,0 +1,147 @@
+"""Every runtime keeps the one contract: what it grants, what it refuses, and that they agree."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from clipworks import runtimes, scoring, store
+from clipworks.errors import EncodingError, RuntimeUnavailableError, UnknownNameError, UsageError
+from clipworks.runtimes import Encoder, Role
+from clipworks.tokens import open_tokenizer
+
+ENGINES = ("openvino", "onnxruntime")
+TEXTS = ["dog", "a red apple on a table", "boats on a lake " * 12, "a photo of a cat", "12 o'clock", "ein Hund", "犬"]
+
+
+def open_tower(role: Role, runtime: str, **options: object) -> Encoder:
+    return runtimes.open_encoder(store.open_bundle("starter"), role, runtime=runtime, **options)  # type: ignore[arg-type]
+
+
+def pictures(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Blurred noise of several scales: something between a flat picture and pure noise."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for index in range(count):
+        cell = 4 << (index % 5)
+        coarse = rng.integers(0, 256, (-(-260 // cell), -(-260 // cell), 3), dtype=np.uint8)
+        rows.append(np.kron(coarse, np.ones((cell, cell, 1), dtype=np.uint8))[:260, :260])
+    return np.stack(rows)
+
+
+def test_openvino_and_onnxruntime_agree_on_every_picture() -> None:
+    batch = pictures(6)
+    ours, theirs = (scoring.normalise(open_tower("image", engine, precision="f32")(batch)) for engine in ENGINES)
+    assert np.sum(ours.astype(float) * theirs, axis=1).min() >= 0.99999
+
+
+def test_openvino_and_onnxruntime_agree_on_every_text() -> None:
+    bundle = store.open_bundle("starter")
+    ids = open_tokenizer(bundle.tokenizer, bundle.card.text).encode(TEXTS)
+    ours, theirs = (scoring.normalise(open_tower("text", engine, precision="f32")(ids)) for engine in ENGINES)
+    assert np.sum(ours.astype(float) * theirs, axis=1).min() >= 0.99999
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_padding_a_text_does_not_change_its_embedding(engine: str) -> None:
+    bundle = store.open_bundle("starter")
+    tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text)
+    encoder = open_tower("text", engine, precision="f32")
+    together = encoder(tokenizer.encode(TEXTS))
+    for text, row in zip(TEXTS, together, strict=True):
+        alone = encoder(tokenizer.encode([text]))
+        assert np.allclose(alone[0], row, atol=2e-6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_encoder_tells_what_was_granted_and_gives_raw_float_rows(engine: str) -> None:
+    encoder = open_tower("image", engine, precision="f32", device="cpu", threads=1)
+    assert (encoder.runtime, encoder.device, encoder.precision, encoder.dim) == (engine, "cpu", "f32", 384)
+    rows = encoder(pictures(2))
+    assert rows.dtype == np.float32
+    assert rows.shape == (2, 384)
+    assert encoder(pictures(1)[:0]).shape == (0, 384)
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "fake"])
+def test_a_staged_batch_gives_the_same_embeddings(engine: str) -> None:
+    encoder = open_tower("image", engine)
+    batch = pictures(2)
+    batch.flags.writeable = False
+    staged = encoder.stage(batch)
+    assert staged.rows == 2
+    assert np.array_equal(encoder(staged), encoder(batch))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_calls_from_several_threads_do_not_mix(engine: str) -> None:
+    encoder = open_tower("image", engine, precision="f32", streams=2)
+    batch = pictures(4)
+    expected = [encoder(batch[index : index + 1]) for index in range(4)]
+    wrong: list[int] = []
+
+    def work(index: int) -> None:
+        results = [encoder(batch[index : index + 1]) for _ in range(6)]
+        wrong.extend(index for result in results if not np.allclose(result, expected[index], atol=1e-5))
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_closed_encoder_says_so(engine: str) -> None:
+    encoder = open_tower("image", engine)
+    encoder.close()
+    with pytest.raises(EncodingError, match="closed"):
+        encoder(pictures(1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_batch_of_the_wrong_shape_is_an_error_of_ours(engine: str) -> None:
+    with pytest.raises(EncodingError, match=f"{engine} failed on a batch of 1"):
+        open_tower("image", engine)(np.zeros((1, 10, 10, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "fake"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(engine: str) -> None:
+    for device in ("gpu.7", "cuda:0", "9"):
+        with pytest.raises(RuntimeUnavailableError, match=rf"cannot grant the device '{device}' here.*cpu"):
+            open_tower("image", engine, device=device)
+
+
+def test_a_precision_that_is_not_native_is_refused_never_emulated() -> None:
+    with pytest.raises(RuntimeUnavailableError, match=r"onnxruntime cannot grant .*'bf16'.* f32"):
+        open_tower("image", "onnxruntime", precision="bf16")
+    with pytest.raises(RuntimeUnavailableError, match=r"openvino cannot grant .*'f16'.* f32"):
+        open_tower("image", "openvino", precision="f16", device="cpu")
+    with pytest.raises(RuntimeUnavailableError, match="has no int8 towers; it has f32"):
+        open_tower("image", "openvino", precision="int8")
+
+
+def test_unknown_names_are_answered_with_the_choices() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown runtime 'openvina': did you mean 'openvino'\?"):
+        open_tower("image", "openvina")
+    with pytest.raises(UnknownNameError, match=r"unknown precision 'fp32': .*f32, bf16, f16, int8"):
+        open_tower("image", "fake", precision="fp32")
+    with pytest.raises(UsageError, match="threads is 0; allowed: 1 or more"):
+        open_tower("image", "fake", threads=0)
+    with pytest.raises(UsageError, match="streams is 0; allowed: 1 or more"):
+        open_tower("image", "fake", streams=0)
+
+
+def test_the_default_runtime_is_the_first_installed_and_never_fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runtimes.choose_runtime() == "openvino"
+    installed = {"onnxruntime"}
+    monkeypatch.setattr(runtimes, "_is_installed", lambda row: row.package in installed)
+    assert runtimes.choose_runtime() == "onnxruntime"
+    with pytest.raises(RuntimeUnavailableError, match="the runtime openvino is not installed"):
+        runtimes.choose_runtime("openvino")
+    installed.clear()
+    with pytest.raises(RuntimeUnavailableError, match="no runtime is installed"):
+        runtimes.choose_runtime()
