@@ -1,0 +1,183 @@
+"""The towers written from small checkpoints give what the reference implementations give, on every engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import openvino
+import pytest
+from convert_checkpoints import (
+    MODELS,
+    VOCABULARY,
+    draw_ids,
+    draw_pictures,
+    draw_tensors,
+    write_huggingface,
+    write_open_clip,
+)
+
+from clipworks.convert import read_checkpoint, write_towers
+from clipworks.convert.checkpoint import Checkpoint
+from clipworks.convert.reference import embed_images, embed_texts
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_text(encoding="utf-8"))["models"]
+LIMIT = 2e-6
+Floats = npt.NDArray[np.floating[Any]]
+
+
+def run_openvino(path: Path, batch: npt.NDArray[Any]) -> Floats:
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found: Floats = np.array(compiled(batch)[0])
+    return found
+
+
+def run_onnxruntime(path: Path, batch: npt.NDArray[Any]) -> Floats:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found: Floats = session.run(None, {session.get_inputs()[0].name: batch})[0]
+    return found
+
+
+ENGINES = {"openvino": run_openvino, "onnxruntime": run_onnxruntime}
+
+
+def unit(rows: npt.ArrayLike) -> Floats:
+    wide = np.asarray(rows, np.float64)
+    normal: Floats = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    return normal
+
+
+def difference(found: npt.ArrayLike, expected: npt.ArrayLike) -> float:
+    return float(np.abs(unit(found) - unit(expected)).max())
+
+
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def name(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return read_checkpoint(write_huggingface(tmp_path_factory.mktemp("checkpoint"), MODELS[name]))
+
+
+@pytest.fixture(scope="module")
+def towers(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("towers")
+    write_towers(checkpoint, folder)
+    return folder
+
+
+@pytest.mark.parametrize("reference", ["transformers", "open_clip"])
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_the_towers_give_the_embeddings_of_the_reference(towers: Path, name: str, engine: str, reference: str) -> None:
+    run, expected = ENGINES[engine], GOLDEN[name][reference]
+    assert difference(run(towers / "image.onnx", draw_pictures(MODELS[name])), expected["image"]) <= LIMIT
+    assert difference(run(towers / "text.onnx", draw_ids(MODELS[name])), expected["text"]) <= LIMIT
+
+
+def test_the_plain_equations_give_the_embeddings_of_the_reference(checkpoint: Checkpoint, name: str) -> None:
+    model, expected = MODELS[name], GOLDEN[name]["transformers"]
+    images = embed_images(checkpoint.image, checkpoint.preprocessing, draw_pictures(model))
+    assert difference(images, expected["image"]) <= LIMIT
+    texts = embed_texts(checkpoint.text, [row[: index + 2] for index, row in enumerate(draw_ids(model))])
+    assert difference(texts, expected["text"]) <= LIMIT
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_a_text_gives_the_same_at_its_own_length_as_padded_to_the_context(towers: Path, name: str, engine: str) -> None:
+    ids, run = draw_ids(MODELS[name]), ENGINES[engine]
+    padded = run(towers / "text.onnx", ids)
+    for index in (0, 1, len(ids) // 2, len(ids) - 1):
+        assert difference(run(towers / "text.onnx", ids[index : index + 1, : index + 2]), padded[[index]]) <= LIMIT
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_padding_with_the_end_token_pools_the_first_one(towers: Path, name: str, engine: str) -> None:
+    """Hugging Face's tokenizer pads CLIP with the end token, so the largest id stands there more than once."""
+    ids, run = draw_ids(MODELS[name]), ENGINES[engine]
+    padded = np.where(ids == 0, np.int32(VOCABULARY - 1), ids)
+    assert difference(run(towers / "text.onnx", padded), run(towers / "text.onnx", ids)) <= LIMIT
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_without_an_end_token_the_reference_rows_are_pooled(checkpoint: Checkpoint, towers: Path, engine: str) -> None:
+    ids = np.array([[5, 9, 7, 3]], np.int32)
+    expected = embed_texts(checkpoint.text, [ids[0]])
+    assert difference(ENGINES[engine](towers / "text.onnx", ids), expected) <= LIMIT
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_a_batch_gives_the_same_as_its_parts(towers: Path, name: str, engine: str) -> None:
+    pictures, run = draw_pictures(MODELS[name]), ENGINES[engine]
+    whole = run(towers / "image.onnx", pictures)
+    parts = np.concatenate([run(towers / "image.onnx", pictures[[index]]) for index in range(len(pictures))])
+    assert difference(parts, whole) <= LIMIT
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Checkpoint, towers: Path, tmp_path: Path) -> None:
+    write_towers(checkpoint, tmp_path)
+    for file in ("image.onnx", "text.onnx"):
+        assert (tmp_path / file).read_bytes() == (towers / file).read_bytes()
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_weights_past_the_limit_go_to_a_file_beside_the_graph(
+    checkpoint: Checkpoint, towers: Path, name: str, engine: str, tmp_path: Path
+) -> None:
+    write_towers(checkpoint, tmp_path, external_bytes=10_000)
+    for tower, batch in (("image", draw_pictures(MODELS[name])), ("text", draw_ids(MODELS[name]))):
+        file = f"{tower}.onnx"
+        assert (tmp_path / file).stat().st_size < (towers / file).stat().st_size / 2
+        assert (tmp_path / f"{file}.data").is_file()
+        found, expected = (ENGINES[engine](folder / file, batch) for folder in (tmp_path, towers))
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_tower_under_the_limit_is_one_file(towers: Path) -> None:
+    assert sorted(path.name for path in towers.iterdir()) == ["image.onnx", "text.onnx"]
+
+
+def test_the_graphs_keep_the_contract(towers: Path, name: str) -> None:
+    """uint8 pictures and int32 ids in, float32 rows out, batch and length free, an opset that TensorRT takes."""
+    model = MODELS[name]
+    described = {}
+    for tower in ("image", "text"):
+        graph = onnx.load(towers / f"{tower}.onnx")
+        assert [(item.domain, item.version) for item in graph.opset_import] == [("", 17)]
+        for value in (*graph.graph.input, *graph.graph.output):
+            tensor = value.type.tensor_type
+            sides = [side.dim_param or side.dim_value for side in tensor.shape.dim]
+            described[tower, value.name] = onnx.TensorProto.DataType.Name(tensor.elem_type), sides
+    assert described == {
+        ("image", "image"): ("UINT8", ["n", model.size, model.size, 3]),
+        ("image", "embedding"): ("FLOAT", ["n", model.dim]),
+        ("text", "ids"): ("INT32", ["n", "length"]),
+        ("text", "embedding"): ("FLOAT", ["n", model.dim]),
+    }
+
+
+@pytest.mark.parametrize("text_root", ["", "text."])
+def test_an_open_clip_checkpoint_gives_the_same_towers(towers: Path, name: str, text_root: str, tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(write_open_clip(tmp_path / "source", MODELS[name], text_root=text_root))
+    (tmp_path / "towers").mkdir()
+    write_towers(checkpoint, tmp_path / "towers")
+    assert (tmp_path / "towers" / "image.onnx").read_bytes() == (towers / "image.onnx").read_bytes()
+    found = run_onnxruntime(tmp_path / "towers" / "text.onnx", draw_ids(MODELS[name]))
+    assert difference(found, GOLDEN[name]["open_clip"]["text"]) <= LIMIT
+
+
+def test_half_precision_weights_convert_exactly(name: str, tmp_path: Path) -> None:
+    """A float16 checkpoint gives the towers of the same numbers in float32."""
+    halves = {key: array.astype(np.float16) for key, array in draw_tensors(MODELS[name]).items()}
+    wide = {key: array.astype(np.float32) for key, array in halves.items()}
+    for folder, tensors in (("halves", halves), ("wide", wide)):
+        checkpoint = read_checkpoint(write_huggingface(tmp_path / folder, MODELS[name], tensors))
+        write_towers(checkpoint, tmp_path / folder)
+    assert (tmp_path / "halves" / "image.onnx").read_bytes() == (tmp_path / "wide" / "image.onnx").read_bytes()
