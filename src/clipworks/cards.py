@@ -12,7 +12,7 @@ import json
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from clipworks.errors import BundleError
 
@@ -21,6 +21,7 @@ CARD_FORMAT = 1
 Resize = Literal["shortest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 Cleaning = Literal["clip", "none"]
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +204,7 @@ def _without_none(value: Any) -> Any:
 def _read(kind: Any, value: Any, where: str) -> Any:
     """Read one JSON value as the type that a card's field declares."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _read_record(kind, value, where)
+        return read_record(kind, value, where)
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
         return None if value is None else _read(parts[0], value, where)
@@ -226,7 +227,17 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _read_record(kind: type, value: Any, where: str) -> Any:
+def read_record(kind: type[Record], value: Any, where: str) -> Record:
+    """Read one JSON object as a record of the given dataclass.
+
+    Args:
+        kind: the dataclass; its fields' types say what is allowed.
+        value: what JSON gave.
+        where: names the object in messages.
+
+    Raises:
+        BundleError: a field is missing, unknown or of the wrong type.
+    """
     if not isinstance(value, dict):
         raise BundleError(f"{where} must be an object, not {value!r}")
     hints = typing.get_type_hints(kind)

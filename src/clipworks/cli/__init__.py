@@ -18,10 +18,11 @@ from clipworks.errors import ClipworksError, unknown_name
 
 
 class Command(NamedTuple):
-    """One row of the table of commands: the module of ours, and one line for the overview."""
+    """One row of the table of commands: the module of ours, one line for the overview, and whether it has subcommands."""
 
     module: str
     summary: str
+    nested: bool = False
 
 
 class CommandModule(Protocol):
@@ -36,6 +37,7 @@ class CommandModule(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "match": Command("clipworks.cli.match", "rank texts by how well they fit an image"),
+    "models": Command("clipworks.cli.models", "list, pull, verify and convert models", nested=True),
     "profile": Command("clipworks.cli.profile", "measure an encoder or the pipeline: throughput, latency percentiles"),
 }
 
@@ -107,9 +109,11 @@ def _run(words: list[str]) -> int:
     name, *rest = words
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS, hint="clipworks --help lists them")
-    module: CommandModule = importlib.import_module(COMMANDS[name].module)
+    command = COMMANDS[name]
+    module: CommandModule = importlib.import_module(command.module)
     parser = Parser(prog=f"clipworks {name}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
-    status = module.run(parser.parse_intermixed_args(rest))
+    # argparse cannot let options stand between positional arguments where there are subcommands.
+    status = module.run(parser.parse_args(rest) if command.nested else parser.parse_intermixed_args(rest))
     sys.stdout.flush()  # here, so that a broken pipe is met where it is handled
     return status

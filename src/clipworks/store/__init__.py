@@ -1,0 +1,58 @@
+"""A name or a folder -> a bundle here: built in, in the user's cache, or brought from a model hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clipworks.bundle import CARD_FILE, Bundle, read_bundle
+from clipworks.errors import BundleError, DownloadError
+
+if TYPE_CHECKING:
+    from clipworks.store.hub import Progress
+
+STARTER = "starter"
+
+
+def open_bundle(model: str, *, offline: bool = False, progress: Progress | None = None) -> Bundle:
+    """Find a model by name or folder; one that is not here yet is pulled.
+
+    Args:
+        model: ``starter``, a bundle's folder, a known model's name, alias or hub id, or any hub id ``owner/name``, with
+            ``@revision`` if need be. A folder that exists goes before a hub id of the same name.
+        offline: never ask the hub; HF_HUB_OFFLINE in the environment means the same.
+        progress: told in one line how far a download is.
+
+    Raises:
+        UnknownNameError: no such name or folder.
+        BundleError: the folder is no bundle, or a damaged one.
+        DownloadError: the model is not here and cannot be brought here.
+        ConversionError: what was brought here cannot be converted.
+    """
+    from pathlib import Path
+
+    if model == STARTER:
+        return read_bundle(Path(__file__).parent.parent / STARTER)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return read_bundle(folder)
+    if folder.is_absolute() or model.startswith((".", "~")):
+        raise BundleError(f"there is no folder {model}", hint="clipworks models list shows the models known by name")
+    from clipworks.store.names import find_target, models_folder
+
+    target = find_target(model)
+    kept = models_folder() / target.key
+    if (kept / CARD_FILE).is_file():
+        try:
+            return read_bundle(kept)
+        except BundleError as error:
+            raise BundleError(
+                error.message, hint=f"bring it here again: clipworks models pull {target.name} --force"
+            ) from None
+    from clipworks.store.pulling import pull_model
+
+    try:
+        return pull_model(model, offline=offline, progress=progress)
+    except DownloadError as error:
+        if target.known is None and "has no model" in error.message:
+            raise DownloadError(f"{error.message}, and there is no folder of that name", hint=error.hint) from None
+        raise

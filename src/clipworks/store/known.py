@@ -1,0 +1,79 @@
+"""The known models: what is published about them, and where their files come from; one JSON a model."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipworks.cards import ImageInput, Published, Source, Tower, read_record
+
+KNOWN_FOLDER = Path(__file__).parent.parent / "known_models"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownModel:
+    """What is known of a model before its files are here; the rest its checkpoint says itself.
+
+    Attributes:
+        format: version of this record.
+        name: short name, as ``--model`` takes it.
+        aliases: other names that mean this model; its hub ids mean it too.
+        title: one line for people.
+        notes: what a user must know; one paragraph a string.
+        licence: SPDX expression, or the publisher's own words.
+        dim: width of the shared embedding.
+        image_size: side in pixels of the square that the image tower takes.
+        context: the most tokens that the text tower takes.
+        activation: that of both towers, where published; a checkpoint that says another is refused.
+        image: the preprocessing, where published; it goes before what the checkpoint's files say.
+        image_tower: its shape.
+        text_tower: its shape.
+        sources: where the files are, the best first; all hold the same weights.
+        published: figures of others, never ours.
+    """
+
+    format: int = 1
+    name: str
+    aliases: tuple[str, ...] = ()
+    title: str
+    notes: tuple[str, ...] = ()
+    licence: str
+    dim: int
+    image_size: int
+    context: int
+    activation: str | None = None
+    image: ImageInput | None = None
+    image_tower: Tower
+    text_tower: Tower
+    sources: tuple[Source, ...]
+    published: tuple[Published, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Of both towers and the logit scale."""
+        return (self.image_tower.parameters or 0) + (self.text_tower.parameters or 0) + 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that means this model: its own, the aliases, the hub ids."""
+        return (self.name, *self.aliases, *(source.hub for source in self.sources if source.hub))
+
+
+@functools.cache
+def known_models() -> dict[str, KnownModel]:
+    """Read all known models; the keys are their names, sorted."""
+    models = [
+        read_record(KnownModel, json.loads(path.read_text(encoding="utf-8")), path.name)
+        for path in KNOWN_FOLDER.glob("*.json")
+    ]
+    return {model.name: model for model in sorted(models, key=lambda model: model.name)}
+
+
+def find_known(name: str) -> KnownModel | None:
+    """Find a known model by any of its names, capital letters or not."""
+    wanted = name.lower()
+    return next(
+        (model for model in known_models().values() if wanted in (other.lower() for other in model.names)), None
+    )

@@ -1,0 +1,142 @@
+"""What the store knows and holds: the known models, and those in the cache."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipworks.bundle import CARD_FILE, Bundle, read_bundle
+from clipworks.errors import BundleError, UsageError
+from clipworks.store.known import KnownModel, known_models
+from clipworks.store.names import STARTER, STARTER_FOLDER, find_target, models_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedModel:
+    """One model in the list.
+
+    Attributes:
+        name: as ``--model`` takes it.
+        title: one line for people.
+        licence: SPDX expression, or the publisher's own words.
+        parameters: of both towers, where known.
+        image_size: side in pixels of the image tower's input; None for a damaged bundle of an unknown model.
+        imagenet_top1: the first published zero-shot figure, 0 to 1, where there is one.
+        hub: where its files come from, where known.
+        state: ``built in``, ``here``, ``damaged`` or ``known`` (on the hub only).
+        folder: its bundle, if it is here.
+        bytes: what it takes on disk.
+    """
+
+    name: str
+    title: str
+    licence: str
+    parameters: int | None
+    image_size: int | None
+    imagenet_top1: float | None
+    hub: str | None
+    state: str
+    folder: str | None
+    bytes: int
+
+
+def list_models() -> list[ListedModel]:
+    """List the built-in model, the known ones, and what else is in the cache."""
+    kept = {path.name: path for path in sorted(models_folder().glob("*")) if (path / CARD_FILE).is_file()}
+    listed = [_list_bundle(STARTER_FOLDER, name=STARTER, state="built in")]
+    for known in known_models().values():
+        folder = kept.pop(known.name, None)
+        listed.append(_list_known(known) if folder is None else _list_bundle(folder, name=known.name, known=known))
+    return listed + [_list_bundle(folder, name=_name_of(folder)) for folder in kept.values()]
+
+
+def find_bundle(model: str) -> Bundle | None:
+    """Find a model's bundle among those that are here; a folder counts, and nothing is pulled.
+
+    Raises:
+        UnknownNameError: no such name or folder.
+        BundleError: the folder is no bundle, or the bundle is damaged.
+    """
+    if model == STARTER:
+        return read_bundle(STARTER_FOLDER)
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        folder = models_folder() / find_target(model).key
+        if not (folder / CARD_FILE).is_file():
+            return None
+    return read_bundle(folder)
+
+
+def remove_model(model: str) -> Path:
+    """Take a pulled model out of the cache.
+
+    Returns:
+        The folder that is gone.
+
+    Raises:
+        UnknownNameError: no such name.
+        UsageError: the model is built in, or not in the cache.
+    """
+    if model == STARTER:
+        raise UsageError("starter is built in and stays")
+    target = find_target(model)
+    folder = models_folder() / target.key
+    if not folder.is_dir():
+        raise UsageError(f"{target.name} is not in the cache", hint="clipworks models list shows what is here")
+    work = models_folder() / ".work" / target.key
+    work.mkdir(parents=True, exist_ok=True)
+    folder.replace(work / "removed")  # gone in one step for whoever looks for it
+    shutil.rmtree(work)
+    return folder
+
+
+def _name_of(folder: Path) -> str:
+    return folder.name.replace("--", "/", 1)
+
+
+def _list_known(known: KnownModel) -> ListedModel:
+    return ListedModel(
+        name=known.name,
+        title=known.title,
+        licence=known.licence,
+        parameters=known.parameters,
+        image_size=known.image_size,
+        imagenet_top1=known.published[0].imagenet_top1 if known.published else None,
+        hub=known.sources[0].hub,
+        state="known",
+        folder=None,
+        bytes=0,
+    )
+
+
+def _list_bundle(folder: Path, *, name: str, state: str = "here", known: KnownModel | None = None) -> ListedModel:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    try:
+        card = read_bundle(folder).card
+    except BundleError as error:
+        return ListedModel(
+            name=name,
+            title=known.title if known else error.message,
+            licence=known.licence if known else "unknown",
+            parameters=known.parameters if known else None,
+            image_size=known.image_size if known else None,
+            imagenet_top1=known.published[0].imagenet_top1 if known and known.published else None,
+            hub=known.sources[0].hub if known else None,
+            state="damaged",
+            folder=str(folder),
+            bytes=size,
+        )
+    counts = (card.image_tower.parameters, card.text_tower.parameters)
+    return ListedModel(
+        name=name,
+        title=card.title,
+        licence=card.licence,
+        parameters=None if None in counts else sum(filter(None, counts)),
+        image_size=card.image.size,
+        imagenet_top1=card.published[0].imagenet_top1 if card.published else None,
+        hub=card.source.hub,
+        state=state,
+        folder=str(folder),
+        bytes=size,
+    )

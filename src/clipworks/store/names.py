@@ -1,0 +1,61 @@
+"""What ``--model`` may say, and where in the cache that model is kept."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipworks.caches import cache_folder
+from clipworks.cards import Source
+from clipworks.errors import unknown_name
+from clipworks.store.known import KnownModel, find_known, known_models
+
+STARTER = "starter"
+STARTER_FOLDER = Path(__file__).parent.parent / STARTER
+
+_HUB_ID = re.compile(r"(?P<hub>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A model that the store can bring here.
+
+    Attributes:
+        name: the name that its card gets.
+        key: the name of its folder in the cache.
+        known: what is published about it, if it is a known model.
+        sources: where its files are, the best first.
+    """
+
+    name: str
+    key: str
+    known: KnownModel | None
+    sources: tuple[Source, ...]
+
+
+def find_target(model: str) -> Target:
+    """Find out which model a name means.
+
+    Args:
+        model: a known model's name, alias or hub id, or any hub id ``owner/name``, with ``@revision`` if need be.
+
+    Raises:
+        UnknownNameError: none of these.
+    """
+    known = find_known(model)
+    if known is not None:
+        return Target(name=known.name, key=known.name, known=known, sources=known.sources)
+    match = _HUB_ID.fullmatch(model)
+    if match is None:
+        raise unknown_name(
+            "model", model, [STARTER, *known_models()], hint="a hub id (owner/name) or a bundle's folder is taken too"
+        )
+    hub, revision = match["hub"], match["revision"]
+    key = hub.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
+    return Target(name=model, key=key, known=None, sources=(Source(hub=hub, revision=revision),))
+
+
+def models_folder() -> Path:
+    """The folder in the user's cache that holds one bundle a model."""
+    return cache_folder() / "models"

@@ -1,0 +1,266 @@
+"""From a name to a bundle in the cache: download, convert, check, and put in place in one step."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clipworks.bundle import Bundle, read_bundle, write_card
+from clipworks.cards import Card, Source
+from clipworks.errors import BundleError, ConversionError, DownloadError
+from clipworks.store.hub import (
+    Progress,
+    Repository,
+    download_file,
+    find_snapshot,
+    is_offline,
+    list_repository,
+)
+from clipworks.store.known import KnownModel
+from clipworks.store.layouts import Choice, choose_files, has_torch
+from clipworks.store.names import Target, find_target, models_folder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """What a source holds: on the hub, or in the hub library's cache when the hub was not asked or did not answer."""
+
+    source: Source
+    repository: Repository | None
+    folder: Path | None
+    names: list[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """Model files that can be read, on the hub or already here.
+
+    Attributes:
+        source: where they come from, with the commit.
+        choice: which of them to take.
+        repository: what the hub said; None when it was not asked.
+        folder: where they lie, if they are here.
+    """
+
+    source: Source
+    choice: Choice
+    repository: Repository | None
+    folder: Path | None
+
+
+def pull_model(
+    model: str, *, offline: bool = False, force: bool = False, check: bool = True, progress: Progress | None = None
+) -> Bundle:
+    """Bring a model here, if it is not here yet.
+
+    What breaks off goes on where it stopped when it is called again; two processes that pull the same model share one
+    download. A checkpoint in the hub library's own cache is used where it is.
+
+    Args:
+        model: a known model's name, alias or hub id, or any hub id, with ``@revision`` if need be.
+        offline: never ask the hub; HF_HUB_OFFLINE in the environment means the same.
+        force: bring it here again, though it is here.
+        check: compare the converted towers with the checkpoint's equations before they are put in place.
+        progress: told in one line what is going on, many times a second.
+
+    Returns:
+        The bundle in the cache.
+
+    Raises:
+        UnknownNameError: no such name.
+        DownloadError: the files are not to be had.
+        ConversionError: the checkpoint cannot be converted, contradicts what is published, or the check failed.
+    """
+    target = find_target(model)
+    note = progress or _say_nothing
+    folder = models_folder() / target.key
+    work = models_folder() / ".work" / target.key
+    with _lock(target, work, note):
+        if not force:
+            here = _read_here(folder)
+            if here is not None:
+                return here
+        found = _find_files(target, offline=offline or is_offline())
+        checkpoint = found.folder or _download(found, work, note)
+        made = work / "bundle"
+        shutil.rmtree(made, ignore_errors=True)
+        note(f"{target.name}: converting")
+        _convert(found, checkpoint, made, target, check=check, note=note)
+        _put_in_place(made, folder, work)
+    return read_bundle(folder)
+
+
+def _say_nothing(text: str) -> None:
+    """Take progress where nobody wants it."""
+
+
+@contextmanager
+def _lock(target: Target, work: Path, note: Progress) -> Iterator[None]:
+    """Keep other processes from pulling the same model, and take the working folder away after success."""
+    from filelock import FileLock, Timeout
+
+    locks = work.parent / "locks"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        locks.mkdir(exist_ok=True)
+    except OSError as error:
+        raise DownloadError(
+            f"{work} cannot be made: {error.strerror}", hint="set CLIPWORKS_CACHE to a folder that can be written"
+        ) from None
+    lock = FileLock(locks / f"{target.key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        note(f"{target.name}: waiting for another process that pulls it")
+        lock.acquire()
+    try:
+        work.mkdir(exist_ok=True)  # who held the lock before may have taken it away
+        yield
+        shutil.rmtree(work, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _read_here(folder: Path) -> Bundle | None:
+    """The bundle in the cache if it is whole; a broken one is as good as none."""
+    try:
+        return read_bundle(folder)
+    except BundleError:
+        return None
+
+
+def _find_files(target: Target, *, offline: bool) -> Found:
+    """Find the first source with files that can be read here; those that need PyTorch come last."""
+    seen = []
+    failure: DownloadError | None = None
+    for source in target.sources:
+        try:
+            place = _look(source, offline=offline)
+        except DownloadError as error:  # another source may still answer
+            failure = failure or error
+            continue
+        seen.append(place)
+        choice = choose_files(place.names, layout=source.layout)
+        if choice is not None:
+            return _found(place, choice)
+    for place in seen:
+        choice = choose_files(place.names, layout=place.source.layout, torch=True)
+        if choice is not None and has_torch():
+            return _found(place, choice)
+        if choice is not None:
+            raise DownloadError(
+                f"{place.source.hub} has PyTorch files only ({choice.files[-1]}), and PyTorch is not installed",
+                hint="install torch, or take a model with safetensors",
+            )
+    if failure is not None:
+        raise failure
+    if offline:
+        raise DownloadError(
+            f"{target.name} is not here, and asking the hub is forbidden (--offline or HF_HUB_OFFLINE)",
+            hint=f"when online, run: clipworks models pull {target.name}",
+        )
+    hubs = ", ".join(str(place.source.hub) for place in seen)
+    raise DownloadError(f"{hubs} holds no CLIP checkpoint or ONNX towers of a layout that can be read")
+
+
+def _look(source: Source, *, offline: bool) -> Place:
+    """See what a source holds: on the hub, else in the hub library's cache."""
+    assert source.hub is not None  # every source of ours is on the hub
+    repository = None
+    try:
+        repository = None if offline else list_repository(source.hub, source.revision)
+    except DownloadError:
+        if find_snapshot(source.hub, source.revision) is None:
+            raise
+    folder = find_snapshot(source.hub, repository.commit if repository else source.revision)
+    if repository is not None:
+        names = list(repository.files)
+    else:
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] if folder else []
+    return Place(source=source, repository=repository, folder=folder, names=names)
+
+
+def _found(place: Place, choice: Choice) -> Found:
+    folder, repository = place.folder, place.repository
+    whole = folder is not None and all((folder / name).is_file() for name in choice.files)
+    commit = repository.commit if repository else folder.name if folder else None
+    return Found(
+        source=dataclasses.replace(place.source, revision=commit, layout=choice.layout.name),
+        choice=choice,
+        repository=repository,
+        folder=folder if whole else None,
+    )
+
+
+def _download(found: Found, work: Path, note: Progress) -> Path:
+    if found.repository is None:
+        raise DownloadError(
+            f"only some files of {found.source.hub} are here, and asking the hub is forbidden",
+            hint=f"when online, run: clipworks models pull {found.source.hub}",
+        )
+    folder = work / f"{found.repository.hub.replace('/', '--')}@{found.repository.commit}"
+    for name in found.choice.files:
+        download_file(found.repository, name, folder, progress=note)
+    return folder
+
+
+def _convert(found: Found, checkpoint: Path, made: Path, target: Target, *, check: bool, note: Progress) -> None:
+    """Make the bundle in a folder of its own, with a card that says where it comes from."""
+    from clipworks.convert import compare_with_checkpoint, convert_checkpoint
+
+    if found.choice.layout.ready_made:
+        from clipworks.convert.adopt import adopt_towers
+
+        bundle = adopt_towers(checkpoint, made, name=target.name)
+    else:
+        bundle = convert_checkpoint(checkpoint, made, name=target.name)
+        if check:
+            note(f"{target.name}: comparing the towers with the checkpoint")
+            result = compare_with_checkpoint(bundle, checkpoint, images=1)
+            if not result.equal:
+                difference = max(result.image_difference, result.text_difference)
+                raise ConversionError(
+                    f"the converted towers of {target.name} differ from their checkpoint by {difference:.1e}; "
+                    f"allowed: {result.limit:.0e}"
+                )
+    source = dataclasses.replace(bundle.card.source, hub=found.source.hub, revision=found.source.revision)
+    card = dataclasses.replace(bundle.card, source=source)
+    write_card(made, describe_known(card, target.known) if target.known else card)
+
+
+def describe_known(card: Card, known: KnownModel) -> Card:
+    """Add to a converted model's card what is published about it.
+
+    Raises:
+        ConversionError: the checkpoint contradicts what is published; the message names the fact.
+    """
+    pairs: dict[str, tuple[object, object]] = {
+        "dim": (card.dim, known.dim),
+        "image.size": (card.image.size, known.image_size),
+        "text.context": (card.text.context, known.context),
+        "activation": (card.activation, known.activation),
+        "image": (card.image, known.image),
+    }
+    for tower in ("image_tower", "text_tower"):
+        for fact in ("layers", "width", "heads", "mlp", "patch", "parameters"):
+            pairs[f"{tower}.{fact}"] = (getattr(getattr(card, tower), fact), getattr(getattr(known, tower), fact))
+    for fact, (found, published) in pairs.items():
+        if published is not None and found is not None and found != published:
+            raise ConversionError(
+                f"the checkpoint of {known.name} contradicts what is published: {fact} is {found!r}, not {published!r}"
+            )
+    return dataclasses.replace(
+        card, title=known.title, notes=known.notes, licence=known.licence, published=known.published
+    )
+
+
+def _put_in_place(made: Path, folder: Path, work: Path) -> None:
+    """Move the bundle to where it is looked for; what was there before goes away after."""
+    old = work / "replaced"
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.replace(old)
+    made.replace(folder)
