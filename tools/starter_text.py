@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
-
 from starter_graph import Graph, Storage
 
 Array = NDArray[Any]

