@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import json
 import struct
 import zlib
 from pathlib import Path
 
+import make_preprocessing_golden
 import numpy as np
 import pytest
 from PIL import Image
@@ -209,3 +212,13 @@ def test_one_picture_or_many_are_told_apart(photo: Image.Image) -> None:
     assert len(images.list_pictures(array)) == 1
     assert len(images.list_pictures(np.stack([array, array]))) == 2
     assert len(images.list_pictures(iter(["a.jpg", photo, array]))) == 3
+
+
+def test_preprocessing_is_torchvisions_bit_for_bit() -> None:
+    """Odd sizes, one-pixel sides and extreme ratios against hashes that torchvision's own transform gave."""
+    golden = json.loads((Path(__file__).parent / "golden" / "preprocessing.json").read_text())
+    for name, expected in golden["sha256"].items():
+        shape, size = name.split("->")
+        width, height = map(int, shape.split("x"))
+        square = images.transform_image(make_preprocessing_golden.draw(width, height), spec(int(size)))
+        assert hashlib.sha256(square.tobytes()).hexdigest() == expected, name
