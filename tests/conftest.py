@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_server import TINY, Hub, HubRepository, read_files, serve_hub
 from PIL import Image
+from tiny_clip import write_tiny_clip
 
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLE = REPOSITORY / "examples" / "CLIP.png"
@@ -33,3 +36,26 @@ def photo_file(photo: Image.Image, tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     photo.save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Hugging Face checkpoint with random weights."""
+    return write_tiny_clip(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def hub(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with one model and some files besides, asked in the place of the real one; caches of the test's own."""
+    from huggingface_hub import constants
+
+    with serve_hub() as server:
+        server.repositories[TINY] = HubRepository(files={**read_files(tiny_checkpoint), "README.md": b"# tiny"})
+        address = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("clipworks.store.hub._PAUSES_S", (0.0,) * 3)
+        monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path / "cache"))
+        yield server

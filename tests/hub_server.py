@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+TINY = "someone/tiny-clip"  # the model that the fixture ``hub`` offers
 LARGE = 10_000  # bytes from which a file is kept as a large one, with its SHA-256, on the real hub
 
 

@@ -14,6 +14,7 @@ from clipworks.cli import options
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
+    from clipworks.bundle import Bundle
     from clipworks.cards import Card
     from clipworks.store.listing import ListedModel
 
@@ -134,10 +135,7 @@ def _pull(args: argparse.Namespace) -> int:
 
     with _progress() as show:
         bundle = pull_model(args.name, offline=args.offline, force=args.force, check=not args.no_check, progress=show)
-    if args.json:
-        _print_json(_describe_bundle(bundle.card, bundle.folder))
-    else:
-        print(f"{bundle.card.name}\t{bundle.folder}")
+    _print_bundle(bundle, as_json=args.json)
     return 0
 
 
@@ -184,6 +182,37 @@ def _verify(args: argparse.Namespace) -> int:
     return 0 if equal else 1
 
 
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="a checkpoint's folder, or its file of weights")
+    parser.add_argument("-o", "--output", metavar="BUNDLE", required=True, help="the folder to write")
+    parser.add_argument("--name", metavar="NAME", help="the model's name (default: the output folder's)")
+    parser.add_argument(
+        "--config", metavar="FILE", help="the checkpoint's configuration, where it is not beside the weights"
+    )
+    parser.add_argument("--force", action="store_true", help="replace the output folder if it exists")
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from clipworks.convert import convert_checkpoint
+
+    bundle = convert_checkpoint(
+        Path(args.source),
+        Path(args.output),
+        name=args.name,
+        config=Path(args.config) if args.config else None,
+        overwrite=args.force,
+    )
+    _print_bundle(bundle, as_json=args.json)
+    return 0
+
+
+def _print_bundle(bundle: Bundle, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(_describe_bundle(bundle.card, bundle.folder))
+    else:
+        print(f"{bundle.card.name}\t{bundle.folder}")
+
+
 def _add_remove(parser: argparse.ArgumentParser) -> None:
     _add_name(parser)
 
@@ -224,5 +253,6 @@ ACTIONS = {
     "info": Action("show all that is known of a model", _add_info, _info),
     "pull": Action("download a model, convert it once, check it and keep it in the cache", _add_pull, _pull),
     "verify": Action("check a bundle's files, and its embeddings against its checkpoint", _add_verify, _verify),
+    "convert": Action("turn a checkpoint into a bundle", _add_convert, _convert),
     "remove": Action("take a pulled model out of the cache", _add_remove, _remove),
 }

@@ -1,0 +1,156 @@
+"""clipworks models: what each subcommand prints and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hub_server import TINY, Hub
+
+from clipworks.cli import main
+from clipworks.store.known import known_models
+from clipworks.store.names import STARTER_FOLDER, models_folder
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Run ``clipworks models`` in this process; return its status, stdout and stderr."""
+    try:
+        status = main(["models", *words])
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_help_lists_the_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "--help")
+    assert (status, err) == (0, "")
+    for action in ("list", "info", "pull", "verify", "convert", "remove"):
+        assert f"\n    {action} " in out
+        assert run(capsys, action, "--help")[0] == 0
+
+
+@pytest.mark.parametrize("words", [(), ("fetch",), ("info",), ("pull",), ("convert", "x")])
+def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    status, out, err = run(capsys, *words)
+    assert (status, out) == (2, "")
+    assert err.startswith("clipworks models")
+    assert err.count("\n") == 1
+
+
+def test_the_list_has_a_line_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "list")
+    assert (status, err) == (0, "")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [row[0] for row in rows[:1]] == ["starter"]
+    assert {"openai-b-32", "known", "151 M", "224", "63.3%", "MIT"} in [set(row) for row in rows]
+    assert len(rows) == 1 + len(known_models())
+
+
+def test_the_list_on_a_terminal_has_a_heading(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    _, out, _ = run(capsys, "list", "--here")
+    lines = out.splitlines()
+    assert lines[0].split() == ["name", "state", "parameters", "pixels", "ImageNet", "top-1", "licence"]
+    assert [line.split()[0] for line in lines[1:]] == ["starter"]
+
+
+def test_the_list_as_json_has_the_same_models(capsys: pytest.CaptureFixture[str]) -> None:
+    models = json.loads(run(capsys, "list", "--json")[1])
+    assert models[0]["folder"] == str(STARTER_FOLDER)
+    assert [model["name"] for model in models[1:]] == list(known_models())
+    assert models[1]["imagenet_top1"] == known_models()[models[1]["name"]].published[0].imagenet_top1
+
+
+def test_info_of_a_known_model_says_that_it_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "info", "ViT-B/32")
+    assert status == 0
+    assert "folder       not here" in out.splitlines()
+    assert "licence      MIT" in out.splitlines()
+    facts = json.loads(run(capsys, "info", "ViT-B/32", "--json")[1])
+    assert (facts["folder"], facts["parameters"]) == (None, 151_277_313)
+
+
+def test_info_of_a_bundle_is_its_card(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = json.loads(run(capsys, "info", "starter", "--json")[1])
+    assert (facts["name"], facts["folder"]) == ("starter", str(STARTER_FOLDER))
+    status, out, _ = run(capsys, "info", str(STARTER_FOLDER))
+    assert status == 0
+    assert f"folder       {STARTER_FOLDER}" in out
+
+
+def test_info_of_an_unknown_model_suggests(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "info", "openai-b32")
+    assert status == 2
+    assert "did you mean 'openai-b-32'?" in err
+    assert run(capsys, "info", "some/body")[2].splitlines()[1] == "  hint: clipworks models pull some/body"
+
+
+@pytest.mark.usefixtures("hub")
+def test_pull_verify_info_remove(capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path) -> None:
+    """The life of a model: pulled, proved against its checkpoint, shown, removed."""
+    folder = models_folder() / TINY.replace("/", "--")
+    assert run(capsys, "pull", TINY) == (0, f"{TINY}\t{folder}\n", "")
+    assert run(capsys, "verify", TINY)[:2] == (0, f"{TINY}: 3 files have the SHA-256 that the card records\n")
+    status, out, _ = run(capsys, "verify", TINY, "--against", str(tiny_checkpoint), "--images", "1", "--json")
+    report = json.loads(out)
+    assert (status, report["equal"], report["images"], report["precision"]) == (0, True, 1, "f32")
+    assert json.loads(run(capsys, "info", TINY, "--json")[1])["source"]["hub"] == TINY
+    assert run(capsys, "remove", TINY) == (0, f"removed\t{folder}\n", "")
+    assert run(capsys, "verify", TINY)[0] == 2
+
+
+def test_offline_pull_fails_with_one_line_and_a_hint(capsys: pytest.CaptureFixture[str], hub: Hub) -> None:
+    status, out, err = run(capsys, "pull", TINY, "--offline")
+    assert (status, out) == (1, "")
+    assert err.splitlines() == [
+        f"clipworks: {TINY} is not here, and asking the hub is forbidden (--offline or HF_HUB_OFFLINE)",
+        f"  hint: when online, run: clipworks models pull {TINY}",
+    ]
+    assert hub.requests == []
+
+
+def test_convert_writes_a_bundle_once(
+    capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    assert run(capsys, "convert", str(tiny_checkpoint), "-o", str(bundle), "--name", "mine") == (
+        0,
+        f"mine\t{bundle}\n",
+        "",
+    )
+    status, _, err = run(capsys, "convert", str(tiny_checkpoint), "-o", str(bundle))
+    assert status == 1
+    assert "exists already" in err
+    assert run(capsys, "convert", str(tiny_checkpoint), "-o", str(bundle), "--force", "--json")[0] == 0
+    status, out, _ = run(capsys, "verify", str(bundle), "--against", str(tiny_checkpoint), "--images", "1")
+    assert status == 0
+    assert out.splitlines()[1].endswith(": equal")
+
+
+def test_verify_finds_another_checkpoint_unequal(
+    capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Exit status 1, and the difference is shown."""
+    from tiny_clip import write_tiny_clip
+
+    other = write_tiny_clip(tmp_path / "other", seed=9)
+    run(capsys, "convert", str(tiny_checkpoint), "-o", str(tmp_path / "bundle"))
+    status, out, _ = run(capsys, "verify", str(tmp_path / "bundle"), "--against", str(other), "--images", "1")
+    assert status == 1
+    assert out.splitlines()[1].endswith(": NOT EQUAL")
+
+
+def test_verify_finds_a_changed_file(capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """A byte changed without a change of size is found, and the file named."""
+    run(capsys, "convert", str(tiny_checkpoint), "-o", str(tmp_path / "bundle"))
+    path = tmp_path / "bundle" / "image.onnx"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    status, out, err = run(capsys, "verify", str(tmp_path / "bundle"))
+    assert (status, out) == (1, "")
+    assert "image.onnx has SHA-256" in err
