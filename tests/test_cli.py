@@ -176,7 +176,7 @@ def test_a_failed_run_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str
         (("match", str(EXAMPLE)), "no text given"),
         (("match", str(EXAMPLE), ""), "texts[0] is empty"),
         (("match", str(EXAMPLE), "word " * 600), "has 602 tokens; the model takes at most 256"),
-        (("match", str(EXAMPLE), "--texts-file", str(empty)), "no text given"),
+        (("match", str(EXAMPLE), "--texts-file", str(empty)), "empty.txt holds no text"),
         (("match", str(EXAMPLE), "--texts-file", str(latin)), "is not UTF-8 text: byte 5 is 0xff"),
         (("match", str(EXAMPLE), "--texts-file", str(tmp_path / "no.txt")), "cannot be read: No such file"),
         (("match", str(EXAMPLE), "a dog", "--model", str(tmp_path)), "is not a bundle"),

@@ -6,7 +6,6 @@ import argparse
 import json
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
@@ -36,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Match, print, and return 0."""
-    texts = [*args.texts, *(_read_texts(args.texts_file) if args.texts_file else [])]
+    texts = list(args.texts)
+    if args.texts_file:
+        from clipworks.prompts import read_lines
+
+        texts += read_lines(args.texts_file)
     if not texts:
         raise TextError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
     image = sys.stdin.buffer.read() if args.image == "-" else args.image
@@ -58,17 +61,6 @@ def run(args: argparse.Namespace) -> int:
         for score in match.scores:
             print(f"{score.score:.6f}\t{score.cosine:.6f}\t{score.text}")
     return 0
-
-
-def _read_texts(path: str) -> list[str]:
-    try:
-        content = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise TextError(f"{path} cannot be read: {reason}") from None
-    return [line.strip() for line in content.split("\n") if line.strip()]
 
 
 def _describe(match: Match) -> dict[str, object]:

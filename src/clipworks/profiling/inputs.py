@@ -11,8 +11,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from clipworks.cards import ImageInput
-from clipworks.errors import ImageError, TextError, UsageError
+from clipworks.errors import ImageError, UsageError
 from clipworks.images import Pixels, load_image, transform_image
+from clipworks.prompts import read_lines
 from clipworks.tokens import Tokenizer
 
 # Enough that caches of values cannot help, few enough to prepare in a moment.
@@ -91,17 +92,10 @@ def read_prompts(path: Path | None) -> list[str]:
     Raises:
         TextError: the file cannot be read or holds no text.
     """
-    if path is None:
-        content = (importlib.resources.files("clipworks.profiling") / "prompts.txt").read_text(encoding="utf-8")
-    else:
-        try:
-            content = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise TextError(f"--texts {path} cannot be read: {error}") from None
-    prompts = [line.strip() for line in content.split("\n") if line.strip()]
-    if not prompts:
-        raise TextError(f"--texts {path} holds no text")
-    return prompts
+    if path is not None:
+        return read_lines(path)
+    built_in = importlib.resources.files("clipworks.profiling") / "prompts.txt"
+    return built_in.read_text(encoding="utf-8").splitlines()
 
 
 def make_image_batches(pool: Pixels, batch_size: int, seed: int) -> list[Pixels]:

@@ -1,0 +1,107 @@
+"""Prompts: labels and templates, the user's own or built in, and the texts that they make together."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipworks.errors import TextError, UsageError, unknown_name
+
+SIMPLE_TEMPLATE = "a photo of a {}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Classes, each known by its place; names may repeat and ids may not.
+
+    Attributes:
+        name: of the built-in set, or the file's path.
+        names: what stands in the prompts.
+        ids: a WordNet id for each class, or empty.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    ids: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+# The column of imagenet.json that holds the names: OpenAI's curated ones, or the raw synset strings.
+LABEL_SETS = {"imagenet": 1, "imagenet-synsets": 2}
+TEMPLATE_SETS = ("none", "simple", "openai-7", "openai-80")
+
+
+def read_labels(source: str) -> Labels:
+    """Read labels: a built-in set's name, or a UTF-8 file with one label a line (empty lines are left out).
+
+    Raises:
+        UnknownNameError: neither a set nor a file.
+        TextError: the file cannot be read or holds no label.
+    """
+    if source in LABEL_SETS:
+        rows = json.loads(_read_built_in("imagenet.json"))
+        names = tuple(row[LABEL_SETS[source]] for row in rows)
+        return Labels(name=source, names=names, ids=tuple(row[0] for row in rows))
+    lines = _read_set(source, "label set", list(LABEL_SETS))
+    return Labels(name=source, names=tuple(lines))
+
+
+def read_templates(source: str) -> tuple[str, ...]:
+    """Read templates: a built-in set's name, or a UTF-8 file with one a line; each holds ``{}`` once, for the label.
+
+    Raises:
+        UnknownNameError: neither a set nor a file.
+        TextError: the file cannot be read or holds no template.
+        UsageError: a template without ``{}``, or with two.
+    """
+    if source == "none":
+        return ("{}",)
+    if source == "simple":
+        return (SIMPLE_TEMPLATE,)
+    if source in TEMPLATE_SETS:
+        return tuple(_read_built_in(f"{source}.txt").splitlines())
+    templates = tuple(_read_set(source, "template set", list(TEMPLATE_SETS)))
+    for template in templates:
+        if template.count("{}") != 1:
+            raise UsageError(f"the template {template!r} holds {{}} {template.count('{}')} times; allowed: once")
+    return templates
+
+
+def fill_templates(names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every prompt, template by template: all labels in the first template, then all in the next."""
+    # Not str.format: a label may hold braces of its own.
+    return [template.replace("{}", name) for template in templates for name in names]
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Read a UTF-8 file of texts, one a line; white space around them and empty lines are left out.
+
+    Raises:
+        TextError: the file cannot be read, is not UTF-8, or holds no text.
+    """
+    try:
+        content = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise TextError(f"{path} cannot be read: {reason}") from None
+    lines = [line.strip() for line in content.split("\n") if line.strip()]
+    if not lines:
+        raise TextError(f"{path} holds no text; allowed: one a line")
+    return lines
+
+
+def _read_built_in(name: str) -> str:
+    return (importlib.resources.files("clipworks") / "labels" / name).read_text(encoding="utf-8")
+
+
+def _read_set(source: str, kind: str, sets: list[str]) -> list[str]:
+    if not Path(source).exists():
+        raise unknown_name(kind, source, sets, hint="a file with one a line is taken too")
+    return read_lines(source)
