@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clipworks.errors import ImageError, UsageError
+from clipworks.signatures import describe_content, is_heif
 
 if TYPE_CHECKING:
     from clipworks.cards import ImageInput
@@ -35,31 +36,6 @@ MAX_PIXELS = 2 * 89_478_485
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-
-# First bytes of what people pass by mistake, so that the message can say what the file is.
-_SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG", "a damaged PNG file"),
-    (b"\xff\xd8", "a damaged JPEG file"),
-    (b"GIF8", "a damaged GIF file"),
-    (b"II*\x00", "a damaged TIFF file"),
-    (b"MM\x00*", "a damaged TIFF file"),
-    (b"RIFF", "a RIFF file (audio, video or a damaged WebP)"),
-    (b"%PDF", "a PDF document"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"\x1f\x8b", "gzip data"),
-    (b"\x28\xb5\x2f\xfd", "zstandard data"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"\x7fELF", "a program"),
-    (b"MZ", "a program"),
-    (b"\x93NUMPY", "a NumPy array file"),
-    (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
-    (b"OggS", "an Ogg file"),
-    (b"ID3", "an MP3 file"),
-    (b"SQLite format 3", "an SQLite database"),
-    (b"version https://git-lfs", "a Git LFS pointer (run 'git lfs pull')"),
-)
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
 def load_image(picture: Picture, *, exif: Exif = "apply") -> Image.Image:
@@ -183,7 +159,7 @@ def decode_image(content: bytes, *, name: str, exif: Exif = "apply") -> Image.Im
     """Decode the bytes of an image file, called ``name`` in messages, to mode RGB; raises ImageError."""
     if not content:
         raise ImageError(f"{name} is empty (0 bytes)")
-    if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
+    if is_heif(content):
         _register_heif(name)
     try:
         image = Image.open(io.BytesIO(content))
@@ -192,7 +168,7 @@ def decode_image(content: bytes, *, name: str, exif: Exif = "apply") -> Image.Im
         image.load()
         return _convert_to_rgb(_orient(image, exif), name)
     except UnidentifiedImageError:
-        raise ImageError(f"{name} is not a picture that can be read: it is {_describe(content)}") from None
+        raise ImageError(f"{name} is not a picture that can be read: it is {describe_content(content)}") from None
     except Image.DecompressionBombError:
         raise ImageError(
             f"{name} unpacks to more than {MAX_PIXELS:,} pixels, which may be a decompression bomb"
@@ -257,25 +233,3 @@ def _register_heif(name: str) -> None:
             f"{name} is a HEIC picture, which needs a plugin", hint="pip install 'clipworks[heif]'"
         ) from None
     register_heif_opener()
-
-
-def _describe(content: bytes) -> str:
-    head = content[:512]
-    for signature, kind in _SIGNATURES:
-        if head.startswith(signature):
-            return kind
-    if head[4:8] == b"ftyp":
-        return f"an MP4-family file ({head[8:12].decode('latin-1').strip()})"
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
-    if b"<svg" in text:
-        return "an SVG drawing (vector graphics: export it as PNG)"
-    try:
-        content[:4096].decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < min(len(content), 4096) - 4:
-            return f"unknown data that starts with {head[:8].hex(' ')}"
-    if b"\x00" in head:
-        return f"unknown data that starts with {head[:8].hex(' ')}"
-    return "text"

@@ -1,0 +1,55 @@
+"""What a file is by its first bytes, so that a message can say what was passed instead of a picture."""
+
+from __future__ import annotations
+
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\x89PNG", "a damaged PNG file"),
+    (b"\xff\xd8", "a damaged JPEG file"),
+    (b"GIF8", "a damaged GIF file"),
+    (b"II*\x00", "a damaged TIFF file"),
+    (b"MM\x00*", "a damaged TIFF file"),
+    (b"RIFF", "a RIFF file (audio, video or a damaged WebP)"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "gzip data"),
+    (b"\x28\xb5\x2f\xfd", "zstandard data"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"\x93NUMPY", "a NumPy array file"),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+    (b"OggS", "an Ogg file"),
+    (b"ID3", "an MP3 file"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"version https://git-lfs", "a Git LFS pointer (run 'git lfs pull')"),
+)
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+
+
+def is_heif(content: bytes) -> bool:
+    """Whether the bytes begin a HEIC or HEIF picture, which Pillow reads with a plugin only."""
+    return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
+
+
+def describe_content(content: bytes) -> str:
+    """Name what the bytes of a file are, as the end of a sentence: ``a PDF document``."""
+    head = content[:512]
+    for signature, kind in _SIGNATURES:
+        if head.startswith(signature):
+            return kind
+    if head[4:8] == b"ftyp":
+        return f"an MP4-family file ({head[8:12].decode('latin-1').strip()})"
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    if b"<svg" in text:
+        return "an SVG drawing (vector graphics: export it as PNG)"
+    try:
+        content[:4096].decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < min(len(content), 4096) - 4:
+            return f"unknown data that starts with {head[:8].hex(' ')}"
+    if b"\x00" in head:
+        return f"unknown data that starts with {head[:8].hex(' ')}"
+    return "text"
