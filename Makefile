@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench parity clean
+.PHONY: help demo test lint format wheel bench parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,14 @@ lint: .venv/installed  ## style and types
 format: .venv/installed  ## bring the code to the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+wheel: .venv/installed  ## build the wheel, install it into an empty environment and use it from another folder
+	rm -rf dist .venv/wheel
+	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
+	$(PYTHON) -m venv .venv/wheel
+	.venv/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd / && "$(CURDIR)/.venv/wheel/bin/clipworks" match "$(CURDIR)/examples/CLIP.png" "a diagram" "a dog" "a cat" --json
+	rm -rf .venv/wheel
 
 bench: .venv/installed  ## measure start-up time and memory
 	$(BIN)/python benchmarks/startup.py
