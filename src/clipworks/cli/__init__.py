@@ -18,7 +18,7 @@ from clipworks.errors import ClipworksError, unknown_name
 
 
 class Command(NamedTuple):
-    """One row of the table of commands: the module of ours, one line for the overview, and whether it has subcommands."""
+    """One row of the table of commands: the module, one line for the overview, and whether it has subcommands."""
 
     module: str
     summary: str
