@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clipworks.convert.adopt import adopt_towers
 from clipworks.convert.checkpoint import Checkpoint
 from clipworks.convert.conversion import convert_checkpoint
 from clipworks.convert.graph import write_towers
@@ -11,6 +12,7 @@ from clipworks.convert.verify import VerifyResult, compare_with_checkpoint
 __all__ = [
     "Checkpoint",
     "VerifyResult",
+    "adopt_towers",
     "compare_with_checkpoint",
     "convert_checkpoint",
     "read_checkpoint",

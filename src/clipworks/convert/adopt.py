@@ -1,0 +1,173 @@
+"""Ready-made ONNX towers of other makers become bundles under this project's contract.
+
+The graphs stay what they are; a prefix is put before each: uint8 pixels are normalised inside the image tower, int32
+ids are cast inside the text tower, and an attention mask is made of ones (attention is causal and the pooled token
+comes before the padding, so nothing is masked).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from clipworks.bundle import TOKENIZER_FILE, Bundle, describe_file, write_card
+from clipworks.cards import Card, ImageInput, TowerFiles
+from clipworks.convert.adopt_graphs import wrap_image, wrap_text
+from clipworks.convert.checkpoint import Array
+from clipworks.convert.conversion import CLIP_VOCABULARY, new_folder
+from clipworks.convert.graph import IMAGE_FILE, TEXT_FILE
+from clipworks.convert.graph_nodes import EXTERNAL_BYTES
+from clipworks.convert.preprocessing import (
+    read_huggingface_preprocessing,
+    read_open_clip_preprocessing,
+    settle_preprocessing,
+)
+from clipworks.convert.tensors import read_json
+from clipworks.errors import ClipworksError, ConversionError
+from clipworks.runtimes import open_encoder
+from clipworks.tokens import write_clip_tokenizer
+
+LAYOUT = "onnx"
+# The image tower and the text tower: as transformers.js exports them, the same in a flat folder, as immich does.
+_PAIRS = (
+    ("onnx/vision_model.onnx", "onnx/text_model.onnx"),
+    ("vision_model.onnx", "text_model.onnx"),
+    ("visual/model.onnx", "textual/model.onnx"),
+)
+_CLOSE = 1e-3  # of unit embeddings' entries: rounding differs between batch sizes, also in f16 graphs
+
+
+def adopt_towers(source: Path, output: Path, *, card: Card, overwrite: bool = False) -> Bundle:
+    """Make a bundle of ready-made ONNX towers.
+
+    Args:
+        source: a folder with ``onnx/vision_model.onnx`` and ``onnx/text_model.onnx``, or ``visual/model.onnx`` and
+            ``textual/model.onnx``; a ``preprocessor_config.json`` or ``preprocess_cfg.json`` there must agree with
+            the card.
+        output: the bundle's folder, which must not exist.
+        card: everything that a graph does not say: preprocessing, logit scale, sizes, licence.
+        overwrite: replace an output that exists, at the end, in one step.
+
+    Returns:
+        The bundle. Its card says ``dynamic_length`` false where the text tower takes its full context only.
+
+    Raises:
+        ConversionError: the folder holds no such pair, a graph has inputs or outputs that are not known, or it
+            contradicts the card.
+    """
+    image_file, text_file = _find_pair(source)
+    _check_card(card)
+    preprocessing = _read_preprocessing(source, image_file, card)
+    image_graph, text_graph = onnx.load(image_file), onnx.load(text_file)
+    with new_folder(output, overwrite=overwrite) as folder:
+        _save(wrap_image(image_graph, preprocessing, card, image_file), folder / IMAGE_FILE)
+        text_model, fixed = wrap_text(text_graph, card, text_file)
+        _save(text_model, folder / TEXT_FILE)
+        write_clip_tokenizer(folder / TOKENIZER_FILE)
+        described = _describe(card, source, (image_file, text_file), dynamic=not fixed)
+        described = _settle_length(write_card(folder, described))
+        complete = write_card(folder, described).card
+    return Bundle(folder=output, card=complete)
+
+
+def has_towers(source: Path) -> bool:
+    """Whether a folder holds ready-made towers in a layout that `adopt_towers` knows."""
+    return any((source / image).is_file() and (source / text).is_file() for image, text in _PAIRS)
+
+
+def _find_pair(source: Path) -> tuple[Path, Path]:
+    for image, text in _PAIRS:
+        if (source / image).is_file() and (source / text).is_file():
+            return source / image, source / text
+    expected = ", or ".join(f"{image} with {text}" for image, text in _PAIRS)
+    raise ConversionError(f"{source} holds no ready-made towers; expected {expected}")
+
+
+def _check_card(card: Card) -> None:
+    if card.text.vocabulary != CLIP_VOCABULARY:
+        raise ConversionError(
+            f"the card of {card.name} says a vocabulary of {card.text.vocabulary}; "
+            f"allowed: {CLIP_VOCABULARY}, that of OpenAI's tokenizer"
+        )
+
+
+def _read_preprocessing(source: Path, image_file: Path, card: Card) -> ImageInput:
+    """Check the folder's own preprocessing, where it has one, against the card's."""
+    folders = (image_file.parent, source)
+    for folder in folders:
+        path = folder / "preprocess_cfg.json"
+        if path.is_file():
+            found = read_open_clip_preprocessing(read_json(path), card.image.size, origin=str(path))
+            return settle_preprocessing(found, card.image, origin=str(path))
+    for folder in folders:
+        path = folder / "preprocessor_config.json"
+        if path.is_file():
+            found = read_huggingface_preprocessing(read_json(path), card.image.size, origin=str(path))
+            return settle_preprocessing(found, card.image, origin=str(path))
+    return card.image
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph; its weights go to a file beside it when they are large."""
+    large = sum(len(item.raw_data) for item in model.graph.initializer) > EXTERNAL_BYTES
+    onnx.save_model(model, str(path), save_as_external_data=large, location=f"{path.name}.data" if large else None)
+    onnx.checker.check_model(str(path))
+
+
+def _describe(card: Card, source: Path, files: Sequence[Path], *, dynamic: bool) -> Card:
+    described = {str(path.relative_to(source)): describe_file(path) for path in files}
+    origin = dataclasses.replace(
+        card.source,
+        layout=LAYOUT,
+        files={name: file.bytes for name, file in described.items()},
+        sha256={name: file.sha256 for name, file in described.items()},
+    )
+    return dataclasses.replace(
+        card,
+        text=dataclasses.replace(card.text, dynamic_length=dynamic),
+        source=origin,
+        towers={"f32": TowerFiles(image=IMAGE_FILE, text=TEXT_FILE)},
+        files={},
+    )
+
+
+def _settle_length(bundle: Bundle) -> Card:
+    """Run the towers once: two rows must give what each gives alone, and short rows what padded ones give.
+
+    A graph may say that its length is free and be wrong; then the card keeps to the full context.
+    """
+    card, size = bundle.card, bundle.card.image.size
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+    encoder = open_encoder(bundle, "image", precision="f32")
+    _check_same(encoder(images), np.concatenate([encoder(images[:1]), encoder(images[1:])]), "image")
+    encoder.close()
+    encoder = open_encoder(bundle, "text", precision="f32")
+    ids = np.full((2, card.text.context), card.text.pad_id, np.int32)
+    start, end = CLIP_VOCABULARY - 2, CLIP_VOCABULARY - 1
+    ids[:, :4] = [[start, 320, 1929, end], [start, 320, 2368, end]]
+    padded = encoder(ids)
+    _check_same(padded, np.concatenate([encoder(ids[:1]), encoder(ids[1:])]), "text")
+    dynamic = False
+    if card.text.dynamic_length:
+        try:
+            dynamic = _are_same(encoder(ids[:, :4]), padded)
+        except ClipworksError:  # the graph's length is fixed inside
+            dynamic = False
+    encoder.close()
+    return dataclasses.replace(card, text=dataclasses.replace(card.text, dynamic_length=dynamic))
+
+
+def _check_same(batch: Array, alone: Array, tower: str) -> None:
+    if not _are_same(batch, alone):
+        raise ConversionError(
+            f"the {tower} tower gives other embeddings for two inputs in one batch than for each alone"
+        )
+
+
+def _are_same(first: Array, second: Array) -> bool:
+    units = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (first, second)]
+    return bool(np.abs(units[0] - units[1]).max() <= _CLOSE)
