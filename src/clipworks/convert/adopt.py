@@ -163,9 +163,7 @@ def _settle_length(bundle: Bundle) -> Card:
 
 def _check_same(batch: Array, alone: Array, tower: str) -> None:
     if not _are_same(batch, alone):
-        raise ConversionError(
-            f"the {tower} tower gives other embeddings for two inputs in one batch than for each alone"
-        )
+        raise ConversionError(f"the {tower} tower gives another embedding for an input in a batch than for it alone")
 
 
 def _are_same(first: Array, second: Array) -> bool:
