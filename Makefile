@@ -36,8 +36,18 @@ wheel: .venv/installed  ## build the wheel, install it into an empty environment
 	cd / && "$(CURDIR)/.venv/wheel/bin/clipworks" match "$(CURDIR)/examples/CLIP.png" "a diagram" "a dog" "a cat" --json
 	rm -rf .venv/wheel
 
+# The reference needs PyTorch, so it has an environment of its own.
+.venv-reference/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-reference
+	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --editable . transformers==5.23.0 scikit-image==0.26.0
+	@touch $@
+
+parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only)
+	.venv-reference/bin/python benchmarks/parity.py $(if $(SHAPES),--shapes $(SHAPES))
+
 bench: .venv/installed  ## measure start-up time and memory
 	$(BIN)/python benchmarks/startup.py
 
 clean:  ## remove the environment and caches
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-reference dist build .pytest_cache .mypy_cache .ruff_cache
