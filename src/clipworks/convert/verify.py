@@ -57,6 +57,7 @@ def compare_with_checkpoint(
     device: str = AUTO,
     precision: str = "f32",
     images: int = 2,
+    texts: int | None = None,
     seed: int = 0,
 ) -> VerifyResult:
     """Run a bundle and the plain equations on the same inputs and compare the unit embeddings.
@@ -73,6 +74,7 @@ def compare_with_checkpoint(
         device: its device, or ``auto``.
         precision: the bundle's precision to run.
         images: number of pictures; one takes the reference a second with ViT-B/32 and a minute with ViT-L/14@336.
+        texts: number of token rows, of lengths spread from the shortest to the longest; None for one of each length.
         seed: of the random inputs.
 
     Raises:
@@ -85,7 +87,8 @@ def compare_with_checkpoint(
     generator = np.random.default_rng(seed)
     pictures = _draw_pictures(generator, images, card.image.size)
     ids = _draw_ids(generator, card.text.vocabulary, card.text.context, card.text.pad_id)
-    lengths = np.arange(len(ids)) + 2
+    chosen = np.unique(np.linspace(0, len(ids) - 1, texts or len(ids)).round().astype(int))
+    ids, lengths = ids[chosen], chosen + 2
     image_encoder = open_encoder(bundle, "image", runtime=runtime, device=device, precision=precision)
     text_encoder = open_encoder(bundle, "text", runtime=runtime, device=device, precision=precision)
     expected_images = embed_images(checkpoint.image, checkpoint.preprocessing, pictures)
