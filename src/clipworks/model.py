@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from clipworks.bundle import Bundle
     from clipworks.cards import Card
-    from clipworks.images import Exif, Picture
+    from clipworks.images import Exif, Picture, Pixels
     from clipworks.scoring import Floats
 
 Item = TypeVar("Item")
@@ -132,6 +132,11 @@ class Model:
         """The precision granted, as the runtime reports it."""
         return self._granted.precision
 
+    @property
+    def exif(self) -> Exif:
+        """Whether pictures are turned as their EXIF orientation says."""
+        return self._exif
+
     def embed_images(self, images: Picture | Iterable[Picture], *, batch_size: int = IMAGE_BATCH) -> Floats:
         """Embed pictures.
 
@@ -146,19 +151,24 @@ class Model:
         Raises:
             ImageError: a picture cannot be decoded; the message names it.
         """
-        from clipworks.images import list_pictures, load_image, transform_image
+        from clipworks.images import list_pictures
 
         encoder = self._encoder("image")
-        spec = self.card.image
         pictures = list_pictures(images)
         rows = np.empty((len(pictures), self.card.dim), dtype=np.float32)
-
-        def prepare(picture: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-            return transform_image(load_image(picture, exif=self._exif), spec)
-
-        for part, squares in _map_batches(prepare, pictures, _check_batch_size(batch_size)):
+        for part, squares in _map_batches(self.prepare_image, pictures, _check_batch_size(batch_size)):
             rows[part] = encoder(np.stack(squares))
         return scoring.normalise(rows)
+
+    def prepare_image(self, picture: Picture) -> Pixels:
+        """Decode one picture to the uint8 ``[size, size, 3]`` that the image tower takes; see `embed_images`."""
+        from clipworks.images import load_image, transform_image
+
+        return transform_image(load_image(picture, exif=self._exif), self.card.image)
+
+    def embed_pixels(self, pixels: Pixels) -> Floats:
+        """Embed one batch of prepared pictures, uint8 ``[n, size, size, 3]``, as float32 unit rows ``[n, dim]``."""
+        return scoring.normalise(self._encoder("image")(pixels))
 
     def embed_texts(
         self, texts: str | Iterable[str], *, batch_size: int = TEXT_BATCH, truncate: bool = False

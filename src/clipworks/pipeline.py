@@ -1,0 +1,149 @@
+"""The pipeline: read, decode and encode overlap while the caller takes finished blocks, in order and of bounded number.
+
+The machine's work is in three places at once: pictures are decoded on worker threads (Pillow decodes outside Python's
+lock), one thread feeds the encoder, and the caller scores and writes what is done. A window of blocks is under way at
+any time; the next one starts when the caller comes back for more, so memory does not grow with the data set.
+
+Block b always holds the items ``b * size`` to ``(b + 1) * size``, whatever the timing: a run can be repeated, or
+continued at any block, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from clipworks.environment import count_cores
+from clipworks.errors import ImageError, UsageError
+from clipworks.scoring import Floats
+
+Item = TypeVar("Item")
+Pixels = npt.NDArray[np.uint8]
+
+# One block is decoded while one is encoded and one is taken by the caller.
+WINDOW = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block(Generic[Item]):
+    """Consecutive items and what became of them.
+
+    Attributes:
+        start: place of the first item in the data set.
+        items: in order.
+        errors: for each item, why it has no embedding, or None.
+        rows: float32 ``[good, dim]``: the embeddings of the items without an error, in order; ``[0, 0]`` for none.
+    """
+
+    start: int
+    items: Sequence[Item]
+    errors: tuple[str | None, ...]
+    rows: Floats
+
+
+def embed_block(
+    start: int,
+    items: Sequence[Item],
+    prepare: Callable[[Item], Pixels],
+    encode: Callable[[Pixels], Floats],
+) -> Block[Item]:
+    """Embed one block of items, one after another; a stage of another engine can call it for each of its blocks.
+
+    Args:
+        start: place of the first item in the data set.
+        items: at least one.
+        prepare: reads and decodes one item to uint8 ``[size, size, 3]``, or raises ImageError.
+        encode: uint8 ``[n, size, size, 3]`` to float32 ``[n, dim]``, n at least 1.
+
+    Returns:
+        The block; an item whose ``prepare`` raised ImageError has an error and no row.
+    """
+    return _assemble(start, items, [_attempt(prepare, item) for item in items], encode)
+
+
+def embed_blocks(
+    items: Sequence[Item],
+    prepare: Callable[[Item], Pixels],
+    encode: Callable[[Pixels], Floats],
+    *,
+    batch_size: int,
+    first: int = 0,
+    workers: int | None = None,
+    window: int = WINDOW,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Block[Item]]:
+    """Embed items block by block, with reading, decoding and encoding overlapped.
+
+    Args:
+        items: only sliced and measured; a long one may make its items on demand.
+        prepare: as in `embed_block`; called on several threads at once.
+        encode: as in `embed_block`; called on one thread of its own.
+        batch_size: items in a block, at least 1.
+        first: place of the first item to embed, a multiple of ``batch_size``.
+        workers: threads that decode, at least 1; None for one a core.
+        window: blocks under way at once, the one that the caller holds among them, at least 1.
+        stop: asked before each new block; once it says so, the blocks under way are finished and no more begin.
+
+    Yields:
+        Blocks in the items' order, the same ones whatever the number of threads.
+
+    Raises:
+        UsageError: a size below 1, or a ``first`` within a block.
+        Exception: whatever ``prepare`` raises but ImageError, and whatever ``encode`` raises.
+    """
+    workers = count_cores() if workers is None else workers
+    for name, value in (("batch size", batch_size), ("workers", workers), ("window", window)):
+        if value < 1:
+            raise UsageError(f"{name} is {value}; allowed: 1 or more")
+    if first % batch_size:
+        raise UsageError(f"the first item is {first}; allowed: a multiple of the batch size, {batch_size}")
+    starts = iter(range(first, len(items), batch_size))
+    under_way: deque[Future[Block[Item]]] = deque()
+    with contextlib.ExitStack() as stack:
+        readers = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        # On any way out what has not begun is dropped; what has is waited for. Readers go first: the encoder's thread
+        # waits for them.
+        stack.callback(encoder.shutdown, cancel_futures=True)
+        stack.callback(readers.shutdown, cancel_futures=True)
+
+        def begin(start: int) -> Future[Block[Item]]:
+            part = items[start : start + batch_size]
+            squares = [readers.submit(_attempt, prepare, item) for item in part]
+
+            def finish() -> Block[Item]:
+                return _assemble(start, part, [square.result() for square in squares], encode)
+
+            return encoder.submit(finish)
+
+        while True:
+            while len(under_way) < window and not stop() and (start := next(starts, None)) is not None:
+                under_way.append(begin(start))
+            if not under_way:
+                return
+            # Waited for at its place and taken away after: the block that the caller holds counts.
+            yield under_way[0].result()
+            under_way.popleft()
+
+
+def _attempt(prepare: Callable[[Item], Pixels], item: Item) -> Pixels | str:
+    try:
+        return prepare(item)
+    except ImageError as error:
+        return error.message
+
+
+def _assemble(
+    start: int, items: Sequence[Item], prepared: Sequence[Pixels | str], encode: Callable[[Pixels], Floats]
+) -> Block[Item]:
+    squares = [square for square in prepared if not isinstance(square, str)]
+    rows = encode(np.stack(squares)) if squares else np.empty((0, 0), dtype=np.float32)
+    errors = tuple(square if isinstance(square, str) else None for square in prepared)
+    return Block(start=start, items=items, errors=errors, rows=rows)
