@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from convert_checkpoints import MODELS, write_huggingface
 from hub_server import TINY, Hub, HubRepository, read_files, serve_hub
 from PIL import Image
-from tiny_clip import write_tiny_clip
 
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLE = REPOSITORY / "examples" / "CLIP.png"
@@ -41,7 +41,7 @@ def photo_file(photo: Image.Image, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small Hugging Face checkpoint with random weights."""
-    return write_tiny_clip(tmp_path_factory.mktemp("checkpoint"))
+    return write_huggingface(tmp_path_factory.mktemp("checkpoint"), MODELS["quick"])
 
 
 @pytest.fixture

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+from convert_checkpoints import MODELS, write_huggingface
 from hub_server import TINY, Hub
+from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
+from clipworks.cards import card_to_json
 from clipworks.cli import main
 from clipworks.store.known import known_models
 from clipworks.store.names import STARTER_FOLDER, models_folder
@@ -131,13 +135,25 @@ def test_convert_writes_a_bundle_once(
     assert out.splitlines()[1].endswith(": equal")
 
 
+def test_convert_takes_ready_made_towers_with_a_card(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Without a card it says what is missing; a card that cannot be read is named."""
+    source, bundle, card = tmp_path / "theirs", tmp_path / "bundle", tmp_path / "card.json"
+    make_image_tower(source / "onnx" / "vision_model.onnx")
+    make_text_tower(source / "onnx" / "text_model.onnx")
+    words = ("convert", str(source), "-o", str(bundle))
+    status, _, err = run(capsys, *words)
+    assert status == 2
+    assert "holds ready-made ONNX towers" in err
+    assert "cannot be read" in run(capsys, *words, "--card", str(card))[2]
+    card.write_text(card_to_json(CARD))
+    assert run(capsys, *words, "--card", str(card)) == (0, f"theirs\t{bundle}\n", "")
+
+
 def test_verify_finds_another_checkpoint_unequal(
     capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     """Exit status 1, and the difference is shown."""
-    from tiny_clip import write_tiny_clip
-
-    other = write_tiny_clip(tmp_path / "other", seed=9)
+    other = write_huggingface(tmp_path / "other", dataclasses.replace(MODELS["quick"], seed=9))
     run(capsys, "convert", str(tiny_checkpoint), "-o", str(tmp_path / "bundle"))
     status, out, _ = run(capsys, "verify", str(tmp_path / "bundle"), "--against", str(other), "--images", "1")
     assert status == 1

@@ -6,6 +6,7 @@ the checkpoints are small ones with random weights.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -18,15 +19,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from convert_checkpoints import MODELS, write_huggingface, write_json, write_open_clip
 from hub_server import TINY, Hub, HubRepository, read_files
-from tiny_clip import write_tiny_clip
+from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
 from clipworks.bundle import verify_bundle
 from clipworks.cards import Source, Tower
 from clipworks.errors import BundleError, ClipworksError, ConversionError, DownloadError, UsageError
 from clipworks.runtimes import open_encoder
 from clipworks.store import hub as hub_module
-from clipworks.store import known as known_module
 from clipworks.store import open_bundle
 from clipworks.store.known import KnownModel, known_models
 from clipworks.store.listing import find_bundle, list_models, remove_model
@@ -36,6 +37,8 @@ from clipworks.store.pulling import pull_model
 ID = TINY
 KEY = "someone--tiny-clip"
 WEIGHTS = "model.safetensors"
+SMALL = MODELS["quick"]  # what the fixture ``hub`` offers
+NEWER = dataclasses.replace(SMALL, seed=1)
 
 
 def leftovers() -> list[str]:
@@ -126,7 +129,7 @@ def test_a_changed_model_on_the_hub_is_not_mixed_with_the_old_one(hub: Hub, tmp_
     hub.repositories[ID].breaks = {WEIGHTS: [2_000_000, 0, 0, 0]}
     with pytest.raises(DownloadError):
         pull_model(ID)
-    hub.repositories[ID] = HubRepository(files=read_files(write_tiny_clip(tmp_path / "newer", seed=1)))
+    hub.repositories[ID] = HubRepository(files=read_files(write_huggingface(tmp_path / "newer", NEWER)))
     hub.requests.clear()
     bundle = pull_model(ID, check=False)
     assert hub.transfers(WEIGHTS) == [None]
@@ -145,7 +148,7 @@ def test_damage_on_the_way_is_noticed(hub: Hub) -> None:
 def test_force_pulls_again(hub: Hub, tmp_path: Path) -> None:
     """Without it a model that is here stays as it is, though the hub has a newer one."""
     old = pull_model(ID, check=False)
-    hub.repositories[ID] = HubRepository(files=read_files(write_tiny_clip(tmp_path / "newer", seed=1)))
+    hub.repositories[ID] = HubRepository(files=read_files(write_huggingface(tmp_path / "newer", NEWER)))
     assert pull_model(ID).card == old.card
     assert pull_model(ID, check=False, force=True).card.source.revision == hub.repositories[ID].commit
     assert leftovers() == []
@@ -317,7 +320,7 @@ def test_a_repository_of_something_else_is_refused(hub: Hub) -> None:
 def test_pytorch_files_need_pytorch(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     files = hub.repositories[ID].files
     files["pytorch_model.bin"] = files.pop(WEIGHTS)
-    monkeypatch.setattr("clipworks.store.pulling.has_torch", lambda: False)
+    monkeypatch.setattr("clipworks.store.sources.has_torch", lambda: False)
     with pytest.raises(DownloadError, match=r"has PyTorch files only \(pytorch_model\.bin\), and PyTorch is not"):
         pull_model(ID)
     assert hub.transfers("pytorch_model.bin") == []
@@ -346,24 +349,31 @@ def test_towers_that_differ_from_the_checkpoint_are_not_kept(monkeypatch: pytest
 @pytest.fixture
 def tiny_known(monkeypatch: pytest.MonkeyPatch) -> KnownModel:
     """The hub's model as a known one with two sources, of which the first is gone."""
+    image, text = SMALL.image, SMALL.text
     known = KnownModel(
         name="tiny",
         title="A tiny CLIP",
         licence="CC0-1.0",
         notes=("Random weights.",),
-        dim=8,
-        image_size=32,
-        context=12,
-        activation="quick_gelu",
-        image_tower=Tower(kind="vit", layers=2, width=16, heads=2, mlp=32, patch=16),
-        text_tower=Tower(kind="transformer", layers=2, width=16, heads=2, mlp=32),
+        dim=SMALL.dim,
+        image_size=SMALL.size,
+        context=SMALL.context,
+        activation=SMALL.activation,
+        image_tower=Tower(
+            kind="vit", layers=image.layers, width=image.width, heads=image.heads, mlp=image.mlp, patch=SMALL.patch
+        ),
+        text_tower=Tower(kind="transformer", layers=text.layers, width=text.width, heads=text.heads, mlp=text.mlp),
         sources=(Source(hub="someone/gone"), Source(hub=ID)),
     )
-    table = {**known_models(), "tiny": known}
+    make_known(monkeypatch, known)
+    return known
+
+
+def make_known(monkeypatch: pytest.MonkeyPatch, known: KnownModel) -> None:
+    """Add a model to the known ones."""
+    table = {**known_models(), known.name: known}
     for module in ("known", "listing", "names"):
         monkeypatch.setattr(f"clipworks.store.{module}.known_models", lambda: table)
-    assert known_module.find_known("tiny") == known
-    return known
 
 
 @pytest.mark.usefixtures("hub", "tiny_known")
@@ -378,10 +388,77 @@ def test_a_known_model_gets_what_is_published() -> None:
 
 @pytest.mark.usefixtures("tiny_known")
 def test_a_checkpoint_that_contradicts_what_is_published_is_refused(hub: Hub, tmp_path: Path) -> None:
-    files = read_files(write_tiny_clip(tmp_path / "other", activation="gelu"))
+    files = read_files(write_huggingface(tmp_path / "other", dataclasses.replace(SMALL, activation="gelu")))
     hub.repositories[ID] = HubRepository(files=files)
     with pytest.raises(ConversionError, match="contradicts what is published: activation is 'gelu', not 'quick_gelu'"):
         open_bundle("tiny")
+
+
+def test_a_source_names_its_layout(
+    hub: Hub, tiny_known: KnownModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """open_clip's file is taken where the record says so, though Hugging Face's is there too; the towers are equal."""
+    expected = pull_model(ID, check=False)
+    hub.repositories[ID].files |= read_files(write_open_clip(tmp_path / "more", SMALL))
+    sources = (Source(hub=ID, layout="open_clip"),)
+    make_known(monkeypatch, dataclasses.replace(tiny_known, name="pinned", sources=sources))
+    bundle = pull_model("pinned")
+    assert bundle.card.source.layout == "open_clip"
+    assert "open_clip_model.safetensors" in bundle.card.source.sha256
+    pictures = np.random.default_rng(0).integers(0, 256, (2, SMALL.size, SMALL.size, 3), dtype=np.uint8)
+    rows = []
+    for each in (expected, bundle):
+        encoder = open_encoder(each, "image", runtime="onnxruntime")
+        rows.append(encoder(pictures))
+        encoder.close()
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-6)
+
+
+def offer_ready_made_towers(hub: Hub, folder: Path) -> None:
+    """Put towers as transformers.js exports them on the hub, in the place of the checkpoint."""
+    make_image_tower(folder / "onnx" / "vision_model.onnx")
+    make_text_tower(folder / "onnx" / "text_model.onnx")
+    write_json(folder / "preprocessor_config.json", {"size": CARD.image.size, "crop_size": CARD.image.size})
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    hub.repositories[ID] = HubRepository(files=read_files(folder))
+
+
+def test_ready_made_towers_are_taken_with_what_is_published(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer_ready_made_towers(hub, tmp_path / "theirs")
+    known = KnownModel(
+        name="ready",
+        title=CARD.title,
+        licence=CARD.licence,
+        dim=CARD.dim,
+        image_size=CARD.image.size,
+        context=CARD.text.context,
+        activation=CARD.activation,
+        logit_scale=CARD.logit_scale,
+        pooling=CARD.pooling,
+        image=CARD.image,
+        image_tower=CARD.image_tower,
+        text_tower=CARD.text_tower,
+        sources=(Source(hub=ID),),
+    )
+    make_known(monkeypatch, known)
+    bundle = open_bundle("ready")
+    verify_bundle(bundle)
+    source = bundle.card.source
+    assert (bundle.card.logit_scale, bundle.card.text.dynamic_length) == (100.0, True)
+    assert (source.hub, source.revision) == (ID, hub.repositories[ID].commit)
+    assert set(source.sha256) == {"onnx/vision_model.onnx", "onnx/text_model.onnx"}
+
+
+def test_ready_made_towers_of_a_stranger_need_a_card(hub: Hub, tmp_path: Path) -> None:
+    """Nothing in a graph says the logit scale; the hint says how to go on with what was downloaded."""
+    offer_ready_made_towers(hub, tmp_path / "theirs")
+    with pytest.raises(ConversionError, match="holds ready-made ONNX towers, which do not say") as caught:
+        open_bundle(ID)
+    folder = Path(str(caught.value.hint).split(" convert ")[1].split(" --card ")[0])
+    assert (folder / "onnx" / "vision_model.onnx").is_file()
 
 
 @pytest.mark.usefixtures("hub")

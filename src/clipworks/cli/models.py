@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from clipworks.cli import options
+from clipworks.cli import models_convert, options
+from clipworks.cli.bundles import add_name, describe_bundle, print_bundle, print_json
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipworks.bundle import Bundle
-    from clipworks.cards import Card
     from clipworks.store.listing import ListedModel
 
 
@@ -46,13 +45,11 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    import dataclasses
-
     from clipworks.store.listing import list_models
 
     models = [model for model in list_models() if model.folder is not None or not args.here]
     if args.json:
-        _print_json([dataclasses.asdict(model) for model in models])
+        print_json([dataclasses.asdict(model) for model in models])
         return 0
     rows = [("name", "state", "parameters", "pixels", "ImageNet top-1", "licence"), *map(_list_row, models)]
     if not sys.stdout.isatty():
@@ -77,16 +74,16 @@ def _list_row(model: ListedModel) -> tuple[str, ...]:
 
 
 def _add_info(parser: argparse.ArgumentParser) -> None:
-    _add_name(parser)
+    add_name(parser)
 
 
 def _info(args: argparse.Namespace) -> int:
     from clipworks.store.listing import find_bundle
 
     bundle = find_bundle(args.name)
-    facts = _describe_known(args.name) if bundle is None else _describe_bundle(bundle.card, bundle.folder)
+    facts = _describe_known(args.name) if bundle is None else describe_bundle(bundle.card, bundle.folder)
     if args.json:
-        _print_json(facts)
+        print_json(facts)
         return 0
     width = max(map(len, facts)) + 2
     for name, value in facts.items():
@@ -96,16 +93,7 @@ def _info(args: argparse.Namespace) -> int:
     return 0
 
 
-def _describe_bundle(card: Card, folder: Path) -> dict[str, Any]:
-    from clipworks.bundle import card_hash
-    from clipworks.cards import card_to_json
-
-    return {"folder": str(folder), "card_sha256": card_hash(card), **json.loads(card_to_json(card))}
-
-
 def _describe_known(name: str) -> dict[str, Any]:
-    import dataclasses
-
     from clipworks.store.known import find_known
 
     known = find_known(name)
@@ -124,7 +112,7 @@ def _describe_value(value: object) -> str:
 
 
 def _add_pull(parser: argparse.ArgumentParser) -> None:
-    _add_name(parser)
+    add_name(parser)
     parser.add_argument("--force", action="store_true", help="bring it here again, though it is here")
     parser.add_argument("--no-check", action="store_true", help="leave out the comparison with the checkpoint")
     parser.add_argument("--offline", action="store_true", help="never ask a model hub")
@@ -135,86 +123,12 @@ def _pull(args: argparse.Namespace) -> int:
 
     with _progress() as show:
         bundle = pull_model(args.name, offline=args.offline, force=args.force, check=not args.no_check, progress=show)
-    _print_bundle(bundle, as_json=args.json)
+    print_bundle(bundle, as_json=args.json)
     return 0
-
-
-def _add_verify(parser: argparse.ArgumentParser) -> None:
-    _add_name(parser)
-    parser.add_argument(
-        "--against", metavar="CHECKPOINT", help="compare the embeddings with those of this checkpoint's equations too"
-    )
-    parser.add_argument(
-        "--images", type=options.at_least(1), default=2, metavar="N", help="pictures to compare (default: 2)"
-    )
-
-
-def _verify(args: argparse.Namespace) -> int:
-    import dataclasses
-
-    from clipworks.bundle import verify_bundle
-    from clipworks.store.listing import find_bundle
-
-    bundle = find_bundle(args.name)
-    if bundle is None:
-        raise UsageError(f"{args.name} is not here", hint=f"clipworks models pull {args.name}")
-    verify_bundle(bundle)
-    report: dict[str, Any] = {"name": bundle.card.name, "folder": str(bundle.folder), "files": len(bundle.card.files)}
-    equal = True
-    if args.against:
-        from clipworks.convert import compare_with_checkpoint
-
-        result = compare_with_checkpoint(bundle, Path(args.against), images=args.images)
-        equal = result.equal
-        report |= {**dataclasses.asdict(result), "equal": equal}
-    if args.json:
-        _print_json(report)
-    else:
-        print(f"{report['name']}: {report['files']} files have the SHA-256 that the card records")
-        if args.against:
-            differences = f"image {report['image_difference']:.1e}, text {report['text_difference']:.1e}"
-            granted = f"{report['runtime']}, {report['device']}, {report['precision']}"
-            verdict = "equal" if equal else "NOT EQUAL"
-            print(
-                f"largest difference of unit embeddings: {differences}; allowed: {report['limit']:.0e} "
-                f"({granted}): {verdict}"
-            )
-    return 0 if equal else 1
-
-
-def _add_convert(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="a checkpoint's folder, or its file of weights")
-    parser.add_argument("-o", "--output", metavar="BUNDLE", required=True, help="the folder to write")
-    parser.add_argument("--name", metavar="NAME", help="the model's name (default: the output folder's)")
-    parser.add_argument(
-        "--config", metavar="FILE", help="the checkpoint's configuration, where it is not beside the weights"
-    )
-    parser.add_argument("--force", action="store_true", help="replace the output folder if it exists")
-
-
-def _convert(args: argparse.Namespace) -> int:
-    from clipworks.convert import convert_checkpoint
-
-    bundle = convert_checkpoint(
-        Path(args.source),
-        Path(args.output),
-        name=args.name,
-        config=Path(args.config) if args.config else None,
-        overwrite=args.force,
-    )
-    _print_bundle(bundle, as_json=args.json)
-    return 0
-
-
-def _print_bundle(bundle: Bundle, *, as_json: bool) -> None:
-    if as_json:
-        _print_json(_describe_bundle(bundle.card, bundle.folder))
-    else:
-        print(f"{bundle.card.name}\t{bundle.folder}")
 
 
 def _add_remove(parser: argparse.ArgumentParser) -> None:
-    _add_name(parser)
+    add_name(parser)
 
 
 def _remove(args: argparse.Namespace) -> int:
@@ -222,14 +136,10 @@ def _remove(args: argparse.Namespace) -> int:
 
     folder = remove_model(args.name)
     if args.json:
-        _print_json({"name": args.name, "removed": str(folder)})
+        print_json({"name": args.name, "removed": str(folder)})
     else:
         print(f"removed\t{folder}")
     return 0
-
-
-def _add_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="a known name, a hub id (owner/name) or a bundle's folder")
 
 
 @contextmanager
@@ -244,15 +154,17 @@ def _progress() -> Iterator[Callable[[str], None]]:
         line.clear()
 
 
-def _print_json(value: object) -> None:
-    print(json.dumps(value, ensure_ascii=False))
-
-
 ACTIONS = {
     "list": Action("list the built-in model, the known ones and what else is in the cache", _add_list, _list),
     "info": Action("show all that is known of a model", _add_info, _info),
     "pull": Action("download a model, convert it once, check it and keep it in the cache", _add_pull, _pull),
-    "verify": Action("check a bundle's files, and its embeddings against its checkpoint", _add_verify, _verify),
-    "convert": Action("turn a checkpoint into a bundle", _add_convert, _convert),
+    "verify": Action(
+        "check a bundle's files, and its embeddings against its checkpoint",
+        models_convert.add_verify_arguments,
+        models_convert.run_verify,
+    ),
+    "convert": Action(
+        "turn a checkpoint into a bundle", models_convert.add_convert_arguments, models_convert.run_convert
+    ),
     "remove": Action("take a pulled model out of the cache", _add_remove, _remove),
 }

@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks.cards import ImageInput, Published, Source, Tower, read_record
+from clipworks.cards import Card, ImageInput, Published, Source, TextInput, Tower, read_record
 
+VOCABULARY = 49408  # OpenAI's, which all of them share
 KNOWN_FOLDER = Path(__file__).parent.parent / "known_models"
 
 
@@ -27,6 +28,8 @@ class KnownModel:
         image_size: side in pixels of the square that the image tower takes.
         context: the most tokens that the text tower takes.
         activation: that of both towers, where published; a checkpoint that says another is refused.
+        logit_scale: factor of the cosine before softmax, where published.
+        pooling: which token the text tower pools, where published.
         image: the preprocessing, where published; it goes before what the checkpoint's files say.
         image_tower: its shape.
         text_tower: its shape.
@@ -44,6 +47,8 @@ class KnownModel:
     image_size: int
     context: int
     activation: str | None = None
+    logit_scale: float | None = None
+    pooling: str | None = None
     image: ImageInput | None = None
     image_tower: Tower
     text_tower: Tower
@@ -59,6 +64,26 @@ class KnownModel:
     def names(self) -> tuple[str, ...]:
         """Every name that means this model: its own, the aliases, the hub ids."""
         return (self.name, *self.aliases, *(source.hub for source in self.sources if source.hub))
+
+    def describe(self) -> Card | None:
+        """Write the card that ready-made towers need; None where not every fact of it is published."""
+        if self.activation is None or self.logit_scale is None or self.pooling is None or self.image is None:
+            return None
+        return Card(
+            name=self.name,
+            title=self.title,
+            notes=self.notes,
+            licence=self.licence,
+            dim=self.dim,
+            logit_scale=self.logit_scale,
+            activation=self.activation,
+            pooling=self.pooling,
+            image=self.image,
+            text=TextInput(context=self.context, cleaning="clip", pad_id=0, vocabulary=VOCABULARY),
+            image_tower=self.image_tower,
+            text_tower=self.text_tower,
+            published=self.published,
+        )
 
 
 @functools.cache

@@ -9,46 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clipworks.bundle import Bundle, read_bundle, write_card
-from clipworks.cards import Card, Source
+from clipworks.cards import Card
 from clipworks.errors import BundleError, ConversionError, DownloadError
-from clipworks.store.hub import (
-    Progress,
-    Repository,
-    download_file,
-    find_snapshot,
-    is_offline,
-    list_repository,
-)
+from clipworks.store.hub import Progress, download_file, is_offline
 from clipworks.store.known import KnownModel
-from clipworks.store.layouts import Choice, choose_files, has_torch
 from clipworks.store.names import Target, find_target, models_folder
+from clipworks.store.sources import Found, find_files
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
-    """What a source holds: on the hub, or in the hub library's cache when the hub was not asked or did not answer."""
-
-    source: Source
-    repository: Repository | None
-    folder: Path | None
-    names: list[str]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
-    """Model files that can be read, on the hub or already here.
-
-    Attributes:
-        source: where they come from, with the commit.
-        choice: which of them to take.
-        repository: what the hub said; None when it was not asked.
-        folder: where they lie, if they are here.
-    """
-
-    source: Source
-    choice: Choice
-    repository: Repository | None
-    folder: Path | None
+# A picture and a few texts prove a conversion; more prove no more, and take minutes with the largest models.
+_CHECKED_IMAGES, _CHECKED_TEXTS = 1, 5
 
 
 def pull_model(
@@ -83,7 +52,7 @@ def pull_model(
             here = _read_here(folder)
             if here is not None:
                 return here
-        found = _find_files(target, offline=offline or is_offline())
+        found = find_files(target, offline=offline or is_offline())
         checkpoint = found.folder or _download(found, work, note)
         made = work / "bundle"
         shutil.rmtree(made, ignore_errors=True)
@@ -132,69 +101,6 @@ def _read_here(folder: Path) -> Bundle | None:
         return None
 
 
-def _find_files(target: Target, *, offline: bool) -> Found:
-    """Find the first source with files that can be read here; those that need PyTorch come last."""
-    seen = []
-    failure: DownloadError | None = None
-    for source in target.sources:
-        try:
-            place = _look(source, offline=offline)
-        except DownloadError as error:  # another source may still answer
-            failure = failure or error
-            continue
-        seen.append(place)
-        choice = choose_files(place.names, layout=source.layout)
-        if choice is not None:
-            return _found(place, choice)
-    for place in seen:
-        choice = choose_files(place.names, layout=place.source.layout, torch=True)
-        if choice is not None and has_torch():
-            return _found(place, choice)
-        if choice is not None:
-            raise DownloadError(
-                f"{place.source.hub} has PyTorch files only ({choice.files[-1]}), and PyTorch is not installed",
-                hint="install torch, or take a model with safetensors",
-            )
-    if failure is not None:
-        raise failure
-    if offline:
-        raise DownloadError(
-            f"{target.name} is not here, and asking the hub is forbidden (--offline or HF_HUB_OFFLINE)",
-            hint=f"when online, run: clipworks models pull {target.name}",
-        )
-    hubs = ", ".join(str(place.source.hub) for place in seen)
-    raise DownloadError(f"{hubs} holds no CLIP checkpoint or ONNX towers of a layout that can be read")
-
-
-def _look(source: Source, *, offline: bool) -> Place:
-    """See what a source holds: on the hub, else in the hub library's cache."""
-    assert source.hub is not None  # every source of ours is on the hub
-    repository = None
-    try:
-        repository = None if offline else list_repository(source.hub, source.revision)
-    except DownloadError:
-        if find_snapshot(source.hub, source.revision) is None:
-            raise
-    folder = find_snapshot(source.hub, repository.commit if repository else source.revision)
-    if repository is not None:
-        names = list(repository.files)
-    else:
-        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] if folder else []
-    return Place(source=source, repository=repository, folder=folder, names=names)
-
-
-def _found(place: Place, choice: Choice) -> Found:
-    folder, repository = place.folder, place.repository
-    whole = folder is not None and all((folder / name).is_file() for name in choice.files)
-    commit = repository.commit if repository else folder.name if folder else None
-    return Found(
-        source=dataclasses.replace(place.source, revision=commit, layout=choice.layout.name),
-        choice=choice,
-        repository=repository,
-        folder=folder if whole else None,
-    )
-
-
 def _download(found: Found, work: Path, note: Progress) -> Path:
     if found.repository is None:
         raise DownloadError(
@@ -209,17 +115,15 @@ def _download(found: Found, work: Path, note: Progress) -> Path:
 
 def _convert(found: Found, checkpoint: Path, made: Path, target: Target, *, check: bool, note: Progress) -> None:
     """Make the bundle in a folder of its own, with a card that says where it comes from."""
-    from clipworks.convert import compare_with_checkpoint, convert_checkpoint
-
     if found.choice.layout.ready_made:
-        from clipworks.convert.adopt import adopt_towers
-
-        bundle = adopt_towers(checkpoint, made, name=target.name)
+        bundle = _adopt(checkpoint, made, target)
     else:
+        from clipworks.convert import compare_with_checkpoint, convert_checkpoint
+
         bundle = convert_checkpoint(checkpoint, made, name=target.name)
         if check:
             note(f"{target.name}: comparing the towers with the checkpoint")
-            result = compare_with_checkpoint(bundle, checkpoint, images=1)
+            result = compare_with_checkpoint(bundle, checkpoint, images=_CHECKED_IMAGES, texts=_CHECKED_TEXTS)
             if not result.equal:
                 difference = max(result.image_difference, result.text_difference)
                 raise ConversionError(
@@ -229,6 +133,19 @@ def _convert(found: Found, checkpoint: Path, made: Path, target: Target, *, chec
     source = dataclasses.replace(bundle.card.source, hub=found.source.hub, revision=found.source.revision)
     card = dataclasses.replace(bundle.card, source=source)
     write_card(made, describe_known(card, target.known) if target.known else card)
+
+
+def _adopt(towers: Path, made: Path, target: Target) -> Bundle:
+    """Take ready-made towers; what they do not say themselves must be known."""
+    from clipworks.convert import adopt_towers
+
+    card = target.known.describe() if target.known else None
+    if card is None:
+        raise ConversionError(
+            f"{target.name} holds ready-made ONNX towers, which do not say how to preprocess pictures or scale scores",
+            hint=f"write a card and run: clipworks models convert {towers} --card CARD -o BUNDLE",
+        )
+    return adopt_towers(towers, made, card=card)
 
 
 def describe_known(card: Card, known: KnownModel) -> Card:
@@ -242,6 +159,7 @@ def describe_known(card: Card, known: KnownModel) -> Card:
         "image.size": (card.image.size, known.image_size),
         "text.context": (card.text.context, known.context),
         "activation": (card.activation, known.activation),
+        "logit_scale": (round(card.logit_scale, 2), known.logit_scale),
         "image": (card.image, known.image),
     }
     for tower in ("image_tower", "text_tower"):

@@ -1,0 +1,38 @@
+"""How the commands take a bundle's name and show a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipworks.bundle import Bundle
+    from clipworks.cards import Card
+
+
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """Add NAME."""
+    parser.add_argument("name", metavar="NAME", help="a known name, a hub id (owner/name) or a bundle's folder")
+
+
+def describe_bundle(card: Card, folder: Path) -> dict[str, Any]:
+    """A bundle as JSON values: its folder, the hash of its card, and the card."""
+    from clipworks.bundle import card_hash
+    from clipworks.cards import card_to_json
+
+    return {"folder": str(folder), "card_sha256": card_hash(card), **json.loads(card_to_json(card))}
+
+
+def print_bundle(bundle: Bundle, *, as_json: bool) -> None:
+    """Print a bundle's name and folder, or all of it as JSON."""
+    if as_json:
+        print_json(describe_bundle(bundle.card, bundle.folder))
+    else:
+        print(f"{bundle.card.name}\t{bundle.folder}")
+
+
+def print_json(value: object) -> None:
+    """Print one JSON value on one line."""
+    print(json.dumps(value, ensure_ascii=False))
