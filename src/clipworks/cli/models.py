@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from clipworks.cli import models_convert, options
+from clipworks.cli import options
 from clipworks.cli.bundles import add_name, describe_bundle, print_bundle, print_json
+from clipworks.cli.models_convert import add_convert_arguments, add_verify_arguments, run_convert, run_verify
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -160,11 +161,9 @@ ACTIONS = {
     "pull": Action("download a model, convert it once, check it and keep it in the cache", _add_pull, _pull),
     "verify": Action(
         "check a bundle's files, and its embeddings against its checkpoint",
-        models_convert.add_verify_arguments,
-        models_convert.run_verify,
+        add_verify_arguments,
+        run_verify,
     ),
-    "convert": Action(
-        "turn a checkpoint into a bundle", models_convert.add_convert_arguments, models_convert.run_convert
-    ),
+    "convert": Action("turn a checkpoint into a bundle", add_convert_arguments, run_convert),
     "remove": Action("take a pulled model out of the cache", _add_remove, _remove),
 }
