@@ -69,7 +69,7 @@ class Hub:
 @contextmanager
 def serve_hub() -> Iterator[Hub]:
     """Run a hub in a thread."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    server = _Server(("127.0.0.1", 0), _Answers)
     server.daemon_threads = True
     hub = Hub(url=f"http://127.0.0.1:{server.server_address[1]}")
     server.hub = hub  # type: ignore[attr-defined]
@@ -81,6 +81,11 @@ def serve_hub() -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet about clients that hang up; anything else shows in the client's own failure."""
 
 
 class _Answers(BaseHTTPRequestHandler):

@@ -481,6 +481,15 @@ def test_a_pulled_model_can_be_removed() -> None:
         remove_model("starter")
 
 
+def test_what_an_interrupted_pull_left_can_be_removed(hub: Hub) -> None:
+    hub.repositories[ID].breaks = {WEIGHTS: [2_000_000, 0, 0, 0]}
+    with pytest.raises(DownloadError):
+        pull_model(ID)
+    assert leftovers()
+    remove_model(ID)
+    assert leftovers() == []
+
+
 def test_a_checkpoint_folder_in_the_place_of_a_bundle_is_told(tiny_checkpoint: Path) -> None:
     with pytest.raises(ClipworksError, match=r"is not a bundle: it has no model\.json"):
         open_bundle(str(tiny_checkpoint))

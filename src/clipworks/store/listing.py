@@ -9,7 +9,7 @@ from pathlib import Path
 from clipworks.bundle import CARD_FILE, Bundle, read_bundle
 from clipworks.errors import BundleError, UsageError
 from clipworks.store.known import KnownModel, known_models
-from clipworks.store.names import STARTER, STARTER_FOLDER, find_target, models_folder
+from clipworks.store.names import STARTER, STARTER_FOLDER, find_target, models_folder, work_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +69,10 @@ def find_bundle(model: str) -> Bundle | None:
 
 
 def remove_model(model: str) -> Path:
-    """Take a pulled model out of the cache.
+    """Take a pulled model out of the cache, or what an interrupted pull left there.
 
     Returns:
-        The folder that is gone.
+        The model's folder, which is gone.
 
     Raises:
         UnknownNameError: no such name.
@@ -82,11 +82,12 @@ def remove_model(model: str) -> Path:
         raise UsageError("starter is built in and stays")
     target = find_target(model)
     folder = models_folder() / target.key
-    if not folder.is_dir():
+    work = work_folder(target)
+    if not folder.is_dir() and not work.is_dir():
         raise UsageError(f"{target.name} is not in the cache", hint="clipworks models list shows what is here")
-    work = models_folder() / ".work" / target.key
     work.mkdir(parents=True, exist_ok=True)
-    folder.replace(work / "removed")  # gone in one step for whoever looks for it
+    if folder.is_dir():
+        folder.replace(work / "removed")  # gone in one step for whoever looks for it
     shutil.rmtree(work)
     return folder
 

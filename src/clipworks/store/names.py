@@ -59,3 +59,8 @@ def find_target(model: str) -> Target:
 def models_folder() -> Path:
     """The folder in the user's cache that holds one bundle a model."""
     return cache_folder() / "models"
+
+
+def work_folder(target: Target) -> Path:
+    """The folder for what a pull brings and makes before the bundle is whole."""
+    return models_folder() / ".work" / target.key

@@ -13,7 +13,7 @@ from clipworks.cards import Card
 from clipworks.errors import BundleError, ConversionError, DownloadError
 from clipworks.store.hub import Progress, download_file, is_offline
 from clipworks.store.known import KnownModel
-from clipworks.store.names import Target, find_target, models_folder
+from clipworks.store.names import Target, find_target, models_folder, work_folder
 from clipworks.store.sources import Found, find_files
 
 # A picture and a few texts prove a conversion; more prove no more, and take minutes with the largest models.
@@ -46,7 +46,7 @@ def pull_model(
     target = find_target(model)
     note = progress or _say_nothing
     folder = models_folder() / target.key
-    work = models_folder() / ".work" / target.key
+    work = work_folder(target)
     with _lock(target, work, note):
         if not force:
             here = _read_here(folder)
@@ -57,8 +57,11 @@ def pull_model(
         made = work / "bundle"
         shutil.rmtree(made, ignore_errors=True)
         note(f"{target.name}: converting")
-        _convert(found, checkpoint, made, target, check=check, note=note)
-        _put_in_place(made, folder, work)
+        try:
+            _convert(found, checkpoint, made, target, check=check, note=note)
+            _put_in_place(made, folder, work)
+        finally:  # what was downloaded stays for the next try, what was made of it does not
+            shutil.rmtree(made, ignore_errors=True)
     return read_bundle(folder)
 
 
