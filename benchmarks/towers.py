@@ -1,0 +1,231 @@
+"""Speed of the towers against transformers' own, ViT-B/32 shapes, random weights, alternated in one run.
+
+    python benchmarks/towers.py [--rounds 5] [--photographs FOLDER] [--prompts 80000] [--json FILE]
+
+Image tower: batches of 32 in every precision that can be granted here, beside the machine's matrix product at the same
+precision and the operations that our graph really does. Text tower: the 1,000 ImageNet class names against
+transformers padded to the longest of a batch and padded to 77. Then 80 templates times 1,000 names, if asked for.
+
+Needs torch and transformers; run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import parity
+
+from clipworks import prompts
+from clipworks.bundle import Bundle
+from clipworks.convert import convert_checkpoint
+from clipworks.environment import describe_environment
+from clipworks.errors import RuntimeUnavailableError
+from clipworks.images import load_batch
+from clipworks.model import Model
+from clipworks.runtimes import open_encoder
+from clipworks.tokens import open_tokenizer
+
+BATCH = 32
+Run = Callable[[], Any]
+
+
+def measure(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each, after one warm-up, taken in turn so that a change of the machine's pace meets all alike."""
+    for run in runs.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def count_operations(path: Path, inputs: dict[str, list[int]]) -> int:
+    """Multiplications and additions of every matrix product in a graph, for inputs of the given shapes."""
+    model = onnx.load(path)
+    for value in model.graph.input:
+        for dimension, side in zip(value.type.tensor_type.shape.dim, inputs[value.name], strict=True):
+            dimension.dim_value = side
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    shapes = {
+        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        for value in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input)
+    }
+    shapes |= {tensor.name: list(tensor.dims) for tensor in inferred.graph.initializer}
+    total = 0
+    for node in inferred.graph.node:
+        if node.op_type in ("MatMul", "Gemm"):
+            shape = shapes[node.output[0]]
+            if 0 in shape:
+                raise SystemExit(f"{node.name} has the unknown shape {shape}")
+            total += 2 * int(np.prod(shape)) * shapes[node.input[0]][-1]
+    return total
+
+
+def measure_peak(kind: str) -> float:
+    """The machine's matrix product in operations/s, by PyTorch, at sides like the tower's."""
+    import torch
+
+    dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[kind]
+    left, right = torch.randn(1600, 768).to(dtype), torch.randn(768, 3072).to(dtype)
+    best = 0.0
+    for _ in range(12):
+        start = time.perf_counter()
+        for _ in range(4):
+            left @ right
+        best = max(best, 4 * 2 * 1600 * 768 * 3072 / (time.perf_counter() - start))
+    return best
+
+
+def open_granted(bundle: Bundle, role: Any) -> dict[str, Any]:
+    """An encoder for each runtime and precision that can be granted here."""
+    found = {}
+    for runtime in ("openvino", "onnxruntime"):
+        for precision in ("f32", "bf16", "f16", "int8"):
+            try:
+                found[f"{runtime} {precision}"] = open_encoder(bundle, role, runtime=runtime, precision=precision)
+            except RuntimeUnavailableError as error:
+                print(f"not granted: {error.message}")
+    return found
+
+
+def compare_image_towers(model: Any, bundle: Bundle, files: list[Path], rounds: int) -> list[dict[str, Any]]:
+    """Batches of 32 pictures through every image tower."""
+    import torch
+
+    pictures = np.resize(load_batch(files, bundle.card.image), (BATCH, *[bundle.card.image.size] * 2, 3))
+    pixels = parity.normalise_pixels(pictures)
+
+    def run_transformers() -> None:
+        with torch.inference_mode():
+            model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
+
+    encoders = open_granted(bundle, "image")
+    runs: dict[str, Run] = {"transformers f32": run_transformers}
+    runs |= {name: functools.partial(encoder, pictures) for name, encoder in encoders.items()}
+    seconds = measure(runs, rounds)
+    operations = count_operations(bundle.folder / "image.onnx", {"image": list(pictures.shape)})
+    reference = embed_unit(encoders["openvino f32"], pictures)
+    rows = []
+    for name, times in seconds.items():
+        ratios = [base / own for base, own in zip(seconds["transformers f32"], times, strict=True)]
+        row: dict[str, Any] = {
+            "what": "image tower, batch 32",
+            "name": name,
+            "per_s": BATCH / statistics.median(times),
+            "ratio": statistics.median(ratios),
+            "ratio_min": min(ratios),
+            "ratio_max": max(ratios),
+        }
+        if name in encoders:
+            row["cosine_min"] = float((embed_unit(encoders[name], pictures) * reference).sum(axis=1).min())
+            kind = name.rpartition(" ")[2]
+            if kind in ("f32", "bf16"):
+                row["share_of_peak"] = operations / statistics.median(times) / measure_peak(kind)
+        rows.append(row)
+    return rows
+
+
+def embed_unit(encoder: Any, batch: Any) -> Any:
+    """Unit rows in float64."""
+    return parity.unit(encoder(batch))
+
+
+def compare_text_towers(model: Any, bundle: Bundle, rounds: int) -> list[dict[str, Any]]:
+    """The 1,000 class names, encoders and padding alone (tokenizing is measured elsewhere)."""
+    import torch
+
+    names = list(prompts.read_labels("imagenet").names)
+    rows = []
+    for precision in ("f32", "bf16", "int8"):
+        try:
+            ours = Model(bundle, runtime="openvino", precision=precision, towers=["text"])
+        except RuntimeUnavailableError as error:
+            print(f"not granted: {error.message}")
+            continue
+        tokens = [
+            torch.from_numpy(row.astype(np.int64))
+            for row in open_tokenizer(bundle.tokenizer, bundle.card.text).encode_ragged(names)
+        ]
+
+        def run_transformers(length: int | None, tokens: list[Any] = tokens) -> None:
+            with torch.inference_mode():
+                for start in range(0, len(tokens), BATCH):
+                    part = tokens[start : start + BATCH]
+                    side = length or max(map(len, part))
+                    ids = torch.full((len(part), side), 49407)
+                    for row, own in zip(ids, part, strict=True):
+                        row[: len(own)] = own
+                    mask = torch.arange(side)[None] < torch.tensor([len(own) for own in part])[:, None]
+                    model.text_projection(model.text_model(input_ids=ids, attention_mask=mask).pooler_output)
+
+        runs: dict[str, Run] = {
+            "transformers f32, padded to the longest": functools.partial(run_transformers, None),
+            "transformers f32, padded to 77": functools.partial(run_transformers, 77),
+            f"openvino {precision}": functools.partial(ours.embed_texts, names),
+        }
+        seconds = measure(runs, rounds)
+        own = seconds[f"openvino {precision}"]
+        for name, times in seconds.items():
+            ratios = [theirs / mine for theirs, mine in zip(times, own, strict=True)]
+            rows.append(
+                {
+                    "what": f"1,000 class names, against openvino {precision}",
+                    "name": name,
+                    "per_s": len(names) / statistics.median(times),
+                    "times_slower": statistics.median(ratios),
+                }
+            )
+        ours.close()
+    return rows
+
+
+def time_prompts(bundle: Bundle, count: int, precision: str) -> dict[str, Any]:
+    """80 templates times 1,000 names, tokenizing included."""
+    names, templates = prompts.read_labels("imagenet").names, prompts.read_templates("openai-80")
+    texts = prompts.fill_templates(names, templates)[:count]
+    with Model(bundle, runtime="openvino", precision=precision, towers=["text"]) as model:
+        start = time.perf_counter()
+        model.embed_texts(texts)
+        seconds = time.perf_counter() - start
+    return {"what": f"{len(texts)} prompts", "name": f"openvino {precision}", "seconds": seconds}
+
+
+def main() -> None:
+    """Measure and print every row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--photographs", type=Path, help="folder of pictures; default: those of scikit-image")
+    parser.add_argument("--prompts", type=int, default=0, metavar="N", help="time N of the 80,000 prompts too")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        model = parity.draw_model(parity.SHAPES["B/32"], "quick_gelu", 2, Path(scratch) / "checkpoint")
+        bundle = convert_checkpoint(Path(scratch) / "checkpoint", Path(scratch) / "bundle")
+        rows += compare_image_towers(model, bundle, parity.list_pictures(args.photographs, BATCH), args.rounds)
+        rows += compare_text_towers(model, bundle, args.rounds)
+        if args.prompts:
+            rows.append(time_prompts(bundle, args.prompts, "auto"))
+    for row in rows:
+        print(json.dumps(row))
+    if args.json:
+        record = {"environment": dataclasses.asdict(describe_environment()), "rows": rows}
+        args.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
