@@ -11,11 +11,14 @@ continued at any block, bit for bit.
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +26,10 @@ import numpy.typing as npt
 from clipworks.environment import count_cores
 from clipworks.errors import ImageError, UsageError
 from clipworks.scoring import Floats
+
+if TYPE_CHECKING:
+    from clipworks.datasets import Sample
+    from clipworks.model import Model
 
 Item = TypeVar("Item")
 Pixels = npt.NDArray[np.uint8]
@@ -131,6 +138,20 @@ def embed_blocks(
             # Waited for at its place and taken away after: the block that the caller holds counts.
             yield under_way[0].result()
             under_way.popleft()
+
+
+def prepare_sample(model: Model, sample: Sample) -> Pixels:
+    """Decode one sample; raises ImageError for whatever is wrong with its file."""
+    try:
+        special = not stat.S_ISREG(os.stat(sample.file).st_mode) and not Path(sample.file).is_dir()  # noqa: PTH116
+    except (OSError, ValueError):
+        special = False  # what is wrong with it is told by the attempt to read it
+    if special:  # a pipe would be waited for, a device might never end
+        raise ImageError(f"{sample.file} is no regular file")
+    try:
+        return model.prepare_image(sample.file)
+    except MemoryError:
+        raise ImageError(f"{sample.file} is too large for this machine's memory") from None
 
 
 def _attempt(prepare: Callable[[Item], Pixels], item: Item) -> Pixels | str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clipworks.model import Model
+    from clipworks.runtimes import Role
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +46,30 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
+def add_dataset_options(parser: argparse.ArgumentParser) -> None:
+    """Add SOURCE, --root, --batch-size, --workers, --exif, --restart and --strict."""
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder of pictures (class folders are the truth), or a list: one path a line, or path, tab, label",
+    )
+    parser.add_argument("--root", metavar="FOLDER", help="the folder that a list's paths are relative to")
+    parser.add_argument(
+        "--batch-size", type=at_least(1), default=32, metavar="N", help="pictures encoded at once (default: 32)"
+    )
+    parser.add_argument(
+        "--workers", type=at_least(1), metavar="N", help="threads that read and decode (default: one a core)"
+    )
+    parser.add_argument(
+        "--exif",
+        choices=("apply", "ignore"),
+        default="apply",
+        help="apply turns a picture as its EXIF orientation says (the default); ignore is what the reference does",
+    )
+    parser.add_argument("--restart", action="store_true", help="throw away what an earlier run has written")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a picture could not be read")
+
+
 def at_least(low: int) -> Callable[[str], int]:
     """Make an argparse type: a whole number from ``low`` on."""
 
@@ -60,7 +85,7 @@ def at_least(low: int) -> Callable[[str], int]:
     return read
 
 
-def load_model(args: argparse.Namespace, *, exif: str = "apply") -> Model:
+def load_model(args: argparse.Namespace, *, exif: str = "apply", towers: Sequence[Role] = ("image", "text")) -> Model:
     """Load the model that the options of `add_model_options` name."""
     from clipworks.model import load
 
@@ -72,4 +97,5 @@ def load_model(args: argparse.Namespace, *, exif: str = "apply") -> Model:
         threads=args.threads,
         exif=exif,  # type: ignore[arg-type]  # argparse keeps to its choices
         offline=args.offline,
+        towers=towers,
     )

@@ -1,10 +1,17 @@
-"""One line of progress on stderr, drawn only where someone watches."""
+"""One line of progress on stderr, drawn only where someone watches, and an end that keeps what is done."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+
+_BAR_WIDTH = 24
 
 
 class ProgressLine:
@@ -26,3 +33,68 @@ class ProgressLine:
         if self._watched and self._drawn:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._drawn = 0.0
+
+
+class Bar:
+    """A bar with the share done, the speed of this run and the time left."""
+
+    def __init__(self, unit: str) -> None:
+        self._line = ProgressLine()
+        self._unit = unit
+        self._started = time.monotonic()
+
+    def show(self, done: int, total: int, *, before: int = 0) -> None:
+        """Draw ``done`` of ``total``, of which ``before`` were there when the run began."""
+        elapsed_s = time.monotonic() - self._started
+        self._line.show(format_bar(done, total, done - before, elapsed_s, self._unit))
+
+    def clear(self) -> None:
+        """Take the bar away."""
+        self._line.clear()
+
+
+def format_bar(done: int, total: int, now: int, elapsed_s: float, unit: str) -> str:
+    """Write a bar: ``done`` of ``total``, ``now`` of them in ``elapsed_s`` seconds."""
+    share = done / total if total else 1.0
+    filled = int(share * _BAR_WIDTH)
+    text = f"{'█' * filled}{'░' * (_BAR_WIDTH - filled)} {done:,} of {total:,}"
+    if now and elapsed_s > 0:
+        speed = now / elapsed_s
+        text += f", {speed:.1f} {unit}/s, {format_time((total - done) / speed)} left"
+    return text
+
+
+def format_time(seconds: float) -> str:
+    """Write a time as 59 s, 4:05 or 1:02:03."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and SIGTERM ask for an end instead of forcing one; a second one forces it.
+
+    Yields:
+        What says whether an end was asked for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = threading.Event()
+
+    def ask(number: int, frame: object) -> None:  # noqa: ARG001  # the form of a signal's handler
+        asked.set()
+        for name in before:
+            signal.signal(name, signal.default_int_handler)
+        # Not print: the signal may have come in the midst of one.
+        os.write(2, b"\nfinishing the pictures under way; once more stops at once\n")
+
+    before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

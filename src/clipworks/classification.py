@@ -1,0 +1,223 @@
+"""Classification: a data set, a model and its text head become a results file that can be continued after any end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipworks import scoring
+from clipworks.errors import UsageError
+from clipworks.heads import hash_head
+from clipworks.journal import Journal, agree_on_manifest, check_target, explain_write_errors, manifest_path
+from clipworks.pipeline import Block, embed_blocks, prepare_sample
+from clipworks.provenance import describe_model, describe_source, hash_texts
+from clipworks.results import FORMATS, Prediction, Record, choose_format, decode_json
+from clipworks.truth import ClassIndex
+
+if TYPE_CHECKING:
+    from clipworks.datasets import DataSet, Sample
+    from clipworks.model import Model
+    from clipworks.prompts import Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        done: pictures in the results, those of earlier runs among them.
+        before: pictures that earlier runs had done.
+        total: pictures of the data set.
+        failed: pictures that could not be read.
+    """
+
+    done: int
+    before: int
+    total: int
+    failed: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether every picture has its result."""
+        return self.done == self.total
+
+
+def classify(
+    model: Model,
+    dataset: DataSet,
+    labels: Labels,
+    head: scoring.Floats,
+    output: str | os.PathLike[str],
+    *,
+    templates: Sequence[str],
+    top: int = 5,
+    batch_size: int = 32,
+    workers: int | None = None,
+    format: str | None = None,  # noqa: A002  # the option's name
+    restart: bool = False,
+    report: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Progress:
+    """Classify a data set into a results file, or go on with one.
+
+    Args:
+        model: with its image tower.
+        dataset: the pictures.
+        labels: the classes.
+        head: float32 unit rows ``[classes, dim]``; see `clipworks.heads`.
+        output: the results file; ``<output>.run.json`` beside it says what made it.
+        templates: those that made the head, for the record.
+        top: classes kept for each picture, at least 1; all where there are fewer.
+        batch_size: pictures encoded at once, at least 1.
+        workers: threads that decode; None for one a core.
+        format: ``jsonl``, ``parquet`` or ``text``; None goes by the output's ending.
+        restart: throw away what an earlier run has written.
+        report: told after each batch; or None.
+        stop: asked before each batch; once it says so, the batches under way are finished and the run ends.
+
+    Returns:
+        How far the run came; not ``whole`` if it was stopped.
+
+    Raises:
+        UsageError: the file was begun with other settings, or a list's label is no class.
+        ResultsError: the file cannot be written; what is there is kept.
+    """
+    output = os.fspath(output)
+    chosen = choose_format(format, output)
+    if top < 1:
+        raise UsageError(f"top is {top}; allowed: 1 or more")
+    if batch_size < 1:
+        raise UsageError(f"batch size is {batch_size}; allowed: 1 or more")
+    journal_path = f"{output}.journal" if chosen == "parquet" else output
+    truths = find_truths(dataset, labels)
+    depth = min(top, len(labels))
+    settings = {
+        **describe_model(model),
+        **describe_source(dataset),
+        "labels_sha256": hash_texts([*labels.names, "", *labels.ids]),
+        "templates_sha256": hash_texts(templates),
+        "head_sha256": hash_head(head),
+        "top": top,
+        "batch_size": batch_size,
+        "format": chosen,
+    }
+    described = {"labels": asdict(labels), "templates": list(templates)}
+    with explain_write_errors(output):
+        if restart:
+            for path in (output, f"{output}.journal", manifest_path(output)):
+                Path(path).unlink(missing_ok=True)
+        check_target(output)
+        if not any(Path(path).exists() and Path(path).stat().st_size for path in (output, journal_path)):
+            Path(manifest_path(output)).unlink(missing_ok=True)  # nothing was written under it
+        agree_on_manifest(manifest_path(output), settings, described)
+        if chosen == "parquet" and Path(output).exists():
+            return _count_parquet(output, len(dataset))
+        scan = FORMATS[chosen].scan
+        with Journal(journal_path, lambda stream: scan(stream, depth), block=batch_size, total=len(dataset)) as journal:
+            before = journal.rows
+            if before < len(dataset):
+                blocks = embed_blocks(
+                    dataset,
+                    lambda sample: prepare_sample(model, sample),
+                    model.embed_pixels,
+                    batch_size=batch_size,
+                    first=before,
+                    workers=workers,
+                    stop=stop,
+                )
+                # Closed at once on any way out, so that no thread outlives the call.
+                with contextlib.closing(blocks):  # type: ignore[type-var]  # a generator is what it is
+                    for block in blocks:
+                        records = list(score_block(block, truths, labels, head, model.card.logit_scale, depth))
+                        failed = sum(record.error is not None for record in records)
+                        content = b"".join(map(FORMATS[chosen].encode, records))
+                        journal.append(content, rows=len(records), failed=failed)
+                        if report is not None:
+                            report(_measure(journal, before, len(dataset)))
+            progress = _measure(journal, before, len(dataset))
+        if chosen == "parquet" and progress.whole:
+            _convert(journal_path, output)
+    return progress
+
+
+def find_truths(dataset: DataSet, labels: Labels) -> Callable[[Sample], int | None]:
+    """Check a labelled list against the labels, and return what finds a sample's class.
+
+    Raises:
+        UsageError: a list has a label that is no class, or several.
+    """
+    classes = ClassIndex(labels)
+    known: dict[str, int | None] = {}
+
+    def find(sample: Sample) -> int | None:
+        text = sample.truth
+        if text is None:
+            return classes.find_in_path(sample.path)
+        if text not in known:
+            try:
+                known[text] = classes.find(text)
+            except UsageError:
+                if sample.labelled:
+                    raise
+                known[text] = None  # a folder's name need not be a class's
+        if known[text] is None and sample.labelled:
+            raise UsageError(
+                f"{dataset.source} gives {sample.path} the label {text!r}, which is none of the {len(labels)} classes; "
+                "allowed: an index, a WordNet id or a class's name"
+            )
+        return classes.find_in_path(sample.path) if known[text] is None else known[text]
+
+    if len(dataset) and dataset[0].labelled:
+        for sample in dataset:
+            find(sample)
+    return find
+
+
+def score_block(
+    block: Block[Sample],
+    truths: Callable[[Sample], int | None],
+    labels: Labels,
+    head: scoring.Floats,
+    logit_scale: float,
+    depth: int,
+) -> Iterator[Record]:
+    """Turn a block of embeddings into records, in order."""
+    if len(block.rows):
+        cosines = scoring.compare(block.rows, head)
+        best = scoring.rank(cosines, depth)
+        probabilities = scoring.softmax(cosines, logit_scale)
+    good = 0
+    for place, (sample, error) in enumerate(zip(block.items, block.errors, strict=True), block.start):
+        predictions: tuple[Prediction, ...] = ()
+        if error is None:
+            predictions = tuple(
+                Prediction(id=int(index), score=float(probabilities[good, index]), name=labels.names[index])
+                for index in best[good]
+            )
+            good += 1
+        yield Record(index=place, path=sample.path, truth=truths(sample), top=predictions, error=error)
+
+
+def _measure(journal: Journal, before: int, total: int) -> Progress:
+    return Progress(done=journal.rows, before=before, total=total, failed=journal.failed)
+
+
+def _convert(journal_path: str, output: str) -> None:
+    from clipworks.parquet import write_parquet
+
+    with Path(journal_path).open("rb") as stream:
+        write_parquet(output, (decode_json(line, journal_path) for line in stream))
+    Path(journal_path).unlink()
+
+
+def _count_parquet(output: str, total: int) -> Progress:
+    """A Parquet file is there when it is whole; only the errors are left to be counted."""
+    from clipworks.parquet import read_parquet
+
+    Path(f"{output}.journal").unlink(missing_ok=True)
+    failed = sum(record.error is not None for record in read_parquet(output))
+    return Progress(done=total, before=total, total=total, failed=failed)

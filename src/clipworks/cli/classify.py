@@ -1,0 +1,114 @@
+"""Classify a data set into a results file. The same command goes on where an earlier run stopped, however it ended."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from clipworks.cli import options
+
+if TYPE_CHECKING:
+    from clipworks.classification import Progress
+    from clipworks.model import Model
+    from clipworks.prompts import Labels
+    from clipworks.scoring import Floats
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``clipworks classify``."""
+    options.add_dataset_options(parser)
+    parser.add_argument(
+        "--labels", required=True, metavar="L", help="a file, one label a line, or imagenet, imagenet-synsets"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the results: .jsonl, .parquet or .txt")
+    parser.add_argument(
+        "--templates",
+        default="simple",
+        metavar="T",
+        help="none, simple, openai-7, openai-80, or a file, one a line with {} in each (default: simple)",
+    )
+    parser.add_argument(
+        "--top", type=options.at_least(1), default=5, metavar="K", help="classes kept for a picture (default: 5)"
+    )
+    parser.add_argument(
+        "--format", metavar="F", help="jsonl, parquet or text (default: by the output's ending, else jsonl)"
+    )
+    options.add_json_option(parser)
+    options.add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
+    from clipworks.classification import classify
+    from clipworks.cli.progress import Bar, stopping
+    from clipworks.datasets import read_dataset
+    from clipworks.journal import check_target
+    from clipworks.prompts import read_labels, read_templates
+    from clipworks.results import choose_format
+
+    # Whatever can be refused is refused before the model loads.
+    choose_format(args.format, args.output)
+    if not args.restart:
+        check_target(args.output)
+    labels = read_labels(args.labels)
+    templates = read_templates(args.templates)
+    dataset = read_dataset(args.source, root=args.root)
+    if dataset.left_out:
+        print(f"{dataset.left_out:,} files of {args.source} are no pictures by their ending: left out", file=sys.stderr)
+    bar = Bar("images")
+    with options.load_model(args, exif=args.exif, towers=("image",)) as model:
+        head = _get_head(args, model, labels, templates)
+        with stopping() as stop:
+            progress = classify(
+                model,
+                dataset,
+                labels,
+                head,
+                args.output,
+                templates=templates,
+                top=args.top,
+                batch_size=args.batch_size,
+                workers=args.workers,
+                format=args.format,
+                restart=args.restart,
+                report=lambda now: bar.show(now.done, now.total, before=now.before),
+                stop=stop,
+            )
+    bar.clear()
+    return conclude(progress, args)
+
+
+def conclude(progress: Progress, args: argparse.Namespace) -> int:
+    """Say how a run over a data set ended, and return its exit status."""
+    if args.json:
+        print(json.dumps({"output": args.output, **dataclasses.asdict(progress), "whole": progress.whole}))
+    failed = f"{progress.failed:,} could not be read" if progress.failed else "all could be read"
+    if not progress.whole:
+        said = f"stopped after {progress.done:,} of {progress.total:,} pictures; the same command goes on from there"
+    elif progress.before == progress.total:
+        said = f"complete already: {progress.total:,} pictures, {failed} (--restart makes it anew)"
+    else:
+        since = f" (from picture {progress.before:,} on)" if progress.before else ""
+        said = f"{progress.total:,} pictures{since}, {failed}"
+    print(f"{args.output}: {said}", file=sys.stderr)
+    if not progress.whole:
+        return 130
+    return 1 if args.strict and progress.failed else 0
+
+
+def _get_head(args: argparse.Namespace, model: Model, labels: Labels, templates: tuple[str, ...]) -> Floats:
+    """The text head: an earlier one, or made by a text tower that is gone again before the pictures come."""
+    from clipworks.cli.progress import Bar
+    from clipworks.heads import build_head, find_head, keep_head
+
+    head = find_head(model, labels, templates)
+    if head is None:
+        bar = Bar("prompts")
+        with options.load_model(args, towers=("text",)) as tower:
+            head = build_head(tower, labels, templates, report=bar.show)
+        bar.clear()
+        keep_head(model, labels, templates, head)
+    return head

@@ -1,0 +1,54 @@
+"""Provenance: what a results file must say of the run that made it, because another value makes another result.
+
+Nothing here differs between two runs of the same command on the same machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from clipworks.bundle import card_hash
+from clipworks.environment import describe_environment
+
+if TYPE_CHECKING:
+    from clipworks.datasets import DataSet
+    from clipworks.model import Model
+
+_PACKAGES = ("clipworks", "numpy", "pillow")
+
+
+def describe_model(model: Model) -> dict[str, Any]:
+    """The model as granted, and what of the machine and the software can change the last digit of a score."""
+    environment = describe_environment()
+    relevant = (*_PACKAGES, model.runtime)
+    return {
+        "model": model.card.name,
+        "card_sha256": card_hash(model.card),
+        "runtime": model.runtime,
+        "device": model.device,
+        "precision": model.precision,
+        "exif": model.exif,
+        "cpu": environment.cpu,
+        "isa": list(environment.isa),
+        "packages": {name: version for name, version in environment.packages.items() if name in relevant},
+    }
+
+
+def describe_source(dataset: DataSet) -> dict[str, Any]:
+    """The data set: where it is, and a hash of what it lists."""
+    return {
+        "source": dataset.source,
+        "root": dataset.root,
+        "pictures": len(dataset),
+        "source_sha256": dataset.hash(),
+    }
+
+
+def hash_texts(texts: Sequence[str]) -> str:
+    """The SHA-256 (hex) of texts in order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
