@@ -7,6 +7,7 @@ from clipworks.convert.checkpoint import Checkpoint
 from clipworks.convert.conversion import convert_checkpoint
 from clipworks.convert.graph import write_towers
 from clipworks.convert.layouts import read_checkpoint
+from clipworks.convert.quantize import quantize_towers
 from clipworks.convert.verify import VerifyResult, compare_with_checkpoint
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "adopt_towers",
     "compare_with_checkpoint",
     "convert_checkpoint",
+    "quantize_towers",
     "read_checkpoint",
     "write_towers",
 ]

@@ -119,7 +119,7 @@ def _embed_patches(nodes: GraphNodes, weights: ImageWeights, preprocessing: Imag
     patches = nodes.reshape(pixels, -1, grid, side, grid, side * 3)
     patches = nodes.reshape(nodes.transpose(patches, 0, 1, 3, 2, 4), -1, grid * grid, side * side * 3)
     centred = nodes.add("Sub", nodes.cast(patches, onnx.TensorProto.FLOAT), np.array(_CENTRE, np.float32))
-    rows = nodes.matmul(centred, product.astype(np.float32))
+    rows = nodes.matmul(centred, product.astype(np.float32), name="patches")
     positions = weights.positions.astype(np.float64)
     rows = nodes.plus(rows, (positions[1:] + bias).astype(np.float32))
     class_row = (positions[0] + weights.class_token).astype(np.float32).reshape(1, 1, width)

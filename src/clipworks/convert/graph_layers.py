@@ -61,15 +61,17 @@ def _normalise(nodes: GraphNodes, rows: str, stack: Stack) -> str:
 def _attend(nodes: GraphNodes, normal: str, layer: Layer, stack: Stack, mask: str | None) -> str:
     heads, width = stack.heads, stack.width
     query, key, value = _attention_maps(layer, stack)
-    queries = nodes.plus(nodes.matmul(normal, _transposed(query.weight)), query.bias)
-    parts = (queries, nodes.matmul(normal, _transposed(key)), nodes.matmul(normal, _transposed(value)))
+    queries = nodes.plus(nodes.matmul(normal, _transposed(query.weight), name="queries"), query.bias)
+    keys = nodes.matmul(normal, _transposed(key), name="keys")
+    values = nodes.matmul(normal, _transposed(value), name="values")
+    parts = (queries, keys, values)
     split = [nodes.reshape(part, 0, 0, heads, width // heads) for part in parts]
     scores = nodes.matmul(nodes.transpose(split[0], 0, 2, 1, 3), nodes.transpose(split[1], 0, 2, 3, 1))
     if mask is not None:
         scores = nodes.plus(scores, mask)
     means = nodes.matmul(nodes.softmax(scores), nodes.transpose(split[2], 0, 2, 1, 3))
     joined = nodes.reshape(nodes.transpose(means, 0, 2, 1, 3), 0, 0, width)
-    return _linear(nodes, joined, _output_map(layer, stack))
+    return _linear(nodes, joined, _output_map(layer, stack), "out")
 
 
 def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, stack: Stack, mask: str | None) -> str:
@@ -85,12 +87,12 @@ def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, stac
     means = nodes.transpose(nodes.matmul(nodes.softmax(scores), normal), 1, 0, 2)
     through_values = nodes.matmul(means, value.reshape(heads, side, width).transpose(0, 2, 1))
     joined = nodes.reshape(nodes.transpose(through_values, 1, 0, 2), 0, width)
-    return _linear(nodes, joined, _output_map(layer, stack))
+    return _linear(nodes, joined, _output_map(layer, stack), "out")
 
 
 def _mlp(nodes: GraphNodes, normal: str, layer: Layer, stack: Stack) -> str:
-    inner = _linear(nodes, normal, _fold_norm(layer.mlp_norm, layer.expand))
-    return _linear(nodes, _activate(nodes, inner, stack.activation), layer.contract)
+    inner = _linear(nodes, normal, _fold_norm(layer.mlp_norm, layer.expand), "expand")
+    return _linear(nodes, _activate(nodes, inner, stack.activation), layer.contract, "contract")
 
 
 def _activate(nodes: GraphNodes, value: str, activation: Activation) -> str:
@@ -103,8 +105,8 @@ def _activate(nodes: GraphNodes, value: str, activation: Activation) -> str:
     return nodes.add("Mul", doubled, np.array(0.5, np.float32))
 
 
-def _linear(nodes: GraphNodes, value: str, linear: Linear) -> str:
-    return nodes.plus(nodes.matmul(value, _transposed(linear.weight)), linear.bias)
+def _linear(nodes: GraphNodes, value: str, linear: Linear, name: str) -> str:
+    return nodes.plus(nodes.matmul(value, _transposed(linear.weight), name=name), linear.bias)
 
 
 def _attention_maps(layer: Layer, stack: Stack) -> tuple[Linear, Array, Array]:

@@ -31,12 +31,25 @@ class GraphNodes:
         self.scope = ""
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, Constant] = {}
-        self._small: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._taken: set[str] = set()
 
-    def add(self, operator: str, *inputs: str | Constant, attributes: Mapping[str, Any] | None = None) -> str:
-        """Add a node with one output and return the output's name. Inputs are names of values, or constants."""
-        output = self._unique(operator)
+    def add(
+        self,
+        operator: str,
+        *inputs: str | Constant,
+        attributes: Mapping[str, Any] | None = None,
+        name: str | None = None,
+    ) -> str:
+        """Add a node with one output and return the output's name.
+
+        Args:
+            operator: the ONNX operator.
+            inputs: names of values, or constants.
+            attributes: of the operator.
+            name: of the node within the scope; the operator's by default.
+        """
+        output = self._unique(name or operator)
         self._append(operator, inputs, output, attributes or {})
         return output
 
@@ -44,9 +57,9 @@ class GraphNodes:
         """Add the node whose output is the graph's."""
         self._append(operator, inputs, name, {})
 
-    def matmul(self, left: str | Constant, right: str | Constant) -> str:
+    def matmul(self, left: str | Constant, right: str | Constant, *, name: str | None = None) -> str:
         """Matrix product, batched over the leading axes."""
-        return self.add("MatMul", left, right)
+        return self.add("MatMul", left, right, name=name)
 
     def plus(self, left: str, right: str | Constant) -> str:
         """Sum, broadcast."""
@@ -114,13 +127,14 @@ class GraphNodes:
 
     def _constant(self, array: Constant) -> str:
         contiguous = np.asarray(array, order="C")
-        key = (contiguous.dtype.str, contiguous.shape, contiguous.tobytes() if contiguous.size <= 64 else b"")
-        if contiguous.size <= 64 and key in self._small:
-            return self._small[key]
+        shared = contiguous.ndim == 0 or contiguous.dtype == np.int64  # shapes, axes and scalars; never weights
+        key = (contiguous.dtype.str, contiguous.shape, contiguous.tobytes() if shared else b"")
+        if shared and key in self._shared:
+            return self._shared[key]
         name = self._unique("constant")
         self._constants[name] = contiguous
-        if contiguous.size <= 64:
-            self._small[key] = name
+        if shared:
+            self._shared[key] = name
         return name
 
     def _unique(self, stem: str) -> str:

@@ -1,0 +1,153 @@
+"""int8 towers stay close to their f32 towers, and say in the graph what engines turn into int8 products."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+from convert_checkpoints import MODELS, VOCABULARY, write_huggingface
+
+from clipworks.bundle import Bundle, read_bundle, verify_bundle
+from clipworks.convert import convert_checkpoint, quantize_towers
+from clipworks.convert.rounding import LEVELS, Grid, balance_channels, choose_grid, round_weights
+from clipworks.errors import ConversionError
+
+# Wide enough that 256 levels are many: rounding errors add up as the root of the width, results as the width.
+MODEL = dataclasses.replace(MODELS["openai"], context=77)
+
+
+def draw_pictures(count: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Smooth pictures with noise; noise alone has no structure to keep."""
+    random = np.random.RandomState(seed)
+    coarse = random.rand(count, 4, 4, 3).repeat(8, axis=1).repeat(8, axis=2)
+    found: npt.NDArray[np.uint8] = np.clip(coarse * 220 + random.rand(count, 32, 32, 3) * 40, 0, 255).astype(np.uint8)
+    return found
+
+
+def run_plain(path: Path, batch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Run a graph as it is written: without the engine's own int8 kernels, which lose some on CPUs without VNNI."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    rows = session.run(None, {session.get_inputs()[0].name: batch})[0].astype(np.float64)
+    unit: npt.NDArray[np.float64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    model = dataclasses.replace(MODEL, image=dataclasses.replace(MODEL.image, layers=3))
+    source = write_huggingface(tmp_path_factory.mktemp("source"), model)
+    made = convert_checkpoint(source, tmp_path_factory.mktemp("bundles") / "small")
+    return quantize_towers(made, draw_pictures(64, seed=1))
+
+
+def test_the_bundle_stays_whole_and_names_the_int8_towers(bundle: Bundle) -> None:
+    assert read_bundle(bundle.folder) == bundle
+    verify_bundle(bundle)
+    assert sorted(bundle.card.towers) == ["f32", "int8"]
+    assert bundle.card.towers["int8"].image == "image.int8.onnx"
+    assert not [path for path in bundle.folder.iterdir() if path.name.startswith(".")]
+
+
+def test_int8_embeddings_stay_close_to_f32(bundle: Bundle) -> None:
+    pictures = draw_pictures(48, seed=2)
+    exact, rounded = (run_plain(bundle.folder / file, pictures) for file in ("image.onnx", "image.int8.onnx"))
+    cosines = (exact * rounded).sum(axis=1)
+    assert cosines.mean() > 0.9997
+    assert cosines.min() > 0.998
+    assert cosines.max() < 1 - 1e-9  # something was rounded
+    random = np.random.RandomState(3)
+    ids = np.zeros((48, 12), np.int32)
+    ids[:, 0], ids[:, 1:11] = VOCABULARY - 2, random.randint(1, VOCABULARY - 2, (48, 10))
+    ids[:, 11] = VOCABULARY - 1
+    exact, rounded = (run_plain(bundle.folder / file, ids) for file in ("text.onnx", "text.int8.onnx"))
+    cosines = (exact * rounded).sum(axis=1)
+    assert cosines.mean() > 0.9997
+    assert cosines.min() > 0.998
+    assert cosines.max() < 1 - 1e-9
+
+
+def test_every_map_but_those_of_the_last_layer_is_int8(bundle: Bundle) -> None:
+    graph = onnx.load(bundle.folder / "image.int8.onnx").graph
+    stored = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    weights = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored}
+    rounded = {node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights}
+    maps = {"queries", "keys", "values", "out", "expand", "contract"}
+    assert rounded == {"embed/patches"} | {f"layers.{layer}/{part}" for layer in (0, 1) for part in maps}
+    assert (bundle.folder / "image.int8.onnx").stat().st_size < 0.6 * (bundle.folder / "image.onnx").stat().st_size
+
+
+def test_the_same_inputs_give_the_same_bytes(bundle: Bundle) -> None:
+    before = [(bundle.folder / file).read_bytes() for file in ("image.int8.onnx", "text.int8.onnx")]
+    quantize_towers(bundle, draw_pictures(64, seed=1))
+    assert [(bundle.folder / file).read_bytes() for file in ("image.int8.onnx", "text.int8.onnx")] == before
+
+
+@pytest.mark.parametrize(
+    ("pictures", "message"),
+    [
+        (draw_pictures(3, seed=1), "3 calibration pictures are too few; allowed: 16 or more"),
+        (np.zeros((20, 16, 16, 3), np.uint8), r"uint8 \[20, 16, 16, 3\]; allowed: uint8 \[n, 32, 32, 3\]"),
+        (np.zeros((20, 32, 32, 3), np.float32), r"float32 \[20, 32, 32, 3\]; allowed: uint8"),
+    ],
+)
+def test_pictures_that_do_not_fit_are_errors(bundle: Bundle, pictures: npt.NDArray[Any], message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        quantize_towers(bundle, pictures)
+
+
+def test_towers_of_others_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    for file in bundle.folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    model = onnx.load(tmp_path / "image.onnx")
+    for node in model.graph.node:
+        node.name = ""
+    onnx.save_model(model, str(tmp_path / "image.onnx"))
+    other = dataclasses.replace(bundle, folder=tmp_path)
+    with pytest.raises(ConversionError, match="only towers that clipworks converted become int8"):
+        quantize_towers(other, draw_pictures(16, seed=1))
+
+
+def test_weights_rounded_together_err_less_than_each_alone() -> None:
+    """On inputs whose channels go together, as those of real models do."""
+    random = np.random.RandomState(4)
+    rows = (random.standard_normal((600, 6)) @ random.standard_normal((6, 48))).astype(np.float32)
+    rows += random.standard_normal(rows.shape).astype(np.float32) * 0.1
+    weights = random.standard_normal((48, 20)).astype(np.float32)
+    rounded = round_weights(rows, weights)
+    scales = np.abs(weights).max(axis=0) / LEVELS
+    alone = np.round(weights / scales) * scales
+    errors = [float(np.square(rows @ (found - weights)).mean()) for found in (rounded.values, alone)]
+    assert errors[0] < errors[1] / 2
+    np.testing.assert_allclose(rounded.values, weights, atol=float(scales.max()) * 8)
+
+
+def test_balancing_makes_channels_alike_and_changes_nothing_else() -> None:
+    largest = np.array([0.1, 1, 100], np.float32)
+    weights = np.ones((3, 4), np.float32)
+    factors = balance_channels(largest, weights)
+    assert (largest / factors).max() / (largest / factors).min() < 35  # it was 1000
+    np.testing.assert_allclose((largest / factors) @ (weights * factors[:, None]), largest @ weights, rtol=1e-5)
+
+
+def test_values_that_are_hardly_negative_get_a_one_sided_grid() -> None:
+    random = np.random.RandomState(5)
+    rows = np.maximum(random.standard_normal((100, 8)).astype(np.float32) * 3, -0.16)
+    grid = choose_grid(rows, float(rows.max()), np.eye(8, dtype=np.float32))
+    assert grid.kind == "uint8"
+    assert abs(grid.round(np.zeros(1, np.float32))[0]) == 0  # zero stays zero
+    assert np.abs(grid.round(rows) - rows).max() < 2.5
+    both = choose_grid(rows - 3, 12.0, np.eye(8, dtype=np.float32))
+    assert (both.kind, both.zero) == ("int8", 0)
+
+
+def test_a_grid_keeps_its_own_values() -> None:
+    grid = Grid(scale=0.5, zero=3, kind="uint8")
+    np.testing.assert_array_equal(grid.round(np.array([-9, -1.5, 0, 1.1, 200], np.float32)), [-1.5, -1.5, 0, 1, 126])
