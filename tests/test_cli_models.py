@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from convert_checkpoints import MODELS, write_huggingface
 from hub_server import TINY, Hub
+from PIL import Image
 from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
 from clipworks.cards import card_to_json
@@ -147,6 +148,39 @@ def test_convert_takes_ready_made_towers_with_a_card(capsys: pytest.CaptureFixtu
     assert "cannot be read" in run(capsys, *words, "--card", str(card))[2]
     card.write_text(card_to_json(CARD))
     assert run(capsys, *words, "--card", str(card)) == (0, f"theirs\t{bundle}\n", "")
+
+
+def test_convert_adds_int8_towers(
+    capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path, photo: Image.Image
+) -> None:
+    """From a checkpoint, or from a bundle that is here already; the f32 towers stay beside them."""
+    (tmp_path / "photos").mkdir()
+    for number in range(16):
+        photo.rotate(20 * number).save(tmp_path / "photos" / f"{number}.png")
+    plain, small, added = (str(tmp_path / name) for name in ("plain", "small", "added"))
+    int8 = ("--precision", "int8", "--images", str(tmp_path / "photos"))
+    assert run(capsys, "convert", str(tiny_checkpoint), "-o", small, *int8) == (0, f"small\t{small}\n", "")
+    run(capsys, "convert", str(tiny_checkpoint), "-o", plain)
+    assert run(capsys, "convert", plain, "-o", added, *int8) == (0, f"plain\t{added}\n", "")
+    for folder in (small, added):
+        towers = json.loads(run(capsys, "info", folder, "--json")[1])["towers"]
+        assert set(towers) == {"f32", "int8"}
+        assert run(capsys, "verify", folder)[0] == 0
+    assert "is a bundle already" in run(capsys, "convert", plain, "-o", str(tmp_path / "more"))[2]
+
+
+def test_int8_needs_pictures_to_calibrate_on(
+    capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path, photo_file: Path
+) -> None:
+    """Without them, or with too few, nothing is written."""
+    bundle = tmp_path / "bundle"
+    words = ("convert", str(tiny_checkpoint), "-o", str(bundle))
+    assert run(capsys, *words, "--precision", "int8")[0] == 2
+    assert run(capsys, *words, "--images", str(tmp_path))[0] == 2
+    status, _, err = run(capsys, *words, "--precision", "int8", "--images", str(photo_file.parent))
+    assert status == 1
+    assert "1 calibration pictures are too few" in err
+    assert not bundle.exists()
 
 
 def test_verify_finds_another_checkpoint_unequal(

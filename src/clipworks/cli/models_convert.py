@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import options
 from clipworks.cli.bundles import add_name, print_bundle, print_json
-from clipworks.errors import UsageError
+from clipworks.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    from clipworks.bundle import Bundle
     from clipworks.cards import Card
+
+_CALIBRATION_IMAGES = 128
 
 
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +64,12 @@ def run_verify(args: argparse.Namespace) -> int:
 
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks models convert``."""
-    parser.add_argument("source", metavar="SOURCE", help="a checkpoint's folder, or its file of weights")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a checkpoint's folder, its file of weights, a folder with ready-made ONNX towers, or, to add int8 towers "
+        "to it, a model that is here",
+    )
     parser.add_argument("-o", "--output", metavar="BUNDLE", required=True, help="the folder to write")
     parser.add_argument("--name", metavar="NAME", help="the model's name (default: the output folder's)")
     parser.add_argument(
@@ -69,30 +78,80 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--card", metavar="FILE", help="what the source does not say itself; ready-made ONNX towers need one"
     )
+    parser.add_argument(
+        "--precision", choices=("f32", "int8"), default="f32", help="int8 adds int8 towers to the f32 ones"
+    )
+    parser.add_argument(
+        "--images", metavar="FOLDER", help=f"for int8: pictures like those to come; {_CALIBRATION_IMAGES} are taken"
+    )
     parser.add_argument("--force", action="store_true", help="replace the output folder if it exists")
 
 
 def run_convert(args: argparse.Namespace) -> int:
     """Convert, print, and return 0."""
+    if (args.precision == "int8") != (args.images is not None):
+        raise UsageError("--precision int8 and --images FOLDER go together: int8 towers are made for pictures")
+    paths = _choose_pictures(args.images) if args.images else []
+    from clipworks.convert import quantize_towers
+    from clipworks.convert.conversion import new_folder
+    from clipworks.images import load_batch
+
+    output = Path(args.output)
+    with new_folder(output, overwrite=args.force) as folder:
+        bundle = _make_bundle(args, folder)
+        if paths:
+            bundle = quantize_towers(bundle, load_batch(paths, bundle.card.image))
+    print_bundle(dataclasses.replace(bundle, folder=output), as_json=args.json)
+    return 0
+
+
+def _make_bundle(args: argparse.Namespace, folder: Path) -> Bundle:
+    """Make the f32 bundle of whatever the source is."""
     from clipworks.convert import adopt_towers, convert_checkpoint
     from clipworks.convert.adopt import has_towers
 
-    source, output = Path(args.source), Path(args.output)
+    source = Path(args.source)
     card = _read_card(Path(args.card)) if args.card else None
-    if has_towers(source):
-        if card is None:
-            raise UsageError(
-                f"{source} holds ready-made ONNX towers, which do not say how to preprocess pictures or scale scores",
-                hint="name a card: --card FILE; clipworks models info NAME --json shows what is in one",
-            )
-        bundle = adopt_towers(
-            source, output, card=dataclasses.replace(card, name=args.name or card.name), overwrite=args.force
-        )
-    else:
+    name = args.name or (card.name if card else Path(args.output).name)
+    here = _find_here(args.source)
+    if here is not None:
+        if args.precision == "f32":
+            raise UsageError(f"{args.source} is a bundle already", hint="--precision int8 adds int8 towers to it")
+        shutil.copytree(here.folder, folder, dirs_exist_ok=True)
+        renamed = dataclasses.replace(here.card, name=args.name or here.card.name)
+        return dataclasses.replace(here, folder=folder, card=renamed)
+    if not has_towers(source):
         config = Path(args.config) if args.config else None
-        bundle = convert_checkpoint(source, output, name=args.name, card=card, config=config, overwrite=args.force)
-    print_bundle(bundle, as_json=args.json)
-    return 0
+        return convert_checkpoint(source, folder, name=name, card=card, config=config, overwrite=True)
+    if card is None:
+        raise UsageError(
+            f"{source} holds ready-made ONNX towers, which do not say how to preprocess pictures or scale scores",
+            hint="name a card: --card FILE; clipworks models info NAME --json shows what is in one",
+        )
+    return adopt_towers(source, folder, card=dataclasses.replace(card, name=name), overwrite=True)
+
+
+def _find_here(source: str) -> Bundle | None:
+    """The bundle that the source is, by name or folder; None for a checkpoint."""
+    from clipworks.bundle import CARD_FILE, read_bundle
+    from clipworks.store.listing import find_bundle
+
+    path = Path(source)
+    if path.exists():
+        return read_bundle(path) if (path / CARD_FILE).is_file() else None
+    try:
+        return find_bundle(source)
+    except UnknownNameError:
+        return None
+
+
+def _choose_pictures(folder: str) -> list[str]:
+    """Pictures for calibration, spread over all that are there."""
+    from clipworks.datasets import read_dataset
+
+    files = [sample.file for sample in read_dataset(folder)]
+    step = max(len(files) / _CALIBRATION_IMAGES, 1)
+    return [files[int(number * step)] for number in range(min(len(files), _CALIBRATION_IMAGES))]
 
 
 def _read_card(path: Path) -> Card:
