@@ -1,0 +1,221 @@
+"""Accuracy, confusions and calibration of a results file, counted in one pass."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from clipworks.errors import UsageError
+from clipworks.evaluation.records import (
+    Accuracy,
+    Bin,
+    Calibration,
+    ClassResult,
+    Confusion,
+    Errors,
+    Evaluation,
+    WrongImage,
+)
+from clipworks.results import Record
+
+# Two-sided 95% of the normal distribution.
+_Z = 1.959963984540054
+BINS = 15
+
+# Tells the class of a record and where that is known from; None for a record that nothing tells the class of.
+FindTruth = Callable[[Record], tuple[int, str] | None]
+
+
+def evaluate(
+    records: Iterable[Record],
+    find_truth: FindTruth,
+    *,
+    ks: Sequence[int] = (1, 5),
+    errors: Errors = "wrong",
+    names: Sequence[str] = (),
+    most: int = 20,
+) -> Evaluation:
+    """Evaluate results, in one pass; memory grows with the classes, not with the pictures.
+
+    Args:
+        records: from `clipworks.results.read_results`.
+        find_truth: see `clipworks.evaluation.truth`.
+        ks: how many of the best classes may hold the truth, each at least 1 and at most what the records keep.
+        errors: what a picture that could not be read counts as.
+        names: the classes' names, for people; names in the records are taken where there are none.
+        most: confusions and worst images listed.
+
+    Returns:
+        The evaluation.
+
+    Raises:
+        UsageError: a k that is below 1 or beyond what the records keep, or no picture whose truth is known.
+    """
+    if errors not in ("wrong", "skip"):
+        raise UsageError(f"errors is {errors!r}; allowed: wrong, skip")
+    if not ks or min(ks) < 1:
+        raise UsageError(f"k is {min(ks, default=None)}; allowed: 1 or more")
+    tally = _Tally(tuple(sorted(set(ks))), dict(enumerate(names)), most, errors)
+    for record in records:
+        tally.add(record, find_truth(record))
+    return tally.conclude()
+
+
+def wilson(correct: int, count: int) -> tuple[float, float]:
+    """The 95% interval of a share, by Wilson's score; (0, 1) of nothing."""
+    if count == 0:
+        return 0.0, 1.0
+    share = correct / count
+    centre = share + _Z * _Z / (2 * count)
+    spread = _Z * math.sqrt(share * (1 - share) / count + _Z * _Z / (4 * count * count))
+    scale = 1 + _Z * _Z / count
+    # At the ends the formula gives 0 and 1, but for rounding.
+    low = 0.0 if correct == 0 else (centre - spread) / scale
+    return low, 1.0 if correct == count else (centre + spread) / scale
+
+
+class _Tally:
+    """Counts, picture by picture."""
+
+    def __init__(self, ks: tuple[int, ...], names: dict[int, str], most: int, errors: Errors) -> None:
+        self._ks = ks
+        self._names = names
+        self._most = most
+        self._errors_as: Errors = errors
+        self._pictures = self._errors = self._without_truth = 0
+        self._sources: Counter[str] = Counter()
+        self._counts: Counter[int] = Counter()
+        self._class_errors: Counter[int] = Counter()
+        self._correct: dict[int, Counter[int]] = {k: Counter() for k in ks}
+        self._pairs: Counter[tuple[int, int]] = Counter()
+        self._worst: list[tuple[float, int, WrongImage]] = []
+        self._bins = np.zeros((BINS, 3))
+
+    def add(self, record: Record, known: tuple[int, str] | None) -> None:
+        self._pictures += 1
+        for guess in record.top:
+            if guess.name is not None:
+                self._names.setdefault(guess.id, guess.name)
+        if known is None:
+            self._without_truth += 1
+            return
+        truth, source = known
+        self._sources[source] += 1
+        if record.error is not None:
+            self._errors += 1
+            if self._errors_as == "wrong":
+                self._counts[truth] += 1
+                self._class_errors[truth] += 1
+            return
+        ids = [guess.id for guess in record.top]
+        if len(ids) < self._ks[-1]:
+            raise UsageError(
+                f"{record.path} has {len(ids)} classes in the results; top-{self._ks[-1]} needs as many",
+                hint=f"ask for a smaller k, or classify with --top {self._ks[-1]}",
+            )
+        self._counts[truth] += 1
+        for k in self._ks:
+            self._correct[k][truth] += truth in ids[:k]
+        self._pairs[truth, ids[0]] += 1
+        self._add_score(record, truth)
+
+    def _add_score(self, record: Record, truth: int) -> None:
+        best = record.top[0]
+        right = best.id == truth
+        if not math.isfinite(best.score):  # neither a probability nor comparable
+            return
+        # Ranges are open below and closed above, as in the definition: a score of 1 is in the last one.
+        place = min(max(math.ceil(best.score * BINS) - 1, 0), BINS - 1)
+        self._bins[place] += (1, best.score, right)
+        if right:
+            return
+        wrong = WrongImage(
+            path=record.path,
+            truth=truth,
+            truth_name=None,
+            predicted=best.id,
+            predicted_name=None,
+            score=best.score,
+            truth_score=next((guess.score for guess in record.top if guess.id == truth), None),
+        )
+        # Of equal scores the earlier picture stays.
+        heapq.heappush(self._worst, (best.score, -self._pictures, wrong))
+        if len(self._worst) > self._most:
+            heapq.heappop(self._worst)
+
+    def conclude(self) -> Evaluation:
+        count = self._counts.total()
+        if count == 0:
+            raise UsageError(
+                f"of {self._pictures} pictures there is none to evaluate: {self._without_truth} without a known truth, "
+                f"{self._errors} that could not be read",
+                hint="--truth FILE gives the truth, --labels L what WordNet ids and names in paths mean",
+            )
+        predicted: Counter[int] = Counter()
+        for (_, guess), number in self._pairs.items():
+            predicted[guess] += number
+        first = self._correct[self._ks[0]] if self._ks[0] == 1 else None
+        confused = sorted((-number, pair) for pair, number in self._pairs.items() if pair[0] != pair[1])
+        return Evaluation(
+            pictures=self._pictures,
+            evaluated=count,
+            errors=self._errors,
+            errors_as=self._errors_as,
+            without_truth=self._without_truth,
+            truth_from=dict(self._sources.most_common()),
+            accuracy=tuple(self._measure(k, count) for k in self._ks),
+            mean_class_accuracy=float(np.mean([first[truth] / total for truth, total in self._counts.items()]))
+            if first is not None
+            else None,
+            classes=tuple(
+                ClassResult(
+                    id=truth,
+                    name=self._names.get(truth),
+                    count=self._counts[truth],
+                    correct=tuple(self._correct[k][truth] for k in self._ks),
+                    errors=self._class_errors[truth],
+                    predicted=predicted[truth],
+                )
+                for truth in sorted(self._counts)
+            ),
+            confusions=tuple(
+                Confusion(
+                    truth=truth,
+                    truth_name=self._names.get(truth),
+                    predicted=guess,
+                    predicted_name=self._names.get(guess),
+                    count=-number,
+                )
+                for number, (truth, guess) in confused[: self._most]
+            ),
+            worst=tuple(self._name(wrong) for _, _, wrong in sorted(self._worst, key=lambda item: item[:2])[::-1]),
+            calibration=self._calibrate(),
+        )
+
+    def _measure(self, k: int, count: int) -> Accuracy:
+        correct = self._correct[k].total()
+        low, high = wilson(correct, count)
+        return Accuracy(k=k, correct=correct, count=count, share=correct / count, low=low, high=high)
+
+    def _name(self, wrong: WrongImage) -> WrongImage:
+        return replace(wrong, truth_name=self._names.get(wrong.truth), predicted_name=self._names.get(wrong.predicted))
+
+    def _calibrate(self) -> Calibration:
+        total = self._bins[:, 0].sum()
+        bins = tuple(
+            Bin(
+                upper=(place + 1) / BINS,
+                count=int(count),
+                confidence=float(scores / count),
+                accuracy=float(right / count),
+            )
+            for place, (count, scores, right) in enumerate(self._bins)
+            if count
+        )
+        ece = sum(abs(item.accuracy - item.confidence) * item.count for item in bins) / total if total else None
+        return Calibration(ece=None if ece is None else float(ece), bins=bins)

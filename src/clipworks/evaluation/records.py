@@ -1,0 +1,124 @@
+"""Records of an evaluation: enough to draw any table or plot of it without the results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Errors = Literal["wrong", "skip"]
+EVALUATION_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """How many pictures have their class among the best k.
+
+    Attributes:
+        k: classes looked at.
+        correct: pictures with their class among them.
+        count: pictures counted.
+        share: correct / count.
+        low: lower end of the 95% interval (Wilson).
+        high: upper end.
+    """
+
+    k: int
+    correct: int
+    count: int
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassResult:
+    """One class: its pictures, how many of them are right at each k, and how often it was predicted."""
+
+    id: int
+    name: str | None
+    count: int
+    correct: tuple[int, ...]
+    errors: int
+    predicted: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """How many pictures of one class were taken for another."""
+
+    truth: int
+    truth_name: str | None
+    predicted: int
+    predicted_name: str | None
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongImage:
+    """A picture that was taken for another class, with the score of that and of the right one where it is kept."""
+
+    path: str
+    truth: int
+    truth_name: str | None
+    predicted: int
+    predicted_name: str | None
+    score: float
+    truth_score: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Pictures whose best score lies in one range: its upper end, their number, mean score and accuracy."""
+
+    upper: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Whether scores are probabilities: the expected calibration error over equal ranges of the best score.
+
+    Attributes:
+        ece: mean of ``|accuracy - confidence|``, weighted by the pictures in each range; None with no picture.
+        bins: the ranges that hold pictures.
+    """
+
+    ece: float | None
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a results file is worth.
+
+    Attributes:
+        format: version of this record.
+        pictures: records in the file.
+        evaluated: those that the figures are over.
+        errors: pictures that could not be read and whose truth is known.
+        errors_as: ``wrong`` counts them as wrong, ``skip`` leaves them out.
+        without_truth: pictures left out because nothing tells their class.
+        truth_from: where the truth came from, and how often.
+        accuracy: one entry for each k.
+        mean_class_accuracy: mean over the classes of their top-1 share, or None.
+        classes: every class that has pictures, by id.
+        confusions: most frequent first; ties by id.
+        worst: wrong with the highest score first.
+        calibration: over the pictures that could be read.
+    """
+
+    format: int = EVALUATION_FORMAT
+    pictures: int
+    evaluated: int
+    errors: int
+    errors_as: Errors
+    without_truth: int
+    truth_from: dict[str, int]
+    accuracy: tuple[Accuracy, ...]
+    mean_class_accuracy: float | None
+    classes: tuple[ClassResult, ...]
+    confusions: tuple[Confusion, ...]
+    worst: tuple[WrongImage, ...]
+    calibration: Calibration
