@@ -24,7 +24,8 @@ from clipworks.datasets import read_dataset
 from clipworks.errors import UsageError
 from clipworks.model import Model, load
 from clipworks.prompts import Labels, read_labels
-from clipworks.results import ResultsError, read_results
+from clipworks.records import ResultsError
+from clipworks.results import read_results
 
 COUNT = 45
 

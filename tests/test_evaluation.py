@@ -18,7 +18,8 @@ from clipworks.evaluation.accuracy import evaluate, wilson
 from clipworks.evaluation.text import format_evaluation
 from clipworks.evaluation.truth import find_in_results, guess_labels, read_truth
 from clipworks.prompts import Labels, read_labels
-from clipworks.results import FORMATS, Prediction, Record, read_results
+from clipworks.records import Prediction, Record
+from clipworks.results import FORMATS, read_results
 
 CLASSES = 7
 

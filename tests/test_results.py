@@ -11,7 +11,8 @@ import pytest
 
 from clipworks.errors import UnknownNameError, UsageError
 from clipworks.parquet import write_parquet
-from clipworks.results import FORMATS, Prediction, Record, ResultsError, choose_format, read_results
+from clipworks.records import Prediction, Record, ResultsError
+from clipworks.results import FORMATS, choose_format, read_results
 
 ODD = os.fsdecode(b"odd \xff: top-1 id: 3, prob: 0.5, class name: x.jpg")
 RECORDS = [

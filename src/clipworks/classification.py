@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,35 +15,14 @@ from clipworks.heads import hash_head
 from clipworks.journal import Journal, agree_on_manifest, check_target, explain_write_errors, manifest_path
 from clipworks.pipeline import Block, embed_blocks, prepare_sample
 from clipworks.provenance import describe_model, describe_source, hash_texts
-from clipworks.results import FORMATS, Prediction, Record, choose_format, decode_json
+from clipworks.records import Prediction, Progress, Record
+from clipworks.results import FORMATS, choose_format, decode_json
 from clipworks.truth import ClassIndex
 
 if TYPE_CHECKING:
     from clipworks.datasets import DataSet, Sample
     from clipworks.model import Model
     from clipworks.prompts import Labels
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        done: pictures in the results, those of earlier runs among them.
-        before: pictures that earlier runs had done.
-        total: pictures of the data set.
-        failed: pictures that could not be read.
-    """
-
-    done: int
-    before: int
-    total: int
-    failed: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether every picture has its result."""
-        return self.done == self.total
 
 
 def classify(

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from clipworks.errors import UsageError
-from clipworks.results import Extent, ResultsError
+from clipworks.records import Extent, ResultsError
 
 # Seconds between two orders to the system to bring what was written to the disk: what a power failure may cost.
 _SYNC_S = 5.0

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from clipworks.errors import UsageError
-from clipworks.results import Prediction, Record, ResultsError
+from clipworks.records import Prediction, Record, ResultsError
+
+Item = TypeVar("Item")
 
 # Records in a row group: what is held in memory while a file is written or read.
 _GROUP = 8192
@@ -40,23 +46,18 @@ def write_parquet(path: str, records: Iterable[Record]) -> None:
             ("names", pa.list_(pa.string())),
         ]
     )
-    part = f"{path}.part"
-    with open(part, "wb") as stream:  # noqa: PTH123  # pyarrow takes the open file, which is synced below
-        with pq.ParquetWriter(stream, schema) as writer:
-            for group in _group(records):
-                columns: dict[str, list[Any]] = {
-                    "index": [record.index for record in group],
-                    "path": [_clean(record.path) for record in group],
-                    "truth": [record.truth for record in group],
-                    "error": [None if record.error is None else _clean(record.error) for record in group],
-                    "ids": [[item.id for item in record.top] for record in group],
-                    "scores": [[item.score for item in record.top] for record in group],
-                    "names": [[item.name for item in record.top] for record in group],
-                }
-                writer.write_table(pa.table(columns, schema=schema))
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, path)  # noqa: PTH105  # plain strings throughout
+    with _write_whole(path) as stream, pq.ParquetWriter(stream, schema) as writer:
+        for group in _group(records):
+            columns: dict[str, list[Any]] = {
+                "index": [record.index for record in group],
+                "path": [_clean(record.path) for record in group],
+                "truth": [record.truth for record in group],
+                "error": [None if record.error is None else _clean(record.error) for record in group],
+                "ids": [[item.id for item in record.top] for record in group],
+                "scores": [[item.score for item in record.top] for record in group],
+                "names": [[item.name for item in record.top] for record in group],
+            }
+            writer.write_table(pa.table(columns, schema=schema))
 
 
 def read_parquet(path: str) -> Iterator[Record]:
@@ -81,7 +82,51 @@ def read_parquet(path: str) -> Iterator[Record]:
         raise ResultsError(f"{path} holds no results: {str(error).splitlines()[0]}") from None
 
 
-def _group(records: Iterable[Record]) -> Iterator[list[Record]]:
+def write_embeddings(path: str, records: Iterable[dict[str, Any]], rows: npt.NDArray[np.float32]) -> None:
+    """Write embeddings and what they are of to one table: index, path, truth, error, embedding (null for an error).
+
+    Args:
+        path: the table is there when all of it is on the disk.
+        records: one for each row: index, path, and truth and error where there are any.
+        rows: float32 ``[n, dim]``; a memory-mapped one is read a group at a time.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    dim = rows.shape[1]
+    texts = [(name, pa.string()) for name in ("path", "truth", "error")]
+    schema = pa.schema([("index", pa.int64()), *texts, ("embedding", pa.list_(pa.float32(), dim))])
+    with _write_whole(path) as stream, pq.ParquetWriter(stream, schema) as writer:
+        for group in _group(records):
+            start = group[0]["index"]
+            part = np.ascontiguousarray(rows[start : start + len(group)])
+            failed = np.array(["error" in record for record in group])
+            columns: list[Any] = [[record["index"] for record in group]]
+            columns += [[None if name not in record else _clean(record[name]) for record in group] for name, _ in texts]
+            columns.append(pa.FixedSizeListArray.from_arrays(part.ravel(), dim, mask=pa.array(failed)))
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def count_errors(path: str) -> int:
+    """The number of rows of a table of embeddings that have an error."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        return sum(len(batch) - batch.column(0).null_count for batch in file.iter_batches(_GROUP, columns=["error"]))
+
+
+@contextlib.contextmanager
+def _write_whole(path: str) -> Iterator[BinaryIO]:
+    """A file that is at ``path`` when all of it is on the disk, or not at all."""
+    part = f"{path}.part"
+    with open(part, "wb") as stream:  # noqa: PTH123  # plain strings throughout
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, path)  # noqa: PTH105
+
+
+def _group(records: Iterable[Item]) -> Iterator[list[Item]]:
     source = iter(records)
     while group := list(itertools.islice(source, _GROUP)):
         yield group

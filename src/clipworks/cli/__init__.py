@@ -38,6 +38,7 @@ class CommandModule(Protocol):
 COMMANDS: dict[str, Command] = {
     "match": Command("clipworks.cli.match", "rank texts by how well they fit an image"),
     "classify": Command("clipworks.cli.classify", "classify a data set into a results file; goes on where it stopped"),
+    "embed": Command("clipworks.cli.embed", "embed a data set into a folder of vectors; goes on where it stopped"),
     "evaluate": Command("clipworks.cli.evaluate", "accuracy, classes, confusions and calibration of a results file"),
     "models": Command("clipworks.cli.models", "list, pull, verify and convert models", nested=True),
     "profile": Command("clipworks.cli.profile", "measure an encoder or the pipeline: throughput, latency percentiles"),

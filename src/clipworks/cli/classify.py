@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from clipworks.cli import options
 
 if TYPE_CHECKING:
-    from clipworks.classification import Progress
     from clipworks.model import Model
     from clipworks.prompts import Labels
+    from clipworks.records import Progress
     from clipworks.scoring import Floats
 
 

@@ -21,7 +21,7 @@ from clipworks.evaluation.records import (
     Evaluation,
     WrongImage,
 )
-from clipworks.results import Record
+from clipworks.records import Record
 
 # Two-sided 95% of the normal distribution.
 _Z = 1.959963984540054

@@ -11,7 +11,7 @@ from clipworks.datasets import read_pairs
 from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import FindTruth
 from clipworks.prompts import LABEL_SETS, Labels, read_labels
-from clipworks.results import Record
+from clipworks.records import Record
 from clipworks.truth import ClassIndex
 
 

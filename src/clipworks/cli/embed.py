@@ -1,0 +1,49 @@
+"""Embed a data set into a folder. The same command goes on where an earlier run stopped, however it ended."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from clipworks.cli import options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``clipworks embed``."""
+    options.add_dataset_options(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the embeddings go")
+    parser.add_argument(
+        "--format",
+        choices=("npy", "parquet"),
+        default="npy",
+        help="npy: embeddings.npy and records.jsonl (the default); parquet: embeddings.parquet",
+    )
+    options.add_json_option(parser)
+    options.add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Embed, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
+    from clipworks.cli.classify import conclude
+    from clipworks.cli.progress import Bar, stopping
+    from clipworks.datasets import read_dataset
+    from clipworks.embedding import embed
+
+    dataset = read_dataset(args.source, root=args.root)
+    if dataset.left_out:
+        print(f"{dataset.left_out:,} files of {args.source} are no pictures by their ending: left out", file=sys.stderr)
+    bar = Bar("images")
+    with options.load_model(args, exif=args.exif, towers=("image",)) as model, stopping() as stop:
+        progress = embed(
+            model,
+            dataset,
+            args.output,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            format=args.format,
+            restart=args.restart,
+            report=lambda now: bar.show(now.done, now.total, before=now.before),
+            stop=stop,
+        )
+    bar.clear()
+    return conclude(progress, args)
