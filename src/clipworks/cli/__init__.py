@@ -7,13 +7,16 @@ everything else to stderr.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn, Protocol
 
 from clipworks import __version__
+from clipworks.cli.terminal import show_text
 from clipworks.errors import ClipworksError, unknown_name
 
 
@@ -42,6 +45,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("clipworks.cli.evaluate", "accuracy, classes, confusions and calibration of a results file"),
     "models": Command("clipworks.cli.models", "list, pull, verify and convert models", nested=True),
     "profile": Command("clipworks.cli.profile", "measure an encoder or the pipeline: throughput, latency percentiles"),
+    "retrieve": Command("clipworks.cli.retrieve", "how well pictures find their captions, and captions their pictures"),
 }
 
 _OVERVIEW = """\
@@ -64,7 +68,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        print(f"{self.prog}: {show_text(message)} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
 
 
@@ -81,23 +85,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     traceback = "--traceback" in words
     if traceback:
         words.remove("--traceback")
+    _prepare_streams()
     try:
         return _run(words)
+    except BrokenPipeError:  # the reader has gone, as with `| head`: nobody is left to tell
+        _silence_stdout()
+        return 141
     except ClipworksError as error:
         if traceback:
             raise
-        print(f"clipworks: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        return error.exit_status
+        return _report(error.message, error.hint, error.exit_status)
     except KeyboardInterrupt:
         if traceback:
             raise
-        print("clipworks: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader has gone, as with `| head`: nobody is left to tell
+        return _report("interrupted", None, 130)
+    except Exception as error:  # whatever is left: one line for the user, the whole with --traceback
+        if traceback:
+            raise
+        if isinstance(error, OSError):
+            _silence_stdout()  # it may be stdout itself that cannot be written, and Python would try again at exit
+        what = str(error).strip().partition("\n")[0]
+        return _report(f"{type(error).__name__}{': ' if what else ''}{what}", "--traceback shows where", 1)
+
+
+def _report(message: str, hint: str | None, status: int) -> int:
+    print(f"clipworks: {show_text(message)}", file=sys.stderr)
+    if hint:
+        print(f"  hint: {show_text(hint)}", file=sys.stderr)
+    return status
+
+
+def _prepare_streams() -> None:
+    """Make sure that printing cannot fail for a closed stream, or for a character that the terminal lacks."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # lives as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # as above
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _silence_stdout() -> None:
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
 
 
 def _run(words: list[str]) -> int:

@@ -1,0 +1,87 @@
+"""Measure image-text retrieval: how well pictures find their captions, and captions their pictures."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from clipworks.cli import options
+from clipworks.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipworks.retrieval import Direction, Retrieval
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``clipworks retrieve``."""
+    parser.add_argument("pairs", metavar="PAIRS", help="a list: path, tab, caption a line, or .csv")
+    parser.add_argument("--root", metavar="FOLDER", help="the folder that the list's paths are relative to")
+    parser.add_argument("--top", default="1,5,10", metavar="K,K", help="recall at which ranks (default: 1,5,10)")
+    parser.add_argument(
+        "--errors",
+        choices=("wrong", "skip"),
+        default="wrong",
+        help="what pictures that could not be read, and their captions, count as (default: wrong)",
+    )
+    parser.add_argument("--truncate", action="store_true", help="cut captions that are too long for the model")
+    parser.add_argument(
+        "--batch-size", type=options.at_least(1), default=32, metavar="N", help="pictures encoded at once (default: 32)"
+    )
+    parser.add_argument(
+        "--workers", type=options.at_least(1), metavar="N", help="threads that read and decode (default: one a core)"
+    )
+    options.add_json_option(parser)
+    options.add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, and return 0."""
+    from clipworks.cli.progress import Bar
+    from clipworks.retrieval import read_captions, retrieve
+
+    try:
+        ks = [int(item) for item in args.top.split(",")]
+    except ValueError:
+        ks = [0]
+    if min(ks) < 1:
+        raise UsageError(f"--top is {args.top!r}; allowed: whole numbers from 1 on with commas, as in 1,5,10")
+    captions = read_captions(args.pairs, root=args.root)
+    bar = Bar("images")
+    with options.load_model(args) as model:
+        found = retrieve(
+            model,
+            captions,
+            ks=ks,
+            errors=args.errors,
+            truncate=args.truncate,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            report=bar.show,
+        )
+    bar.clear()
+    print(json.dumps(dataclasses.asdict(found)) if args.json else _format(found))
+    return 0
+
+
+def _format(found: Retrieval) -> str:
+    lines = _format_direction("image to text", found.image_to_text)
+    lines += _format_direction("text to image", found.text_to_image)
+    if found.errors:
+        how = "counted as wrong" if found.errors_as == "wrong" else "left out with their captions"
+        lines.append(f"{len(found.errors):,} pictures could not be read: {how}")
+        lines += [f"  {reason}" for _, reason in found.errors[:5]]
+    lines.append(f"{found.model} on {found.runtime}, {found.device}, {found.precision}")
+    return "\n".join(lines)
+
+
+def _format_direction(name: str, found: Direction) -> list[str]:
+    median = "none" if found.median_rank is None else f"{found.median_rank:.0f}"
+    return [
+        f"{name}: {found.queries:,} queries, {found.candidates:,} candidates, median rank {median}",
+        *(
+            f"  recall at {item.k:<3} {item.share:8.2%}  ({item.low:.2%} to {item.high:.2%} at 95%)"
+            for item in found.recall
+        ),
+    ]
