@@ -20,13 +20,15 @@ ALLOWED = {
     "clipworks.errors": set(),
     "clipworks.caches": set(),
     "clipworks.cards": set(),
-    "clipworks.bundle": {"clipworks.cards"},
+    "clipworks.bundle": {"clipworks.cards", "clipworks.caches"},
     "clipworks.signatures": set(),
-    "clipworks.images": {"clipworks.cards", "clipworks.signatures"},
+    "clipworks.modes": set(),
+    "clipworks.images": {"clipworks.cards", "clipworks.modes", "clipworks.signatures"},
+    "clipworks.environment": {"clipworks"},
     "clipworks.prompts": set(),
     "clipworks.scoring": set(),
     "clipworks.matching": {"clipworks.cards", "clipworks.scoring", "clipworks"},
-    "clipworks.runtimes": {"clipworks.bundle", "clipworks.runtimes"},
+    "clipworks.runtimes": {"clipworks.bundle", "clipworks.caches", "clipworks.environment", "clipworks.runtimes"},
 }
 ENGINES = {"openvino", "onnxruntime", "torch", "tensorrt"}
 ENTRY_POINTS = ("clipworks.cli", "clipworks.compat")

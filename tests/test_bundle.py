@@ -76,6 +76,9 @@ def edit(folder: Path, change: dict[str, object]) -> None:
     [
         ({"format": 99}, "card format 99"),
         ({"dim": "wide"}, "dim must be of type int"),
+        ({"dim": 0}, "dim is 0; allowed: 1 to"),
+        ({"logit_scale": float("inf")}, "logit_scale is inf; allowed: above 0 and finite"),
+        ({"files": {"../x": {"sha256": "", "bytes": 0}}}, r"'\.\./x' is not a file name"),
         ({"colour": "red"}, "unknown field 'colour'"),
         ({"text": {"context": 77}}, "missing 3 required"),
         ({"towers": {"int8": {"image": "image.onnx", "text": "text.onnx"}}}, "names no f32 towers"),

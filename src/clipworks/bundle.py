@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipworks.caches import open_folder, read_sealed, write_sealed
 from clipworks.cards import BundleFile, Card, card_from_json, card_to_json
 from clipworks.errors import BundleError
 
@@ -30,7 +32,7 @@ class Bundle:
 def read_bundle(folder: Path) -> Bundle:
     """Read a bundle's card and check that every file is there with the size that the card records.
 
-    Hashes are checked by `verify_bundle`, which reads every byte; sizes cost nothing and catch a broken copy.
+    Hashes are checked by `verify_bundle` and `verify_once`; sizes cost nothing and catch a broken copy.
 
     Raises:
         BundleError: no card, a card that cannot be read, a file missing or of another size.
@@ -78,6 +80,31 @@ def verify_bundle(bundle: Bundle) -> None:
                 f"its card says {expected.sha256[:16]}...",
                 hint="convert or download the model again",
             )
+
+
+def verify_once(bundle: Bundle) -> None:
+    """Check every file against its SHA-256, unless this very file was checked before.
+
+    Reading every byte of a large model takes longer than starting it, so what was found right is remembered in the
+    user's cache by path, size, times and inode; a file that was touched since is read again.
+
+    Raises:
+        BundleError: a file differs; the message names it.
+    """
+    folder = open_folder("verified")
+    ledger = (
+        folder / f"{hashlib.sha256(os.fsencode(bundle.folder.resolve())).hexdigest()[:32]}.json" if folder else None
+    )
+    marks = [card_hash(bundle.card)]
+    for name in bundle.card.files:
+        found = (bundle.folder / name).stat()
+        marks.append(f"{name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}")
+    content = "\n".join(marks).encode()
+    if ledger and read_sealed(ledger) == content:
+        return
+    verify_bundle(bundle)
+    if ledger:
+        write_sealed(ledger, content, keep=100)
 
 
 def write_card(folder: Path, card: Card) -> Bundle:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from clipworks.errors import BundleError
 
 CARD_FORMAT = 1
+_LARGEST = 1_000_000  # of any width, side or count of tokens
 
 Resize = Literal["shortest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
@@ -180,8 +182,8 @@ def card_from_json(text: str, *, origin: str) -> Card:
     """
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BundleError(f"{origin} is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number of thousands of digits
+        raise BundleError(f"{origin} is not JSON that can be read: {error}") from None
     if not isinstance(values, dict):
         raise BundleError(f"{origin} holds a {type(values).__name__}, not a card")
     version = values.get("format", CARD_FORMAT)
@@ -190,7 +192,28 @@ def card_from_json(text: str, *, origin: str) -> Card:
             f"{origin} has card format {version!r}; this clipworks reads {CARD_FORMAT}", hint="upgrade clipworks"
         )
     card: Card = _read(Card, values, origin)
+    _check_ranges(card, origin)
     return card
+
+
+def _check_ranges(card: Card, origin: str) -> None:
+    """Refuse values of the right type that no model can have, by name, before they reach an engine."""
+    for name, value, low in (
+        ("dim", card.dim, 1),
+        ("image: size", card.image.size, 1),
+        ("image: resize_to", card.image.resize_to, card.image.size if card.image.resize == "shortest" else 1),
+        ("text: context", card.text.context, 1),
+        ("text: vocabulary", card.text.vocabulary, 1),
+        ("text: pad_id", card.text.pad_id, 0),
+    ):
+        high = card.text.vocabulary - 1 if name == "text: pad_id" else _LARGEST
+        if not low <= value <= high:
+            raise BundleError(f"{origin}: {name} is {value}; allowed: {low} to {high}")
+    if not 0 < card.logit_scale < math.inf:
+        raise BundleError(f"{origin}: logit_scale is {card.logit_scale}; allowed: above 0 and finite")
+    for name in card.files:
+        if not name or name in (".", "..") or any(character in name for character in "/\\\0"):
+            raise BundleError(f"{origin}: files: {name!r} is not a file name; a bundle's files lie in its own folder")
 
 
 def _without_none(value: Any) -> Any:

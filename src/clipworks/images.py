@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clipworks.errors import ImageError, UsageError
+from clipworks.modes import convert_to_rgb
 from clipworks.signatures import describe_content, is_heif
 
 if TYPE_CHECKING:
@@ -31,10 +33,15 @@ Pixels = npt.NDArray[np.uint8]
 # Pillow's own limit for an error (twice its limit for a warning): a 13,000 x 13,000 photograph passes.
 MAX_PIXELS = 2 * 89_478_485
 
-# Pillow warns at half of MAX_PIXELS; above MAX_PIXELS both it and `open_picture` refuse, so the warning says nothing
-# that a caller could act on.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# The most that is read of one file, so that a device or an endless pipe is refused and not waited for.
+MAX_BYTES = 1 << 29
 
+# Pillow warns of what cannot be acted on here: half of MAX_PIXELS, an EXIF block cut short, an odd palette.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+# Tried in this order; what is not listed is not decoded at all (EPS would start Ghostscript). The second row's
+# decoders are imported only when the first row's do not know the file.
+_FORMATS = (("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM"), ("WEBP", "TIFF", "AVIF", "MPO", "JPEG2000", "ICO", "HEIF"))
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -58,13 +65,15 @@ def load_image(picture: Picture, *, exif: Exif = "apply") -> Image.Image:
         UsageError: an object that is none of the kinds above.
     """
     if isinstance(picture, Image.Image):
-        return _convert_to_rgb(_orient(picture, exif), "the picture")
+        return convert_to_rgb(_orient(picture, exif), "the picture")
     if isinstance(picture, np.ndarray):
-        return _convert_to_rgb(_wrap_array(picture), "the array")
+        return convert_to_rgb(_wrap_array(picture), "the array")
     if isinstance(picture, bytes | bytearray | memoryview):
         return decode_image(bytes(picture), name="the picture", exif=exif)
     if isinstance(picture, str | os.PathLike):
         path = Path(picture)
+        if not os.fspath(picture):
+            raise ImageError("the picture's name is empty")
         return decode_image(read_file(path), name=str(path), exif=exif)
     raise UsageError(f"a picture must be a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}")
 
@@ -143,7 +152,11 @@ def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
 def read_file(path: Path) -> bytes:
     """Read a picture's file, as bytes; raises ImageError with the reason when it cannot be."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            kind = os.fstat(stream.fileno()).st_mode
+            if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
+                raise ImageError(f"{path} is a device, not a picture")
+            content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist") from None
     except IsADirectoryError:
@@ -153,6 +166,9 @@ def read_file(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ImageError(f"{path} cannot be read: {reason}") from None
+    if len(content) > MAX_BYTES:
+        raise ImageError(f"{path} has more than {MAX_BYTES >> 20} MiB, which is no picture that is read here")
+    return content
 
 
 def decode_image(content: bytes, *, name: str, exif: Exif = "apply") -> Image.Image:
@@ -162,11 +178,11 @@ def decode_image(content: bytes, *, name: str, exif: Exif = "apply") -> Image.Im
     if is_heif(content):
         _register_heif(name)
     try:
-        image = Image.open(io.BytesIO(content))
+        image = _open(content)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         image.load()
-        return _convert_to_rgb(_orient(image, exif), name)
+        return convert_to_rgb(_orient(image, exif), name)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture that can be read: it is {describe_content(content)}") from None
     except Image.DecompressionBombError:
@@ -180,37 +196,25 @@ def decode_image(content: bytes, *, name: str, exif: Exif = "apply") -> Image.Im
         raise ImageError(f"{name} is damaged: {str(error) or type(error).__name__}") from None
 
 
+def _open(content: bytes) -> Image.Image:
+    usual, others = _FORMATS
+    try:
+        return Image.open(io.BytesIO(content), formats=usual)
+    except UnidentifiedImageError:
+        Image.init()
+        return Image.open(io.BytesIO(content), formats=[name for name in others if name in Image.OPEN])
+
+
 def _orient(image: Image.Image, exif: Exif) -> Image.Image:
     if exif == "ignore":
         return image
     if exif != "apply":
         raise UsageError(f"exif is {exif!r}; allowed: apply, ignore")
-    # Reading the orientation first spares a copy of every picture that is upright already.
-    return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
-
-
-def _convert_to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode == "RGB":
+    try:
+        # Reading the orientation first spares a copy of every picture that is upright already.
+        return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
+    except Exception:  # noqa: BLE001  # EXIF that cannot be read says nothing about the orientation
         return image
-    if image.width == 0 or image.height == 0:
-        raise ImageError(f"{name} has no pixels ({image.width} x {image.height})")
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        return _scale_to_8_bits(image).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _scale_to_8_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit integers by 1/257 and leave values that fit 8 bits alone; floats in 0..1 are scaled by 255."""
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        scale = 255.0 if values.size and values.max() <= 1.0 else 1.0
-    else:
-        scale = 1.0 if image.mode == "I" and values.max() <= 255 else 1 / 257
-    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
 
 
 def _wrap_array(array: npt.NDArray[np.uint8]) -> Image.Image:

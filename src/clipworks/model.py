@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import numpy as np
 
 from clipworks import runtimes, scoring, store
-from clipworks.caches import compiled_folder
+from clipworks.caches import open_folder
+from clipworks.environment import count_cores
 from clipworks.errors import TextError, UsageError
 from clipworks.matching import Match, match_embeddings
 from clipworks.tokens import open_tokenizer
@@ -43,6 +44,7 @@ def load(
     offline: bool = False,
     cache_compiled: bool = True,
     towers: Sequence[runtimes.Role] = runtimes.ROLES,
+    progress: Callable[[str], None] | None = None,
 ) -> Model:
     """Load a model.
 
@@ -56,6 +58,7 @@ def load(
         offline: never ask a model hub.
         cache_compiled: keep compiled towers in the user's cache folder, so that the next start is quicker.
         towers: which halves to open: leave one out to save its memory and its time to load.
+        progress: told in one line how far a download is.
 
     Returns:
         A model; use it as a context manager or call ``close`` to free the engines' memory early.
@@ -65,7 +68,7 @@ def load(
         RuntimeUnavailableError: the engine, device or precision is not to be had here.
         BundleError: the bundle is incomplete or damaged.
     """
-    bundle = store.open_bundle(os.fspath(model), offline=offline)
+    bundle = store.open_bundle(os.fspath(model), offline=offline, progress=progress)
     return Model(
         bundle,
         runtime=runtime,
@@ -99,7 +102,7 @@ class Model:
         self._exif: Exif = exif
         if not towers or not set(towers) <= set(runtimes.ROLES):
             raise UsageError(f"towers is {list(towers)}; allowed: one or both of {', '.join(runtimes.ROLES)}")
-        cache = compiled_folder() if cache_compiled else None
+        cache = open_folder("compiled") if cache_compiled else None
 
         def open_tower(role: runtimes.Role) -> runtimes.Encoder:
             return runtimes.open_encoder(
@@ -198,13 +201,14 @@ class Model:
             rows[part] = encoder(tokenizer.pad([ragged[index] for index in part]))
         return scoring.normalise(rows)
 
-    def match(self, image: Picture, texts: Sequence[str], *, top: int | None = None) -> Match:
+    def match(self, image: Picture, texts: Sequence[str], *, top: int | None = None, truncate: bool = False) -> Match:
         """Rank texts by how well they fit one picture.
 
         Args:
             image: a path, the bytes of an image file, a Pillow image or a uint8 array.
             texts: at least one; equal texts stay separate entries.
             top: keep the best ``top`` only, at least 1; None for all. Scores are always over all texts.
+            truncate: cut a text that is longer than the model's context instead of raising.
 
         Returns:
             The scores, best first; ties keep the given order.
@@ -222,7 +226,7 @@ class Model:
             raise UsageError(f"top is {top}; allowed: 1 or more")
         # Each different text once: equal texts must get equal scores to the last bit, or they would not tie.
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        cosines = scoring.compare(self.embed_images([image]), self.embed_texts(places))[0]
+        cosines = scoring.compare(self.embed_images([image]), self.embed_texts(places, truncate=truncate))[0]
         cosines = cosines[[places[text] for text in texts]]
         return match_embeddings(
             cosines,
@@ -271,7 +275,7 @@ def _map_batches(
     if len(items) == 1:  # threads would only cost
         yield slice(0, 1), [prepare(items[0])]
         return
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         parts = [slice(start, start + size) for start in range(0, len(items), size)]
         ahead = [[pool.submit(prepare, item) for item in items[part]] for part in parts[:1]]
         for number, part in enumerate(parts):

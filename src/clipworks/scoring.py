@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from clipworks.errors import EncodingError
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -16,10 +18,20 @@ def normalise(embeddings: npt.NDArray[np.floating]) -> Floats:
 
     Returns:
         float32 ``[n, dim]``; a row of zeros stays zeros.
+
+    Raises:
+        EncodingError: a value is infinite or no number, as when a half precision overflows.
     """
     rows = embeddings.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return (rows / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
+    if not np.isfinite(lengths).all():
+        broken = int((~np.isfinite(lengths)).sum())
+        raise EncodingError(
+            f"{broken} of {len(rows)} embeddings hold values that are infinite or no numbers",
+            hint="a half precision that overflowed? --precision f32 tells",
+        )
+    unit: Floats = (rows / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
+    return unit
 
 
 def compare(images: Floats, texts: Floats) -> Floats:

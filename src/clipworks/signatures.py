@@ -36,7 +36,8 @@ def describe_content(content: bytes) -> str:
     """Name what the bytes of a file are, as the end of a sentence: ``a PDF document``."""
     head = content[:512]
     for signature, kind in _SIGNATURES:
-        if head.startswith(signature):
+        # Two or three letters may begin a text as well; binary data has zeros.
+        if head.startswith(signature) and (len(signature) > 3 or b"\x00" in head):
             return kind
     if head[4:8] == b"ftyp":
         return f"an MP4-family file ({head[8:12].decode('latin-1').strip()})"

@@ -96,7 +96,7 @@ class Tokenizer:
                 raise TextError(
                     f"texts[{number}] {_quote(text)} has {len(ids)} tokens; the model takes at most "
                     f"{self.text.context}, start and end tokens counted",
-                    hint="shorten it, or ask for texts to be truncated",
+                    hint="shorten it, or let it be cut: --truncate, or truncate=True",
                 )
             ids = [*ids[: self.text.context - 1], ids[-1]]
         return np.array(ids, dtype=np.int32)

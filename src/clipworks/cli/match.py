@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.terminal import draw_bar, fit_text, measure_width, show_text
 from clipworks.errors import TextError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to compare the picture with")
     parser.add_argument("--texts-file", metavar="FILE", help="more texts, one a line (UTF-8); empty lines are left out")
     parser.add_argument("--top", type=options.at_least(1), metavar="K", help="print the best K only")
+    parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the model's context")
     parser.add_argument(
         "--exif",
         choices=("apply", "ignore"),
@@ -36,31 +38,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Match, print, and return 0."""
     texts = list(args.texts)
-    if args.texts_file:
+    if args.texts_file is not None:
         from clipworks.prompts import read_lines
 
         texts += read_lines(args.texts_file)
     if not texts:
         raise TextError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
-    image = sys.stdin.buffer.read() if args.image == "-" else args.image
-    if image != args.image and not image:
-        from clipworks.errors import ImageError
-
-        raise ImageError("standard input is empty; an image was expected")
     from clipworks.images import load_image
 
     # Decoded before the model loads, so that a bad picture is refused at once.
-    picture = load_image(image, exif=args.exif)
+    picture = load_image(_read_stdin() if args.image == "-" else args.image, exif=args.exif)
     with options.load_model(args) as model:
-        match = model.match(picture, texts, top=args.top)
+        match = model.match(picture, texts, top=args.top, truncate=args.truncate)
     if args.json:
         print(json.dumps({**_describe(match), "image": args.image}, ensure_ascii=False))
     elif sys.stdout.isatty():
         print(_draw(match, shutil.get_terminal_size().columns))
     else:
         for score in match.scores:
-            print(f"{score.score:.6f}\t{score.cosine:.6f}\t{score.text}")
+            print(f"{score.score:.6f}\t{score.cosine:.6f}\t{show_text(score.text)}")
     return 0
+
+
+def _read_stdin() -> bytes:
+    from clipworks.errors import ImageError
+    from clipworks.images import MAX_BYTES
+
+    content: bytes = sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin is not None else b""
+    if not content:
+        raise ImageError("standard input is empty; an image was expected")
+    if len(content) > MAX_BYTES:
+        raise ImageError(f"standard input has more than {MAX_BYTES >> 20} MiB, which is no picture that is read here")
+    return content
 
 
 def _describe(match: Match) -> dict[str, object]:
@@ -71,16 +80,11 @@ def _describe(match: Match) -> dict[str, object]:
 
 def _draw(match: Match, columns: int) -> str:
     """Lay the scores out as a table with bars, for a terminal of the given width."""
-    width = max(min(max(len(score.text) for score in match.scores), columns - _BAR_WIDTH - 20), 8)
+    texts = [show_text(score.text) for score in match.scores]
+    width = max(min(max(map(measure_width, texts)), columns - _BAR_WIDTH - 20), 8)
     lines = [f"{'text':<{width}}  {'score':>7}  {'cosine':>7}"]
-    for score in match.scores:
-        text = score.text if len(score.text) <= width else score.text[: width - 1] + "…"
-        bar = _bar(score.score)
-        lines.append(f"{text:<{width}}  {score.score:>7.2%}  {score.cosine:>7.4f}  {bar}".rstrip())
+    for text, score in zip(texts, match.scores, strict=True):
+        bar = draw_bar(score.score, _BAR_WIDTH)
+        lines.append(f"{fit_text(text, width)}  {score.score:>7.2%}  {score.cosine:>7.4f}  {bar}".rstrip())
     lines.append(f"{match.model} on {match.runtime}, {match.device}, {match.precision}")
     return "\n".join(lines)
-
-
-def _bar(share: float) -> str:
-    eighths = round(share * _BAR_WIDTH * 8)
-    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

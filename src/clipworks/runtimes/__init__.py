@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipworks.bundle import Bundle
+from clipworks.environment import count_cores
 from clipworks.errors import RuntimeUnavailableError, UsageError, unknown_name
 
 Role = Literal["image", "text"]
@@ -39,6 +40,21 @@ class Staged:
     rows: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What opening a tower cost, in ms.
+
+    Attributes:
+        read_ms: bring the file into the engine; None for an engine that does it in one go with compiling.
+        compile_ms: compile it, or take a compiled one from the cache.
+        cached: whether a compiled one was taken from the cache.
+    """
+
+    read_ms: float | None
+    compile_ms: float
+    cached: bool = False
+
+
 class Encoder(Protocol):
     """One tower, compiled by a runtime.
 
@@ -46,13 +62,17 @@ class Encoder(Protocol):
         runtime: the engine's name.
         device: the device granted, as the engine reports it, e.g. ``cpu``.
         precision: the precision granted, as the engine reports it.
+        threads: CPU threads granted, or None where the engine does not say.
         dim: width of an embedding.
+        opening: how long reading and compiling took.
     """
 
     runtime: str
     device: str
     precision: str
+    threads: int | None
     dim: int
+    opening: Opening
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
         """Encode one batch; blocks; safe from several threads at once.
@@ -83,6 +103,7 @@ class EncoderRequest:
 
     Attributes:
         path: the tower's ONNX file.
+        sha256: of that file, from the card.
         role: which tower.
         device: e.g. ``cpu``, or `AUTO` for the engine's default.
         precision: one of `PRECISIONS`, or `AUTO`.
@@ -94,6 +115,7 @@ class EncoderRequest:
     """
 
     path: Path
+    sha256: str
     role: Role
     device: str
     precision: str
@@ -170,7 +192,7 @@ def open_encoder(
         device: ``cpu``, ``gpu``, ``cuda:0``, ... as the runtime names them, a place in its list
             (``0`` for the first), or ``auto`` for its default.
         precision: one of `PRECISIONS`, or ``auto``: bf16 where the CPU computes it natively, else f32; never int8.
-        threads: CPU threads, at least 1; None for the engine's default.
+        threads: CPU threads, 1 to the cores that this process may use; None for the engine's default.
         streams: how many calls the engine should be able to run at once, at least 1.
         cache: folder for compiled models, or None.
 
@@ -184,8 +206,9 @@ def open_encoder(
     """
     runtime = choose_runtime(runtime)
     check_precision(precision)
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads is {threads}; allowed: 1 or more")
+    cores = count_cores()
+    if threads is not None and not 1 <= threads <= cores:
+        raise UsageError(f"threads is {threads}; allowed: 1 to {cores}, the cores that this process may use")
     if streams < 1:
         raise UsageError(f"streams is {streams}; allowed: 1 or more")
     stored = "int8" if precision == "int8" else "f32"
@@ -195,11 +218,11 @@ def open_encoder(
             hint=f"clipworks models convert --precision {stored} makes them",
         )
     files = bundle.card.towers[stored]
-    module = importlib.import_module(RUNTIMES[runtime].module)
-    open_one: OpenEncoder = module.open_encoder
-    return open_one(
+    name = files.image if role == "image" else files.text
+    return import_runtime(runtime)(
         EncoderRequest(
-            path=bundle.folder / (files.image if role == "image" else files.text),
+            path=bundle.folder / name,
+            sha256=bundle.card.files[name].sha256,
             role=role,
             device=device.lower(),
             precision=precision,
@@ -212,6 +235,23 @@ def open_encoder(
     )
 
 
+def import_runtime(name: str) -> OpenEncoder:
+    """Import a runtime's module, and with it the engine.
+
+    Raises:
+        RuntimeUnavailableError: the engine is installed but cannot be imported.
+    """
+    try:
+        module = importlib.import_module(RUNTIMES[name].module)
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            f"the runtime {name} is installed but cannot be imported: {str(error).splitlines()[0]}",
+            hint=f"install it again ({RUNTIMES[name].install}) or choose another --runtime",
+        ) from None
+    open_one: OpenEncoder = module.open_encoder
+    return open_one
+
+
 def check_precision(precision: str) -> None:
     """Raise UnknownNameError unless the name is ``auto`` or in `PRECISIONS`."""
     if precision != AUTO and precision not in PRECISIONS:
@@ -220,7 +260,7 @@ def check_precision(precision: str) -> None:
 
 def is_place(device: str, available: list[str]) -> bool:
     """Whether a device is given by its place in the runtime's list: ``0`` for the first."""
-    return device.isdecimal() and int(device) < len(available)
+    return device in map(str, range(len(available)))
 
 
 def refuse(what: str, given: str, runtime: str, granted: list[str]) -> RuntimeUnavailableError:

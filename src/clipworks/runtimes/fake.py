@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Staged, refuse
+from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, refuse
 
 
 class FakeEncoder:
@@ -18,7 +18,9 @@ class FakeEncoder:
     def __init__(self, *, precision: str, dim: int) -> None:
         self.device = "cpu"
         self.precision = precision
+        self.threads = 1
         self.dim = dim
+        self.opening = Opening(read_ms=0.0, compile_ms=0.0)
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
         """Encode one batch; see `clipworks.runtimes.Encoder`."""

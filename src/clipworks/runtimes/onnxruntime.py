@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Staged, is_place, refuse
+from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, is_place, refuse
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -17,10 +19,21 @@ class OnnxRuntimeEncoder:
 
     runtime = "onnxruntime"
 
-    def __init__(self, session: onnxruntime.InferenceSession, *, device: str, precision: str, dim: int) -> None:
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        *,
+        device: str,
+        precision: str,
+        threads: int | None,
+        dim: int,
+        opening: Opening,
+    ) -> None:
         self.device = device
         self.precision = precision
+        self.threads = threads
         self.dim = dim
+        self.opening = opening
         self._session: onnxruntime.InferenceSession | None = session
         self._input = session.get_inputs()[0].name
         self._output = session.get_outputs()[0].name
@@ -29,15 +42,16 @@ class OnnxRuntimeEncoder:
         """Encode one batch; see `clipworks.runtimes.Encoder`."""
         if self._session is None:
             raise EncodingError("this encoder is closed")
-        staged = batch if isinstance(batch, Staged) else self.stage(batch)
-        if staged.rows == 0:
+        rows = batch.rows if isinstance(batch, Staged) else len(batch)
+        if rows == 0:
             return np.empty((0, self.dim), dtype=np.float32)
         try:
+            staged = batch if isinstance(batch, Staged) else self.stage(batch)
             embeddings: npt.NDArray[np.float32] = self._session.run_with_ort_values(
                 [self._output], {self._input: staged.handle}
             )[0].numpy()
         except Exception as error:  # noqa: BLE001  # the engine's exceptions share no base below Exception
-            raise EncodingError(f"onnxruntime failed on a batch of {staged.rows}: {error}") from None
+            raise EncodingError(f"onnxruntime failed on a batch of {rows}: {_first_line(error)}") from None
         return embeddings
 
     def stage(self, batch: Batch) -> Staged:
@@ -69,13 +83,25 @@ def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
         options.intra_op_num_threads = request.threads
     provider = _PROVIDERS[kind]
     choices = {"device_id": index or "0"} if kind != "cpu" else {}
+    start = time.perf_counter()
     try:
         session = onnxruntime.InferenceSession(str(request.path), sess_options=options, providers=[(provider, choices)])
     except Exception as error:  # noqa: BLE001  # as above
-        raise EncodingError(f"onnxruntime cannot load {request.path.name}: {error}") from None
+        raise EncodingError(f"onnxruntime cannot load {request.path.name}: {_first_line(error)}") from None
     granted = session.get_providers()[0]
     if granted != provider:  # a provider that cannot start is dropped by the engine with a mere warning
         raise RuntimeUnavailableError(
             f"onnxruntime cannot grant the device {request.device!r} here: it fell back to {granted}"
         )
-    return OnnxRuntimeEncoder(session, device=device, precision=request.stored, dim=request.dim)
+    return OnnxRuntimeEncoder(
+        session,
+        device=device,
+        precision=request.stored,
+        threads=request.threads,
+        dim=request.dim,
+        opening=Opening(read_ms=None, compile_ms=(time.perf_counter() - start) * 1000),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

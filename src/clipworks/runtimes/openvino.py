@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import time
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import openvino
 
+from clipworks.caches import read_sealed, write_sealed
 from clipworks.errors import EncodingError
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Staged, is_place, refuse
+from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, is_place, refuse
+
+_KEPT_BLOBS = 24
 
 _PRECISIONS = {"f32": openvino.Type.f32, "bf16": openvino.Type.bf16, "f16": openvino.Type.f16}
 _NAMES = {"f32": "f32", "bf16": "bf16", "f16": "f16", "float": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -23,10 +30,16 @@ class OpenVinoEncoder:
 
     runtime = "openvino"
 
-    def __init__(self, compiled: openvino.CompiledModel, *, device: str, precision: str, dim: int) -> None:
+    def __init__(
+        self, compiled: openvino.CompiledModel, *, device: str, precision: str, dim: int, opening: Opening
+    ) -> None:
         self.device = device
         self.precision = precision
         self.dim = dim
+        self.opening = opening
+        properties = compiled.get_property("SUPPORTED_PROPERTIES")
+        name = "INFERENCE_NUM_THREADS"
+        self.threads: int | None = int(compiled.get_property(name)) if name in properties else None
         self._compiled: openvino.CompiledModel | None = compiled
         self._idle: deque[Any] = deque()
 
@@ -37,19 +50,21 @@ class OpenVinoEncoder:
         staged = batch if isinstance(batch, Staged) else self.stage(batch)
         if staged.rows == 0:
             return np.empty((0, self.dim), dtype=np.float32)
-        try:  # deque's pop and append are atomic: no lock needed
-            request = self._idle.pop()
-        except IndexError:
-            request = self._compiled.create_infer_request()
+        request = None
         try:
+            try:  # deque's pop and append are atomic: no lock needed
+                request = self._idle.pop()
+            except IndexError:
+                request = self._compiled.create_infer_request()
             request.set_input_tensor(staged.handle)
             request.infer()
             # The request's memory is used again by the next call: the result must be a copy.
             return np.array(request.get_output_tensor().data, dtype=np.float32)
         except RuntimeError as error:
-            raise EncodingError(f"openvino failed on a batch of {staged.rows}: {_first_line(error)}") from None
+            raise EncodingError(f"openvino failed on a batch of {staged.rows}: {_last_line(error)}") from None
         finally:
-            self._idle.append(request)
+            if request is not None:
+                self._idle.append(request)
 
     def stage(self, batch: Batch) -> Staged:
         """Wrap a batch without copying; on the CPU that is where the engine wants it."""
@@ -78,13 +93,11 @@ def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
     }
     if request.threads is not None:
         config["INFERENCE_NUM_THREADS"] = str(request.threads)
-    if request.cache is not None:
-        config["CACHE_DIR"] = str(request.cache)
     try:
-        compiled = core.compile_model(str(request.path), device, config)
+        compiled, opening = _compile(core, request, device, config)
         granted = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
     except RuntimeError as error:
-        raise EncodingError(f"openvino cannot compile {request.path.name}: {_first_line(error)}") from None
+        raise EncodingError(f"openvino cannot compile {request.path.name}: {_last_line(error)}") from None
     if granted != precision:
         raise refuse("the precision", precision, "openvino", [granted])
     return OpenVinoEncoder(
@@ -92,7 +105,41 @@ def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
         device=device.lower(),
         precision="int8" if request.stored == "int8" else granted,
         dim=request.dim,
+        opening=opening,
     )
+
+
+def _compile(
+    core: openvino.Core, request: EncoderRequest, device: str, config: dict[str, Any]
+) -> tuple[openvino.CompiledModel, Opening]:
+    """Compile a tower, or import it from the cache, where it lies under all that it depends on.
+
+    OpenVINO's own cache is not used: it takes a damaged file for a whole one.
+    """
+    blob: Path | None = None
+    start = time.perf_counter()
+    if request.cache is not None:
+        machine = core.get_property(device, "FULL_DEVICE_NAME"), core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+        key = json.dumps([request.sha256, openvino.get_version(), device, machine, config], sort_keys=True, default=str)
+        blob = request.cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.blob"
+        content = read_sealed(blob)
+        if content is not None:
+            try:
+                compiled = core.import_model(content, device, config)
+                return compiled, Opening(read_ms=None, compile_ms=_since(start), cached=True)
+            except RuntimeError:
+                pass  # made by an engine that differs in a way that its version does not tell: compile afresh
+    model = core.read_model(request.path)
+    read_ms, start = _since(start), time.perf_counter()
+    compiled = core.compile_model(model, device, config)
+    opening = Opening(read_ms=read_ms, compile_ms=_since(start))
+    if blob is not None:
+        write_sealed(blob, compiled.export_model().getvalue(), keep=_KEPT_BLOBS)
+    return compiled, opening
+
+
+def _since(start: float) -> float:
+    return (time.perf_counter() - start) * 1000
 
 
 def _choose_device(core: openvino.Core, device: str) -> str:
@@ -117,6 +164,6 @@ def _choose_precision(core: openvino.Core, device: str, precision: str) -> str:
     return precision
 
 
-def _first_line(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

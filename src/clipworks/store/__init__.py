@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipworks.bundle import CARD_FILE, Bundle, read_bundle
-from clipworks.errors import BundleError, DownloadError
+from clipworks.bundle import CARD_FILE, Bundle, read_bundle, verify_once
+from clipworks.errors import BundleError, DownloadError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from clipworks.store.hub import Progress
 
 STARTER = "starter"
@@ -28,12 +30,20 @@ def open_bundle(model: str, *, offline: bool = False, progress: Progress | None 
         DownloadError: the model is not here and cannot be brought here.
         ConversionError: what was brought here cannot be converted.
     """
+    bundle = _find_bundle(model, offline=offline, progress=progress)
+    verify_once(bundle)
+    return bundle
+
+
+def _find_bundle(model: str, *, offline: bool, progress: Progress | None) -> Bundle:
     from pathlib import Path
 
+    if not model:
+        raise UsageError("the model's name is empty", hint="clipworks models list shows the models known by name")
     if model == STARTER:
         return read_bundle(Path(__file__).parent.parent / STARTER)
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if _is_folder(folder):
         return read_bundle(folder)
     if folder.is_absolute() or model.startswith((".", "~")):
         raise BundleError(f"there is no folder {model}", hint="clipworks models list shows the models known by name")
@@ -56,3 +66,10 @@ def open_bundle(model: str, *, offline: bool = False, progress: Progress | None 
         if target.known is None and "has no model" in error.message:
             raise DownloadError(f"{error.message}, and there is no folder of that name", hint=error.hint) from None
         raise
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, or holds a NUL, names no folder
+        return False
