@@ -297,3 +297,10 @@ def test_every_format_of_a_run_evaluates_alike(tmp_path: Path, capsys: pytest.Ca
         assert outputs[0][part] == outputs[1][part]
     assert outputs[0]["accuracy"] == outputs[2]["accuracy"]
     assert outputs[0]["calibration"] == outputs[2]["calibration"]
+
+
+def test_a_path_cannot_move_the_terminals_cursor() -> None:
+    odd = "new\nline\x1b[2J\udcff é.jpg"
+    shown = format_evaluation(evaluate([record(odd, 0, truth=1)], known, ks=(1,)))
+    assert "new\\nline\\x1b[2J\\udcff é.jpg" in shown
+    assert "\x1b" not in shown

@@ -66,12 +66,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _format(found: Retrieval) -> str:
+    from clipworks.evaluation.text import show_line
+
     lines = _format_direction("image to text", found.image_to_text)
     lines += _format_direction("text to image", found.text_to_image)
     if found.errors:
         how = "counted as wrong" if found.errors_as == "wrong" else "left out with their captions"
         lines.append(f"{len(found.errors):,} pictures could not be read: {how}")
-        lines += [f"  {reason}" for _, reason in found.errors[:5]]
+        lines += [f"  {show_line(reason)}" for _, reason in found.errors[:5]]
     lines.append(f"{found.model} on {found.runtime}, {found.device}, {found.precision}")
     return "\n".join(lines)
 

@@ -32,7 +32,7 @@ def format_evaluation(found: Evaluation, *, most: int = 10) -> str:
     lines += _section(
         "worst images",
         [
-            f"{item.score:.4f}  {_one_line(item.path)}  is {_call(item.truth, item.truth_name)}, "
+            f"{item.score:.4f}  {show_line(item.path)}  is {_call(item.truth, item.truth_name)}, "
             f"taken for {_call(item.predicted, item.predicted_name)}"
             for item in found.worst[:most]
         ],
@@ -61,8 +61,12 @@ def _say_class(item: ClassResult) -> str:
 
 
 def _call(index: int, name: str | None) -> str:
-    return f"{index}" if name is None else f"{index} {_one_line(name)}"
+    return f"{index}" if name is None else f"{index} {show_line(name)}"
 
 
-def _one_line(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")
+def show_line(text: str) -> str:
+    """Spell out whatever would end the line or move a terminal's cursor: a path may hold anything."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
