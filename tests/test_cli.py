@@ -134,7 +134,7 @@ WRONG_USAGE = [
     (("profile", "image", "--batch-size", "0"), "--batch-size is 0; allowed: 1 or more"),
     (("profile", "image", "--instances", "0"), "--instances is 0; allowed: 1 or more"),
     (("profile", "image", "--iterations", "0", "--duration", "0"), "--iterations and --duration are both 0"),
-    (("profile", "image", "--percentiles", "50,200"), "percentile is 200; allowed: 0 to 100"),
+    (("profile", "image", "--percentiles", "50,200"), "--percentiles holds 200; allowed: 0 to 100"),
     (("profile", "image", "--percentiles", "high"), "--percentiles is 'high'; allowed: numbers with commas"),
     (("profile", "image", "--rate", "0"), "--rate is 0; allowed: above 0"),
     (("profile", "image", "--device", "0,7"), "cannot grant the device '7' here; it grants: cpu"),
@@ -147,6 +147,15 @@ WRONG_USAGE = [
     (("profile", "image", "--raw"), "--raw adds samples to --json"),
     (("profile", "image", "--repeats", "0"), "--repeats is 0; allowed: 1 or more"),
     (("profile", "pipeline", "--input", "device"), "--input device does not go with pipeline"),
+    (("match", str(EXAMPLE), "a dog", "--model", ""), "the model's name is empty"),
+    (("match", str(EXAMPLE), "a dog", "--threads", "1000"), "threads is 1000; allowed: 1 to"),
+    (("profile", "image", "--rate", "1e9"), "--rate is 1e+09; allowed: above 0 and up to 1,000,000"),
+    (("profile", "image", "--seed", "-1"), "'-1' is not a whole number from 0 on"),
+    (("profile", "image", "--batch-size", "1000000000"), "--batch-size is 1000000000; allowed: 1 to"),
+    (("profile", "image", "--depth", "100000", *FAKE), "there are 100000 requests to keep in flight; allowed: 1 to"),
+    (("profile", "image", "--device", "cpu,cpu"), "--device names cpu twice"),
+    (("profile", "image", "--slo", "p99=9ms", "--repeats", "2"), "it does not go with --check or --repeats"),
+    (("profile", "image", "--duration", "1e308"), "--duration is 1e+308; allowed: 0 to 1,000,000"),
     (("profile", "sound"), "invalid choice: 'sound'"),
 ]
 
@@ -171,6 +180,9 @@ def test_a_failed_run_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str
     latin.write_bytes(b"a dog\xff")
     for words, message in [
         (("match", "missing.jpg", "a dog"), "missing.jpg does not exist"),
+        (("match", "two\nlines\x1b[31m.jpg", "a dog"), r"two\nlines\x1b[31m.jpg does not exist"),
+        (("match", "", "a dog"), "the picture's name is empty"),
+        (("match", "/dev/zero", "a dog"), "/dev/zero is a device, not a picture"),
         (("match", str(tmp_path), "a dog"), "is a folder, not a picture"),
         (("match", str(text), "a dog"), "is not a picture that can be read: it is text"),
         (("match", str(EXAMPLE)), "no text given"),
@@ -241,8 +253,8 @@ def test_profile_json_holds_everything(target: str, capsys: pytest.CaptureFixtur
     # The fake runtime computes something else than the tower, and the check must say so.
     assert found["parity"]["cosine_median"] < 0.5
     assert found["environment"]["cores"] >= 1
-    assert found["cold"]["load_ms"] > 0
-    stages = [stage["name"] for stage in found["stages"]]
+    assert found["cold"]["first_call_us"] > 0
+    stages = [stage["name"] for stage in found["runs"][0]["stages"]]
     assert stages == (["read", "decode", "resize", "stage", "encode", "score"] if target == "pipeline" else [])
 
 
@@ -310,3 +322,53 @@ def test_an_odd_picture_name_survives(capsys: pytest.CaptureFixture[str], tmp_pa
     path.write_bytes(stream.getvalue())
     _, out, _ = run(capsys, "match", str(path), "a dog", "--json", *FAKE)
     assert json.loads(out)["image"] == str(path)
+
+
+def test_texts_with_control_characters_stay_on_their_line(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "match", str(EXAMPLE), "a\nb", "\x1b[31mred", *FAKE)
+    assert sorted(line.split("\t")[2] for line in out.splitlines()) == ["\\x1b[31mred", "a\\nb"]
+
+
+def test_wide_characters_line_up(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    _, out, _ = run(capsys, "match", str(EXAMPLE), "一只猫", "a dog on grass", *FAKE)
+    lines = out.splitlines()[1:-1]
+    cat = next(line for line in lines if line.startswith("一只猫"))
+    dog = next(line for line in lines if line.startswith("a dog"))
+    assert cat.index("%") + 3 == dog.index("%")  # three characters of two columns each
+
+
+def test_a_full_disk_or_a_closed_stream_is_no_traceback(photo_file: Path) -> None:
+    command = f"{sys.executable} -m clipworks match {photo_file} 'a dog' --runtime fake"
+    for redirect, status in ((">/dev/full", 1), (">&-", 0), ("<&-", 0)):
+        done = subprocess.run(f"{command} {redirect}", shell=True, capture_output=True, text=True, check=False)
+        assert done.returncode == status, redirect
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.splitlines()) <= 2
+
+
+def test_a_terminal_without_blocks_gets_plain_ones(photo_file: Path) -> None:
+    command = [sys.executable, "-m", "clipworks", "match", str(photo_file), "ein Käfer 🐞", *FAKE]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert done.stdout.endswith(b"\tein K\\xe4fer \\U0001f41e\n")
+
+
+def test_an_interrupted_grid_keeps_the_points_that_are_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clipworks.profiling import profiler
+
+    real, calls = profiler.profile, iter((None, KeyboardInterrupt))
+
+    def interrupt_second(*args: object, **options: object) -> object:
+        if error := next(calls):
+            raise error
+        return real(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(profiler, "profile", interrupt_second)
+    words = ("profile", "text", "--sweep", "batch=1,4", "--duration", "0", "--iterations", "9", "--warmup", "0", *FAKE)
+    status, out, err = run(capsys, *words)
+    assert status == 130
+    assert len(out.splitlines()) == 2
+    assert "PARTIAL" in err

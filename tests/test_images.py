@@ -9,6 +9,7 @@ import json
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import make_preprocessing_golden
 import numpy as np
@@ -25,9 +26,9 @@ def spec(size: int = 16, **changes: object) -> ImageInput:
     return ImageInput(**values)  # type: ignore[arg-type]  # tests change single fields
 
 
-def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, kind, **options)  # type: ignore[arg-type]  # Pillow's options differ by format
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -195,7 +196,7 @@ def test_a_decompression_bomb_is_refused_by_its_header() -> None:
 
 def test_wrong_arrays_and_objects_say_what_is_allowed() -> None:
     with pytest.raises(UsageError, match=r"must be uint8 .* not float32"):
-        images.load_image(np.zeros((4, 4, 3), dtype=np.float32))  # type: ignore[arg-type]
+        images.load_image(np.zeros((4, 4, 3), dtype=np.float32))
     with pytest.raises(UsageError, match=r"must be \[H, W\].* not \[4, 4, 2\]"):
         images.load_image(np.zeros((4, 4, 2), dtype=np.uint8))
     with pytest.raises(UsageError, match="not int"):
@@ -211,7 +212,8 @@ def test_one_picture_or_many_are_told_apart(photo: Image.Image) -> None:
     assert len(images.list_pictures("a.jpg")) == 1
     assert len(images.list_pictures(array)) == 1
     assert len(images.list_pictures(np.stack([array, array]))) == 2
-    assert len(images.list_pictures(iter(["a.jpg", photo, array]))) == 3
+    mixed: list[images.Picture] = ["a.jpg", photo, array]
+    assert len(images.list_pictures(iter(mixed))) == 3
 
 
 def test_preprocessing_is_torchvisions_bit_for_bit() -> None:

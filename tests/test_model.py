@@ -12,6 +12,7 @@ from PIL import Image
 
 import clipworks
 from clipworks.errors import ImageError, TextError, UsageError
+from clipworks.images import Picture
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_one_many_and_none_have_the_shapes_promised(fake: clipworks.Model, photo
 
 
 def test_all_kinds_of_pictures_embed_alike(fake: clipworks.Model, photo: Image.Image, photo_file: Path) -> None:
-    kinds = [photo, np.asarray(photo), str(photo_file), photo_file, photo_file.read_bytes()]
+    kinds: list[Picture] = [photo, np.asarray(photo), str(photo_file), photo_file, photo_file.read_bytes()]
     rows = fake.embed_images(kinds)
     assert all(np.array_equal(rows[0], row) for row in rows)
 

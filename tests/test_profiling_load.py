@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from servers import MS, serve
 
-from clipworks.errors import UsageError
+from clipworks.errors import MeasurementError, UsageError
 from clipworks.profiling.clock import NS, MonotonicClock, VirtualClock
-from clipworks.profiling.load import draw_arrivals, run_closed
+from clipworks.profiling.load import Arrivals, run_closed
 from clipworks.profiling.measurement import measure
 from clipworks.profiling.records import Load, Run
 
@@ -143,10 +143,11 @@ def test_an_open_loop_queues_as_theory_says() -> None:
 
 
 def test_arrivals_are_poisson_seeded_and_of_the_rate_asked_for() -> None:
-    times = draw_arrivals(1000, 60, seed=3)
+    times = Arrivals(1000, seed=3).until(60 * NS)
     gaps = np.diff(times) / NS
-    assert np.array_equal(times, draw_arrivals(1000, 60, seed=3))
-    assert not np.array_equal(times[:100], draw_arrivals(1000, 60, seed=4)[:100])
+    again = Arrivals(1000, seed=3)
+    assert [again.at(number) for number in (9000, 0, 4095, 4096)] == times[[9000, 0, 4095, 4096]].tolist()
+    assert not np.array_equal(times[:100], Arrivals(1000, seed=4).until(NS)[:100])
     assert len(times) == pytest.approx(60_000, rel=0.02)
     # An exponential's standard deviation equals its mean.
     assert gaps.std() == pytest.approx(gaps.mean(), rel=0.03)
@@ -166,6 +167,64 @@ def test_real_sleeps_give_the_figures_of_the_server() -> None:
     assert run.window.little == pytest.approx(6, rel=0.03)
     assert run.window.in_flight == pytest.approx(6, rel=0.03)
     assert run.window.requests_per_s <= 6 / 0.004
+
+
+@pytest.mark.parametrize(("service_ms", "depth"), [(700, 1), (300, 4), (1300, 4), (1900, 1)])
+def test_slow_servers_give_their_exact_throughput_too(service_ms: int, depth: int) -> None:
+    """The window ends with an answer: a request that is cut off at the end must not count as time without work."""
+    clock = VirtualClock()
+    load = Load(depth=depth, duration_s=5, timeout_s=5, warmup_s=1, iterations=1)
+    run = measure([serve(clock, lambda _: service_ms * MS, capacity=depth)], load, clock=clock)
+    assert run.window.requests_per_s == pytest.approx(depth * 1000 / service_ms, rel=1e-6)
+    assert run.window.little == pytest.approx(depth, rel=1e-6)
+
+
+def test_exactly_as_many_arrivals_as_asked_for_are_measured_however_long_it_takes() -> None:
+    clock = VirtualClock()
+    load = Load(depth=2, rate=20, iterations=200, duration_s=0, warmup_s=0)
+    run = measure([serve(clock, lambda _: MS)], load, clock=clock)
+    assert (run.window.requests, run.stop) == (200, "count reached")
+
+
+def test_an_open_loop_is_warm_by_time_though_its_places_never_fill() -> None:
+    clock = VirtualClock()
+    load = Load(depth=32, rate=1.0, iterations=1, duration_s=60, timeout_s=60, warmup_s=1)
+    run = measure([serve(clock, lambda _: MS, capacity=32)], load, clock=clock)
+    assert run.window.requests == pytest.approx(60, abs=25)
+    assert run.stop in ("stable", "time is up")
+
+
+def test_an_overloaded_run_is_never_called_stable() -> None:
+    for seed in range(6):
+        clock = VirtualClock()
+        load = dataclasses.replace(LOAD, depth=1, rate=260.0, seed=seed, timeout_s=60)
+        assert measure([serve(clock, lambda _: 5 * MS)], load, clock=clock).stop != "stable"
+
+
+def test_nothing_answered_is_an_error_not_a_row_of_no_numbers() -> None:
+    clock = VirtualClock()
+    with pytest.raises(
+        MeasurementError, match=r"0 requests were answered in .* s, too few to warm up with 1 in flight"
+    ):
+        measure([serve(clock, lambda _: 100_000 * MS)], LOAD, clock=clock)
+    clock = VirtualClock()
+    load = dataclasses.replace(LOAD, rate=0.001)
+    with pytest.raises(MeasurementError, match="no request was answered in the"):
+        measure([serve(clock, lambda _: MS)], load, clock=clock)
+
+
+def test_stages_are_those_of_the_measured_window() -> None:
+    clock = VirtualClock()
+    asked: list[tuple[int, int]] = []
+
+    def summarise(begin: int, end: int) -> tuple[()]:
+        asked.append((begin, end))
+        return ()
+
+    run = measure([serve(clock, lambda _: 5 * MS)], LOAD, clock=clock, summarise_stages=summarise)
+    (begin, end) = asked[0]
+    assert begin >= 1 * NS
+    assert (end - begin) / NS == pytest.approx(run.window.seconds)
 
 
 def test_a_call_that_fails_ends_the_load_with_its_own_error() -> None:
@@ -207,10 +266,10 @@ def test_raw_samples_are_kept_on_request_only() -> None:
         ({"depth": -1}, r"--depth is -1; allowed: 0 \(one after another\) or more"),
         ({"iterations": -1}, "--iterations is -1; allowed: 0"),
         ({"iterations": 0, "duration_s": 0}, "--iterations and --duration are both 0"),
-        ({"duration_s": -2}, "--duration is -2; allowed: 0 or more"),
+        ({"duration_s": -2}, "--duration is -2; allowed: 0 to 1,000,000"),
         ({"warmup_s": float("nan")}, "--warmup is nan"),
         ({"timeout_s": 1}, r"--timeout is 1; allowed: --duration \(10\) or more"),
-        ({"percentiles": (50, 101)}, "percentile is 101; allowed: 0 to 100"),
+        ({"percentiles": (50, 101)}, "--percentiles holds 101; allowed: 0 to 100"),
         ({"rate": 0.0}, "--rate is 0; allowed: above 0"),
         ({"rate": -5.0}, "--rate is -5; allowed: above 0"),
     ],
@@ -221,5 +280,5 @@ def test_impossible_loads_name_the_option_and_what_is_allowed(change: dict[str, 
 
 
 def test_a_load_without_servers_is_refused() -> None:
-    with pytest.raises(UsageError, match="no server"):
+    with pytest.raises(UsageError, match="there are 0 requests to keep in flight; allowed: 1 to 1,024"):
         run_closed([], depth=1, clock=MonotonicClock(), watch=lambda _: False, interval_s=0.1)

@@ -74,7 +74,7 @@ def test_a_percentile_with_too_few_samples_is_marked() -> None:
 
 
 def test_percentiles_outside_0_to_100_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"percentile is -0\.5; allowed: 0 to 100"):
+    with pytest.raises(UsageError, match=r"--percentiles holds -0\.5; allowed: 0 to 100"):
         statistics.check_percentiles([-0.5])
 
 

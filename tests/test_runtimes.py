@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +147,25 @@ def test_the_default_runtime_is_the_first_installed_and_never_fake(monkeypatch: 
     installed.clear()
     with pytest.raises(RuntimeUnavailableError, match="no runtime is installed"):
         runtimes.choose_runtime()
+
+
+def test_a_damaged_cache_of_compiled_towers_is_compiled_afresh(tmp_path: Path) -> None:
+    """A byte changed in the middle gives the same embeddings, not others."""
+    batch = pictures(1)
+    expected = open_tower("image", "openvino", precision="f32")(batch)
+    assert not open_tower("image", "openvino", precision="f32", cache=tmp_path).opening.cached
+    assert open_tower("image", "openvino", precision="f32", cache=tmp_path).opening.cached
+    (blob,) = tmp_path.glob("*.blob")
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 2] ^= 1
+    blob.write_bytes(content)
+    again = open_tower("image", "openvino", precision="f32", cache=tmp_path)
+    assert not again.opening.cached
+    assert np.array_equal(again(batch), expected)
+    assert open_tower("image", "openvino", precision="f32", cache=tmp_path).opening.cached
+
+
+def test_an_engine_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "clipworks.runtimes.onnxruntime", None)
+    with pytest.raises(RuntimeUnavailableError, match="the runtime onnxruntime is installed but cannot be imported"):
+        open_tower("image", "onnxruntime")

@@ -10,7 +10,7 @@ from clipworks import scoring
 def test_rows_are_scaled_to_unit_length_and_zeros_stay() -> None:
     rows = scoring.normalise(np.array([[3.0, 4.0], [0.0, 0.0]]))
     assert rows.dtype == np.float32
-    assert np.allclose(rows, [[0.6, 0.8], [0, 0]])
+    assert np.allclose(rows, np.array([[0.6, 0.8], [0.0, 0.0]]))
 
 
 def test_no_rows_stay_no_rows() -> None:

@@ -63,6 +63,10 @@ class RuntimeUnavailableError(UsageError):
     """The engine is not installed, or cannot grant the device or the precision asked for."""
 
 
+class MeasurementError(ClipworksError):
+    """Too little was measured to say anything."""
+
+
 class EncodingError(ClipworksError):
     """The engine failed while it compiled or ran a tower."""
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from clipworks import runtimes, scoring, store
 from clipworks.caches import open_folder
-from clipworks.environment import count_cores
-from clipworks.errors import TextError, UsageError
+from clipworks.errors import ImageError, TextError, UsageError
 from clipworks.matching import Match, match_embeddings
+from clipworks.pipeline import embed_blocks
 from clipworks.tokens import open_tokenizer
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from clipworks.cards import Card
     from clipworks.images import Exif, Picture, Pixels
     from clipworks.scoring import Floats
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 DEFAULT_MODEL = "starter"
 # Larger batches win nothing on a CPU and take memory; measured in docs/performance.md.
@@ -156,12 +153,18 @@ class Model:
         """
         from clipworks.images import list_pictures
 
-        encoder = self._encoder("image")
         pictures = list_pictures(images)
+        self._encoder("image")  # so that a missing tower is told also when there is no picture
+        if len(pictures) == 1:  # threads would only cost
+            return self.embed_pixels(self.prepare_image(pictures[0])[None])
         rows = np.empty((len(pictures), self.card.dim), dtype=np.float32)
-        for part, squares in _map_batches(self.prepare_image, pictures, _check_batch_size(batch_size)):
-            rows[part] = encoder(np.stack(squares))
-        return scoring.normalise(rows)
+        blocks = embed_blocks(pictures, self.prepare_image, self.embed_pixels, batch_size=_check_batch_size(batch_size))
+        for block in blocks:
+            error = next((error for error in block.errors if error is not None), None)
+            if error is not None:
+                raise ImageError(error)
+            rows[block.start : block.start + len(block.rows)] = block.rows
+        return rows
 
     def prepare_image(self, picture: Picture) -> Pixels:
         """Decode one picture to the uint8 ``[size, size, 3]`` that the image tower takes; see `embed_images`."""
@@ -266,19 +269,3 @@ def _check_batch_size(batch_size: int) -> int:
     if batch_size < 1:
         raise UsageError(f"batch size is {batch_size}; allowed: 1 or more")
     return batch_size
-
-
-def _map_batches(
-    prepare: Callable[[Item], Made], items: Sequence[Item], size: int
-) -> Iterator[tuple[slice, list[Made]]]:
-    """Prepare items batch by batch on every core, one batch ahead of whoever takes them."""
-    if len(items) == 1:  # threads would only cost
-        yield slice(0, 1), [prepare(items[0])]
-        return
-    with ThreadPoolExecutor(count_cores()) as pool:
-        parts = [slice(start, start + size) for start in range(0, len(items), size)]
-        ahead = [[pool.submit(prepare, item) for item in items[part]] for part in parts[:1]]
-        for number, part in enumerate(parts):
-            if number + 1 < len(parts):
-                ahead.append([pool.submit(prepare, item) for item in items[parts[number + 1]]])
-            yield part, [job.result() for job in ahead.pop(0)]

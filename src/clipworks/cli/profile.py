@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import options
-from clipworks.errors import UsageError
+from clipworks.errors import ClipworksError, UsageError
 
 if TYPE_CHECKING:
     from clipworks.profiling.measurement import Report
@@ -87,7 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--images", type=Path, metavar="FOLDER", help="pictures (default: views of the built-in photographs)"
     )
-    what.add_argument("--seed", type=int, default=0, metavar="N", help="of arrivals and inputs (default: 0)")
+    what.add_argument(
+        "--seed", type=options.at_least(0), default=0, metavar="N", help="of arrivals and inputs (default: 0)"
+    )
     what.add_argument("--percentiles", default="50,90,95,99", metavar="P,P", help="0 to 100 (default: 50,90,95,99)")
     what.add_argument("--check", action="store_true", help="compare the embeddings with f32: a speed beside its parity")
     what.add_argument("--raw", action="store_true", help="with --json: every request's times too")
@@ -97,15 +99,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Profile, print, and return 0, or 130 for a partial result."""
-    if args.slo and (args.rate is not None or args.sweep):
+    if args.slo is not None and (args.rate is not None or args.sweep is not None):
         raise UsageError("--slo chooses the rate itself; it does not go with --rate or --sweep")
+    if args.slo is not None and (args.check or args.repeats != 1):
+        raise UsageError("--slo measures many rates once each; it does not go with --check or --repeats")
     if args.raw and not args.json:
         raise UsageError("--raw adds samples to --json; it does nothing without it")
     from clipworks.profiling import search
     from clipworks.profiling.measurement import check_load
 
     axes = search.parse_sweep(args.sweep or [])
-    slo = search.parse_slo(args.slo) if args.slo else None
+    slo = search.parse_slo(args.slo) if args.slo is not None else None
     load = _read_load(args)
     check_load(load)
     if args.repeats < 1:
@@ -120,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
 
     with _watching() as report:
         result = profile(setup, load, report=report, keep_samples=args.raw, repeats=args.repeats, check=args.check)
-    print(json.dumps(dataclasses.asdict(result)) if args.json else format_profile(result))
+    print(_to_json(dataclasses.asdict(result)) if args.json else format_profile(result))
     return 130 if result.partial else 0
 
 
@@ -131,11 +135,14 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
 
     percent = max(load.percentiles)
     results: list[Profile] = []
+    failed: ClipworksError | None = None
+    interrupted = False
     for values in itertools.product(*axes.values()):
         point = dict(zip(axes, values, strict=True))
-        with _watching(" ".join(f"{name}={value}" for name, value in point.items())) as report:
-            results.append(
-                profile(
+        what = " ".join(f"{name}={value}" for name, value in point.items())
+        try:
+            with _watching(what) as report:
+                result = profile(
                     dataclasses.replace(
                         setup,
                         batch_size=point.get("batch", setup.batch_size),
@@ -148,19 +155,33 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
                     repeats=args.repeats,
                     check=args.check,
                 )
-            )
-        if results[-1].partial:
-            print("interrupted: the grid is not whole; the last line is partial", file=sys.stderr)
+        # What was measured at the other points is worth having either way.
+        except KeyboardInterrupt:
+            interrupted = True
             break
+        except ClipworksError as error:
+            failed = error
+            print(f"{what}: {error.message}", file=sys.stderr)
+            continue
+        results.append(result)
+        if result.partial:
+            interrupted = True
+            break
+    if interrupted:
+        print("interrupted: PARTIAL, the grid is not whole", file=sys.stderr)
+    if not results:
+        if failed is not None:
+            raise failed
+        raise KeyboardInterrupt
     if args.json:
         best, front = rank_profiles(results, percent)
         profiles = [dataclasses.asdict(item) for item in results]
-        print(
-            json.dumps({"profiles": profiles, "best_throughput": best, "pareto": front, "pareto_percentile": percent})
-        )
+        print(_to_json({"profiles": profiles, "best_throughput": best, "pareto": front, "pareto_percentile": percent}))
     else:
         print(format_sweep(results, percent))
-    return 130 if results[-1].partial else 0
+    if interrupted:
+        return 130
+    return failed.exit_status if failed is not None else 0
 
 
 def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int:
@@ -173,7 +194,7 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
         with _watching("capacity") as report:
             closed = bench.measure(load, report=report)
         if closed.partial:
-            print(json.dumps(dataclasses.asdict(closed)) if args.json else format_profile(closed))
+            print(_to_json(dataclasses.asdict(closed)) if args.json else format_profile(closed))
             return 130
 
         def run_load(trial: Load) -> Any:
@@ -184,15 +205,16 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
     finally:
         bench.close()
     if args.json:
-        print(json.dumps({"capacity": dataclasses.asdict(closed), "search": dataclasses.asdict(found)}))
+        print(_to_json({"capacity": dataclasses.asdict(closed), "search": dataclasses.asdict(found)}))
     else:
         print(f"closed loop: {closed.run.window.requests_per_s:.2f} requests/s at {closed.run.places} in flight")
         print(format_search(found))
-    return 130 if found.trials[-1].run.stop == "interrupted" else 0
+    return 130 if found.partial else 0
 
 
 def _read_load(args: argparse.Namespace) -> Load:
     from clipworks.profiling.records import Load
+    from clipworks.profiling.statistics import check_percentiles
 
     try:
         percentiles = tuple(float(item) for item in args.percentiles.strip("[] ").split(","))
@@ -202,10 +224,10 @@ def _read_load(args: argparse.Namespace) -> Load:
         depth=args.depth,
         iterations=args.iterations,
         duration_s=args.duration,
-        timeout_s=args.timeout if args.timeout is not None else 6 * args.duration,
+        timeout_s=args.timeout,
         warmup_s=args.warmup,
         tolerance=args.tolerance,
-        percentiles=percentiles,
+        percentiles=check_percentiles(percentiles),
         rate=args.rate,
         seed=args.seed,
     )
@@ -229,6 +251,10 @@ def _read_setup(args: argparse.Namespace) -> Setup:
         images=args.images,
         offline=args.offline,
     )
+
+
+def _to_json(record: object) -> str:
+    return json.dumps(record, allow_nan=False)
 
 
 @contextlib.contextmanager

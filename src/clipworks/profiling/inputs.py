@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +22,45 @@ POOL = 64
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic"})
 
 
-def list_files(folder: Path) -> list[Path]:
-    """Every picture file below a folder, by name.
+@dataclass(frozen=True, kw_only=True)
+class PictureFiles:
+    """Picture files of a folder that can be decoded, at most `POOL`, and what was left out.
+
+    Attributes:
+        paths: in random order.
+        left_out: files looked at that are no pictures.
+    """
+
+    paths: tuple[Path, ...]
+    left_out: int
+
+
+def choose_files(folder: Path, seed: int) -> PictureFiles:
+    """Choose picture files below a folder at random, each decoded once to make sure of it.
 
     Raises:
         UsageError: no such folder, or no picture file in it.
+        ImageError: none of its files can be decoded.
     """
     if not folder.is_dir():
         raise UsageError(f"--images {folder} is not a folder")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
     if not files:
         raise UsageError(f"--images {folder} holds no picture ({', '.join(sorted(_SUFFIXES))})")
-    return files
+    np.random.default_rng(seed).shuffle(files)
+    good: list[Path] = []
+    left_out = 0
+    for path in files:
+        try:
+            load_image(path)
+            good.append(path)
+        except ImageError:
+            left_out += 1
+        if len(good) == POOL:
+            break
+    if not good:
+        raise ImageError(f"--images {folder}: none of its {len(files)} files is a picture that can be decoded")
+    return PictureFiles(paths=tuple(good), left_out=left_out)
 
 
 def built_in_pictures() -> list[bytes]:
@@ -53,37 +81,21 @@ def vary_pictures(pictures: Sequence[Image.Image], seed: int) -> Iterator[Image.
         yield view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view
 
 
-def make_image_pool(spec: ImageInput, folder: Path | None, seed: int) -> Pixels:
+def make_image_pool(spec: ImageInput, files: PictureFiles | None, seed: int) -> Pixels:
     """Pictures as the image tower takes them.
 
     Args:
         spec: size and geometry, from the model's card.
-        folder: pictures of the user's own; None for views of the built-in ones.
-        seed: chooses the views, or the files.
+        files: pictures of the user's own; None for views of the built-in ones.
+        seed: chooses the views.
 
     Returns:
-        uint8 ``[POOL, size, size, 3]``, fewer when the folder holds fewer.
-
-    Raises:
-        UsageError: the folder is missing or holds no picture.
-        ImageError: none of its files can be decoded.
+        uint8 ``[n, size, size, 3]``: `POOL` views, or one of each file.
     """
-    if folder is None:
+    if files is None:
         views = vary_pictures([load_image(content) for content in built_in_pictures()], seed)
         return np.stack([transform_image(next(views), spec) for _ in range(POOL)])
-    files = list_files(folder)
-    np.random.default_rng(seed).shuffle(files)
-    squares: list[Pixels] = []
-    for path in files:
-        try:
-            squares.append(transform_image(load_image(path), spec))
-        except ImageError:
-            continue
-        if len(squares) == POOL:
-            break
-    if not squares:
-        raise ImageError(f"--images {folder}: none of its {len(files)} files is a picture that can be decoded")
-    return np.stack(squares)
+    return np.stack([transform_image(load_image(path), spec) for path in files.paths])
 
 
 def read_prompts(path: Path | None) -> list[str]:

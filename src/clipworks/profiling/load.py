@@ -18,7 +18,10 @@ import numpy.typing as npt
 from clipworks.errors import UsageError
 from clipworks.profiling.clock import NS, Clock, live_by, sharpen_timer
 
+MAX_RATE = 1e6
+MAX_PLACES = 1024  # threads that one process can be expected to start
 _STEP = NS // 10
+_BLOCK = 4096
 
 Times = npt.NDArray[np.int64]
 Call = Callable[[int], None]
@@ -106,7 +109,7 @@ def run_closed(calls: Sequence[Call], *, depth: int, clock: Clock, watch: Watch,
 
 def run_open(
     calls: Sequence[Call],
-    arrivals: Times,
+    arrivals: Arrivals,
     *,
     depth: int,
     clock: Clock,
@@ -117,7 +120,7 @@ def run_open(
 
     Args:
         calls: one for each server (instance).
-        arrivals: int64 ``[n]``, ns after the start, ascending: when each request is intended to start.
+        arrivals: when each request is intended to start.
         depth: places (requests in flight) for each server, at least 1.
         clock: the time to live by.
         watch: asked every ``interval_s`` whether to go on.
@@ -133,7 +136,7 @@ def run_open(
     if depth < 1:
         raise UsageError(f"depth is {depth}; an open loop needs 1 or more")
     numbers = itertools.count()
-    times = arrivals.tolist()  # Python's own integers are quicker to take one by one
+    due_at = arrivals.at
     origin = [0]
 
     def follow(call: Call, record: _Record, stop: threading.Event) -> None:
@@ -141,9 +144,9 @@ def run_open(
         now, sleep_until, stopped, begin = clock.now, clock.sleep_until, stop.is_set, origin[0]
         intended, started, finished = record.intended.append, record.started.append, record.finished.append
         for number in numbers:
-            if number >= len(times) or stopped():
+            if stopped():
                 return
-            due = begin + times[number]
+            due = begin + due_at(number)
             while (wait := due - now()) > 0:
                 # In steps, so that a stop between two rare arrivals is heard.
                 sleep_until(due if wait <= _STEP else due - wait + _STEP)
@@ -159,26 +162,38 @@ def run_open(
     return _run([call for _ in range(depth) for call in calls], follow, clock, watch, interval_s, set_begin=origin)
 
 
-def draw_arrivals(rate: float, seconds: float, seed: int) -> Times:
-    """Poisson arrivals.
+class Arrivals:
+    """Poisson arrivals, drawn block by block as they are asked for; the same seed gives the same arrivals."""
 
-    Args:
-        rate: mean requests/s, above 0.
-        seconds: how long to go on.
-        seed: the same seed gives the same arrivals.
+    def __init__(self, rate: float, seed: int) -> None:
+        """Start at 0 with ``rate`` requests/s, above 0 and at most `MAX_RATE`; raises UsageError otherwise."""
+        if not 0 < rate <= MAX_RATE:
+            raise UsageError(f"--rate is {rate:g}; allowed: above 0 and up to {MAX_RATE:,.0f} requests/s")
+        self._mean_ns = NS / rate
+        self._rng = np.random.default_rng(seed)
+        self._times: list[int] = []
+        self._last = 0.0
+        self._lock = threading.Lock()
 
-    Returns:
-        int64 ``[n]`` ns from 0, ascending.
+    def at(self, number: int) -> int:
+        """When request ``number`` is due, in ns after the start."""
+        while number >= len(self._times):
+            self._draw()
+        return self._times[number]
 
-    Raises:
-        UsageError: a rate that is not above 0.
-    """
-    if not rate > 0:
-        raise UsageError(f"rate is {rate:g}; allowed: above 0 requests/s")
-    rng = np.random.default_rng(seed)
-    count = int(rate * seconds + 6 * np.sqrt(rate * seconds) + 16)
-    times = np.cumsum(rng.exponential(1 / rate, count))
-    return np.rint(times[times <= seconds] * NS).astype(np.int64)
+    def until(self, end: int) -> Times:
+        """All arrivals up to ``end`` ns after the start: int64 ``[n]``, ascending."""
+        while not self._times or self._times[-1] <= end:
+            self._draw()
+        times = np.array(self._times, dtype=np.int64)
+        return times[: np.searchsorted(times, end, side="right")]
+
+    def _draw(self) -> None:
+        with self._lock:
+            times = self._last + np.cumsum(self._rng.exponential(self._mean_ns, _BLOCK))
+            self._last = float(times[-1])
+            # Python's own integers are quicker to take one by one.
+            self._times += np.rint(times).astype(np.int64).tolist()
 
 
 class _Record:
@@ -197,18 +212,20 @@ def _run(
     set_begin: list[int] | None = None,
 ) -> Trace:
     """Start one thread for each place at one barrier, ask the watcher at every interval, stop and collect."""
-    if not places:
-        raise UsageError("no server to send requests to; at least one is needed")
+    if not 1 <= len(places) <= MAX_PLACES:
+        raise UsageError(f"there are {len(places)} requests to keep in flight; allowed: 1 to {MAX_PLACES:,}")
     stop = threading.Event()
     barrier = threading.Barrier(len(places) + 1)
     records = [_Record() for _ in places]
     failures: list[BaseException] = []
 
     def work(call: Call, record: _Record) -> None:
-        barrier.wait()
         with live_by(clock):
             try:
+                barrier.wait()
                 follow(call, record, stop)
+            except threading.BrokenBarrierError:  # the start was given up
+                pass
             # Handed to the caller's thread, which raises it; a thread of its own would only print it.
             except BaseException as error:  # noqa: BLE001
                 failures.append(error)
@@ -216,14 +233,15 @@ def _run(
 
     clock.join(len(places) + 1)
     threads = [threading.Thread(target=work, args=pair, daemon=True) for pair in zip(places, records, strict=True)]
-    for thread in threads:
-        thread.start()
     begin = clock.now()
-    if set_begin is not None:
-        set_begin[0] = begin
     interrupted = False
     with live_by(clock):
         try:
+            for thread in threads:
+                thread.start()
+            begin = clock.now()
+            if set_begin is not None:
+                set_begin[0] = begin
             barrier.wait()
             tick = begin
             going = True
@@ -238,8 +256,10 @@ def _run(
         finally:
             end = clock.now()
             stop.set()
+            barrier.abort()  # nobody is left waiting for a start that did not come
     for thread in threads:
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
     if failures:
         raise failures[0]
     intended, started, finished = (

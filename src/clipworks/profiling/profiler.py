@@ -4,62 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from clipworks import runtimes, scoring, store
+from clipworks import runtimes, store
 from clipworks.bundle import card_hash
-from clipworks.environment import count_cores, describe_environment, measure_peak_memory
+from clipworks.environment import describe_environment, measure_peak_memory
 from clipworks.errors import UsageError
 from clipworks.profiling import inputs
 from clipworks.profiling.clock import Clock, MonotonicClock
 from clipworks.profiling.load import Call
 from clipworks.profiling.measurement import Report, check_load, measure
+from clipworks.profiling.parity import compare_with_f32, embed
 from clipworks.profiling.records import Cold, Load, Parity, Profile, Run, Target
 from clipworks.profiling.servers import Pipeline, call_encoder
+from clipworks.profiling.setup import Setup, check_setup, share_threads
 from clipworks.runtimes import Batch, Encoder
 from clipworks.tokens import open_tokenizer
 
 _ROLES: dict[Target, runtimes.Role] = {"image": "image", "text": "text", "pipeline": "image"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What to profile.
-
-    Attributes:
-        target: ``image`` or ``text`` for one encoder, ``pipeline`` for files to scores.
-        model: known name, hub id or folder.
-        runtime: name or ``auto``.
-        devices: names or places in the runtime's list; every one gets ``instances`` encoders.
-        precision: name or ``auto``.
-        threads: CPU threads of each instance; None shares the cores out among the instances.
-        batch_size: pictures or texts in one request.
-        instances: compiled encoders for each device.
-        staged: whether batches wait where the engine wants them (``--input device``).
-        image_size: checked against the tower; None takes the tower's.
-        texts: file of prompts, or None for the built-in ones.
-        images: folder of pictures, or None for views of the built-in ones.
-        offline: never ask a model hub.
-    """
-
-    target: Target
-    model: str = "starter"
-    runtime: str = runtimes.AUTO
-    devices: tuple[str, ...] = (runtimes.AUTO,)
-    precision: str = runtimes.AUTO
-    threads: int | None = None
-    batch_size: int = 1
-    instances: int = 1
-    staged: bool = False
-    image_size: int | None = None
-    texts: Path | None = None
-    images: Path | None = None
-    offline: bool = False
 
 
 class Bench:
@@ -72,22 +37,22 @@ class Bench:
             UsageError: a batch size or number of instances below 1, an image size that the tower does not take.
             RuntimeUnavailableError: a device or precision that cannot be granted.
         """
-        _check_setup(setup)
+        # Looked at first: afterwards the machine is busy with this very measurement.
+        self._environment = describe_environment()
+        self._measured_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.setup = setup
         self.seed = seed
         self._clock = clock or MonotonicClock()
         self.bundle = store.open_bundle(setup.model, offline=setup.offline)
-        size = self.bundle.card.image.size
-        if setup.image_size not in (None, size):
-            raise UsageError(f"--image-size is {setup.image_size}; allowed: {size}, which is what the tower takes")
-        self.threads = setup.threads or _share_threads(setup)
+        check_setup(setup, self.bundle.card)
         self._tokenizer = open_tokenizer(self.bundle.tokenizer, self.bundle.card.text)
-        self._pictures = inputs.make_image_pool(self.bundle.card.image, setup.images, seed)
         self._prompts = inputs.read_prompts(setup.texts)
+        self._files = inputs.choose_files(setup.images, seed) if setup.images is not None else None
         self._batches = self._make_batches()
         self.encoders: list[Encoder] = []
         self.cold = self._open_encoders()
-        self._pipeline = self._make_pipeline() if setup.target == "pipeline" else None
+        self._scratch = tempfile.TemporaryDirectory(prefix="clipworks-") if setup.target == "pipeline" else None
+        self._pipeline = self._make_pipeline(Path(self._scratch.name)) if self._scratch else None
 
     def measure(
         self, load: Load, *, report: Report | None = None, keep_samples: bool = False, repeats: int = 1
@@ -96,12 +61,23 @@ class Bench:
         if repeats < 1:
             raise UsageError(f"--repeats is {repeats}; allowed: 1 or more")
         check_load(load)
-        if self._pipeline is not None:
-            self._pipeline.clear()
         runs: list[Run] = []
         for _ in range(repeats):
-            runs.append(measure(self._calls(), load, clock=self._clock, report=report, keep_samples=keep_samples))
-            if runs[-1].stop == "interrupted":
+            try:
+                run = measure(
+                    self._calls(),
+                    load,
+                    clock=self._clock,
+                    report=report,
+                    keep_samples=keep_samples,
+                    summarise_stages=self._pipeline.summarise if self._pipeline else None,
+                )
+            except KeyboardInterrupt:
+                if not runs:
+                    raise
+                break  # nothing of this repeat is worth having, but those before it are
+            runs.append(run)
+            if run.stop == "interrupted":
                 break
         first = self.encoders[0]
         return Profile(
@@ -111,7 +87,7 @@ class Bench:
             runtime=first.runtime,
             devices=tuple(encoder.device for encoder in self.encoders[:: self.setup.instances]),
             precision=first.precision,
-            threads=self.threads,
+            threads=first.threads,
             batch_size=self.setup.batch_size,
             instances=self.setup.instances,
             input="device" if self.setup.staged else "host",
@@ -119,80 +95,75 @@ class Bench:
             load=load,
             cold=self.cold,
             runs=tuple(runs),
-            stages=self._pipeline.summarise() if self._pipeline else (),
             peak_memory_mib=measure_peak_memory(),
-            partial=runs[-1].stop == "interrupted",
-            environment=describe_environment(),
-            measured_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            partial=len(runs) < repeats or runs[-1].stop == "interrupted",
+            environment=self._environment,
+            measured_at=self._measured_at,
         )
 
     def check_parity(self) -> Parity:
-        """Compare this configuration's embeddings with those in f32 on the same inputs.
-
-        The reference is the same runtime in f32, or ONNX Runtime on the CPU where f32 itself is profiled on another
-        runtime.
-        """
+        """Compare this configuration's embeddings with those in f32; see `clipworks.profiling.parity`."""
         role = _ROLES[self.setup.target]
-        same = self.encoders[0].precision == "f32" and self.encoders[0].runtime != "onnxruntime"
-        runtime = "onnxruntime" if same else self.encoders[0].runtime
-        reference = runtimes.open_encoder(self.bundle, role, runtime=runtime, precision="f32")
-        other = runtimes.open_encoder(
-            self.bundle, "text" if role == "image" else "image", runtime=runtime, precision="f32"
-        )
-        texts = self._tokenizer.pad(self._tokenizer.encode_ragged(self._prompts))
-        own, others = (self._pictures, texts) if role == "image" else (texts, self._pictures)
-        expected = _embed(reference, own)
-        found = _embed(self.encoders[0], own)
-        targets = _embed(other, others)
-        for encoder in (reference, other):
-            encoder.close()
-        cosines = np.sum(expected.astype(np.float64) * found, axis=1)
-        agreement = np.mean((expected @ targets.T).argmax(axis=1) == (found @ targets.T).argmax(axis=1))
-        return Parity(
-            reference=f"{runtime} f32",
-            count=len(own),
-            cosine_min=float(cosines.min()),
-            cosine_median=float(np.median(cosines)),
-            top1_agreement=float(agreement),
-        )
+        pictures = inputs.make_image_pool(self.bundle.card.image, self._files, self.seed)
+        texts = self._tokenizer.encode(self._prompts)
+        own, others = (pictures, texts) if role == "image" else (texts, pictures)
+        return compare_with_f32(self.bundle, role, self.encoders[0], own, others)
 
     def close(self) -> None:
         """Free the engines' memory."""
         for encoder in self.encoders:
             encoder.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def _make_batches(self) -> Sequence[Batch]:
         if self.setup.target == "text":
             return inputs.make_text_batches(self._tokenizer, self._prompts, self.setup.batch_size, self.seed)
-        return inputs.make_image_batches(self._pictures, self.setup.batch_size, self.seed)
+        pool = inputs.make_image_pool(self.bundle.card.image, self._files, self.seed)
+        return inputs.make_image_batches(pool, self.setup.batch_size, self.seed)
 
     def _open_encoders(self) -> Cold:
+        begin = time.perf_counter_ns()
+        runtimes.import_runtime(runtimes.choose_runtime(self.setup.runtime))
+        imported = time.perf_counter_ns()
         cold: Cold | None = None
+        threads = self.setup.threads or share_threads(self.setup)
         for device in self.setup.devices:
             for _ in range(self.setup.instances):
-                start = time.perf_counter_ns()
                 encoder = runtimes.open_encoder(
                     self.bundle,
                     _ROLES[self.setup.target],
                     runtime=self.setup.runtime,
                     device=device,
                     precision=self.setup.precision,
-                    threads=self.threads,
+                    threads=threads,
                 )
-                opened = time.perf_counter_ns()
                 self.encoders.append(encoder)
+                opened = time.perf_counter_ns()
                 encoder(self._batches[0])
                 called = time.perf_counter_ns()
-                cold = cold or Cold(load_ms=(opened - start) / 1e6, first_call_us=(called - opened) / 1e3)
+                cold = cold or Cold(
+                    import_ms=(imported - begin) / 1e6,
+                    read_ms=encoder.opening.read_ms,
+                    compile_ms=encoder.opening.compile_ms,
+                    first_call_us=(called - opened) / 1e3,
+                )
         assert cold is not None  # at least one device and one instance were checked
+        granted = sorted({encoder.precision for encoder in self.encoders})
+        if len(granted) > 1:
+            raise UsageError(f"the devices grant different precisions ({', '.join(granted)}); name one: --precision")
         return cold
 
-    def _make_pipeline(self) -> Pipeline:
-        files: Sequence[Path | bytes] = (
-            inputs.list_files(self.setup.images) if self.setup.images else inputs.built_in_pictures()
-        )
+    def _make_pipeline(self, folder: Path) -> Pipeline:
+        files: Sequence[Path]
+        if self._files is not None:
+            files = self._files.paths
+        else:  # real files, so that reading them is measured too
+            files = [folder / f"{number}.jpg" for number in range(len(inputs.built_in_pictures()))]
+            for path, content in zip(files, inputs.built_in_pictures(), strict=True):
+                path.write_bytes(content)
         tower = runtimes.open_encoder(self.bundle, "text", runtime=self.setup.runtime)
-        head = _embed(tower, self._tokenizer.encode(self._prompts))
+        head = embed(tower, self._tokenizer.encode(self._prompts))
         tower.close()
         return Pipeline(self.bundle.card, files, head, batch_size=self.setup.batch_size)
 
@@ -206,8 +177,12 @@ class Bench:
             where = str(self.setup.texts) if self.setup.texts else "built-in"
             lengths = [batch.shape[1] for batch in self._batches]
             return f"{len(self._prompts)} {where} prompts, batches {min(lengths)} to {max(lengths)} tokens long"
-        where = str(self.setup.images) if self.setup.images else "built-in"
-        return f"{len(self._pictures)} pictures ({where})"
+        if self._files is None:
+            if self.setup.target == "pipeline":
+                return f"{len(inputs.built_in_pictures())} built-in pictures, as files in the system's cache"
+            return f"{inputs.POOL} views of {len(inputs.built_in_pictures())} built-in pictures"
+        left_out = f", {self._files.left_out} more could not be decoded" if self._files.left_out else ""
+        return f"{len(self._files.paths)} pictures of {self.setup.images}{left_out}"
 
 
 def profile(
@@ -236,26 +211,9 @@ def profile(
     check_load(load)
     bench = Bench(setup, seed=load.seed)
     try:
+        # Before the measurement: a reference that cannot be opened must not cost a finished one.
+        parity = bench.check_parity() if check else None
         result = bench.measure(load, report=report, keep_samples=keep_samples, repeats=repeats)
-        return dataclasses.replace(result, parity=bench.check_parity()) if check else result
+        return dataclasses.replace(result, parity=parity)
     finally:
         bench.close()
-
-
-def _check_setup(setup: Setup) -> None:
-    for name, value in (("batch-size", setup.batch_size), ("instances", setup.instances)):
-        if value < 1:
-            raise UsageError(f"--{name} is {value}; allowed: 1 or more")
-    if not setup.devices:
-        raise UsageError("--device names no device; at least one is needed")
-    if setup.target == "pipeline" and setup.staged:
-        raise UsageError("--input device does not go with pipeline, which starts at files; allowed: host")
-
-
-def _share_threads(setup: Setup) -> int | None:
-    """Several instances on one CPU share its cores; one instance is left to the engine's own choice."""
-    return max(1, count_cores() // setup.instances) if setup.instances > 1 else None
-
-
-def _embed(encoder: Encoder, batch: Batch) -> scoring.Floats:
-    return scoring.normalise(np.concatenate([encoder(batch[start : start + 16]) for start in range(0, len(batch), 16)]))

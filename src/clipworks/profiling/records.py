@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from clipworks.profiling.statistics import Overload, Window
 
 PROFILE_FORMAT = 1
 Target = Literal["image", "text", "pipeline"]
-Stop = Literal["stable", "time is up", "count reached", "interrupted"]
+Stop = Literal["stable", "overloaded", "time is up", "count reached", "interrupted"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class Load:
         depth: requests in flight for each instance; 0 sends them one after another.
         iterations: at least so many requests are measured; with a duration of 0, exactly so many.
         duration_s: at least so many seconds are measured, then on until stable.
-        timeout_s: at most so many seconds, stable or not.
+        timeout_s: at most so many seconds, stable or not; None for six times the duration, or no limit without one.
         warmup_s: seconds of full load before the measured ones, thrown away.
         tolerance: the last three windows' rates must lie within this share of their mean; in an open loop the
             arrivals' own unevenness is allowed beside it.
@@ -33,12 +34,28 @@ class Load:
     depth: int = 1
     iterations: int = 100
     duration_s: float = 5.0
-    timeout_s: float = 30.0
+    timeout_s: float | None = None
     warmup_s: float = 1.0
     tolerance: float = 0.03
     percentiles: tuple[float, ...] = (50, 90, 95, 99)
     rate: float | None = None
     seed: int = 0
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds after which the measuring ends whatever has been measured."""
+        if self.timeout_s is not None:
+            return self.timeout_s
+        return 6 * self.duration_s or math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of the pipeline: mean microseconds a request and its share of the whole."""
+
+    name: str
+    mean_us: float
+    share: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +69,7 @@ class Run:
         places: requests that were to be in flight in all: instances of all devices times the depth, at least 1.
         overload: for an open loop.
         lag_us: median time by which the generator itself was late where a place was free, in an open loop.
+        stages: of the pipeline, within the window.
         started_us: raw samples: start of each measured request after the window's begin; empty unless kept.
         response_us: raw samples: its response time; empty unless kept.
     """
@@ -62,6 +80,7 @@ class Run:
     places: int
     overload: Overload | None = None
     lag_us: float | None = None
+    stages: tuple[Stage, ...] = ()
     started_us: tuple[float, ...] = ()
     response_us: tuple[float, ...] = ()
 
@@ -71,11 +90,15 @@ class Cold:
     """The start of the first instance.
 
     Attributes:
-        load_ms: read and compile the tower (no compiled cache is used).
+        import_ms: import the engine; about 0 when this process had it already.
+        read_ms: bring the tower's file into the engine; None for an engine that does it together with compiling.
+        compile_ms: compile it (no compiled cache is used).
         first_call_us: the first request.
     """
 
-    load_ms: float
+    import_ms: float
+    read_ms: float | None
+    compile_ms: float
     first_call_us: float
 
 
@@ -99,15 +122,6 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One stage of the pipeline: mean microseconds a request and its share of the whole."""
-
-    name: str
-    mean_us: float
-    share: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Profile:
     """One configuration, measured.
 
@@ -119,7 +133,7 @@ class Profile:
         runtime: granted.
         devices: granted, one for each asked for.
         precision: granted.
-        threads: CPU threads of each instance, or None for the engine's choice.
+        threads: CPU threads of each instance, as granted; None where the engine does not say.
         batch_size: pictures or texts in a request.
         instances: compiled encoders for each device.
         input: ``host``: each request hands over a numpy batch; ``device``: batches lie where the engine wants them.
@@ -127,12 +141,11 @@ class Profile:
         load: as asked for.
         cold: apart from everything else.
         runs: repeats, in the order they were run.
-        stages: for the pipeline.
         parity: where it was checked.
-        peak_memory_mib: of the whole process.
+        peak_memory_mib: of the whole process since its start.
         partial: whether Ctrl-C cut it short.
-        environment: the machine.
-        measured_at: UTC, ISO 8601.
+        environment: the machine, looked at before anything was opened.
+        measured_at: when that was, UTC, ISO 8601.
     """
 
     format: int = PROFILE_FORMAT
@@ -150,7 +163,6 @@ class Profile:
     load: Load
     cold: Cold
     runs: tuple[Run, ...]
-    stages: tuple[Stage, ...] = ()
     parity: Parity | None = None
     peak_memory_mib: float | None
     partial: bool
@@ -159,6 +171,7 @@ class Profile:
 
     @property
     def run(self) -> Run:
-        """The run with the median throughput: the one to quote."""
-        ordered = sorted(self.runs, key=lambda run: run.window.requests_per_s)
+        """The run with the median throughput, the one to quote; one that was cut short only where there is no other."""
+        whole = [run for run in self.runs if run.stop != "interrupted"] or list(self.runs)
+        ordered = sorted(whole, key=lambda run: run.window.requests_per_s)
         return ordered[(len(ordered) - 1) // 2]

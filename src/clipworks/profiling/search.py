@@ -25,7 +25,7 @@ class Slo:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One rate that was tried: what it gave, and whether the bound held without overload."""
+    """One rate that was tried: what it gave, and whether the bound held, on enough samples and without overload."""
 
     rate: float
     run: Run
@@ -41,12 +41,14 @@ class RateSearch:
         best: the highest rate that kept it, in requests/s, or None when not even the lowest did.
         lowest_failed: the lowest rate that broke it, or None.
         trials: in the order tried.
+        partial: whether Ctrl-C cut it short.
     """
 
     slo: Slo
     best: float | None
     lowest_failed: float | None
     trials: tuple[Trial, ...]
+    partial: bool = False
 
 
 def parse_slo(text: str) -> Slo:
@@ -89,8 +91,10 @@ def search_rate(
                 load,
                 rate=rate,
                 iterations=count,
-                duration_s=seconds,
-                timeout_s=max(load.timeout_s, 2 * seconds),
+                duration_s=seconds if load.timeout_s is None else min(seconds, load.timeout_s),
+                timeout_s=max(load.limit_s, seconds)
+                if load.timeout_s is None
+                else max(load.timeout_s, load.duration_s),
                 percentiles=tuple(sorted({*load.percentiles, slo.percent})),
                 # Poisson arrivals are uneven by nature: windows would not agree, so the time alone decides.
                 tolerance=1.0,
@@ -98,7 +102,7 @@ def search_rate(
         )
         found = next(item for item in run.window.response.percentiles if item.percent == slo.percent)
         overloaded = run.overload is not None and run.overload.overloaded
-        kept = run.window.requests > 0 and found.value_us <= slo.bound_us and not overloaded
+        kept = found.trusted and found.value_us <= slo.bound_us and not overloaded
         trials.append(Trial(rate=rate, run=run, kept=kept))
         if run.stop == "interrupted":
             raise KeyboardInterrupt
@@ -106,6 +110,7 @@ def search_rate(
 
     best: float | None = None
     failed: float | None = None
+    partial = False
     try:
         rate = 0.5 * capacity
         while best is None and rate > 0.01 * capacity:
@@ -123,7 +128,8 @@ def search_rate(
     except KeyboardInterrupt:
         if not trials:
             raise
-    return RateSearch(slo=slo, best=best, lowest_failed=failed, trials=tuple(trials))
+        partial = True
+    return RateSearch(slo=slo, best=best, lowest_failed=failed, trials=tuple(trials), partial=partial)
 
 
 def parse_sweep(words: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -45,13 +45,13 @@ def call_encoder(encoder: Encoder, batches: Sequence[Batch], *, staged: bool) ->
 class Pipeline:
     """Files to scores, every stage timed; one object serves all instances and may be called by many threads."""
 
-    def __init__(self, card: Card, files: Sequence[Path | bytes], head: Floats, *, batch_size: int) -> None:
+    def __init__(self, card: Card, files: Sequence[Path], head: Floats, *, batch_size: int) -> None:
         self._card = card
         self._files = files
         self._head = head
         self._batch_size = batch_size
         # One append a request keeps the six times of a request together without a lock.
-        self._times: list[tuple[int, ...]] = []
+        self._times: list[tuple[int, ...]] = []  # when it finished, then the stages
 
     def call(self, encoder: Encoder, now: Callable[[], int]) -> Call:
         """The call for one instance; ``now`` is the clock's."""
@@ -62,9 +62,9 @@ class Pipeline:
             for index in range(number * self._batch_size, (number + 1) * self._batch_size):
                 file = self._files[index % len(self._files)]
                 start = now()
-                content = read_file(file) if isinstance(file, Path) else file
+                content = read_file(file)
                 read = now()
-                image = decode_image(content, name=str(file) if isinstance(file, Path) else "a built-in picture")
+                image = decode_image(content, name=str(file))
                 decoded = now()
                 squares.append(transform_image(image, self._card.image))
                 resized = now()
@@ -80,19 +80,16 @@ class Pipeline:
             scoring.rank(scoring.softmax(cosines, self._card.logit_scale), 5)
             scored = now()
             times[3], times[4], times[5] = staged - begin, encoded - staged, scored - encoded
-            self._times.append(tuple(times))
+            self._times.append((scored, *times))
 
         return run
 
-    def clear(self) -> None:
-        """Forget the times so far."""
-        self._times.clear()
-
-    def summarise(self) -> tuple[Stage, ...]:
-        """Mean time of each stage in a request and its share of all of them."""
-        if not self._times:
+    def summarise(self, begin: int, end: int) -> tuple[Stage, ...]:
+        """Mean time of each stage, of the requests that finished between two moments, and its share of all of them."""
+        times = np.array([row[1:] for row in self._times if begin < row[0] <= end], dtype=np.float64)
+        if not len(times):
             return ()
-        means = np.array(self._times, dtype=np.float64).mean(axis=0) / 1000
+        means = times.mean(axis=0) / 1000
         return tuple(
             Stage(name=name, mean_us=float(mean), share=float(mean / means.sum()))
             for name, mean in zip(STAGES, means, strict=True)

@@ -98,11 +98,11 @@ class Overload:
 
 
 def check_percentiles(percents: Sequence[float]) -> tuple[float, ...]:
-    """Return the percentiles, or raise UsageError for one outside 0 to 100."""
+    """Return the percentiles, each once, or raise UsageError for one outside 0 to 100."""
     for percent in percents:
         if not 0 <= percent <= 100:
-            raise UsageError(f"percentile is {percent:g}; allowed: 0 to 100")
-    return tuple(percents)
+            raise UsageError(f"--percentiles holds {percent:g}; allowed: 0 to 100")
+    return tuple(dict.fromkeys(percents))
 
 
 @functools.cache
@@ -194,7 +194,7 @@ def slice_finished(trace: Trace, begin: int, end: int) -> slice:
     return slice(int(low), int(high))
 
 
-def detect_overload(trace: Trace, arrivals: Times, begin: int, end: int) -> Overload:
+def detect_overload(trace: Trace, arrivals: Times, begin: int, end: int, *, places: int) -> Overload:
     """Tell whether an open loop was offered more than was answered.
 
     Args:
@@ -202,10 +202,12 @@ def detect_overload(trace: Trace, arrivals: Times, begin: int, end: int) -> Over
         arrivals: int64 ``[n]`` ns of the clock, ascending: all that was offered.
         begin: ns.
         end: ns, after ``begin``.
+        places: requests that may be in flight at once.
 
     Returns:
-        Overloaded when answers fell behind arrivals by over 2%, and the queue delay of the window's last quarter
-        exceeds that of its first by more than a service time: a backlog that grows, not a burst that passes.
+        Overloaded when answers fell behind arrivals by over 2% and by more than what is in flight and a Poisson
+        count's own unevenness explain, and the queue delay of the window's last quarter exceeds that of its first by
+        more than a service time: a backlog that grows, not a burst that passes.
     """
     seconds = (end - begin) / NS
     offered = int(np.searchsorted(arrivals, end, side="right") - np.searchsorted(arrivals, begin, side="right"))
@@ -215,9 +217,9 @@ def detect_overload(trace: Trace, arrivals: Times, begin: int, end: int) -> Over
     quarter = max(finished // 4, 1)
     grown = float(np.median(queue[-quarter:]) - np.median(queue[:quarter])) if finished else 0.0
     service = float((trace.finished[inside] - trace.started[inside]).mean()) if finished else 0.0
-    starved = offered > 0 and finished == 0
+    behind = offered - finished > max(0.02 * offered, places + math.sqrt(offered))
     return Overload(
-        overloaded=starved or (finished < 0.98 * offered and grown > service),
+        overloaded=behind and (finished == 0 or grown > service),
         offered_per_s=offered / seconds,
         finished_per_s=finished / seconds,
         queue_growth=grown / 1000 / (0.75 * seconds),

@@ -40,7 +40,7 @@ def format_profile(profile: Profile) -> str:
     lines += [
         f"model: {profile.model}, {profile.target} on {profile.runtime}, precision {profile.precision}",
         f"instances: {profile.instances} for each device, {in_all} in all"
-        + (f", {profile.threads} CPU threads each" if profile.threads else ", threads: the runtime's choice"),
+        + (f", {profile.threads} CPU threads each" if profile.threads else ", CPU threads: the runtime's choice"),
         f"inputs: {profile.inputs}; a request is a batch of {profile.batch_size} on the {profile.input}",
         f"measured: {window.requests} requests in {window.seconds:.2f} s after warm-up; {_explain_stop(profile, run)}",
     ]
@@ -52,13 +52,15 @@ def format_profile(profile: Profile) -> str:
             f"repeats: {len(rates)}, throughput {rates[0]:.2f} to {rates[-1]:.2f} (shown: the median run), "
             f"spread {(rates[-1] - rates[0]) / rates[len(rates) // 2]:.1%}"
         )
+    cold = profile.cold
+    read = "" if cold.read_ms is None else f"read {cold.read_ms:.0f} ms, "
     lines.append(
-        f"cold start: load and compile {profile.cold.load_ms:.0f} ms, "
-        f"first call {_whole(profile.cold.first_call_us)} us"
+        f"cold start: import the engine {cold.import_ms:.0f} ms, {read}compile {cold.compile_ms:.0f} ms, "
+        f"first call {_whole(cold.first_call_us)} us"
     )
-    if profile.stages:
+    if run.stages:
         lines.append("stages of a request, mean us (share):")
-        lines += [f"  {stage.name:<7}{stage.mean_us:>10.0f}  {stage.share:>6.1%}" for stage in profile.stages]
+        lines += [f"  {stage.name:<7}{stage.mean_us:>10.0f}  {stage.share:>6.1%}" for stage in run.stages]
     if profile.parity:
         parity = profile.parity
         lines.append(
@@ -99,8 +101,12 @@ def format_search(search: RateSearch) -> str:
         window = trial.run.window
         value = next(item.value_us for item in window.response.percentiles if item.percent == percent)
         overloaded = trial.run.overload is not None and trial.run.overload.overloaded
-        verdict = "kept" if trial.kept else "overloaded" if overloaded else "broken"
+        found = next(item for item in window.response.percentiles if item.percent == percent)
+        undecided = not found.trusted and found.value_us <= bound
+        verdict = "kept" if trial.kept else "overloaded" if overloaded else "undecided" if undecided else "broken"
         lines.append(f"{trial.rate:>10.2f} {window.requests_per_s:>10.2f} {_whole(value):>12}  {verdict}")
+    if search.partial:
+        lines.append("PARTIAL: interrupted")
     if search.best is None:
         lines.append(f"no rate that was tried keeps p{percent:g} within {bound:.0f} us")
     else:
@@ -142,9 +148,12 @@ def _explain_stop(profile: Profile, run: Run) -> str:
     tolerance = f"{profile.load.tolerance:.0%}"
     if profile.load.rate is not None:
         tolerance += " and the arrivals' own unevenness"
+    short = run.window.requests < profile.load.iterations
+    missing = f" and all of the {profile.load.iterations:,} requests asked for were answered" if short else ""
     return {
         "stable": f"stable: the last three windows' rates agree within {tolerance}",
-        "time is up": f"NOT stable: time was up before three windows agreed within {tolerance}",
+        "overloaded": "the queue grew all the while",
+        "time is up": f"NOT stable: time was up before three windows agreed within {tolerance}{missing}",
         "count reached": "as many requests as asked for",
         "interrupted": "interrupted",
     }[run.stop]

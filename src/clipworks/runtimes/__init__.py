@@ -159,9 +159,9 @@ def choose_runtime(name: str = AUTO) -> str:
         RuntimeUnavailableError: its package is not installed.
     """
     if name == AUTO:
-        for candidate in PREFERENCE:
-            if _is_installed(RUNTIMES[candidate]):
-                return candidate
+        installed = list_installed()
+        if installed:
+            return installed[0]
         raise RuntimeUnavailableError(
             f"no runtime is installed; one of these is needed: {', '.join(PREFERENCE)}", hint="pip install onnxruntime"
         )
@@ -170,6 +170,11 @@ def choose_runtime(name: str = AUTO) -> str:
     if not _is_installed(RUNTIMES[name]):
         raise RuntimeUnavailableError(f"the runtime {name} is not installed", hint=RUNTIMES[name].install)
     return name
+
+
+def list_installed() -> list[str]:
+    """The runtimes of `PREFERENCE` whose packages are installed, in that order."""
+    return [name for name in PREFERENCE if _is_installed(RUNTIMES[name])]
 
 
 def open_encoder(

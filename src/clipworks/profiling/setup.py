@@ -1,0 +1,76 @@
+"""A setup: what is to be profiled, and whether it can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipworks import runtimes
+from clipworks.cards import Card
+from clipworks.environment import count_cores
+from clipworks.errors import UsageError
+from clipworks.profiling.records import Target
+
+_LARGEST_BATCH_BYTES = 1 << 29
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What to profile.
+
+    Attributes:
+        target: ``image`` or ``text`` for one encoder, ``pipeline`` for files to scores.
+        model: known name, hub id or folder.
+        runtime: name or ``auto``.
+        devices: names or places in the runtime's list; every one gets ``instances`` encoders.
+        precision: name or ``auto``.
+        threads: CPU threads of each instance; None shares the cores out among the instances.
+        batch_size: pictures or texts in one request.
+        instances: compiled encoders for each device.
+        staged: whether batches wait where the engine wants them (``--input device``).
+        image_size: checked against the tower; None takes the tower's.
+        texts: file of prompts, or None for the built-in ones.
+        images: folder of pictures, or None for views of the built-in ones.
+        offline: never ask a model hub.
+    """
+
+    target: Target
+    model: str = "starter"
+    runtime: str = runtimes.AUTO
+    devices: tuple[str, ...] = (runtimes.AUTO,)
+    precision: str = runtimes.AUTO
+    threads: int | None = None
+    batch_size: int = 1
+    instances: int = 1
+    staged: bool = False
+    image_size: int | None = None
+    texts: Path | None = None
+    images: Path | None = None
+    offline: bool = False
+
+
+def check_setup(setup: Setup, card: Card) -> None:
+    """Raise UsageError for a setup that cannot be opened; the message names the option and what is allowed."""
+    for name, value in (("batch-size", setup.batch_size), ("instances", setup.instances)):
+        if value < 1:
+            raise UsageError(f"--{name} is {value}; allowed: 1 or more")
+    bytes_a_row = 4 * card.text.context if setup.target == "text" else 3 * card.image.size**2
+    largest = _LARGEST_BATCH_BYTES // bytes_a_row
+    if setup.batch_size > largest:
+        raise UsageError(f"--batch-size is {setup.batch_size}; allowed: 1 to {largest:,} for this model")
+    if not setup.devices:
+        raise UsageError("--device names no device; at least one is needed")
+    twice = next((device for device in setup.devices if setup.devices.count(device) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--device names {twice} twice", hint="--instances opens several encoders on one device")
+    if setup.image_size not in (None, card.image.size):
+        raise UsageError(
+            f"--image-size is {setup.image_size}; allowed: {card.image.size}, which is what the tower takes"
+        )
+    if setup.target == "pipeline" and setup.staged:
+        raise UsageError("--input device does not go with pipeline, which starts at files; allowed: host")
+
+
+def share_threads(setup: Setup) -> int | None:
+    """Several instances on one CPU share its cores; one instance is left to the engine's own choice."""
+    return max(1, count_cores() // setup.instances) if setup.instances > 1 else None
