@@ -37,7 +37,7 @@ def read_template(node: ast.expr) -> str:
     """Turn one ``lambda c: f'a photo of a {c}.'`` into ``a photo of a {}.``."""
     assert isinstance(node, ast.Lambda)
     assert isinstance(node.body, ast.JoinedStr)
-    return "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.body.values)
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.body.values)
 
 
 def main() -> None:

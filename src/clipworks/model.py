@@ -153,12 +153,13 @@ class Model:
         """
         from clipworks.images import list_pictures
 
+        size = _check_batch_size(batch_size)
         pictures = list_pictures(images)
         self._encoder("image")  # so that a missing tower is told also when there is no picture
         if len(pictures) == 1:  # threads would only cost
             return self.embed_pixels(self.prepare_image(pictures[0])[None])
         rows = np.empty((len(pictures), self.card.dim), dtype=np.float32)
-        blocks = embed_blocks(pictures, self.prepare_image, self.embed_pixels, batch_size=_check_batch_size(batch_size))
+        blocks = embed_blocks(pictures, self.prepare_image, self.embed_pixels, batch_size=size)
         for block in blocks:
             error = next((error for error in block.errors if error is not None), None)
             if error is not None:

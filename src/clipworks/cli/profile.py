@@ -17,8 +17,8 @@ from clipworks.errors import ClipworksError, UsageError
 
 if TYPE_CHECKING:
     from clipworks.profiling.measurement import Report
-    from clipworks.profiling.profiler import Setup
     from clipworks.profiling.records import Load, Profile
+    from clipworks.profiling.setup import Setup
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -234,7 +234,7 @@ def _read_load(args: argparse.Namespace) -> Load:
 
 
 def _read_setup(args: argparse.Namespace) -> Setup:
-    from clipworks.profiling.profiler import Setup
+    from clipworks.profiling.setup import Setup
 
     return Setup(
         target=args.target,
