@@ -114,14 +114,14 @@ def test_bad_files_become_errors_in_place_and_strict_says_so(
     listing = tmp_path / "list.txt"
     listing.write_text("\n".join(names) + "\n")
     write_labels(tmp_path / "labels.txt")
-    read_bytes = Path.read_bytes
+    open_path = Path.open
 
-    def refuse_locked(path: Path) -> bytes:
+    def refuse_locked(path: Path, *options: Any, **named: Any) -> Any:
         if path.name == "locked.png":  # the tests may run as root, whom no mode keeps out
             raise PermissionError(13, "Permission denied")
-        return read_bytes(path)
+        return open_path(path, *options, **named)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse_locked)
+    monkeypatch.setattr(Path, "open", refuse_locked)
     for name in ("r.jsonl", "r.txt"):
         output = tmp_path / name
         command = ["classify", str(listing), "--root", str(tmp_path / "set"), "-o", str(output)]
@@ -322,6 +322,39 @@ def test_fewer_labels_than_asked_for_give_all_of_them(home: Path, tmp_path: Path
         found = list(read_results(home / name))
         assert len(found) == COUNT
         assert all(len(record.top) == 2 for record in found)
+
+
+def test_classes_of_one_name_tie_and_keep_their_order(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "cranes.txt").write_text(
+        "".join(f"{name}\n" for name in ["crane", *"abcdefghijklm", "crane", "n", "crane"])
+    )
+    output = home / "cranes.jsonl"
+    assert run(home, output, "--labels", str(tmp_path / "cranes.txt"), "--top", "99") == 0
+    for record in read_results(output):
+        cranes = [guess for guess in record.top if guess.name == "crane"]
+        assert [guess.id for guess in cranes] == [0, 14, 16]
+        assert len({guess.score for guess in cranes}) == 1
+        place = record.top.index(cranes[0])
+        assert record.top[place : place + 3] == tuple(cranes)
+
+
+def test_an_unfinished_run_evaluates_with_a_warning(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = home / "unfinished.jsonl"
+    assert run(home, output) == 0
+    capsys.readouterr()
+    lines = output.read_bytes().splitlines(keepends=True)
+    output.write_bytes(b"".join(lines[:8]))
+    assert main(["evaluate", str(output), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["pictures"] == 8
+    assert f"{output} holds 8 of the {COUNT} pictures of its run" in err
+    output.write_bytes(b"".join(lines[:8]) + lines[8][:20])
+    assert main(["evaluate", str(output)]) == 1
+    assert "the same command completes it" in capsys.readouterr().err
+    assert run(home, output) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(output)]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_the_summary_is_one_json_object_when_asked_for(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

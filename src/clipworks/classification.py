@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from clipworks import scoring
 from clipworks.errors import UsageError
-from clipworks.heads import hash_head
+from clipworks.heads import FoldedHead, fold_head, hash_head
 from clipworks.journal import Journal, agree_on_manifest, check_target, explain_write_errors, manifest_path
 from clipworks.pipeline import Block, embed_blocks, prepare_sample
 from clipworks.provenance import describe_model, describe_source, hash_texts
@@ -74,6 +74,7 @@ def classify(
     journal_path = f"{output}.journal" if chosen == "parquet" else output
     truths = find_truths(dataset, labels)
     depth = min(top, len(labels))
+    folded = fold_head(head)
     settings = {
         **describe_model(model),
         **describe_source(dataset),
@@ -111,7 +112,7 @@ def classify(
                 # Closed at once on any way out, so that no thread outlives the call.
                 with contextlib.closing(blocks):  # type: ignore[type-var]  # a generator is what it is
                     for block in blocks:
-                        records = list(score_block(block, truths, labels, head, model.card.logit_scale, depth))
+                        records = list(score_block(block, truths, labels, folded, model.card.logit_scale, depth))
                         failed = sum(record.error is not None for record in records)
                         content = b"".join(map(FORMATS[chosen].encode, records))
                         journal.append(content, rows=len(records), failed=failed)
@@ -160,13 +161,22 @@ def score_block(
     block: Block[Sample],
     truths: Callable[[Sample], int | None],
     labels: Labels,
-    head: scoring.Floats,
+    head: FoldedHead,
     logit_scale: float,
     depth: int,
 ) -> Iterator[Record]:
-    """Turn a block of embeddings into records, in order."""
+    """Turn a block of embeddings into records, in order.
+
+    Args:
+        block: unit rows.
+        truths: finds a sample's class, or None.
+        labels: the classes.
+        head: the labels' vectors.
+        logit_scale: from the model's card.
+        depth: classes kept, at most all.
+    """
     if len(block.rows):
-        cosines = scoring.compare(block.rows, head)
+        cosines = head.compare(block.rows)
         best = scoring.rank(cosines, depth)
         probabilities = scoring.softmax(cosines, logit_scale)
     good = 0

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from clipworks import scoring
 from clipworks.bundle import card_hash
-from clipworks.caches import cache_folder
+from clipworks.caches import cache_folder, open_folder, read_sealed, write_sealed
 from clipworks.errors import UsageError
-from clipworks.journal import write_atomically
 from clipworks.prompts import Labels, fill_templates
 
 if TYPE_CHECKING:
     from clipworks.model import Model
 
 HEAD_FORMAT = 1
+_FOLDER = "heads"
+# Heads kept; the oldest go. One of 1,000 classes and 512 numbers has 2 MB.
+_KEEP = 50
 # Prompts embedded in one call: enough for texts of like length to meet in a batch, few enough to hold their rows.
 _PROMPTS = 8192
 
@@ -67,24 +69,48 @@ def build_head(
     return scoring.normalise(sums)[[places[name] for name in labels.names]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoldedHead:
+    """A head with equal rows stored once, so that classes of one name get equal scores to the last bit.
+
+    Attributes:
+        rows: float32 unit rows ``[distinct, dim]``.
+        places: ``[classes]``: each class's row; None where every class has its own, in order.
+    """
+
+    rows: scoring.Floats
+    places: npt.NDArray[np.intp] | None
+
+    def compare(self, images: scoring.Floats) -> scoring.Floats:
+        """Cosines float32 ``[images, classes]`` of unit rows ``[images, dim]`` with every class."""
+        cosines = scoring.compare(images, self.rows)
+        return cosines if self.places is None else cosines[:, self.places]
+
+
+def fold_head(head: scoring.Floats) -> FoldedHead:
+    """Store equal rows of a head once."""
+    places: dict[bytes, int] = {}
+    folded = [places.setdefault(row.tobytes(), len(places)) for row in head]
+    if len(places) == len(head):
+        return FoldedHead(rows=head, places=None)
+    _, first = np.unique(folded, return_index=True)
+    return FoldedHead(rows=head[first], places=np.array(folded, dtype=np.intp))
+
+
 def find_head(model: Model, labels: Labels, templates: Sequence[str]) -> scoring.Floats | None:
     """The head of an earlier run with the same model, runtime, device, precision, labels and templates, or None."""
-    try:
-        head = np.load(_head_path(model, labels, templates), allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # not there, or damaged: it can be made again
-        return None
-    whole = head.shape == (len(labels), model.card.dim) and head.dtype == np.float32
-    return head if whole else None
+    body = read_sealed(cache_folder() / _FOLDER / _name_head(model, labels, templates))
+    return None if body is None else np.load(io.BytesIO(body), allow_pickle=False)
 
 
 def keep_head(model: Model, labels: Labels, templates: Sequence[str], head: scoring.Floats) -> None:
     """Keep a head for `find_head`; where nothing can be written, do nothing."""
-    path = _head_path(model, labels, templates)
+    folder = open_folder(_FOLDER)
+    if folder is None:
+        return
     stream = io.BytesIO()
     np.save(stream, head, allow_pickle=False)
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(str(path), stream.getvalue())
+    write_sealed(folder / _name_head(model, labels, templates), stream.getvalue(), keep=_KEEP)
 
 
 def hash_head(head: scoring.Floats) -> str:
@@ -92,7 +118,7 @@ def hash_head(head: scoring.Floats) -> str:
     return hashlib.sha256(np.ascontiguousarray(head, dtype="<f4").tobytes()).hexdigest()
 
 
-def _head_path(model: Model, labels: Labels, templates: Sequence[str]) -> Path:
+def _name_head(model: Model, labels: Labels, templates: Sequence[str]) -> str:
     granted = (model.runtime, model.device, model.precision)
     key = json.dumps([HEAD_FORMAT, card_hash(model.card), *granted, labels.names, list(templates)])
-    return cache_folder() / "heads" / f"{hashlib.sha256(key.encode()).hexdigest()}.npy"
+    return f"{hashlib.sha256(key.encode()).hexdigest()}.head"

@@ -89,7 +89,9 @@ def decode_json(line: bytes, where: str) -> Record:
     except KeyError as error:
         raise ResultsError(f"{where} is no result: it has no {error}") from None
     except (ValueError, TypeError, AttributeError) as error:
-        raise ResultsError(f"{where} is no result: {error}") from None
+        raise ResultsError(
+            f"{where} is no result: {error}", hint="if its run was ended early, the same command completes it"
+        ) from None
 
 
 def scan_json(stream: BinaryIO, top: int) -> Iterator[Extent]:  # noqa: ARG001  # the form of `Format.scan`

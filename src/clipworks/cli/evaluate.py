@@ -65,12 +65,27 @@ def run(args: argparse.Namespace) -> int:
         names=labels.names if labels else (),
         most=args.most,
     )
+    _warn_of_an_unfinished_run(args.results, found.pictures)
     print(
         json.dumps({"results": args.results, **dataclasses.asdict(found)})
         if args.json
         else format_evaluation(found, most=args.most)
     )
     return 0
+
+
+def _warn_of_an_unfinished_run(results: str, pictures: int) -> None:
+    from clipworks.journal import manifest_path, read_manifest
+
+    if not Path(manifest_path(results)).exists():
+        return
+    total = read_manifest(manifest_path(results)).get("settings", {}).get("pictures", pictures)
+    if pictures < total:
+        print(
+            f"{results} holds {pictures:,} of the {total:,} pictures of its run: the figures are of those; "
+            "the command that wrote it goes on with it",
+            file=sys.stderr,
+        )
 
 
 def _read_ks(text: str | None) -> list[int]:
