@@ -28,6 +28,21 @@ ALLOWED = {
     "clipworks.prompts": set(),
     "clipworks.scoring": set(),
     "clipworks.matching": {"clipworks.cards", "clipworks.scoring", "clipworks"},
+    "clipworks.datasets": set(),
+    "clipworks.truth": {"clipworks.prompts"},
+    "clipworks.records": set(),
+    "clipworks.sample_text": {"clipworks.records"},
+    "clipworks.parquet": {"clipworks.records"},
+    "clipworks.results": {"clipworks.records", "clipworks.sample_text", "clipworks.parquet"},
+    "clipworks.journal": {"clipworks.records"},
+    "clipworks.evaluation": {
+        "clipworks.datasets",
+        "clipworks.evaluation.accuracy",
+        "clipworks.evaluation.records",
+        "clipworks.prompts",
+        "clipworks.records",
+        "clipworks.truth",
+    },
     "clipworks.runtimes": {"clipworks.bundle", "clipworks.caches", "clipworks.environment", "clipworks.runtimes"},
 }
 ENGINES = {"openvino", "onnxruntime", "torch", "tensorrt"}

@@ -59,3 +59,16 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         prompts.read_labels(str(path))
     with pytest.raises(TextError, match="cannot be read: Is a directory"):
         prompts.read_labels(str(tmp_path))
+
+
+def test_a_users_labels_may_have_wordnet_ids(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("n01440764\ttench\nn02012849 crane\nn03126707, crane, machine\n")
+    labels = prompts.read_labels(str(path))
+    assert labels.ids == ("n01440764", "n02012849", "n03126707")
+    assert labels.names == ("tench", "crane", "crane, machine")
+    path.write_text("n01440764 tench\ncrane\n")
+    assert prompts.read_labels(str(path)).names == ("n01440764 tench", "crane")
+    path.write_text("n01440764 tench\nn01440764 crane\n")
+    with pytest.raises(TextError, match="gives the WordNet id n01440764 to two classes"):
+        prompts.read_labels(str(path))

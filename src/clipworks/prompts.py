@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from clipworks.errors import TextError, UsageError, unknown_name
 
 SIMPLE_TEMPLATE = "a photo of a {}."
+_WORDNET_LABEL = re.compile(r"(?P<id>n\d{8})(?:\s*,\s*|\s+)(?P<name>.+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,8 @@ TEMPLATE_SETS = ("none", "simple", "openai-7", "openai-80")
 def read_labels(source: str) -> Labels:
     """Read labels: a built-in set's name, or a UTF-8 file with one label a line (empty lines are left out).
 
+    A file whose lines all begin with a WordNet id, each with a blank, tab or comma behind it, gives ids too.
+
     Raises:
         UnknownNameError: neither a set nor a file.
         TextError: the file cannot be read or holds no label.
@@ -48,7 +52,14 @@ def read_labels(source: str) -> Labels:
         names = tuple(row[LABEL_SETS[source]] for row in rows)
         return Labels(name=source, names=names, ids=tuple(row[0] for row in rows))
     lines = _read_set(source, "label set", list(LABEL_SETS))
-    return Labels(name=source, names=tuple(lines))
+    found = [_WORDNET_LABEL.fullmatch(line) for line in lines]
+    if not all(found):
+        return Labels(name=source, names=tuple(lines))
+    ids = [match["id"] for match in found if match]
+    if len(set(ids)) < len(ids):
+        twice = next(item for item in ids if ids.count(item) > 1)
+        raise TextError(f"{source} gives the WordNet id {twice} to two classes")
+    return Labels(name=source, names=tuple(match["name"] for match in found if match), ids=tuple(ids))
 
 
 def read_templates(source: str) -> tuple[str, ...]:
