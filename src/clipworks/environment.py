@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import sys
@@ -89,6 +88,8 @@ def _measure_memory() -> float | None:
 
 
 def _list_versions() -> dict[str, str]:
+    import importlib.metadata
+
     versions = {}
     for name in _PACKAGES:
         try:

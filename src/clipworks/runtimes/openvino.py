@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -11,11 +12,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino
 
 from clipworks.caches import read_sealed, write_sealed
 from clipworks.errors import EncodingError
 from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, is_place, refuse
+
+# openvino's package imports its model converter if it can. It takes half of the import's time, starts a telemetry
+# client that forks a process, and is not used here; whoever wants it can still import it by its own name.
+_CONVERTER = "openvino.tools.ovc"
+if "openvino" not in sys.modules:
+    sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # Python's own way to say: not to be had
+    import openvino
+
+    del sys.modules[_CONVERTER]
+else:
+    import openvino
 
 _KEPT_BLOBS = 24
 
