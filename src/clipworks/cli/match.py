@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
@@ -44,11 +45,13 @@ def run(args: argparse.Namespace) -> int:
         texts += read_lines(args.texts_file)
     if not texts:
         raise TextError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
-    from clipworks.images import load_image
+    with ThreadPoolExecutor(1) as pool:
+        # The picture is decoded while the engines start: both leave Python's lock for most of their time.
+        loading = pool.submit(options.load_model, args)
+        from clipworks.images import load_image
 
-    # Decoded before the model loads, so that a bad picture is refused at once.
-    picture = load_image(_read_stdin() if args.image == "-" else args.image, exif=args.exif)
-    with options.load_model(args) as model:
+        picture = load_image(_read_stdin() if args.image == "-" else args.image, exif=args.exif)
+    with loading.result() as model:
         match = model.match(picture, texts, top=args.top, truncate=args.truncate)
     if args.json:
         print(json.dumps({**_describe(match), "image": args.image}, ensure_ascii=False))
