@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "starter"
 # Larger batches win nothing on a CPU and take memory; measured in docs/performance.md.
-IMAGE_BATCH = 32
+IMAGE_BATCH = 8
 TEXT_BATCH = 64
 
 
