@@ -96,7 +96,7 @@ def measure_speed(path: Path, reference: Any, prompts: list[str]) -> dict[str, A
         "openai": lambda: [[49406, *reference.encode(prompt), 49407] for prompt in prompts],
     }
     try:
-        from transformers import CLIPTokenizerFast  # type: ignore[attr-defined,unused-ignore]  # made as it is asked for
+        from transformers import CLIPTokenizerFast  # type: ignore[attr-defined,unused-ignore]
     except ImportError:
         print("transformers is not installed: not timed", file=sys.stderr)
     else:
