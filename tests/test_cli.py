@@ -303,12 +303,20 @@ def test_a_rate_search_prints_its_trials(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_ctrl_c_prints_what_was_measured_marked_partial() -> None:
     """A real signal to a real process in the middle of a long measurement."""
-    command = [sys.executable, "-m", "clipworks", "profile", "image", "--duration", "60", "--warmup", "0", *FAKE]
+    # A shell starts background jobs with SIGINT ignored, and whoever runs the tests may be one.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from clipworks.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "profile", "image", "--duration", "60", "--warmup", "0", *FAKE]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(4)
-    process.send_signal(2)
-    out, err = process.communicate(timeout=20)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(4)
+        process.send_signal(2)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     assert "PARTIAL: interrupted" in out
     assert "throughput (qps)" in out
