@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -85,16 +86,14 @@ def search_rate(
 
     def keeps(rate: float) -> bool:
         count = max(load.iterations, count_needed(slo.percent))
-        seconds = max(load.duration_s, count / rate)
+        seconds = min(max(load.duration_s, count / rate), load.timeout_s or math.inf)
         run = run_load(
             dataclasses.replace(
                 load,
                 rate=rate,
                 iterations=count,
-                duration_s=seconds if load.timeout_s is None else min(seconds, load.timeout_s),
-                timeout_s=max(load.limit_s, seconds)
-                if load.timeout_s is None
-                else max(load.timeout_s, load.duration_s),
+                duration_s=seconds,
+                timeout_s=load.timeout_s or 2 * seconds,
                 percentiles=tuple(sorted({*load.percentiles, slo.percent})),
                 # Poisson arrivals are uneven by nature: windows would not agree, so the time alone decides.
                 tolerance=1.0,
