@@ -1,0 +1,199 @@
+"""The figures of a row: accuracy differences, agreement with f32, speed under a load, and what it takes to start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clipworks.profiling.records import Cold, Run
+
+Tower = Literal["image", "text"]
+Stage = Literal["grant", "accuracy", "speed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Why a part of a row, or all of it, is missing.
+
+    Attributes:
+        stage: ``grant``: the row cannot be had here; ``accuracy`` or ``speed``: it failed there.
+        reason: one line.
+        hint: what to do, or None.
+    """
+
+    stage: Stage
+    reason: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A row's top-k accuracy against another row's, on the same pictures.
+
+    Attributes:
+        reference: name of the other row.
+        k: classes looked at.
+        count: pictures whose class is known.
+        only_row: pictures that this row alone has right.
+        only_reference: pictures that the other row alone has right.
+        difference: this row's share minus the other's.
+        low: lower end of its 95% interval (Newcombe's, for paired shares).
+        high: upper end.
+        p_value: exact McNemar test, two-sided: how likely so uneven a split is where there is no difference.
+    """
+
+    reference: str
+    k: int
+    count: int
+    only_row: int
+    only_reference: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A share of pictures, with its 95% interval (Wilson)."""
+
+    count: int
+    total: int
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedImage:
+    """One picture in a row and in its reference.
+
+    Attributes:
+        path: as the data set gives it.
+        cosine: between the two embeddings.
+        score_change: largest absolute change of any class's score.
+        truth: its class, where known.
+        reference_class: best class in the reference.
+        reference_score: its softmax score there.
+        row_class: best class in the row.
+        row_score: its softmax score there.
+    """
+
+    path: str
+    cosine: float
+    score_change: float
+    truth: int | None
+    truth_name: str | None
+    reference_class: int
+    reference_name: str
+    reference_score: float
+    row_class: int
+    row_name: str
+    row_score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How near a row comes to its reference, which is f32 of the same model, on every readable picture.
+
+    Attributes:
+        reference: name of the reference row.
+        count: pictures compared.
+        cosine_min: smallest cosine between the two embeddings of one picture.
+        cosine_p1: 1st percentile (nearest rank).
+        cosine_median: median.
+        head_cosine_min: smallest cosine between the two text vectors of one class.
+        top1: share of pictures whose best class is the same.
+        score_change_max: largest absolute change of any class's softmax score on any picture, 0 to 1.
+        worst: the pictures with the smallest cosines, smallest first.
+        changed: pictures whose best class is another one, the largest change of a score first; not all of many.
+    """
+
+    reference: str
+    count: int
+    cosine_min: float
+    cosine_p1: float
+    cosine_median: float
+    head_cosine_min: float
+    top1: Share
+    score_change_max: float
+    worst: tuple[ChangedImage, ...]
+    changed: tuple[ChangedImage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeated:
+    """One figure over the repeats: the median, the smallest and the largest."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """A percentile of the response time over the repeats.
+
+    Attributes:
+        percent: 0 to 100.
+        us: microseconds.
+        trusted: whether every repeat has enough requests for it.
+    """
+
+    percent: float
+    us: Repeated
+    trusted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """One tower of a row under one load, measured once in each round.
+
+    Attributes:
+        tower: ``image`` or ``text``.
+        batch_size: pictures or texts in a request.
+        depth: requests in flight; 0: one after another.
+        inputs: what the requests are made of.
+        samples_per_s: pictures or texts a second.
+        ratio: its rate over the reference's under the same load, round by round; None for another model, and where
+            the reference has no figure.
+        mean_us: mean response time of a request.
+        latency: percentiles of it.
+        rounds: the round that each run was measured in, from 0.
+        runs: the measurements themselves, in that order.
+    """
+
+    tower: Tower
+    batch_size: int
+    depth: int
+    inputs: str
+    samples_per_s: Repeated
+    ratio: Repeated | None
+    mean_us: Repeated
+    latency: tuple[Latency, ...]
+    rounds: tuple[int, ...]
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerStart:
+    """What one tower takes: the size of its files, and the cold start in a fresh process without a compiled cache."""
+
+    tower: Tower
+    file_bytes: int
+    cold: Cold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What a row takes to start, seen in a process of its own that opens both towers and encodes a few batches.
+
+    Attributes:
+        towers: image, then text.
+        before_memory_mib: what the process held before the engine was imported; None where the system does not say.
+        peak_memory_mib: the most that it held (host memory; a GPU's own is not seen).
+    """
+
+    towers: tuple[TowerStart, ...]
+    before_memory_mib: float | None
+    peak_memory_mib: float | None
