@@ -95,10 +95,15 @@ def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
         torchvision ``Resize`` (the longer side truncated by ``int``, antialiased) and ``CenterCrop`` (offsets by
         ``round``), on Pillow images.
     """
+    return crop_image(resize_image(image, spec), spec)
+
+
+def resize_image(image: Image.Image, spec: ImageInput) -> Image.Image:
+    """The first half of `transform_image`: an RGB picture in the size that the crop is taken from."""
     width, height = image.size
     resample = _FILTERS[spec.interpolation]
     if spec.resize == "squash":
-        return np.asarray(image.resize((spec.size, spec.size), resample))
+        return image.resize((spec.size, spec.size), resample)
     short = spec.resize_to
     tall = width <= height
     resized = (short, int(short * height / width)) if tall else (int(short * width / height), short)
@@ -107,10 +112,16 @@ def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
             f"a picture of {width} x {height} pixels would become {resized[0]} x {resized[1]}; "
             f"allowed: {MAX_PIXELS:,} pixels"
         )
-    if resized != image.size:
-        image = image.resize(resized, resample)
-    left = round((resized[0] - spec.size) / 2)
-    top = round((resized[1] - spec.size) / 2)
+    return image.resize(resized, resample) if resized != image.size else image
+
+
+def crop_image(image: Image.Image, spec: ImageInput) -> Pixels:
+    """The second half of `transform_image`: the square in the middle of a resized picture."""
+    width, height = image.size
+    if (width, height) == (spec.size, spec.size):
+        return np.asarray(image)
+    left = round((width - spec.size) / 2)
+    top = round((height - spec.size) / 2)
     return np.asarray(image.crop((left, top, left + spec.size, top + spec.size)))
 
 

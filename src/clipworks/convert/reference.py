@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipworks.cards import ImageInput
-from clipworks.convert.checkpoint import Activation, Array, ImageWeights, Linear, Norm, Stack, TextWeights
+from clipworks.convert.checkpoint import Activation, ImageWeights, Layer, Linear, Norm, Stack, TextWeights
 
 Values = npt.NDArray[np.float64]
 
@@ -31,21 +31,10 @@ def embed_images(weights: ImageWeights, preprocessing: ImageInput, images: npt.N
     Returns:
         float64 ``[n, dim]``, not normalised.
     """
-    pixels = (images / 255.0 - np.array(preprocessing.mean)) / np.array(preprocessing.std)
-    width, _, side, _ = weights.patch.shape
-    grid = weights.size // side
-    kernel = weights.patch.astype(np.float64)
-    count = len(images)
-    rows = np.empty((count, 1 + grid * grid, width))
-    rows[:, 0] = weights.class_token
-    for row in range(grid):
-        for column in range(grid):
-            patch = pixels[:, row * side : (row + 1) * side, column * side : (column + 1) * side]
-            rows[:, 1 + row * grid + column] = np.tensordot(patch, kernel, axes=([1, 2, 3], [2, 3, 1]))
-    rows = _normalise(rows + weights.positions, weights.pre_norm, weights.stack.epsilon).reshape(-1, width)
-    rows = _run(rows, [1 + grid * grid] * count, weights.stack, causal=False)
-    pooled = _normalise(rows.reshape(count, -1, width)[:, 0], weights.post_norm, weights.stack.epsilon)
-    return _project(pooled, weights.projection)
+    rows = embed_patches(weights, normalise_pixels(images, preprocessing))
+    count, length, width = rows.shape
+    rows = _run(rows.reshape(-1, width), [length] * count, weights.stack, causal=False)
+    return project_rows(rows.reshape(count, length, width)[:, 0], weights)
 
 
 def embed_texts(weights: TextWeights, texts: Sequence[npt.NDArray[np.int32]]) -> Values:
@@ -58,24 +47,65 @@ def embed_texts(weights: TextWeights, texts: Sequence[npt.NDArray[np.int32]]) ->
     Returns:
         float64 ``[n, dim]``, not normalised.
     """
-    rows = np.concatenate([weights.tokens[ids].astype(np.float64) + weights.positions[: len(ids)] for ids in texts])
     lengths = [len(ids) for ids in texts]
-    rows = _normalise(_run(rows, lengths, weights.stack, causal=True), weights.final_norm, weights.stack.epsilon)
+    rows = _run(np.concatenate([embed_tokens(weights, ids) for ids in texts]), lengths, weights.stack, causal=True)
     starts = np.cumsum([0, *lengths[:-1]])
-    wanted = [ids if weights.pooling == "argmax" else ids == weights.end_id for ids in texts]
-    places = [start + int(np.argmax(scores)) for start, scores in zip(starts, wanted, strict=True)]
-    return _project(rows[places], weights.projection)
+    places = [start + find_pooled(weights, ids) for start, ids in zip(starts, texts, strict=True)]
+    return project_rows(rows[places], weights)
+
+
+def normalise_pixels(images: npt.NDArray[np.uint8], preprocessing: ImageInput) -> Values:
+    """Pixels 0..255 to 0..1, less the mean, over the deviation: ``[..., 3]`` to float64 of the same shape."""
+    normal: Values = (images / 255.0 - np.array(preprocessing.mean)) / np.array(preprocessing.std)
+    return normal
+
+
+def embed_patches(weights: ImageWeights, pixels: Values) -> Values:
+    """Rows of the first layer: normalised pixels ``[n, size, size, 3]`` to ``[n, 1 + grid * grid, width]``."""
+    width, _, side, _ = weights.patch.shape
+    grid = weights.size // side
+    kernel = weights.patch.astype(np.float64)
+    rows = np.empty((len(pixels), 1 + grid * grid, width))
+    rows[:, 0] = weights.class_token
+    for row in range(grid):
+        for column in range(grid):
+            patch = pixels[:, row * side : (row + 1) * side, column * side : (column + 1) * side]
+            rows[:, 1 + row * grid + column] = np.tensordot(patch, kernel, axes=([1, 2, 3], [2, 3, 1]))
+    return _normalise(rows + weights.positions, weights.pre_norm, weights.stack.epsilon)
+
+
+def embed_tokens(weights: TextWeights, ids: npt.NDArray[np.int32]) -> Values:
+    """Rows of the first layer: token ids ``[length]`` to ``[length, width]``."""
+    rows: Values = weights.tokens[ids].astype(np.float64) + weights.positions[: len(ids)]
+    return rows
+
+
+def find_pooled(weights: TextWeights, ids: npt.NDArray[np.int32]) -> int:
+    """The row that becomes the embedding: the first of the largest id, or the first end token."""
+    return int(np.argmax(ids if weights.pooling == "argmax" else ids == weights.end_id))
+
+
+def project_rows(rows: Values, weights: ImageWeights | TextWeights) -> Values:
+    """Rows of the last layer, normalised and projected: ``[..., width]`` to ``[..., dim]``."""
+    norm = weights.post_norm if isinstance(weights, ImageWeights) else weights.final_norm
+    embedded: Values = _normalise(rows, norm, weights.stack.epsilon) @ weights.projection.T.astype(np.float64)
+    return embedded
+
+
+def run_layer(layer: Layer, rows: Values, lengths: Sequence[int], stack: Stack, *, causal: bool) -> Values:
+    """One layer; the rows of all sequences, ``[sum of lengths, width]``, lie one after another."""
+    packed = _apply(layer.qkv, _normalise(rows, layer.attention_norm, stack.epsilon))
+    sequences = np.split(packed, np.cumsum(lengths)[:-1])
+    means = np.concatenate([_attend(sequence, stack.heads, causal=causal) for sequence in sequences])
+    rows = rows + _apply(layer.out, means)
+    inner = _apply(layer.expand, _normalise(rows, layer.mlp_norm, stack.epsilon))
+    return rows + _apply(layer.contract, _activate(inner, stack.activation))
 
 
 def _run(rows: Values, lengths: Sequence[int], stack: Stack, *, causal: bool) -> Values:
-    """All layers; the rows of all sequences, ``[sum of lengths, width]``, lie one after another."""
+    """All layers, as `run_layer`."""
     for layer in stack.layers:
-        packed = _apply(layer.qkv, _normalise(rows, layer.attention_norm, stack.epsilon))
-        sequences = np.split(packed, np.cumsum(lengths)[:-1])
-        means = np.concatenate([_attend(sequence, stack.heads, causal=causal) for sequence in sequences])
-        rows = rows + _apply(layer.out, means)
-        inner = _apply(layer.expand, _normalise(rows, layer.mlp_norm, stack.epsilon))
-        rows = rows + _apply(layer.contract, _activate(inner, stack.activation))
+        rows = run_layer(layer, rows, lengths, stack, causal=causal)
     return rows
 
 
@@ -122,11 +152,6 @@ def _normalise(values: Values, norm: Norm, epsilon: float) -> Values:
     variance = (centred**2).mean(axis=-1, keepdims=True)
     normal: Values = centred / np.sqrt(variance + epsilon) * norm.gain + norm.shift
     return normal
-
-
-def _project(pooled: Values, projection: Array) -> Values:
-    embedded: Values = pooled @ projection.T.astype(np.float64)
-    return embedded
 
 
 def _apply(linear: Linear, values: Values) -> Values:
