@@ -64,12 +64,12 @@ def test_json_lines_give_everything_back(tmp_path: Path) -> None:
 
 def test_the_text_form_is_the_vendors_to_the_letter() -> None:
     assert FORMATS["text"].encode(RECORDS[0]).decode() == (
-        "a b: c, d.jpg: top-1 id: 1, prob: 0.75, class name: crane, bird: large\n"
-        'a b: c, d.jpg: top-2 id: 0, prob: 1.5e-07, class name: quote"\\\n'
+        "a b: c, d.jpg: top-0 id: 1, prob: 0.75, class name: crane, bird: large\n"
+        'a b: c, d.jpg: top-1 id: 0, prob: 1.5e-07, class name: quote"\\\n'
     )
     assert FORMATS["text"].encode(RECORDS[4]) == b"top.jpg: error: empty\n"
     odd = Record(index=0, path="new\nline.jpg", top=(Prediction(id=0, score=1, name="a\rb"),))
-    assert FORMATS["text"].encode(odd) == b"new\\nline.jpg: top-1 id: 0, prob: 1.0, class name: a\\rb\n"
+    assert FORMATS["text"].encode(odd) == b"new\\nline.jpg: top-0 id: 0, prob: 1.0, class name: a\\rb\n"
 
 
 def test_the_text_form_gives_back_all_but_the_truth(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ _TEXT_LINE = re.compile(
     r"(?P<file>.*): top-(?P<rank>\d+) id: (?P<id>\d+), prob: (?P<prob>[-+.\deE]+|nan), class name: (?P<name>.*)",
     re.DOTALL,
 )
+# The sample counts ranks from 0.
+_FIRST_RANK = 0
 _TEXT_ERROR = re.compile(r"(?P<file>.*?): error: (?P<reason>.*)", re.DOTALL)
 
 
@@ -25,7 +27,7 @@ def encode_text(record: Record) -> bytes:
     lines = (
         f"{path}: top-{rank} id: {item.id}, prob: {float(f'{item.score:.6g}')}, "
         f"class name: {_fold_lines(item.name or '')}\n"
-        for rank, item in enumerate(record.top, 1)
+        for rank, item in enumerate(record.top, _FIRST_RANK)
     )
     return os.fsencode("".join(lines))
 
@@ -59,8 +61,8 @@ def decode_text(lines: Iterable[bytes], origin: str) -> Iterator[Record]:
 
 
 def scan_text(stream: BinaryIO, top: int) -> Iterator[Extent]:
-    """Find whole records: ``top`` lines of ranks from 1 on, or one line of an error."""
-    end, rank = 0, 0
+    """Find whole records: ``top`` lines of ranks from 0 on, or one line of an error."""
+    end, rank = 0, _FIRST_RANK
     for raw in stream:
         line = os.fsdecode(raw)
         if not line.endswith("\n") or "\0" in line:
@@ -68,15 +70,15 @@ def scan_text(stream: BinaryIO, top: int) -> Iterator[Extent]:
         end += len(raw)
         match = _TEXT_LINE.fullmatch(line[:-1])
         if match is None:
-            if rank or not _TEXT_ERROR.fullmatch(line[:-1]):
+            if rank > _FIRST_RANK or not _TEXT_ERROR.fullmatch(line[:-1]):
                 return
             yield Extent(end, failed=True)
             continue
-        rank += 1
         if int(match["rank"]) != rank:
             return
-        if rank == top:
-            rank = 0
+        rank += 1
+        if rank == _FIRST_RANK + top:
+            rank = _FIRST_RANK
             yield Extent(end, failed=False)
 
 
