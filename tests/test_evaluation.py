@@ -220,12 +220,17 @@ def test_a_truth_file_that_cannot_be_right_is_refused(tmp_path: Path) -> None:
 
 
 def test_labels_are_guessed_only_where_every_name_fits() -> None:
+    """Whole, or cut at a comma as one is in the label file of the vendor's sample."""
     curated = read_labels("imagenet")
     fits = Record(index=0, path="a", top=(Prediction(id=1, score=1, name="goldfish"),))
     odd = Record(index=0, path="a", top=(Prediction(id=1, score=1, name="gold fish"),))
     assert guess_labels([fits]) == curated
     assert guess_labels([fits, odd]) is None
     assert guess_labels([]) is None
+    synset = "cash machine, cash dispenser, automated teller machine, automatic teller machine, automated teller"
+    for text, known in ((synset, True), (synset[:-1], False), ("cash machine", True), ("cash", False), (None, False)):
+        cut = Record(index=0, path="a", top=(Prediction(id=480, score=1, name=text),))
+        assert (guess_labels([cut]) is not None) == known
 
 
 def test_a_k_beyond_the_results_is_refused_and_the_default_goes_as_far_as_they_do(

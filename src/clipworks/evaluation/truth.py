@@ -90,13 +90,20 @@ def read_truth(path: str, labels: Labels | None) -> FindTruth:
 
 
 def guess_labels(records: Iterable[Record]) -> Labels | None:
-    """The built-in label set whose names stand beside every id in the results, or None."""
+    """The built-in label set whose names stand beside every id in the results, or None.
+
+    A name may be cut at one of its commas: the label file of the vendor's sample has such a line, class 480.
+    """
     seen = {(guess.id, guess.name) for record in records for guess in record.top}
     for name in LABEL_SETS:
         labels = read_labels(name)
-        if seen and all(0 <= index < len(labels) and labels.names[index] == text for index, text in seen):
+        if seen and all(0 <= index < len(labels) and _is_name(text, labels.names[index]) for index, text in seen):
             return labels
     return None
+
+
+def _is_name(text: str | None, name: str) -> bool:
+    return text is not None and (text == name or name.startswith(f"{text},"))
 
 
 def _look_up(labels: Labels | None, path: str) -> Callable[[str], int]:
