@@ -1,0 +1,93 @@
+"""Evaluation of a results file with what lies beside it: the run's manifest, with its labels and its settings."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clipworks.evaluation.accuracy import evaluate
+from clipworks.evaluation.records import Errors, Evaluation
+from clipworks.evaluation.truth import find_in_results, guess_labels, read_truth
+from clipworks.journal import manifest_path, read_manifest
+from clipworks.prompts import Labels, read_labels
+from clipworks.results import read_results
+
+# Records that must all fit a built-in label set before it is taken for theirs.
+_GUESSED_FROM = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileLabels:
+    """The labels of a results file.
+
+    Attributes:
+        labels: the classes, or None where nothing tells them.
+        guessed: whether the names in the file told them.
+        settings: of the run that wrote the file, or empty; see `clipworks.provenance`.
+    """
+
+    labels: Labels | None
+    guessed: bool
+    settings: dict[str, Any]
+
+
+def read_file_labels(path: str, labels: str | None = None) -> FileLabels:
+    """Find the labels of a results file: those asked for, its manifest's, or a built-in set that fits its names.
+
+    Args:
+        path: the results.
+        labels: a label set's name or file; None to look for them.
+
+    Raises:
+        UsageError, ResultsError: as `clipworks.results.read_results`, or a manifest that is damaged.
+    """
+    manifest = read_manifest(manifest_path(path)) if Path(manifest_path(path)).exists() else {}
+    settings = manifest.get("settings")
+    settings = settings if isinstance(settings, dict) else {}
+    if labels:
+        return FileLabels(labels=read_labels(labels), guessed=False, settings=settings)
+    kept = manifest.get("labels")
+    if isinstance(kept, dict) and "names" in kept:
+        recorded = Labels(name=str(kept.get("name")), names=tuple(kept["names"]), ids=tuple(kept.get("ids", ())))
+        return FileLabels(labels=recorded, guessed=False, settings=settings)
+    guessed = guess_labels(itertools.islice(read_results(path), _GUESSED_FROM))
+    return FileLabels(labels=guessed, guessed=guessed is not None, settings=settings)
+
+
+def evaluate_file(
+    path: str,
+    known: FileLabels,
+    *,
+    truth: str | None = None,
+    ks: Sequence[int] = (),
+    errors: Errors = "wrong",
+    most: int = 10,
+) -> Evaluation:
+    """Evaluate a results file.
+
+    Args:
+        path: the results, of any format.
+        known: from `read_file_labels`.
+        truth: a truth file; None takes what the results tell.
+        ks: which top-k to count; empty for 1 and 5, as far as the results go.
+        errors: what a picture that could not be read counts as.
+        most: rows in each list.
+
+    Raises:
+        UsageError, ResultsError: as `evaluate`, `read_truth` and `read_results`.
+    """
+    find_truth = read_truth(truth, known.labels) if truth else find_in_results(known.labels)
+    if not ks:
+        depth = next((len(record.top) for record in read_results(path) if record.top), 5)
+        ks = [k for k in (1, 5) if k <= depth]
+    names = known.labels.names if known.labels else ()
+    return evaluate(read_results(path), find_truth, ks=ks, errors=errors, names=names, most=most)
+
+
+def count_missing(found: Evaluation, known: FileLabels) -> int | None:
+    """How many pictures the whole run has, where the file holds fewer of them; else None."""
+    total = known.settings.get("pictures", found.pictures)
+    return int(total) if found.pictures < total else None
