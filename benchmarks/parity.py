@@ -38,6 +38,7 @@ from clipworks.convert.preprocessing import OPENAI_MEAN, OPENAI_STD, openai_prep
 from clipworks.environment import describe_environment
 from clipworks.images import load_batch
 from clipworks.runtimes import open_encoder
+from clipworks.runtimes.inputs import name_inputs
 from clipworks.tokens import open_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -254,9 +255,9 @@ def run_as_written(path: Path, inputs: npt.NDArray[Any]) -> Floats:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    names = [value.name for value in session.get_inputs()]
     batches = [inputs[start : start + 16] for start in range(0, len(inputs), 16)]
-    rows: Floats = np.concatenate([session.run(None, {name: batch})[0] for batch in batches])
+    rows: Floats = np.concatenate([session.run(None, name_inputs(batch, names))[0] for batch in batches])
     return rows
 
 

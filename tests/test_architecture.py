@@ -46,7 +46,13 @@ ALLOWED = {
         "clipworks.results",
         "clipworks.truth",
     },
-    "clipworks.runtimes": {"clipworks.bundle", "clipworks.caches", "clipworks.environment", "clipworks.runtimes"},
+    "clipworks.runtimes": {
+        "clipworks.bundle",
+        "clipworks.caches",
+        "clipworks.environment",
+        "clipworks.runtimes",
+        "clipworks.runtimes.inputs",
+    },
 }
 ENGINES = {"openvino", "onnxruntime", "torch", "tensorrt"}
 ENTRY_POINTS = ("clipworks.cli", "clipworks.compat")

@@ -25,21 +25,25 @@ from convert_checkpoints import (
 from clipworks.convert import read_checkpoint, write_towers
 from clipworks.convert.checkpoint import Checkpoint
 from clipworks.convert.reference import embed_images, embed_texts
+from clipworks.runtimes.inputs import count_shared, name_inputs
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_text(encoding="utf-8"))["models"]
 LIMIT = 2e-6
 Floats = npt.NDArray[np.floating[Any]]
 
 
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
 def run_openvino(path: Path, batch: npt.NDArray[Any]) -> Floats:
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found: Floats = np.array(compiled(batch)[0])
+    compiled = openvino.Core().compile_model(str(path), "CPU", EXACT)
+    found: Floats = np.array(compiled(name_inputs(batch, [port.any_name for port in compiled.inputs]))[0])
     return found
 
 
 def run_onnxruntime(path: Path, batch: npt.NDArray[Any]) -> Floats:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found: Floats = session.run(None, {session.get_inputs()[0].name: batch})[0]
+    found: Floats = session.run(None, name_inputs(batch, [value.name for value in session.get_inputs()]))[0]
     return found
 
 
@@ -114,6 +118,37 @@ def test_without_an_end_token_the_reference_rows_are_pooled(checkpoint: Checkpoi
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
+@pytest.mark.parametrize("shared", [0, 1, 3, 6])
+def test_a_shared_beginning_of_any_length_gives_the_reference(
+    checkpoint: Checkpoint, towers: Path, engine: str, shared: int
+) -> None:
+    """However much of what the texts share is given apart, down to nothing, and padded or not."""
+    ids = np.random.default_rng(shared).integers(1, VOCABULARY - 2, (4, 8)).astype(np.int32)
+    ids[:, : max(shared, 1)] = ids[:1, : max(shared, 1)]
+    ids[:, -1] = VOCABULARY - 1
+    ids[0, -2:] = VOCABULARY - 1, 0
+    expected = embed_texts(checkpoint.text, [ids[0, :-1], *ids[1:]])
+    if engine == "openvino":
+        compiled = openvino.Core().compile_model(str(towers / "text.onnx"), "CPU", EXACT)
+    else:
+        session = onnxruntime.InferenceSession(str(towers / "text.onnx"))
+    for given in range(shared + 1):
+        inputs = {"prefix": ids[:1, :given].copy(), "ids": ids[:, given:].copy()}
+        found = compiled(inputs)[0] if engine == "openvino" else session.run(None, inputs)[0]
+        assert difference(found, expected) <= LIMIT
+
+
+def test_shared_columns_are_counted_up_to_the_last_but_one() -> None:
+    """One row shares one column at most: more would save nothing."""
+    rows = np.array([[7, 8, 9], [7, 8, 9]], np.int32)
+    assert count_shared(rows) == 2
+    assert count_shared(rows[:1]) == 1
+    assert count_shared(rows[:1, :1]) == 0
+    assert count_shared(np.array([[7, 8, 9], [7, 5, 9]], np.int32)) == 1
+    assert count_shared(np.array([[7, 8, 9], [6, 8, 9]], np.int32)) == 0
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_a_batch_gives_the_same_as_its_parts(towers: Path, name: str, engine: str) -> None:
     pictures, run = draw_pictures(MODELS[name]), ENGINES[engine]
     whole = run(towers / "image.onnx", pictures)
@@ -158,6 +193,7 @@ def test_the_graphs_keep_the_contract(towers: Path, name: str) -> None:
     assert described == {
         ("image", "image"): ("UINT8", ["n", model.size, model.size, 3]),
         ("image", "embedding"): ("FLOAT", ["n", model.dim]),
+        ("text", "prefix"): ("INT32", [1, "shared"]),
         ("text", "ids"): ("INT32", ["n", "length"]),
         ("text", "embedding"): ("FLOAT", ["n", model.dim]),
     }

@@ -17,6 +17,7 @@ from clipworks.bundle import Bundle, read_bundle, verify_bundle
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.convert.rounding import LEVELS, Grid, balance_channels, choose_grid, round_weights
 from clipworks.errors import ConversionError
+from clipworks.runtimes.inputs import name_inputs
 
 # Wide enough that 256 levels are many: rounding errors add up as the root of the width, results as the width.
 MODEL = dataclasses.replace(MODELS["openai"], context=77)
@@ -35,7 +36,8 @@ def run_plain(path: Path, batch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    rows = session.run(None, {session.get_inputs()[0].name: batch})[0].astype(np.float64)
+    inputs = name_inputs(batch, [value.name for value in session.get_inputs()])
+    rows = session.run(None, inputs)[0].astype(np.float64)
     unit: npt.NDArray[np.float64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit
 

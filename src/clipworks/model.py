@@ -14,6 +14,7 @@ from clipworks.caches import open_folder
 from clipworks.errors import ImageError, TextError, UsageError
 from clipworks.matching import Match, match_embeddings
 from clipworks.pipeline import embed_blocks
+from clipworks.text_batches import plan_batches
 from clipworks.tokens import open_tokenizer
 
 if TYPE_CHECKING:
@@ -180,11 +181,11 @@ class Model:
     def embed_texts(
         self, texts: str | Iterable[str], *, batch_size: int = TEXT_BATCH, truncate: bool = False
     ) -> Floats:
-        """Embed texts; texts of like length are encoded together, so that no time goes into padding.
+        """Embed texts; those of like length and beginning are encoded together: `clipworks.text_batches` tells why.
 
         Args:
             texts: one or many.
-            batch_size: texts encoded at once, at least 1.
+            batch_size: texts encoded at once at most, at least 1.
             truncate: cut a text that is longer than the model's context instead of raising.
 
         Returns:
@@ -199,9 +200,7 @@ class Model:
         assert tokenizer is not None  # opened together with the text tower
         ragged = tokenizer.encode_ragged(prompts, truncate=truncate)
         rows = np.empty((len(prompts), self.card.dim), dtype=np.float32)
-        order = np.argsort([len(tokens) for tokens in ragged], kind="stable")
-        for start in range(0, len(order), size):
-            part = order[start : start + size]
+        for part in plan_batches(ragged, size=size, shares_prefix=encoder.shares_prefix):
             rows[part] = encoder(tokenizer.pad([ragged[index] for index in part]))
         return scoring.normalise(rows)
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx
 
 from clipworks.convert.checkpoint import Array
+from clipworks.runtimes.inputs import name_inputs
 
 _ROWS = 4096  # kept of each value: enough to tell the directions of 3,072 channels apart
 
@@ -45,12 +46,13 @@ def collect_samples(
         path = Path(folder) / "watched.onnx"
         onnx.save_model(watched, str(path), save_as_external_data=True, location="watched.data")
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        inputs = [value.name for value in session.get_inputs()]
     generator = np.random.default_rng(seed)
     share = -(-_ROWS // len(batches))
     rows: Mapping[str, list[Array]] = {name: [] for name in names}
     largest: dict[str, Array] = {}
     for batch in batches:
-        found = session.run(list(names), {session.get_inputs()[0].name: batch})
+        found = session.run(list(names), name_inputs(batch, inputs))
         for name, value in zip(names, found, strict=True):
             flat: Array = value.reshape(-1, value.shape[-1])
             size = np.abs(flat).max(axis=0)

@@ -11,6 +11,7 @@ Everything done to the equations is exact algebra, so that an f32 engine gives t
 - in the last layer only the pooled row is computed, and since that is one query a sequence, keys and values of the
   other rows are never built: the query is taken through the keys' weights instead, the weighted mean of the rows
   through the values' weights;
+- what all texts of a batch begin with is computed once (`shared_rows`);
 - queries, keys and values are three products: engines fuse them with the attention behind, while one product would
   have to be split again by a copy.
 """
@@ -23,9 +24,11 @@ import numpy as np
 import onnx
 
 from clipworks.cards import ImageInput
-from clipworks.convert.checkpoint import Checkpoint, ImageWeights, TextWeights
+from clipworks.convert.checkpoint import Checkpoint, ImageWeights, Stack, TextWeights
 from clipworks.convert.graph_layers import project, run_last_layer, run_layers
 from clipworks.convert.graph_nodes import EXTERNAL_BYTES, GraphNodes
+from clipworks.convert.shared_rows import SharedRows
+from clipworks.runtimes.inputs import SHARED
 
 IMAGE_FILE = "image.onnx"
 TEXT_FILE = "text.onnx"
@@ -38,8 +41,9 @@ _CENTRE = 128  # of the pixels' range
 def write_towers(checkpoint: Checkpoint, folder: Path, *, external_bytes: int = EXTERNAL_BYTES) -> None:
     """Write ``image.onnx`` and ``text.onnx`` into a folder.
 
-    Image: uint8 ``[n, size, size, 3]`` RGB in. Text: int32 ``[n, length]`` in, any length up to the context. Both
-    give float32 ``[n, dim]``, not normalised. The same checkpoint always gives the same bytes.
+    Image: uint8 ``[n, size, size, 3]`` RGB in. Text: int32 in, as ``prefix [1, shared]``, what all texts of the batch
+    begin with, and ``ids [n, length]``, the rest of each; together any length up to the context, and either may be
+    empty. Both give float32 ``[n, dim]``, not normalised. The same checkpoint always gives the same bytes.
 
     Args:
         checkpoint: the weights.
@@ -57,7 +61,7 @@ def write_image_tower(
     nodes, stack = GraphNodes(), weights.stack
     rows = _embed_patches(nodes, weights, preprocessing)
     rows = nodes.normalise(rows, weights.pre_norm.gain, weights.pre_norm.shift, stack.epsilon)
-    rows = run_layers(nodes, rows, stack, mask=None)
+    rows = run_layers(nodes, rows, stack)
     pooled = run_last_layer(nodes, rows, stack, pool=lambda value: nodes.pick(value, 0, axis=1), mask=None)
     project(nodes, pooled, weights.post_norm, weights.projection, stack.epsilon, name=OUTPUT)
     size, tensor = weights.size, onnx.helper.make_tensor_value_info
@@ -66,40 +70,50 @@ def write_image_tower(
         name="image",
         inputs=[tensor(INPUTS["image"], onnx.TensorProto.UINT8, ["n", size, size, 3])],
         outputs=[tensor(OUTPUT, onnx.TensorProto.FLOAT, ["n", weights.projection.shape[0]])],
+        facts=_describe(stack),
         external_bytes=external_bytes,
     )
 
 
 def write_text_tower(weights: TextWeights, path: Path, *, external_bytes: int = EXTERNAL_BYTES) -> None:
-    """Write the text tower: int32 ``[n, length]`` to float32 ``[n, dim]``."""
-    nodes, stack, ids = GraphNodes(), weights.stack, INPUTS["text"]
+    """Write the text tower: int32 ``[1, shared]`` and ``[n, length - shared]`` to float32 ``[n, dim]``."""
+    nodes, stack = GraphNodes(), weights.stack
     nodes.scope = "embed"
-    length = nodes.add("Shape", ids, attributes={"start": 1, "end": 2})
-    start, first_axis = np.array([0], np.int64), np.array([0], np.int64)
-    rows = nodes.add("Gather", weights.tokens, ids, attributes={"axis": 0})
-    rows = nodes.plus(rows, nodes.add("Slice", weights.positions, start, length, first_axis))
+    batch = SharedRows(nodes, prefix=SHARED, ids=INPUTS["text"], width=stack.width)
+    ids = nodes.add("Gather", batch.ids, batch.places, attributes={"axis": 0})
+    rows = nodes.add("Gather", weights.tokens, batch.ids, attributes={"axis": 0})
+    rows = nodes.plus(rows, nodes.add("Gather", weights.positions, batch.positions, attributes={"axis": 0}))
     context = weights.positions.shape[0]
     causal = np.triu(np.full((context, context), -np.inf, np.float32), 1)
-    both = nodes.add("Concat", length, length, attributes={"axis": 0})
+    both = nodes.add("Concat", batch.length, batch.length, attributes={"axis": 0})
     mask = nodes.add("Slice", causal, np.array([0, 0], np.int64), both, np.array([0, 1], np.int64))
-    pooled_at = _pooled_positions(nodes, weights, length)
-    rows = run_layers(nodes, rows, stack, mask=mask)
+    pooled_at = _pooled_positions(nodes, weights, ids, batch.length)
+    rows = run_layers(nodes, rows, stack, mask=mask, spread=batch.spread, gather=batch.gather)
     pooled = run_last_layer(
         nodes,
-        rows,
+        batch.spread(rows),
         stack,
         pool=lambda value: nodes.add("GatherND", value, pooled_at, attributes={"batch_dims": 1}),
         mask=nodes.add("Gather", mask, pooled_at, attributes={"axis": 0}),
     )
     project(nodes, pooled, weights.final_norm, weights.projection, stack.epsilon, name=OUTPUT)
     tensor = onnx.helper.make_tensor_value_info
+    end = {} if weights.end_id is None else {"end_id": str(weights.end_id)}
     nodes.write(
         path,
         name="text",
-        inputs=[tensor(ids, onnx.TensorProto.INT32, ["n", "length"])],
+        inputs=[
+            tensor(SHARED, onnx.TensorProto.INT32, [1, "shared"]),
+            tensor(INPUTS["text"], onnx.TensorProto.INT32, ["n", "length"]),
+        ],
         outputs=[tensor(OUTPUT, onnx.TensorProto.FLOAT, ["n", weights.projection.shape[0]])],
+        facts=_describe(stack) | {"pooling": weights.pooling} | end,
         external_bytes=external_bytes,
     )
+
+
+def _describe(stack: Stack) -> dict[str, str]:
+    return {"heads": str(stack.heads), "activation": stack.activation}
 
 
 def _embed_patches(nodes: GraphNodes, weights: ImageWeights, preprocessing: ImageInput) -> str:
@@ -128,13 +142,13 @@ def _embed_patches(nodes: GraphNodes, weights: ImageWeights, preprocessing: Imag
     return nodes.add("Concat", nodes.add("Expand", class_row, shape), rows, attributes={"axis": 1})
 
 
-def _pooled_positions(nodes: GraphNodes, weights: TextWeights, length: str) -> str:
+def _pooled_positions(nodes: GraphNodes, weights: TextWeights, ids: str, length: str) -> str:
     """Which row of each sequence is pooled, int64 ``[n, 1]``.
 
     Engines break ties of ArgMax as they like, so the candidates get scores that fall with the position: no two are
     the same. Without an end token the first row scores highest, as in transformers.
     """
-    ids, context = INPUTS["text"], weights.positions.shape[0]
+    context = weights.positions.shape[0]
     if weights.pooling == "argmax":
         axes = {"axes": [1], "keepdims": 1}
         candidates = nodes.add("Equal", ids, nodes.add("ReduceMax", ids, attributes=axes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,19 +12,39 @@ from clipworks.convert.graph_nodes import GraphNodes
 _QUICK_GELU = 1.702
 
 
-def run_layers(nodes: GraphNodes, rows: str, stack: Stack, *, mask: str | None) -> str:
-    """Add every layer but the last: rows ``[n, length, width]`` to the same.
+Arrange = Callable[[str], str]
+"""Adds the node that brings rows from one arrangement to another."""
+
+
+def run_layers(
+    nodes: GraphNodes,
+    rows: str,
+    stack: Stack,
+    *,
+    mask: str | None = None,
+    spread: Arrange | None = None,
+    gather: Arrange | None = None,
+) -> str:
+    """Add every layer but the last: rows ``[n, length, width]``, or as they were arranged, to the same.
 
     Args:
         nodes: the graph.
         rows: the value that goes in.
         stack: the weights.
         mask: added to the scores, ``[length, length]``, or None.
+        spread: brings rows of another arrangement to ``[n, length, width]`` for the attention.
+        gather: brings them back.
     """
     for index, layer in enumerate(stack.layers[:-1]):
         nodes.scope = f"layers.{index}"
         normal = _normalise(nodes, rows, stack)
-        rows = nodes.plus(rows, _attend(nodes, normal, layer, stack, mask))
+        query, key, value = _attention_maps(layer, stack)
+        parts = [nodes.plus(nodes.matmul(normal, _transposed(query.weight), name="queries"), query.bias)]
+        parts += [nodes.matmul(normal, _transposed(key), name="keys")]
+        parts += [nodes.matmul(normal, _transposed(value), name="values")]
+        means = _attend(nodes, [spread(part) for part in parts] if spread else parts, stack, mask)
+        joined = gather(means) if gather else means
+        rows = nodes.plus(rows, _linear(nodes, joined, _output_map(layer, stack), "out"))
         rows = nodes.plus(rows, _mlp(nodes, _normalise(nodes, rows, stack), layer, stack))
     return rows
 
@@ -58,20 +78,15 @@ def _normalise(nodes: GraphNodes, rows: str, stack: Stack) -> str:
     return nodes.normalise(rows, np.ones(stack.width, np.float32), None, stack.epsilon)
 
 
-def _attend(nodes: GraphNodes, normal: str, layer: Layer, stack: Stack, mask: str | None) -> str:
+def _attend(nodes: GraphNodes, parts: Sequence[str], stack: Stack, mask: str | None) -> str:
+    """Attention of queries, keys and values, all ``[n, length, width]``, to the means, of the same shape."""
     heads, width = stack.heads, stack.width
-    query, key, value = _attention_maps(layer, stack)
-    queries = nodes.plus(nodes.matmul(normal, _transposed(query.weight), name="queries"), query.bias)
-    keys = nodes.matmul(normal, _transposed(key), name="keys")
-    values = nodes.matmul(normal, _transposed(value), name="values")
-    parts = (queries, keys, values)
-    split = [nodes.reshape(part, 0, 0, heads, width // heads) for part in parts]
-    scores = nodes.matmul(nodes.transpose(split[0], 0, 2, 1, 3), nodes.transpose(split[1], 0, 2, 3, 1))
+    query, key, value = (nodes.reshape(part, 0, 0, heads, width // heads) for part in parts)
+    scores = nodes.matmul(nodes.transpose(query, 0, 2, 1, 3), nodes.transpose(key, 0, 2, 3, 1))
     if mask is not None:
         scores = nodes.plus(scores, mask)
-    means = nodes.matmul(nodes.softmax(scores), nodes.transpose(split[2], 0, 2, 1, 3))
-    joined = nodes.reshape(nodes.transpose(means, 0, 2, 1, 3), 0, 0, width)
-    return _linear(nodes, joined, _output_map(layer, stack), "out")
+    means = nodes.matmul(nodes.softmax(scores), nodes.transpose(value, 0, 2, 1, 3))
+    return nodes.reshape(nodes.transpose(means, 0, 2, 1, 3), 0, 0, width)
 
 
 def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, stack: Stack, mask: str | None) -> str:

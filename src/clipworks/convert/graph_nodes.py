@@ -99,10 +99,12 @@ class GraphNodes:
         name: str,
         inputs: Sequence[onnx.ValueInfoProto],
         outputs: Sequence[onnx.ValueInfoProto],
+        facts: Mapping[str, str],
         external_bytes: int = EXTERNAL_BYTES,
     ) -> None:
         """Write the graph; weights go to ``<path>.data`` when they pass ``external_bytes``.
 
+        The facts are kept as the model's properties, for those who take the graph apart.
         The same nodes and constants always give the same bytes.
         """
         total = sum(array.nbytes for array in self._constants.values())
@@ -114,6 +116,7 @@ class GraphNodes:
             ir_version=_IR_VERSION,
             producer_name="clipworks",
         )
+        onnx.helper.set_model_props(model, {f"clipworks.{key}": value for key, value in facts.items()})
         path.write_bytes(model.SerializeToString(deterministic=True))
         onnx.checker.check_model(str(path))  # by path: the checker looks for the data file beside it
 

@@ -65,6 +65,8 @@ class Encoder(Protocol):
         threads: CPU threads granted, or None where the engine does not say.
         dim: width of an embedding.
         opening: how long reading and compiling took.
+        shares_prefix: whether what all texts of a batch begin with is computed once, so that it pays to bring texts
+            that begin alike together.
     """
 
     runtime: str
@@ -73,6 +75,7 @@ class Encoder(Protocol):
     threads: int | None
     dim: int
     opening: Opening
+    shares_prefix: bool
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
         """Encode one batch; blocks; safe from several threads at once.

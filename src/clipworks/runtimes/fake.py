@@ -14,6 +14,7 @@ class FakeEncoder:
     """Embeds each row by its bytes alone: equal rows get equal embeddings, in any batch."""
 
     runtime = "fake"
+    shares_prefix = False
 
     def __init__(self, *, precision: str, dim: int) -> None:
         self.device = "cpu"

@@ -10,6 +10,7 @@ import onnxruntime
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, is_place, refuse
+from clipworks.runtimes.inputs import SHARED, name_inputs
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -35,7 +36,8 @@ class OnnxRuntimeEncoder:
         self.dim = dim
         self.opening = opening
         self._session: onnxruntime.InferenceSession | None = session
-        self._input = session.get_inputs()[0].name
+        self._inputs = [value.name for value in session.get_inputs()]
+        self.shares_prefix = SHARED in self._inputs
         self._output = session.get_outputs()[0].name
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
@@ -47,9 +49,9 @@ class OnnxRuntimeEncoder:
             return np.empty((0, self.dim), dtype=np.float32)
         try:
             staged = batch if isinstance(batch, Staged) else self.stage(batch)
-            embeddings: npt.NDArray[np.float32] = self._session.run_with_ort_values(
-                [self._output], {self._input: staged.handle}
-            )[0].numpy()
+            embeddings: npt.NDArray[np.float32] = self._session.run_with_ort_values([self._output], staged.handle)[
+                0
+            ].numpy()
         except Exception as error:  # noqa: BLE001  # the engine's exceptions share no base below Exception
             raise EncodingError(f"onnxruntime failed on a batch of {rows}: {_first_line(error)}") from None
         return embeddings
@@ -57,8 +59,11 @@ class OnnxRuntimeEncoder:
     def stage(self, batch: Batch) -> Staged:
         """Put a batch in the device's memory."""
         kind, _, index = self.device.partition(":")
-        value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(batch), kind, int(index or 0))
-        return Staged(handle=value, rows=len(batch))
+        values = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(part), kind, int(index or 0))
+            for name, part in name_inputs(batch, self._inputs).items()
+        }
+        return Staged(handle=values, rows=len(batch))
 
     def close(self) -> None:
         """Free the session."""
@@ -76,7 +81,8 @@ def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
         raise refuse("the device", request.device, "onnxruntime", available)
     # ONNX Runtime runs a float tower in the type of its weights: f16 and bf16 would need another file.
     if request.precision not in (AUTO, "f32", "int8"):
-        raise refuse(f"the precision on {device}", request.precision, "onnxruntime", ["f32", "int8"])
+        granted = ["f32", "int8 where the bundle has such towers"]
+        raise refuse(f"the precision on {device}", request.precision, "onnxruntime", granted)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if request.threads is not None:

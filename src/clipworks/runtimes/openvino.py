@@ -16,6 +16,7 @@ import numpy.typing as npt
 from clipworks.caches import read_sealed, write_sealed
 from clipworks.errors import EncodingError
 from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, is_place, refuse
+from clipworks.runtimes.inputs import SHARED, name_inputs
 
 # openvino's package imports its model converter if it can. It takes half of the import's time, starts a telemetry
 # client that forks a process, and is not used here; whoever wants it can still import it by its own name.
@@ -51,6 +52,8 @@ class OpenVinoEncoder:
         properties = compiled.get_property("SUPPORTED_PROPERTIES")
         name = "INFERENCE_NUM_THREADS"
         self.threads: int | None = int(compiled.get_property(name)) if name in properties else None
+        self._inputs = [port.any_name for port in compiled.inputs]
+        self.shares_prefix = SHARED in self._inputs
         self._compiled: openvino.CompiledModel | None = compiled
         self._idle: deque[Any] = deque()
 
@@ -67,7 +70,8 @@ class OpenVinoEncoder:
                 request = self._idle.pop()
             except IndexError:
                 request = self._compiled.create_infer_request()
-            request.set_input_tensor(staged.handle)
+            for name, tensor in staged.handle.items():
+                request.set_tensor(name, tensor)
             request.infer()
             # The request's memory is used again by the next call: the result must be a copy.
             return np.array(request.get_output_tensor().data, dtype=np.float32)
@@ -80,8 +84,11 @@ class OpenVinoEncoder:
     def stage(self, batch: Batch) -> Staged:
         """Wrap a batch without copying; on the CPU that is where the engine wants it."""
         # OpenVINO shares writeable memory only; a read-only array, as Pillow gives it, is copied.
-        array = np.require(batch, requirements=("C", "W"))
-        return Staged(handle=openvino.Tensor(array, shared_memory=True), rows=len(batch))
+        arrays = {
+            name: np.require(part, requirements=("C", "W")) for name, part in name_inputs(batch, self._inputs).items()
+        }
+        tensors = {name: openvino.Tensor(array, shared_memory=True) for name, array in arrays.items()}
+        return Staged(handle=tensors, rows=len(batch))
 
     def close(self) -> None:
         """Free the compiled model."""

@@ -1,0 +1,62 @@
+"""Texts are shared out over batches so that a tower computes few rows."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from clipworks.text_batches import _CALL_ROWS, plan_batches
+from clipworks.tokens import Ids
+
+
+def draw_texts(seed: int, count: int) -> list[Ids]:
+    """Texts of few different tokens, so that many begin alike; some are equal."""
+    random = np.random.default_rng(seed)
+    return [np.array([90, *random.integers(1, 3, random.integers(1, 6)), 91], np.int32) for _ in range(count)]
+
+
+def price(texts: list[Ids]) -> int:
+    """The rows of one batch, by counting, and the call's own."""
+    longest = max(map(len, texts))
+    shared = 0
+    while shared < min(map(len, texts)) - 1 and len({text[shared] for text in texts}) == 1:
+        shared += 1
+    return _CALL_ROWS + shared + len(texts) * (longest - shared)
+
+
+@pytest.mark.parametrize("shares_prefix", [False, True])
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_every_text_is_in_one_batch_of_at_most_the_size(size: int, shares_prefix: bool) -> None:  # noqa: FBT001
+    texts = draw_texts(0, 50)
+    plan = plan_batches(texts, size=size, shares_prefix=shares_prefix)
+    assert sorted(np.concatenate(plan)) == list(range(50))
+    assert max(map(len, plan)) <= size
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_cuts_are_the_cheapest_of_all(seed: int) -> None:
+    """Against every way to cut the same sorted list."""
+    texts, size = draw_texts(seed, 9), 4
+    plan = plan_batches(texts, size=size, shares_prefix=True)
+    order = [texts[place] for place in np.concatenate(plan)]
+    ways = []
+    for inner in itertools.product([False, True], repeat=len(order) - 1):
+        cuts = [0, *(place for place, cut in enumerate(inner, 1) if cut), len(order)]
+        parts = [order[start:end] for start, end in itertools.pairwise(cuts)]
+        if max(map(len, parts)) <= size:
+            ways.append(sum(map(price, parts)))
+    assert sum(price([texts[place] for place in part]) for part in plan) == min(ways)
+
+
+def test_prompts_of_one_template_come_together() -> None:
+    """The common beginning of a template is computed once a batch, not once a text."""
+    texts = [np.array([90, *template, name, 91], np.int32) for name in range(1, 41) for template in ((5, 6), (7, 8))]
+    plan = plan_batches(texts, size=64, shares_prefix=True)
+    assert [len({tuple(texts[place][:3]) for place in part}) for part in plan] == [1, 1]
+
+
+@pytest.mark.parametrize("shares_prefix", [False, True])
+def test_no_text_gives_no_batch(shares_prefix: bool) -> None:  # noqa: FBT001
+    assert plan_batches([], size=8, shares_prefix=shares_prefix) == []
