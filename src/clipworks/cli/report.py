@@ -1,0 +1,146 @@
+"""Show saved results on one page: accuracy, latency, throughput and comparisons, with their environment."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipworks.cli import options
+from clipworks.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipworks.report.document import Document
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``clipworks report``."""
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILES",
+        help="results of classify, and the JSON of profile --json, evaluate --json and compare, in any order",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="the page, .html; without it the tables are printed")
+    parser.add_argument("--title", default="clipworks report", metavar="TEXT", help="of the page")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown, for pull requests")
+    group = parser.add_argument_group("results of classify")
+    group.add_argument(
+        "--root", metavar="FOLDER", help="where the pictures lie now (default: where the run found them)"
+    )
+    group.add_argument(
+        "--thumbnails",
+        type=options.at_least(0),
+        default=12,
+        metavar="N",
+        help="the worst pictures of each file on the page, up to 100; 0 for none (default: 12)",
+    )
+    group.add_argument("--truth", metavar="FILE", help="as in clipworks evaluate")
+    group.add_argument("--labels", metavar="L", help="as in clipworks evaluate")
+    group.add_argument(
+        "--errors",
+        choices=("wrong", "skip"),
+        default="wrong",
+        help="what pictures that could not be read count as (default: wrong)",
+    )
+    options.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Report, and return 0."""
+    if args.json and args.markdown:
+        raise UsageError("--json and --markdown are two forms of what is printed; allowed: one of them")
+    if args.thumbnails > _MOST_THUMBNAILS:
+        raise UsageError(f"--thumbnails is {args.thumbnails}; allowed: 0 to {_MOST_THUMBNAILS}")
+    if args.root is not None and not Path(args.root).is_dir():
+        raise UsageError(f"--root {args.root} is not a folder")
+    if args.output is not None:
+        _check_output(args.output, args.files)
+    from clipworks.cli.progress import ProgressLine
+    from clipworks.report.assembly import build_document
+    from clipworks.report.markdown import format_markdown
+
+    line = ProgressLine()
+    document = build_document(
+        args.files,
+        title=args.title,
+        root=args.root,
+        truth=args.truth,
+        labels=args.labels,
+        errors=args.errors,
+        thumbnails=args.thumbnails if args.output is not None else 0,
+        report=lambda name: line.show(f"reading {name}"),
+    )
+    line.clear()
+    written = None if args.output is None else _write(document, args.output)
+    if args.json:
+        print(json.dumps(_summarise(document, args.files, args.output, written)))
+    elif args.markdown:
+        print(format_markdown(document))
+    elif args.output is None:
+        from clipworks.cli.tables import format_document
+
+        print(format_document(document))
+    return 0
+
+
+_MOST_THUMBNAILS = 100
+
+
+def _check_output(output: str, files: list[str]) -> None:
+    """Refuse, before any work is done, to write where something else would be lost."""
+    from clipworks.report.html import GENERATOR
+    from clipworks.report.plots import require_matplotlib
+
+    require_matplotlib()
+    path = Path(output)
+    if path.is_dir():
+        raise UsageError(f"{output} is a folder; allowed: a file's name")
+    if not path.parent.is_dir():
+        raise UsageError(f"the folder {path.parent} does not exist; {output} cannot be written")
+    if not path.exists():
+        return
+    if any(Path(name).exists() and path.samefile(name) for name in files):
+        raise UsageError(f"{output} is one of the files to report on; allowed: another name")
+    with path.open("rb") as stream:
+        start = stream.read(2000)
+    if start and GENERATOR.encode() not in start:
+        raise UsageError(f"{output} exists and is no report of clipworks", hint="choose another name, or remove it")
+
+
+def _write(document: Document, output: str) -> int:
+    """Write the page, and return its size in bytes."""
+    from clipworks.cli.progress import ProgressLine
+    from clipworks.journal import explain_write_errors, write_atomically
+    from clipworks.report.html import render_page
+
+    line = ProgressLine()
+    content = render_page(document, report=lambda done, total: line.show(f"plot {done} of {total}")).encode()
+    line.clear()
+    with explain_write_errors(output):
+        write_atomically(output, content)
+    print(f"{output}: {len(content) / 1000:,.0f} kB, {len(document.warnings)} warnings", file=sys.stderr)
+    return len(content)
+
+
+def _summarise(document: Document, files: list[str], output: str | None, written: int | None) -> dict[str, Any]:
+    from clipworks.report.document import Plot, Table
+
+    return {
+        "output": output,
+        "bytes": written,
+        "files": files,
+        "title": document.title,
+        "headlines": [{"label": item.label, "value": item.value, "detail": item.detail} for item in document.headlines],
+        "warnings": [{"file": item.source, "text": item.text} for item in document.warnings],
+        "sections": [
+            {
+                "title": section.title,
+                "tables": [item.title for item in section.items if isinstance(item, Table)],
+                "plots": [item.title for item in section.items if isinstance(item, Plot)],
+            }
+            for section in document.sections
+        ],
+    }

@@ -1,0 +1,109 @@
+"""Lists of a comparison: pictures that changed, what could not be had, gates, and what others have published."""
+
+from __future__ import annotations
+
+from clipworks.comparison.records import Comparison, Row
+from clipworks.report.document import Column, Table
+from clipworks.report.figures import cut_rows, drop_empty, say_cosine, say_number, say_share
+
+_CHANGED = 20
+
+
+def tabulate_changed(rows: list[Row]) -> Table:
+    """Pictures whose best class is another one than in the reference."""
+    lines = [
+        (
+            row.name,
+            item.path,
+            "" if item.truth is None else item.truth_name or str(item.truth),
+            f"{item.reference_name} {item.reference_score:.3f}",
+            f"{item.row_name} {item.row_score:.3f}",
+            say_cosine(item.cosine),
+        )
+        for row in rows
+        if row.agreement is not None
+        for item in row.agreement.changed[:_CHANGED]
+    ]
+    names = ("row", "picture", "is", "reference says", "row says")
+    return cut_rows(
+        Table(
+            title="Pictures with another best class than in the reference",
+            columns=(*(Column(name=name) for name in names), Column(name="cosine", numeric=True)),
+            rows=tuple(lines),
+        ),
+        2 * _CHANGED,
+    )
+
+
+def tabulate_problems(found: Comparison) -> Table:
+    """What is missing, and why."""
+    words = {"grant": "cannot be had", "accuracy": "no accuracy", "speed": "no speed"}
+    lines = [
+        (row.name, words[problem.stage], problem.reason, problem.hint or "")
+        for row in found.rows
+        for problem in row.problems
+    ]
+    return cut_rows(
+        drop_empty(
+            Table(
+                title="What could not be had, and why",
+                columns=tuple(Column(name=name) for name in ("row", "what", "reason", "what to do")),
+                rows=tuple(lines),
+            )
+        )
+    )
+
+
+def tabulate_gates(found: Comparison) -> Table:
+    """Bounds, and whether they were kept."""
+    return cut_rows(
+        Table(
+            title="Gates",
+            columns=(
+                Column(name="row"),
+                Column(name="gate"),
+                Column(name="bound", numeric=True),
+                Column(name="found", numeric=True),
+                Column(name="result"),
+            ),
+            rows=tuple(
+                (gate.row, gate.gate, f"{gate.bound:g}", say_number(gate.value, 4), "kept" if gate.kept else "MISSED")
+                for gate in found.gates
+            ),
+            marked=tuple(place for place, gate in enumerate(found.gates) if not gate.kept),
+        )
+    )
+
+
+def tabulate_published(found: Comparison) -> Table:
+    """What others have published."""
+    lines = []
+    for row in found.published:
+        speeds = "; ".join(
+            f"{speed.tower} {say_number(speed.samples_per_s)}/s"
+            + ("" if speed.batch_size is None else f" at batch {speed.batch_size}")
+            for speed in row.speeds
+        )
+        shares = ["" if share is None else say_share(share) for share in (row.top1, row.top5)]
+        lines.append(
+            (
+                row.name,
+                row.model or "",
+                row.device or "",
+                row.precision or "",
+                *shares,
+                speeds,
+                row.source,
+                "; ".join((*([row.pictures] if row.pictures else []), *row.notes)),
+            )
+        )
+    names = ("name", "model", "device", "precision", "top-1", "top-5", "speed", "source", "notes")
+    return cut_rows(
+        drop_empty(
+            Table(
+                title="Published by others: not measured here",
+                columns=tuple(Column(name=name, numeric=name.startswith("top-")) for name in names),
+                rows=tuple(lines),
+            )
+        )
+    )

@@ -1,0 +1,58 @@
+"""Thumbnails: small JPEG pictures of what a results file names, where the files can be found."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+from clipworks.errors import ImageError
+
+FindPicture = Callable[[str], bytes | None]
+_SIDE = 128
+_QUALITY = 60
+
+
+def look_below(root: str | None, recorded_root: str | None) -> FindPicture:
+    """Make what finds a recorded path's thumbnail.
+
+    Args:
+        root: the folder to look in: for the path as recorded, then for ever shorter ends of it, so that a data set
+            that has moved is found too; None to look where the run found it.
+        recorded_root: the folder that the run's list was relative to, or None.
+
+    Returns:
+        What gives JPEG bytes, or None for a picture that is not there or cannot be read.
+    """
+
+    def find(path: str) -> bytes | None:
+        for candidate in _candidates(path, root, recorded_root):
+            try:
+                if candidate.is_file():
+                    return make_thumbnail(candidate)
+            except (OSError, ValueError, ImageError):  # a name that no file can have, or no picture
+                continue
+        return None
+
+    return find
+
+
+def make_thumbnail(path: Path) -> bytes:
+    """A picture as a JPEG of at most 128 x 128 pixels, without any of its metadata; raises ImageError."""
+    from clipworks.images import load_image
+
+    image = load_image(path)
+    image.thumbnail((_SIDE, _SIDE))
+    image.info.clear()
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=_QUALITY, optimize=True)
+    return stream.getvalue()
+
+
+def _candidates(path: str, root: str | None, recorded_root: str | None) -> Iterator[Path]:
+    if root is None:
+        yield Path(recorded_root or "") / path
+        return
+    parts = [part for part in PurePosixPath(path.replace("\\", "/")).parts if part not in ("/", "..", ".")]
+    for first in range(len(parts)):
+        yield Path(root, *parts[first:])
