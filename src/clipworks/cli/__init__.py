@@ -45,6 +45,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("clipworks.cli.evaluate", "accuracy, classes, confusions and calibration of a results file"),
     "models": Command("clipworks.cli.models", "list, pull, verify and convert models", nested=True),
     "profile": Command("clipworks.cli.profile", "measure an encoder or the pipeline: throughput, latency percentiles"),
+    "report": Command("clipworks.cli.report", "show saved results on one page: tables, plots, environment"),
     "retrieve": Command("clipworks.cli.retrieve", "how well pictures find their captions, and captions their pictures"),
 }
 
