@@ -18,7 +18,7 @@ from clipworks.report.document import Caution, Document, Headline, Part, Section
 from clipworks.report.figures import say_count
 from clipworks.report.machines import Setting, from_environment, from_manifest, report_machines
 from clipworks.report.profiles import report_profiles
-from clipworks.report.rates import plot_open_loops, report_searches
+from clipworks.report.rates import report_searches
 from clipworks.report.sources import (
     ComparisonFile,
     EvaluationFile,
@@ -159,14 +159,10 @@ def _report_profiles(sources: Sequence[Source]) -> list[Part]:
     ]
     searches = [source for source in sources if isinstance(source, SearchFile)]
     parts = []
-    if found:
-        part = report_profiles(found)
-        plots = plot_open_loops([profile for _, profile in found])
-        if plots:
-            section = part.sections[0]
-            grown = Section(title=section.title, text=section.text, items=(*section.items, *plots))
-            part = Part(headlines=part.headlines, sections=(grown, *part.sections[1:]))
-        parts.append(_with_cautions(part, cautions.doubt_profiles(line_up(found).items)))
+    # A tower's speed says nothing of another's: only profiles of one target stand side by side.
+    for target in dict.fromkeys(profile.target for _, profile in found):
+        lineup = line_up([(name, profile) for name, profile in found if profile.target == target])
+        parts.append(_with_cautions(report_profiles(lineup), cautions.doubt_profiles(lineup.items)))
     if searches:
         parts.append(_with_cautions(report_searches(searches), cautions.doubt_searches(searches)))
     return parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from clipworks.comparison.records import Comparison
 from clipworks.profiling.records import Profile
@@ -130,17 +130,16 @@ def doubt_machines(found: Sequence[Setting]) -> list[Caution]:
         cautions.append(
             Caution(source="", text="The files come from machines with different processors: speeds do not compare.")
         )
-    busy: dict[str, Setting] = {}
+    busy: dict[str, float] = {}
     for item in found:
         if item.load_1m is not None and item.cores and item.load_1m > _BUSY * item.cores:
-            busy.setdefault(item.source, item)
-    cautions += [
-        Caution(
-            source=source,
-            text=f"The machine was not idle before it (load average {item.load_1m:g} on {item.cores} cores).",
+            busy[item.source] = max(busy.get(item.source, 0.0), item.load_1m / item.cores)
+    if busy:
+        least, most = (f"{value:.1f}" for value in (min(busy.values()), max(busy.values())))
+        loads = least if least == most else f"{least} to {most}"
+        cautions.append(
+            Caution(source="", text=f"The machine was busy before {_list(busy)}: load average {loads} for each core.")
         )
-        for source, item in busy.items()
-    ]
     return cautions
 
 
@@ -166,6 +165,12 @@ def _doubt_percentiles(source: str, profiles: Sequence[Profile]) -> list[Caution
         ]
     )
     return [Caution(source=source, text=f"Too few samples to trust {said}.")]
+
+
+def _list(files: Iterable[str], most: int = 4) -> str:
+    names = list(files)
+    more = [f"{len(names) - most} more files"] if len(names) > most else []
+    return join_words([*names[:most], *more])
 
 
 def _overloaded(item: Named) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from clipworks.evaluation.records import Evaluation
 from clipworks.report.document import Axis, Column, Gallery, Picture, Plot, Section, Series, Table
-from clipworks.report.figures import cut_rows, say_count, say_share
+from clipworks.report.figures import cut_rows, keep_telling_bars, say_count, say_share
 from clipworks.report.thumbnails import FindPicture
 
 _CLASSES = 20
@@ -63,7 +63,7 @@ def report_classes(item: Evaluated, found: Evaluation, thumbnails: int) -> Secti
     text = [f"{say_count(found.pictures, 'picture')}, {found.evaluated:,} evaluated; truth from: {origins}."]
     if float(np.median(counts)) < _BINS:
         text.append(
-            f"Half of the classes have {say_count(int(np.median(counts)), 'picture')} or fewer: "
+            f"The median class has {say_count(int(np.median(counts)), 'picture')}: "
             "what is said of one class is an example, not a rate."
         )
     return Section(
@@ -124,7 +124,7 @@ def _tabulate_classes(found: Evaluation) -> Table:
             "of equal ones those with more pictures first.",
         ),
     )
-    return cut_rows(table, _CLASSES)
+    return keep_telling_bars(cut_rows(table, _CLASSES))
 
 
 def _tabulate_confusions(found: Evaluation) -> Table:
@@ -152,7 +152,7 @@ def _tabulate_confusions(found: Evaluation) -> Table:
         ),
         bars=tuple((one.count / most,) for one in found.confusions),
     )
-    return cut_rows(table, _CONFUSIONS)
+    return keep_telling_bars(cut_rows(table, _CONFUSIONS))
 
 
 def _tabulate_worst(found: Evaluation) -> Table:

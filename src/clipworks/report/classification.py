@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clipworks.evaluation.records import Evaluation
+from clipworks.evaluation.accuracy import wilson
+from clipworks.evaluation.records import Bin, Evaluation
 from clipworks.report.classes import Evaluated, report_classes
 from clipworks.report.document import Axis, Column, Gallery, Headline, Part, Plot, Rule, Section, Series, Table
 from clipworks.report.figures import cut_rows, drop_empty, say_count, say_interval, say_number, say_share
@@ -69,15 +70,14 @@ def _tabulate_files(found: Sequence[Evaluated]) -> Table:
         ]
         for k in ks:
             one = measures.get(k)
-            cells += ["", ""] if one is None else [say_share(one.share), say_interval(one.low, one.high)]
+            cells.append("" if one is None else f"{say_share(one.share)} ({say_interval(one.low, one.high)})")
         mean = own.mean_class_accuracy if own else None
         ece = own.calibration.ece if own else None
         cells += ["" if mean is None else say_share(mean), say_number(ece, 3)]
         rows.append(tuple(cells))
     columns = [Column(name=name) for name in ("file", "model", "runtime", "device", "precision")]
     columns += [Column(name=name, numeric=True) for name in ("pictures", "evaluated", "unreadable")]
-    for k in ks:
-        columns += [Column(name=f"top-{k}", numeric=True), Column(name=f"top-{k}, 95%", numeric=True)]
+    columns += [Column(name=f"top-{k} (95%)", numeric=True) for k in ks]
     columns += [Column(name="mean of classes", numeric=True), Column(name="calibration error", numeric=True)]
     return cut_rows(
         drop_empty(
@@ -131,6 +131,8 @@ def _plot_calibration(measured: Sequence[tuple[Evaluated, Evaluation]]) -> Plot:
             label=item.name,
             xs=tuple(one.confidence for one in evaluation.calibration.bins),
             ys=tuple(one.accuracy for one in evaluation.calibration.bins),
+            low=tuple(_bounds(one)[0] for one in evaluation.calibration.bins),
+            high=tuple(_bounds(one)[1] for one in evaluation.calibration.bins),
         )
         for item, evaluation in measured[:MOST_SERIES]
         if evaluation.calibration.bins
@@ -146,7 +148,11 @@ def _plot_calibration(measured: Sequence[tuple[Evaluated, Evaluation]]) -> Plot:
         series=series,
         rules=(Rule(axis="diagonal", label="score = accuracy"),),
         notes=(
-            "Above the line the model is better than it says, below it worse. A range may hold few pictures.",
+            "Above the line the model is better than it says, below it worse. Bars: 95% intervals.",
             *say_left_out(len(series), len(measured)),
         ),
     )
+
+
+def _bounds(found: Bin) -> tuple[float, float]:
+    return wilson(round(found.accuracy * found.count), found.count)

@@ -29,13 +29,12 @@ def tabulate_rows(rows: list[Row], numbers: dict[str, int]) -> Table:
         cells += ["reference" if row.is_reference else "", "on the front" if row.pareto else ""]
         for k in ks:
             one = measures.get(k)
-            cells += ["", ""] if one is None else [say_share(one.share), say_interval(one.low, one.high)]
+            cells.append("" if one is None else f"{say_share(one.share)} ({say_interval(one.low, one.high)})")
         own = next((item for item in row.differences if item.k == 1), None)
         cells += ["", ""] if own is None else list(say_difference(own))
         lines.append(tuple(cells))
     columns = [Column(name="no.", numeric=True), *(Column(name=name) for name in ("row", "model", "", "Pareto"))]
-    for k in ks:
-        columns += [Column(name=f"top-{k}", numeric=True), Column(name=f"top-{k}, 95%", numeric=True)]
+    columns += [Column(name=f"top-{k} (95%)", numeric=True) for k in ks]
     columns += [Column(name="top-1 difference, points", numeric=True), Column(name="p (McNemar)", numeric=True)]
     table = Table(
         title="Accuracy",

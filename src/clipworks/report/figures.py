@@ -85,6 +85,20 @@ def drop_empty(table: Table) -> Table:
     )
 
 
+def keep_telling_bars(table: Table) -> Table:
+    """Leave out bars that are all of one length: they say nothing."""
+    if len(set(table.bars)) > 1:
+        return table
+    return Table(
+        title=table.title,
+        columns=table.columns[:-1],
+        rows=tuple(row[:-1] for row in table.rows),
+        marked=table.marked,
+        notes=table.notes,
+        left_out=table.left_out,
+    )
+
+
 def join_words(words: Sequence[str]) -> str:
     """One, or one and another, or one, another and a third."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

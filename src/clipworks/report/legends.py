@@ -27,7 +27,7 @@ def _draw_sample(series: Series, place: int) -> str:
     if series.mark != "points":
         parts.append(
             f'<path d="M0 5h24" stroke="{colour}" stroke-width="2"'
-            + (f' stroke-dasharray="{DASHES[hue]}"' if DASHES[hue] else "")
+            + (f' stroke-dasharray="{DASHES[hue]}"' if DASHES[hue] and series.mark != "outline" else "")
             + "/>"
         )
     if series.mark in ("line", "points"):

@@ -98,7 +98,7 @@ def _draw_series(axes: Axes, series: Series, hue: int) -> None:
     marker = _MARKERS[hue % len(_MARKERS)]
     face = PAPER if series.hollow else colour
     if series.mark == "outline":
-        axes.stairs(series.ys, series.xs, color=colour, fill=False, linewidth=1.5, linestyle=_dash(hue))
+        axes.stairs(series.ys, series.xs, color=colour, fill=False, linewidth=1.5)
         axes.stairs(series.ys, series.xs, color=colour, fill=True, alpha=0.12, linewidth=0)
         return
     if series.low:

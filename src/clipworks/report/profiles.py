@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from clipworks.profiling.records import Profile, Run
+from clipworks.profiling.records import Run
 from clipworks.profiling.statistics import Percentile, Spread
-from clipworks.report.configurations import Lineup, Named, line_up, name_unit
+from clipworks.report.configurations import Lineup, Named, name_unit
 from clipworks.report.document import Column, Headline, Part, Plot, Section, Table
 from clipworks.report.figures import (
     cut_rows,
@@ -19,7 +19,7 @@ from clipworks.report.figures import (
     say_share,
 )
 from clipworks.report.latencies import plot_latencies
-from clipworks.report.sweeps import plot_sweeps
+from clipworks.report.sweeps import plot_open_loops, plot_sweeps
 
 _STOPS = {
     "stable": "stable",
@@ -31,25 +31,29 @@ _STOPS = {
 _DOUBTFUL = "†"
 
 
-def report_profiles(found: Sequence[tuple[str, Profile]]) -> Part:
-    """Show profiles side by side.
+_TITLES = {"image": "Speed of the image tower", "text": "Speed of the text tower", "pipeline": "Speed of the pipeline"}
+
+
+def report_profiles(lineup: Lineup) -> Part:
+    """Show profiles of one target side by side.
 
     Args:
-        found: file and profile, at least one.
+        lineup: the profiles.
     """
-    lineup = line_up(found)
+    found = lineup.items
     unit = name_unit([item.profile for item in lineup.items])
     tables = [_tabulate_speed(lineup, unit), _tabulate_trust(lineup), tabulate_cold(lineup), _tabulate_stages(lineup)]
     items: list[Table | Plot] = [tables[0]]
     items += plot_sweeps(lineup, unit)
     items += plot_latencies(lineup)
+    items += plot_open_loops([item.profile for item in found])
     items += [table for table in tables[1:] if table is not None]
     text = [f"{'The same for all' if len(found) > 1 else 'Measured'}: {', '.join(lineup.shared)}."]
     if any(len(item.profile.runs) > 1 for item in lineup.items):
         text.append("Of several repeats the run with the median throughput is shown.")
     return Part(
         headlines=_find_headlines(lineup, unit),
-        sections=(Section(title="Speed", text=tuple(text), items=tuple(items)),),
+        sections=(Section(title=_TITLES[found[0].profile.target], text=tuple(text), items=tuple(items)),),
     )
 
 
@@ -218,14 +222,18 @@ def _find_headlines(lineup: Lineup, unit: str) -> tuple[Headline, ...]:
     closed = [item for item in lineup.items if item.profile.load.rate is None]
     best = max(closed or lineup.items, key=lambda item: _order(_rate(item)))
     where = best.label if len(lineup.items) > 1 else ", ".join(lineup.shared[:5])
-    found = [Headline(label="Highest throughput", value=f"{say_number(_rate(best))} {unit}", detail=where)]
+    found = [
+        Headline(
+            label=f"Highest throughput, {best.profile.target}", value=f"{say_number(_rate(best))} {unit}", detail=where
+        )
+    ]
     quick = min(lineup.items, key=lambda item: _order(item.profile.run.window.response.mean_us, math.inf))
     latency = quick.profile.run.window.response
     middle = find_percentile(latency, 50)
     detail = f"{quick.label}; " if len(lineup.items) > 1 else ""
     found.append(
         Headline(
-            label="Lowest mean latency",
+            label=f"Lowest mean latency, {quick.profile.target}",
             value=f"{say_ms(latency.mean_us)} ms",
             detail=f"{detail}{'' if middle is None else f'median {say_ms(middle.value_us)} ms, '}"
             f"{say_count(latency.count, 'request')}",

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clipworks.profiling.records import Profile, Run
+from clipworks.profiling.records import Run
 from clipworks.profiling.search import RateSearch, Trial
-from clipworks.report.configurations import FACETS, describe
+from clipworks.report.configurations import describe
 from clipworks.report.document import Axis, Column, Headline, Part, Plot, Rule, Section, Series, Table
 from clipworks.report.figures import cut_rows, say_ms, say_number
-from clipworks.report.latencies import MOST_SERIES, is_wide, say_left_out
+from clipworks.report.latencies import is_wide
 from clipworks.report.profiles import explain_doubt, find_percentile, say_percentile
 from clipworks.report.sources import SearchFile
 
@@ -34,33 +34,6 @@ def report_searches(found: Sequence[SearchFile]) -> Part:
         for item in found[:_MOST_SEARCHES]
     )
     return Part(headlines=headlines, sections=sections)
-
-
-def plot_open_loops(profiles: Sequence[Profile]) -> list[Plot]:
-    """Latency over rate where profiles differ in their rate."""
-    opened = [item for item in profiles if item.load.rate is not None]
-    if len({item.load.rate for item in opened}) < 2:
-        return []
-    others = [facet for facet in FACETS if facet.name not in ("load", "inputs")]
-    differing = [facet for facet in others if len({facet.read(item) for item in opened}) > 1]
-    groups: dict[str, list[tuple[float, float]]] = {}
-    for item in opened:
-        key = " ".join(facet.phrase(facet.read(item)) for facet in differing) or "mean"
-        groups.setdefault(key, []).append((item.load.rate or 0.0, item.run.window.response.mean_us / 1000))
-    series = tuple(
-        Series(label=key, xs=tuple(x for x, _ in sorted(points)), ys=tuple(y for _, y in sorted(points)))
-        for key, points in list(groups.items())[:MOST_SERIES]
-    )
-    return [
-        Plot(
-            title="Open loop: latency over the offered rate",
-            summary="; ".join(f"{one.label}: {say_number(one.ys[0])} to {say_number(one.ys[-1])} ms" for one in series),
-            x=Axis(label="offered, requests/s", low=0),
-            y=Axis(label="mean response time, ms", log=is_wide(np.concatenate([one.ys for one in series]))),
-            series=series,
-            notes=say_left_out(len(series), len(groups)),
-        )
-    ]
 
 
 def judge(trial: Trial, search: RateSearch) -> str:

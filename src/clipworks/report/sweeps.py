@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -90,3 +90,30 @@ def _plot_cost(items: list[Named], unit: str) -> Plot:
         y=Axis(label="mean response time, ms", log=is_wide(np.array([y for _, y in points])), low=None),
         series=tuple(one for one in series if one.xs),
     )
+
+
+def plot_open_loops(profiles: Sequence[Profile]) -> list[Plot]:
+    """Latency over rate where profiles differ in their rate."""
+    opened = [item for item in profiles if item.load.rate is not None]
+    if len({item.load.rate for item in opened}) < 2:
+        return []
+    others = [facet for facet in FACETS if facet.name not in ("load", "inputs")]
+    differing = [facet for facet in others if len({facet.read(item) for item in opened}) > 1]
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for item in opened:
+        key = " ".join(facet.phrase(facet.read(item)) for facet in differing) or "mean"
+        groups.setdefault(key, []).append((item.load.rate or 0.0, item.run.window.response.mean_us / 1000))
+    series = tuple(
+        Series(label=key, xs=tuple(x for x, _ in sorted(points)), ys=tuple(y for _, y in sorted(points)))
+        for key, points in list(groups.items())[:MOST_SERIES]
+    )
+    return [
+        Plot(
+            title="Open loop: latency over the offered rate",
+            summary="; ".join(f"{one.label}: {say_number(one.ys[0])} to {say_number(one.ys[-1])} ms" for one in series),
+            x=Axis(label="offered, requests/s", low=0),
+            y=Axis(label="mean response time, ms", log=is_wide(np.concatenate([one.ys for one in series]))),
+            series=series,
+            notes=say_left_out(len(series), len(groups)),
+        )
+    ]
