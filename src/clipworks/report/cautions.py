@@ -169,8 +169,9 @@ def _doubt_percentiles(source: str, profiles: Sequence[Profile]) -> list[Caution
 
 def _list(files: Iterable[str], most: int = 4) -> str:
     names = list(files)
-    more = [f"{len(names) - most} more files"] if len(names) > most else []
-    return join_words([*names[:most], *more])
+    if len(names) <= most + 1:
+        return join_words(names)
+    return join_words([*names[:most], f"{len(names) - most} more files"])
 
 
 def _overloaded(item: Named) -> bool:

@@ -33,7 +33,7 @@ def tabulate_rows(rows: list[Row], numbers: dict[str, int]) -> Table:
         own = next((item for item in row.differences if item.k == 1), None)
         cells += ["", ""] if own is None else list(say_difference(own))
         lines.append(tuple(cells))
-    columns = [Column(name="no.", numeric=True), *(Column(name=name) for name in ("row", "model", "", "Pareto"))]
+    columns = [Column(name="no.", numeric=True), *(Column(name=name) for name in ("row", "model", "role", "Pareto"))]
     columns += [Column(name=f"top-{k} (95%)", numeric=True) for k in ks]
     columns += [Column(name="top-1 difference, points", numeric=True), Column(name="p (McNemar)", numeric=True)]
     table = Table(

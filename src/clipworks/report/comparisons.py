@@ -132,8 +132,16 @@ def _find_headlines(rows: list[Row]) -> tuple[Headline, ...]:
         ((row, item) for row, item in tested if item is not None), key=lambda pair: pair[1].difference, default=None
     )
     if worst is not None:
-        detail = f"{worst[0].name} against {worst[1].reference}, p = {say_difference(worst[1])[1]}"
+        detail = f"{worst[0].name} against {worst[1].reference}, p {_equal(say_difference(worst[1])[1])}"
         found.append(
-            Headline(label="Largest loss of top-1", value=f"{worst[1].difference * 100:+.1f} points", detail=detail)
+            Headline(
+                label="Lowest top-1 against its reference",
+                value=f"{worst[1].difference * 100:+.1f} points",
+                detail=detail,
+            )
         )
     return tuple(found)
+
+
+def _equal(value: str) -> str:
+    return value if value.startswith("<") else f"= {value}"

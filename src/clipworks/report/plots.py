@@ -121,8 +121,10 @@ def _draw_series(axes: Axes, series: Series, hue: int) -> None:
         markerfacecolor=face if not series.hollow else "none",
         markeredgewidth=1.4 if series.hollow else 0.5,
     )
+    # Two series may have points in one place: their tags stand above and below.
+    offset = (4, 4) if series.mark == "line" else (4, -10)
     for x, y, tag in zip(series.xs, series.ys, series.tags, strict=False):
-        axes.annotate(tag, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8.5)
+        axes.annotate(tag, (x, y), xytext=offset, textcoords="offset points", fontsize=8.5)
 
 
 def _dash(hue: int) -> Any:

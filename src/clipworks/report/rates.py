@@ -27,9 +27,9 @@ def report_searches(found: Sequence[SearchFile]) -> Part:
     sections = tuple(_report_search(item) for item in found[:_MOST_SEARCHES])
     headlines = tuple(
         Headline(
-            label=f"Highest rate with p{item.search.slo.percent:g} within {say_ms(item.search.slo.bound_us)} ms",
+            label=f"Highest rate with p{item.search.slo.percent:g} within {item.search.slo.bound_us / 1000:g} ms",
             value="none" if item.search.best is None else f"{say_number(item.search.best)} requests/s",
-            detail=f"{describe(item.capacity)}; closed loop {say_number(item.capacity.run.window.requests_per_s)}",
+            detail=f"{describe(item.capacity)}; closed loop {say_number(item.capacity.run.window.requests_per_s)}/s",
         )
         for item in found[:_MOST_SEARCHES]
     )
@@ -49,7 +49,7 @@ def judge(trial: Trial, search: RateSearch) -> str:
 
 def _report_search(item: SearchFile) -> Section:
     search = item.search
-    bound = f"p{search.slo.percent:g} within {say_ms(search.slo.bound_us)} ms"
+    bound = f"p{search.slo.percent:g} within {search.slo.bound_us / 1000:g} ms"
     trials = sorted(search.trials, key=lambda trial: trial.rate)
     closed = item.capacity.run
     text = [
@@ -88,7 +88,7 @@ def _plot_trials(search: RateSearch, trials: list[Trial]) -> Plot:
                 hue=3,
             )
         )
-    rules = [Rule(axis="y", value=search.slo.bound_us / 1000, label=f"bound, {say_ms(search.slo.bound_us)} ms")]
+    rules = [Rule(axis="y", value=search.slo.bound_us / 1000, label=f"bound, {search.slo.bound_us / 1000:g} ms")]
     if search.best is not None:
         rules.append(Rule(axis="x", value=search.best, label=f"highest rate kept, {say_number(search.best)}/s"))
     return Plot(
