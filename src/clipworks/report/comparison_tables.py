@@ -166,7 +166,7 @@ def tabulate_footprints(rows: list[Row], numbers: dict[str, int]) -> Table:
         towers = {item.tower: item for item in row.footprint.towers}
         cells = [str(numbers[row.name]), row.name]
         for tower in ("image", "text"):
-            own = towers.get(tower)  # type: ignore[call-overload]  # one of the two it may be
+            own = towers.get(tower)
             cells += (
                 ["", "", ""]
                 if own is None

@@ -77,7 +77,8 @@ def draw(plot: Plot, name: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with _LOCK, mpl.rc_context({**_SETTINGS, "svg.hashsalt": name}):  # type: ignore[arg-type,unused-ignore]  # keys are names of settings
+    settings: Any = {**_SETTINGS, "svg.hashsalt": name}
+    with _LOCK, mpl.rc_context(settings):
         figure = Figure(figsize=_SIZE, layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()

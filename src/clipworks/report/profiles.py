@@ -42,12 +42,13 @@ def report_profiles(lineup: Lineup) -> Part:
     """
     found = lineup.items
     unit = name_unit([item.profile for item in lineup.items])
-    tables = [_tabulate_speed(lineup, unit), _tabulate_trust(lineup), tabulate_cold(lineup), _tabulate_stages(lineup)]
-    items: list[Table | Plot] = [tables[0]]
+    items: list[Table | Plot] = [_tabulate_speed(lineup, unit)]
     items += plot_sweeps(lineup, unit)
     items += plot_latencies(lineup)
     items += plot_open_loops([item.profile for item in found])
-    items += [table for table in tables[1:] if table is not None]
+    items += [_tabulate_trust(lineup), _tabulate_cold(lineup)]
+    stages = _tabulate_stages(lineup)
+    items += [] if stages is None else [stages]
     text = [f"{'The same for all' if len(found) > 1 else 'Measured'}: {', '.join(lineup.shared)}."]
     if any(len(item.profile.runs) > 1 for item in lineup.items):
         text.append("Of several repeats the run with the median throughput is shown.")
@@ -160,7 +161,7 @@ def _tabulate_trust(lineup: Lineup) -> Table:
     return cut_rows(drop_empty(table))
 
 
-def tabulate_cold(lineup: Lineup) -> Table:
+def _tabulate_cold(lineup: Lineup) -> Table:
     """What each configuration takes before its first answer."""
     found = [item.profile.cold for item in lineup.items]
     parts = [(cold.import_ms, cold.read_ms or 0.0, cold.compile_ms, cold.first_call_us / 1000) for cold in found]

@@ -178,7 +178,7 @@ def _one_profile(name: str, values: Any) -> Profile:
     if not isinstance(values, dict):
         raise ResultsError(f"{name}: a profile must be an object, not {type(values).__name__}")
     _check_format(name, values, "profile", PROFILE_FORMAT)
-    profile = _read(Profile, values, name)
+    profile: Profile = _read(Profile, values, name)
     if not profile.runs:
         raise ResultsError(f"{name} has a profile without a run")
     return profile
