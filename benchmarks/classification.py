@@ -1,10 +1,15 @@
 """Files to results against what decoding and encoding alone allow together on these cores, and peak memory.
 
-    python benchmarks/classification.py PHOTOGRAPHS [--model M] [--precision P] [--rounds N] [--limit N] [--json FILE]
+    python benchmarks/classification.py PHOTOGRAPHS [--model M] [--precision P] [--rounds N] [--limit N]
+        [--against CHECKPOINT] [--json FILE]
 
 Each round measures three things one after another, on the same photographs: decoding alone (all worker threads),
 encoding alone (batches that lie ready), and the whole way from files to a results file. The bound is
 1 / (1 / encoding + 1 / decoding), as both want all cores. Rounds are compared within themselves; medians are quoted.
+With a checkpoint (a Hugging Face CLIPModel folder), each round also runs what a user of transformers and PyTorch would
+write, in f32 and on fewer of the same photographs: open, preprocess, embed in batches of the same size, compare with
+the same head, take the best five. That needs torch and transformers.
+
 Memory is measured in a process of its own: its peak once the model has encoded a batch, and its peak after the whole
 way. The exit status is 1 when the share is below 0.9 or the pipeline takes more than 300 MiB on top of the model.
 """
@@ -18,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,22 +41,29 @@ from clipworks.scoring import Floats
 
 SHARE = 0.9
 MEMORY_MIB = 300.0
+LOOPED = 256
 TEMPLATES = read_templates("simple")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """Photographs a second: decoding alone, encoding alone, the whole way, and the bound that the first two make."""
+    """Photographs a second: decoding and encoding alone, the whole way, the bound of the first two, and the loop."""
 
     decode_images_per_s: float
     encode_images_per_s: float
     whole_images_per_s: float
     bound_images_per_s: float
+    loop_images_per_s: float | None
 
     @property
     def share(self) -> float:
         """The whole way as a share of the bound."""
         return self.whole_images_per_s / self.bound_images_per_s
+
+    @property
+    def gain(self) -> float:
+        """How many times the loop's rate the whole way has."""
+        return self.whole_images_per_s / self.loop_images_per_s if self.loop_images_per_s else float("nan")
 
 
 def get_head(args: argparse.Namespace, model: Model, labels: Labels) -> Floats:
@@ -65,13 +78,24 @@ def get_head(args: argparse.Namespace, model: Model, labels: Labels) -> Floats:
 
 def take_photographs(args: argparse.Namespace) -> DataSet:
     """The first ``--limit`` photographs of the folder."""
-    found = read_dataset(args.photographs)
-    paths = [sample.path for sample in found[: args.limit]]
-    return DataSet(source=args.photographs, root=None, paths=paths, truths=[None] * len(paths), labelled=False)
+    return shorten(read_dataset(args.photographs), args.limit)
 
 
-def measure_round(model: Model, photographs: DataSet, labels: Labels, head: Floats, size: int) -> Round:
-    """Decode, encode, then do both in the pipeline."""
+def shorten(found: DataSet, count: int) -> DataSet:
+    """The first of a data set, without truth."""
+    paths = [sample.path for sample in found[:count]]
+    return DataSet(source=found.source, root=None, paths=paths, truths=[None] * len(paths), labelled=False)
+
+
+def measure_round(
+    model: Model,
+    photographs: DataSet,
+    labels: Labels,
+    head: Floats,
+    size: int,
+    loop: Callable[[DataSet], float] | None,
+) -> Round:
+    """Decode, encode, do both in the pipeline, then the loop."""
     start = time.perf_counter()
     with ThreadPoolExecutor(count_cores()) as pool:
         squares = list(pool.map(lambda sample: prepare_sample(model, sample), photographs))
@@ -88,7 +112,32 @@ def measure_round(model: Model, photographs: DataSet, labels: Labels, head: Floa
         encode_images_per_s=len(photographs) / encode_s,
         whole_images_per_s=len(photographs) / whole_s,
         bound_images_per_s=len(photographs) / (decode_s + encode_s),
+        loop_images_per_s=loop(shorten(photographs, LOOPED)) if loop else None,
     )
+
+
+def open_loop(checkpoint: Path, head: Floats, size: int) -> Callable[[DataSet], float]:
+    """A plain loop over files with transformers and PyTorch, which gives photographs a second."""
+    import torch
+    from PIL import Image
+    from transformers import AutoImageProcessor, CLIPModel
+
+    processor = AutoImageProcessor.from_pretrained(checkpoint)
+    model = CLIPModel.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    texts = torch.from_numpy(head)
+
+    def run(photographs: DataSet) -> float:
+        start = time.perf_counter()
+        with torch.inference_mode():
+            for place in range(0, len(photographs), size):
+                images = [Image.open(sample.path).convert("RGB") for sample in photographs[place : place + size]]
+                pixels = processor(images=images, return_tensors="pt")["pixel_values"]
+                rows = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
+                scores = model.logit_scale.exp() * (rows / rows.norm(dim=-1, keepdim=True)) @ texts.T
+                scores.softmax(dim=-1).topk(5)
+        return len(photographs) / (time.perf_counter() - start)
+
+    return run
 
 
 def run_whole(model: Model, photographs: DataSet, labels: Labels, head: Floats, size: int) -> float:
@@ -128,6 +177,7 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--against", type=Path, metavar="CHECKPOINT", help="compare with a loop over this checkpoint")
     parser.add_argument("--json", type=Path, help="write every round and the environment here")
     parser.add_argument("--memory-only", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -137,8 +187,9 @@ def main() -> int:
     photographs, labels = take_photographs(args), read_labels("imagenet")
     with load(args.model, runtime=args.runtime, precision=args.precision, towers=("image",)) as model:
         head = get_head(args, model, labels)
-        run_whole(model, take_photographs(argparse.Namespace(**{**vars(args), "limit": 64})), labels, head, 32)
-        rounds = [measure_round(model, photographs, labels, head, args.batch_size) for _ in range(args.rounds)]
+        loop = open_loop(args.against, head, args.batch_size) if args.against else None
+        run_whole(model, shorten(photographs, 64), labels, head, 32)
+        rounds = [measure_round(model, photographs, labels, head, args.batch_size, loop) for _ in range(args.rounds)]
         said = f"{model.card.name} on {model.runtime}, {model.device}, {model.precision}"
     command = [sys.executable, __file__, *sys.argv[1:], "--memory-only"]
     own, peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
@@ -148,9 +199,12 @@ def main() -> int:
             f"  decode {item.decode_images_per_s:8.1f}  encode {item.encode_images_per_s:8.1f}  "
             f"bound {item.bound_images_per_s:8.1f}  files to results {item.whole_images_per_s:8.1f} images/s: "
             f"{item.share:.1%}"
+            + (f"  loop {item.loop_images_per_s:.1f}: {item.gain:.2f}x" if item.loop_images_per_s else "")
         )
     share = statistics.median(item.share for item in rounds)
     print(f"median share of the bound: {share:.1%} (wanted: {SHARE:.0%})")
+    if loop:
+        print(f"median gain over transformers and PyTorch in f32: {statistics.median(i.gain for i in rounds):.2f}x")
     print(
         f"peak memory: model {own:.0f} MB, whole way {peak:.0f} MB: {peak - own:.0f} MB more (wanted: {MEMORY_MIB:.0f})"
     )

@@ -1,6 +1,6 @@
 """Speed of the towers against transformers' own, ViT-B/32 shapes, random weights, alternated in one run.
 
-    python benchmarks/towers.py [--rounds 5] [--photographs FOLDER] [--prompts 80000] [--json FILE]
+    python benchmarks/towers.py [--rounds 5] [--photographs FOLDER] [--int8] [--prompts 80000] [--json FILE]
 
 Image tower: batches of 32 in every precision that can be granted here, beside the machine's matrix product at the same
 precision and the operations that our graph really does. Text tower: the 1,000 ImageNet class names against
@@ -28,7 +28,7 @@ import parity
 
 from clipworks import prompts
 from clipworks.bundle import Bundle
-from clipworks.convert import convert_checkpoint
+from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.environment import describe_environment
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.images import load_batch
@@ -37,6 +37,7 @@ from clipworks.runtimes import open_encoder
 from clipworks.tokens import open_tokenizer
 
 BATCH = 32
+CALIBRATION = 64  # pictures, none of which is timed
 PADDED = 64  # class names that are run padded to 77, which takes a second each; the rate is what counts
 Run = Callable[[], Any]
 
@@ -211,6 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--photographs", type=Path, help="folder of pictures; default: those of scikit-image")
+    parser.add_argument("--int8", action="store_true", help="make int8 towers too, calibrated on the photographs; minutes")
     parser.add_argument("--prompts", type=int, default=0, metavar="N", help="time N of the 80,000 prompts too")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -218,6 +220,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model = parity.draw_model(parity.SHAPES["B/32"], "quick_gelu", 2, Path(scratch) / "checkpoint")
         bundle = convert_checkpoint(Path(scratch) / "checkpoint", Path(scratch) / "bundle")
+        if args.int8:
+            chosen = parity.list_pictures(args.photographs, BATCH + CALIBRATION)[BATCH:]
+            bundle = quantize_towers(bundle, load_batch(chosen, bundle.card.image))
         rows += compare_image_towers(model, bundle, parity.list_pictures(args.photographs, BATCH), args.rounds)
         rows += compare_text_towers(model, bundle, args.rounds)
         if args.prompts:

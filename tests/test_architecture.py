@@ -64,13 +64,7 @@ ALLOWED = {
         "clipworks.records",
         "clipworks.results",
     },
-    "clipworks.runtimes": {
-        "clipworks.bundle",
-        "clipworks.caches",
-        "clipworks.environment",
-        "clipworks.runtimes",
-        "clipworks.runtimes.inputs",
-    },
+    "clipworks.runtimes": {"clipworks.bundle", "clipworks.caches", "clipworks.environment", "clipworks.runtimes"},
 }
 ENGINES = {"openvino", "onnxruntime", "torch", "tensorrt"}
 ENTRY_POINTS = ("clipworks.cli", "clipworks.compat")

@@ -148,9 +148,11 @@ class Runtime(NamedTuple):
 RUNTIMES: dict[str, Runtime] = {
     "openvino": Runtime("clipworks.runtimes.openvino", "openvino", "pip install openvino"),
     "onnxruntime": Runtime("clipworks.runtimes.onnxruntime", "onnxruntime", "pip install onnxruntime"),
+    "torch": Runtime("clipworks.runtimes.torch", "torch", "pip install clipworks[torch]"),
     "fake": Runtime("clipworks.runtimes.fake", None, ""),
 }
-# The first one that is installed is the default; fake computes nothing and is never chosen for anyone.
+# The first one that is installed is the default. torch runs only towers of our converter, and fake computes nothing:
+# they are never chosen for anyone.
 PREFERENCE = ("openvino", "onnxruntime")
 
 
@@ -169,7 +171,7 @@ def choose_runtime(name: str = AUTO) -> str:
             f"no runtime is installed; one of these is needed: {', '.join(PREFERENCE)}", hint="pip install onnxruntime"
         )
     if name not in RUNTIMES:
-        raise unknown_name("runtime", name, [AUTO, *PREFERENCE])
+        raise unknown_name("runtime", name, [AUTO, *PREFERENCE, "torch"])
     if not _is_installed(RUNTIMES[name]):
         raise RuntimeUnavailableError(f"the runtime {name} is not installed", hint=RUNTIMES[name].install)
     return name
@@ -264,16 +266,6 @@ def check_precision(precision: str) -> None:
     """Raise UnknownNameError unless the name is ``auto`` or in `PRECISIONS`."""
     if precision != AUTO and precision not in PRECISIONS:
         raise unknown_name("precision", precision, [AUTO, *PRECISIONS])
-
-
-def is_place(device: str, available: list[str]) -> bool:
-    """Whether a device is given by its place in the runtime's list: ``0`` for the first."""
-    return device in map(str, range(len(available)))
-
-
-def refuse(what: str, given: str, runtime: str, granted: list[str]) -> RuntimeUnavailableError:
-    """Build the error for a device or precision that a runtime cannot grant here."""
-    return RuntimeUnavailableError(f"{runtime} cannot grant {what} {given!r} here; it grants: {', '.join(granted)}")
 
 
 def _is_installed(runtime: Runtime) -> bool:

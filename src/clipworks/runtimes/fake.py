@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, refuse
+from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
+from clipworks.runtimes.grants import refuse
 
 
 class FakeEncoder:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import onnxruntime
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, is_place, refuse
+from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
+from clipworks.runtimes.grants import is_place, refuse
 from clipworks.runtimes.inputs import SHARED, name_inputs
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

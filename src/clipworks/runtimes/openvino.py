@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from clipworks.caches import read_sealed, write_sealed
 from clipworks.errors import EncodingError
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, is_place, refuse
+from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
+from clipworks.runtimes.grants import is_place, refuse
 from clipworks.runtimes.inputs import SHARED, name_inputs
 
 # openvino's package imports its model converter if it can. It takes half of the import's time, starts a telemetry

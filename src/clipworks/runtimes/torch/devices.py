@@ -1,0 +1,58 @@
+"""Which devices and precisions PyTorch has here."""
+
+from __future__ import annotations
+
+import torch
+
+from clipworks.runtimes import AUTO
+from clipworks.runtimes.grants import is_place, refuse
+
+KINDS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+
+
+def list_devices() -> list[str]:
+    """The devices that can be used, by the names that they are asked for with; the best first."""
+    found = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def choose_device(asked: str) -> torch.device:
+    """Resolve a name, a place in the list of devices, or ``auto``: the first of the list.
+
+    Raises:
+        RuntimeUnavailableError: there is no such device; the message lists those that are.
+    """
+    available = list_devices()
+    name = available[0] if asked == AUTO else available[int(asked)] if is_place(asked, available) else asked
+    name = {"cuda": "cuda:0", "cpu:0": "cpu", "mps:0": "mps"}.get(name, name)
+    if name not in available:
+        raise refuse("the device", asked, "torch", available)
+    return torch.device(name)
+
+
+def list_precisions(device: torch.device) -> list[str]:
+    """The precisions that a device computes natively; what would be emulated is not among them."""
+    if device.type == "cuda":
+        bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
+        return ["f32", *(["bf16"] if bf16 else []), "f16"]
+    if device.type == "mps":
+        return ["f32", "f16"]
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
+    return ["f32", "bf16"] if native else ["f32"]
+
+
+def choose_precision(device: torch.device, asked: str) -> str:
+    """Resolve ``auto``, bf16 where it is native, and check any other name.
+
+    Raises:
+        RuntimeUnavailableError: the device does not compute it; the message lists what it does.
+    """
+    granted = list_precisions(device)
+    if asked == AUTO:
+        return "bf16" if "bf16" in granted else "f32"
+    if asked not in granted:
+        raise refuse(f"the precision on {device}", asked, "torch", granted)
+    return asked

@@ -1,0 +1,113 @@
+"""An ONNX file as something to look tensors up in, by the names that `clipworks.convert` gives its nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
+from onnx import NodeProto
+
+from clipworks.errors import EncodingError, RuntimeUnavailableError
+
+__all__ = ["Array", "GraphFile", "NodeProto"]
+
+Array = npt.NDArray[Any]
+
+
+class GraphFile:
+    """The nodes and constants of one tower that our converter wrote; node names are ``scope/stem``."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the nodes; tensors that lie beside the file are read when they are asked for.
+
+        Raises:
+            EncodingError: no ONNX file.
+            RuntimeUnavailableError: another program's.
+        """
+        self.path = path
+        try:
+            self.model = onnx.load(path, load_external_data=False)
+        except (OSError, DecodeError) as error:
+            raise EncodingError(f"torch cannot load {path.name}: {error}") from None
+        self._constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        self._facts: dict[str, str] = {
+            item.key.removeprefix("clipworks."): item.value for item in self.model.metadata_props
+        }
+        if self.model.producer_name != "clipworks" or not self.list_scopes("layers."):
+            raise self.refuse(f"it is by {self.model.producer_name or 'another program'}")
+
+    def list_scopes(self, start: str) -> list[str]:
+        """The scopes whose names start so, in the order of computing."""
+        scopes = dict.fromkeys(node.name.rpartition("/")[0] for node in self.model.graph.node)
+        return [scope for scope in scopes if scope.startswith(start)]
+
+    def list_nodes(
+        self, operator: str, scope: str, *, constant: int | None = None, sides: int | None = None
+    ) -> list[NodeProto]:
+        """The nodes of an operator in a scope, in the order of computing.
+
+        Args:
+            operator: the ONNX operator.
+            scope: the part of the name before the last ``/``.
+            constant: only nodes whose input of this place is a constant.
+            sides: and has so many.
+        """
+        return [
+            node
+            for node in self.model.graph.node
+            if node.op_type == operator
+            and node.name.rpartition("/")[0] == scope
+            and (constant is None or node.input[constant] in self._constants)
+            and (constant is None or sides is None or len(self._constants[node.input[constant]].dims) == sides)
+        ]
+
+    def find(self, operator: str, scope: str, *, constant: int | None = None, sides: int | None = None) -> NodeProto:
+        """The first of `list_nodes`.
+
+        Raises:
+            RuntimeUnavailableError: there is none.
+        """
+        found = self.list_nodes(operator, scope, constant=constant, sides=sides)
+        if not found:
+            raise self.refuse(f"it has no {operator} in {scope or 'its outermost scope'}")
+        return found[0]
+
+    def fact(self, key: str) -> str:
+        """One of the facts that our converter keeps in a graph."""
+        if key not in self._facts:
+            raise self.refuse(f"it does not say its {key}; an older clipworks wrote it: convert the checkpoint again")
+        return self._facts[key]
+
+    def add_behind(self, node: NodeProto) -> NodeProto:
+        """The Add that takes a node's output first."""
+        nodes: list[NodeProto] = list(self.model.graph.node)
+        for other in nodes:
+            if other.op_type == "Add" and other.input[0] == node.output[0]:
+                return other
+        raise self.refuse(f"nothing is added behind {node.name}")
+
+    def read(self, name: str) -> Array:
+        """A constant; one that lies in a file beside is mapped, not read."""
+        if name not in self._constants:
+            raise self.refuse(f"{name} is not constant")
+        tensor = self._constants[name]
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            return onnx.numpy_helper.to_array(tensor)
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        path = self.path.with_name(where["location"])
+        try:
+            return np.memmap(path, dtype=kind, mode="r", offset=int(where["offset"]), shape=tuple(tensor.dims))
+        except (OSError, ValueError) as error:
+            raise EncodingError(f"torch cannot read {path.name}: {error}") from None
+
+    def refuse(self, why: str) -> RuntimeUnavailableError:
+        """The error for a tower that is not ours to run."""
+        return RuntimeUnavailableError(
+            f"torch runs towers that clipworks converted; {self.path.name} is none: {why}",
+            hint="--runtime openvino and onnxruntime run any bundle",
+        )

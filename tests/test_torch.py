@@ -1,0 +1,272 @@
+"""The PyTorch runtime runs every tower of our converter, as the reference computes it, and says clearly what it cannot.
+
+These tests need PyTorch; what belongs to CUDA runs where a device is.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from convert_checkpoints import MODELS, VOCABULARY, draw_ids, draw_pictures, write_huggingface
+
+from clipworks import runtimes, store
+from clipworks.bundle import Bundle, read_bundle
+from clipworks.convert import convert_checkpoint, write_towers
+from clipworks.convert.layouts import read_checkpoint
+from clipworks.environment import count_cores
+from clipworks.errors import EncodingError, RuntimeUnavailableError
+from clipworks.runtimes import Role
+
+torch = pytest.importorskip("torch")
+
+from clipworks.runtimes.torch import devices, lanes  # noqa: E402  # needs PyTorch
+from clipworks.runtimes.torch.loading import load_tower  # noqa: E402
+from clipworks.runtimes.torch.weights import read_image_weights, read_text_weights  # noqa: E402
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_text(encoding="utf-8"))["models"]
+LIMIT = 2e-6
+Floats = npt.NDArray[np.floating[Any]]
+
+
+def unit(rows: npt.ArrayLike) -> Floats:
+    wide = np.asarray(rows, np.float64)
+    normal: Floats = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    return normal
+
+
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def name(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def bundle(name: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("torch")
+    return convert_checkpoint(write_huggingface(folder / "checkpoint", MODELS[name]), folder / "bundle")
+
+
+def open_tower(bundle: Bundle, role: Role, **options: Any) -> runtimes.Encoder:
+    return runtimes.open_encoder(bundle, role, runtime="torch", **{"device": "cpu", "precision": "f32"} | options)
+
+
+@pytest.mark.parametrize("reference", ["transformers", "open_clip"])
+def test_the_towers_give_the_embeddings_of_the_reference(bundle: Bundle, name: str, reference: str) -> None:
+    for role, batch in (("image", draw_pictures(MODELS[name])), ("text", draw_ids(MODELS[name]))):
+        found = open_tower(bundle, role)(batch)  # type: ignore[arg-type]
+        assert found.dtype == np.float32
+        assert np.abs(unit(found) - unit(GOLDEN[name][reference][role])).max() <= LIMIT
+
+
+@pytest.mark.parametrize("shared", [0, 1, 3, 6])
+def test_texts_that_begin_alike_are_embedded_as_alone(bundle: Bundle, shared: int) -> None:
+    ids = np.random.default_rng(shared).integers(1, VOCABULARY - 2, (4, 8)).astype(np.int32)
+    ids[:, :shared] = ids[:1, :shared]
+    ids[:, -1] = VOCABULARY - 1
+    encoder = open_tower(bundle, "text")
+    assert encoder.shares_prefix
+    together, alone = encoder(ids), np.concatenate([encoder(row[None]) for row in ids])
+    assert np.abs(unit(together) - unit(alone)).max() <= LIMIT
+
+
+def test_padding_and_ids_without_an_end_are_pooled_as_on_the_other_runtimes(bundle: Bundle) -> None:
+    ids = np.array([[5, 9, 7, 3], [5, 9, VOCABULARY - 1, 0], [VOCABULARY - 2, VOCABULARY - 1, 0, 0]], np.int32)
+    other = runtimes.open_encoder(bundle, "text", runtime="onnxruntime", precision="f32")
+    assert np.abs(unit(open_tower(bundle, "text")(ids)) - unit(other(ids))).max() <= LIMIT
+
+
+@pytest.mark.parametrize(("kind", "least"), [("bfloat16", 0.999), ("float16", 0.99999)])
+def test_half_precision_stays_near_f32(bundle: Bundle, name: str, kind: str, least: float) -> None:
+    """The towers themselves, whether or not this CPU would be granted the precision."""
+    cpu = torch.device("cpu")
+    for file, read, batch in (
+        ("image.onnx", read_image_weights, draw_pictures(MODELS[name])),
+        ("text.onnx", read_text_weights, draw_ids(MODELS[name])),
+    ):
+        weights = read(bundle.folder / file)
+        with torch.inference_mode():
+            exact, rounded = (
+                unit(load_tower(weights, cpu, dtype)(torch.from_numpy(batch)).numpy())
+                for dtype in (torch.float32, getattr(torch, kind))
+            )
+        assert (exact * rounded).sum(axis=1).min() >= least
+
+
+def test_weights_in_a_file_beside_the_graph_are_read(name: str, tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(write_huggingface(tmp_path / "checkpoint", MODELS[name]))
+    rows = []
+    for folder, limit in (("one", 1 << 30), ("two", 10_000)):
+        (tmp_path / folder).mkdir()
+        write_towers(checkpoint, tmp_path / folder, external_bytes=limit)
+        tower = load_tower(read_image_weights(tmp_path / folder / "image.onnx"), torch.device("cpu"), torch.float32)
+        with torch.inference_mode():
+            rows.append(tower(torch.from_numpy(draw_pictures(MODELS[name]))).numpy())
+    assert (tmp_path / "two" / "image.onnx.data").is_file()
+    np.testing.assert_array_equal(rows[0], rows[1])
+
+
+def test_a_staged_batch_and_an_empty_one(bundle: Bundle, name: str) -> None:
+    encoder, pictures = open_tower(bundle, "image"), draw_pictures(MODELS[name])
+    pictures.flags.writeable = False  # as Pillow gives them; PyTorch would warn
+    np.testing.assert_array_equal(encoder(encoder.stage(pictures)), encoder(pictures))
+    assert encoder(pictures[:0]).shape == (0, encoder.dim)
+
+
+def test_calls_from_several_threads_do_not_mix(bundle: Bundle, name: str) -> None:
+    encoder, pictures = open_tower(bundle, "image"), draw_pictures(MODELS[name])
+    expected = [encoder(picture[None]) for picture in pictures]
+    wrong: list[int] = []
+
+    def call(index: int) -> None:
+        rows = [encoder(pictures[index][None]) for _ in range(20)]
+        wrong.extend(index for row in rows if not np.array_equal(row, expected[index]))
+
+    threads = [threading.Thread(target=call, args=(index,)) for index in range(len(pictures))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_it_tells_what_was_granted(bundle: Bundle) -> None:
+    encoder = open_tower(bundle, "image", threads=1)
+    assert (encoder.runtime, encoder.device, encoder.precision, encoder.threads) == ("torch", "cpu", "f32", 1)
+    assert not encoder.shares_prefix
+    encoder.close()
+    open_tower(bundle, "image", threads=count_cores())
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "tpu", "99"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(bundle: Bundle, device: str) -> None:
+    with pytest.raises(RuntimeUnavailableError, match=f"cannot grant the device '{device}' here; it grants: .*cpu"):
+        open_tower(bundle, "image", device=device)
+
+
+def test_devices_are_the_gpus_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert devices.list_devices() == ["cuda:0", "cuda:1", "cpu"]
+    for asked, found in (("auto", "cuda:0"), ("cuda", "cuda:0"), ("1", "cuda:1"), ("2", "cpu"), ("cpu", "cpu")):
+        assert str(devices.choose_device(asked)) == found
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    assert devices.choose_precision(torch.device("cuda:0"), "auto") == "f32"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    assert devices.choose_precision(torch.device("cuda:0"), "auto") == "bf16"
+    assert devices.list_precisions(torch.device("mps")) == ["f32", "f16"]
+
+
+def test_a_precision_that_a_cpu_would_emulate_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
+    for precision in ("bf16", "f16"):
+        with pytest.raises(RuntimeUnavailableError, match=f"precision on cpu '{precision}' here; it grants: f32"):
+            open_tower(bundle, "image", precision=precision)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert open_tower(bundle, "image", precision="auto").precision == "bf16"
+
+
+def test_towers_that_are_not_ours_are_refused_with_who_runs_them() -> None:
+    with pytest.raises(RuntimeUnavailableError, match="torch runs towers that clipworks converted") as caught:
+        runtimes.open_encoder(store.open_bundle("starter"), "image", runtime="torch", device="cpu")
+    assert caught.value.hint == "--runtime openvino and onnxruntime run any bundle"
+
+
+def test_a_damaged_tower_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "image.onnx").write_bytes(b"\x08\x08garbage" * 10)
+    with pytest.raises(EncodingError, match=r"torch cannot load image\.onnx"):
+        read_image_weights(tmp_path / "image.onnx")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[enforce fail] can't allocate memory: 9 bytes")],
+)
+def test_too_large_a_batch_is_one_error_and_the_next_call_works(
+    bundle: Bundle, name: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    encoder, pictures = open_tower(bundle, "image"), draw_pictures(MODELS[name])
+    expected = encoder(pictures)
+    with monkeypatch.context() as patch:
+
+        def fail(*_: object) -> None:
+            raise error
+
+        patch.setattr(lanes.PlainLane, "run", fail)
+        with pytest.raises(EncodingError, match=f"cpu has not enough memory for a batch of {len(pictures)}") as caught:
+            encoder(pictures)
+        assert caught.value.hint == "try a smaller --batch-size"
+    np.testing.assert_array_equal(encoder(pictures), expected)
+
+
+def test_a_closed_encoder_has_freed_its_weights_and_says_so(bundle: Bundle, name: str) -> None:
+    encoder = open_tower(bundle, "image")
+    encoder(draw_pictures(MODELS[name]))
+    weights = weakref.ref(encoder._tower.patches)  # type: ignore[attr-defined]
+    encoder.close()
+    gc.collect()
+    assert weights() is None
+    with pytest.raises(EncodingError, match="closed"):
+        encoder(draw_pictures(MODELS[name]))
+
+
+def test_calls_leave_nothing_behind(bundle: Bundle, name: str) -> None:
+    """As many tensors live after many calls as after one, and as many lanes wait."""
+    encoder, pictures = open_tower(bundle, "image"), draw_pictures(MODELS[name])
+    counts = []
+    for calls in (1, 50):
+        for _ in range(calls):
+            encoder(pictures)
+        gc.collect()
+        counts.append(sum(type(item) is torch.Tensor for item in gc.get_objects()))
+    assert counts[0] == counts[1]
+    assert len(encoder._idle) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("shape", "rounded"),
+    [
+        ((1, 7), (1, 8)),
+        ((3, 8), (4, 8)),
+        ((5, 65), None),
+        ((17, 8), None),
+        ((9, 224, 224, 3), (16, 224, 224, 3)),
+        ((17, 224, 224, 3), None),
+    ],
+)
+def test_small_batches_are_filled_up_to_captured_shapes(
+    shape: tuple[int, ...], rounded: tuple[int, ...] | None
+) -> None:
+    assert lanes.round_shape(shape) == rounded
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_device_gives_the_same_captured_or_not(bundle: Bundle, name: str) -> None:
+    device = torch.device("cuda:0")
+    for read, file, batch in (
+        (read_image_weights, "image.onnx", draw_pictures(MODELS[name])),
+        (read_text_weights, "text.onnx", draw_ids(MODELS[name])[:, :8]),
+    ):
+        tower = load_tower(read(bundle.folder / file), device, torch.float32)
+        captured, plain = lanes.CudaLane(tower, device), lanes.CudaLane(tower, device, capture=False)
+        for count in (len(batch), 1, 3, len(batch)):  # a smaller batch after a larger one finds the old rows behind
+            part = batch[:count]
+            assert np.abs(unit(captured.run(part)) - unit(plain.run(part))).max() <= LIMIT
+            assert np.abs(unit(captured.run(captured.stage(part))) - unit(plain.run(part))).max() <= LIMIT
+
+
+def test_a_bundle_on_disk_runs_through_the_model(bundle: Bundle, name: str) -> None:
+    from clipworks.model import Model
+
+    with Model(read_bundle(bundle.folder), runtime="torch", device="cpu") as model:
+        rows = model.embed_texts(["a dog", "a cat", "a dog in a car"])
+        assert rows.shape == (3, MODELS[name].dim)
+        np.testing.assert_allclose(rows[0], model.embed_texts("a dog")[0], atol=LIMIT)
