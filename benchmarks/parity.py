@@ -43,7 +43,7 @@ from clipworks.tokens import open_tokenizer
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 2e-6
-RUNTIMES = ("openvino", "onnxruntime")
+RUNTIMES = ("openvino", "onnxruntime", "torch")
 VOCABULARY, CONTEXT = 49408, 77
 CALIBRATION, HELD_OUT = 100, 150
 VARIANTS = (("quick_gelu", 2), ("gelu", VOCABULARY - 1))
@@ -372,8 +372,8 @@ def embed_with_bundle(
     prompts: npt.NDArray[np.int32],
 ) -> dict[str, Floats]:
     """Unit embeddings of a bundle: texts cut to their own length, pictures in one batch."""
-    image = open_encoder(bundle, "image", runtime=runtime, precision="f32", threads=threads)
-    text = open_encoder(bundle, "text", runtime=runtime, precision="f32", threads=threads)
+    image = open_encoder(bundle, "image", runtime=runtime, device="cpu", precision="f32", threads=threads)
+    text = open_encoder(bundle, "text", runtime=runtime, device="cpu", precision="f32", threads=threads)
     rows = [text(row[None, : number + 2])[0] for number, row in enumerate(prompts, start=1)]
     found = {"image": unit(image(pictures)), "text": unit(np.array(rows))}
     image.close()
