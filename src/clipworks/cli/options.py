@@ -24,7 +24,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         default="auto",
         metavar="R",
-        help="openvino, onnxruntime or auto (default: auto: openvino where installed)",
+        help="openvino, onnxruntime, torch or auto (default: auto: openvino where installed)",
     )
     group.add_argument(
         "--device", default="auto", metavar="D", help="cpu, gpu, cuda:0, ... as the runtime names it (default: auto)"
