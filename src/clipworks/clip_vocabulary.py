@@ -67,6 +67,12 @@ def read_clip_vocabulary(path: Path) -> ClipVocabulary:
     return ClipVocabulary(ids=ids, ranks=dict(zip(pairs, range(len(pairs)), strict=True)))
 
 
+def built_in_vocabulary() -> ClipVocabulary:
+    """OpenAI's own vocabulary, as it comes with the package."""
+    merges = _read_merges()
+    return ClipVocabulary(ids=_number_tokens(merges), ranks=dict(zip(merges, range(len(merges)), strict=True)))
+
+
 def write_clip_tokenizer(path: Path) -> None:
     """Write OpenAI's tokenizer as a tokenizer.json, the same bytes every time.
 
@@ -77,9 +83,7 @@ def write_clip_tokenizer(path: Path) -> None:
         path: the file to write.
     """
     merges = _read_merges()
-    symbols = [BYTE_SYMBOLS[byte] for byte in (*_PRINTABLE, *_OTHERS)]
-    tokens = [*symbols, *(symbol + WORD_END for symbol in symbols), *(merge.replace(" ", "") for merge in merges)]
-    ids = {token: number for number, token in enumerate([*tokens, START, END])}
+    ids = _number_tokens(merges)
     words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
     content = {
         "version": "1.0",
@@ -135,6 +139,12 @@ def _read_merges() -> list[str]:
     import gzip
 
     return gzip.decompress(_MERGES_FILE.read_bytes()).decode().split("\n")
+
+
+def _number_tokens(merges: list[str]) -> dict[str, int]:
+    symbols = [BYTE_SYMBOLS[byte] for byte in (*_PRINTABLE, *_OTHERS)]
+    tokens = [*symbols, *(symbol + WORD_END for symbol in symbols), *(merge.replace(" ", "") for merge in merges)]
+    return {token: number for number, token in enumerate([*tokens, START, END])}
 
 
 def _describe_special(token: str, number: int) -> dict[str, object]:

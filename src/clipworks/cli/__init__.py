@@ -12,7 +12,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn, Protocol
 
 from clipworks import __version__
@@ -82,35 +82,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 for a run that failed, 2 for wrong usage, 130 after Ctrl-C.
     """
+    return run_guarded("clipworks", _run, argv)
+
+
+def run_guarded(program: str, run: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Run a program so that whatever goes wrong is one line on stderr and an exit status; see `main`.
+
+    Args:
+        program: its name, for messages.
+        run: takes the arguments without --traceback, returns the exit status.
+        argv: the arguments without the program's name; None for the process's own.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     traceback = "--traceback" in words
     if traceback:
         words.remove("--traceback")
     _prepare_streams()
     try:
-        return _run(words)
+        status = run(words)
+        sys.stdout.flush()  # here, so that a broken pipe is met where it is handled
+        return status
     except BrokenPipeError:  # the reader has gone, as with `| head`: nobody is left to tell
         _silence_stdout()
         return 141
     except ClipworksError as error:
         if traceback:
             raise
-        return _report(error.message, error.hint, error.exit_status)
+        return _report(program, error.message, error.hint, error.exit_status)
     except KeyboardInterrupt:
         if traceback:
             raise
-        return _report("interrupted", None, 130)
+        return _report(program, "interrupted", None, 130)
     except Exception as error:  # whatever is left: one line for the user, the whole with --traceback
         if traceback:
             raise
         if isinstance(error, OSError):
             _silence_stdout()  # it may be stdout itself that cannot be written, and Python would try again at exit
         what = str(error).strip().partition("\n")[0]
-        return _report(f"{type(error).__name__}{': ' if what else ''}{what}", "--traceback shows where", 1)
+        return _report(program, f"{type(error).__name__}{': ' if what else ''}{what}", "--traceback shows where", 1)
 
 
-def _report(message: str, hint: str | None, status: int) -> int:
-    print(f"clipworks: {show_text(message)}", file=sys.stderr)
+def _report(program: str, message: str, hint: str | None, status: int) -> int:
+    print(f"{program}: {show_text(message)}", file=sys.stderr)
     if hint:
         print(f"  hint: {show_text(hint)}", file=sys.stderr)
     return status
@@ -149,6 +162,4 @@ def _run(words: list[str]) -> int:
     parser = Parser(prog=f"clipworks {name}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     # argparse cannot let options stand between positional arguments where there are subcommands.
-    status = module.run(parser.parse_args(rest) if command.nested else parser.parse_intermixed_args(rest))
-    sys.stdout.flush()  # here, so that a broken pipe is met where it is handled
-    return status
+    return module.run(parser.parse_args(rest) if command.nested else parser.parse_intermixed_args(rest))
