@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from clipworks.cards import Card
     from clipworks.images import Exif, Picture, Pixels
     from clipworks.scoring import Floats
+    from clipworks.tokens import Ids
 
 DEFAULT_MODEL = "starter"
 # Larger batches win nothing on a CPU and take memory; measured in docs/performance.md.
@@ -194,14 +195,18 @@ class Model:
         Raises:
             TextError: a text is empty or too long; the message names it.
         """
-        size = _check_batch_size(batch_size)
         prompts = [texts] if isinstance(texts, str) else list(texts)
-        encoder, tokenizer = self._encoder("text"), self._tokenizer
-        assert tokenizer is not None  # opened together with the text tower
-        ragged = tokenizer.encode_ragged(prompts, truncate=truncate)
-        rows = np.empty((len(prompts), self.card.dim), dtype=np.float32)
-        for part in plan_batches(ragged, size=size, shares_prefix=encoder.shares_prefix):
-            rows[part] = encoder(tokenizer.pad([ragged[index] for index in part]))
+        self._encoder("text")  # so that a missing tower is told before anything else
+        assert self._tokenizer is not None  # opened together with the text tower
+        return self.embed_tokens(self._tokenizer.encode_ragged(prompts, truncate=truncate), batch_size=batch_size)
+
+    def embed_tokens(self, texts: Sequence[Ids], *, batch_size: int = TEXT_BATCH) -> Floats:
+        """Embed token ids, int32 ``[length]`` each with their start and end, as `embed_texts` does texts."""
+        size, encoder, tokenizer = _check_batch_size(batch_size), self._encoder("text"), self._tokenizer
+        assert tokenizer is not None  # as above
+        rows = np.empty((len(texts), self.card.dim), dtype=np.float32)
+        for part in plan_batches(texts, size=size, shares_prefix=encoder.shares_prefix):
+            rows[part] = encoder(tokenizer.pad([texts[index] for index in part]))
         return scoring.normalise(rows)
 
     def match(self, image: Picture, texts: Sequence[str], *, top: int | None = None, truncate: bool = False) -> Match:

@@ -1,0 +1,47 @@
+"""Top-1 and top-5 of a results file of the vendor's CLIP sample, or of clipworks; truth by WordNet id in each path."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from clipworks.compat import arguments
+from clipworks.errors import UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``eval_topk``; see `clipworks.cli.main` for the arguments and the exit status."""
+    from clipworks.cli import run_guarded
+
+    return run_guarded("eval_topk", _run, argv)
+
+
+def _run(words: list[str]) -> int:
+    parser = arguments.make_parser("eval_topk", __doc__)
+    parser.add_argument(
+        "results", metavar="RESULT.txt", help="lines: {file}: top-{i} id: {id}, prob: {p}, class name: {name}"
+    )
+    parser.add_argument("--name", default="clipworks", help="what stands in the brackets (default: clipworks)")
+    parser.add_argument(
+        "--labels", metavar="L", help="imagenet, imagenet-synsets or a file with WordNet ids (default: by the names)"
+    )
+    args = parser.parse_args(words)
+    from clipworks.evaluation.files import evaluate_file, read_file_labels
+    from clipworks.results import read_results
+
+    known = read_file_labels(args.results, args.labels)
+    if known.labels is None:
+        raise UsageError(
+            f"{args.results}: its class names are of no label set that is known, so no id has a WordNet id",
+            hint="--labels names the set, or a file with lines like: n01440764 tench",
+        )
+    # Results over fewer than five labels list them all: their best five are the whole list.
+    depth = next((len(record.top) for record in read_results(args.results) if record.top), 5)
+    found = evaluate_file(args.results, known, ks=(1, min(5, depth)))
+    if found.without_truth:
+        print(
+            f"{found.without_truth} pictures have no WordNet id of the labels in their path: left out", file=sys.stderr
+        )
+    first, last = (100 * item.share for item in (found.accuracy[0], found.accuracy[-1]))
+    print(f"[{args.name}]: top1_rate: {first:.3f} top5_rate: {last:.3f}")
+    return 0

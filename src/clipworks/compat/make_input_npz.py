@@ -1,0 +1,36 @@
+"""Write the token file of each label, as the vendor's CLIP sample for C++ reads them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipworks.compat import arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``make_input_npz``; see `clipworks.cli.main` for the arguments and the exit status."""
+    from clipworks.cli import run_guarded
+
+    return run_guarded("make_input_npz", _run, argv)
+
+
+def _run(words: list[str]) -> int:
+    parser = arguments.make_parser("make_input_npz", __doc__)
+    parser.add_argument("--label_file", required=True, metavar="FILE", help="the labels, one a line")
+    parser.add_argument(
+        "--npz_files_path",
+        required=True,
+        metavar="FOLDER",
+        help="where <label>.npz go: input_0 to input_5, int32 [80]: the ids, zeros, zeros, the mask, zeros, zeros",
+    )
+    args = parser.parse_args(words)
+    from clipworks.compat.token_files import INDEX, write_token_files
+    from clipworks.prompts import read_lines
+
+    labels = read_lines(args.label_file)
+    renamed = write_token_files(labels, Path(args.npz_files_path))
+    if renamed:
+        print(f"{renamed} labels cannot be file names of their own; {INDEX} says which file is theirs", file=sys.stderr)
+    return 0
