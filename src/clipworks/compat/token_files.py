@@ -92,7 +92,8 @@ def read_token_file(path: Path) -> Ids:
         UsageError: it cannot be read, or its arrays are not those of the sample.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: numpy leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is no token file: {str(error).partition(chr(10))[0] or 'damaged'}") from None
