@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
+from clipworks.cards import read_record
 from clipworks.comparison.figures import Tower
+from clipworks.errors import BundleError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +49,21 @@ class PublishedRow:
     top5: float | None = None
     speeds: tuple[PublishedSpeed, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def read_published(path: Path) -> tuple[PublishedRow, ...]:
+    """Read published figures: a JSON list of objects with the fields of `PublishedRow`; what is not told is left out.
+
+    Raises:
+        UsageError: no such file, or something else in it; the message names what.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--published {path} cannot be read: {error}") from None
+    if not isinstance(content, list) or not content:
+        raise UsageError(f"--published {path} must hold a list of rows, each with a name and a source")
+    try:
+        return tuple(read_record(PublishedRow, row, str(path)) for row in content)
+    except BundleError as error:
+        raise UsageError(f"--published: {error.message}") from None

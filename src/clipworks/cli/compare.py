@@ -1,0 +1,202 @@
+"""Compare models, runtimes and precisions in one table: accuracy, agreement with f32, speed, start, memory."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipworks.cli import options
+from clipworks.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipworks.comparison.comparing import Plan
+    from clipworks.comparison.records import Comparison
+
+RECORD, TABLES = "comparison.json", "comparison.md"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``clipworks compare``."""
+    rows = parser.add_argument_group("rows: every combination that can be had")
+    rows.add_argument(
+        "--model", action="append", metavar="M", help="a model; may be given several times (default: starter)"
+    )
+    rows.add_argument(
+        "--runtime", default="openvino,onnxruntime", metavar="R,R", help="(default: openvino,onnxruntime)"
+    )
+    rows.add_argument("--device", default="auto", metavar="D,D", help="as the runtimes name them (default: auto)")
+    rows.add_argument("--precision", default="f32", metavar="P,P", help="f32, bf16, f16, int8 (default: f32)")
+    rows.add_argument(
+        "--reference", metavar="R", help="the runtime whose f32 is the reference (default: the first that grants f32)"
+    )
+    rows.add_argument("--threads", type=options.at_least(1), metavar="N", help="CPU threads of each engine")
+    rows.add_argument("--offline", action="store_true", help="never ask a model hub")
+    what = parser.add_argument_group("accuracy and agreement")
+    what.add_argument("--images", required=True, metavar="SOURCE", help="as SOURCE of clipworks classify")
+    what.add_argument("--root", metavar="FOLDER", help="the folder that a list's paths are relative to")
+    what.add_argument("--labels", required=True, metavar="L", help="as in clipworks classify")
+    what.add_argument("--templates", default="simple", metavar="T", help="as in clipworks classify (default: simple)")
+    what.add_argument("--limit", type=options.at_least(1), metavar="N", help="the first N pictures only")
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--batch-size", default="1,8", metavar="N,N", help="of the requests (default: 1,8)")
+    speed.add_argument(
+        "--depth", default="0", metavar="N,N", help="requests in flight, with every batch size (default: 0)"
+    )
+    speed.add_argument("--duration", type=float, default=2.0, metavar="S", help="of each measurement (default: 2)")
+    speed.add_argument("--warmup", type=float, default=0.5, metavar="S", help="before each (default: 0.5)")
+    speed.add_argument("--percentiles", default="50,90,99", metavar="P,P", help="(default: 50,90,99)")
+    speed.add_argument(
+        "--repeats", type=options.at_least(0), default=3, metavar="N", help="rounds; 0: no speed (default: 3)"
+    )
+    speed.add_argument("--no-footprint", action="store_true", help="leave start-up and memory out")
+    parser.add_argument(
+        "--gate",
+        metavar="NAME=BOUND,...",
+        help="exit 1 when a row misses: top1, top5 (points of difference), agreement, cosine (least), "
+        "throughput (times the reference's)",
+    )
+    parser.add_argument("--published", type=Path, metavar="FILE", help="published figures to stand beside: a JSON list")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help=f"for {RECORD} and {TABLES}")
+    options.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, write, print; 1 when a gate is missed, 130 for a partial comparison."""
+    from clipworks.comparison.gates import parse_gates
+    from clipworks.comparison.published import read_published
+
+    gates = parse_gates(args.gate) if args.gate is not None else {}
+    published = read_published(args.published) if args.published is not None else ()
+    plan = _read_plan(args)
+    folder = Path(args.output)
+    _check_output(folder)
+    from clipworks.cli.progress import ProgressLine
+    from clipworks.comparison.comparing import compare
+    from clipworks.comparison.records import comparison_to_json
+    from clipworks.datasets import read_dataset
+    from clipworks.prompts import read_labels
+
+    line = ProgressLine()
+    found = compare(
+        plan,
+        read_dataset(args.images, root=args.root),
+        read_labels(args.labels),
+        published=published,
+        gates=gates,
+        report=lambda what, done, total: line.show(f"{what}: {done:,} of {total:,}"),
+    )
+    line.clear()
+    content = comparison_to_json(found)
+    _write(folder, content)
+    if args.json:
+        print(content, end="")
+    else:
+        from clipworks.cli.tables import format_document
+        from clipworks.report.assembly import build_document
+
+        print(format_document(build_document([str(folder / RECORD)], title="clipworks compare")))
+    return _conclude(found)
+
+
+def _conclude(found: Comparison) -> int:
+    if found.partial:
+        print("interrupted: PARTIAL, what was measured by then", file=sys.stderr)
+        return 130
+    missed = [gate for gate in found.gates if not gate.kept]
+    for gate in missed:
+        value = "no figure" if gate.value is None else f"{gate.value:.4g}"
+        print(f"gate missed: {gate.row}: {gate.gate} is {value}, wanted {gate.bound:g} or more", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _read_plan(args: argparse.Namespace) -> Plan:
+    from clipworks import runtimes
+    from clipworks.comparison.comparing import Plan
+    from clipworks.errors import unknown_name
+    from clipworks.profiling.records import Load
+    from clipworks.profiling.statistics import check_percentiles
+    from clipworks.prompts import read_templates
+
+    precisions, engines = _split(args.precision, "--precision"), _split(args.runtime, "--runtime")
+    for precision in precisions:
+        if precision not in runtimes.PRECISIONS:
+            raise unknown_name("precision", precision, list(runtimes.PRECISIONS))
+    for engine in (*engines, *((args.reference,) if args.reference else ())):
+        if engine not in runtimes.RUNTIMES:
+            raise unknown_name("runtime", engine, [*runtimes.PREFERENCE, "torch"])
+    if args.reference and args.reference not in engines:
+        raise UsageError(f"--reference is {args.reference}; allowed: one of --runtime, {', '.join(engines)}")
+    loads = [
+        (size, depth) for size in _split_numbers(args, "batch_size", 1) for depth in _split_numbers(args, "depth", 0)
+    ]
+    try:
+        percentiles = check_percentiles(tuple(float(item) for item in _split(args.percentiles, "--percentiles")))
+    except ValueError:
+        raise UsageError(f"--percentiles is {args.percentiles!r}; allowed: numbers with commas, as in 50,99") from None
+    return Plan(
+        models=tuple(dict.fromkeys(args.model or ["starter"])),
+        runtimes=engines,
+        devices=_split(args.device, "--device"),
+        precisions=precisions,
+        reference=args.reference,
+        templates=read_templates(args.templates),
+        limit=args.limit,
+        batch_sizes=tuple(size for size, _ in loads),
+        loads=tuple(
+            Load(
+                depth=depth,
+                iterations=20,
+                duration_s=args.duration,
+                timeout_s=max(2 * args.duration, 1.0),
+                warmup_s=args.warmup,
+                percentiles=percentiles,
+            )
+            for _, depth in loads
+        ),
+        repeats=args.repeats,
+        threads=args.threads,
+        footprint=not args.no_footprint,
+        offline=args.offline,
+    )
+
+
+def _split(text: str, option: str) -> tuple[str, ...]:
+    parts = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if not all(parts):
+        raise UsageError(f"{option} is {text!r}; allowed: names with commas between them")
+    return parts
+
+
+def _split_numbers(args: argparse.Namespace, name: str, low: int) -> list[int]:
+    text, option = getattr(args, name), f"--{name.replace('_', '-')}"
+    parts = _split(text, option)
+    if not all(part.isascii() and part.isdecimal() and int(part) >= low for part in parts):
+        raise UsageError(f"{option} is {text!r}; allowed: whole numbers from {low} on with commas, as in 1,8")
+    return [int(part) for part in parts]
+
+
+def _check_output(folder: Path) -> None:
+    """Refuse, before any work is done, to write where something else would be lost."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; allowed: a folder, new or an earlier comparison's")
+    foreign = (folder / TABLES).exists() and not (folder / RECORD).exists()
+    if foreign:
+        raise UsageError(f"{folder / TABLES} exists and is no comparison's", hint="choose another folder")
+    if (folder / RECORD).exists():
+        from clipworks.comparison.records import comparison_from_json
+
+        comparison_from_json((folder / RECORD).read_text(encoding="utf-8"), origin=str(folder / RECORD))
+
+
+def _write(folder: Path, content: str) -> None:
+    from clipworks.journal import explain_write_errors, write_atomically
+    from clipworks.report.assembly import build_document
+    from clipworks.report.markdown import format_markdown
+
+    with explain_write_errors(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(str(folder / RECORD), content.encode())
+        document = build_document([str(folder / RECORD)], title="clipworks compare")
+        write_atomically(str(folder / TABLES), format_markdown(document).encode())

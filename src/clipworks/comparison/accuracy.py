@@ -1,0 +1,185 @@
+"""Accuracy of rows beside each other on the same pictures: paired differences, and agreement with f32."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from clipworks import scoring
+from clipworks.comparison.figures import Agreement, ChangedImage, Difference, Share
+from clipworks.evaluation.accuracy import wilson
+from clipworks.evaluation.records import Accuracy
+from clipworks.prompts import Labels
+
+KS = (1, 5)
+_LISTED = 12
+_CHUNK = 512
+_Z = 1.959963984540054
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embedded:
+    """What a row made of the pictures.
+
+    Attributes:
+        images: float32 unit rows ``[readable pictures, dim]``.
+        head: float32 unit rows ``[classes, dim]``.
+        logit_scale: of the model.
+    """
+
+    images: scoring.Floats
+    head: scoring.Floats
+    logit_scale: float
+
+    def score(self, start: int) -> npt.NDArray[np.float64]:
+        """Softmax of one chunk of pictures over the classes."""
+        return scoring.softmax(scoring.compare(self.images[start : start + _CHUNK], self.head), self.logit_scale)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pool:
+    """The pictures that every row embeds.
+
+    Attributes:
+        paths: of the readable ones.
+        truths: the class of each, or None.
+        lost: pictures of a known class that could not be read: wrong in every row.
+        labels: the classes.
+    """
+
+    paths: Sequence[str]
+    truths: Sequence[int | None]
+    lost: int
+    labels: Labels
+
+
+def find_correct(row: Embedded, pool: Pool) -> dict[int, Bools]:
+    """For each k, which pictures of a known class have it among the best k; those that could not be read come last."""
+    known = np.array([place for place, truth in enumerate(pool.truths) if truth is not None], dtype=np.intp)
+    wanted = np.array([truth for truth in pool.truths if truth is not None], dtype=np.intp)
+    ks = [k for k in KS if k <= len(pool.labels)]
+    best = np.concatenate(
+        [scoring.rank(row.score(start), max(ks)) for start in range(0, len(pool.paths), _CHUNK)]
+        or [np.empty((0, max(ks)), np.intp)]
+    )[known]
+    lost = np.zeros(pool.lost, dtype=bool)
+    return {k: np.concatenate([(best[:, :k] == wanted[:, None]).any(axis=1), lost]) for k in ks}
+
+
+def measure_accuracy(correct: dict[int, Bools]) -> tuple[Accuracy, ...]:
+    """Top-k with 95% intervals; empty where no class is known."""
+    rows = []
+    for k, right in correct.items():
+        if len(right):
+            low, high = wilson(int(right.sum()), len(right))
+            rows.append(
+                Accuracy(k=k, correct=int(right.sum()), count=len(right), share=float(right.mean()), low=low, high=high)
+            )
+    return tuple(rows)
+
+
+def compare_accuracy(own: dict[int, Bools], other: dict[int, Bools], reference: str) -> tuple[Difference, ...]:
+    """Paired differences to another row at each k."""
+    return tuple(_compare(own[k], other[k], k, reference) for k in own if k in other and len(own[k]))
+
+
+def _compare(own: Bools, other: Bools, k: int, reference: str) -> Difference:
+    """Newcombe's interval for paired shares (his method 10), McNemar's exact test.
+
+    Source: Newcombe 1998, Statistics in Medicine 17, 2635-2650; McNemar 1947, with the binomial distribution.
+    """
+    count = len(own)
+    only_row, only_reference = int((own & ~other).sum()), int((other & ~own).sum())
+    both, neither = int((own & other).sum()), int((~own & ~other).sum())
+    first, second = float(own.mean()), float(other.mean())
+    (low1, high1), (low2, high2) = (wilson(int(right.sum()), count) for right in (own, other))
+    sides = (both + only_row) * (only_reference + neither) * (both + only_reference) * (only_row + neither)
+    product = both * neither - only_row * only_reference
+    if sides == 0:
+        phi = 0.0
+    elif product > 0:
+        phi = max(product - count / 2, 0.0) / math.sqrt(sides)
+    else:
+        phi = product / math.sqrt(sides)
+    difference = first - second
+
+    def reach(a: float, b: float) -> float:
+        return math.sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0))
+
+    return Difference(
+        reference=reference,
+        k=k,
+        count=count,
+        only_row=only_row,
+        only_reference=only_reference,
+        difference=difference,
+        low=difference - reach(first - low1, high2 - second),
+        high=difference + reach(high1 - first, second - low2),
+        p_value=mcnemar(only_row, only_reference),
+    )
+
+
+def mcnemar(first: int, second: int) -> float:
+    """How likely a split of differing pictures is as uneven as this one, two-sided, where both sides are alike."""
+    total, least = first + second, min(first, second)
+    if total == 0:
+        return 1.0
+    tail = sum(math.comb(total, number) for number in range(least + 1))
+    return min(1.0, 2 * tail / 2**total)
+
+
+def measure_agreement(row: Embedded, reference: Embedded, pool: Pool, name: str) -> Agreement | None:
+    """How near a row comes to its reference; None without a picture."""
+    count = len(pool.paths)
+    if count == 0:
+        return None
+    cosines = np.sum(row.images.astype(np.float64) * reference.images, axis=1)
+    changes, own, theirs = np.empty(count), np.empty((count, 2)), np.empty((count, 2))
+    for start in range(0, count, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        found, expected = row.score(start), reference.score(start)
+        changes[part] = np.abs(found - expected).max(axis=1)
+        for kept, scores in ((own, found), (theirs, expected)):
+            best = scores.argmax(axis=1)
+            kept[part] = np.stack([best, scores[np.arange(len(best)), best]], axis=1)
+    same = int((own[:, 0] == theirs[:, 0]).sum())
+    low, high = wilson(same, count)
+
+    def describe(place: int) -> ChangedImage:
+        truth, names = pool.truths[place], pool.labels.names
+        (row_class, row_score), (reference_class, reference_score) = own[place], theirs[place]
+        return ChangedImage(
+            path=pool.paths[place],
+            cosine=float(cosines[place]),
+            score_change=float(changes[place]),
+            truth=truth,
+            truth_name=None if truth is None else names[truth],
+            reference_class=int(reference_class),
+            reference_name=names[int(reference_class)],
+            reference_score=float(reference_score),
+            row_class=int(row_class),
+            row_name=names[int(row_class)],
+            row_score=float(row_score),
+        )
+
+    ordered = np.sort(cosines)
+    worst = np.argsort(cosines, kind="stable")[:_LISTED]
+    moved = [place for place in np.argsort(-changes, kind="stable") if own[place, 0] != theirs[place, 0]]
+    return Agreement(
+        reference=name,
+        count=count,
+        cosine_min=float(ordered[0]),
+        cosine_p1=float(ordered[max(0, math.ceil(count / 100) - 1)]),
+        cosine_median=float(np.median(cosines)),
+        head_cosine_min=float(np.sum(row.head.astype(np.float64) * reference.head, axis=1).min()),
+        top1=Share(count=same, total=count, share=same / count, low=low, high=high),
+        score_change_max=float(changes.max()),
+        worst=tuple(describe(int(place)) for place in worst),
+        changed=tuple(describe(int(place)) for place in moved[:_LISTED]),
+    )

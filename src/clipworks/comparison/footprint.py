@@ -1,0 +1,46 @@
+"""A process of its own that opens one row and says what that took; `clipworks.comparison.speeds` starts it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+from clipworks.comparison.figures import Footprint, TowerStart
+from clipworks.comparison.speeds import TOWERS
+from clipworks.environment import measure_peak_memory
+from clipworks.profiling.profiler import Bench
+from clipworks.profiling.records import Load
+from clipworks.profiling.setup import Setup
+
+_BRIEF = Load(depth=0, iterations=3, duration_s=0.0, warmup_s=0.0)
+
+
+def measure(model: str, runtime: str, device: str, precision: str, threads: int | None, offline: bool) -> Footprint:  # noqa: FBT001  # a list read from the command line
+    """Open both towers one after the other, keep them, and encode a few batches."""
+    before, starts, benches = measure_peak_memory(), [], []
+    for tower in TOWERS:
+        setup = Setup(
+            target=tower,
+            model=model,
+            runtime=runtime,
+            devices=(device,),
+            precision=precision,
+            threads=threads,
+            offline=offline,
+        )
+        bench = Bench(setup)
+        benches.append(bench)
+        bench.measure(_BRIEF)
+        files = bench.bundle.card.towers["int8" if precision == "int8" else "f32"]
+        name = files.image if tower == "image" else files.text
+        size = sum(path.stat().st_size for path in bench.bundle.folder.glob(f"{name}*"))
+        starts.append(TowerStart(tower=tower, file_bytes=size, cold=bench.cold))
+    peak = measure_peak_memory()
+    for bench in benches:
+        bench.close()
+    return Footprint(towers=tuple(starts), before_memory_mib=before, peak_memory_mib=peak)
+
+
+if __name__ == "__main__":
+    print(json.dumps(dataclasses.asdict(measure(*json.loads(sys.argv[1])))))

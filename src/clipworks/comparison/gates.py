@@ -1,0 +1,64 @@
+"""Gates: bounds that every row must keep, for somebody's continuous integration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from clipworks.comparison.records import GateResult, Row
+from clipworks.errors import UsageError, unknown_name
+
+
+def _difference(k: int) -> Callable[[Row], float | None]:
+    def find(row: Row) -> float | None:
+        found = next((item for item in row.differences if item.k == k), None)
+        return None if found is None else 100 * found.difference
+
+    return find
+
+
+def _throughput(row: Row) -> float | None:
+    ratios = [speed.ratio.median for speed in row.speeds if speed.tower == "image" and speed.ratio is not None]
+    return max(ratios, default=None)
+
+
+# Name, and what it looks at: points of accuracy, shares, cosines, times the reference's rate; more is better in all.
+GATES: dict[str, Callable[[Row], float | None]] = {
+    "top1": _difference(1),
+    "top5": _difference(5),
+    "agreement": lambda row: None if row.agreement is None else row.agreement.top1.share,
+    "cosine": lambda row: None if row.agreement is None else row.agreement.cosine_min,
+    "throughput": _throughput,
+}
+
+
+def parse_gates(text: str) -> dict[str, float]:
+    """Read ``top1=-0.5,agreement=0.99``.
+
+    Raises:
+        UnknownNameError: no such gate.
+        UsageError: not a name and a number, or one twice.
+    """
+    bounds: dict[str, float] = {}
+    for part in text.split(","):
+        name, sign, value = (item.strip() for item in part.partition("="))
+        try:
+            bound = float(value)
+        except ValueError:
+            bound = float("nan")
+        if not sign or bound != bound or name in bounds:
+            raise UsageError(f"--gate is {text!r}; allowed: names and numbers, as in top1=-0.5,agreement=0.99")
+        if name not in GATES:
+            raise unknown_name("gate", name, list(GATES))
+        bounds[name] = bound
+    return bounds
+
+
+def check_gates(rows: tuple[Row, ...], bounds: dict[str, float]) -> tuple[GateResult, ...]:
+    """Hold every row that was granted against every bound; references are what the others are held against."""
+    return tuple(
+        GateResult(row=row.name, gate=name, bound=bound, value=value, kept=value is not None and value >= bound)
+        for row in rows
+        if row.granted is not None and not row.is_reference
+        for name, bound in bounds.items()
+        for value in (GATES[name](row),)
+    )
