@@ -63,6 +63,13 @@ def count_cores() -> int:
 
 def measure_peak_memory() -> float | None:
     """The most memory that this process has held so far, in MiB, or None where the system does not say."""
+    # Linux counts into ru_maxrss what the parent held when it started this process; VmHWM begins afresh.
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except (OSError, ValueError, IndexError):
+        pass  # another system, or one that tells less
     try:
         import resource
     except ImportError:
