@@ -93,10 +93,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(content, end="")
     else:
-        from clipworks.cli.tables import format_document
-        from clipworks.report.assembly import build_document
+        from clipworks.cli.compare_tables import format_comparison
 
-        print(format_document(build_document([str(folder / RECORD)], title="clipworks compare")))
+        print(format_comparison(found))
+        print(f"\nall figures: {folder / TABLES}; as a page: clipworks report {folder / RECORD}", file=sys.stderr)
     return _conclude(found)
 
 

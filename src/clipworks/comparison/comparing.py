@@ -1,25 +1,24 @@
-"""Compare models, runtimes, devices and precisions: accuracy, agreement with f32, speed, and what each takes to start."""
+"""Compare models, runtimes, devices and precisions: the rows are made one after another, and measured in turn."""
 
 from __future__ import annotations
 
 import datetime
 import itertools
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipworks import store
-from clipworks.bundle import Bundle, card_hash
-from clipworks.comparison.accuracy import compare_accuracy, find_correct, measure_accuracy, measure_agreement
-from clipworks.comparison.embedding import Candidate, Pictures, embed_row, name_rows, replace_threads
+from clipworks.bundle import Bundle
+from clipworks.comparison.embedding import Candidate, Pictures, Report, embed_row, name_rows
 from clipworks.comparison.figures import Footprint, Problem
 from clipworks.comparison.gates import check_gates
 from clipworks.comparison.pareto import mark_front
 from clipworks.comparison.published import PublishedRow
-from clipworks.comparison.records import Asked, Comparison, Row
+from clipworks.comparison.records import Asked, Comparison
 from clipworks.comparison.records import Pictures as PicturesRecord
-from clipworks.comparison.speeds import Runs, measure_footprint, measure_once, summarise_speeds
+from clipworks.comparison.rows import build_rows
+from clipworks.comparison.speeds import Runs, measure_footprint, measure_once
 from clipworks.datasets import DataSet
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksError, UsageError
@@ -27,8 +26,6 @@ from clipworks.profiling.measurement import check_load
 from clipworks.profiling.records import Load
 from clipworks.profiling.setup import Setup
 from clipworks.prompts import Labels
-
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +109,14 @@ def compare(
     if whole and not granted:
         problem = next(row.problem for row in rows if row.problem is not None)
         raise UsageError(f"no row can be had; the first: {problem.reason}", hint=problem.hint)
+    loads = list(zip(plan.batch_sizes, plan.loads, strict=True))
     runs: dict[str, Runs] = {row.name: Runs() for row in granted}
     problems: dict[str, Problem] = {}
     rounds = _measure_speeds(plan, granted, runs, problems, report) if whole else 0
-    footprints = _measure_footprints(plan, granted, problems, report) if rounds == plan.repeats and whole else {}
-    results = _build_rows(plan, rows, references, pictures, runs, footprints, problems)
+    whole = whole and rounds == plan.repeats
+    footprints: dict[str, Footprint] = {}
+    whole = whole and _measure_footprints(plan, granted, problems, footprints, report)
+    results = build_rows(rows, references, pictures, runs, footprints, problems, loads)
     results, pareto = mark_front(results)
     used = pictures.samples if pictures.readable is not None else []
     return Comparison(
@@ -129,7 +129,7 @@ def compare(
             used=len(used),
             errors=len(used) - len(pictures.readable or []),
             with_truth=sum(truth is not None for truth in pictures.truths) if used else 0,
-            truth_from=dict(Counter("data set" for truth in pictures.truths if truth is not None)) if used else {},
+            truth_from=pictures.count_truths() if used else {},
             labels=labels.name,
             classes=len(labels),
             templates=len(plan.templates),
@@ -142,7 +142,7 @@ def compare(
         pareto=pareto,
         published=published,
         gates=check_gates(results, gates or {}),
-        partial=not whole or rounds < plan.repeats,
+        partial=not whole,
         environment=environment,
         measured_at=measured_at,
         seconds=time.monotonic() - begin,
@@ -202,18 +202,22 @@ def _measure_speeds(
 
 
 def _measure_footprints(
-    plan: Plan, rows: Sequence[Candidate], problems: dict[str, Problem], report: Report
-) -> dict[str, Footprint]:
-    found: dict[str, Footprint] = {}
+    plan: Plan,
+    rows: Sequence[Candidate],
+    problems: dict[str, Problem],
+    found: dict[str, Footprint],
+    report: Report,
+) -> bool:
+    """Measure start and memory of every row; returns whether it went to its end."""
     for place, row in enumerate(rows if plan.footprint else []):
         report(f"start and memory: {row.name}", place, len(rows))
         try:
             found[row.name] = measure_footprint(_make_setup(plan, row))
         except KeyboardInterrupt:
-            break
+            return False
         except ClipworksError as error:
             problems.setdefault(row.name, Problem(stage="speed", reason=error.message, hint=error.hint))
-    return found
+    return True
 
 
 def _make_setup(plan: Plan, row: Candidate) -> Setup:
@@ -226,53 +230,3 @@ def _make_setup(plan: Plan, row: Candidate) -> Setup:
         threads=plan.threads,
         offline=plan.offline,
     )
-
-
-def _build_rows(
-    plan: Plan,
-    rows: Sequence[Candidate],
-    references: dict[str, Candidate],
-    pictures: Pictures,
-    runs: dict[str, Runs],
-    footprints: dict[str, Footprint],
-    problems: dict[str, Problem],
-) -> tuple[Row, ...]:
-    pool, first = pictures.pool, next(iter(references.values()), None)
-    correct = {row.name: find_correct(row.embedded, pool) for row in rows if row.embedded is not None}
-    loads = list(zip(plan.batch_sizes, plan.loads, strict=True))
-    found = []
-    for row in rows:
-        reference = references.get(row.asked.model)
-        others = {item.name: item for item in (reference, first) if item is not None and item is not row}
-        own = correct.get(row.name)
-        kept = [problem for problem in (row.problem, problems.get(row.name)) if problem is not None]
-        compared = row.embedded is not None and reference is not None and reference is not row
-        granted = row.granted
-        if granted is not None and row.name in runs:
-            granted = replace_threads(granted, runs[row.name].threads)
-        found.append(
-            Row(
-                name=row.name,
-                model=row.bundle.card.name,
-                card_sha256=card_hash(row.bundle.card),
-                asked=row.asked,
-                granted=granted,
-                is_reference=row is reference,
-                problems=tuple(kept),
-                accuracy=() if own is None else measure_accuracy(own),
-                differences=tuple(
-                    item for name in others if own for item in compare_accuracy(own, correct[name], name)
-                ),
-                agreement=measure_agreement(row.embedded, reference.embedded, pool, reference.name)
-                if compared and row.embedded and reference and reference.embedded
-                else None,
-                footprint=footprints.get(row.name),
-                speeds=summarise_speeds(
-                    runs.get(row.name, Runs()),
-                    runs.get(reference.name) if reference is not None and reference is not row else None,
-                    loads,
-                ),
-                pareto=None,
-            )
-        )
-    return tuple(found)

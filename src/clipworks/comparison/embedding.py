@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,16 @@ class Pictures:
             truths=[self.truths[place] for place in readable],
             lost=sum(self.truths[place] is not None for place in lost),
             labels=self.labels,
+        )
+
+    def count_truths(self) -> dict[str, int]:
+        """Where the known classes are from, and how often."""
+        return dict(
+            Counter(
+                "label or folder" if sample.truth is not None else "WordNet id in the path"
+                for sample, truth in zip(self.samples, self.truths, strict=True)
+                if truth is not None
+            )
         )
 
     def prepare(self, model: Model) -> Callable[[int], Pixels]:
