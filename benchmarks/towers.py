@@ -212,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--photographs", type=Path, help="folder of pictures; default: those of scikit-image")
-    parser.add_argument("--int8", action="store_true", help="make int8 towers too, calibrated on the photographs; minutes")
+    parser.add_argument("--int8", action="store_true", help="make int8 towers too, calibrated on the photographs")
     parser.add_argument("--prompts", type=int, default=0, metavar="N", help="time N of the 80,000 prompts too")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -54,7 +54,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_one_picture_prints_the_best_three_of_the_strings(capsys: pytest.CaptureFixture[str]) -> None:
     """The default strings, in the sample's form, and the figures of clipworks match."""
-    status, out, err = run(capsys, clip_sample.main, "--input_file", EXAMPLE, "-d", "0")
+    status, out, err = run(capsys, clip_sample.main, "--input_file", EXAMPLE, "-d", "0", "--precision", "f32")
     assert (status, err) == (0, "")
     form = (
         rf"Top3:\n0th, string: a diagram, score: ({NUMBER})\n1th, string: a dog, score: ({NUMBER})\n"

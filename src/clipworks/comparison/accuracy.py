@@ -131,7 +131,7 @@ def mcnemar(first: int, second: int) -> float:
     if total == 0:
         return 1.0
     tail = sum(math.comb(total, number) for number in range(least + 1))
-    return min(1.0, 2 * tail / 2**total)
+    return min(1.0, float(2 * tail / 2**total))
 
 
 def measure_agreement(row: Embedded, reference: Embedded, pool: Pool, name: str) -> Agreement | None:

@@ -81,9 +81,7 @@ def compare_stage(
     differences = [np.abs(one - other) * scale for one, other in pairs]
     sample = int(np.argmax([difference.max(initial=0) for difference in differences]))
     place = tuple(map(int, np.unravel_index(int(np.argmax(differences[sample])), differences[sample].shape)))
-    relatives = [
-        float(np.linalg.norm(one - other) / max(float(np.linalg.norm(other)), 1e-30)) for one, other in pairs
-    ]
+    relatives = [float(np.linalg.norm(one - other) / max(float(np.linalg.norm(other)), 1e-30)) for one, other in pairs]
     cosines = [cosine for one, other in pairs if (cosine := _cosine(one, other)) is not None]
     largest = float(differences[sample][place])
     one, other = pairs[sample]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def list_stages(traces: Iterable[Mapping[str, object]]) -> list[Stage]:
     for name in (name for trace in traces for name in trace):
         if found := LAYER.fullmatch(name):
             counts[found[1]] = max(counts[found[1]], int(found[2]) + 1)
-    stages = [
+    return [
         _stage("decoded", "decode", "image", "levels"),
         _stage("resized", "resize", "image", "levels", "decoded"),
         _stage("pixels", "crop", "image", "levels", "resized"),
@@ -75,7 +76,6 @@ def list_stages(traces: Iterable[Mapping[str, object]]) -> list[Stage]:
         _stage("cosines", "cosines", "joint", "scores", "image_embedding", "text_embedding"),
         _stage("scores", "scores", "joint", "scores", "cosines", "logit_scale"),
     ]
-    return stages
 
 
 def is_stage(name: str) -> bool:
@@ -125,7 +125,7 @@ def _list_layers(branch: Branch, count: int, first: str) -> list[Stage]:
     names = [first, *(f"{branch}_layer_{index}" for index in range(count))]
     return [
         _stage(name, f"{branch} layer {index}", branch, "values", before)
-        for index, (before, name) in enumerate(zip(names[:-1], names[1:], strict=True))
+        for index, (before, name) in enumerate(itertools.pairwise(names))
     ]
 
 

@@ -151,7 +151,8 @@ def _run_layer(
     parts = attention(_normalise(rows, layers))
     if spread is not None:
         parts = parts[spread.places]
-    count, length, width = *parts.shape[:2], rows.shape[-1]
+    count, length = parts.shape[:2]
+    width = rows.shape[-1]
     query, key, value = parts.view(count, length, 3, layers.heads, width // layers.heads).permute(2, 0, 3, 1, 4)
     means = functional.scaled_dot_product_attention(query, key, value, is_causal=causal, scale=1.0)
     joined = means.transpose(1, 2).reshape(count, length, width)
