@@ -38,7 +38,7 @@ from clipworks.environment import describe_environment
 from clipworks.runtimes import Role, open_encoder
 from clipworks.runtimes.torch.devices import KINDS, choose_device, list_precisions
 from clipworks.runtimes.torch.loading import load_tower
-from clipworks.runtimes.torch.weights import ImageWeights, TextWeights, read_image_weights, read_text_weights
+from clipworks.runtimes.weights import ImageWeights, TextWeights, read_image_weights, read_text_weights
 
 SHARE, FIRST_MS, GAIN = 0.6, 0.7, 2.0
 Row = dict[str, Any]

@@ -1,7 +1,7 @@
 """The PyTorch runtime, the extra ``clipworks[torch]``.
 
-`weights` reads the tensors of a tower that `clipworks.convert` wrote, `towers` are the equations, `lanes` what one
-call needs for itself on a device, `encoder` the runtime.
+`clipworks.runtimes.weights` reads the tensors of a tower that `clipworks.convert` wrote; here `towers` are the
+equations, `lanes` what one call needs for itself on a device, `encoder` the runtime.
 """
 
 from clipworks.runtimes.torch.encoder import open_encoder

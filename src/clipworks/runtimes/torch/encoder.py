@@ -16,7 +16,7 @@ from clipworks.runtimes import Batch, EncoderRequest, Opening, Role, Staged
 from clipworks.runtimes.torch.devices import KINDS, choose_device, choose_precision
 from clipworks.runtimes.torch.lanes import CudaLane, Lane, PlainLane, Tower
 from clipworks.runtimes.torch.loading import load_tower
-from clipworks.runtimes.torch.weights import ImageWeights, TextWeights, read_image_weights, read_text_weights
+from clipworks.runtimes.weights import ImageWeights, TextWeights, read_image_weights, read_text_weights
 
 _READERS: dict[Role, Callable[[Path], ImageWeights | TextWeights]] = {
     "image": read_image_weights,

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipworks.runtimes.torch.graph_file import Array
+from clipworks.runtimes.graph_file import Array
 from clipworks.runtimes.torch.towers import Block, ImageTower, Layers, Map, TextTower
-from clipworks.runtimes.torch.weights import ImageWeights, Layer, Linear, Norm, Stack, TextWeights
+from clipworks.runtimes.weights import ImageWeights, Layer, Linear, Norm, Stack, TextWeights
 
 _QUICK_GELU = 1.702
 

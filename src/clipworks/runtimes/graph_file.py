@@ -32,7 +32,7 @@ class GraphFile:
         try:
             self.model = onnx.load(path, load_external_data=False)
         except (OSError, DecodeError) as error:
-            raise EncodingError(f"torch cannot load {path.name}: {error}") from None
+            raise EncodingError(f"{path.name} cannot be loaded: {error}") from None
         self._constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
         self._facts: dict[str, str] = {
             item.key.removeprefix("clipworks."): item.value for item in self.model.metadata_props
@@ -103,11 +103,11 @@ class GraphFile:
         try:
             return np.memmap(path, dtype=kind, mode="r", offset=int(where["offset"]), shape=tuple(tensor.dims))
         except (OSError, ValueError) as error:
-            raise EncodingError(f"torch cannot read {path.name}: {error}") from None
+            raise EncodingError(f"{path.name} cannot be read: {error}") from None
 
     def refuse(self, why: str) -> RuntimeUnavailableError:
         """The error for a tower that is not ours to run."""
         return RuntimeUnavailableError(
-            f"torch runs towers that clipworks converted; {self.path.name} is none: {why}",
+            f"{self.path.name} is no tower that clipworks converted: {why}",
             hint="--runtime openvino and onnxruntime run any bundle",
         )

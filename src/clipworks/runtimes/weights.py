@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks.runtimes.torch.graph_file import Array, GraphFile, NodeProto
+from clipworks.runtimes.graph_file import Array, GraphFile, NodeProto
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
