@@ -82,10 +82,12 @@ def _attend(nodes: GraphNodes, parts: Sequence[str], stack: Stack, mask: str | N
     """Attention of queries, keys and values, all ``[n, length, width]``, to the means, of the same shape."""
     heads, width = stack.heads, stack.width
     query, key, value = (nodes.reshape(part, 0, 0, heads, width // heads) for part in parts)
-    scores = nodes.matmul(nodes.transpose(query, 0, 2, 1, 3), nodes.transpose(key, 0, 2, 3, 1))
+    query, key, value = (nodes.transpose(part, 0, 2, 1, 3) for part in (query, key, value))
+    # The keys are turned in two steps, since engines take the second into their product: no copy is made of it.
+    scores = nodes.matmul(query, nodes.transpose(key, 0, 1, 3, 2))
     if mask is not None:
         scores = nodes.plus(scores, mask)
-    means = nodes.matmul(nodes.softmax(scores), nodes.transpose(value, 0, 2, 1, 3))
+    means = nodes.matmul(nodes.softmax(scores), value)
     return nodes.reshape(nodes.transpose(means, 0, 2, 1, 3), 0, 0, width)
 
 
