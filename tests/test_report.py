@@ -345,8 +345,14 @@ def test_a_comparison_shows_front_parity_refusals_and_gates(tmp_path: Path) -> N
     assert front.tags == ("3", "2")
     assert beaten.xs == (70,)
     assert (published.xs, published.ys, published.hollow) == ((140,), (0.87,), True)
-    assert column(find_table(document, "Accuracy"), "no.") == ["1", "2", "3"]
-    assert column(find_table(document, "Accuracy"), "p (McNemar)") == ["", "< 0.001", "< 0.001"]
+    accuracy = find_table(document, "Rows and their accuracy")
+    assert column(accuracy, "no.") == ["1", "2", "3"]
+    assert column(accuracy, "granted") == ["cpu f32, 2 threads", "cpu int8, 2 threads", "cpu f32, 2 threads"]
+    differences = find_table(document, "Is the difference real?")
+    assert column(differences, "against") == ["1 openvino cpu f32"] * 2
+    assert column(differences, "p (McNemar)") == ["< 0.001", "< 0.001"]
+    worst = find_table(document, "Pictures furthest from the reference")
+    assert worst.rows[0][1:6] == ("photographs/changed.jpg", "tench", "tench 0.900", "goldfish 0.600", "0.910000")
     assert column(find_table(document, "Parity"), "least cosine") == ["0.991000", "0.991000"]
     refused = find_table(document, "What could not be had")
     assert refused.rows == (("openvino cpu bf16", "cannot be had", "openvino cannot grant bf16 here", "take f32"),)

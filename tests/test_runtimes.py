@@ -140,7 +140,7 @@ def test_unknown_names_are_answered_with_the_choices() -> None:
 def test_the_default_runtime_is_the_first_installed_and_never_fake(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runtimes.choose_runtime() == "openvino"
     installed = {"onnxruntime"}
-    monkeypatch.setattr(runtimes, "_is_installed", lambda row: row.package in installed)
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: runtimes.RUNTIMES[name].package in installed)
     assert runtimes.choose_runtime() == "onnxruntime"
     with pytest.raises(RuntimeUnavailableError, match="the runtime openvino is not installed"):
         runtimes.choose_runtime("openvino")

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.terminal import show_text
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
     from clipworks.comparison.comparing import Plan
     from clipworks.comparison.records import Comparison
 
-RECORD, TABLES = "comparison.json", "comparison.md"
+ALL = "all"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", action="append", metavar="M", help="a model; may be given several times (default: starter)"
     )
     rows.add_argument(
-        "--runtime", default="openvino,onnxruntime", metavar="R,R", help="(default: openvino,onnxruntime)"
+        "--runtime",
+        default=ALL,
+        metavar="R,R",
+        help="openvino, onnxruntime, torch (default: all: those two, and torch where it is installed)",
     )
     rows.add_argument("--device", default="auto", metavar="D,D", help="as the runtimes name them (default: auto)")
-    rows.add_argument("--precision", default="f32", metavar="P,P", help="f32, bf16, f16, int8 (default: f32)")
+    rows.add_argument(
+        "--precision", default=ALL, metavar="P,P", help="f32, bf16, f16, int8 (default: all that can be had)"
+    )
     rows.add_argument(
         "--reference", metavar="R", help="the runtime whose f32 is the reference (default: the first that grants f32)"
     )
@@ -38,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--root", metavar="FOLDER", help="the folder that a list's paths are relative to")
     what.add_argument("--labels", required=True, metavar="L", help="as in clipworks classify")
     what.add_argument("--templates", default="simple", metavar="T", help="as in clipworks classify (default: simple)")
+    what.add_argument(
+        "--exif",
+        choices=("apply", "ignore"),
+        default="apply",
+        help="apply turns a picture as its EXIF orientation says (the default); ignore is what the reference does",
+    )
     what.add_argument("--limit", type=options.at_least(1), metavar="N", help="the first N pictures only")
     speed = parser.add_argument_group("speed")
     speed.add_argument("--batch-size", default="1,8", metavar="N,N", help="of the requests (default: 1,8)")
@@ -54,16 +66,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gate",
         metavar="NAME=BOUND,...",
-        help="exit 1 when a row misses: top1, top5 (points of difference), agreement, cosine (least), "
-        "throughput (times the reference's)",
+        help="exit 1 when a row misses one: top1, top5 (points of difference to the reference), agreement (share with "
+        "the same best class), cosine (the least), throughput (times the reference's, at every load)",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit 1 if a combination cannot be had, or a part of it fails"
     )
     parser.add_argument("--published", type=Path, metavar="FILE", help="published figures to stand beside: a JSON list")
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help=f"for {RECORD} and {TABLES}")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="for comparison.json, .md and .html")
     options.add_json_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare, write, print; 1 when a gate is missed, 130 for a partial comparison."""
+    from clipworks.cli.compare_files import check_output, write_comparison
     from clipworks.comparison.gates import parse_gates
     from clipworks.comparison.published import read_published
 
@@ -71,44 +87,53 @@ def run(args: argparse.Namespace) -> int:
     published = read_published(args.published) if args.published is not None else ()
     plan = _read_plan(args)
     folder = Path(args.output)
-    _check_output(folder)
-    from clipworks.cli.progress import ProgressLine
+    check_output(folder)
+    from clipworks.cli.compare_tables import format_comparison
+    from clipworks.cli.progress import StageBar
     from clipworks.comparison.comparing import compare
     from clipworks.comparison.records import comparison_to_json
     from clipworks.datasets import read_dataset
     from clipworks.prompts import read_labels
 
-    line = ProgressLine()
-    found = compare(
-        plan,
-        read_dataset(args.images, root=args.root),
-        read_labels(args.labels),
-        published=published,
-        gates=gates,
-        report=lambda what, done, total: line.show(f"{what}: {done:,} of {total:,}"),
-    )
-    line.clear()
+    bar = StageBar()
+    try:
+        found = compare(
+            plan,
+            read_dataset(args.images, root=args.root),
+            read_labels(args.labels),
+            published=published,
+            gates=gates,
+            report=bar.show,
+        )
+    finally:
+        bar.clear()
     content = comparison_to_json(found)
-    _write(folder, content)
-    if args.json:
-        print(content, end="")
-    else:
-        from clipworks.cli.compare_tables import format_comparison
-
-        print(format_comparison(found))
-        print(f"\nall figures: {folder / TABLES}; as a page: clipworks report {folder / RECORD}", file=sys.stderr)
-    return _conclude(found)
+    try:
+        print(content if args.json else format_comparison(found), end="" if args.json else "\n")
+    finally:  # whichever of the two cannot be written, the other is
+        written = write_comparison(folder, content, partial=found.partial)
+    print(f"\nwritten: {', '.join(map(str, written))}", file=sys.stderr)
+    return _conclude(found, gates, strict=args.strict)
 
 
-def _conclude(found: Comparison) -> int:
+def _conclude(found: Comparison, gates: dict[str, float], *, strict: bool) -> int:
     if found.partial:
         print("interrupted: PARTIAL, what was measured by then", file=sys.stderr)
         return 130
-    missed = [gate for gate in found.gates if not gate.kept]
-    for gate in missed:
-        value = "no figure" if gate.value is None else f"{gate.value:.4g}"
-        print(f"gate missed: {gate.row}: {gate.gate} is {value}, wanted {gate.bound:g} or more", file=sys.stderr)
-    return 1 if missed else 0
+    failures = []
+    for gate in found.gates:
+        if not gate.kept:
+            value = "no figure" if gate.value is None else f"{gate.value:.4g}"
+            failures.append(f"gate missed: {gate.row}: {gate.gate} is {value}, wanted {gate.bound:g} or more")
+    if gates and not found.gates:
+        failures.append("gate missed: there is no row beside the reference to hold against it")
+    if strict:
+        failures += [
+            f"{row.name}: {problem.stage} failed: {problem.reason}" for row in found.rows for problem in row.problems
+        ]
+    for failure in failures:
+        print(show_text(failure), file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _read_plan(args: argparse.Namespace) -> Plan:
@@ -119,15 +144,14 @@ def _read_plan(args: argparse.Namespace) -> Plan:
     from clipworks.profiling.statistics import check_percentiles
     from clipworks.prompts import read_templates
 
-    precisions, engines = _split(args.precision, "--precision"), _split(args.runtime, "--runtime")
+    precisions = runtimes.PRECISIONS if args.precision == ALL else _split(args.precision, "--precision")
+    engines = _list_runtimes() if args.runtime == ALL else _split(args.runtime, "--runtime")
     for precision in precisions:
         if precision not in runtimes.PRECISIONS:
-            raise unknown_name("precision", precision, list(runtimes.PRECISIONS))
+            raise unknown_name("precision", precision, [ALL, *runtimes.PRECISIONS])
     for engine in (*engines, *((args.reference,) if args.reference else ())):
         if engine not in runtimes.RUNTIMES:
-            raise unknown_name("runtime", engine, [*runtimes.PREFERENCE, "torch"])
-    if args.reference and args.reference not in engines:
-        raise UsageError(f"--reference is {args.reference}; allowed: one of --runtime, {', '.join(engines)}")
+            raise unknown_name("runtime", engine, [ALL, *runtimes.PREFERENCE, "torch"])
     loads = [
         (size, depth) for size in _split_numbers(args, "batch_size", 1) for depth in _split_numbers(args, "depth", 0)
     ]
@@ -142,6 +166,7 @@ def _read_plan(args: argparse.Namespace) -> Plan:
         precisions=precisions,
         reference=args.reference,
         templates=read_templates(args.templates),
+        exif=args.exif,
         limit=args.limit,
         batch_sizes=tuple(size for size, _ in loads),
         loads=tuple(
@@ -162,6 +187,13 @@ def _read_plan(args: argparse.Namespace) -> Plan:
     )
 
 
+def _list_runtimes() -> tuple[str, ...]:
+    """The usual two, installed or not, so that a missing one is told; and torch, an extra, where it is installed."""
+    from clipworks import runtimes
+
+    return (*runtimes.PREFERENCE, *(["torch"] if runtimes.is_installed("torch") else []))
+
+
 def _split(text: str, option: str) -> tuple[str, ...]:
     parts = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     if not all(parts):
@@ -175,28 +207,3 @@ def _split_numbers(args: argparse.Namespace, name: str, low: int) -> list[int]:
     if not all(part.isascii() and part.isdecimal() and int(part) >= low for part in parts):
         raise UsageError(f"{option} is {text!r}; allowed: whole numbers from {low} on with commas, as in 1,8")
     return [int(part) for part in parts]
-
-
-def _check_output(folder: Path) -> None:
-    """Refuse, before any work is done, to write where something else would be lost."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; allowed: a folder, new or an earlier comparison's")
-    foreign = (folder / TABLES).exists() and not (folder / RECORD).exists()
-    if foreign:
-        raise UsageError(f"{folder / TABLES} exists and is no comparison's", hint="choose another folder")
-    if (folder / RECORD).exists():
-        from clipworks.comparison.records import comparison_from_json
-
-        comparison_from_json((folder / RECORD).read_text(encoding="utf-8"), origin=str(folder / RECORD))
-
-
-def _write(folder: Path, content: str) -> None:
-    from clipworks.journal import explain_write_errors, write_atomically
-    from clipworks.report.assembly import build_document
-    from clipworks.report.markdown import format_markdown
-
-    with explain_write_errors(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(str(folder / RECORD), content.encode())
-        document = build_document([str(folder / RECORD)], title="clipworks compare")
-        write_atomically(str(folder / TABLES), format_markdown(document).encode())

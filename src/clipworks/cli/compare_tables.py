@@ -6,7 +6,8 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from clipworks.cli.terminal import fit_text, measure_width, show_text
-from clipworks.report.comparison_tables import say_difference
+from clipworks.report.comparison_lists import list_worst
+from clipworks.report.comparison_tables import say_difference, say_granted
 from clipworks.report.figures import say_bytes, say_ms, say_number, say_share
 
 if TYPE_CHECKING:
@@ -28,17 +29,34 @@ def format_comparison(found: Comparison) -> str:
         f"reference: {found.reference or 'none, f32 cannot be had'}"
     )
     parts = [_wrap(("PARTIAL: ended early. " if found.partial else "") + head)]
+    rows = [row for row in found.rows if row.granted is not None]
+    names = {row.name: f"{place} {row.name}" for place, row in enumerate(rows, 1)}
     parts += [
         part
-        for title, names, lines in (
-            ("Accuracy and speed (*: on the Pareto front; speed: fastest load of the image tower)", *_sum_up(found)),
-            ("Agreement with f32 of the same model (cosines of the pictures' embeddings)", *_agree(found.rows)),
-            ("Speed under each load: median (least to most of the rounds); times in ms", *_measure(found.rows)),
-            ("Start and memory, each row in a process of its own, nothing compiled before", *_start(found.rows)),
+        for title, columns, lines in (
+            ("Rows (*: on the Pareto front; speed: fastest load of the image tower)", *_sum_up(rows, names)),
+            ("Is the difference real? Points of accuracy, 95% intervals (paired), McNemar's p", *_test(rows, names)),
+            ("Agreement with f32 of the same model (cosines of the pictures' embeddings)", *_agree(rows, names)),
+            (
+                "Speed under each load: median (least to most of the rounds); ms, † of too few requests",
+                *_measure(rows, names),
+            ),
+            (
+                "Size, start (ms) and memory, each row in a process of its own, nothing compiled before",
+                *_start(rows, names),
+            ),
             ("Published by others, not measured here", *_quote(found)),
         )
-        if (part := _lay_out(title, names, lines))
+        if (part := _lay_out(title, columns, lines))
     ]
+    moved = [
+        f"{names[row.name]}: {item.path}, cosine {item.cosine:.6f}: "
+        f"{item.reference_name} {item.reference_score:.3f}, now {item.row_name} {item.row_score:.3f}"
+        for row in rows
+        for item in list_worst(row)
+    ]
+    if moved:
+        parts.append("\n".join(["Pictures furthest from the reference:", *(_wrap(line, "  ") for line in moved)]))
     missing = [
         f"{row.name}: {problem.reason}" + (f" ({problem.hint})" if problem.hint else "")
         for row in found.rows
@@ -56,38 +74,43 @@ def format_comparison(found: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def _sum_up(found: Comparison) -> tuple[list[str], Lines]:
+def _sum_up(rows: list[Row], names: dict[str, str]) -> tuple[list[str], Lines]:
     lines = []
-    for row in found.rows:
-        if row.granted is None:
-            lines.append([row.name, "not to be had"])
-            continue
+    for row in rows:
         top = {item.k: say_share(item.share) for item in row.accuracy}
-        own = next((item for item in row.differences if item.k == 1), None)
         fastest = max(
             (speed for speed in row.speeds if speed.tower == "image"),
             key=lambda speed: speed.samples_per_s.median,
             default=None,
         )
-        ratio = None if fastest is None or fastest.ratio is None else fastest.ratio.median
+        ratio = "" if fastest is None or fastest.ratio is None else f"{fastest.ratio.median:.2f}"
         lines.append(
             [
-                ("* " if row.pareto else "") + row.name,
-                row.granted.precision,
+                ("* " if row.pareto else "  ") + names[row.name],
+                say_granted(row.granted),
                 top.get(1, ""),
                 top.get(5, ""),
-                *(("reference" if row.is_reference else "", "") if own is None else say_difference(own)),
                 "" if fastest is None else say_number(fastest.samples_per_s.median),
-                "" if ratio is None else f"{ratio:.2f}",
+                "reference" if row.is_reference else ratio,
             ]
         )
-    return ["row", "granted", "top-1", "top-5", "points (95%)", "p", "pictures/s", "times ref."], lines
+    return ["  row", "granted", "top-1", "top-5", "pictures/s", "times ref."], lines
 
 
-def _agree(rows: tuple[Row, ...]) -> tuple[list[str], Lines]:
+def _test(rows: list[Row], names: dict[str, str]) -> tuple[list[str], Lines]:
+    lines = []
+    for row in rows:
+        for reference in dict.fromkeys(item.reference for item in row.differences):
+            own = {item.k: say_difference(item) for item in row.differences if item.reference == reference}
+            number = names.get(reference, "").partition(" ")[0]
+            lines.append([names[row.name], number, *own.get(1, ("", "")), *own.get(5, ("", ""))])
+    return ["row", "against", "top-1 points", "p", "top-5 points", "p"], lines
+
+
+def _agree(rows: list[Row], names: dict[str, str]) -> tuple[list[str], Lines]:
     lines = [
         [
-            row.name,
+            names[row.name],
             f"{own.cosine_min:.6f}",
             f"{own.cosine_p1:.6f}",
             f"{own.cosine_median:.6f}",
@@ -97,11 +120,11 @@ def _agree(rows: tuple[Row, ...]) -> tuple[list[str], Lines]:
         for row in rows
         if (own := row.agreement) is not None
     ]
-    return ["row", "least", "p1", "median", "same top-1", "largest score change"], lines
+    return ["row", "least", "p1", "median", "same best class", "largest score change"], lines
 
 
-def _measure(rows: tuple[Row, ...]) -> tuple[list[str], Lines]:
-    speeds = [(row.name, speed) for row in rows for speed in row.speeds]
+def _measure(rows: list[Row], names: dict[str, str]) -> tuple[list[str], Lines]:
+    speeds = [(names[row.name], speed) for row in rows for speed in row.speeds]
     percents = [item.percent for item in speeds[0][1].latency][:4] if speeds else []
     lines = []
     for name, speed in speeds:
@@ -120,15 +143,16 @@ def _measure(rows: tuple[Row, ...]) -> tuple[list[str], Lines]:
     return ["row", "tower", "batch", "depth", "a second", *(f"p{percent:g}" for percent in percents)], lines
 
 
-def _start(rows: tuple[Row, ...]) -> tuple[list[str], Lines]:
+def _start(rows: list[Row], names: dict[str, str]) -> tuple[list[str], Lines]:
     lines = []
     for row in rows:
         if row.footprint is not None:
             towers = row.footprint.towers
-            cells = [say_number(tower.cold.compile_ms) + " / " + say_ms(tower.cold.first_call_us) for tower in towers]
+            cells = [f"{say_number(tower.cold.open_ms)} / {say_ms(tower.cold.first_call_us)}" for tower in towers]
             size = say_bytes(sum(tower.file_bytes for tower in towers))
-            lines.append([row.name, size, *cells, say_number(row.footprint.peak_memory_mib)])
-    return ["row", "files MB", "image: compile / 1st call ms", "text: ms", "peak MiB"], lines
+            begin = say_number(towers[0].cold.import_ms)
+            lines.append([names[row.name], size, begin, *cells, say_number(row.footprint.peak_memory_mib)])
+    return ["row", "MB", "import ms", "image: open / 1st call", "text: open / 1st call", "peak MiB"], lines
 
 
 def _quote(found: Comparison) -> tuple[list[str], Lines]:

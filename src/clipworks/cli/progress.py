@@ -53,14 +53,37 @@ class Bar:
         self._line.clear()
 
 
-def format_bar(done: int, total: int, now: int, elapsed_s: float, unit: str) -> str:
-    """Write a bar: ``done`` of ``total``, ``now`` of them in ``elapsed_s`` seconds."""
+class StageBar:
+    """A bar for work of several stages, each counted and timed by itself."""
+
+    def __init__(self) -> None:
+        self._line = ProgressLine()
+        self._stage = ""
+        self._done = 0
+        self._started = 0.0
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Draw ``done`` of ``total``; another word before the colon, or a count that goes back, is another stage."""
+        stage = what.partition(":")[0]
+        if stage != self._stage or done < self._done:
+            self._stage, self._started = stage, time.monotonic()
+        self._done = done
+        self._line.show(f"{what} {format_bar(done, total, done, time.monotonic() - self._started, None)}")
+
+    def clear(self) -> None:
+        """Take the bar away."""
+        self._line.clear()
+
+
+def format_bar(done: int, total: int, now: int, elapsed_s: float, unit: str | None) -> str:
+    """Write a bar: ``done`` of ``total``, ``now`` of them in ``elapsed_s`` seconds, and their rate if it has a unit."""
     share = done / total if total else 1.0
     filled = int(share * _BAR_WIDTH)
     text = f"{'█' * filled}{'░' * (_BAR_WIDTH - filled)} {done:,} of {total:,}"
     if now and elapsed_s > 0:
         speed = now / elapsed_s
-        text += f", {speed:.1f} {unit}/s, {format_time((total - done) / speed)} left"
+        rate = "" if unit is None else f", {speed:.1f} {unit}/s"
+        text += f"{rate}, {format_time((total - done) / speed)} left"
     return text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,12 @@ from clipworks import scoring
 from clipworks.comparison.figures import Agreement, ChangedImage, Difference, Share
 from clipworks.evaluation.accuracy import wilson
 from clipworks.evaluation.records import Accuracy
+from clipworks.heads import FoldedHead, fold_head
 from clipworks.prompts import Labels
 
 KS = (1, 5)
 _LISTED = 12
 _CHUNK = 512
-_Z = 1.959963984540054
 
 Bools = npt.NDArray[np.bool_]
 
@@ -37,9 +38,18 @@ class Embedded:
     head: scoring.Floats
     logit_scale: float
 
+    @cached_property
+    def folded(self) -> FoldedHead:
+        """The head as `clipworks.classification` takes it: classes of one name tie to the last bit."""
+        return fold_head(self.head)
+
+    def compare(self, start: int) -> scoring.Floats:
+        """Cosines of one chunk of pictures with the classes."""
+        return self.folded.compare(self.images[start : start + _CHUNK])
+
     def score(self, start: int) -> npt.NDArray[np.float64]:
         """Softmax of one chunk of pictures over the classes."""
-        return scoring.softmax(scoring.compare(self.images[start : start + _CHUNK], self.head), self.logit_scale)
+        return scoring.softmax(self.compare(start), self.logit_scale)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,7 +75,7 @@ def find_correct(row: Embedded, pool: Pool) -> dict[int, Bools]:
     wanted = np.array([truth for truth in pool.truths if truth is not None], dtype=np.intp)
     ks = [k for k in KS if k <= len(pool.labels)]
     best = np.concatenate(
-        [scoring.rank(row.score(start), max(ks)) for start in range(0, len(pool.paths), _CHUNK)]
+        [scoring.rank(row.compare(start), max(ks)) for start in range(0, len(pool.paths), _CHUNK)]
         or [np.empty((0, max(ks)), np.intp)]
     )[known]
     lost = np.zeros(pool.lost, dtype=bool)
@@ -107,7 +117,7 @@ def _compare(own: Bools, other: Bools, k: int, reference: str) -> Difference:
         phi = max(product - count / 2, 0.0) / math.sqrt(sides)
     else:
         phi = product / math.sqrt(sides)
-    difference = first - second
+    difference = (only_row - only_reference) / count
 
     def reach(a: float, b: float) -> float:
         return math.sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0))
@@ -130,7 +140,10 @@ def mcnemar(first: int, second: int) -> float:
     total, least = first + second, min(first, second)
     if total == 0:
         return 1.0
-    tail = sum(math.comb(total, number) for number in range(least + 1))
+    term = tail = 1  # the binomial coefficients, each from the one before
+    for number in range(least):
+        term = term * (total - number) // (number + 1)
+        tail += term
     return min(1.0, float(2 * tail / 2**total))
 
 

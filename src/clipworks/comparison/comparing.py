@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipworks import store
-from clipworks.bundle import Bundle
-from clipworks.comparison.embedding import Candidate, Pictures, Report, embed_row, name_rows
+from clipworks.comparison.candidates import Candidate, choose_references, drop_spares, list_candidates
+from clipworks.comparison.embedding import Pictures, Report, embed_row
 from clipworks.comparison.figures import Footprint, Problem
 from clipworks.comparison.gates import check_gates
 from clipworks.comparison.pareto import mark_front
 from clipworks.comparison.published import PublishedRow
-from clipworks.comparison.records import Asked, Comparison
+from clipworks.comparison.records import Comparison
 from clipworks.comparison.records import Pictures as PicturesRecord
 from clipworks.comparison.rows import build_rows
-from clipworks.comparison.speeds import Runs, measure_footprint, measure_once
+from clipworks.comparison.speeds import TOWERS, Runs, measure_footprint, measure_once, order_round
 from clipworks.datasets import DataSet
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksError, UsageError
+from clipworks.images import Exif
 from clipworks.profiling.measurement import check_load
 from clipworks.profiling.records import Load
-from clipworks.profiling.setup import Setup
+from clipworks.profiling.setup import Setup, check_setup
 from clipworks.prompts import Labels
 
 
@@ -37,8 +38,10 @@ class Plan:
         runtimes: names; every one is tried with every device and precision.
         devices: as the runtimes name them, or ``auto``.
         precisions: names.
-        reference: the runtime whose f32 is the reference; None for the first one that grants f32.
+        reference: the runtime whose f32 is the reference, one of ``runtimes`` or not; None for the first of them that
+            grants f32.
         templates: of the prompts.
+        exif: whether pictures are turned as their EXIF orientation says.
         limit: pictures at most; None for all.
         batch_sizes: of the loads' requests, one for each load.
         loads: how requests are sent.
@@ -54,6 +57,7 @@ class Plan:
     precisions: tuple[str, ...]
     reference: str | None
     templates: tuple[str, ...]
+    exif: Exif
     limit: int | None
     batch_sizes: tuple[int, ...]
     loads: tuple[Load, ...]
@@ -74,8 +78,8 @@ def compare(
 ) -> Comparison:
     """Compare every combination that can be had, and say why the others cannot.
 
-    The pictures are embedded row by row; then the speeds are measured in rounds, every row once in each, the first row
-    of a round another one each time.
+    The pictures are embedded row by row; then the speeds are measured in rounds, every row once in each, in another
+    order each time.
 
     Args:
         plan: what to compare.
@@ -90,51 +94,41 @@ def compare(
 
     Raises:
         UsageError: a plan that cannot be run, or no row that can be had.
+        KeyboardInterrupt: Ctrl-C before the first row had seen all pictures.
     """
     environment, begin = describe_environment(), time.monotonic()
     measured_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if plan.repeats < 0:
         raise UsageError(f"--repeats is {plan.repeats}; allowed: 0 (no speed) or more")
-    for load in plan.loads:
-        check_load(load)
     bundles = {name: store.open_bundle(name, offline=plan.offline) for name in plan.models}
-    pictures = Pictures(dataset, labels, plan.limit)
-    candidates = _list_candidates(plan, bundles)
-    whole = True
-    for row in candidates:
-        whole = whole and embed_row(row, pictures, plan.templates, threads=plan.threads, report=report)
-    references = _choose_references(plan, candidates)
-    rows = [row for row in candidates if row.asked.runtime in plan.runtimes or row in references.values()]
-    granted = [row for row in rows if row.granted is not None and row.problem is None]
-    if whole and not granted:
-        problem = next(row.problem for row in rows if row.problem is not None)
+    for batch_size, load in zip(plan.batch_sizes, plan.loads, strict=True):
+        check_load(load)
+        for bundle in bundles.values():
+            for tower in TOWERS:
+                check_setup(Setup(target=tower, batch_size=batch_size), bundle.card)
+    pictures = Pictures(dataset, labels, exif=plan.exif, limit=plan.limit)
+    candidates = list_candidates(bundles, plan.runtimes, plan.devices, plan.precisions, plan.reference)
+    rows, whole = _embed_rows(plan, candidates, pictures, report)
+    references = choose_references(rows, plan.reference)
+    rows = drop_spares(rows, references)
+    granted = [row for row in rows if row.embedded is not None]
+    if not granted:
+        problem = next((row.problem for row in rows if row.problem is not None), None)
+        if not whole or problem is None:
+            raise KeyboardInterrupt
         raise UsageError(f"no row can be had; the first: {problem.reason}", hint=problem.hint)
-    loads = list(zip(plan.batch_sizes, plan.loads, strict=True))
     runs: dict[str, Runs] = {row.name: Runs() for row in granted}
-    problems: dict[str, Problem] = {}
+    problems: dict[str, list[Problem]] = {row.name: [] for row in granted}
     rounds = _measure_speeds(plan, granted, runs, problems, report) if whole else 0
     whole = whole and rounds == plan.repeats
     footprints: dict[str, Footprint] = {}
     whole = whole and _measure_footprints(plan, granted, problems, footprints, report)
-    results = build_rows(rows, references, pictures, runs, footprints, problems, loads)
-    results, pareto = mark_front(results)
-    used = pictures.samples if pictures.readable is not None else []
+    loads = list(zip(plan.batch_sizes, plan.loads, strict=True))
+    results, pareto = mark_front(build_rows(rows, references, pictures, runs, footprints, problems, loads))
     return Comparison(
         rows=results,
         reference=next((row.name for row in results if row.is_reference), None),
-        pictures=PicturesRecord(
-            source=str(dataset.source),
-            source_sha256=dataset.hash(),
-            listed=len(dataset),
-            used=len(used),
-            errors=len(used) - len(pictures.readable or []),
-            with_truth=sum(truth is not None for truth in pictures.truths) if used else 0,
-            truth_from=pictures.count_truths() if used else {},
-            labels=labels.name,
-            classes=len(labels),
-            templates=len(plan.templates),
-            exif="apply",
-        ),
+        pictures=_describe_pictures(dataset, pictures, labels, plan),
         loads=plan.loads,
         batch_sizes=plan.batch_sizes,
         repeats=plan.repeats,
@@ -149,62 +143,66 @@ def compare(
     )
 
 
-def _list_candidates(plan: Plan, bundles: dict[str, Bundle]) -> list[Candidate]:
-    """Every combination; where f32 was not asked for, or not of the reference's runtime, that row goes first."""
-    asked: list[Asked] = []
-    for model in plan.models:
-        own = [
-            Asked(model=model, runtime=runtime, device=device, precision=precision)
-            for runtime, device, precision in itertools.product(plan.runtimes, plan.devices, plan.precisions)
-        ]
-        runtimes = [plan.reference] if plan.reference else list(plan.runtimes)
-        if not any(item.precision == "f32" and item.runtime in runtimes for item in own):
-            asked.append(Asked(model=model, runtime=runtimes[0], device=plan.devices[0], precision="f32"))
-        asked += own
-    names = name_rows(asked, [bundles[item.model].card for item in asked])
-    return [
-        Candidate(asked=item, bundle=bundles[item.model], name=name) for item, name in zip(asked, names, strict=True)
-    ]
+def _embed_rows(
+    plan: Plan, candidates: Sequence[Candidate], pictures: Pictures, report: Report
+) -> tuple[list[Candidate], bool]:
+    """Embed every row, those that are references only until there is one; returns those tried, and whether all were."""
+    tried: list[Candidate] = []
+    for row in candidates:
+        if not row.wanted and row.asked.model in choose_references(tried, plan.reference):
+            continue
+        if not embed_row(row, pictures, plan.templates, threads=plan.threads, report=report):
+            return tried, False
+        tried.append(row)
+    pictures.forget()
+    return tried, True
 
 
-def _choose_references(plan: Plan, rows: Sequence[Candidate]) -> dict[str, Candidate]:
-    """For each model the first f32 row that was granted, of the runtime asked for."""
-    found: dict[str, Candidate] = {}
-    for row in rows:
-        fits = row.embedded is not None and row.granted is not None and row.granted.precision == "f32"
-        if fits and plan.reference in (None, row.asked.runtime):
-            found.setdefault(row.asked.model, row)
-    return found
+def _describe_pictures(dataset: DataSet, pictures: Pictures, labels: Labels, plan: Plan) -> PicturesRecord:
+    used = len(pictures.samples)
+    return PicturesRecord(
+        source=str(dataset.source),
+        source_sha256=dataset.hash(),
+        listed=len(dataset),
+        used=used,
+        errors=used - len(pictures.readable or []),
+        with_truth=sum(truth is not None for truth in pictures.truths),
+        truth_from=pictures.count_truths(),
+        labels=labels.name,
+        classes=len(labels),
+        templates=len(plan.templates),
+        exif=plan.exif,
+    )
 
 
 def _measure_speeds(
-    plan: Plan, rows: Sequence[Candidate], runs: dict[str, Runs], problems: dict[str, Problem], report: Report
+    plan: Plan, rows: Sequence[Candidate], runs: dict[str, Runs], problems: dict[str, list[Problem]], report: Report
 ) -> int:
-    """Measure every row in each round; returns the whole rounds."""
+    """Measure every row in each round; returns the whole rounds. A row that fails is left out from there on."""
     loads = list(zip(plan.batch_sizes, plan.loads, strict=True))
     total, done = plan.repeats * len(rows), 0
     for number in range(plan.repeats):
-        start = number % max(len(rows), 1)
-        for row in [*rows[start:], *rows[:start]]:
-            report(f"round {number + 1}: {row.name}", done, total)
+        for row in order_round(rows, number, plan.repeats):
+            report(f"speed: {row.name}, round {number + 1}", done, total)
             done += 1
-            if row.name in problems:
+            if problems[row.name]:
                 continue
             try:
-                for tower in ("image", "text"):
-                    if not measure_once(_make_setup(plan, row), tower, loads, runs[row.name], number):
+                for tower in TOWERS:
+                    setup = dataclasses.replace(_make_setup(plan, row), target=tower)
+                    if not measure_once(setup, tower, loads, runs[row.name], number):
                         return number
             except KeyboardInterrupt:
                 return number
             except ClipworksError as error:
-                problems[row.name] = Problem(stage="speed", reason=error.message, hint=error.hint)
+                problems[row.name].append(Problem(stage="speed", reason=error.message, hint=error.hint))
     return plan.repeats
 
 
 def _measure_footprints(
     plan: Plan,
     rows: Sequence[Candidate],
-    problems: dict[str, Problem],
+    problems: dict[str, list[Problem]],
     found: dict[str, Footprint],
     report: Report,
 ) -> bool:
@@ -216,7 +214,7 @@ def _measure_footprints(
         except KeyboardInterrupt:
             return False
         except ClipworksError as error:
-            problems.setdefault(row.name, Problem(stage="speed", reason=error.message, hint=error.hint))
+            problems[row.name].append(Problem(stage="start", reason=error.message, hint=error.hint))
     return True
 
 

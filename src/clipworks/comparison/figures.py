@@ -8,7 +8,7 @@ from typing import Literal
 from clipworks.profiling.records import Cold, Run
 
 Tower = Literal["image", "text"]
-Stage = Literal["grant", "accuracy", "speed"]
+Stage = Literal["grant", "accuracy", "speed", "start"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class Problem:
     """Why a part of a row, or all of it, is missing.
 
     Attributes:
-        stage: ``grant``: the row cannot be had here; ``accuracy`` or ``speed``: it failed there.
+        stage: ``grant``: the row cannot be had here; ``accuracy``, ``speed`` or ``start``: it failed there.
         reason: one line.
         hint: what to do, or None.
     """

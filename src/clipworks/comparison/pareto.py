@@ -22,15 +22,15 @@ def mark_front(rows: tuple[Row, ...]) -> tuple[tuple[Row, ...], Pareto | None]:
     """
     axis: Axis = "top1" if any(row.accuracy for row in rows) else "agreement"
     points = {row.name: point for row in rows if (point := _locate(row, axis)) is not None}
-    marked = tuple(
-        dataclasses.replace(
-            row,
-            pareto=not any(_beats(other, points[row.name]) for other in points.values())
-            if row.name in points
-            else None,
-        )
-        for row in rows
-    )
+
+    def stands(row: Row) -> bool | None:
+        if row.name not in points:
+            return None
+        # Each model agrees with a reference of its own: shares of agreement compare within a model only.
+        rivals = [other for other in rows if axis == "top1" or other.asked.model == row.asked.model]
+        return not any(_beats(points[other.name], points[row.name]) for other in rivals if other.name in points)
+
+    marked = tuple(dataclasses.replace(row, pareto=stands(row)) for row in rows)
     return marked, Pareto(accuracy=axis) if points else None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from clipworks.bundle import card_hash
 from clipworks.comparison.accuracy import compare_accuracy, find_correct, measure_accuracy, measure_agreement
-from clipworks.comparison.embedding import Candidate, Pictures, replace_threads
+from clipworks.comparison.candidates import Candidate
+from clipworks.comparison.embedding import Pictures
 from clipworks.comparison.figures import Footprint, Problem
 from clipworks.comparison.records import Row
 from clipworks.comparison.speeds import Runs, summarise_speeds
@@ -19,7 +21,7 @@ def build_rows(
     pictures: Pictures,
     runs: dict[str, Runs],
     footprints: dict[str, Footprint],
-    problems: dict[str, Problem],
+    problems: dict[str, list[Problem]],
     loads: Sequence[tuple[int, Load]],
 ) -> tuple[Row, ...]:
     """Compare every row with its model's reference and, for another model, with the first one's.
@@ -40,11 +42,11 @@ def build_rows(
         reference = references.get(row.asked.model)
         others = {item.name: item for item in (reference, first) if item is not None and item is not row}
         own = correct.get(row.name)
-        kept = [problem for problem in (row.problem, problems.get(row.name)) if problem is not None]
+        kept = [problem for problem in (row.problem, *problems.get(row.name, ())) if problem is not None]
         compared = row.embedded is not None and reference is not None and reference is not row
-        granted = row.granted
-        if granted is not None and row.name in runs:
-            granted = replace_threads(granted, runs[row.name].threads)
+        granted, measured = row.granted, runs.get(row.name, Runs())
+        if granted is not None and measured.threads is not None:  # the engine tells them, where it does
+            granted = dataclasses.replace(granted, threads=measured.threads)
         found.append(
             Row(
                 name=row.name,
@@ -63,7 +65,7 @@ def build_rows(
                 else None,
                 footprint=footprints.get(row.name),
                 speeds=summarise_speeds(
-                    runs.get(row.name, Runs()),
+                    measured,
                     runs.get(reference.name) if reference is not None and reference is not row else None,
                     loads,
                 ),

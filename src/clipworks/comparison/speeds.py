@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from clipworks.cards import read_record
 from clipworks.comparison.figures import Footprint, Latency, Repeated, Speed, Tower
@@ -36,23 +36,50 @@ class Runs:
         self.found.setdefault((tower, place), []).append((number, profile))
 
 
+Item = TypeVar("Item")
+
+
+def order_round(rows: Sequence[Item], number: int, rounds: int) -> list[Item]:
+    """The order of one round: each begins at another place, and every second one goes backwards.
+
+    So no row is always first, none always follows the same other one, and a machine that slows down or speeds up
+    meets all of them alike.
+
+    Args:
+        rows: in the order of the table.
+        number: of the round, from 0.
+        rounds: how many there are.
+    """
+    start = number * len(rows) // max(rounds, 1) if rounds <= len(rows) else number % max(len(rows), 1)
+    forwards = [*rows[start:], *rows[:start]]
+    return [*forwards[:1], *forwards[:0:-1]] if number % 2 else forwards
+
+
 def measure_once(setup: Setup, tower: Tower, loads: Sequence[tuple[int, Load]], runs: Runs, number: int) -> bool:
     """Measure one tower of a row under every load; the engine is opened for it and closed again.
 
-    Reopening costs a second or so a time, and keeps one engine in memory, however many rows there are.
+    Reopening takes a moment, and keeps one engine in memory, however many rows there are.
+
+    Args:
+        setup: the row, with this tower as its target.
+        tower: which.
+        loads: batch size and load.
+        runs: takes the measurements.
+        number: of the round.
 
     Returns:
         Whether all of it was measured; Ctrl-C ends it early.
     """
-    for place, (batch_size, load) in enumerate(loads):
-        bench = Bench(_with(setup, tower, batch_size), seed=load.seed)
-        try:
+    bench = Bench(setup, seed=loads[0][1].seed)
+    try:
+        for place, (batch_size, load) in enumerate(loads):
+            bench.resize(batch_size)
             profile = bench.measure(load)
-        finally:
-            bench.close()
-        if profile.partial:
-            return False
-        runs.add(tower, place, number, profile)
+            if profile.partial:
+                return False
+            runs.add(tower, place, number, profile)
+    finally:
+        bench.close()
     return True
 
 
@@ -107,12 +134,11 @@ def measure_footprint(setup: Setup) -> Footprint:
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        raise EncodingError(f"a process of its own failed: {lines[-1] if lines else done.returncode}")
+        why = (
+            f"ended by signal {-done.returncode}" if done.returncode < 0 else lines[-1] if lines else "it says nothing"
+        )
+        raise EncodingError(f"the process that opens the row failed: {why}")
     return read_record(Footprint, json.loads(done.stdout.splitlines()[-1]), "footprint")
-
-
-def _with(setup: Setup, tower: Tower, batch_size: int) -> Setup:
-    return dataclasses.replace(setup, target=tower, batch_size=batch_size)
 
 
 def _rate(profile: Profile) -> float:

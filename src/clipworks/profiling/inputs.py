@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,9 +94,16 @@ def make_image_pool(spec: ImageInput, files: PictureFiles | None, seed: int) -> 
         uint8 ``[n, size, size, 3]``: `POOL` views, or one of each file.
     """
     if files is None:
-        views = vary_pictures([load_image(content) for content in built_in_pictures()], seed)
-        return np.stack([transform_image(next(views), spec) for _ in range(POOL)])
+        return _view_built_in(spec, seed)
     return np.stack([transform_image(load_image(path), spec) for path in files.paths])
+
+
+@functools.lru_cache(maxsize=1)  # a comparison opens the same towers again and again
+def _view_built_in(spec: ImageInput, seed: int) -> Pixels:
+    views = vary_pictures([load_image(content) for content in built_in_pictures()], seed)
+    pool = np.stack([transform_image(next(views), spec) for _ in range(POOL)])
+    pool.flags.writeable = False
+    return pool
 
 
 def read_prompts(path: Path | None) -> list[str]:

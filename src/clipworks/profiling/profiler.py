@@ -7,12 +7,14 @@ import datetime
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from clipworks import runtimes, store
 from clipworks.bundle import card_hash
 from clipworks.environment import describe_environment, measure_peak_memory
 from clipworks.errors import UsageError
+from clipworks.images import Pixels
 from clipworks.profiling import inputs
 from clipworks.profiling.clock import Clock, MonotonicClock
 from clipworks.profiling.load import Call
@@ -101,10 +103,21 @@ class Bench:
             measured_at=self._measured_at,
         )
 
+    def resize(self, batch_size: int) -> None:
+        """Make a tower's requests of another size from here on; the encoders stay open. Not for a pipeline.
+
+        Raises:
+            UsageError: a size that does not go.
+        """
+        setup = dataclasses.replace(self.setup, batch_size=batch_size)
+        check_setup(setup, self.bundle.card)
+        self.setup = setup
+        self._batches = self._make_batches()
+
     def check_parity(self) -> Parity:
         """Compare this configuration's embeddings with those in f32; see `clipworks.profiling.parity`."""
         role = _ROLES[self.setup.target]
-        pictures = inputs.make_image_pool(self.bundle.card.image, self._files, self.seed)
+        pictures = self._pool
         texts = self._tokenizer.encode(self._prompts)
         own, others = (pictures, texts) if role == "image" else (texts, pictures)
         return compare_with_f32(self.bundle, role, self.encoders[0], own, others)
@@ -116,11 +129,14 @@ class Bench:
         if self._scratch is not None:
             self._scratch.cleanup()
 
+    @cached_property
+    def _pool(self) -> Pixels:
+        return inputs.make_image_pool(self.bundle.card.image, self._files, self.seed)
+
     def _make_batches(self) -> Sequence[Batch]:
         if self.setup.target == "text":
             return inputs.make_text_batches(self._tokenizer, self._prompts, self.setup.batch_size, self.seed)
-        pool = inputs.make_image_pool(self.bundle.card.image, self._files, self.seed)
-        return inputs.make_image_batches(pool, self.setup.batch_size, self.seed)
+        return inputs.make_image_batches(self._pool, self.setup.batch_size, self.seed)
 
     def _open_encoders(self) -> Cold:
         begin = time.perf_counter_ns()

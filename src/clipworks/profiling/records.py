@@ -101,6 +101,11 @@ class Cold:
     compile_ms: float
     first_call_us: float
 
+    @property
+    def open_ms(self) -> float:
+        """Read and compile together: what compares between engines that tell them apart and those that do not."""
+        return (self.read_ms or 0.0) + self.compile_ms
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:

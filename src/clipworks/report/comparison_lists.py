@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from clipworks.comparison.figures import ChangedImage
 from clipworks.comparison.records import Comparison, Row
 from clipworks.report.document import Column, Table
 from clipworks.report.figures import cut_rows, drop_empty, say_cosine, say_number, say_share
 
 _CHANGED = 20
+_WORST = 3
+# A cosine above this is 1 but for the rounding of f32.
+_MOVED = 0.999999
+
+
+def list_worst(row: Row) -> tuple[ChangedImage, ...]:
+    """The pictures of a row that lie furthest from its reference, as far as they lie elsewhere at all."""
+    worst = row.agreement.worst if row.agreement is not None else ()
+    return tuple(item for item in worst if item.cosine < _MOVED)[:_WORST]
+
+
+def tabulate_worst(rows: list[Row]) -> Table:
+    """The pictures whose embeddings lie furthest from the reference's."""
+    return _tabulate_pictures(
+        "Pictures furthest from the reference",
+        [(row, item) for row in rows for item in list_worst(row)],
+    )
 
 
 def tabulate_changed(rows: list[Row]) -> Table:
     """Pictures whose best class is another one than in the reference."""
+    return _tabulate_pictures(
+        "Pictures with another best class than in the reference",
+        [(row, item) for row in rows if row.agreement is not None for item in row.agreement.changed[:_CHANGED]],
+    )
+
+
+def _tabulate_pictures(title: str, found: list[tuple[Row, ChangedImage]]) -> Table:
     lines = [
         (
             row.name,
@@ -19,25 +44,25 @@ def tabulate_changed(rows: list[Row]) -> Table:
             f"{item.reference_name} {item.reference_score:.3f}",
             f"{item.row_name} {item.row_score:.3f}",
             say_cosine(item.cosine),
+            f"{item.score_change:.4f}",
         )
-        for row in rows
-        if row.agreement is not None
-        for item in row.agreement.changed[:_CHANGED]
+        for row, item in found
     ]
     names = ("row", "picture", "is", "reference says", "row says")
-    return cut_rows(
-        Table(
-            title="Pictures with another best class than in the reference",
-            columns=(*(Column(name=name) for name in names), Column(name="cosine", numeric=True)),
-            rows=tuple(lines),
+    table = Table(
+        title=title,
+        columns=(
+            *(Column(name=name) for name in names),
+            *(Column(name=name, numeric=True) for name in ("cosine", "largest change of a score")),
         ),
-        2 * _CHANGED,
+        rows=tuple(lines),
     )
+    return cut_rows(drop_empty(table), 2 * _CHANGED)
 
 
 def tabulate_problems(found: Comparison) -> Table:
     """What is missing, and why."""
-    words = {"grant": "cannot be had", "accuracy": "no accuracy", "speed": "no speed"}
+    words = {"grant": "cannot be had", "accuracy": "no accuracy", "speed": "no speed", "start": "no start"}
     lines = [
         (row.name, words[problem.stage], problem.reason, problem.hint or "")
         for row in found.rows

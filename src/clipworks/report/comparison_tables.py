@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from clipworks.comparison.figures import Difference, Repeated
-from clipworks.comparison.records import Row
+from clipworks.comparison.records import Granted, Row
 from clipworks.report.document import Column, Table
 from clipworks.report.figures import (
     cut_rows,
     drop_empty,
     say_bytes,
     say_cosine,
+    say_count,
     say_interval,
     say_ms,
     say_number,
@@ -20,34 +21,77 @@ from clipworks.report.figures import (
 
 
 def tabulate_rows(rows: list[Row], numbers: dict[str, int]) -> Table:
-    """Accuracy of every row, and its difference to the reference."""
+    """Every row: what the engine granted, and its accuracy."""
     ks = sorted({one.k for row in rows for one in row.accuracy})
     lines = []
     for row in rows:
         measures = {one.k: one for one in row.accuracy}
-        cells = [str(numbers[row.name]), row.name, row.model]
+        cells = [str(numbers[row.name]), row.name, row.model, say_granted(row.granted)]
         cells += ["reference" if row.is_reference else "", "on the front" if row.pareto else ""]
         for k in ks:
             one = measures.get(k)
             cells.append("" if one is None else f"{say_share(one.share)} ({say_interval(one.low, one.high)})")
-        own = next((item for item in row.differences if item.k == 1), None)
-        cells += ["", ""] if own is None else list(say_difference(own))
         lines.append(tuple(cells))
-    columns = [Column(name="no.", numeric=True), *(Column(name=name) for name in ("row", "model", "role", "Pareto"))]
+    names = ("row", "model", "granted", "role", "Pareto")
+    columns = [Column(name="no.", numeric=True), *(Column(name=name) for name in names)]
     columns += [Column(name=f"top-{k} (95%)", numeric=True) for k in ks]
-    columns += [Column(name="top-1 difference, points", numeric=True), Column(name="p (McNemar)", numeric=True)]
     table = Table(
-        title="Accuracy",
+        title="Rows and their accuracy",
         columns=tuple(columns),
         rows=tuple(lines),
         marked=tuple(place for place, row in enumerate(rows) if row.pareto),
         notes=(
-            "The difference is to the reference on the same pictures, in percentage points with its 95% interval "
-            "(paired); p is the chance of so uneven a split if there is no difference.",
-            "Bold: on the Pareto front of accuracy and speed.",
+            "Bold: on the Pareto front: no other row is better in accuracy and as good in speed, or the other way "
+            "round. The front goes by the figures as they stand; the next table says which differences are real.",
         ),
     )
     return cut_rows(drop_empty(table))
+
+
+def say_granted(granted: Granted | None) -> str:
+    """What the engine says that it runs on."""
+    if granted is None:
+        return ""
+    threads = "" if granted.threads is None else f", {say_count(granted.threads, 'thread')}"
+    return f"{granted.device} {granted.precision}{threads}"
+
+
+def tabulate_differences(rows: list[Row], numbers: dict[str, int]) -> Table:
+    """Accuracy of every row against its reference, and another model's against the first one's."""
+    lines = [
+        (
+            str(numbers[row.name]),
+            row.name,
+            f"{numbers.get(item.reference, '')} {item.reference}",
+            f"top-{item.k}",
+            *say_difference(item),
+            f"{item.only_row:,}",
+            f"{item.only_reference:,}",
+        )
+        for row in rows
+        for item in row.differences
+    ]
+    return cut_rows(
+        Table(
+            title="Is the difference real?",
+            columns=(
+                Column(name="no.", numeric=True),
+                Column(name="row"),
+                Column(name="against"),
+                Column(name=""),
+                *(
+                    Column(name=name, numeric=True)
+                    for name in ("points (95%)", "p (McNemar)", "right here only", "right there only")
+                ),
+            ),
+            rows=tuple(lines),
+            notes=(
+                "On the same pictures, in percentage points with the 95% interval for paired shares. p is the chance "
+                "of so uneven a split of the pictures that only one of the two has right, if there is no difference: "
+                "a small one, as below 0.05, says that there is one.",
+            ),
+        )
+    )
 
 
 def say_difference(found: Difference) -> tuple[str, str]:
@@ -164,27 +208,31 @@ def tabulate_footprints(rows: list[Row], numbers: dict[str, int]) -> Table:
         if row.footprint is None:
             continue
         towers = {item.tower: item for item in row.footprint.towers}
-        cells = [str(numbers[row.name]), row.name]
+        first = next(iter(row.footprint.towers), None)
+        cells = [str(numbers[row.name]), row.name, "" if first is None else say_number(first.cold.import_ms)]
         for tower in ("image", "text"):
             own = towers.get(tower)
             cells += (
                 ["", "", ""]
                 if own is None
-                else [say_bytes(own.file_bytes), say_number(own.cold.compile_ms), say_ms(own.cold.first_call_us)]
+                else [say_bytes(own.file_bytes), say_number(own.cold.open_ms), say_ms(own.cold.first_call_us)]
             )
         before, peak = row.footprint.before_memory_mib, row.footprint.peak_memory_mib
         lines.append((*cells, say_number(peak), say_number(None if None in (before, peak) else peak - before)))  # type: ignore[operator]  # neither is None
-    columns = [Column(name="no.", numeric=True), Column(name="row")]
+    columns = [Column(name="no.", numeric=True), Column(name="row"), Column(name="import ms", numeric=True)]
     for tower in ("image", "text"):
-        columns += [Column(name=f"{tower} {what}", numeric=True) for what in ("MB", "compile ms", "first call ms")]
-    columns += [Column(name="peak MiB", numeric=True), Column(name="of the model, MiB", numeric=True)]
+        columns += [Column(name=f"{tower} {what}", numeric=True) for what in ("MB", "open ms", "first call ms")]
+    columns += [Column(name="peak MiB", numeric=True), Column(name="of engine and model, MiB", numeric=True)]
     return cut_rows(
         drop_empty(
             Table(
                 title="Size, start and memory",
                 columns=tuple(columns),
                 rows=tuple(lines),
-                notes=("Each in a process of its own, without a compiled cache; of the model: peak less before.",),
+                notes=(
+                    "Each in a process of its own, without a compiled cache. Import: of the engine; open: read and "
+                    "compile the tower; of engine and model: the peak less what Python held before the import.",
+                ),
             )
         )
     )

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from clipworks.comparison.figures import Speed
 from clipworks.comparison.records import Comparison, Row
-from clipworks.report.comparison_lists import tabulate_changed, tabulate_gates, tabulate_problems, tabulate_published
+from clipworks.report.comparison_lists import (
+    tabulate_changed,
+    tabulate_gates,
+    tabulate_problems,
+    tabulate_published,
+    tabulate_worst,
+)
 from clipworks.report.comparison_tables import (
     say_difference,
+    tabulate_differences,
     tabulate_footprints,
     tabulate_parity,
     tabulate_rows,
@@ -29,12 +36,14 @@ def report_comparison(name: str, found: Comparison) -> Part:
     numbers = {row.name: place for place, row in enumerate(rows, 1)}
     tables = (
         tabulate_rows(rows, numbers),
-        tabulate_speeds(rows, numbers),
+        tabulate_differences(rows, numbers),
+        tabulate_gates(found),
         tabulate_parity(rows, numbers),
+        tabulate_speeds(rows, numbers),
         tabulate_footprints(rows, numbers),
+        tabulate_worst(rows),
         tabulate_changed(rows),
         tabulate_problems(found),
-        tabulate_gates(found),
         tabulate_published(found),
     )
     plot = _plot_pareto(found, rows, numbers)

@@ -172,14 +172,14 @@ def choose_runtime(name: str = AUTO) -> str:
         )
     if name not in RUNTIMES:
         raise unknown_name("runtime", name, [AUTO, *PREFERENCE, "torch"])
-    if not _is_installed(RUNTIMES[name]):
+    if not is_installed(name):
         raise RuntimeUnavailableError(f"the runtime {name} is not installed", hint=RUNTIMES[name].install)
     return name
 
 
 def list_installed() -> list[str]:
     """The runtimes of `PREFERENCE` whose packages are installed, in that order."""
-    return [name for name in PREFERENCE if _is_installed(RUNTIMES[name])]
+    return [name for name in PREFERENCE if is_installed(name)]
 
 
 def open_encoder(
@@ -268,5 +268,7 @@ def check_precision(precision: str) -> None:
         raise unknown_name("precision", precision, [AUTO, *PRECISIONS])
 
 
-def _is_installed(runtime: Runtime) -> bool:
-    return runtime.package is None or importlib.util.find_spec(runtime.package) is not None
+def is_installed(name: str) -> bool:
+    """Whether the package of a runtime in the table is installed."""
+    package = RUNTIMES[name].package
+    return package is None or importlib.util.find_spec(package) is not None

@@ -1,0 +1,60 @@
+"""The files that ``clipworks compare`` leaves: the record, its tables as Markdown, and its page."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from clipworks.errors import UsageError
+
+# What Ctrl-C left lies beside a whole comparison, never in its place.
+WHOLE, PARTIAL = "comparison", "comparison-partial"
+SUFFIXES = (".json", ".md", ".html")
+
+
+def check_output(folder: Path) -> None:
+    """Refuse, before any work is done, to write where something else would be lost, or where nothing can be written."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; allowed: a folder, new or an earlier comparison's")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{folder} cannot be written: {there} is no folder that may be written to")
+    for stem in (WHOLE, PARTIAL):
+        record, *others = (folder / f"{stem}{suffix}" for suffix in SUFFIXES)
+        foreign = [path for path in others if path.exists() and not record.exists()]
+        if foreign:
+            raise UsageError(f"{foreign[0]} exists and is no comparison's", hint="choose another folder")
+        if record.exists():
+            from clipworks.comparison.records import comparison_from_json
+
+            comparison_from_json(record.read_text(encoding="utf-8"), origin=str(record))
+
+
+def write_comparison(folder: Path, content: str, *, partial: bool) -> list[Path]:
+    """Write the record, its tables and, where plots can be drawn, its page; return where they lie."""
+    from clipworks.journal import explain_write_errors, write_atomically
+    from clipworks.report.assembly import build_document
+    from clipworks.report.html import render_page
+    from clipworks.report.markdown import format_markdown
+
+    written = []
+
+    def write(suffix: str, text: str) -> str:
+        path = folder / f"{PARTIAL if partial else WHOLE}{suffix}"
+        write_atomically(str(path), text.encode())
+        written.append(path)
+        return str(path)
+
+    with explain_write_errors(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        document = build_document([write(".json", content)], title="clipworks compare")
+        write(".md", format_markdown(document))
+        try:
+            write(".html", render_page(document))
+        except UsageError as error:  # matplotlib is an extra
+            print(f"no page: {error.message}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+        if not partial:
+            for suffix in SUFFIXES:
+                (folder / f"{PARTIAL}{suffix}").unlink(missing_ok=True)
+    return written

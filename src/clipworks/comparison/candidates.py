@@ -1,0 +1,100 @@
+"""Candidates: which rows are tried, in which order, what they are called, and which of them is the reference."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clipworks import runtimes
+from clipworks.bundle import Bundle
+from clipworks.cards import Card
+from clipworks.comparison.accuracy import Embedded
+from clipworks.comparison.figures import Problem
+from clipworks.comparison.records import Asked, Granted
+
+
+@dataclass(kw_only=True)
+class Candidate:
+    """A row while it is being made.
+
+    Attributes:
+        asked: what it was to be.
+        bundle: its model.
+        name: tells it from the others.
+        wanted: whether it was asked for; else it is tried as a reference only.
+        granted: as the engine says; None until it is opened, or where it cannot be had.
+        problem: why it, or its accuracy, cannot be had.
+        embedded: what it made of the pictures.
+    """
+
+    asked: Asked
+    bundle: Bundle
+    name: str
+    wanted: bool = True
+    granted: Granted | None = None
+    problem: Problem | None = None
+    embedded: Embedded | None = None
+
+
+def list_candidates(
+    bundles: dict[str, Bundle],
+    names: Sequence[str],
+    devices: Sequence[str],
+    precisions: Sequence[str],
+    reference: str | None,
+) -> list[Candidate]:
+    """Every combination, model by model; before them the f32 rows that may have to serve as reference.
+
+    Args:
+        bundles: by the name that the model was asked for by.
+        names: of the runtimes.
+        devices: as the runtimes name them, or ``auto``.
+        precisions: names.
+        reference: the runtime whose f32 is the reference; None for the first of ``names`` that grants f32.
+    """
+    asked: list[tuple[Asked, bool]] = []
+    for model in bundles:
+        wanted = [
+            Asked(model=model, runtime=runtime, device=device, precision=precision)
+            for runtime, device, precision in itertools.product(names, devices, precisions)
+        ]
+        for runtime in [reference] if reference else names:
+            if not any(item.precision == "f32" and item.runtime == runtime for item in wanted):
+                device = devices[0] if runtime in names else runtimes.AUTO
+                asked.append((Asked(model=model, runtime=runtime, device=device, precision="f32"), False))
+        asked += [(item, True) for item in wanted]
+    called = name_rows([item for item, _ in asked], [bundles[item.model].card for item, _ in asked])
+    return [
+        Candidate(asked=item, bundle=bundles[item.model], name=name, wanted=wanted)
+        for (item, wanted), name in zip(asked, called, strict=True)
+    ]
+
+
+def name_rows(asked: Sequence[Asked], cards: Sequence[Card]) -> list[str]:
+    """Short names that tell rows apart: model and device only where they differ."""
+    models = {card.name for card in cards}
+    devices = {item.device for item in asked}
+    names = []
+    for item, card in zip(asked, cards, strict=True):
+        parts = [card.name if len(models) > 1 else "", item.runtime, item.device if len(devices) > 1 else ""]
+        names.append(" ".join([*filter(None, parts), item.precision]))
+    counts = {name: names.count(name) for name in names}
+    return [name if counts[name] == 1 else f"{name} ({item.model})" for name, item in zip(names, asked, strict=True)]
+
+
+def choose_references(rows: Sequence[Candidate], reference: str | None) -> dict[str, Candidate]:
+    """For each model, by the name it was asked for by, the first f32 row that there is, of the runtime asked for."""
+    found: dict[str, Candidate] = {}
+    for row in rows:
+        fits = row.embedded is not None and row.granted is not None and row.granted.precision == "f32"
+        if fits and reference in (None, row.asked.runtime):
+            found.setdefault(row.asked.model, row)
+    return found
+
+
+def drop_spares(rows: Sequence[Candidate], references: dict[str, Candidate]) -> list[Candidate]:
+    """Leave out what was tried as a reference only and is not; where there is no reference, it says why."""
+    return [
+        row for row in rows if row.wanted or row is references.get(row.asked.model) or row.asked.model not in references
+    ]
