@@ -11,6 +11,8 @@ from convert_checkpoints import MODELS, write_huggingface
 from hub_server import TINY, Hub, HubRepository, read_files, serve_hub
 from PIL import Image
 
+from clipworks.convert import convert_checkpoint
+
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLE = REPOSITORY / "examples" / "CLIP.png"
 
@@ -42,6 +44,12 @@ def photo_file(photo: Image.Image, tmp_path: Path) -> Path:
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small Hugging Face checkpoint with random weights."""
     return write_huggingface(tmp_path_factory.mktemp("checkpoint"), MODELS["quick"])
+
+
+@pytest.fixture(scope="session")
+def clip_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with CLIP's own vocabulary."""
+    return convert_checkpoint(tiny_checkpoint, tmp_path_factory.mktemp("bundle") / "bundle").folder
 
 
 @pytest.fixture

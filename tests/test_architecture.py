@@ -51,6 +51,7 @@ ALLOWED = {
         "clipworks",
         "clipworks.cards",
         "clipworks.comparison.figures",
+        "clipworks.comparison.published",
         "clipworks.comparison.records",
         "clipworks.environment",
         "clipworks.evaluation.accuracy",

@@ -2,7 +2,10 @@
 
 import sys
 
-from clipworks.compat.eval_topk import main
+try:
+    from clipworks.compat.eval_topk import main
+except ModuleNotFoundError as error:
+    sys.exit(f"eval_topk.py: {error}; this Python gets it by 'pip install .' in the folder of clipworks' source")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,10 @@
 
 import sys
 
-from clipworks.compat.clip_sample import main
+try:
+    from clipworks.compat.clip_sample import main
+except ModuleNotFoundError as error:
+    sys.exit(f"clip_sample.py: {error}; this Python gets it by 'pip install .' in the folder of clipworks' source")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,10 @@
 
 import sys
 
-from clipworks.compat.profilers import profile_text
+try:
+    from clipworks.compat.profilers import profile_text
+except ModuleNotFoundError as error:
+    sys.exit(f"clip_text_prof.py: {error}; this Python gets it by 'pip install .' in the folder of clipworks' source")
 
 if __name__ == "__main__":
     sys.exit(profile_text())

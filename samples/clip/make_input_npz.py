@@ -2,7 +2,10 @@
 
 import sys
 
-from clipworks.compat.make_input_npz import main
+try:
+    from clipworks.compat.make_input_npz import main
+except ModuleNotFoundError as error:
+    sys.exit(f"make_input_npz.py: {error}; this Python gets it by 'pip install .' in the folder of clipworks' source")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -33,11 +33,12 @@ def check_target(output: str) -> None:
     """Refuse an output that cannot be written, or that no run of ours left, before any work is done for it.
 
     Raises:
-        UsageError: it is a folder, its folder does not exist, or it holds something else.
+        UsageError: it is a folder or a device, its folder does not exist, or it holds something else.
     """
     path = Path(output)
-    if path.is_dir():
-        raise UsageError(f"{output} is a folder; allowed: a file's name")
+    if path.exists() and not path.is_file():
+        # A device has no end to go on from.
+        raise UsageError(f"{output} is {'a folder' if path.is_dir() else 'no regular file'}; allowed: a file's name")
     if not path.parent.is_dir():
         raise UsageError(f"the folder {path.parent} does not exist; {output} cannot be written")
     if path.exists() and path.stat().st_size and not Path(manifest_path(output)).exists():

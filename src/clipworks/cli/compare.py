@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="exit 1 if a combination cannot be had, or a part of it fails"
     )
-    parser.add_argument("--published", type=Path, metavar="FILE", help="published figures to stand beside: a JSON list")
+    options.add_published_option(parser)
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="for comparison.json, .md and .html")
     options.add_json_option(parser)
 

@@ -159,9 +159,18 @@ def _quote(found: Comparison) -> tuple[list[str], Lines]:
     lines = []
     for row in found.published:
         shares = ["" if share is None else say_share(share) for share in (row.top1, row.top5)]
-        rates = [f"{speed.tower} {say_number(speed.samples_per_s)}" for speed in row.speeds]
-        lines.append([row.name, *shares, ", ".join(rates), row.source])
-    return ["published", "top-1", "top-5", "a second", "source"], lines
+        lines += [
+            [
+                row.name,
+                *shares,
+                speed.tower,
+                say_number(speed.in_flight),
+                say_number(speed.samples_per_s),
+                say_ms(speed.mean_us),
+            ]
+            for speed in row.speeds
+        ] or [[row.name, *shares]]
+    return ["published", "top-1", "top-5", "tower", "in flight", "a second", "mean ms"], lines
 
 
 def _lay_out(title: str, names: list[str], lines: Lines) -> str:

@@ -46,6 +46,15 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
+def add_published_option(parser: argparse.ArgumentParser) -> None:
+    """Add --published."""
+    parser.add_argument(
+        "--published",
+        metavar="P",
+        help="figures of others to stand beside: vendor-card (of the vendor's CLIP sample), or a file, a JSON list",
+    )
+
+
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     """Add SOURCE, --root, --batch-size, --workers, --exif, --restart and --strict."""
     parser.add_argument(

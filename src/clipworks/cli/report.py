@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="the page, .html; without it the tables are printed")
     parser.add_argument("--title", default="clipworks report", metavar="TEXT", help="of the page")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown, for pull requests")
+    options.add_published_option(parser)
     group = parser.add_argument_group("results of classify")
     group.add_argument(
         "--root", metavar="FOLDER", help="where the pictures lie now (default: where the run found them)"
@@ -59,9 +60,11 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         _check_output(args.output, args.files)
     from clipworks.cli.progress import ProgressLine
+    from clipworks.comparison.published import read_published
     from clipworks.report.assembly import build_document
     from clipworks.report.markdown import format_markdown
 
+    published = read_published(args.published) if args.published is not None else ()
     line = ProgressLine()
     document = build_document(
         args.files,
@@ -71,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         labels=args.labels,
         errors=args.errors,
         thumbnails=args.thumbnails if args.output is not None else 0,
+        published=published,
         report=lambda name: line.show(f"reading {name}"),
     )
     line.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from clipworks.cards import read_record
 from clipworks.comparison.figures import Tower
 from clipworks.errors import BundleError, UsageError
+
+# Figures that come with clipworks, by the name of their file here.
+BUILT_IN = ("vendor-card",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +55,25 @@ class PublishedRow:
     notes: tuple[str, ...] = ()
 
 
-def read_published(path: Path) -> tuple[PublishedRow, ...]:
+def read_published(source: str | Path) -> tuple[PublishedRow, ...]:
     """Read published figures: a JSON list of objects with the fields of `PublishedRow`; what is not told is left out.
+
+    Args:
+        source: a name of `BUILT_IN`, or a file.
 
     Raises:
         UsageError: no such file, or something else in it; the message names what.
     """
+    own = importlib.resources.files("clipworks.comparison") / f"{source}.json" if source in BUILT_IN else None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads((own or Path(source)).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"--published {source} does not exist; allowed: a file, or {', '.join(BUILT_IN)}") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"--published {path} cannot be read: {error}") from None
+        raise UsageError(f"--published {source} cannot be read: {error}") from None
     if not isinstance(content, list) or not content:
-        raise UsageError(f"--published {path} must hold a list of rows, each with a name and a source")
+        raise UsageError(f"--published {source} must hold a list of rows, each with a name and a source")
     try:
-        return tuple(read_record(PublishedRow, row, str(path)) for row in content)
+        return tuple(read_record(PublishedRow, row, str(source)) for row in content)
     except BundleError as error:
         raise UsageError(f"--published: {error.message}") from None

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import re
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from clipworks.bundle import CARD_FILE
-from clipworks.errors import UsageError
+from clipworks.errors import ClipworksError, UsageError
 
 STARTER = "starter"
 STRINGS = "[a diagram,a dog,a cat]"
+# What the sample calls each of its compiled models' files, without their endings.
+_MODEL_FILE = "mod"
+
+
+def make_parser(program: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser whose errors are one line, with -? for help too, as the sample's C++ programs have it."""
+    from clipworks.cli import Parser
+
+    parser = Parser(prog=program, description=description, allow_abbrev=False, add_help=False)
+    parser.add_argument("-h", "-?", "--help", action="help", help="show this help and exit")
+    return parser
 
 
 def add_hardware_options(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -21,31 +35,35 @@ def add_hardware_options(parser: argparse.ArgumentParser, *names: str) -> None:
         group.add_argument(name, metavar="FILE", help="not used")
 
 
-def add_runtime_options(parser: argparse.ArgumentParser) -> None:
+def add_runtime_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Declare what the sample's commands lack: runtime, precision, threads."""
     group = parser.add_argument_group("of clipworks")
     group.add_argument("--runtime", default="auto", metavar="R", help="openvino, onnxruntime, torch or auto")
     group.add_argument("--precision", default="auto", metavar="P", help="f32, bf16, f16, int8 or auto")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads of the runtime")
+    return group
 
 
 def note_hardware(args: argparse.Namespace, *names: str) -> None:
     """Say once which files of the vendor's card were given for nothing."""
-    given = [f"--{name} {value}" for name in names if (value := getattr(args, name)) is not None]
+    given = [f"--{name} {value}" for name in names if (value := getattr(args, name))]
     if given:
         print(f"not used by this runtime: {', '.join(given)}", file=sys.stderr)
 
 
 def read_list(text: str, option: str) -> list[str]:
-    """Read ``[a,b,c]``, brackets or not; an entry with a comma in it stands in double quotes.
+    """Read ``[a,b,c]``, brackets or not; an entry with a comma in it stands in double quotes, a line's end is a blank.
 
     Raises:
-        UsageError: no entry, or an empty one.
+        UsageError: no entry, an empty one, or a quote that is not closed.
     """
-    inner = text.strip()
+    inner = re.sub(r"\s*[\r\n]\s*", " ", text).strip()
     if inner.startswith("[") and inner.endswith("]"):
         inner = inner[1:-1]
-    entries = [entry.strip() for row in csv.reader([inner], skipinitialspace=True) for entry in row]
+    try:
+        entries = [entry.strip() for row in csv.reader([inner], skipinitialspace=True, strict=True) for entry in row]
+    except csv.Error:
+        raise UsageError(f'{option} is {text!r}; allowed: quotes around a whole entry, as in [a,"b, c"]') from None
     if not entries or not all(entries):
         raise UsageError(f"{option} is {text!r}; allowed: a list without gaps, as in [a,b,c]")
     return entries
@@ -63,18 +81,48 @@ def read_numbers(text: str, option: str, example: str) -> list[float]:
         raise UsageError(f"{option} is {text!r}; allowed: numbers, as in {example}") from None
 
 
-def find_model(prefix: str | None) -> str:
-    """The model that a prefix of the sample names: a bundle's folder, one and a file's name behind it, or a name."""
-    if prefix is None:
+def find_model(prefix: str | None, option: str) -> str:
+    """The model that a prefix of the sample names: a bundle's folder or a model's name, with a file's name behind it.
+
+    Raises:
+        UsageError: a path to something else, such as a model that was compiled for the vendor's card.
+    """
+    if not prefix:
         return STARTER
+    head, _, last = prefix.rpartition("/")
+    name = head if head and last == _MODEL_FILE else prefix
     path = Path(prefix).expanduser()
-    if not (path / CARD_FILE).is_file() and (path.parent / CARD_FILE).is_file():
-        return str(path.parent)
-    return prefix
+    for folder in (path, path.parent):
+        if _exists(folder / CARD_FILE):
+            return str(folder)
+    local = path.is_absolute() or prefix.startswith((".", "~")) or _exists(path) or (name != prefix and _exists(head))
+    if local and name != STARTER:
+        raise UsageError(
+            f"{option} {prefix} is no clipworks bundle: there is no {CARD_FILE}",
+            hint="a model compiled for the vendor's card runs on that card alone; give a bundle's folder, or a model's "
+            "name in its place: clipworks models list",
+        )
+    return name
 
 
-def make_parser(program: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser whose errors are one line."""
-    from clipworks.cli import Parser
+def _exists(path: str | Path) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # a name that is too long
+        return False
 
-    return Parser(prog=program, description=description, allow_abbrev=False)
+
+@contextlib.contextmanager
+def renaming(names: Mapping[str, str]) -> Iterator[None]:
+    """Let an error of clipworks speak of the sample's options: ``names`` maps those of clipworks to them."""
+    found = re.compile("|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in names))
+
+    def rename(text: str) -> str:
+        return found.sub(lambda match: names[match[0]], text)
+
+    try:
+        yield
+    except ClipworksError as error:
+        error.message = rename(error.message)
+        error.hint = rename(error.hint) if error.hint else None
+        raise

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clipworks.compat import arguments
 from clipworks.errors import ImageError, UsageError
-
-if TYPE_CHECKING:
-    from clipworks.compat.towers import Towers
-    from clipworks.scoring import Floats
 
 _HARDWARE = (
     "imgmod_hw_config",
@@ -22,7 +17,8 @@ _HARDWARE = (
     "txtmod_hw_config",
     "txtmod_vdsp_params",
 )
-_BATCH = 32
+_TOP = 5
+_SHOWN_ERRORS = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--input_file", metavar="FILE", help="one picture: print its best strings")
     parser.add_argument("--strings", metavar="LIST", help=f'the labels (default: "{arguments.STRINGS}")')
-    parser.add_argument("--label_file", metavar="FILE", help="the labels, one a line")
+    parser.add_argument(
+        "--label_file", metavar="FILE", help="the labels, one a line; or imagenet, imagenet-synsets, which come with it"
+    )
     parser.add_argument(
         "--npz_files_path", metavar="FOLDER", help="token files of make_input_npz for the labels of --label_file"
     )
@@ -55,7 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset_root", metavar="FOLDER", help="what the paths of the list are relative to")
     parser.add_argument("--dataset_output_file", metavar="FILE", help="the file to write for the list")
     arguments.add_hardware_options(parser, *(f"--{name}" for name in _HARDWARE))
-    arguments.add_runtime_options(parser)
+    group = arguments.add_runtime_options(parser)
+    group.add_argument(
+        "--restart",
+        action="store_true",
+        help="throw away what an earlier run wrote to --dataset_output_file, instead of going on with it",
+    )
 
 
 def _run(words: list[str]) -> int:
@@ -64,19 +67,22 @@ def _run(words: list[str]) -> int:
     args = parser.parse_args(words)
     _check(args)
     arguments.note_hardware(args, *_HARDWARE)
-    from clipworks.compat.towers import open_towers
+    if args.dataset_filelist:
+        with arguments.renaming({"--root": "--dataset_root"}):
+            return _classify(args)
+    from clipworks.cli.terminal import show_text
+    from clipworks.compat.towers import choose_labels, open_towers
+    from clipworks.scoring import compare, rank, softmax
 
+    names = choose_labels(args)
     with open_towers(args) as towers:
-        names, texts = towers.embed_labels(args)
-        if args.dataset_filelist:
-            return _classify(args, towers, names, texts)
-        scores = towers.score(towers.image.embed_images([args.input_file]), texts)[0]
-    from clipworks.scoring import rank
-
-    most = 5 if len(names) >= 5 else 3
+        texts = towers.embed_labels(names, args.npz_files_path or None)
+        cosines = compare(towers.image.embed_images([args.input_file]), texts)
+        scores = softmax(cosines, towers.image.card.logit_scale)[0]
+    most = min(_TOP, len(names))
     print(f"Top{most}:")
-    for place, index in enumerate(rank(scores, min(most, len(names)))):
-        print(f"{place}th, string: {names[index]}, score: {scores[index]:.6g}")
+    for place, index in enumerate(rank(scores, most)):
+        print(f"{place}th, string: {show_text(names.names[index])}, score: {scores[index]:.6g}")
     return 0
 
 
@@ -85,48 +91,66 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("one of --input_file (a picture) and --dataset_filelist (a list of them) is needed, not both")
     if bool(args.dataset_filelist) != bool(args.dataset_output_file):
         raise UsageError("--dataset_filelist and --dataset_output_file go together")
-    if args.dataset_root and not args.dataset_filelist:
-        raise UsageError("--dataset_root goes with --dataset_filelist")
+    for option in ("dataset_root", "restart"):
+        if getattr(args, option) and not args.dataset_filelist:
+            raise UsageError(f"--{option} goes with --dataset_filelist")
     if args.strings is not None and (args.label_file or args.npz_files_path):
         raise UsageError("--strings does not go with --label_file or --npz_files_path: both give the labels")
     if args.npz_files_path and not args.label_file:
         raise UsageError("--npz_files_path needs --label_file, whose names say which token files are the labels")
 
 
-def _classify(args: argparse.Namespace, towers: Towers, names: list[str], texts: Floats) -> int:
-    """Write the best five of every picture of the list as they are found; those that cannot be read have no lines."""
-    from clipworks.cli.progress import Bar
-    from clipworks.cli.terminal import show_text
+def _classify(args: argparse.Namespace) -> int:
+    """Write the best five of every picture of the list, or go on where an earlier run stopped."""
+    from clipworks.classification import classify
+    from clipworks.cli.progress import Bar, stopping
+    from clipworks.compat.towers import choose_labels, open_towers
     from clipworks.datasets import read_dataset
-    from clipworks.pipeline import embed_blocks, prepare_sample
-    from clipworks.records import Prediction, Record
-    from clipworks.sample_text import encode_text
-    from clipworks.scoring import rank
+    from clipworks.journal import check_target
 
-    pictures = read_dataset(args.dataset_filelist, root=args.dataset_root)
-    output, failed, bar = Path(args.dataset_output_file), 0, Bar("images")
-    try:
-        stream = output.open("wb")
-    except OSError as error:
-        raise UsageError(f"--dataset_output_file {output} cannot be written: {error.strerror}") from None
-    with stream:
-        model = towers.image
-        for block in embed_blocks(
-            pictures, lambda sample: prepare_sample(model, sample), model.embed_pixels, batch_size=_BATCH
-        ):
-            good = [place for place, error in enumerate(block.errors) if error is None]
-            for reason in filter(None, block.errors):
-                failed += 1
-                bar.clear()
-                print(f"clip_sample: {show_text(reason)}", file=sys.stderr)
-            for place, row in zip(good, towers.score(block.rows, texts) if good else (), strict=True):
-                top = tuple(
-                    Prediction(id=int(index), score=float(row[index]), name=names[index])
-                    for index in rank(row, min(5, len(names)))
-                )
-                stream.write(encode_text(Record(index=block.start + place, path=block.items[place].path, top=top)))
-            bar.show(block.start + len(block.items), len(pictures))
-        bar.clear()
-    if failed:
-        raise ImageError(f"{failed} of {len(pictures)} pictures could not be read; {output} has no lines for them")
+    output = args.dataset_output_file
+    if not args.restart:
+        check_target(output)
+    labels = choose_labels(args)
+    pictures = read_dataset(args.dataset_filelist, root=args.dataset_root or None)
+    if not args.label_file and args.strings is None:
+        print(f"no --label_file: the labels are {arguments.STRINGS}", file=sys.stderr)
+    bar = Bar("images")
+    with open_towers(args) as towers:
+        head = towers.embed_labels(labels, args.npz_files_path or None)
+        with stopping() as stop:
+            progress = classify(
+                towers.image,
+                pictures,
+                labels,
+                head,
+                output,
+                templates=("{}",),  # the sample's texts are the labels as they are
+                top=_TOP,
+                format="text",
+                restart=args.restart,
+                report=lambda now: bar.show(now.done, now.total, before=now.before),
+                stop=stop,
+            )
+    bar.clear()
+    if not progress.whole:
+        done = f"{progress.done:,} of {progress.total:,} pictures"
+        print(f"{output}: stopped after {done}; the same command goes on from there", file=sys.stderr)
+        return 130
+    if progress.before == progress.total:
+        print(f"{output} is whole already: nothing was done (--restart makes it anew)", file=sys.stderr)
+    if progress.failed:
+        _show_errors(output)
+        raise ImageError(
+            f"{progress.failed:,} of {progress.total:,} pictures could not be read; their lines in {output} say why"
+        )
     return 0
+
+
+def _show_errors(output: str) -> None:
+    from clipworks.cli.terminal import show_text
+    from clipworks.results import read_results
+
+    errors = (record.error for record in read_results(output) if record.error is not None)
+    for error in itertools.islice(errors, _SHOWN_ERRORS):
+        print(f"clip_sample: {show_text(error)}", file=sys.stderr)

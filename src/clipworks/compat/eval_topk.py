@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -16,17 +17,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_guarded("eval_topk", _run, argv)
 
 
-def _run(words: list[str]) -> int:
-    parser = arguments.make_parser("eval_topk", __doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sample's argument, and what it lacks."""
     parser.add_argument(
         "results", metavar="RESULT.txt", help="lines: {file}: top-{i} id: {id}, prob: {p}, class name: {name}"
     )
     parser.add_argument("--name", default="clipworks", help="what stands in the brackets (default: clipworks)")
     parser.add_argument(
-        "--labels", metavar="L", help="imagenet, imagenet-synsets or a file with WordNet ids (default: by the names)"
+        "--labels",
+        metavar="L",
+        help="imagenet, imagenet-synsets or a file with WordNet ids (default: as recorded, or by the names)",
     )
+
+
+def _run(words: list[str]) -> int:
+    parser = arguments.make_parser("eval_topk", __doc__)
+    add_arguments(parser)
     args = parser.parse_args(words)
-    from clipworks.evaluation.files import evaluate_file, read_file_labels
+    from clipworks.evaluation.files import count_missing, evaluate_file, read_file_labels
     from clipworks.results import read_results
 
     known = read_file_labels(args.results, args.labels)
@@ -37,11 +45,18 @@ def _run(words: list[str]) -> int:
         )
     # Results over fewer than five labels list them all: their best five are the whole list.
     depth = next((len(record.top) for record in read_results(args.results) if record.top), 5)
-    found = evaluate_file(args.results, known, ks=(1, min(5, depth)))
-    if found.without_truth:
-        print(
-            f"{found.without_truth} pictures have no WordNet id of the labels in their path: left out", file=sys.stderr
-        )
+    try:
+        found = evaluate_file(args.results, known, ks=(1, min(5, depth)))
+    except UsageError as error:
+        hint = "a folder named by a WordNet id tells a picture's class; --labels L says which class has which id"
+        raise UsageError(error.message, hint=hint) from None
+    for what, count in (
+        ("left out, as no path tells their class", found.without_truth),
+        ("that could not be read, counted as wrong", found.errors),
+        ("in the whole run, of which the file has a part", count_missing(found, known)),
+    ):
+        if count:
+            print(f"pictures {what}: {count:,}", file=sys.stderr)
     first, last = (100 * item.share for item in (found.accuracy[0], found.accuracy[-1]))
     print(f"[{args.name}]: top1_rate: {first:.3f} top5_rate: {last:.3f}")
     return 0

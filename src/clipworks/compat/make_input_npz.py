@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,21 +17,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_guarded("make_input_npz", _run, argv)
 
 
-def _run(words: list[str]) -> int:
-    parser = arguments.make_parser("make_input_npz", __doc__)
-    parser.add_argument("--label_file", required=True, metavar="FILE", help="the labels, one a line")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sample's options."""
+    parser.add_argument(
+        "--label_file",
+        required=True,
+        metavar="FILE",
+        help="the labels, one a line; or imagenet, imagenet-synsets, which come with it",
+    )
     parser.add_argument(
         "--npz_files_path",
         required=True,
         metavar="FOLDER",
         help="where <label>.npz go: input_0 to input_5, int32 [80]: the ids, zeros, zeros, the mask, zeros, zeros",
     )
+
+
+def _run(words: list[str]) -> int:
+    parser = arguments.make_parser("make_input_npz", __doc__)
+    add_arguments(parser)
     args = parser.parse_args(words)
     from clipworks.compat.token_files import INDEX, write_token_files
-    from clipworks.prompts import read_lines
+    from clipworks.compat.towers import read_label_file
 
-    labels = read_lines(args.label_file)
+    labels = read_label_file(args.label_file).names
     renamed = write_token_files(labels, Path(args.npz_files_path))
     if renamed:
-        print(f"{renamed} labels cannot be file names of their own; {INDEX} says which file is theirs", file=sys.stderr)
+        what = "1 label cannot have a file" if renamed == 1 else f"{renamed:,} labels cannot have files"
+        print(f"{what} of that name; {INDEX} says which is theirs", file=sys.stderr)
     return 0

@@ -21,6 +21,14 @@ _HARDWARE: dict[Target, tuple[str, ...]] = {
     "image": ("hw_config", "norm_elf", "space2depth_elf"),
     "text": ("hw_config", "vdsp_params"),
 }
+# What the sample calls the options that errors of the profiler may name.
+_OPTIONS = {
+    "--batch-size": "--batch_size",
+    "--instances": "--instance",
+    "--device": "--device_ids",
+    "--depth": "--queue_size",
+    "--image-size": "--shape",
+}
 
 
 def profile_image(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +47,8 @@ def _guard(program: str, target: Target, argv: Sequence[str] | None) -> int:
     return run_guarded(program, lambda words: _run(program, target, words), argv)
 
 
-def _add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
+def add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
+    """Declare the sample's options."""
     parser.add_argument(
         "-m",
         "--model_prefix",
@@ -54,7 +63,9 @@ def _add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
         help="places in the runtime's list of devices (default: [0])",
     )
     parser.add_argument("-b", "--batch_size", type=int, default=1, metavar="N", help="samples a request (default: 1)")
-    parser.add_argument("-i", "--instance", type=int, default=1, metavar="N", help="encoders a device (default: 1)")
+    parser.add_argument(
+        "-i", "--instance", type=int, default=1, metavar="N", help="encoders for each device (default: 1)"
+    )
     if target == "image":
         parser.add_argument(
             "-s", "--shape", metavar="LIST", help="of the input, as in [3,260,260]; only the model's own is allowed"
@@ -72,7 +83,8 @@ def _add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="requests in flight for each instance, exactly; 0: one after another (default: 1)",
+        help="requests in flight for each instance, exactly; 0: one after another (default: 1). "
+        "The sample's own N keeps N + 2 in flight: compare its 1 with 3 here",
     )
     parser.add_argument(
         "--percentiles", default="[50,90,95,99]", metavar="LIST", help="of the latency (default: [50,90,95,99])"
@@ -89,7 +101,7 @@ def _add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
 
 def _run(program: str, target: Target, words: list[str]) -> int:
     parser = arguments.make_parser(program, f"Measure the {target} tower: throughput and latency percentiles.")
-    _add_arguments(parser, target)
+    add_arguments(parser, target)
     args = parser.parse_args(words)
     load = _read_load(args)
     devices = arguments.read_list(args.device_ids, "--device_ids")
@@ -103,7 +115,7 @@ def _run(program: str, target: Target, words: list[str]) -> int:
     def report(elapsed_s: float, rate: float | None) -> None:
         line.show(f"measuring: {elapsed_s:.0f} s" + (f", {rate:.2f} requests/s" if rate is not None else ""))
 
-    with _open_setup(args, target, devices) as setup:
+    with arguments.renaming(_OPTIONS), _open_setup(args, target, devices) as setup:
         try:
             result = profile(setup, load, report=report)
         finally:
@@ -143,7 +155,7 @@ def _open_setup(args: argparse.Namespace, target: Target, devices: list[str]) ->
             texts.write_text(spell([read_token_file(Path(args.test_input_npz))])[0] + "\n", encoding="utf-8")
         yield Setup(
             target=target,
-            model=arguments.find_model(args.model_prefix),
+            model=arguments.find_model(args.model_prefix, "--model_prefix"),
             runtime=args.runtime,
             devices=tuple(devices),
             precision=args.precision,
@@ -160,6 +172,6 @@ def _read_size(shape: str) -> int:
     """The side of ``[3,260,260]``, ``[260,260]`` or ``260``; whether it is the model's is checked with the model."""
     sides = arguments.read_numbers(shape, "--shape", "[3,260,260]")
     height, width = (sides[0], sides[0]) if len(sides) == 1 else sides[-2:]
-    if height != width or height != int(height) or sides[:-2] not in ([], [3], [1, 3]):
+    if height != width or not height.is_integer() or sides[:-2] not in ([], [3], [1, 3]):
         raise UsageError(f"--shape is {shape}; allowed: a square of 3 channels, as in [3,260,260]")
     return int(height)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ CONTEXT, LENGTH = 77, 80
 INDEX = "index.json"
 _INPUTS, _IDS, _MASK = tuple(f"input_{number}" for number in range(6)), "input_0", "input_3"
 _LONGEST_NAME = 255  # bytes of a file's name
+_NOT_IN_NAMES = frozenset('/\\\0<>:"|?*' if os.name == "nt" else "/\\\0")
 
 
 def write_token_files(labels: Sequence[str], folder: Path) -> int:
@@ -35,7 +37,7 @@ def write_token_files(labels: Sequence[str], folder: Path) -> int:
 
     Raises:
         TextError: a label without a word, or with too many; nothing is written then.
-        OSError: the folder cannot be written.
+        UsageError: the folder cannot be made or written.
     """
     encode = make_clip_encoder(built_in_vocabulary())
     rows = [encode(label) for label in labels]
@@ -44,25 +46,38 @@ def write_token_files(labels: Sequence[str], folder: Path) -> int:
             raise TextError(
                 f"label {place}, {label[:60]!r}, has {len(row)} tokens; allowed: 3 to {CONTEXT}, start and end counted"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
-    mapped: dict[str, dict[str, str]] = {}
-    for place, (label, row) in enumerate(zip(labels, rows, strict=True)):
-        name = f"{label}.npz"
-        # Two names that differ in case only are one on some systems.
-        if not _is_file_name(name) or name.casefold() in taken:
-            name = f"label_{place:05d}.npz"
-            while name.casefold() in taken or name.removesuffix(".npz") in labels:
-                name = f"_{name}"
-            mapped[str(place)] = {"label": label, "file": name}
-        taken.add(name.casefold())
-        np.savez(folder / name, **_fill(row))  # type: ignore[arg-type]  # names of arrays, not of options
+    files = _name_files(labels)
+    mapped = {
+        str(place): {"label": label, "file": name}
+        for place, (label, name) in enumerate(zip(labels, files, strict=True))
+        if name != f"{label}.npz"
+    }
     index = folder / INDEX
-    if mapped:
-        index.write_text(json.dumps(mapped, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    else:
-        index.unlink(missing_ok=True)  # of an earlier run
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, row in zip(files, rows, strict=True):
+            np.savez(folder / name, **_fill(row))  # type: ignore[arg-type]  # names of arrays, not of options
+        if mapped:
+            index.write_text(json.dumps(mapped, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        else:
+            index.unlink(missing_ok=True)  # of an earlier run
+    except OSError as error:
+        raise UsageError(f"the folder {folder} cannot be written: {error.strerror or error}") from None
     return len(mapped)
+
+
+def _name_files(labels: Sequence[str]) -> list[str]:
+    """A name for each label's file: the label's own, where it can be one and no label before it has it."""
+    own = {f"{label}.npz" for label in labels}
+    taken: dict[str, None] = {}  # in order
+    for place, label in enumerate(labels):
+        name = f"{label}.npz"
+        if not _is_file_name(name) or name in taken:
+            name = f"label_{place:05d}.npz"
+            while name in own:
+                name = f"_{name}"
+        taken[name] = None
+    return list(taken)
 
 
 def read_token_files(labels: Sequence[str], folder: Path) -> list[Ids]:
@@ -96,7 +111,8 @@ def read_token_file(path: Path) -> Ids:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is no token file: {str(error).partition(chr(10))[0] or 'damaged'}") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).partition("\n")[0]
+        raise UsageError(f"{path} is no token file: {reason or 'damaged'}") from None
     missing = [name for name in _INPUTS if name not in found]
     if missing:
         raise UsageError(f"{path} is no token file: it lacks {', '.join(missing)}; it must have {', '.join(_INPUTS)}")
@@ -154,7 +170,7 @@ def _is_file_name(name: str) -> bool:
         size = len(name.encode())
     except UnicodeEncodeError:  # a lone surrogate
         return False
-    return size <= _LONGEST_NAME and not name.startswith(".") and not set(name) & {"/", "\\", "\0"}
+    return size <= _LONGEST_NAME and not name.startswith(".") and not _NOT_IN_NAMES & set(name)
 
 
 def _read_index(path: Path) -> dict[str, str]:

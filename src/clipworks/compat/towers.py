@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from clipworks import scoring, store
 from clipworks.bundle import card_hash
 from clipworks.compat import arguments
-from clipworks.errors import UsageError
+from clipworks.errors import TextError, UsageError
 from clipworks.model import Model
-from clipworks.prompts import read_lines
+from clipworks.prompts import LABEL_SETS, Labels, read_labels, read_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,42 +24,55 @@ class Towers:
     image: Model
     text: Model
 
-    def embed_labels(self, args: argparse.Namespace) -> tuple[list[str], scoring.Floats]:
-        """The labels' names and their unit rows, float32 ``[labels, dim]``, from texts or from token files."""
-        names = _read_names(args)
-        # Each different label once: equal ones must get equal scores to the last bit, or they would not tie.
-        places = {name: place for place, name in enumerate(dict.fromkeys(names))}
-        return names, self._embed(list(places), args.npz_files_path)[[places[name] for name in names]]
+    def embed_labels(self, labels: Labels, token_files: str | None) -> scoring.Floats:
+        """Embed labels as float32 unit rows ``[labels, dim]``, from their texts or from token files.
 
-    def _embed(self, names: list[str], folder: str | None) -> scoring.Floats:
-        if folder is None:
-            return self.text.embed_texts(names)
+        Args:
+            labels: at least one; labels of one name get the same row to the last bit, so that they tie.
+            token_files: the folder of `clipworks.compat.token_files`, or None for the texts.
+
+        Raises:
+            TextError: a label is too long for the model.
+            UsageError: a token file is missing, or is none.
+        """
+        places = {name: place for place, name in enumerate(dict.fromkeys(labels.names))}
+        names = list(places)
+        try:
+            rows = self.text.embed_texts(names) if token_files is None else self._embed_files(names, Path(token_files))
+        except TextError as error:
+            raise TextError(error.message.replace("texts[", "labels[", 1)) from None
+        return rows[[places[name] for name in labels.names]]
+
+    def _embed_files(self, names: list[str], folder: Path) -> scoring.Floats:
+        from clipworks.clip_vocabulary import built_in_vocabulary
         from clipworks.compat.token_files import read_token_files, spell
 
-        rows = read_token_files(names, Path(folder))
-        if self.text.card.text.cleaning == "clip":
-            return self.text.embed_tokens(rows)
-        return self.text.embed_texts(spell(rows))  # another vocabulary: the text says what the ids mean
-
-    def score(self, images: scoring.Floats, texts: scoring.Floats) -> npt.NDArray[np.float64]:
-        """Softmax over the labels, float64 ``[images, labels]``."""
-        return scoring.softmax(scoring.compare(images, texts), self.image.card.logit_scale)
+        rows, text = read_token_files(names, folder), self.text.card.text
+        if text.cleaning != "clip" or text.vocabulary != len(built_in_vocabulary().ids):
+            return self.text.embed_texts(spell(rows))  # another vocabulary: the text says what the ids mean
+        for name, row in zip(names, rows, strict=True):
+            if len(row) > text.context:
+                raise TextError(f"the label {name!r} has {len(row)} tokens; the model takes at most {text.context}")
+        return self.text.embed_tokens(rows)
 
 
 @contextlib.contextmanager
 def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
-    """Open what ``--imgmod_prefix`` and ``--txtmod_prefix`` name.
+    """Open what ``--imgmod_prefix`` and ``--txtmod_prefix`` name; one that is not given is that of the other.
 
     Raises:
-        UsageError: the two models' embeddings have different widths.
+        UsageError: one is no model, or the two models' embeddings have different widths.
     """
-    image = arguments.find_model(args.imgmod_prefix or args.txtmod_prefix)
-    text = arguments.find_model(args.txtmod_prefix or args.imgmod_prefix)
-    bundles = [store.open_bundle(name) for name in dict.fromkeys((image, text))]
+    image, text = args.imgmod_prefix, args.txtmod_prefix
+    names = [
+        arguments.find_model(image or text, "--imgmod_prefix" if image else "--txtmod_prefix"),
+        arguments.find_model(text or image, "--txtmod_prefix" if text else "--imgmod_prefix"),
+    ]
+    bundles = [store.open_bundle(name) for name in dict.fromkeys(names)]
     first, last = bundles[0].card, bundles[-1].card
     if first.dim != last.dim:
         raise UsageError(
-            f"--imgmod_prefix {image} has embeddings of width {first.dim}, --txtmod_prefix {text} of {last.dim}; "
+            f"--imgmod_prefix {image} has embeddings of width {first.dim}, --txtmod_prefix {text} of width {last.dim}; "
             "allowed: two towers of one model"
         )
     if card_hash(first) != card_hash(last):
@@ -91,7 +101,24 @@ def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
             yield Towers(image=enter(0, "image"), text=enter(1, "text"))
 
 
-def _read_names(args: argparse.Namespace) -> list[str]:
+def choose_labels(args: argparse.Namespace) -> Labels:
+    """The labels of ``--label_file``, one a line as it stands there, or of ``--strings``.
+
+    Raises:
+        TextError, UsageError: no such file or label set, or a list with gaps.
+    """
     if args.label_file:
-        return read_lines(args.label_file)
-    return arguments.read_list(args.strings or arguments.STRINGS, "--strings")
+        return read_label_file(args.label_file)
+    strings = arguments.STRINGS if args.strings is None else args.strings
+    return Labels(name="--strings", names=tuple(arguments.read_list(strings, "--strings")))
+
+
+def read_label_file(source: str) -> Labels:
+    """Labels of a file, each line as it stands there, or of a label set that comes with clipworks.
+
+    Raises:
+        TextError: the file cannot be read or holds no label.
+    """
+    if source in LABEL_SETS and not Path(source).exists():
+        return read_labels(source)
+    return Labels(name=source, names=tuple(read_lines(source)))

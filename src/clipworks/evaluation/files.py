@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from clipworks.evaluation.accuracy import evaluate
 from clipworks.evaluation.records import Errors, Evaluation
-from clipworks.evaluation.truth import find_in_results, guess_labels, read_truth
+from clipworks.evaluation.truth import find_in_results, find_label_set, guess_labels, read_truth
 from clipworks.journal import manifest_path, read_manifest
 from clipworks.prompts import Labels, read_labels
 from clipworks.results import read_results
@@ -52,6 +53,8 @@ def read_file_labels(path: str, labels: str | None = None) -> FileLabels:
     kept = manifest.get("labels")
     if isinstance(kept, dict) and "names" in kept:
         recorded = Labels(name=str(kept.get("name")), names=tuple(kept["names"]), ids=tuple(kept.get("ids", ())))
+        if not recorded.ids and (known := find_label_set(enumerate(recorded.names))):  # a file of a set's names alone
+            recorded = dataclasses.replace(recorded, ids=known.ids[: len(recorded)])
         return FileLabels(labels=recorded, guessed=False, settings=settings)
     guessed = guess_labels(itertools.islice(read_results(path), _GUESSED_FROM))
     return FileLabels(labels=guessed, guessed=guessed is not None, settings=settings)

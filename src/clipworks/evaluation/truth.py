@@ -90,11 +90,16 @@ def read_truth(path: str, labels: Labels | None) -> FindTruth:
 
 
 def guess_labels(records: Iterable[Record]) -> Labels | None:
-    """The built-in label set whose names stand beside every id in the results, or None.
+    """The built-in label set whose names stand beside every id in the results, or None."""
+    return find_label_set((guess.id, guess.name) for record in records for guess in record.top)
+
+
+def find_label_set(classes: Iterable[tuple[int, str | None]]) -> Labels | None:
+    """The built-in label set that has all these names at these places, or None.
 
     A name may be cut at one of its commas: the label file of the vendor's sample has such a line, class 480.
     """
-    seen = {(guess.id, guess.name) for record in records for guess in record.top}
+    seen = set(classes)
     for name in LABEL_SETS:
         labels = read_labels(name)
         if seen and all(0 <= index < len(labels) and _is_name(text, labels.names[index]) for index, text in seen):

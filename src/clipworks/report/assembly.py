@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from clipworks import __version__
+from clipworks.comparison.published import PublishedRow
 from clipworks.errors import UsageError
 from clipworks.evaluation.files import count_missing, evaluate_file, read_file_labels
 from clipworks.evaluation.records import Errors
@@ -18,6 +19,7 @@ from clipworks.report.document import Caution, Document, Headline, Part, Section
 from clipworks.report.figures import say_count
 from clipworks.report.machines import Setting, from_environment, from_manifest, report_machines
 from clipworks.report.profiles import report_profiles
+from clipworks.report.published import report_published
 from clipworks.report.rates import report_searches
 from clipworks.report.sources import (
     ComparisonFile,
@@ -45,6 +47,7 @@ def build_document(
     labels: str | None = None,
     errors: Errors = "wrong",
     thumbnails: int = 12,
+    published: Sequence[PublishedRow] = (),
     report: Callable[[str], None] | None = None,
 ) -> Document:
     """Make a report of files of saved results.
@@ -57,6 +60,7 @@ def build_document(
         labels: for results files; see `clipworks.evaluation.files`.
         errors: what pictures that could not be read count as.
         thumbnails: of each results file's worst pictures; 0 for none.
+        published: figures of others, to stand beside those of the files.
         report: told which file is being read; or None.
 
     Returns:
@@ -90,6 +94,7 @@ def build_document(
         *_report_comparisons(sources),
         *([_report_evaluations(evaluated, thumbnails)] if evaluated else []),
         *_report_profiles(sources),
+        *([report_published(published)] if published else []),
     ]
     settings = _find_settings(sources, evaluated)
     doubts = [caution for part in parts for caution in part.warnings] + cautions.doubt_machines(settings)

@@ -1,11 +1,11 @@
-"""Lists of a comparison: pictures that changed, what could not be had, gates, and what others have published."""
+"""Lists of a comparison: pictures that changed, what could not be had, and gates."""
 
 from __future__ import annotations
 
 from clipworks.comparison.figures import ChangedImage
 from clipworks.comparison.records import Comparison, Row
 from clipworks.report.document import Column, Table
-from clipworks.report.figures import cut_rows, drop_empty, say_cosine, say_number, say_share
+from clipworks.report.figures import cut_rows, drop_empty, say_cosine, say_number
 
 _CHANGED = 20
 _WORST = 3
@@ -96,39 +96,5 @@ def tabulate_gates(found: Comparison) -> Table:
                 for gate in found.gates
             ),
             marked=tuple(place for place, gate in enumerate(found.gates) if not gate.kept),
-        )
-    )
-
-
-def tabulate_published(found: Comparison) -> Table:
-    """What others have published."""
-    lines = []
-    for row in found.published:
-        speeds = "; ".join(
-            f"{speed.tower} {say_number(speed.samples_per_s)}/s"
-            + ("" if speed.batch_size is None else f" at batch {speed.batch_size}")
-            for speed in row.speeds
-        )
-        shares = ["" if share is None else say_share(share) for share in (row.top1, row.top5)]
-        lines.append(
-            (
-                row.name,
-                row.model or "",
-                row.device or "",
-                row.precision or "",
-                *shares,
-                speeds,
-                row.source,
-                "; ".join((*([row.pictures] if row.pictures else []), *row.notes)),
-            )
-        )
-    names = ("name", "model", "device", "precision", "top-1", "top-5", "speed", "source", "notes")
-    return cut_rows(
-        drop_empty(
-            Table(
-                title="Published by others: not measured here",
-                columns=tuple(Column(name=name, numeric=name.startswith("top-")) for name in names),
-                rows=tuple(lines),
-            )
         )
     )

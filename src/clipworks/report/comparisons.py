@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from clipworks.comparison.figures import Speed
 from clipworks.comparison.records import Comparison, Row
-from clipworks.report.comparison_lists import (
-    tabulate_changed,
-    tabulate_gates,
-    tabulate_problems,
-    tabulate_published,
-    tabulate_worst,
-)
+from clipworks.report.comparison_lists import tabulate_changed, tabulate_gates, tabulate_problems, tabulate_worst
 from clipworks.report.comparison_tables import (
     say_difference,
     tabulate_differences,
@@ -21,6 +15,7 @@ from clipworks.report.comparison_tables import (
 )
 from clipworks.report.document import Axis, Headline, Part, Plot, Section, Series, Table
 from clipworks.report.figures import say_count, say_number, say_share
+from clipworks.report.published import tabulate_published, tabulate_published_speeds
 
 _MOST_TAGS = 24
 
@@ -44,7 +39,8 @@ def report_comparison(name: str, found: Comparison) -> Part:
         tabulate_worst(rows),
         tabulate_changed(rows),
         tabulate_problems(found),
-        tabulate_published(found),
+        tabulate_published(found.published),
+        tabulate_published_speeds(found.published),
     )
     plot = _plot_pareto(found, rows, numbers)
     items: tuple[Table | Plot, ...] = (*((plot,) if plot else ()), *(table for table in tables if table.rows))
