@@ -258,25 +258,27 @@ def test_spelling_is_what_the_tokenizer_reads() -> None:
 # the profilers
 
 
-def test_the_defaults_are_those_of_the_sample() -> None:
-    for target, options in (("image", "norm_elf space2depth_elf shape"), ("text", "vdsp_params test_input_npz")):
-        parser = argparse.ArgumentParser()
-        profilers.add_arguments(parser, target)
-        assert vars(parser.parse_args([])) == {
-            "model_prefix": None,
-            "hw_config": None,
-            **dict.fromkeys(options.split()),
-            "device_ids": "[0]",
-            "batch_size": 1,
-            "instance": 1,
-            "iterations": 10240,
-            "queue_size": 1,
-            "percentiles": "[50,90,95,99]",
-            "input_host": "0",
-            "runtime": "auto",
-            "precision": "auto",
-            "threads": None,
-        }
+@pytest.mark.parametrize(
+    ("target", "options"), [("image", "norm_elf space2depth_elf shape"), ("text", "vdsp_params test_input_npz")]
+)
+def test_the_defaults_are_those_of_the_sample(target: profilers.Target, options: str) -> None:
+    parser = argparse.ArgumentParser()
+    profilers.add_arguments(parser, target)
+    assert vars(parser.parse_args([])) == {
+        "model_prefix": None,
+        "hw_config": None,
+        **dict.fromkeys(options.split()),
+        "device_ids": "[0]",
+        "batch_size": 1,
+        "instance": 1,
+        "iterations": 10240,
+        "queue_size": 1,
+        "percentiles": "[50,90,95,99]",
+        "input_host": "0",
+        "runtime": "auto",
+        "precision": "auto",
+        "threads": None,
+    }
 
 
 def form(

@@ -37,6 +37,8 @@ def _run(words: list[str]) -> int:
     from clipworks.evaluation.files import count_missing, evaluate_file, read_file_labels
     from clipworks.results import read_results
 
+    if next(read_results(args.results), None) is None:
+        raise UsageError(f"{args.results} holds no result")
     known = read_file_labels(args.results, args.labels)
     if known.labels is None:
         raise UsageError(
