@@ -8,14 +8,25 @@ import importlib
 import io
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from conftest import REPOSITORY
 
 from clipworks.cli import COMMANDS, main
+from clipworks.compat import clip_sample, eval_topk, make_input_npz, profilers
 
+# The programs that an example may run, by their names; the sample's also as scripts: python3 clip_sample.py.
+PROGRAMS: dict[str, Callable[[list[str]], int]] = {
+    "clipworks": main,
+    "clip_sample": clip_sample.main,
+    "make_input_npz": make_input_npz.main,
+    "clip_image_prof": profilers.profile_image,
+    "clip_text_prof": profilers.profile_text,
+    "eval_topk": eval_topk.main,
+}
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]
 SKIP = "<!-- not run here"
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n```(?P<kind>console|python)\n(?P<body>.*?)```", re.DOTALL)
@@ -29,17 +40,35 @@ def blocks(kind: str) -> Iterator[tuple[Path, str, bool]]:
                 yield page, match["body"], match["before"].startswith(SKIP)
 
 
-def commands() -> Iterator[tuple[Path, list[str], bool]]:
-    """Every ``$ clipworks ...`` line in a console block."""
+class Example(NamedTuple):
+    """The commands of one console block, in order, ``cd`` among them."""
+
+    page: Path
+    commands: tuple[tuple[str, ...], ...]
+    skipped: bool
+
+
+def examples() -> Iterator[Example]:
+    """Every console block that runs a program of ours."""
     for page, body, skipped in blocks("console"):
+        found = []
         for line in body.replace("\\\n", " ").splitlines():
-            if line.startswith("$ clipworks "):
-                yield page, shlex.split(line[2:], comments=True)[1:], skipped
+            words = shlex.split(line[2:], comments=True) if line.startswith("$ ") else []
+            if words[:1] == ["python3"] and Path(words[1]).stem in PROGRAMS:
+                words = [Path(words[1]).stem, *words[2:]]
+            if words and (words[0] in PROGRAMS or words[0] == "cd"):
+                found.append(tuple(words))
+        if any(words[0] in PROGRAMS for words in found):
+            yield Example(page, tuple(found), skipped)
 
 
 # Added to an example that measures: what it says is checked, not how long it takes.
-BRIEF = ("--duration", "0", "--iterations", "5", "--warmup", "0")
-COMMAND_LINES = list(commands())
+BRIEF = {
+    "profile": ("--duration", "0", "--iterations", "5", "--warmup", "0"),
+    "clip_image_prof": ("--iterations", "5", "--runtime", "fake"),
+    "clip_text_prof": ("--iterations", "5", "--runtime", "fake"),
+}
+EXAMPLES = list(examples())
 
 
 def options(name: str) -> set[str]:
@@ -56,22 +85,47 @@ def options(name: str) -> set[str]:
     return found
 
 
+def options_of_the_sample(program: str) -> set[str]:
+    """Every option string of a command of the vendor's sample."""
+    if program == "clipworks":
+        return set()
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        PROGRAMS[program](["--help"])
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_]+", out.getvalue()))
+
+
 def test_there_are_examples_to_check() -> None:
-    assert len(COMMAND_LINES) >= 6
+    named = {words[0] for example in EXAMPLES for words in example.commands}
+    assert named - {"cd"} == set(PROGRAMS)
 
 
 @pytest.mark.parametrize(
-    "words",
-    list(dict.fromkeys(tuple(words) for _, words, skipped in COMMAND_LINES if not skipped)),
-    ids=lambda words: " ".join(words)[:60],
+    "commands",
+    list(dict.fromkeys(example.commands for example in EXAMPLES if not example.skipped)),
+    ids=lambda commands: " ".join(commands[0])[:60],
 )
-def test_every_example_command_runs(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(REPOSITORY)
-    out = io.StringIO()
-    brief = BRIEF if words[0] == "profile" else ()
-    with contextlib.redirect_stdout(out):
-        assert main([word.replace("OUT/", f"{tmp_path}/") for word in (*words, *brief)]) == 0
-    assert out.getvalue()
+def test_every_example_runs(
+    commands: tuple[tuple[str, ...], ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One after another, in a folder that has what a clone has, and may be written to."""
+    for item in REPOSITORY.iterdir():
+        if not item.name.startswith("."):
+            (tmp_path / item.name).symlink_to(item)
+    monkeypatch.chdir(tmp_path)
+    out = ""
+    for program, *words in commands:
+        if program == "cd":
+            monkeypatch.chdir(words[0])
+            continue
+        given, saved = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
+        brief = BRIEF.get(words[0] if program == "clipworks" else program, ())
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert PROGRAMS[program]([word.replace("OUT/", f"{tmp_path}/") for word in (*given, *brief)]) == 0
+        if saved is not None:
+            Path(saved).write_text(printed.getvalue(), encoding="utf-8")
+        out += printed.getvalue()
+    assert out
 
 
 @pytest.mark.parametrize("body", [body for _, body, skipped in blocks("python") if not skipped])
@@ -84,17 +138,19 @@ def test_every_python_example_runs(body: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_command_and_option_that_is_named_exists() -> None:
-    known = set().union(*(options(name) for name in COMMANDS)) | {"--version", "--traceback"}
+    known = set().union(*map(options, COMMANDS), *map(options_of_the_sample, PROGRAMS)) | {"--version", "--traceback"}
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for code in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
             if match := re.match(r"clipworks ([a-z]+)", code):
                 assert match[1] in COMMANDS, f"{page.name}: {code}"
             if code.startswith(("clipworks ", "--")):
-                for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code):
+                for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", code):
                     assert option in known, f"{page.name}: {code}"
-        for _, words, _ in (line for line in COMMAND_LINES if line[0] == page):
-            assert {word for word in words if word.startswith("--")} - {"--"} <= known, f"{page.name}: {words}"
+    for example in EXAMPLES:
+        for words in example.commands:
+            named = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--"}
+            assert named <= known, f"{example.page.name}: {words}"
 
 
 def test_every_link_within_the_repository_leads_somewhere() -> None:
@@ -103,13 +159,16 @@ def test_every_link_within_the_repository_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} -> {target}"
 
 
-def test_the_chinese_readme_keeps_step() -> None:
-    """The same commands and code, section by section."""
-    english, chinese = ((REPOSITORY / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
+@pytest.mark.parametrize("translation", [page for page in PAGES if page.name.endswith(".zh-CN.md")], ids=str)
+def test_a_chinese_page_keeps_step(translation: Path) -> None:
+    """The same commands, code and tables, section by section."""
+    page = translation.with_name(translation.name.replace(".zh-CN.md", ".md"))
+    english, chinese = (path.read_text(encoding="utf-8") for path in (page, translation))
     code = re.compile(r"```.*?```", re.DOTALL)
 
     def strip(block: str) -> str:
         return re.sub(r"\s*#.*", "", block)
 
     assert [strip(block) for block in code.findall(english)] == [strip(block) for block in code.findall(chinese)]
-    assert english.count("\n## ") == chinese.count("\n## ")
+    for mark in ("\n## ", "\n### ", "\n| ", "\n- "):
+        assert english.count(mark) == chinese.count(mark)
