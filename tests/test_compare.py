@@ -406,7 +406,7 @@ def test_a_missed_gate_is_exit_status_1_and_strict_wants_every_row(
         (("--depth", "-1"), "--depth is '-1'; allowed: whole numbers from 0 on"),
         (("--percentiles", "50,high"), "--percentiles is '50,high'; allowed: numbers"),
         (("--gate", "speed=2"), "unknown gate 'speed'"),
-        (("--published", "nowhere.json"), "--published nowhere.json cannot be read"),
+        (("--published", "nowhere.json"), "--published nowhere.json does not exist; allowed: a file, or vendor-card"),
         (("--device", "gpu:7"), "no row can be had; the first: fake cannot grant the device 'gpu:7' here"),
     ],
 )
@@ -472,8 +472,7 @@ def test_the_tables_fit_a_terminal_and_json_is_the_file(
     assert capsys.readouterr().out == (tmp_path / "c" / "comparison.json").read_text()
 
 
-def test_the_bundle_of_published_figures_can_be_read(home: Path, tmp_path: Path) -> None:
-    card = Path(comparing.__file__).parents[1] / "compat" / "vendor_card.json"
-    words = ("--runtime", "fake", "--precision", "f32", "--limit", "2", "--published", str(card))
+def test_published_figures_are_kept_with_the_comparison(home: Path, tmp_path: Path) -> None:
+    words = ("--runtime", "fake", "--precision", "f32", "--limit", "2", "--published", "vendor-card")
     assert compare(home, tmp_path, *words) == 0
     assert read(tmp_path).published[0].top1 == 0.5562
