@@ -1,6 +1,6 @@
 """The PyTorch runtime runs every tower of our converter, as the reference computes it, and says clearly what it cannot.
 
-These tests need PyTorch; what belongs to CUDA runs where a device is.
+These tests need PyTorch. What belongs to CUDA stands in test_torch_cuda.py.
 """
 
 from __future__ import annotations
@@ -232,35 +232,21 @@ def test_calls_leave_nothing_behind(bundle: Bundle, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "rounded"),
+    ("shape", "context", "rounded"),
     [
-        ((1, 7), (1, 8)),
-        ((3, 8), (4, 8)),
-        ((5, 65), None),
-        ((17, 8), None),
-        ((9, 224, 224, 3), (16, 224, 224, 3)),
-        ((17, 224, 224, 3), None),
+        ((1, 7), 77, (1, 8)),
+        ((3, 8), 77, (4, 8)),
+        ((5, 65), 77, (8, 77)),
+        ((2, 17), 20, (2, 20)),
+        ((17, 8), 77, None),
+        ((9, 224, 224, 3), None, (16, 224, 224, 3)),
+        ((17, 224, 224, 3), None, None),
     ],
 )
 def test_small_batches_are_filled_up_to_captured_shapes(
-    shape: tuple[int, ...], rounded: tuple[int, ...] | None
+    shape: tuple[int, ...], context: int | None, rounded: tuple[int, ...] | None
 ) -> None:
-    assert lanes.round_shape(shape) == rounded
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_cuda_device_gives_the_same_captured_or_not(bundle: Bundle, name: str) -> None:
-    device = torch.device("cuda:0")
-    for read, file, batch in (
-        (read_image_weights, "image.onnx", draw_pictures(MODELS[name])),
-        (read_text_weights, "text.onnx", draw_ids(MODELS[name])[:, :8]),
-    ):
-        tower = load_tower(read(bundle.folder / file), device, torch.float32)
-        captured, plain = lanes.CudaLane(tower, device), lanes.CudaLane(tower, device, capture=False)
-        for count in (len(batch), 1, 3, len(batch)):  # a smaller batch after a larger one finds the old rows behind
-            part = batch[:count]
-            assert np.abs(unit(captured.run(part)) - unit(plain.run(part))).max() <= LIMIT
-            assert np.abs(unit(captured.run(captured.stage(part))) - unit(plain.run(part))).max() <= LIMIT
+    assert lanes.round_shape(shape, context) == rounded
 
 
 def test_a_bundle_on_disk_runs_through_the_model(bundle: Bundle, name: str) -> None:

@@ -28,7 +28,10 @@ def choose_device(asked: str) -> torch.device:
     name = available[0] if asked == AUTO else available[int(asked)] if is_place(asked, available) else asked
     name = {"cuda": "cuda:0", "cpu:0": "cpu", "mps:0": "mps"}.get(name, name)
     if name not in available:
-        raise refuse("the device", asked, "torch", available)
+        error = refuse("the device", asked, "torch", available)
+        if name.startswith("cuda") and torch.version.cuda is None:
+            error.hint = f"this PyTorch ({torch.__version__}) was built without CUDA; pytorch.org has others"
+        raise error
     return torch.device(name)
 
 
@@ -56,3 +59,23 @@ def choose_precision(device: torch.device, asked: str) -> str:
     if asked not in granted:
         raise refuse(f"the precision on {device}", asked, "torch", granted)
     return asked
+
+
+def name_f32_spoiler(device: torch.device) -> str | None:
+    """The setting of this process that makes f32 products coarser than f32 on a device; None where there is none."""
+    name = "cuda" if device.type == "cuda" else "mkldnn"
+    backend = getattr(getattr(torch.backends, name), "matmul", None)
+    set_to = getattr(backend, "fp32_precision", None)  # PyTorch 2.9 and later; the older settings are told here too
+    if set_to is None:
+        coarse = torch.get_float32_matmul_precision()
+        set_to = {"highest": "ieee", "high": "tf32", "medium": "tf32" if name == "cuda" else "bf16"}[coarse]
+    harmless = ("ieee", "none") if name == "cuda" else ("ieee", "none", "tf32")
+    return None if device.type == "mps" or set_to in harmless else f"f32 products to {set_to}"
+
+
+def free_cache(device: torch.device) -> None:
+    """Give memory that PyTorch keeps for later back to a device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

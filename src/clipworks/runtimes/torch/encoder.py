@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections import deque
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,10 @@ import torch
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.runtimes import Batch, EncoderRequest, Opening, Role, Staged
-from clipworks.runtimes.torch.devices import KINDS, choose_device, choose_precision
+from clipworks.runtimes.torch.devices import KINDS, choose_device, choose_precision, free_cache, name_f32_spoiler
 from clipworks.runtimes.torch.lanes import CudaLane, Lane, PlainLane, Tower
 from clipworks.runtimes.torch.loading import load_tower
+from clipworks.runtimes.torch.towers import ImageTower, TextTower
 from clipworks.runtimes.weights import ImageWeights, TextWeights, read_image_weights, read_text_weights
 
 _READERS: dict[Role, Callable[[Path], ImageWeights | TextWeights]] = {
@@ -29,73 +32,88 @@ class TorchEncoder:
 
     runtime = "torch"
 
-    def __init__(
-        self, tower: Tower, *, device: torch.device, precision: str, shares_prefix: bool, dim: int, opening: Opening
-    ) -> None:
+    def __init__(self, tower: ImageTower | TextTower, *, device: torch.device, precision: str, dim: int) -> None:
         self.device = str(device)
         self.precision = precision
         self.dim = dim
-        self.opening = opening
-        self.shares_prefix = shares_prefix
+        self.opening = Opening(read_ms=None, compile_ms=0.0)
+        self.shares_prefix = isinstance(tower, TextTower) and tower.shares
         self.threads = torch.get_num_threads() if device.type == "cpu" else None
         self._place = device
         self._tower: Tower | None = tower
-        self._idle: deque[Lane] = deque()
+        self._lock = threading.Lock()
+        self._idle: list[Lane] = []
+        weakref.finalize(self, _close_lanes, self._idle)
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
         """Encode one batch; see `clipworks.runtimes.Encoder`."""
         rows = batch.rows if isinstance(batch, Staged) else len(batch)
-        if self._tower is None:
-            raise EncodingError("this encoder is closed")
-        if rows == 0:
+        if rows == 0 and self._tower is not None:
             return np.empty((0, self.dim), dtype=np.float32)
-        if self.precision == "f32" and self.device.startswith("cuda") and torch.backends.cuda.matmul.allow_tf32:
+        if self.precision == "f32" and (spoiler := name_f32_spoiler(self._place)):
             raise EncodingError(
-                "f32 was granted, but this process has turned on TF32, which computes products in 10 bits",
-                hint="torch.backends.cuda.matmul.allow_tf32 = False",
+                f"f32 was granted, but this process has set {spoiler}, which computes products more coarsely",
+                hint="leave PyTorch's own setting for f32 products, or ask for bf16 or f16",
             )
-        lane = self._take()
-        try:
-            embeddings = lane.run(batch.handle if isinstance(batch, Staged) else batch)
-        except (RuntimeError, MemoryError) as error:
-            del lane  # it may hold half a batch, or memory that others need: it does not go back
-            raise self._explain(error, rows) from None
-        self._idle.append(lane)
-        return embeddings
+        with self._lane(rows) as lane:
+            return lane.run(batch.handle if isinstance(batch, Staged) else batch)
 
     def stage(self, batch: Batch) -> Staged:
         """Put a batch in the device's memory."""
-        lane = self._take()
-        try:
+        with self._lane(len(batch)) as lane:
             return Staged(handle=lane.stage(batch), rows=len(batch))
-        except (RuntimeError, MemoryError) as error:
-            raise self._explain(error, len(batch)) from None
-        finally:
-            self._idle.append(lane)
 
     def close(self) -> None:
-        """Free the weights, and what the lanes hold."""
-        self._idle.clear()
-        self._tower = None
-        if self._place.type == "cuda":
-            torch.cuda.empty_cache()
+        """Free the weights, and what the lanes hold; calls that are under way come to their end first."""
+        with self._lock:
+            self._tower = None
+            _close_lanes(self._idle)
+        free_cache(self._place)
+
+    @contextlib.contextmanager
+    def _lane(self, rows: int) -> Iterator[Lane]:
+        """A lane for one call with so many rows; one whose call fails does not come back."""
+        lane = self._take()
+        try:
+            # Another's autocast would change what is computed here.
+            with torch.autocast(self._place.type, enabled=False) if _is_cast(self._place) else contextlib.nullcontext():
+                yield lane
+        except BaseException as error:
+            lane.close()  # it may hold half a batch, or memory that others need
+            if isinstance(error, RuntimeError | MemoryError):
+                raise self._explain(error, rows) from None
+            raise
+        with self._lock:
+            if self._tower is not None:
+                self._idle.append(lane)
+                return
+        lane.close()
+        free_cache(self._place)
 
     def _take(self) -> Lane:
-        if self._tower is None:
-            raise EncodingError("this encoder is closed")
-        try:  # deque's pop and append are atomic: no lock needed
-            return self._idle.pop()
-        except IndexError:
-            make = CudaLane if self._place.type == "cuda" else PlainLane
-            return make(self._tower, self._place)
+        """The lane that this thread had last, else the one that has waited longest, else a new one."""
+        thread = threading.get_ident()
+        with self._lock:
+            if self._tower is None:
+                raise EncodingError("this encoder is closed")
+            if self._idle:
+                lane = self._idle.pop(next((i for i, lane in enumerate(self._idle) if lane.thread == thread), 0))
+                lane.thread = thread
+                return lane
+            tower = self._tower
+        try:
+            return CudaLane(tower, self._place) if self._place.type == "cuda" else PlainLane(tower, self._place)
+        except RuntimeError as error:
+            raise self._explain(error, 0) from None
 
     def _explain(self, error: Exception, rows: int) -> EncodingError:
         text = str(error).strip().partition("\n")[0]
-        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text
+        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+            sign in text.lower() for sign in ("out of memory", "can't allocate memory", "not enough memory")
+        )
         if not short:
-            return EncodingError(f"torch failed on a batch of {rows}: {text}")
-        if self._place.type == "cuda":
-            torch.cuda.empty_cache()
+            return EncodingError(f"torch failed on a batch of {rows}: {text or type(error).__name__}")
+        free_cache(self._place)
         return EncodingError(
             f"{self.device} has not enough memory for a batch of {rows}", hint="try a smaller --batch-size"
         )
@@ -122,15 +140,18 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
             tower = load_tower(weights, device, KINDS[precision])
     except RuntimeError as error:
         raise EncodingError(f"torch cannot load {request.path.name}: {str(error).partition(chr(10))[0]}") from None
-    return TorchEncoder(
-        tower,
-        device=device,
-        precision=precision,
-        # Graphs of fixed shapes run whole texts; without them the common beginning is computed once.
-        shares_prefix=request.role == "text" and device.type != "cuda",
-        dim=request.dim,
-        opening=Opening(read_ms=read_ms, compile_ms=_since(start)),
-    )
+    encoder = TorchEncoder(tower, device=device, precision=precision, dim=request.dim)
+    encoder.opening = Opening(read_ms=read_ms, compile_ms=_since(start))
+    return encoder
+
+
+def _close_lanes(lanes: list[Lane]) -> None:
+    while lanes:
+        lanes.pop().close()
+
+
+def _is_cast(device: torch.device) -> bool:
+    return device.type in ("cpu", "cuda") and torch.is_autocast_enabled(device.type)
 
 
 def _since(start: float) -> float:

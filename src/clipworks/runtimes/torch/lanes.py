@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -12,17 +12,39 @@ import torch
 from torch import Tensor
 
 from clipworks.runtimes import Batch
-
-Tower = Callable[[Tensor], Tensor]
+from clipworks.runtimes.torch.streams import open_shared_stream, return_stream, take_stream
 
 # Captured graphs take memory each and pay where the device waits for the launches of small kernels, not beyond.
 _COUNTS = (1, 2, 4, 8, 16)
 _LENGTHS = (8, 12, 16, 24, 32, 48, 64)
+# A larger batch goes in parts, so that the next part is copied while this one is computed; each fills the device.
+_PART = 256
 _capturing = threading.Lock()
 
 
+class Tower(Protocol):
+    """A tower on its device.
+
+    Attributes:
+        context: the longest text in tokens; None for pictures.
+    """
+
+    @property
+    def context(self) -> int | None: ...  # noqa: D102  # told above
+
+    def __call__(self, batch: Tensor, /) -> Tensor:
+        """Embed a batch; both are on the device."""
+        ...
+
+
 class Lane(Protocol):
-    """One call at a time."""
+    """One call at a time.
+
+    Attributes:
+        thread: the thread that had it last; libraries keep memory for each pair of a thread and a stream.
+    """
+
+    thread: int
 
     def stage(self, batch: Batch) -> Tensor:
         """Bring a batch to the device; it is there when this returns."""
@@ -32,11 +54,16 @@ class Lane(Protocol):
         """Embed a batch, or one that was staged; the result is on the host, whole, when this returns."""
         ...
 
+    def close(self) -> None:
+        """Leave what it holds, whatever state a failed call has left it in."""
+        ...
+
 
 class PlainLane:
     """A lane of a device that orders its own work: the CPU, MPS."""
 
     def __init__(self, tower: Tower, device: torch.device) -> None:
+        self.thread = threading.get_ident()
         self._tower, self._device = tower, device
 
     def stage(self, batch: Batch) -> Tensor:
@@ -51,60 +78,90 @@ class PlainLane:
             rows: npt.NDArray[np.float32] = self._tower(ready).cpu().numpy()  # waits for the device
         return rows
 
+    def close(self) -> None:
+        """See `Lane`: it holds nothing."""
+
 
 class CudaLane:
     """A lane of a CUDA device: a stream for the copies, one for the computing, pinned memory, captured graphs.
 
-    Bytes go from pinned memory to the device on the copying stream, while other lanes compute. Small batches run as
-    CUDA graphs of a few fixed shapes, filled up to the next: of the rows that are filled up, nothing is given back.
+    Bytes go from pinned memory to the device on the copying stream, while other lanes, or the part before, compute.
+    Small batches run as CUDA graphs of a few fixed shapes, filled up to the next: of the rows that are filled up,
+    nothing is given back.
     """
 
     def __init__(self, tower: Tower, device: torch.device, *, capture: bool = True) -> None:
-        self._tower, self._device, self._capture = tower, device, capture
-        self._copying, self._computing = (
-            torch.cuda.Stream(device)  # type: ignore[no-untyped-call,unused-ignore]  # typed in stubs of some versions
-            for _ in range(2)
-        )
+        self.thread = threading.get_ident()
+        self._tower, self._device = tower, device
+        own = take_stream(device) if capture else None
+        self._own, self._computing = own, own or open_shared_stream(device)
+        self._copying = open_shared_stream(device)
         self._pinned: Tensor | None = None
         self._results: Tensor | None = None
         self._graphs: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
-        self._pool = torch.cuda.graph_pool_handle() if capture else None
+        self._pool = torch.cuda.graph_pool_handle() if own else None
 
     def stage(self, batch: Batch) -> Tensor:
         """See `Lane`."""
-        ready = self._copy(batch)
+        with torch.inference_mode():
+            ready = self._copy(batch, self._pin(batch))
         self._copying.synchronize()
         return ready
 
     def run(self, batch: Batch | Tensor) -> npt.NDArray[np.float32]:
         """See `Lane`."""
         with torch.inference_mode(), torch.cuda.device(self._device):
-            ready = batch if isinstance(batch, Tensor) else self._copy(batch)
-            self._computing.wait_stream(self._copying)
-            with torch.cuda.stream(self._computing):
-                ready.record_stream(self._computing)
-                rows = self._compute(ready)
-                if self._results is None or self._results.numel() < rows.numel():
-                    self._results = torch.empty(rows.numel(), dtype=torch.float32, pin_memory=True)
-                host = self._results[: rows.numel()].view(rows.shape)
-                host.copy_(rows, non_blocking=True)
+            if isinstance(batch, Tensor):
+                host = self._send(batch, None, rows=len(batch))
+            else:
+                pinned = self._pin(batch)
+                for start in range(0, len(batch), _PART):
+                    part = slice(start, start + _PART)
+                    ready = self._copy(batch[part], pinned[part])
+                    self._computing.wait_stream(self._copying)
+                    host = self._send(ready, part, rows=len(batch))
             self._computing.synchronize()
             # The pinned memory is used again by the next call: the result must be a copy.
             return np.array(host.numpy(), dtype=np.float32)
 
-    def _copy(self, batch: Batch) -> Tensor:
+    def close(self) -> None:
+        """See `Lane`."""
+        for stream in (self._copying, self._computing):
+            with contextlib.suppress(RuntimeError):  # a device that has failed fails here again
+                stream.synchronize()
+        self._graphs.clear()
+        self._pinned = self._results = None
+        if self._own is not None:
+            return_stream(self._device, self._own)
+            self._own = None
+
+    def _send(self, ready: Tensor, part: slice | None, *, rows: int) -> Tensor:
+        """Send the computing of one part, and the way of its rows to the host; gives back where all rows will be."""
+        with torch.cuda.stream(self._computing):
+            ready.record_stream(self._computing)  # its memory belongs to the stream of the copy
+            found = self._compute(ready)
+            size = rows * found.shape[1]
+            if self._results is None or self._results.numel() < size:
+                self._results = torch.empty(size, dtype=torch.float32, device="cpu", pin_memory=True)
+            host = self._results[:size].view(rows, found.shape[1])
+            host[part or slice(None)].copy_(found, non_blocking=True)
+        return host
+
+    def _pin(self, batch: Batch) -> Tensor:
+        """Pinned memory in the form of a batch."""
+        kind = torch.uint8 if batch.dtype == np.uint8 else torch.int32
+        if self._pinned is None or self._pinned.numel() < batch.nbytes:
+            self._pinned = torch.empty(batch.nbytes, dtype=torch.uint8, device="cpu", pin_memory=True)
+        return self._pinned[: batch.nbytes].view(kind).view(batch.shape)
+
+    def _copy(self, batch: Batch, pinned: Tensor) -> Tensor:
         """Bytes to pinned memory, and from there to the device on the copying stream."""
-        array = np.ascontiguousarray(batch)
-        kind = torch.uint8 if array.dtype == np.uint8 else torch.int32
-        if self._pinned is None or self._pinned.numel() < array.nbytes:
-            self._pinned = torch.empty(array.nbytes, dtype=torch.uint8, pin_memory=True)
-        pinned = self._pinned[: array.nbytes].view(kind).view(array.shape)
-        np.copyto(pinned.numpy(), array)
+        np.copyto(pinned.numpy(), batch)
         with torch.cuda.device(self._device), torch.cuda.stream(self._copying):
             return pinned.to(self._device, non_blocking=True)
 
     def _compute(self, ready: Tensor) -> Tensor:
-        shape = round_shape(tuple(ready.shape)) if self._capture else None
+        shape = round_shape(tuple(ready.shape), self._tower.context) if self._own is not None else None
         if shape is None:
             return self._tower(ready)
         if shape not in self._graphs:
@@ -129,12 +186,19 @@ class CudaLane:
         return graph, entry, rows
 
 
-def round_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The captured shape that a batch is filled up to: ``[n, size, size, 3]`` or ``[n, length]``; None for none."""
+def round_shape(shape: tuple[int, ...], context: int | None) -> tuple[int, ...] | None:
+    """The captured shape that a batch is filled up to.
+
+    Args:
+        shape: ``[n, size, size, 3]`` or ``[n, length]``.
+        context: the longest text; None for pictures.
+
+    Returns:
+        The shape, or None for a batch that is too large for one.
+    """
     count = next((size for size in _COUNTS if size >= shape[0]), None)
     if count is None:
         return None
-    if len(shape) > 2:
+    if context is None:
         return count, *shape[1:]
-    length = next((size for size in _LENGTHS if size >= shape[1]), None)
-    return None if length is None else (count, length)
+    return count, next((size for size in _LENGTHS if shape[1] <= size < context), context)

@@ -27,7 +27,9 @@ def load_tower(weights: ImageWeights | TextWeights, device: torch.device, kind: 
     layers = place.put_layers(weights.stack)
     if isinstance(weights, TextWeights):
         tokens, positions = place.put(weights.tokens), place.put(weights.positions)
-        return TextTower(tokens=tokens, positions=positions, end_id=weights.end_id, layers=layers)
+        return TextTower(
+            tokens=tokens, positions=positions, end_id=weights.end_id, shares=device.type == "cpu", layers=layers
+        )
     return ImageTower(
         size=weights.size,
         centre=weights.centre,

@@ -74,6 +74,10 @@ class ImageTower:
     norm: tuple[Tensor, Tensor]
     layers: Layers
 
+    @property
+    def context(self) -> None:
+        """Pictures have no length."""
+
     def __call__(self, pixels: Tensor) -> Tensor:
         """Embed pictures."""
         count, width = len(pixels), self.class_row.shape[-1]
@@ -93,17 +97,28 @@ class ImageTower:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TextTower:
-    """The text tower: int32 ``[n, length]`` to float32 ``[n, dim]``, both on the device."""
+    """The text tower: int32 ``[n, length]`` to float32 ``[n, dim]``, both on the device.
+
+    Attributes:
+        shares: whether what all texts begin with is computed once; only where ids can be looked at for nothing, and
+            shapes need not be fixed.
+    """
 
     tokens: Tensor
     positions: Tensor
     end_id: int | None
+    shares: bool
     layers: Layers
+
+    @property
+    def context(self) -> int:
+        """The longest text in tokens."""
+        return len(self.positions)
 
     def __call__(self, ids: Tensor) -> Tensor:
         """Embed token rows."""
         count, length = ids.shape
-        shared = count_shared(ids.numpy()) if ids.device.type == "cpu" else 0
+        shared = count_shared(ids.numpy()) if self.shares else 0
         spread = _share_rows(count, length, shared) if shared and count > 1 else None
         if spread is None:
             rows = functional.embedding(ids, self.tokens).add_(self.positions[:length])
@@ -136,8 +151,8 @@ class _Spread:
 
 
 def _share_rows(count: int, length: int, shared: int) -> _Spread:
-    every = torch.arange(count * length).view(count, length)
-    rest = torch.arange(count * (length - shared)).view(count, -1) + shared
+    every = torch.arange(count * length, device="cpu").view(count, length)
+    rest = torch.arange(count * (length - shared), device="cpu").view(count, -1) + shared
     return _Spread(
         own=torch.cat([every[0, :shared], every[:, shared:].reshape(-1)]),
         places=torch.cat([every[:1, :shared].expand(count, -1), rest], dim=1),
