@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format wheel bench parity clean
+.PHONY: help demo test test-torch lint format wheel bench parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,9 @@ demo: .venv/installed  ## match the example picture with three texts
 
 test: .venv/installed  ## run the tests (offline)
 	$(BIN)/python -m pytest
+
+test-torch: .venv-reference/installed  ## run the tests that need PyTorch
+	.venv-reference/bin/python -m pytest tests/test_torch.py tests/test_torch_cuda.py tests/test_convert_checkpoint.py
 
 lint: .venv/installed  ## style and types
 	$(BIN)/ruff check .
@@ -40,7 +43,7 @@ wheel: .venv/installed  ## build the wheel, install it into an empty environment
 .venv-reference/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-reference
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --editable . transformers==5.23.0 scikit-image==0.26.0
+	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --editable . transformers==5.23.0 scikit-image==0.26.0 'pytest>=8.4,<10'
 	@touch $@
 
 parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -19,7 +20,7 @@ from convert_checkpoints import MODELS, VOCABULARY, draw_ids, draw_pictures, wri
 
 from clipworks import runtimes, store
 from clipworks.bundle import Bundle, read_bundle
-from clipworks.convert import convert_checkpoint, write_towers
+from clipworks.convert import convert_checkpoint, quantize_towers, write_towers
 from clipworks.convert.layouts import read_checkpoint
 from clipworks.environment import count_cores
 from clipworks.errors import EncodingError, RuntimeUnavailableError
@@ -147,8 +148,12 @@ def test_it_tells_what_was_granted(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("device", ["cuda:7", "tpu", "99"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(bundle: Bundle, device: str) -> None:
-    with pytest.raises(RuntimeUnavailableError, match=f"cannot grant the device '{device}' here; it grants: .*cpu"):
+    with pytest.raises(
+        RuntimeUnavailableError, match=f"cannot grant the device '{device}' here; it grants: .*cpu"
+    ) as no:
         open_tower(bundle, "image", device=device)
+    told = no.value.hint is not None and "was built without CUDA" in no.value.hint
+    assert told == (device == "cuda:7" and torch.version.cuda is None)
 
 
 def test_devices_are_the_gpus_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +177,39 @@ def test_a_precision_that_a_cpu_would_emulate_is_refused(bundle: Bundle, monkeyp
             open_tower(bundle, "image", precision=precision)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     assert open_tower(bundle, "image", precision="auto").precision == "bf16"
+
+
+def test_f32_is_refused_while_the_process_computes_it_in_bf16(bundle: Bundle, name: str) -> None:
+    encoder, pictures = open_tower(bundle, "image"), draw_pictures(MODELS[name])
+    expected = encoder(pictures)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with pytest.raises(EncodingError, match="f32 was granted, but this process has set f32 products to bf16"):
+            encoder(pictures)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "none"
+    np.testing.assert_array_equal(encoder(pictures), expected)
+
+
+def test_settings_of_the_caller_do_not_change_what_is_computed(bundle: Bundle, name: str) -> None:
+    """Autocast, and a default device."""
+    for role, batch in (("image", draw_pictures(MODELS[name])), ("text", draw_ids(MODELS[name]))):
+        encoder = open_tower(bundle, role)  # type: ignore[arg-type]
+        expected = encoder(batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16), torch.device("meta"):
+            np.testing.assert_array_equal(encoder(batch), expected)
+
+
+def test_a_bundle_with_int8_towers_too_runs_its_f32_ones(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    bundle = convert_checkpoint(tiny_checkpoint, tmp_path / "bundle")
+    pictures = np.resize(draw_pictures(MODELS["quick"]), (16, 32, 32, 3))
+    expected = open_tower(bundle, "image")(pictures)
+    both = quantize_towers(bundle, pictures, texts=["a dog", "a cat", "a car", "a boat"])
+    np.testing.assert_array_equal(open_tower(both, "image")(pictures), expected)
+    with pytest.raises(RuntimeUnavailableError, match="torch runs no int8 towers") as caught:
+        open_tower(both, "image", precision="int8")
+    assert caught.value.hint == "--runtime openvino and onnxruntime run them"
 
 
 def test_towers_that_are_not_ours_are_refused_with_who_runs_them() -> None:
@@ -218,16 +256,22 @@ def test_a_closed_encoder_has_freed_its_weights_and_says_so(bundle: Bundle, name
         encoder(draw_pictures(MODELS[name]))
 
 
-def test_calls_leave_nothing_behind(bundle: Bundle, name: str) -> None:
-    """As many tensors live after many calls as after one, and as many lanes wait."""
-    encoder, pictures = open_tower(bundle, "image"), draw_pictures(MODELS[name])
-    counts = []
-    for calls in (1, 50):
+def test_ten_thousand_calls_leave_nothing_behind(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """As many tensors live as after the first calls, as many lanes wait, and the process has no more memory."""
+    threads = torch.get_num_threads()
+    encoder = open_tower(convert_checkpoint(tiny_checkpoint, tmp_path / "bundle"), "text", threads=1)
+    ids = draw_ids(MODELS["quick"])[:1]
+    seen = []
+    for calls in (1_000, 10_000):
         for _ in range(calls):
-            encoder(pictures)
+            encoder(ids)
         gc.collect()
-        counts.append(sum(type(item) is torch.Tensor for item in gc.get_objects()))
-    assert counts[0] == counts[1]
+        tensors = sum(type(item) is torch.Tensor for item in gc.get_objects())
+        pages = int(Path("/proc/self/statm").read_text().split()[1]) if sys.platform == "linux" else 0
+        seen.append((tensors, pages * 4096))
+    torch.set_num_threads(threads)
+    assert seen[0][0] == seen[1][0]
+    assert seen[1][1] - seen[0][1] < 2 << 20  # 200 bytes a call
     assert len(encoder._idle) == 1  # type: ignore[attr-defined]
 
 
