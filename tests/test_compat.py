@@ -16,7 +16,9 @@ from PIL import Image
 from sample_commands import Main, run, write_lines
 
 from clipworks.compat import clip_sample, eval_topk, make_input_npz, profilers
+from clipworks.compat.arguments import find_model
 from clipworks.compat.token_files import spell, write_token_files
+from clipworks.errors import UsageError
 from clipworks.profiling.measurement import Report
 from clipworks.profiling.records import Load, Profile
 from clipworks.profiling.setup import Setup
@@ -82,6 +84,29 @@ def test_a_list_over_several_lines_is_read_as_one(capsys: pytest.CaptureFixture[
     status, out, _ = run(capsys, clip_sample.main, *words)
     assert status == 0
     assert sorted(re.findall("string: (.*), score", out)) == ["a dog", "a: b/c"]
+
+
+def test_a_prefix_is_a_folder_or_a_name_with_a_file_behind_it(
+    clip_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clip_bundle)  # a name is the model's of that name, wherever one is
+    for prefix, model in (
+        (str(clip_bundle), str(clip_bundle)),
+        (f"{clip_bundle}/mod", str(clip_bundle)),
+        ("./mod", "."),
+        ("mod", "."),
+        ("starter", "starter"),
+        ("starter/mod", "starter"),
+        ("openai-b-32", "openai-b-32"),
+        ("openai/clip-vit-base-patch32", "openai/clip-vit-base-patch32"),
+        ("openai/clip-vit-base-patch32/mod", "openai/clip-vit-base-patch32"),
+        ("", "starter"),
+        (None, "starter"),
+    ):
+        assert find_model(prefix, "--imgmod_prefix") == model
+    (tmp_path / "mod.json").touch()  # as the vendor's compiled models lie in a folder of theirs
+    with pytest.raises(UsageError, match=r"--imgmod_prefix .*/mod is no clipworks bundle: there is no model\.json"):
+        find_model(f"{tmp_path}/mod", "--imgmod_prefix")
 
 
 def test_options_that_are_empty_count_as_not_given(capsys: pytest.CaptureFixture[str]) -> None:
@@ -383,6 +408,18 @@ def test_what_clip_sample_writes_evaluates(capsys: pytest.CaptureFixture[str], t
     status, out, err = run(capsys, eval_topk.main, output)
     assert (status, err) == (0, "pictures that could not be read, counted as wrong: 1\n")
     assert re.fullmatch(r"\[clipworks\]: top1_rate: (0|50)\.000 top5_rate: (0|50)\.000\n", out)
+
+
+def test_names_of_ones_own_may_hold_colons_and_commas(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    labels = write_lines(tmp_path / "labels.txt", "n01440764 fish: tench, or so", "n01443537 fish: gold")
+    lines = [
+        f"val/{folder}/a.JPEG: top-{rank} id: {index}, prob: {0.7 - 0.4 * rank}, class name: {name}"
+        for folder in ("n01440764", "n01443537")
+        for rank, (index, name) in enumerate([(0, "fish: tench, or so"), (1, "fish: gold")])
+    ]
+    results = write_lines(tmp_path / "result.txt", *lines)
+    status, out, _ = run(capsys, eval_topk.main, results, "--labels", labels)
+    assert (status, out) == (0, "[clipworks]: top1_rate: 50.000 top5_rate: 100.000\n")
 
 
 def test_what_is_left_out_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

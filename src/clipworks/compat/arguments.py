@@ -92,7 +92,9 @@ def find_model(prefix: str | None, option: str) -> str:
     head, _, last = prefix.rpartition("/")
     name = head if head and last == _MODEL_FILE else prefix
     path = Path(prefix).expanduser()
-    for folder in (path, path.parent):
+    # A name alone is no file of the folder that one happens to be in.
+    alone = len(prefix.rstrip("/")) == len(path.name) and prefix != _MODEL_FILE
+    for folder in (path,) if alone else (path, path.parent):
         if _exists(folder / CARD_FILE):
             return str(folder)
     local = path.is_absolute() or prefix.startswith((".", "~")) or _exists(path) or (name != prefix and _exists(head))
