@@ -46,6 +46,23 @@ ALLOWED = {
         "clipworks.results",
         "clipworks.truth",
     },
+    # Two pipelines side by side: it may run everything below the command line, but measures and writes no results.
+    "clipworks.diagnosis": {
+        "clipworks.bundle",
+        "clipworks.cards",
+        "clipworks.clip_vocabulary",
+        "clipworks.convert.checkpoint",
+        "clipworks.convert.layouts",
+        "clipworks.convert.reference",
+        "clipworks.environment",
+        "clipworks.images",
+        "clipworks.runtimes",
+        "clipworks.runtimes.probes",
+        "clipworks.runtimes.weights",
+        "clipworks.scoring",
+        "clipworks.store",
+        "clipworks.tokens",
+    },
     # Saved results in, pictures out: whatever could run something again is out of its reach.
     "clipworks.report": {
         "clipworks",

@@ -102,11 +102,11 @@ class Tokenizer:
         return np.array(ids, dtype=np.int32)
 
 
-def open_tokenizer(path: Path, text: TextInput) -> Tokenizer:
+def open_tokenizer(path: Path | None, text: TextInput) -> Tokenizer:
     """Open a bundle's tokenizer.
 
     Args:
-        path: its ``tokenizer.json``.
+        path: its ``tokenizer.json``; None for OpenAI's own vocabulary, which wants ``clip`` cleaning.
         text: the card's rules: ``clip`` cleaning runs OpenAI's own rules with the file's vocabulary, ``none`` whatever
             the file describes, by the tokenizers library.
 
@@ -115,10 +115,12 @@ def open_tokenizer(path: Path, text: TextInput) -> Tokenizer:
     """
     if text.cleaning == "clip":
         from clipworks.clip_text import make_clip_encoder
-        from clipworks.clip_vocabulary import read_clip_vocabulary
+        from clipworks.clip_vocabulary import built_in_vocabulary, read_clip_vocabulary
 
-        vocabulary = read_clip_vocabulary(path)
+        vocabulary = built_in_vocabulary() if path is None else read_clip_vocabulary(path)
         encode, size = make_clip_encoder(vocabulary), len(vocabulary.ids)
+    elif path is None:
+        raise UsageError("OpenAI's vocabulary cleans texts as OpenAI does; this card says cleaning is none")
     else:
         encode, size = _open_with_library(path)
     if size > text.vocabulary:

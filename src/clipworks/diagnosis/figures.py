@@ -60,23 +60,8 @@ def compare_stage(
     for sample, (one, other) in enumerate(pairs):
         if one.shape != other.shape:
             return _mismatch((sample,), f"shape {list(one.shape)}, the reference has {list(other.shape)}")
-    broken = sum(int((~np.isfinite(one)).sum()) for one, _ in pairs)
-    if broken:
-        sample = next(index for index, (one, _) in enumerate(pairs) if not np.isfinite(one).all())
-        one, other = pairs[sample]
-        place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(one)))
-        note = f"{broken} values are infinite or no numbers"
-        return Figures(
-            judged=None,
-            largest=None,
-            relative=None,
-            cosine=None,
-            where=(sample, *place),
-            found=None,
-            expected=float(other[place]),
-            broken=broken,
-            note=note,
-        )
+    if any(not np.isfinite(array).all() for pair in pairs for array in pair):
+        return _count_broken(pairs)
     scale = 1.0 if unit is None else unit
     differences = [np.abs(one - other) * scale for one, other in pairs]
     sample = int(np.argmax([difference.max(initial=0) for difference in differences]))
@@ -96,21 +81,51 @@ def compare_stage(
     )
 
 
+def _count_broken(pairs: Sequence[tuple[Array, Array]]) -> Figures:
+    """Figures of a stage where one side, or both, has values that are infinite or no numbers."""
+    counts = [sum(int((~np.isfinite(pair[side])).sum()) for pair in pairs) for side in (0, 1)]
+    side = 0 if counts[0] else 1
+    sample = next(index for index, pair in enumerate(pairs) if not np.isfinite(pair[side]).all())
+    place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(pairs[sample][side])))
+    one, other = (float(array[place]) for array in pairs[sample])
+    who = "" if counts[0] else " of the reference's"
+    return Figures(
+        judged=None,
+        largest=None,
+        relative=None,
+        cosine=None,
+        where=(sample, *place),
+        found=one if np.isfinite(one) else None,
+        expected=other if np.isfinite(other) else None,
+        broken=max(counts),
+        note=f"{counts[side]}{who} values are infinite or no numbers",
+    )
+
+
 def align(stage: Stage, found: Array, expected: Array) -> tuple[Array, Array]:
     """Bring two samples of a stage to what both hold, in float64.
 
-    Of a last layer one side may have the pooled row alone; of a text one side may have rows behind the end token.
+    Of a last layer one side may have the pooled row alone: which row it is, is the next stage's question, so it is
+    held against the row that it is nearest to. Of a text one side may have rows behind the end token.
     """
     one, other = found.astype(np.float64), expected.astype(np.float64)
     if stage.name in _DIRECTIONS:
         return _unit(one), _unit(other)
     if stage.measure == "values" and stage.branch != "joint":
-        row = 0 if stage.branch == "image" else -1
-        if one.ndim == 1 and other.ndim == 2:
-            return one, other[row]
-        if one.ndim == 2 and other.ndim == 1:
-            return one[row], other
+        if one.ndim == 1 and other.ndim == 2 and one.shape[-1] == other.shape[-1]:
+            return one, other[find_row(one, other)]
+        if one.ndim == 2 and other.ndim == 1 and one.shape[-1] == other.shape[-1]:
+            return one[find_row(other, one)], other
+        if stage.branch == "text" and one.ndim == other.ndim == 2:
+            both = min(len(one), len(other))
+            return one[:both], other[:both]
     return one, other
+
+
+def find_row(row: Array, rows: Array) -> int:
+    """The nearest of some rows to one: ``[width]`` among ``[n, width]``."""
+    distances = np.linalg.norm(rows.astype(np.float64) - row.astype(np.float64), axis=-1)
+    return int(np.argmin(np.nan_to_num(distances, nan=np.inf)))
 
 
 def _unit(row: Array) -> Array:

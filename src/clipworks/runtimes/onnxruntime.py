@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +75,46 @@ class OnnxRuntimeEncoder:
 
 def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
     """Open a session; see `clipworks.runtimes.open_encoder`."""
+    session, device, compile_ms = _open_session(request, str(request.path), onnxruntime.SessionOptions())
+    return OnnxRuntimeEncoder(
+        session,
+        device=device,
+        precision=request.stored,
+        threads=request.threads,
+        dim=request.dim,
+        opening=Opening(read_ms=None, compile_ms=compile_ms),
+    )
+
+
+def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[Batch], dict[str, npt.NDArray[Any]]]:
+    """Open a session of a copy of the graph that has more outputs; see `clipworks.runtimes.probes`."""
+    import onnx
+
+    model = onnx.load(request.path, load_external_data=False)
+    known = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in values.values() if name not in known)
+    options = onnxruntime.SessionOptions()
+    # The copy is in memory only: what lies beside the file must be looked for there.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(request.path.parent.resolve())
+    )
+    session, _, _ = _open_session(request, model.SerializeToString(), options)
+    inputs = [value.name for value in session.get_inputs()]
+
+    def run(batch: Batch) -> dict[str, npt.NDArray[Any]]:
+        try:
+            found = session.run(list(values.values()), name_inputs(batch, inputs))
+        except Exception as error:  # noqa: BLE001  # as above
+            raise EncodingError(f"onnxruntime failed on a batch of {len(batch)}: {_first_line(error)}") from None
+        return dict(zip(values, found, strict=True))
+
+    return run
+
+
+def _open_session(
+    request: EncoderRequest, source: str | bytes, options: onnxruntime.SessionOptions
+) -> tuple[onnxruntime.InferenceSession, str, float]:
+    """Open a session of a file or of a graph's bytes: with it the device granted, and the ms that it took."""
     device = "cpu" if request.device == AUTO else request.device
     available = [name for name, provider in _PROVIDERS.items() if provider in onnxruntime.get_available_providers()]
     if is_place(device, available):
@@ -84,7 +126,6 @@ def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
     if request.precision not in (AUTO, "f32", "int8"):
         granted = ["f32", "int8 where the bundle has such towers"]
         raise refuse(f"the precision on {device}", request.precision, "onnxruntime", granted)
-    options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if request.threads is not None:
         options.intra_op_num_threads = request.threads
@@ -92,7 +133,7 @@ def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
     choices = {"device_id": index or "0"} if kind != "cpu" else {}
     start = time.perf_counter()
     try:
-        session = onnxruntime.InferenceSession(str(request.path), sess_options=options, providers=[(provider, choices)])
+        session = onnxruntime.InferenceSession(source, sess_options=options, providers=[(provider, choices)])
     except Exception as error:  # noqa: BLE001  # as above
         raise EncodingError(f"onnxruntime cannot load {request.path.name}: {_first_line(error)}") from None
     granted = session.get_providers()[0]
@@ -100,14 +141,7 @@ def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
         raise RuntimeUnavailableError(
             f"onnxruntime cannot grant the device {request.device!r} here: it fell back to {granted}"
         )
-    return OnnxRuntimeEncoder(
-        session,
-        device=device,
-        precision=request.stored,
-        threads=request.threads,
-        dim=request.dim,
-        opening=Opening(read_ms=None, compile_ms=(time.perf_counter() - start) * 1000),
-    )
+    return session, device, (time.perf_counter() - start) * 1000
 
 
 def _first_line(error: Exception) -> str:

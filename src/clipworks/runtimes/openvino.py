@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +103,7 @@ def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
     core = openvino.Core()
     device = _choose_device(core, request.device)
     precision = _choose_precision(core, device, request.precision)
-    config: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": str(request.streams),
-        # A granted precision is kept to: no f16 or dynamic int8 behind an f32 that the user asked for.
-        "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-        "EXECUTION_MODE_HINT": "ACCURACY" if precision == "f32" else "PERFORMANCE",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
-    }
-    if request.threads is not None:
-        config["INFERENCE_NUM_THREADS"] = str(request.threads)
+    config = _configure(request, precision)
     try:
         compiled, opening = _compile(core, request, device, config)
         granted = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
@@ -126,6 +118,45 @@ def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
         dim=request.dim,
         opening=opening,
     )
+
+
+def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[Batch], dict[str, npt.NDArray[Any]]]:
+    """Compile a tower with more outputs; see `clipworks.runtimes.probes`."""
+    core = openvino.Core()
+    device = _choose_device(core, request.device)
+    config = _configure(request, _choose_precision(core, device, request.precision))
+    try:
+        model = core.read_model(request.path)
+        known = {name for output in model.outputs for name in output.names}
+        model.add_outputs([name for name in values.values() if name not in known])
+        compiled = core.compile_model(model, device, config)
+    except RuntimeError as error:
+        raise EncodingError(f"openvino cannot compile {request.path.name}: {_last_line(error)}") from None
+    inputs = [port.any_name for port in compiled.inputs]
+
+    def run(batch: Batch) -> dict[str, npt.NDArray[Any]]:
+        tensors = {name: openvino.Tensor(np.array(part)) for name, part in name_inputs(batch, inputs).items()}
+        try:
+            found = compiled.create_infer_request().infer(tensors)
+        except RuntimeError as error:
+            raise EncodingError(f"openvino failed on a batch of {len(batch)}: {_last_line(error)}") from None
+        return {key: np.array(found[compiled.output(name)]) for key, name in values.items()}
+
+    return run
+
+
+def _configure(request: EncoderRequest, precision: str) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": str(request.streams),
+        # A granted precision is kept to: no f16 or dynamic int8 behind an f32 that the user asked for.
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
+        "EXECUTION_MODE_HINT": "ACCURACY" if precision == "f32" else "PERFORMANCE",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+    }
+    if request.threads is not None:
+        config["INFERENCE_NUM_THREADS"] = str(request.threads)
+    return config
 
 
 def _compile(

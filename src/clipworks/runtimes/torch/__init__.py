@@ -4,6 +4,6 @@
 equations, `lanes` what one call needs for itself on a device, `encoder` the runtime.
 """
 
-from clipworks.runtimes.torch.encoder import open_encoder
+from clipworks.runtimes.torch.encoder import open_encoder, open_probe
 
-__all__ = ["open_encoder"]
+__all__ = ["open_encoder", "open_probe"]

@@ -6,17 +6,20 @@ import contextlib
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.runtimes import Batch, EncoderRequest, Opening, Role, Staged
+from clipworks.runtimes.probes import EMBEDDING
 from clipworks.runtimes.torch.devices import KINDS, choose_device, choose_precision, free_cache, name_f32_spoiler
-from clipworks.runtimes.torch.lanes import CudaLane, Lane, PlainLane, Tower
+from clipworks.runtimes.torch.lanes import CudaLane, Lane, PlainLane
 from clipworks.runtimes.torch.loading import load_tower
 from clipworks.runtimes.torch.towers import ImageTower, TextTower
 from clipworks.runtimes.weights import ImageWeights, TextWeights, read_image_weights, read_text_weights
@@ -40,7 +43,7 @@ class TorchEncoder:
         self.shares_prefix = isinstance(tower, TextTower) and tower.shares
         self.threads = torch.get_num_threads() if device.type == "cpu" else None
         self._place = device
-        self._tower: Tower | None = tower
+        self._tower: ImageTower | TextTower | None = tower
         self._lock = threading.Lock()
         self._idle: list[Lane] = []
         weakref.finalize(self, _close_lanes, self._idle)
@@ -62,6 +65,18 @@ class TorchEncoder:
         """Put a batch in the device's memory."""
         with self._lane(len(batch)) as lane:
             return Staged(handle=lane.stage(batch), rows=len(batch))
+
+    def watch(self, batch: Batch) -> dict[str, npt.NDArray[Any]]:
+        """Encode a batch, one operator after another, and keep what is inside; see `clipworks.runtimes.probes`."""
+        found: dict[str, npt.NDArray[Any]] = {}
+
+        def note(name: str, value: Tensor) -> None:
+            found[name] = np.array(value.float().cpu().numpy())
+
+        with torch.inference_mode(), self._lane(len(batch)):
+            assert self._tower is not None  # or there would be no lane
+            embedding = self._tower(torch.from_numpy(np.array(batch)).to(self._place), note)
+        return {**found, EMBEDDING: embedding.cpu().numpy()}
 
     def close(self) -> None:
         """Free the weights, and what the lanes hold; calls that are under way come to their end first."""
@@ -143,6 +158,14 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
     encoder = TorchEncoder(tower, device=device, precision=precision, dim=request.dim)
     encoder.opening = Opening(read_ms=read_ms, compile_ms=_since(start))
     return encoder
+
+
+def open_probe(
+    request: EncoderRequest,
+    values: Mapping[str, str],  # noqa: ARG001  # of the graph, which is not what runs here
+) -> Callable[[Batch], dict[str, npt.NDArray[Any]]]:
+    """Bring a tower to a device and watch it run; see `clipworks.runtimes.probes`."""
+    return open_encoder(request).watch
 
 
 def _close_lanes(lanes: list[Lane]) -> None:

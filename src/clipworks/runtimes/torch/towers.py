@@ -6,6 +6,7 @@ is computed for the pooled row alone, as in `clipworks.convert.graph`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from clipworks.runtimes.inputs import count_shared
+from clipworks.runtimes.probes import FIRST, POOLED
+
+Note = Callable[[str, Tensor], None]
+"""Takes a value inside a tower, by the name that `clipworks.runtimes.probes` gives it; it is changed afterwards."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +83,7 @@ class ImageTower:
     def context(self) -> None:
         """Pictures have no length."""
 
-    def __call__(self, pixels: Tensor) -> Tensor:
+    def __call__(self, pixels: Tensor, note: Note | None = None) -> Tensor:
         """Embed pictures."""
         count, width = len(pixels), self.class_row.shape[-1]
         grid, side = round(len(self.positions) ** 0.5), round((self.patches.shape[1] / 3) ** 0.5)
@@ -89,10 +94,9 @@ class ImageTower:
         centred = patches.to(rows.dtype).sub_(self.centre)
         torch.add(functional.linear(centred, self.patches), self.positions, out=rows[:, 1:])
         rows = functional.layer_norm(rows, (width,), *self.norm, self.layers.epsilon)
-        for layer in self.layers.inner:
-            rows = _run_layer(rows, *layer, self.layers, causal=False)
+        rows = _run_layers(rows, self.layers, causal=False, note=note)
         normal = _normalise(rows, self.layers)
-        return _finish(rows[:, 0], normal[:, 0], normal, None, self.layers)
+        return _finish(rows[:, 0], normal[:, 0], normal, None, self.layers, note)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,7 +119,7 @@ class TextTower:
         """The longest text in tokens."""
         return len(self.positions)
 
-    def __call__(self, ids: Tensor) -> Tensor:
+    def __call__(self, ids: Tensor, note: Note | None = None) -> Tensor:
         """Embed token rows."""
         count, length = ids.shape
         shared = count_shared(ids.numpy()) if self.shares else 0
@@ -125,8 +129,7 @@ class TextTower:
         else:
             rows = functional.embedding(ids.reshape(-1)[spread.own], self.tokens)
             rows = rows.add_(self.positions[spread.own % length])
-        for layer in self.layers.inner:
-            rows = _run_layer(rows, *layer, self.layers, causal=True, spread=spread)
+        rows = _run_layers(rows, self.layers, causal=True, spread=spread, note=note)
         if spread is not None:
             rows = rows[spread.places]
         # Of equal values argmax gives the first; without an end token all are equal, and that is the first row.
@@ -134,7 +137,7 @@ class TextTower:
         normal = _normalise(rows, self.layers)
         each = torch.arange(count, device=ids.device)
         hidden = torch.arange(length, device=ids.device) > pooled_at[:, None]
-        return _finish(rows[each, pooled_at], normal[each, pooled_at], normal, hidden, self.layers)
+        return _finish(rows[each, pooled_at], normal[each, pooled_at], normal, hidden, self.layers, note)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -159,6 +162,19 @@ def _share_rows(count: int, length: int, shared: int) -> _Spread:
     )
 
 
+def _run_layers(
+    rows: Tensor, layers: Layers, *, causal: bool, spread: _Spread | None = None, note: Note | None
+) -> Tensor:
+    """Every layer but the last; see `_run_layer`."""
+    if note is not None:
+        note(FIRST, rows)
+    for number, layer in enumerate(layers.inner):
+        rows = _run_layer(rows, *layer, layers, causal=causal, spread=spread)
+        if note is not None:
+            note(str(number), rows)
+    return rows
+
+
 def _run_layer(
     rows: Tensor, attention: Map, block: Block, layers: Layers, *, causal: bool, spread: _Spread | None = None
 ) -> Tensor:
@@ -175,7 +191,9 @@ def _run_layer(
     return rows.add_(_expand(rows, block, layers))
 
 
-def _finish(pooled: Tensor, query_row: Tensor, normal: Tensor, hidden: Tensor | None, layers: Layers) -> Tensor:
+def _finish(
+    pooled: Tensor, query_row: Tensor, normal: Tensor, hidden: Tensor | None, layers: Layers, note: Note | None
+) -> Tensor:
     """The last layer for one row of each sequence, and the projection.
 
     Args:
@@ -184,6 +202,7 @@ def _finish(pooled: Tensor, query_row: Tensor, normal: Tensor, hidden: Tensor | 
         normal: every row, normalised, ``[n, length, width]``.
         hidden: bool ``[n, length]``, rows that the pooled one does not see.
         layers: the weights.
+        note: takes the pooled rows behind the last layer.
     """
     count, width = pooled.shape
     queries = layers.query(query_row).view(count, layers.heads, -1).transpose(0, 1)
@@ -194,6 +213,8 @@ def _finish(pooled: Tensor, query_row: Tensor, normal: Tensor, hidden: Tensor | 
     means = torch.matmul((shares @ normal).transpose(0, 1), layers.values)  # [heads, n, side]
     pooled = pooled + layers.last.out(means.transpose(0, 1).reshape(count, width))
     pooled = pooled + _expand(pooled, layers.last, layers)
+    if note is not None:
+        note(POOLED, pooled)
     pooled = functional.layer_norm(pooled, (width,), *layers.norm, layers.epsilon)
     return functional.linear(pooled, layers.projection).float()
 

@@ -1,0 +1,114 @@
+"""Find where a pipeline's scores begin to differ from a reference's: decode, crop, tokens, a layer, the logit scale."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipworks.cli import options
+from clipworks.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipworks.diagnosis.dumps import Dump
+    from clipworks.diagnosis.pipelines import Inputs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``clipworks doctor``."""
+    options.add_model_options(parser)
+    group = parser.add_argument_group("reference: what it is held against")
+    group.add_argument(
+        "--reference",
+        metavar="WHAT",
+        help="equations: those of the model's own weights, in float64 (the default); a checkpoint's folder or file; "
+        "another model; or a dump, FILE.npz",
+    )
+    group.add_argument(
+        "--reference-runtime", metavar="R", help="the reference is a model on this runtime (alone: the same model)"
+    )
+    group.add_argument("--reference-device", metavar="D", help="its device")
+    group.add_argument("--reference-precision", metavar="P", help="its precision (default: f32), or that of a dump")
+    group.add_argument(
+        "--reference-config", type=Path, metavar="FILE", help="a checkpoint's configuration, where not beside it"
+    )
+    what = parser.add_argument_group("pictures and texts (default: two photographs and three texts that come with it)")
+    what.add_argument("--images", nargs="+", metavar="FILE", help="pictures; of a dump, those that it was made from")
+    what.add_argument("--texts", nargs="+", metavar="TEXT", help="texts; those that are too long are cut")
+    what.add_argument("--texts-file", metavar="FILE", help="more texts, one a line (UTF-8)")
+    what.add_argument(
+        "--exif",
+        choices=("apply", "ignore"),
+        default="apply",
+        help="apply turns pictures as their EXIF orientation says (the default); ignore is what the reference does",
+    )
+    parser.add_argument(
+        "--tolerance",
+        nargs="+",
+        default=[],
+        metavar="NAME=N",
+        help="tolerances of your own: of a stage (image_layer_3=0.01), or of all of a kind (values=0.01)",
+    )
+    parser.add_argument("--dump", type=Path, metavar="FILE", help="write the model's own stages to this .npz file")
+    options.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, print, and return 0 for a healthy pipeline, 1 for one that differs."""
+    from clipworks.cli.progress import ProgressLine
+    from clipworks.diagnosis.diagnosing import Plan, diagnose
+    from clipworks.diagnosis.dumps import SUFFIX, write_dump
+    from clipworks.diagnosis.records import diagnosis_to_json
+    from clipworks.diagnosis.references import Asked
+    from clipworks.diagnosis.stages import parse_tolerances
+    from clipworks.store import open_bundle
+
+    if args.dump is not None and args.dump.suffix != SUFFIX:
+        raise UsageError(f"--dump is {str(args.dump)!r}; allowed: a file whose name ends in {SUFFIX}")
+    tolerances = parse_tolerances(args.tolerance)
+    line = ProgressLine()
+    plan = Plan(
+        bundle=open_bundle(args.model, offline=args.offline, progress=line.show),
+        runtime=args.runtime,
+        device=args.device,
+        precision=args.precision,
+        threads=args.threads,
+        reference=Asked(
+            what=args.reference,
+            config=args.reference_config,
+            runtime=args.reference_runtime,
+            device=args.reference_device,
+            precision=args.reference_precision,
+            threads=args.threads,
+            offline=args.offline,
+        ),
+        tolerances=tolerances,
+    )
+    try:
+        diagnosis, dump = diagnose(plan, lambda dump: _choose_inputs(args, dump), tell=line.show)
+    finally:
+        line.clear()
+    if args.json:
+        print(diagnosis_to_json(diagnosis))
+    else:
+        from clipworks.cli.doctor_tables import format_diagnosis
+
+        print(format_diagnosis(diagnosis))
+    if args.dump is not None:
+        write_dump(args.dump, dump)
+    return 0 if diagnosis.verdict == "healthy" else 1
+
+
+def _choose_inputs(args: argparse.Namespace, dump: Dump | None) -> Inputs:
+    """Pictures and texts: those that were given; else those that the dump names; else built-in ones."""
+    from clipworks.diagnosis.inputs import TEXTS, list_pictures
+    from clipworks.diagnosis.pipelines import Inputs
+
+    images, texts = list(args.images or []), list(args.texts or [])
+    if args.texts_file is not None:
+        from clipworks.prompts import read_lines
+
+        texts += read_lines(args.texts_file)
+    pictures = images or (dump.images if dump else ()) or list_pictures()
+    words = texts or (dump.texts if dump else ()) or TEXTS
+    return Inputs(pictures=tuple(pictures), texts=tuple(words), exif=args.exif)

@@ -1,0 +1,76 @@
+"""Probes: towers of ours that also give the values inside them, for a diagnosis."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clipworks.bundle import Bundle
+from clipworks.runtimes import RUNTIMES, Batch, Encoder, EncoderRequest, Role
+from clipworks.runtimes.graph_file import GraphFile
+
+EMBEDDING = "embedding"
+FIRST, POOLED = "first", "pooled"
+Values = dict[str, npt.NDArray[Any]]
+Probe = Callable[[Batch], Values]
+"""Takes a batch of one and gives its values: the rows that go into the first layer, ``[length, width]``, as `FIRST`,
+those behind each layer but the last by its number, the pooled row behind the last, ``[width]``, as `POOLED`, and the
+embedding, ``[dim]``, as `EMBEDDING`."""
+
+
+def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
+    """Compile a tower once more, with its inner values as outputs, as an encoder of it was granted.
+
+    Args:
+        bundle: the model.
+        role: which tower.
+        encoder: says the runtime, the device and the precision.
+
+    Raises:
+        RuntimeUnavailableError: the tower is none that our converter wrote.
+        EncodingError: the engine cannot compile the tower with more outputs.
+    """
+    stored = "int8" if encoder.precision == "int8" else "f32"
+    files = bundle.card.towers[stored]
+    name = files.image if role == "image" else files.text
+    request = EncoderRequest(
+        path=bundle.folder / name,
+        sha256=bundle.card.files[name].sha256,
+        role=role,
+        device=encoder.device,
+        precision=encoder.precision,
+        stored=stored,
+        threads=encoder.threads,
+        streams=1,
+        dim=bundle.card.dim,
+        cache=None,
+    )
+    watched = find_values(GraphFile(request.path), role)
+    run = importlib.import_module(RUNTIMES[encoder.runtime].module).open_probe(request, watched)
+
+    def probe(batch: Batch) -> Values:
+        found = {name: np.asarray(value) for name, value in run(batch).items()}
+        # A text tower has all rows of a batch in one list; of one text they are its rows in order.
+        flat = (POOLED, EMBEDDING)
+        return {
+            name: value.reshape(-1) if name in flat else value.reshape(-1, value.shape[-1])
+            for name, value in found.items()
+        }
+
+    return probe
+
+
+def find_values(graph: GraphFile, role: Role) -> dict[str, str]:
+    """The values of a tower's graph that a probe gives, each by the name that it has there."""
+    if role == "image":
+        first = graph.find("LayerNormalization", "embed")
+    else:
+        first = graph.add_behind(graph.find("Gather", "embed", constant=0, sides=2))
+    scopes = graph.list_scopes("layers.")
+    ends = [graph.list_nodes("Add", scope)[-1].output[0] for scope in scopes]
+    inner = {str(number): name for number, name in enumerate(ends[:-1])}
+    return {FIRST: first.output[0], **inner, POOLED: ends[-1], EMBEDDING: graph.model.graph.output[0].name}

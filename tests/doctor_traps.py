@@ -1,0 +1,231 @@
+"""Traps for ``clipworks doctor``: small models and other people's pipelines with one fault each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from convert_checkpoints import MEAN, MODELS, STD, draw_tensors, write_huggingface, write_json
+from PIL import Image
+
+from clipworks.bundle import Bundle, write_card
+from clipworks.cards import ImageInput
+from clipworks.convert import convert_checkpoint, read_checkpoint
+from clipworks.convert.checkpoint import Stack
+from clipworks.convert.reference import run_layer
+from clipworks.diagnosis.dumps import Dump, write_dump
+from clipworks.diagnosis.inputs import TEXTS, list_pictures
+from clipworks.diagnosis.pictures import Stretch
+from clipworks.diagnosis.pipelines import Inputs, checkpoint_text, open_equations, run_pipeline
+from clipworks.diagnosis.records import About
+from clipworks.diagnosis.stages import Array, Trace
+from clipworks.images import Exif, Picture, crop_image, load_image, resize_image
+from clipworks.scoring import softmax
+from clipworks.tokens import Ids, Tokenizer
+
+MODEL = MODELS["quick"]
+Patch = pytest.MonkeyPatch
+
+
+def make_bundle(folder: Path, **changes: Any) -> Bundle:
+    """The small model, with some facts of its configuration changed."""
+    source = write_huggingface(folder / "source", dataclasses.replace(MODEL, **changes))
+    return convert_checkpoint(source, folder / "bundle")
+
+
+def change_card(bundle: Bundle, folder: Path, **changes: Any) -> Bundle:
+    """A copy of a bundle whose card says something else."""
+    shutil.copytree(bundle.folder, folder)
+    return write_card(folder, dataclasses.replace(bundle.card, **changes))
+
+
+def change_mean(folder: Path) -> Bundle:
+    """A bundle that was converted with a mean of 0.5 and a deviation of 0.5."""
+    source = write_huggingface(folder / "source", MODEL)
+    values = json.loads((source / "preprocessor_config.json").read_text(encoding="utf-8"))
+    write_json(source / "preprocessor_config.json", {**values, "image_mean": [0.5] * 3, "image_std": [0.5] * 3})
+    return convert_checkpoint(source, folder / "bundle")
+
+
+def swap_merges(bundle: Bundle, folder: Path) -> Bundle:
+    """A bundle whose tokenizer.json has two merges exchanged that the word "photo" needs in their order."""
+    copy = change_card(bundle, folder)
+    content = json.loads(copy.tokenizer.read_text(encoding="utf-8"))
+    merges = content["model"]["merges"]
+    words = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    first, second = words.index("p h"), words.index("h o")
+    merges[first], merges[second] = merges[second], merges[first]
+    copy.tokenizer.write_text(json.dumps(content), encoding="utf-8")
+    return write_card(folder, copy.card)
+
+
+def overflow_f16(folder: Path) -> Bundle:
+    """A bundle whose towers are f16 through and through, and whose weights take the second image layer past 65,504.
+
+    ONNX Runtime really computes it: products may be summed in f32, but every value between nodes is an f16.
+    """
+    tensors = draw_tensors(MODEL)
+    tensors["vision_model.encoder.layers.1.mlp.fc2.weight"] *= 5e4
+    source = write_huggingface(folder / "source", MODEL, tensors)
+    bundle = convert_checkpoint(source, folder / "bundle")
+    for name in ("image.onnx", "text.onnx"):
+        halve(bundle.folder / name)
+    return write_card(bundle.folder, dataclasses.replace(bundle.card, weights="f16"))
+
+
+def halve(path: Path) -> None:
+    """Bring a tower's weights and values to f16; the embedding stays f32."""
+    model = onnx.load(path)
+    graph = model.graph
+    for tensor in graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.i == onnx.TensorProto.FLOAT:
+                attribute.i = onnx.TensorProto.FLOAT16
+    last = next(node for node in graph.node if node.output[0] == graph.output[0].name)
+    last.output[0] = "half"
+    graph.node.append(onnx.helper.make_node("Cast", ["half"], [graph.output[0].name], to=onnx.TensorProto.FLOAT))
+    path.write_bytes(model.SerializeToString())
+
+
+# What other people's pipelines do differently; each changes one step of ours while their dump is made.
+
+
+def plant_nothing(patch: Patch) -> None:  # the form of a fault
+    pass
+
+
+def floor_crop(patch: Patch) -> None:
+    def crop(image: Image.Image, spec: ImageInput) -> Array:
+        left, top = (image.width - spec.size) // 2, (image.height - spec.size) // 2
+        return np.asarray(image.crop((left, top, left + spec.size, top + spec.size)))
+
+    patch.setattr("clipworks.diagnosis.pictures.crop_image", crop)
+
+
+def resize_bilinear(patch: Patch) -> None:
+    def resize(image: Image.Image, spec: ImageInput) -> Image.Image:
+        return resize_image(image, dataclasses.replace(spec, interpolation="bilinear"))
+
+    patch.setattr("clipworks.diagnosis.pictures.resize_image", resize)
+
+
+def squash(patch: Patch) -> None:
+    def resize(image: Image.Image, spec: ImageInput) -> Image.Image:
+        return resize_image(image, dataclasses.replace(spec, resize="squash"))
+
+    patch.setattr("clipworks.diagnosis.pictures.resize_image", resize)
+
+
+def resize_without_antialiasing(patch: Patch) -> None:
+    def resize(image: Image.Image, spec: ImageInput) -> Image.Image:
+        width, height = (int(spec.size * side / min(image.size)) for side in image.size)
+        steps = (image.width / width, 0, 0, 0, image.height / height, 0)
+        return image.transform((width, height), Image.Transform.AFFINE, steps, Image.Resampling.BICUBIC)
+
+    patch.setattr("clipworks.diagnosis.pictures.resize_image", resize)
+
+
+def read_as_bgr(patch: Patch) -> None:
+    def load(picture: Picture, *, exif: Exif) -> Image.Image:
+        return Image.fromarray(np.asarray(load_image(picture, exif=exif))[..., ::-1])
+
+    patch.setattr("clipworks.diagnosis.pictures.load_image", load)
+
+
+def crop_to_bgr(patch: Patch) -> None:
+    def crop(image: Image.Image, spec: ImageInput) -> Array:
+        return crop_image(image, spec)[..., ::-1]
+
+    patch.setattr("clipworks.diagnosis.pictures.crop_image", crop)
+
+
+def use_exact_gelu(patch: Patch) -> None:
+    def run(layer: Any, rows: Any, lengths: Any, stack: Stack, *, causal: bool) -> Any:
+        return run_layer(layer, rows, lengths, dataclasses.replace(stack, activation="gelu"), causal=causal)
+
+    patch.setattr("clipworks.diagnosis.equations.run_layer", run)
+
+
+def leave_out_mask(patch: Patch) -> None:
+    def run(*args: Any, causal: bool) -> Any:  # noqa: ARG001  # that is the fault
+        return run_layer(*args, causal=False)
+
+    patch.setattr("clipworks.diagnosis.equations.run_layer", run)
+
+
+def pool_first(patch: Patch) -> None:
+    """What an end token of 2 gives that is looked for, and not found."""
+    patch.setattr("clipworks.diagnosis.equations.find_pooled", lambda *_: 0)
+
+
+def pool_before_last(patch: Patch) -> None:
+    patch.setattr("clipworks.diagnosis.equations.find_pooled", lambda _, ids: len(ids) - 2)
+
+
+def leave_out_norm(patch: Patch) -> None:
+    def project(rows: Any, weights: Any) -> Any:
+        return rows @ weights.projection.T.astype(np.float64)
+
+    patch.setattr("clipworks.diagnosis.equations.project_rows", project)
+
+
+def leave_out_lengths(patch: Patch) -> None:
+    patch.setattr("clipworks.diagnosis.joint.unit_rows", lambda rows: rows)
+
+
+def leave_out_scale(patch: Patch) -> None:
+    def score(cosines: Any, scale: float) -> Any:  # noqa: ARG001  # that is the fault
+        return softmax(cosines, 1.0)
+
+    patch.setattr("clipworks.scoring.softmax", score)
+
+
+def cut_end_token(patch: Patch) -> None:
+    original = Tokenizer.encode_ragged
+
+    def encode(self: Tokenizer, texts: Sequence[str], *, truncate: bool = False) -> list[Ids]:  # noqa: ARG001
+        whole = original(dataclasses.replace(self, text=dataclasses.replace(self.text, context=10_000)), texts)
+        return [row[: self.text.context] for row in whole]
+
+    patch.setattr(Tokenizer, "encode_ragged", encode)
+
+
+def rescale_twice(trace: Trace) -> None:
+    mean, std = np.array(MEAN), np.array(STD)
+    trace["normalised"] = [((array * std + mean) / 255 - mean) / std for array in trace["normalised"]]
+    keep_only(trace, "decoded", "resized", "pixels", "normalised", "ids")
+
+
+def keep_only(trace: Trace, *names: str) -> None:
+    """Leave out all other stages."""
+    for name in set(trace) - set(names):
+        del trace[name]
+
+
+def make_dump(
+    source: Path, path: Path, plant: Callable[[Patch], None], edit: Callable[[Trace], None] | None = None
+) -> Path:
+    """What a pipeline with a fault would dump, run on the plain equations with the checkpoint's weights."""
+    checkpoint = read_checkpoint(source)
+    weights = (checkpoint.image, checkpoint.text)
+    about, text = About(kind="checkpoint", name="theirs"), checkpoint_text(checkpoint)
+    pipeline = open_equations(about, weights, checkpoint.preprocessing, text, checkpoint.logit_scale, None)
+    inputs = Inputs(pictures=list_pictures(), texts=TEXTS)
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch)
+        trace = run_pipeline(pipeline, inputs, given={}, before=Stretch(trace={})).trace
+    if edit is not None:
+        edit(trace)
+    write_dump(path, Dump(trace=trace, texts=TEXTS, images=list_pictures()))
+    return path
