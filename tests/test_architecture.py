@@ -33,7 +33,9 @@ ALLOWED = {
     "clipworks.records": set(),
     "clipworks.sample_text": {"clipworks.records"},
     "clipworks.parquet": {"clipworks.records"},
-    "clipworks.results": {"clipworks.records", "clipworks.sample_text", "clipworks.parquet"},
+    "clipworks.locations": set(),
+    "clipworks.shards": {"clipworks.locations", "clipworks.parquet", "clipworks.records"},
+    "clipworks.results": {"clipworks.records", "clipworks.sample_text", "clipworks.parquet", "clipworks.shards"},
     "clipworks.journal": {"clipworks.records"},
     "clipworks.evaluation": {
         "clipworks.datasets",
@@ -44,6 +46,7 @@ ALLOWED = {
         "clipworks.prompts",
         "clipworks.records",
         "clipworks.results",
+        "clipworks.shards",
         "clipworks.truth",
     },
     # Two pipelines side by side: it may run everything below the command line, but measures and writes no results.
@@ -81,10 +84,13 @@ ALLOWED = {
         "clipworks.profiling.statistics",
         "clipworks.records",
         "clipworks.results",
+        "clipworks.shards",
     },
     "clipworks.runtimes": {"clipworks.bundle", "clipworks.caches", "clipworks.environment", "clipworks.runtimes"},
 }
 ENGINES = {"openvino", "onnxruntime", "torch", "tensorrt"}
+# Ray is an engine of another kind: it brings the scheduling. Only these two know it.
+ON_RAY = {"clipworks.distributed.engine", "clipworks.distributed.statistics"}
 ENTRY_POINTS = ("clipworks.cli", "clipworks.compat")
 
 
@@ -122,6 +128,11 @@ def test_engines_are_imported_only_in_their_own_module(name: str) -> None:
         assert engines <= {name.split(".")[2]}
     elif not name.startswith("clipworks.convert"):  # a .pt checkpoint can be read by PyTorch alone
         assert not engines
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_ray_is_imported_only_where_it_is_the_engine(name: str) -> None:
+    assert name in ON_RAY or "ray" not in {item.split(".")[0] for item in imports(MODULES[name])}
 
 
 @pytest.mark.parametrize("statement", ["import clipworks", "from clipworks.cli import main; main(['--help'])"])

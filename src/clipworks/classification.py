@@ -130,6 +130,15 @@ def find_truths(dataset: DataSet, labels: Labels) -> Callable[[Sample], int | No
     Raises:
         UsageError: a list has a label that is no class, or several.
     """
+    find = look_up_truths(dataset.source, labels)
+    if len(dataset) and dataset[0].labelled:
+        for sample in dataset:
+            find(sample)
+    return find
+
+
+def look_up_truths(source: str, labels: Labels) -> Callable[[Sample], int | None]:
+    """What finds the class of a sample of a list or folder; it raises UsageError for a list's label that is none."""
     classes = ClassIndex(labels)
     known: dict[str, int | None] = {}
 
@@ -146,14 +155,11 @@ def find_truths(dataset: DataSet, labels: Labels) -> Callable[[Sample], int | No
                 known[text] = None  # a folder's name need not be a class's
         if known[text] is None and sample.labelled:
             raise UsageError(
-                f"{dataset.source} gives {sample.path} the label {text!r}, which is none of the {len(labels)} classes; "
+                f"{source} gives {sample.path} the label {text!r}, which is none of the {len(labels)} classes; "
                 "allowed: an index, a WordNet id or a class's name"
             )
         return classes.find_in_path(sample.path) if known[text] is None else known[text]
 
-    if len(dataset) and dataset[0].labelled:
-        for sample in dataset:
-            find(sample)
     return find
 
 

@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -131,16 +131,19 @@ def read_dataset(source: str | os.PathLike[str], *, root: str | os.PathLike[str]
         return _read_folder(source)
     if root is not None and not Path(root).is_dir():
         raise UsageError(f"--root {os.fspath(root)} is not a folder")
-    pairs = read_pairs(source, root=root)
+    return list_samples(read_pairs(source, root=root), source, None if root is None else os.fspath(root))
+
+
+def list_samples(pairs: list[tuple[str, str | None]], source: str, root: str | None) -> DataSet:
+    """Make the data set of a list's pairs; raises ImageError where there are none."""
     if not pairs:
         raise ImageError(f"{source} lists no picture; allowed: one path a line")
-    labelled = pairs[0][1] is not None
     return DataSet(
         source=source,
-        root=None if root is None else os.fspath(root),
+        root=root,
         paths=[path for path, _ in pairs],
         truths=[label for _, label in pairs],
-        labelled=labelled,
+        labelled=pairs[0][1] is not None,
     )
 
 
@@ -160,6 +163,20 @@ def read_pairs(
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UsageError(f"{name} cannot be read: {reason}") from None
+    return parse_pairs(content, name, exists=lambda path: (Path(root or "") / path).exists())
+
+
+def parse_pairs(content: bytes, name: str, *, exists: Callable[[str], bool]) -> list[tuple[str, str | None]]:
+    """Read the content of a list as `read_pairs` does.
+
+    Args:
+        content: of the whole list.
+        name: the list's, for messages; ``.csv`` at its end tells the format.
+        exists: whether there is a picture of this path, asked where "photo 1" may be a name, or a path and a label.
+
+    Raises:
+        UsageError: as `read_pairs`.
+    """
     if b"\0" in content:
         raise UsageError(
             f"{name} is no list of pictures: it is not text", hint="clipworks match takes a single picture"
@@ -172,8 +189,7 @@ def read_pairs(
     if any("\t" in line for line in lines):
         return [_split_tab(line, name) for line in lines]
     found = [_BLANK_LABEL.match(line) for line in lines]
-    # "photo 1" may be a label after a blank, or a name: a file of the whole name settles it.
-    if lines and all(found) and not (Path(root or "") / lines[0]).exists():
+    if lines and all(found) and not exists(lines[0]):
         return [(match["path"], match["label"]) for match in found if match]
     return [(line, None) for line in lines]
 

@@ -123,8 +123,10 @@ def embed(
                 with contextlib.closing(blocks):  # type: ignore[type-var]  # a generator is what it is
                     for block in blocks:
                         failed = sum(error is not None for error in block.errors)
-                        rows.append(_lay_out(block, dim).tobytes(), rows=len(block.items), failed=0)
-                        records.append(b"".join(_describe(block)), rows=len(block.items), failed=failed)
+                        rows.append(lay_out_rows(block, dim).tobytes(), rows=len(block.items), failed=0)
+                        records.append(
+                            b"".join(map(encode_line, describe_rows(block))), rows=len(block.items), failed=failed
+                        )
                         if report is not None:
                             report(Progress(done=records.rows, before=before, total=total, failed=records.failed))
             progress = Progress(done=records.rows, before=before, total=total, failed=records.failed)
@@ -182,7 +184,8 @@ def _open_journals(
     return rows, records
 
 
-def _lay_out(block: Block[Sample], dim: int) -> Floats:
+def lay_out_rows(block: Block[Sample], dim: int) -> Floats:
+    """The rows of a block, float32 ``[items, dim]``, with NaN for an item that has none."""
     rows = np.full((len(block.items), dim), np.nan, dtype="<f4")
     good = [place for place, error in enumerate(block.errors) if error is None]
     if good:
@@ -190,14 +193,15 @@ def _lay_out(block: Block[Sample], dim: int) -> Floats:
     return rows
 
 
-def _describe(block: Block[Sample]) -> Iterator[bytes]:
+def describe_rows(block: Block[Sample]) -> Iterator[dict[str, Any]]:
+    """What each row of a block is of: index, path, and truth and error where there are any."""
     for index, (sample, error) in enumerate(zip(block.items, block.errors, strict=True), block.start):
         values: dict[str, Any] = {"index": index, "path": sample.path}
         if sample.truth is not None:
             values["truth"] = sample.truth
         if error is not None:
             values["error"] = error
-        yield encode_line(values)
+        yield values
 
 
 def _convert(home: Path) -> None:

@@ -160,25 +160,26 @@ def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
         ) from None
 
 
-def read_file(path: Path) -> bytes:
-    """Read a picture's file, as bytes; raises ImageError with the reason when it cannot be."""
+def read_file(path: Path, *, name: str | None = None) -> bytes:
+    """Read a picture's file, as bytes, called ``name`` in messages; raises ImageError with the reason if it cannot."""
+    shown = str(path) if name is None else name
     try:
         with path.open("rb") as stream:
             kind = os.fstat(stream.fileno()).st_mode
             if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
-                raise ImageError(f"{path} is a device, not a picture")
+                raise ImageError(f"{shown} is a device, not a picture")
             content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise ImageError(f"{path} does not exist") from None
+        raise ImageError(f"{shown} does not exist") from None
     except IsADirectoryError:
-        raise ImageError(f"{path} is a folder, not a picture") from None
+        raise ImageError(f"{shown} is a folder, not a picture") from None
     except PermissionError:
-        raise ImageError(f"{path} may not be read: permission denied") from None
+        raise ImageError(f"{shown} may not be read: permission denied") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ImageError(f"{path} cannot be read: {reason}") from None
+        raise ImageError(f"{shown} cannot be read: {reason}") from None
     if len(content) > MAX_BYTES:
-        raise ImageError(f"{path} has more than {MAX_BYTES >> 20} MiB, which is no picture that is read here")
+        raise ImageError(f"{shown} has more than {MAX_BYTES >> 20} MiB, which is no picture that is read here")
     return content
 
 

@@ -60,12 +60,21 @@ def agree_on_manifest(path: str, settings: dict[str, Any], described: dict[str, 
         UsageError: a setting differs; the message says which, and what it was.
     """
     if not Path(path).exists():
-        content = {"format": MANIFEST_FORMAT, "settings": settings, **described}
-        write_atomically(path, json.dumps(content, ensure_ascii=True, indent=1).encode() + b"\n")
+        write_atomically(path, compose_manifest(settings, described))
         return
-    found = read_manifest(path)
+    compare_settings(path.removesuffix(".run.json"), read_manifest(path), settings)
+
+
+def compose_manifest(settings: dict[str, Any], described: dict[str, Any]) -> bytes:
+    """The content of a manifest; see `agree_on_manifest`."""
+    content = {"format": MANIFEST_FORMAT, "settings": settings, **described}
+    return json.dumps(content, ensure_ascii=True, indent=1).encode() + b"\n"
+
+
+def compare_settings(output: str, found: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Insist that the manifest ``found`` beside an output has these settings; see `agree_on_manifest`."""
     if found.get("format") != MANIFEST_FORMAT:
-        raise UsageError(f"{path} has format {found.get('format')!r}; this clipworks reads {MANIFEST_FORMAT}")
+        raise UsageError(f"{output} has format {found.get('format')!r}; this clipworks reads {MANIFEST_FORMAT}")
     before = found.get("settings", {})
     # As JSON gives it back: a tuple is a list there.
     now = json.loads(json.dumps(settings))
@@ -73,7 +82,7 @@ def agree_on_manifest(path: str, settings: dict[str, Any], described: dict[str, 
     if names:
         changes = "; ".join(f"{name} was {_show(before.get(name))} and is {_show(now.get(name))}" for name in names)
         raise UsageError(
-            f"{path.removesuffix('.run.json')} was begun with other settings: {changes}",
+            f"{output} was begun with other settings: {changes}",
             hint="go on with the same settings, choose another output, or write it anew with --restart",
         )
 
@@ -81,8 +90,17 @@ def agree_on_manifest(path: str, settings: dict[str, Any], described: dict[str, 
 def read_manifest(path: str) -> dict[str, Any]:
     """Read a manifest; raises ResultsError where it is damaged."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be read: {error}") from None
+    return parse_manifest(content, path)
+
+
+def parse_manifest(content: bytes, path: str) -> dict[str, Any]:
+    """Read the content of a manifest; raises ResultsError where it is damaged."""
+    try:
+        found = json.loads(content)
+    except ValueError as error:
         raise ResultsError(f"{path} cannot be read: {error}") from None
     if not isinstance(found, dict):
         raise ResultsError(f"{path} is no record of a run")

@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
@@ -32,8 +32,16 @@ def write_parquet(path: str, records: Iterable[Record]) -> None:
 
     Columns: index, path, truth (null where unknown), error (null where none), and the lists ids, scores, names.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    with _write_whole(path) as stream, pq.ParquetWriter(stream, tabulate_records([]).schema) as writer:
+        for group in _group(records):
+            writer.write_table(tabulate_records(group))
+
+
+def tabulate_records(records: Sequence[Record]) -> Any:
+    """The ``pyarrow.Table`` of some records; see `write_parquet`."""
+    import pyarrow as pa
 
     schema = pa.schema(
         [
@@ -46,18 +54,16 @@ def write_parquet(path: str, records: Iterable[Record]) -> None:
             ("names", pa.list_(pa.string())),
         ]
     )
-    with _write_whole(path) as stream, pq.ParquetWriter(stream, schema) as writer:
-        for group in _group(records):
-            columns: dict[str, list[Any]] = {
-                "index": [record.index for record in group],
-                "path": [_clean(record.path) for record in group],
-                "truth": [record.truth for record in group],
-                "error": [None if record.error is None else _clean(record.error) for record in group],
-                "ids": [[item.id for item in record.top] for record in group],
-                "scores": [[item.score for item in record.top] for record in group],
-                "names": [[item.name for item in record.top] for record in group],
-            }
-            writer.write_table(pa.table(columns, schema=schema))
+    columns: dict[str, list[Any]] = {
+        "index": [record.index for record in records],
+        "path": [_clean(record.path) for record in records],
+        "truth": [record.truth for record in records],
+        "error": [None if record.error is None else _clean(record.error) for record in records],
+        "ids": [[item.id for item in record.top] for record in records],
+        "scores": [[item.score for item in record.top] for record in records],
+        "names": [[item.name for item in record.top] for record in records],
+    }
+    return pa.table(columns, schema=schema)
 
 
 def read_parquet(path: str) -> Iterator[Record]:
@@ -69,17 +75,27 @@ def read_parquet(path: str) -> Iterator[Record]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_GROUP):
-                for row in batch.to_pylist():
-                    top = zip(row["ids"], row["scores"], row["names"], strict=True)
-                    yield Record(
-                        index=row["index"],
-                        path=row["path"],
-                        truth=row["truth"],
-                        error=row["error"],
-                        top=tuple(Prediction(id=place, score=score, name=name) for place, score, name in top),
-                    )
+                yield from list_records(batch)
     except (pa.ArrowException, KeyError) as error:
         raise ResultsError(f"{path} holds no results: {str(error).splitlines()[0]}") from None
+
+
+def list_records(batch: Any, *, first: int | None = None) -> Iterator[Record]:
+    """The records of a ``pyarrow.RecordBatch`` as `tabulate_records` lays them out; raises KeyError for another.
+
+    Args:
+        batch: of records.
+        first: the number of the first; None for their own.
+    """
+    for offset, row in enumerate(batch.to_pylist()):
+        top = zip(row["ids"], row["scores"], row["names"], strict=True)
+        yield Record(
+            index=row["index"] if first is None else first + offset,
+            path=row["path"],
+            truth=row["truth"],
+            error=row["error"],
+            top=tuple(Prediction(id=place, score=score, name=name) for place, score, name in top),
+        )
 
 
 def write_embeddings(path: str, records: Iterable[dict[str, Any]], rows: npt.NDArray[np.float32]) -> None:
@@ -90,21 +106,26 @@ def write_embeddings(path: str, records: Iterable[dict[str, Any]], rows: npt.NDA
         records: one for each row: index, path, and truth and error where there are any.
         rows: float32 ``[n, dim]``; a memory-mapped one is read a group at a time.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    with _write_whole(path) as stream, pq.ParquetWriter(stream, tabulate_embeddings([], rows[:0]).schema) as writer:
+        for group in _group(records):
+            start = group[0]["index"]
+            writer.write_table(tabulate_embeddings(group, rows[start : start + len(group)]))
+
+
+def tabulate_embeddings(records: Sequence[dict[str, Any]], rows: npt.NDArray[np.float32]) -> Any:
+    """The ``pyarrow.Table`` of some embeddings, float32 ``[n, dim]``; see `write_embeddings`."""
+    import pyarrow as pa
 
     dim = rows.shape[1]
     texts = [(name, pa.string()) for name in ("path", "truth", "error")]
     schema = pa.schema([("index", pa.int64()), *texts, ("embedding", pa.list_(pa.float32(), dim))])
-    with _write_whole(path) as stream, pq.ParquetWriter(stream, schema) as writer:
-        for group in _group(records):
-            start = group[0]["index"]
-            part = np.ascontiguousarray(rows[start : start + len(group)])
-            failed = np.array(["error" in record for record in group])
-            columns: list[Any] = [[record["index"] for record in group]]
-            columns += [[None if name not in record else _clean(record[name]) for record in group] for name, _ in texts]
-            columns.append(pa.FixedSizeListArray.from_arrays(part.ravel(), dim, mask=pa.array(failed)))
-            writer.write_table(pa.table(columns, schema=schema))
+    failed = np.array(["error" in record for record in records], dtype=bool)
+    columns: list[Any] = [[record["index"] for record in records]]
+    columns += [[None if name not in record else _clean(record[name]) for record in records] for name, _ in texts]
+    columns.append(pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(rows).ravel(), dim, mask=pa.array(failed)))
+    return pa.table(columns, schema=schema)
 
 
 def count_errors(path: str) -> int:

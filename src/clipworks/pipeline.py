@@ -72,7 +72,32 @@ def embed_block(
     Returns:
         The block; an item whose ``prepare`` raised ImageError has an error and no row.
     """
-    return _assemble(start, items, [_attempt(prepare, item) for item in items], encode)
+    return encode_block(start, items, [attempt(prepare, item) for item in items], encode)
+
+
+def encode_block(
+    start: int, items: Sequence[Item], prepared: Sequence[Pixels | str], encode: Callable[[Pixels], Floats]
+) -> Block[Item]:
+    """The second half of `embed_block`, for engines whose decoding and encoding are stages of their own.
+
+    Args:
+        start: place of the first item in the data set.
+        items: at least one.
+        prepared: for each item, what `attempt` made of it.
+        encode: as in `embed_block`.
+    """
+    squares = [square for square in prepared if not isinstance(square, str)]
+    rows = encode(np.stack(squares)) if squares else np.empty((0, 0), dtype=np.float32)
+    errors = tuple(square if isinstance(square, str) else None for square in prepared)
+    return Block(start=start, items=items, errors=errors, rows=rows)
+
+
+def attempt(prepare: Callable[[Item], Pixels], item: Item) -> Pixels | str:
+    """The first half of `embed_block` for one item: its picture, or why there is none."""
+    try:
+        return prepare(item)
+    except ImageError as error:
+        return error.message
 
 
 def embed_blocks(
@@ -123,10 +148,10 @@ def embed_blocks(
 
         def begin(start: int) -> Future[Block[Item]]:
             part = items[start : start + batch_size]
-            squares = [readers.submit(_attempt, prepare, item) for item in part]
+            squares = [readers.submit(attempt, prepare, item) for item in part]
 
             def finish() -> Block[Item]:
-                return _assemble(start, part, [square.result() for square in squares], encode)
+                return encode_block(start, part, [square.result() for square in squares], encode)
 
             return encoder.submit(finish)
 
@@ -142,29 +167,23 @@ def embed_blocks(
 
 def prepare_sample(model: Model, sample: Sample) -> Pixels:
     """Decode one sample; raises ImageError for whatever is wrong with its file."""
-    try:
-        special = not stat.S_ISREG(os.stat(sample.file).st_mode) and not Path(sample.file).is_dir()  # noqa: PTH116
-    except (OSError, ValueError):
-        special = False  # what is wrong with it is told by the attempt to read it
-    if special:  # a pipe would be waited for, a device might never end
-        raise ImageError(f"{sample.file} is no regular file")
+    check_file(sample.file)
     try:
         return model.prepare_image(sample.file)
     except MemoryError:
-        raise ImageError(f"{sample.file} is too large for this machine's memory") from None
+        raise explain_memory(sample.file) from None
 
 
-def _attempt(prepare: Callable[[Item], Pixels], item: Item) -> Pixels | str:
+def check_file(file: str, *, name: str | None = None) -> None:
+    """Raise ImageError for what is neither a regular file nor a folder: a pipe would be waited for."""
     try:
-        return prepare(item)
-    except ImageError as error:
-        return error.message
+        special = not stat.S_ISREG(os.stat(file).st_mode) and not Path(file).is_dir()  # noqa: PTH116
+    except (OSError, ValueError):
+        special = False  # what is wrong with it is told by the attempt to read it
+    if special:  # a device might never end
+        raise ImageError(f"{file if name is None else name} is no regular file")
 
 
-def _assemble(
-    start: int, items: Sequence[Item], prepared: Sequence[Pixels | str], encode: Callable[[Pixels], Floats]
-) -> Block[Item]:
-    squares = [square for square in prepared if not isinstance(square, str)]
-    rows = encode(np.stack(squares)) if squares else np.empty((0, 0), dtype=np.float32)
-    errors = tuple(square if isinstance(square, str) else None for square in prepared)
-    return Block(start=start, items=items, errors=errors, rows=rows)
+def explain_memory(name: str) -> ImageError:
+    """The error of a picture that asked for more memory than there is."""
+    return ImageError(f"{name} is too large for this machine's memory")

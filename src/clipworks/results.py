@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 from clipworks.errors import UsageError, unknown_name
 from clipworks.records import Extent, Prediction, Record, ResultsError
 from clipworks.sample_text import decode_text, encode_text, scan_text
+from clipworks.shards import is_shard_folder, read_shards
 
 
 class Format(NamedTuple):
@@ -50,12 +51,17 @@ def encode_json(record: Record) -> bytes:
         values["truth"] = record.truth
     if record.error is None:
         values["top"] = [
-            {"id": item.id, "score": float(f"{item.score:.6g}")} | ({} if item.name is None else {"name": item.name})
+            {"id": item.id, "score": round_score(item.score)} | ({} if item.name is None else {"name": item.name})
             for item in record.top
         ]
     else:
         values["error"] = record.error
     return encode_line(values)
+
+
+def round_score(score: float) -> float:
+    """A score with the six significant digits that results keep."""
+    return float(f"{score:.6g}")
 
 
 def encode_line(values: dict[str, Any]) -> bytes:
@@ -114,13 +120,16 @@ FORMATS: dict[str, Format] = {
 
 
 def read_results(path: str | os.PathLike[str]) -> Iterator[Record]:
-    """Read a results file of any format, told by its content, record by record.
+    """Read results of any format, told by their content, record by record: a file, or a folder of shards or its URL.
 
     Raises:
         UsageError: it does not exist.
         ResultsError: it cannot be read, holds no results, or ends within one.
     """
     name = os.fspath(path)
+    if is_shard_folder(name):
+        yield from read_shards(name)
+        return
     try:
         with Path(name).open("rb") as stream:
             start = stream.read(4)

@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", required=True, metavar="L", help="a file, one label a line, or imagenet, imagenet-synsets"
     )
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the results: .jsonl, .parquet or .txt")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="the results: .jsonl, .parquet or .txt; a folder with ray"
+    )
     parser.add_argument(
         "--templates",
         default="simple",
@@ -37,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", metavar="F", help="jsonl, parquet or text (default: by the output's ending, else jsonl)"
     )
     options.add_json_option(parser)
+    options.add_engine_options(parser)
     options.add_model_options(parser)
 
 
@@ -49,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.prompts import read_labels, read_templates
     from clipworks.results import choose_format
 
+    options.check_engine_options(args)
+    if args.engine == "ray":
+        return _run_on_ray(args)
     # Whatever can be refused is refused before the model loads.
     choose_format(args.format, args.output)
     if not args.restart:
@@ -79,6 +85,16 @@ def run(args: argparse.Namespace) -> int:
             )
     bar.clear()
     return conclude(progress, args)
+
+
+def _run_on_ray(args: argparse.Namespace) -> int:
+    from clipworks.cli.distributed import run_request
+    from clipworks.distributed.encoding import Classes
+    from clipworks.prompts import read_labels, read_templates
+
+    labels = read_labels(args.labels)
+    templates = read_templates(args.templates)
+    return run_request(args, Classes(labels=labels, templates=tuple(templates), top=min(args.top, len(labels))))
 
 
 def conclude(progress: Progress, args: argparse.Namespace) -> int:

@@ -15,10 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=("npy", "parquet"),
-        default="npy",
         help="npy: embeddings.npy and records.jsonl (the default); parquet: embeddings.parquet",
     )
     options.add_json_option(parser)
+    options.add_engine_options(parser)
     options.add_model_options(parser)
 
 
@@ -29,6 +29,11 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.datasets import read_dataset
     from clipworks.embedding import embed
 
+    options.check_engine_options(args)
+    if args.engine == "ray":
+        from clipworks.cli.distributed import run_request
+
+        return run_request(args, None)
     dataset = read_dataset(args.source, root=args.root)
     if dataset.left_out:
         print(f"{dataset.left_out:,} files of {args.source} are no pictures by their ending: left out", file=sys.stderr)
@@ -40,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             args.output,
             batch_size=args.batch_size,
             workers=args.workers,
-            format=args.format,
+            format=args.format or "npy",
             restart=args.restart,
             report=lambda now: bar.show(now.done, now.total, before=now.before),
             stop=stop,

@@ -79,6 +79,33 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a picture could not be read")
 
 
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add --engine, --address, --encoders and --shard-size."""
+    group = parser.add_argument_group("engine")
+    group.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: this process (the default); ray: a Ray cluster, into a folder of Parquet shards",
+    )
+    group.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster to join (default: start a Ray here)")
+    group.add_argument(
+        "--encoders", type=at_least(1), metavar="N", help="models loaded on the cluster (default: one a GPU or node)"
+    )
+    group.add_argument(
+        "--shard-size", type=at_least(1), metavar="N", help="pictures in a shard, in whole batches (default: 8192)"
+    )
+
+
+def check_engine_options(args: argparse.Namespace) -> None:
+    """Raise UsageError for options of another engine than the one that is asked for."""
+    from clipworks.errors import UsageError
+
+    for name in ("address", "encoders", "shard_size"):
+        if args.engine == "local" and getattr(args, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} goes with --engine ray")
+
+
 def at_least(low: int) -> Callable[[str], int]:
     """Make an argparse type: a whole number from ``low`` on."""
 

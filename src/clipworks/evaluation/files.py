@@ -15,6 +15,7 @@ from clipworks.evaluation.truth import find_in_results, find_label_set, guess_la
 from clipworks.journal import manifest_path, read_manifest
 from clipworks.prompts import Labels, read_labels
 from clipworks.results import read_results
+from clipworks.shards import is_shard_folder, read_folder_manifest
 
 # Records that must all fit a built-in label set before it is taken for theirs.
 _GUESSED_FROM = 2000
@@ -45,7 +46,7 @@ def read_file_labels(path: str, labels: str | None = None) -> FileLabels:
     Raises:
         UsageError, ResultsError: as `clipworks.results.read_results`, or a manifest that is damaged.
     """
-    manifest = read_manifest(manifest_path(path)) if Path(manifest_path(path)).exists() else {}
+    manifest = _read_manifest(path)
     settings = manifest.get("settings")
     settings = settings if isinstance(settings, dict) else {}
     if labels:
@@ -58,6 +59,13 @@ def read_file_labels(path: str, labels: str | None = None) -> FileLabels:
         return FileLabels(labels=recorded, guessed=False, settings=settings)
     guessed = guess_labels(itertools.islice(read_results(path), _GUESSED_FROM))
     return FileLabels(labels=guessed, guessed=guessed is not None, settings=settings)
+
+
+def _read_manifest(path: str) -> dict[str, Any]:
+    """The manifest in a folder of shards or beside a file, or nothing where there is none."""
+    if is_shard_folder(path):
+        return read_folder_manifest(path)
+    return read_manifest(manifest_path(path)) if Path(manifest_path(path)).exists() else {}
 
 
 def evaluate_file(

@@ -18,9 +18,10 @@ from clipworks.profiling.records import PROFILE_FORMAT, Profile
 from clipworks.profiling.search import RateSearch
 from clipworks.records import ResultsError
 from clipworks.results import read_results
+from clipworks.shards import is_shard_folder
 
 KINDS = (
-    "results of clipworks classify (JSON lines, Parquet, text)",
+    "results of clipworks classify (JSON lines, Parquet, text, a folder of shards)",
     "clipworks evaluate --json",
     "clipworks profile --json (one load, --sweep, --slo)",
     "comparison.json of clipworks compare",
@@ -81,6 +82,8 @@ def read_source(path: str | os.PathLike[str]) -> Source:
         ResultsError: it is damaged, or of a format that this version does not read.
     """
     name = os.fspath(path)
+    if is_shard_folder(name):
+        return _check_results(name)
     start = _read_start(name)
     stripped = start.lstrip()
     if start[:4] == b"PAR1":

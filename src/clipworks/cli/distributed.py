@@ -1,0 +1,102 @@
+"""The way of classify and embed through the engine Ray: what is said of the cluster, the progress and the end."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from clipworks.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipworks.distributed.encoding import Classes
+    from clipworks.distributed.engine import Cluster
+    from clipworks.distributed.running import State
+
+
+def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
+    """Run, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
+    if args.format not in (None, "parquet"):
+        raise UsageError(f"--format is {args.format}; allowed with --engine ray: parquet")
+    from clipworks.cli.progress import ProgressLine, stopping
+    from clipworks.distributed.encoding import Loading
+    from clipworks.distributed.running import Request, run
+
+    line = ProgressLine()
+    loading = Loading(
+        model=args.model,
+        runtime=args.runtime,
+        device=args.device,
+        precision=args.precision,
+        threads=args.threads,
+        exif=args.exif,
+        offline=args.offline,
+    )
+    request = Request(
+        source=args.source,
+        output=args.output,
+        loading=loading,
+        classes=classes,
+        root=args.root,
+        batch_size=args.batch_size,
+        shard_size=args.shard_size,
+        workers=args.workers,
+        encoders=args.encoders,
+        address=args.address,
+        restart=args.restart,
+    )
+
+    def joined(cluster: Cluster, left_out: int) -> None:
+        if left_out:
+            print(f"{left_out:,} files of {args.source} are no pictures by their ending: left out", file=sys.stderr)
+        gpus = f", {cluster.gpus:,} GPUs" if cluster.gpus else ""
+        print(f"Ray: {cluster.nodes:,} nodes, {cluster.cpus:,} CPUs{gpus}; {say_dashboard(cluster)}", file=sys.stderr)
+
+    with stopping() as stop:
+        state = run(request, joined=joined, report=lambda now: line.show(format_state(now)), stop=stop)
+    line.clear()
+    return conclude(state, args)
+
+
+def say_dashboard(cluster: Cluster) -> str:
+    """Where Ray's dashboard is."""
+    return f"dashboard: {cluster.dashboard}" if cluster.dashboard else "no dashboard"
+
+
+def format_state(state: State) -> str:
+    """One line of progress: pictures or shards done, speed, time left, errors, and the engine's tasks under way."""
+    from clipworks.cli.progress import format_bar, format_time
+
+    now = state.done - state.before
+    if state.total is not None:
+        text = format_bar(state.done, state.total, now, state.elapsed_s, "images")
+    else:  # what tars hold is known when they are read: time left goes by shards
+        text = format_bar(state.shards_done, state.shards, 0, state.elapsed_s, "shards") + f" shards, {now:,} images"
+        if now and state.elapsed_s > 0:
+            text += f", {now / state.elapsed_s:.1f} images/s"
+        if state.shards_done:
+            left_s = state.elapsed_s * (state.shards - state.shards_done) / state.shards_done
+            text += f", {format_time(left_s)} left"
+    running = [str(stage.tasks_running) for stage in state.statistics.stages[1:]]
+    return f"{text}, {state.failed:,} errors" + (f", tasks {'+'.join(running)}" if running else "")
+
+
+def conclude(state: State, args: argparse.Namespace) -> int:
+    """Say how a run ended, and return its exit status."""
+    if args.json:
+        print(json.dumps({"output": args.output, **dataclasses.asdict(state), "whole": state.whole}))
+    failed = f"{state.failed:,} could not be read" if state.failed else "all could be read"
+    shards = f"{state.shards:,} shard{'s' if state.shards != 1 else ''}"
+    if not state.whole:
+        said = f"stopped with {state.shards_done:,} of {shards} finished; the same command goes on from there"
+    elif state.before == state.done:
+        said = f"complete already: {state.done:,} pictures in {shards}, {failed} (--restart makes it anew)"
+    else:
+        since = f" ({state.before:,} of an earlier run)" if state.before else ""
+        said = f"{state.done:,} pictures{since} in {shards}, {failed}"
+    print(f"{args.output}: {said}", file=sys.stderr)
+    if not state.whole:
+        return 130
+    return 1 if args.strict and state.failed else 0

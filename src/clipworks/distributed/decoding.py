@@ -1,0 +1,161 @@
+"""Decoding: blocks of files become blocks of squares, with the decoder in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import pickle
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipworks.distributed.reading import Unread, read_piece
+
+if TYPE_CHECKING:
+    from clipworks.cards import ImageInput
+    from clipworks.datasets import Sample
+    from clipworks.distributed.reading import RawBlock
+    from clipworks.images import Exif, Pixels
+
+# Far more than any picture within the pixel limit takes on a busy machine.
+LIMIT_S = 300.0
+# A process may be killed for what another one did, as when memory runs out: one more try tells.
+_TRIES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """What the decoding tasks need to know.
+
+    Attributes:
+        spec: the square that the tower takes, from the model's card.
+        exif: see `clipworks.images.load_image`.
+        batch_size: pictures in a block.
+        base: the folder that relative paths are below.
+    """
+
+    spec: ImageInput
+    exif: Exif
+    batch_size: int
+    base: str
+
+
+def decode_pieces(table: Any, job: Decoding) -> Iterator[Any]:
+    """Read and decode pieces; a task of the engine.
+
+    Args:
+        table: ``pyarrow.Table`` with a column ``piece``: pickled `clipworks.distributed.plan.Piece`.
+        job: what to do.
+
+    Yields:
+        For each block a ``pyarrow.Table`` of one row; see `unpack_block`.
+    """
+    decoder = _open_decoder(job.spec, job.exif)
+    for content in table.column("piece"):
+        piece = pickle.loads(content.as_py())  # from the driver
+        for block in read_piece(piece, batch_size=job.batch_size, base=job.base):
+            yield pack_block(block, [decoder.decode(*pair) for pair in zip(block.samples, block.contents, strict=True)])
+
+
+def pack_block(block: RawBlock, prepared: list[Pixels | str]) -> Any:
+    """A decoded block as a row for the engine: small things pickled, the squares as bytes one behind another."""
+    import pyarrow as pa
+
+    errors = [square if isinstance(square, str) else None for square in prepared]
+    facts = pickle.dumps((block.shard, block.start, block.size, block.samples, errors), pickle.HIGHEST_PROTOCOL)
+    pixels = b"".join(square.tobytes() for square in prepared if not isinstance(square, str))
+    return pa.table({"facts": pa.array([facts], pa.binary()), "pixels": pa.array([pixels], pa.large_binary())})
+
+
+def unpack_block(table: Any, size: int) -> tuple[int, int, int | None, tuple[Sample, ...], list[Pixels | str]]:
+    """What `pack_block` packed: shard, start, the shard's size if known, samples, and a square or error for each.
+
+    Args:
+        table: of one row.
+        size: side of a square, in pixels.
+    """
+    shard, start, total, samples, errors = pickle.loads(table.column("facts")[0].as_py())  # ours
+    squares = iter(np.frombuffer(table.column("pixels")[0].as_buffer(), np.uint8).reshape(-1, size, size, 3))
+    return shard, start, total, samples, [next(squares) if error is None else error for error in errors]
+
+
+class Decoder:
+    """Decodes pictures in a process of its own, which is started anew where a picture has ended it."""
+
+    def __init__(self, spec: ImageInput, exif: Exif) -> None:
+        self._spec = spec
+        self._exif = exif
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def decode(self, sample: Sample, content: bytes | Unread) -> Pixels | str:
+        """Decode the bytes of one picture to uint8 ``[size, size, 3]``, or say why it cannot be."""
+        if isinstance(content, Unread):
+            return content.message
+        name = str(Path(sample.file)) if "://" not in sample.file else sample.file
+        said = ""
+        for _ in range(_TRIES):
+            try:
+                answer = self._ask(name, content)
+                side = self._spec.size
+                return answer if isinstance(answer, str) else np.frombuffer(answer, np.uint8).reshape(side, side, 3)
+            except TimeoutError:
+                said = f"takes longer than {LIMIT_S:.0f} s to decode"
+            except (EOFError, OSError, pickle.UnpicklingError):
+                said = "ends the process that decodes it"
+            status = self._end()
+            if said.startswith("ends"):
+                said = f"ends the process that decodes it ({_describe_status(status)})"
+        return f"{name} {said}"
+
+    def close(self) -> None:
+        """End the process."""
+        self._end()
+
+    def _ask(self, name: str, content: bytes) -> bytes | str:
+        if self._process is None:
+            command = [sys.executable, "-m", "clipworks.distributed.decoder"]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._send((self._spec, self._exif))
+        self._send((name, content))
+        assert self._process.stdout is not None  # a pipe
+        if not select.select([self._process.stdout], [], [], LIMIT_S)[0]:
+            raise TimeoutError
+        answer: bytes | str = pickle.load(self._process.stdout)  # our own process
+        return answer
+
+    def _send(self, message: object) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None  # a pipe
+        pickle.dump(message, self._process.stdin, pickle.HIGHEST_PROTOCOL)
+        self._process.stdin.flush()
+
+    def _end(self) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        try:
+            status = process.wait(0.5)  # it may have ended by itself, and its status tells how
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        return status
+
+
+def _describe_status(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"status {status}"
+
+
+@functools.lru_cache(maxsize=1)
+def _open_decoder(spec: ImageInput, exif: Exif) -> Decoder:
+    """One decoder for each worker of the engine, kept for its next task."""
+    return Decoder(spec, exif)

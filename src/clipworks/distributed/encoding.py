@@ -1,0 +1,180 @@
+"""Encoding: an actor that loads the model once and turns decoded blocks into rows of a shard."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clipworks.classification import look_up_truths, score_block
+from clipworks.distributed.decoding import unpack_block
+from clipworks.embedding import describe_rows, lay_out_rows
+from clipworks.errors import UsageError
+from clipworks.heads import build_head, find_head, fold_head, keep_head
+from clipworks.model import Model, load
+from clipworks.parquet import tabulate_embeddings, tabulate_records
+from clipworks.pipeline import encode_block
+from clipworks.provenance import describe_model
+from clipworks.results import round_score
+
+if TYPE_CHECKING:
+    from clipworks.cards import ImageInput
+    from clipworks.datasets import Sample
+    from clipworks.images import Exif
+    from clipworks.pipeline import Block
+    from clipworks.prompts import Labels
+    from clipworks.records import Record
+    from clipworks.scoring import Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """What `clipworks.model.load` is asked for, on whichever machine an encoder stands."""
+
+    model: str
+    runtime: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    exif: Exif = "apply"
+    offline: bool = False
+
+    def load(self, tower: str) -> Model:
+        """Load one tower."""
+        return load(
+            self.model,
+            runtime=self.runtime,
+            device=self.device,
+            precision=self.precision,
+            threads=self.threads,
+            exif=self.exif,
+            offline=self.offline,
+            towers=(tower,),  # type: ignore[arg-type]  # one of the two
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classes:
+    """What classification wants beside the model.
+
+    Attributes:
+        labels: the classes.
+        templates: those that make the head.
+        top: classes kept for each picture, at most all.
+    """
+
+    labels: Labels
+    templates: tuple[str, ...]
+    top: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What an encoder's place grants, as the first one to load the model found it.
+
+    Attributes:
+        granted: see `clipworks.provenance.describe_model`.
+        spec: the square that the tower takes.
+        dim: numbers in an embedding.
+        head: float32 unit rows ``[classes, dim]``, or None without classes.
+    """
+
+    granted: dict[str, Any]
+    spec: ImageInput
+    dim: int
+    head: Floats | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """What every encoder of a run needs to know.
+
+    Attributes:
+        loading: the model.
+        source: the data set's name, for messages.
+        classes: None for embeddings.
+        found: what all encoders must be granted alike.
+    """
+
+    loading: Loading
+    source: str
+    classes: Classes | None
+    found: Found
+
+
+def examine(loading: Loading, classes: Classes | None) -> Found:
+    """Load the model where encoders will, and say what is granted there; makes the text head if one is wanted."""
+    with loading.load("image") as model:
+        granted, card = describe_model(model), model.card
+        head = None if classes is None else find_head(model, classes.labels, classes.templates)
+        if classes is not None and head is None:
+            with loading.load("text") as tower:
+                head = build_head(tower, classes.labels, classes.templates)
+            keep_head(model, classes.labels, classes.templates, head)
+    return Found(granted=granted, spec=card.image, dim=card.dim, head=head)
+
+
+class Encoder:
+    """A model with its image tower, as an actor of the engine."""
+
+    def __init__(self, job: Encoding) -> None:
+        """Load the model; raises UsageError where something is granted that makes other rows than the run's."""
+        self._job = job
+        self._model = job.loading.load("image")
+        check_granted(job.found.granted, describe_model(self._model), socket.gethostname())
+        if job.classes is not None:
+            assert job.found.head is not None  # made together with the classes
+            self._head = fold_head(job.found.head)
+            self._truths = look_up_truths(job.source, job.classes.labels)
+
+    def __call__(self, table: Any) -> Any:
+        """Encode one block; ``pyarrow.Table`` in, as `clipworks.distributed.decoding.pack_block` makes it, and out.
+
+        Returns:
+            One row for each picture: the columns of a shard, then ``shard`` and ``size``.
+        """
+        import pyarrow as pa
+
+        shard, start, size, samples, prepared = unpack_block(table, self._job.found.spec.size)
+        block = encode_block(start, samples, prepared, self._model.embed_pixels)
+        rows = self._embed(block) if self._job.classes is None else self._classify(block, self._job.classes)
+        rows = rows.append_column("shard", pa.array([shard] * len(samples), pa.int64()))
+        return rows.append_column("size", pa.array([size] * len(samples), pa.int64()))
+
+    def _embed(self, block: Block[Sample]) -> Any:
+        return tabulate_embeddings(list(describe_rows(block)), lay_out_rows(block, self._job.found.dim))
+
+    def _classify(self, block: Block[Sample], classes: Classes) -> Any:
+        scale = self._model.card.logit_scale
+        records = score_block(block, self._truths, classes.labels, self._head, scale, classes.top)
+        return tabulate_records([_round(record) for record in records])
+
+
+def check_granted(run: dict[str, Any], here: dict[str, Any], node: str) -> None:
+    """Insist that a node grants what the run's first one did: another processor or version makes other rows.
+
+    Raises:
+        UsageError: the message names the node and what differs.
+    """
+    run, here = (json.loads(json.dumps(values)) for values in (run, here))
+    names = [name for name in run if run[name] != here.get(name)]
+    if names:
+        said = "; ".join(f"{name} is {_show(here.get(name))} and not {_show(run[name])}" for name in names)
+        raise UsageError(
+            f"the node {node} would make other rows than the rest of this run: {said}",
+            hint="give the run nodes of one kind, with the same packages",
+        )
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " ".join(map(str, value))
+    return str(value)
+
+
+def _round(record: Record) -> Record:
+    top = tuple(dataclasses.replace(item, score=round_score(item.score)) for item in record.top)
+    return dataclasses.replace(record, top=top)
