@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format wheel bench parity clean
+.PHONY: help demo test test-torch test-ray lint format wheel bench parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,8 +49,17 @@ wheel: .venv/installed  ## build the wheel, install it into an empty environment
 parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only)
 	.venv-reference/bin/python benchmarks/parity.py $(if $(SHAPES),--shapes $(SHAPES))
 
+# Ray is large and only the engine needs it, so its tests have an environment of their own.
+.venv-ray/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ray-test]'
+	@touch $@
+
+test-ray: .venv-ray/installed  ## test classify and embed on a real Ray (about five minutes)
+	.venv-ray/bin/python -m pytest -m ray
+
 bench: .venv/installed  ## measure start-up time and memory
 	$(BIN)/python benchmarks/startup.py
 
 clean:  ## remove the environment and caches
-	rm -rf .venv .venv-reference dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-reference .venv-ray dist build .pytest_cache .mypy_cache .ruff_cache

@@ -89,8 +89,8 @@ ALLOWED = {
     "clipworks.runtimes": {"clipworks.bundle", "clipworks.caches", "clipworks.environment", "clipworks.runtimes"},
 }
 ENGINES = {"openvino", "onnxruntime", "torch", "tensorrt"}
-# Ray is an engine of another kind: it brings the scheduling. Only these two know it.
-ON_RAY = {"clipworks.distributed.engine", "clipworks.distributed.statistics"}
+# Ray is an engine of another kind: it brings the scheduling. Only these know it.
+ON_RAY = {f"clipworks.distributed.{name}" for name in ("cluster", "engine", "failures", "statistics")}
 ENTRY_POINTS = ("clipworks.cli", "clipworks.compat")
 
 

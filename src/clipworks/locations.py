@@ -122,7 +122,9 @@ def list_place(place: str, *, recursive: bool = False) -> list[str]:
         found = system.get_file_info(pyarrow.fs.FileSelector(path, recursive=recursive))
     except OSError as error:
         raise LocationError(f"{place} cannot be listed: {_first_line(error)}") from None
-    files = (posixpath.relpath(item.path, path) for item in found if item.type == pyarrow.fs.FileType.File)
+    # With or without a slash before them, as the file system has it.
+    top = path.lstrip("/")
+    files = (posixpath.relpath(item.path.lstrip("/"), top) for item in found if item.type == pyarrow.fs.FileType.File)
     return sorted(files, key=lambda name: [os.fsencode(part) for part in name.split("/")])
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from clipworks.errors import UsageError
@@ -137,8 +138,6 @@ def is_shard_folder(place: str) -> bool:
     if is_url(place):
         require_pyarrow()
         return find_kind(join_place(place, MANIFEST)) == "file"
-    from pathlib import Path
-
     return Path(place).is_dir() and (Path(place) / MANIFEST).is_file()
 
 
@@ -153,8 +152,11 @@ def read_shards(folder: str) -> Iterator[Record]:
     import pyarrow.parquet as pq
 
     place, count = folder, 0
+    names = [name for name in list_place(folder) if _SHARD.fullmatch(name)]
+    if not names:
+        raise ResultsError(f"{folder} has no finished shard of results")
     try:
-        for name in (name for name in list_place(folder) if _SHARD.fullmatch(name)):
+        for name in names:
             place = join_place(folder, name)
             system, path = open_place(place)
             with system.open_input_file(path) as stream, pq.ParquetFile(stream) as file:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", required=True, metavar="L", help="a file, one label a line, or imagenet, imagenet-synsets"
     )
     parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help="the results: .jsonl, .parquet or .txt; a folder with ray"
+        "-o", "--output", required=True, metavar="FILE", help="the results: .jsonl, .parquet, .txt; with ray a folder"
     )
     parser.add_argument(
         "--templates",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
+    from clipworks.distributed.cluster import Cluster
     from clipworks.distributed.encoding import Classes
-    from clipworks.distributed.engine import Cluster
     from clipworks.distributed.running import State
 
 

@@ -1,155 +1,23 @@
-"""The engine: Ray and Ray Data."""
+"""The engine: what the workers of Ray do, in what stages, and what comes of it."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import logging
-import os
 import pickle
-import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clipworks.distributed.decoding import Decoding, decode_pieces
 from clipworks.distributed.encoding import Classes, Encoder, Encoding, Found, Loading, examine
+from clipworks.distributed.failures import explain_errors
 from clipworks.distributed.statistics import Statistics, watch
-from clipworks.environment import count_cores
-from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError
 
 if TYPE_CHECKING:
+    from clipworks.distributed.cluster import Pool
     from clipworks.distributed.plan import Piece
 
-_INSTALL = "pip install 'clipworks[ray]'"
-# Bytes of the object store of a Ray that is started here: room for what is between the stages, not for the data set.
-_STORE = 512 << 20
-# Decoded blocks that must fit into a node's object store at once, for the stages to overlap at all.
-_BLOCKS = 8
 # Memory of a decoding task: its worker, its decoder process, and a photograph of many megapixels.
 _DECODER_BYTES = 384 << 20
-_CONNECT_S = 5.0
-_GPUS = ("cuda", "gpu")
-
-
-class EngineError(ClipworksError):
-    """The engine, or a part of the cluster that it runs on, failed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """What a Ray cluster has.
-
-    Attributes:
-        nodes: how many are alive.
-        cpus: CPUs of all of them.
-        gpus: GPUs of all of them.
-        store: bytes of the smallest object store among the nodes.
-        dashboard: where Ray shows what it does, or None.
-    """
-
-    nodes: int
-    cpus: int
-    gpus: int
-    store: int
-    dashboard: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pool:
-    """The encoders that a run asks for.
-
-    Attributes:
-        size: how many.
-        cpus: CPUs that each one keeps from other work.
-        gpus: GPUs of each one.
-    """
-
-    size: int
-    cpus: int
-    gpus: int
-
-
-def require_ray() -> None:
-    """Raise RuntimeUnavailableError where Ray is not installed."""
-    if importlib.util.find_spec("ray") is None or importlib.util.find_spec("pyarrow") is None:
-        raise RuntimeUnavailableError("the engine ray needs the package ray, which is not installed", hint=_INSTALL)
-
-
-@contextlib.contextmanager
-def join_cluster(address: str | None) -> Iterator[Cluster]:
-    """Join a Ray cluster, or start a Ray on this machine that ends with the run.
-
-    Args:
-        address: ``host:port`` of a running cluster that this machine is a node of, or None.
-
-    Raises:
-        UsageError: no cluster there.
-        EngineError: Ray cannot start.
-    """
-    require_ray()
-    # Ray reports its use to its makers unless told not to; that is for the user to choose.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # warnings for those who develop on Ray
-    import ray
-
-    where: dict[str, Any] = {"address": "local", "num_cpus": max(2, count_cores()), "object_store_memory": _STORE}
-    if address is not None:
-        _check_address(address)
-        where = {"address": address}
-    try:
-        with _silence_stderr():  # what goes wrong is raised as well
-            ray.init(**where, logging_level=logging.ERROR, log_to_driver=False, configure_logging=True)
-    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-        said = _first_line(error)
-        if address is None:
-            raise EngineError(f"Ray cannot start on this machine: {said}") from None
-        raise UsageError(f"no Ray cluster that this machine is a node of is at {address}: {said}") from None
-    try:
-        yield _describe_cluster()
-    finally:
-        ray.shutdown()
-
-
-def plan_pool(cluster: Cluster, *, encoders: int | None, device: str, threads: int | None) -> Pool:
-    """Say how many encoders to ask for, and what each one takes.
-
-    Args:
-        cluster: what there is.
-        encoders: how many are wanted; None for one a GPU, or one a node.
-        device: as the user named it.
-        threads: CPU threads of each encoder; None for the runtime's own choice.
-
-    Raises:
-        UsageError: more than the cluster has room for, beside one CPU that decodes.
-    """
-    gpu = device.startswith(_GPUS)
-    if gpu and not cluster.gpus:
-        raise UsageError(f"the device {device} was asked for, and the cluster has no GPU", hint="--device cpu")
-    size = encoders or (cluster.gpus if gpu else cluster.nodes)
-    if gpu:
-        if size > cluster.gpus:
-            raise UsageError(f"{size} encoders want a GPU each; the cluster has {cluster.gpus}")
-        return Pool(size=size, cpus=0, gpus=1)
-    room = cluster.cpus - 1
-    if size > room:
-        raise UsageError(
-            f"{size} encoders do not fit: the cluster has {cluster.cpus} CPUs, and one of them must decode; "
-            f"allowed: --encoders up to {room}"
-        )
-    return Pool(size=size, cpus=max(1, min(threads or 1, room // size)), gpus=0)
-
-
-def check_store(cluster: Cluster, batch_size: int, side: int) -> None:
-    """Raise UsageError where the object store has no room for the blocks between the stages."""
-    block = batch_size * side * side * 3
-    if block * _BLOCKS > cluster.store:
-        raise UsageError(
-            f"there is no room in the object store: {_BLOCKS} batches of {batch_size} pictures take "
-            f"{block * _BLOCKS >> 20:,} MiB, and the smallest store of the cluster has {cluster.store >> 20:,} MiB; "
-            f"allowed here: --batch-size up to {cluster.store // _BLOCKS * batch_size // block}"
-        )
 
 
 def examine_remotely(loading: Loading, classes: Classes | None, pool: Pool) -> Callable[[], Found]:
@@ -165,22 +33,6 @@ def examine_remotely(loading: Loading, classes: Classes | None, pool: Pool) -> C
         return found
 
     return wait
-
-
-def ask_nodes(question: Callable[..., Any], *values: Any) -> dict[str, Any]:
-    """Call a function on every node that is alive; return the answers by the nodes' addresses."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    asked = {
-        node["NodeManagerAddress"] + ":" + str(node["NodeManagerPort"]): ray.remote(num_cpus=0)(question)
-        .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-        .remote(*values)
-        for node in nodes
-    }
-    with explain_errors():
-        return dict(zip(asked, ray.get(list(asked.values())), strict=True))
 
 
 def run_pieces(
@@ -238,91 +90,3 @@ def run_pieces(
     with explain_errors():
         for table in flow.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
             yield table, statistics
-
-
-@contextlib.contextmanager
-def explain_errors() -> Iterator[None]:
-    """Turn what Ray raises into one clear line, or into the error of ours that a task raised."""
-    import ray.exceptions
-
-    try:
-        yield
-    except (ray.exceptions.RayError, ray.exceptions.RayTaskError) as error:
-        raise _translate(error) from None
-
-
-def _translate(error: BaseException) -> ClipworksError:
-    import ray.exceptions
-
-    chain, here = [error], error
-    while (following := getattr(here, "cause", None) or here.__cause__) is not None and following not in chain:
-        here = following
-        chain.append(here)
-    for link in chain:
-        if isinstance(link, ClipworksError) and not isinstance(link, ray.exceptions.RayError):
-            return link
-    full = (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
-    if any(isinstance(link, full) for link in chain):
-        return EngineError(
-            "there is no room in the object store, nor on the disk that it spills to",
-            hint="a smaller --batch-size, fewer --encoders or --workers, or nodes with a larger object store",
-        )
-    if any(isinstance(link, ModuleNotFoundError) and link.name == "clipworks" for link in chain) or (
-        "No module named 'clipworks'" in str(error)
-    ):
-        return EngineError("a node of the cluster lacks clipworks", hint=f"{_INSTALL} on every node")
-    last = chain[-1]
-    return EngineError(
-        f"the engine failed: {type(last).__name__}: {_first_line(last)}",
-        hint="finished shards are kept: the same command goes on from there",
-    )
-
-
-@contextlib.contextmanager
-def _silence_stderr() -> Iterator[None]:
-    """Send what the engine's own parts write to standard error, past Python, nowhere."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _check_address(address: str) -> None:
-    """Ask whether anyone listens, as Ray itself would be asked for a minute and end the process."""
-    host, colon, port = address.rpartition(":")
-    if address == "auto":
-        return
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise UsageError(f"--address is {address!r}; allowed: HOST:PORT")
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
-    except OSError as error:
-        raise UsageError(
-            f"no Ray cluster is at {address}: {error.strerror or error}", hint="ray start --head starts one"
-        ) from None
-
-
-def _describe_cluster() -> Cluster:
-    import ray
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    total = ray.cluster_resources()
-    stores = [int(node["Resources"]["object_store_memory"]) for node in nodes if node["Resources"].get("CPU")]
-    link = ray._private.worker.get_dashboard_url()
-    return Cluster(
-        nodes=sum(bool(node["Resources"].get("CPU")) for node in nodes),
-        cpus=int(total.get("CPU", 0)),
-        gpus=int(total.get("GPU", 0)),
-        store=min(stores, default=0),
-        dashboard=f"http://{link}" if link else None,
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__

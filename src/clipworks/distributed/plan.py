@@ -1,9 +1,9 @@
 """The plan of a run: a source cut into shards, each shard into pieces for one task, each piece into blocks.
 
 Blocks are those of a run on one machine: in a list or folder, block b holds the items ``b * size`` to
-``(b + 1) * size``; in tar shards, blocks begin anew in each tar, so that none needs to know how many pictures the others
-hold. All is settled by the source, the batch size and the shard size, never by the cluster: a rerun on other nodes makes
-the same rows.
+``(b + 1) * size``; in tar shards, blocks begin anew in each tar, so that none needs to know how many pictures the
+others hold. All is settled by the source, the batch size and the shard size, never by the cluster: a rerun on other
+nodes makes the same rows.
 """
 
 from __future__ import annotations
@@ -73,11 +73,10 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """What of the plan changes a row or where it stands, for the manifest."""
-        layout = {"batch_size": self.batch_size, "shards": self.shards}
         if isinstance(self.source, Archives):
-            listed = hash_texts(self.source.files)
-            return {"source": self.source.source, "root": None, "source_sha256": listed, **layout}
-        return {**describe_source(self.source), **layout, "shard_size": self.shard_size}
+            described = {"source": self.source.source, "root": None, "source_sha256": hash_texts(self.source.files)}
+            return {**described, "batch_size": self.batch_size, "tars": len(self.source.files)}
+        return {**describe_source(self.source), "batch_size": self.batch_size, "shard_size": self.shard_size}
 
     def cut(self, todo: Iterable[int], cores: int) -> Iterator[Piece]:
         """The pieces of some shards, in order; their size goes by the number of cores and changes no row."""

@@ -12,19 +12,11 @@ from typing import Any
 
 from clipworks.classification import find_truths
 from clipworks.datasets import DataSet
+from clipworks.distributed.cluster import Cluster, ask_nodes, check_store, join_cluster, plan_pool, require_ray
 from clipworks.distributed.collecting import Collector
 from clipworks.distributed.decoding import Decoding
 from clipworks.distributed.encoding import Classes, Encoding, Found, Loading
-from clipworks.distributed.engine import (
-    Cluster,
-    ask_nodes,
-    check_store,
-    examine_remotely,
-    join_cluster,
-    plan_pool,
-    require_ray,
-    run_pieces,
-)
+from clipworks.distributed.engine import examine_remotely, run_pieces
 from clipworks.distributed.plan import Plan, make_plan
 from clipworks.distributed.sources import Archives, read_source
 from clipworks.distributed.statistics import Statistics
@@ -102,8 +94,8 @@ class State:
 def run(
     request: Request,
     *,
-    joined: Callable[[Cluster, int], None] = lambda cluster, left_out: None,
-    report: Callable[[State], None] = lambda state: None,
+    joined: Callable[[Cluster, int], None] | None = None,
+    report: Callable[[State], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> State:
     """Classify or embed a source on Ray into a folder of shards, or go on with one.
@@ -131,7 +123,8 @@ def run(
     with explain_write_errors(request.output):
         manifest = open_folder(request.output, restart=request.restart)
     with join_cluster(request.address) as cluster:
-        joined(cluster, source.left_out if isinstance(source, DataSet) else 0)
+        if joined is not None:
+            joined(cluster, source.left_out if isinstance(source, DataSet) else 0)
         pool = plan_pool(
             cluster, encoders=request.encoders, device=request.loading.device, threads=request.loading.threads
         )
@@ -160,7 +153,7 @@ def work(
     found: Found,
     shards: dict[int, Shard],
     cluster: Cluster,
-    report: Callable[[State], None],
+    report: Callable[[State], None] | None,
     stop: Callable[[], bool],
 ) -> State:
     """Make the shards that are not there yet."""
@@ -195,7 +188,8 @@ def work(
                 elapsed_s=time.monotonic() - start,
                 statistics=statistics,
             )
-            report(state)
+            if report is not None:
+                report(state)
             if stop():
                 break
         collector.finish()

@@ -75,10 +75,11 @@ def _read_remote(source: str, root: str | None) -> DataSet | Archives:
         content = read_place(source)
     except OSError as error:
         raise UsageError(f"{source} cannot be read: {error}") from None
-    pairs = parse_pairs(
-        content, source, exists=lambda path: find_kind(join_place(root, path) if root else path) == "file"
-    )
-    found = list_samples(pairs, source, root)
+
+    def exists(path: str) -> bool:
+        return find_kind(join_place(root, path) if root else path) == "file"
+
+    found = list_samples(parse_pairs(content, source, exists=exists), source, root)
     return _list_tars(found) or found
 
 

@@ -55,7 +55,7 @@ def watch(statistics: Statistics) -> type[Any]:
 
     def take(executor: Any) -> None:
         stages, held = [], 0
-        for operator in executor._topology or ():
+        for operator in executor._topology or ():  # noqa: SLF001  # nothing public tells it while it runs
             metrics = operator.metrics
             held += metrics.obj_store_mem_used
             stages.append(
