@@ -34,7 +34,7 @@ ALLOWED = {
     "clipworks.sample_text": {"clipworks.records"},
     "clipworks.parquet": {"clipworks.records"},
     "clipworks.locations": set(),
-    "clipworks.shards": {"clipworks.locations", "clipworks.parquet", "clipworks.records"},
+    "clipworks.shards": {"clipworks.journal", "clipworks.locations", "clipworks.parquet", "clipworks.records"},
     "clipworks.results": {"clipworks.records", "clipworks.sample_text", "clipworks.parquet", "clipworks.shards"},
     "clipworks.journal": {"clipworks.records"},
     "clipworks.evaluation": {

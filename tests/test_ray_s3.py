@@ -98,7 +98,7 @@ def test_tar_shards_of_a_store_give_the_rows_of_their_pictures(
     access, system = store
     number = 0
     for tar, count in enumerate((8, 12, 4)):
-        members = {}
+        members: dict[str, bytes] = {}
         for _ in range(count):
             members |= {f"{number:04}.png": make_picture(number), f"{number:04}.cls": LABELS[number % 7].encode()}
             number += 1

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clipworks.errors import UsageError
+from clipworks.journal import parse_manifest
 from clipworks.locations import (
     delete_place,
     find_kind,
@@ -96,12 +97,10 @@ def read_folder_manifest(folder: str) -> dict[str, Any]:
     """Read the manifest of a folder of shards; raises ResultsError where it is damaged."""
     place = join_place(folder, MANIFEST)
     try:
-        found = json.loads(read_place(place))
-    except (OSError, ValueError) as error:
+        content = read_place(place)
+    except OSError as error:
         raise ResultsError(f"{place} cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise ResultsError(f"{place} is no record of a run")
-    return found
+    return parse_manifest(content, place)
 
 
 def write_folder_manifest(folder: str, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import pickle
@@ -158,4 +159,6 @@ def _describe_status(status: int) -> str:
 @functools.lru_cache(maxsize=1)
 def _open_decoder(spec: ImageInput, exif: Exif) -> Decoder:
     """One decoder for each worker of the engine, kept for its next task."""
-    return Decoder(spec, exif)
+    decoder = Decoder(spec, exif)
+    atexit.register(decoder.close)
+    return decoder
