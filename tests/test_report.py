@@ -345,6 +345,10 @@ def test_a_comparison_shows_front_parity_refusals_and_gates(tmp_path: Path) -> N
     assert front.tags == ("3", "2")
     assert beaten.xs == (70,)
     assert (published.xs, published.ys, published.hollow) == ((140,), (0.87,), True)
+    agreement = find_plot(document, "Agreement with f32 against speed")
+    assert [(item.xs, item.ys, item.tags) for item in agreement.series] == [
+        ((70, 75, 160), (1.0, 0.99, 0.99), ("1", "3", "2"))
+    ]
     accuracy = find_table(document, "Rows and their accuracy")
     assert column(accuracy, "no.") == ["1", "2", "3"]
     assert column(accuracy, "granted") == ["cpu f32, 2 threads", "cpu int8, 2 threads", "cpu f32, 2 threads"]
@@ -352,7 +356,7 @@ def test_a_comparison_shows_front_parity_refusals_and_gates(tmp_path: Path) -> N
     assert column(differences, "against") == ["1 openvino cpu f32"] * 2
     assert column(differences, "p (McNemar)") == ["< 0.001", "< 0.001"]
     worst = find_table(document, "Pictures furthest from the reference")
-    assert worst.rows[0][1:6] == ("photographs/changed.jpg", "tench", "tench 0.900", "goldfish 0.600", "0.910000")
+    assert worst.rows[0][1:6] == ("changed.jpg", "tench", "tench 0.900", "goldfish 0.600", "0.910000")
     assert column(find_table(document, "Parity"), "least cosine") == ["0.991000", "0.991000"]
     refused = find_table(document, "What could not be had")
     assert refused.rows == (("openvino cpu bf16", "cannot be had", "openvino cannot grant bf16 here", "take f32"),)
@@ -360,6 +364,28 @@ def test_a_comparison_shows_front_parity_refusals_and_gates(tmp_path: Path) -> N
     words = said(document)
     for part in ("ended early", "2 of 3 rounds", "1 combination could not be had", "1 gate missed"):
         assert part in words
+
+
+def test_a_published_point_far_off_is_told_and_does_not_press_the_rows_flat(tmp_path: Path) -> None:
+    comparison = make_comparison()
+    far = dataclasses.replace(comparison.published[0], name="far", top1=0.55)
+    found = dataclasses.replace(comparison, published=(*comparison.published, far))
+    plot = find_plot(build_document([write_comparison(tmp_path / "c.json", found)]), "Accuracy against speed")
+    assert plot.series[-1].ys == (0.87,)
+    assert plot.notes[-1] == "Published, outside of this plot: far, 55.0%, 140 pictures/s."
+
+
+def test_speeds_stand_beside_those_under_the_same_load_and_paths_below_the_source(tmp_path: Path) -> None:
+    rows = make_comparison().rows[:3]
+    batches = [dataclasses.replace(row.speeds[0], batch_size=size) for row in rows for size in (8, 1)]
+    changed = [
+        dataclasses.replace(row, speeds=tuple(batches[2 * place : 2 * place + 2])) for place, row in enumerate(rows)
+    ]
+    found = make_comparison(rows=tuple(changed))
+    document = build_document([write_comparison(tmp_path / "c.json", found)])
+    assert column(find_table(document, "Speed"), "batch") == ["1", "1", "1", "8", "8", "8"]
+    assert column(find_table(document, "Speed"), "no.") == ["1", "2", "3"] * 2
+    assert column(find_table(document, "Pictures furthest"), "picture") == ["changed.jpg"] * 2
 
 
 def test_a_comparison_without_a_front_or_any_row_is_shown_too(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from clipworks.cli.terminal import fit_text, measure_width, show_text
-from clipworks.report.comparison_lists import list_worst
-from clipworks.report.comparison_tables import say_difference, say_granted
+from clipworks.report.comparison_lists import list_worst, say_found, say_path
+from clipworks.report.comparison_plots import find_speed
+from clipworks.report.comparison_tables import list_speeds, say_difference, say_granted
 from clipworks.report.figures import say_bytes, say_ms, say_number, say_share
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def format_comparison(found: Comparison) -> str:
         if (part := _lay_out(title, columns, lines))
     ]
     moved = [
-        f"{names[row.name]}: {item.path}, cosine {item.cosine:.6f}: "
+        f"{names[row.name]}: {say_path(item.path, pictures.source)}, cosine {item.cosine:.6f}: "
         f"{item.reference_name} {item.reference_score:.3f}, now {item.row_name} {item.row_score:.3f}"
         for row in rows
         for item in list_worst(row)
@@ -66,8 +67,7 @@ def format_comparison(found: Comparison) -> str:
         parts.append("\n".join(["What could not be had, and why:", *(_wrap(line, "  ") for line in missing)]))
     if found.gates:
         kept = [
-            f"{'kept  ' if gate.kept else 'MISSED'}  {gate.row}: {gate.gate} {say_number(gate.value, 4)}, "
-            f"bound {gate.bound:g}"
+            f"{'kept  ' if gate.kept else 'MISSED'}  {gate.row}: {gate.gate} {say_found(gate)}, bound {gate.bound:g}"
             for gate in found.gates
         ]
         parts.append("\n".join(["Gates:", *(_wrap(line, "  ") for line in kept)]))
@@ -76,21 +76,19 @@ def format_comparison(found: Comparison) -> str:
 
 def _sum_up(rows: list[Row], names: dict[str, str]) -> tuple[list[str], Lines]:
     lines = []
+    rates = {row.name: speed.samples_per_s.median for row in rows if (speed := find_speed(row)) is not None}
+    bases = {row.asked.model: rates.get(row.name) for row in rows if row.is_reference}
     for row in rows:
         top = {item.k: say_share(item.share) for item in row.accuracy}
-        fastest = max(
-            (speed for speed in row.speeds if speed.tower == "image"),
-            key=lambda speed: speed.samples_per_s.median,
-            default=None,
-        )
-        ratio = "" if fastest is None or fastest.ratio is None else f"{fastest.ratio.median:.2f}"
+        own, base = rates.get(row.name), bases.get(row.asked.model)
+        ratio = f"{own / base:.2f}" if own and base else ""
         lines.append(
             [
                 ("* " if row.pareto else "  ") + names[row.name],
                 say_granted(row.granted),
                 top.get(1, ""),
                 top.get(5, ""),
-                "" if fastest is None else say_number(fastest.samples_per_s.median),
+                "" if own is None else say_number(own),
                 "reference" if row.is_reference else ratio,
             ]
         )
@@ -124,7 +122,7 @@ def _agree(rows: list[Row], names: dict[str, str]) -> tuple[list[str], Lines]:
 
 
 def _measure(rows: list[Row], names: dict[str, str]) -> tuple[list[str], Lines]:
-    speeds = [(names[row.name], speed) for row in rows for speed in row.speeds]
+    speeds = [(names[row.name], speed) for row, speed in list_speeds(rows)]
     percents = [item.percent for item in speeds[0][1].latency][:4] if speeds else []
     lines = []
     for name, speed in speeds:

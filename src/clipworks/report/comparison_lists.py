@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clipworks.comparison.figures import ChangedImage
-from clipworks.comparison.records import Comparison, Row
+from clipworks.comparison.records import Comparison, GateResult, Row
 from clipworks.report.document import Column, Table
 from clipworks.report.figures import cut_rows, drop_empty, say_cosine, say_number
 
@@ -19,27 +19,34 @@ def list_worst(row: Row) -> tuple[ChangedImage, ...]:
     return tuple(item for item in worst if item.cosine < _MOVED)[:_WORST]
 
 
-def tabulate_worst(rows: list[Row]) -> Table:
+def tabulate_worst(rows: list[Row], source: str) -> Table:
     """The pictures whose embeddings lie furthest from the reference's."""
     return _tabulate_pictures(
         "Pictures furthest from the reference",
+        source,
         [(row, item) for row in rows for item in list_worst(row)],
     )
 
 
-def tabulate_changed(rows: list[Row]) -> Table:
+def tabulate_changed(rows: list[Row], source: str) -> Table:
     """Pictures whose best class is another one than in the reference."""
     return _tabulate_pictures(
         "Pictures with another best class than in the reference",
+        source,
         [(row, item) for row in rows if row.agreement is not None for item in row.agreement.changed[:_CHANGED]],
     )
 
 
-def _tabulate_pictures(title: str, found: list[tuple[Row, ChangedImage]]) -> Table:
+def say_path(path: str, source: str) -> str:
+    """A picture's path below the folder that was compared."""
+    return path.removeprefix(f"{source.rstrip('/')}/")
+
+
+def _tabulate_pictures(title: str, source: str, found: list[tuple[Row, ChangedImage]]) -> Table:
     lines = [
         (
             row.name,
-            item.path,
+            say_path(item.path, source),
             "" if item.truth is None else item.truth_name or str(item.truth),
             f"{item.reference_name} {item.reference_score:.3f}",
             f"{item.row_name} {item.row_score:.3f}",
@@ -79,6 +86,11 @@ def tabulate_problems(found: Comparison) -> Table:
     )
 
 
+def say_found(gate: GateResult) -> str:
+    """What a gate has found, in its own unit."""
+    return "–" if gate.value is None else f"{gate.value:.4g}"
+
+
 def tabulate_gates(found: Comparison) -> Table:
     """Bounds, and whether they were kept."""
     return cut_rows(
@@ -92,7 +104,7 @@ def tabulate_gates(found: Comparison) -> Table:
                 Column(name="result"),
             ),
             rows=tuple(
-                (gate.row, gate.gate, f"{gate.bound:g}", say_number(gate.value, 4), "kept" if gate.kept else "MISSED")
+                (gate.row, gate.gate, f"{gate.bound:g}", say_found(gate), "kept" if gate.kept else "MISSED")
                 for gate in found.gates
             ),
             marked=tuple(place for place, gate in enumerate(found.gates) if not gate.kept),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clipworks.comparison.figures import Difference, Repeated
+from clipworks.comparison.figures import Difference, Repeated, Speed
 from clipworks.comparison.records import Granted, Row
 from clipworks.report.document import Column, Table
 from clipworks.report.figures import (
@@ -78,7 +78,7 @@ def tabulate_differences(rows: list[Row], numbers: dict[str, int]) -> Table:
                 Column(name="no.", numeric=True),
                 Column(name="row"),
                 Column(name="against"),
-                Column(name=""),
+                Column(name="accuracy"),
                 *(
                     Column(name=name, numeric=True)
                     for name in ("points (95%)", "p (McNemar)", "right here only", "right there only")
@@ -108,6 +108,12 @@ def _say_repeated(found: Repeated | None, say: Callable[[float], str] = say_numb
     )
 
 
+def list_speeds(rows: list[Row]) -> list[tuple[Row, Speed]]:
+    """Every speed with its row, those under one load together, so that like stands beside like."""
+    found = [(row, speed) for row in rows for speed in row.speeds]
+    return sorted(found, key=lambda item: (item[1].tower, item[1].batch_size, item[1].depth))
+
+
 def tabulate_speeds(rows: list[Row], numbers: dict[str, int]) -> Table:
     """Speed of every row under every load."""
     lines, bars = [], []
@@ -116,29 +122,28 @@ def tabulate_speeds(rows: list[Row], numbers: dict[str, int]) -> Table:
         for tower in ("image", "text")
     }
     percents = sorted({item.percent for row in rows for speed in row.speeds for item in speed.latency})
-    for row in rows:
-        for speed in row.speeds:
-            known = {item.percent: item for item in speed.latency}
-            lines.append(
-                (
-                    str(numbers[row.name]),
-                    row.name,
-                    speed.tower,
-                    str(speed.batch_size),
-                    str(speed.depth),
-                    _say_repeated(speed.samples_per_s),
-                    _say_repeated(speed.ratio),
-                    _say_repeated(speed.mean_us, say_ms),
-                    *(
-                        say_ms(known[percent].us.median) + ("" if known[percent].trusted else "†")
-                        if percent in known
-                        else ""
-                        for percent in percents
-                    ),
-                    "",
-                )
+    for row, speed in list_speeds(rows):
+        known = {item.percent: item for item in speed.latency}
+        lines.append(
+            (
+                str(numbers[row.name]),
+                row.name,
+                speed.tower,
+                str(speed.batch_size),
+                str(speed.depth),
+                _say_repeated(speed.samples_per_s),
+                _say_repeated(speed.ratio),
+                _say_repeated(speed.mean_us, say_ms),
+                *(
+                    say_ms(known[percent].us.median) + ("" if known[percent].trusted else "†")
+                    if percent in known
+                    else ""
+                    for percent in percents
+                ),
+                "",
             )
-            bars.append((speed.samples_per_s.median / most[speed.tower],))
+        )
+        bars.append((speed.samples_per_s.median / most[speed.tower],))
     names = ("samples/s", "times the reference", "mean ms", *(f"p{percent:g} ms" for percent in percents))
     doubtful = any(not item.trusted for row in rows for speed in row.speeds for item in speed.latency)
     table = Table(
