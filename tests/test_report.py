@@ -366,6 +366,13 @@ def test_a_comparison_shows_front_parity_refusals_and_gates(tmp_path: Path) -> N
         assert part in words
 
 
+def test_rows_that_lie_on_each_other_share_a_tag(tmp_path: Path) -> None:
+    rows = make_comparison().rows[:3]
+    twin = dataclasses.replace(rows[2], name="twin")
+    document = build_document([write_comparison(tmp_path / "c.json", make_comparison(rows=(*rows, twin)))])
+    assert find_plot(document, "Agreement with f32").series[0].tags == ("1", "", "3, 4", "2")
+
+
 def test_a_published_point_far_off_is_told_and_does_not_press_the_rows_flat(tmp_path: Path) -> None:
     comparison = make_comparison()
     far = dataclasses.replace(comparison.published[0], name="far", top1=0.55)

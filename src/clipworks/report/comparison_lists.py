@@ -5,7 +5,7 @@ from __future__ import annotations
 from clipworks.comparison.figures import ChangedImage
 from clipworks.comparison.records import Comparison, GateResult, Row
 from clipworks.report.document import Column, Table
-from clipworks.report.figures import cut_rows, drop_empty, say_cosine, say_number
+from clipworks.report.figures import cut_rows, drop_empty, say_cosine
 
 _CHANGED = 20
 _WORST = 3

@@ -13,6 +13,8 @@ from clipworks.report.figures import say_number, say_share
 _MOST_TAGS = 24
 # Of the range that our own rows take: how far beyond it a published point may lie without pressing them flat.
 _BEYOND = 0.5
+# Of a plot's width and height: points nearer than this share their tag.
+_CLOSE = 0.03
 
 Point = tuple[Row, tuple[float, float, float], float]
 
@@ -66,7 +68,7 @@ def _plot(
             ys=tuple(share[0] for _, share, _ in own),
             low=tuple(share[1] for _, share, _ in own),
             high=tuple(share[2] for _, share, _ in own),
-            tags=tuple(str(numbers[row.name]) for row, _, _ in own) if len(points) <= _MOST_TAGS else (),
+            tags=_tag(own, points, numbers) if len(points) <= _MOST_TAGS else (),
             mark="line" if line else "points",
             hue=hue,
         )
@@ -89,6 +91,21 @@ def _plot(
             *notes,
         ),
     )
+
+
+def _tag(own: list[Point], points: list[Point], numbers: dict[str, int]) -> tuple[str, ...]:
+    """The rows' numbers; those of points that lie on each other stand together at the last of them."""
+    across = max(speed for _, _, speed in points) or 1.0
+    upwards = max(share[2] for _, share, _ in points) - min(share[1] for _, share, _ in points)
+    tags: list[str] = []
+    for place, (row, share, speed) in enumerate(own):
+        tag = str(numbers[row.name])
+        if place:
+            _, before, speed_before = own[place - 1]
+            if speed - speed_before < _CLOSE * across and abs(share[0] - before[0]) <= _CLOSE * upwards:
+                tag, tags[-1] = f"{tags[-1]}, {tag}", ""
+        tags.append(tag)
+    return tuple(tags)
 
 
 def _place_published(

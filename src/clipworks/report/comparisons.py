@@ -14,7 +14,7 @@ from clipworks.report.comparison_tables import (
     tabulate_speeds,
 )
 from clipworks.report.document import Headline, Part, Plot, Section, Table
-from clipworks.report.figures import say_count, say_number
+from clipworks.report.figures import say_count, say_number, say_share
 from clipworks.report.published import tabulate_published, tabulate_published_speeds
 
 
@@ -79,6 +79,16 @@ def _find_headlines(rows: list[Row]) -> tuple[Headline, ...]:
                 label="Lowest top-1 against its reference",
                 value=f"{worst[1].difference * 100:+.1f} points",
                 detail=detail,
+            )
+        )
+    agreed = [(row, row.agreement) for row in rows if row.agreement is not None]
+    if agreed:
+        row, agreement = min(agreed, key=lambda pair: pair[1].top1.share)
+        found.append(
+            Headline(
+                label="Least agreement with its reference",
+                value=say_share(agreement.top1.share),
+                detail=f"{row.name}: pictures with the same best class as in {agreement.reference}",
             )
         )
     return tuple(found)

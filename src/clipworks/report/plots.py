@@ -144,7 +144,7 @@ def _draw_rule(axes: Axes, axis: str, value: float) -> None:
 
 
 def _scale(axis: Any, set_scale: Callable[[str], object], spec: Axis) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
     axis.set_label_text(spec.label)
     if spec.log:
@@ -153,7 +153,7 @@ def _scale(axis: Any, set_scale: Callable[[str], object], spec: Axis) -> None:
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if spec.percent:
-        axis.set_major_formatter(PercentFormatter(1.0))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g}%"))
     if spec.ticks:
         axis.set_major_locator(FixedLocator(list(spec.ticks)))
         axis.set_minor_locator(NullLocator())
