@@ -2,8 +2,8 @@
 
     python benchmarks/towers.py [--rounds 5] [--photographs FOLDER] [--int8] [--prompts 80000] [--json FILE]
 
-Image tower: batches of 32 in every precision that can be granted here, beside the machine's matrix product at the same
-precision and the operations that our graph really does. Text tower: the 1,000 ImageNet class names against
+Image tower: batches of 32 in every precision that can be granted here, beside what the machine's matrix product at the
+same precision allows for the operations that our graph really does. Text tower: the 1,000 ImageNet class names against
 transformers padded to the longest of a batch and padded to 77. Then 80 templates times 1,000 names, if asked for.
 
 Needs torch and transformers; run it on a quiet machine.
@@ -39,16 +39,24 @@ from clipworks.tokens import open_tokenizer
 BATCH = 32
 CALIBRATION = 64  # pictures, none of which is timed
 PADDED = 64  # class names that are run padded to 77, which takes a second each; the rate is what counts
+REST_S = 0.1
+# A layer's products at batch 32: rows, width, and how many products have which other side.
+ROWS, WIDTH, SIDES = BATCH * 50, 768, {768: 4, 3072: 2}
+CHAINED = 16 * 3072  # the sum of the sides of half a chain: twice 2 x 1600 x 768 x this is 240 GFLOP, the tower's 260
 Run = Callable[[], Any]
 
 
 def measure(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each, after one warm-up, taken in turn so that a change of the machine's pace meets all alike."""
+    """Seconds of each, after one warm-up, taken in turn so that a change of the machine's pace meets all alike.
+
+    Before each is a rest, as the threads of some engines go on spinning for a while when their work is done.
+    """
     for run in runs.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            time.sleep(REST_S)
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
@@ -77,19 +85,50 @@ def count_operations(path: Path, inputs: dict[str, list[int]]) -> int:
     return total
 
 
-def measure_peak(kind: str) -> float:
-    """The machine's matrix product in operations/s, by PyTorch, at sides like the tower's."""
-    import torch
+def repeat(run: Run, times: int) -> None:
+    """Run something several times."""
+    for _ in range(times):
+        run()
 
-    dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[kind]
-    left, right = torch.randn(1600, 768).to(dtype), torch.randn(768, 3072).to(dtype)
-    best = 0.0
-    for _ in range(12):
-        start = time.perf_counter()
-        for _ in range(4):
-            left @ right
-        best = max(best, 4 * 2 * 1600 * 768 * 3072 / (time.perf_counter() - start))
-    return best
+
+def make_products(precision: str) -> dict[tuple[str, int], tuple[Run, float]]:
+    """Plain matrix products at the shapes of a layer, by engine and other side, and the operations of each.
+
+    Each runs about as many operations as the tower, since a short run is faster than a long one on a machine that
+    raises its clock; OpenVINO's are chains, there and back again, through weights of their own as in a tower.
+    """
+    import openvino
+    import torch
+    from openvino import opset13 as ops
+
+    dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
+    random, core = np.random.default_rng(0), openvino.Core()
+    config = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": precision}
+    runs: dict[tuple[str, int], tuple[Run, float]] = {}
+    for side in SIDES:
+        pairs = CHAINED // side
+        operations = 2 * pairs * 2.0 * ROWS * WIDTH * side
+        left, right = torch.randn(ROWS, WIDTH).to(dtype), torch.randn(WIDTH, side).to(dtype)
+        runs["torch", side] = (
+            functools.partial(repeat, functools.partial(torch.matmul, left, right), 2 * pairs),
+            operations,
+        )
+        value = rows = ops.parameter([ROWS, WIDTH], openvino.Type.f32)
+        for _ in range(pairs):
+            for shape in ((WIDTH, side), (side, WIDTH)):
+                weights = ops.constant(random.normal(0, shape[0] ** -0.5, shape).astype(np.float32))
+                value = ops.matmul(value, weights, transpose_a=False, transpose_b=False)
+        last = ops.reduce_max(value, ops.constant(np.array([0])), keep_dims=False)
+        request = core.compile_model(openvino.Model([last], [rows], "products"), "CPU", config).create_infer_request()
+        request.set_input_tensor(openvino.Tensor(random.normal(size=(ROWS, WIDTH)).astype(np.float32)))
+        runs["openvino", side] = request.infer, operations
+    return runs
+
+
+def allow_rate(rates: dict[tuple[str, int], float], engine: str) -> float:
+    """Operations/s that an engine's plain products allow for a layer, each shape at its own rate."""
+    work = {side: times * side for side, times in SIDES.items()}
+    return sum(work.values()) / sum(work[side] / rates[engine, side] for side in SIDES)
 
 
 def open_granted(bundle: Bundle, role: Any) -> dict[str, Any]:
@@ -118,11 +157,19 @@ def compare_image_towers(model: Any, bundle: Bundle, files: list[Path], rounds: 
     encoders = open_granted(bundle, "image")
     runs: dict[str, Run] = {"transformers f32": run_transformers}
     runs |= {name: functools.partial(encoder, pictures) for name, encoder in encoders.items()}
-    seconds = measure(runs, rounds)
+    precisions = [name.rpartition(" ")[2] for name in encoders if name.startswith("openvino")]
+    products = {kind: make_products(kind) for kind in precisions if kind in ("f32", "bf16")}
+    plain = {f"{kind} {name}": run for kind, found in products.items() for name, (run, _) in found.items()}
+    seconds = measure(runs | plain, rounds)
+    rates = {
+        kind: {name: count / statistics.median(seconds[f"{kind} {name}"]) for name, (_, count) in found.items()}
+        for kind, found in products.items()
+    }
     operations = count_operations(bundle.folder / "image.onnx", {"image": list(pictures.shape)})
     reference = embed_unit(encoders["openvino f32"], pictures)
     rows = []
-    for name, times in seconds.items():
+    for name in runs:
+        times = seconds[name]
         ratios = [base / own for base, own in zip(seconds["transformers f32"], times, strict=True)]
         row: dict[str, Any] = {
             "what": "image tower, batch 32",
@@ -135,8 +182,11 @@ def compare_image_towers(model: Any, bundle: Bundle, files: list[Path], rounds: 
         if name in encoders:
             row["cosine_min"] = float((embed_unit(encoders[name], pictures) * reference).sum(axis=1).min())
             kind = name.rpartition(" ")[2]
-            if kind in ("f32", "bf16"):
-                row["share_of_peak"] = operations / statistics.median(times) / measure_peak(kind)
+            if kind in rates:
+                row["gflops"] = operations / statistics.median(times) / 1e9
+                for engine in ("torch", "openvino"):
+                    row[f"{engine}_products_gflops"] = allow_rate(rates[kind], engine) / 1e9
+                    row[f"share_of_{engine}_products"] = row["gflops"] / row[f"{engine}_products_gflops"]
         rows.append(row)
     return rows
 
