@@ -107,10 +107,14 @@ def classify(
                     batch_size=batch_size,
                     first=before,
                     workers=workers,
+                    streams=model.streams,
                     stop=stop,
                 )
                 # Closed at once on any way out, so that no thread outlives the call.
-                with contextlib.closing(blocks):  # type: ignore[type-var]  # a generator is what it is
+                with (
+                    contextlib.closing(blocks),  # type: ignore[type-var]  # a generator is what it is
+                    scoring.compare_on_one_thread(),
+                ):
                     for block in blocks:
                         records = list(score_block(block, truths, labels, folded, model.card.logit_scale, depth))
                         failed = sum(record.error is not None for record in records)

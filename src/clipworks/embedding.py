@@ -118,6 +118,7 @@ def embed(
                     batch_size=batch_size,
                     first=before,
                     workers=workers,
+                    streams=model.streams,
                     stop=stop,
                 )
                 with contextlib.closing(blocks):  # type: ignore[type-var]  # a generator is what it is

@@ -1,8 +1,11 @@
 """The pipeline: read, decode and encode overlap while the caller takes finished blocks, in order and of bounded number.
 
 The machine's work is in three places at once: pictures are decoded on worker threads (Pillow decodes outside Python's
-lock), one thread feeds the encoder, and the caller scores and writes what is done. A window of blocks is under way at
+lock), other threads feed the encoder, and the caller scores and writes what is done. A window of blocks is under way at
 any time; the next one starts when the caller comes back for more, so memory does not grow with the data set.
+
+An encoder that takes all cores for one block loses a part of them whenever a decoding thread takes one, since its other
+threads must wait; one that runs a block on each core (`Model.streams`) loses nothing.
 
 Block b always holds the items ``b * size`` to ``(b + 1) * size``, whatever the timing: a run can be repeated, or
 continued at any block, bit for bit.
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Pixels = npt.NDArray[np.uint8]
 
-# One block is decoded while one is encoded and one is taken by the caller.
+# One block is decoded while one is encoded and one is taken by the caller; each further encoding thread has one more.
 WINDOW = 3
 
 
@@ -108,7 +111,8 @@ def embed_blocks(
     batch_size: int,
     first: int = 0,
     workers: int | None = None,
-    window: int = WINDOW,
+    streams: int = 1,
+    window: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Block[Item]]:
     """Embed items block by block, with reading, decoding and encoding overlapped.
@@ -116,11 +120,12 @@ def embed_blocks(
     Args:
         items: only sliced and measured; a long one may make its items on demand.
         prepare: as in `embed_block`; called on several threads at once.
-        encode: as in `embed_block`; called on one thread of its own.
+        encode: as in `embed_block`; called on as many threads as ``streams`` says.
         batch_size: items in a block, at least 1.
         first: place of the first item to embed, a multiple of ``batch_size``.
         workers: threads that decode, at least 1; None for one a core.
-        window: blocks under way at once, the one that the caller holds among them, at least 1.
+        streams: blocks encoded at once, at least 1.
+        window: blocks under way at once, the one that the caller holds among them, at least 1; None for enough.
         stop: asked before each new block; once it says so, the blocks under way are finished and no more begin.
 
     Yields:
@@ -131,7 +136,8 @@ def embed_blocks(
         Exception: whatever ``prepare`` raises but ImageError, and whatever ``encode`` raises.
     """
     workers = count_cores() if workers is None else workers
-    for name, value in (("batch size", batch_size), ("workers", workers), ("window", window)):
+    window = WINDOW + streams - 1 if window is None else window
+    for name, value in (("batch size", batch_size), ("workers", workers), ("streams", streams), ("window", window)):
         if value < 1:
             raise UsageError(f"{name} is {value}; allowed: 1 or more")
     if first % batch_size:
@@ -140,9 +146,9 @@ def embed_blocks(
     under_way: deque[Future[Block[Item]]] = deque()
     with contextlib.ExitStack() as stack:
         readers = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-        encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        # On any way out what has not begun is dropped; what has is waited for. Readers go first: the encoder's thread
-        # waits for them.
+        encoder = ThreadPoolExecutor(streams, thread_name_prefix="encode")
+        # On any way out what has not begun is dropped; what has is waited for. Readers go first: the encoder's threads
+        # wait for them.
         stack.callback(encoder.shutdown, cancel_futures=True)
         stack.callback(readers.shutdown, cancel_futures=True)
 

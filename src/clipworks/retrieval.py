@@ -146,6 +146,7 @@ def retrieve(
         model.embed_pixels,
         batch_size=batch_size,
         workers=workers,
+        streams=model.streams,
     ):
         part = slice(block.start, block.start + len(block.items))
         readable[part] = [error is None for error in block.errors]

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if dataset.left_out:
         print(f"{dataset.left_out:,} files of {args.source} are no pictures by their ending: left out", file=sys.stderr)
     bar = Bar("images")
-    with options.load_model(args, exif=args.exif, towers=("image",)) as model:
+    with options.load_model(args, exif=args.exif, towers=("image",), streams=None) as model:
         head = _get_head(args, model, labels, templates)
         with stopping() as stop:
             progress = classify(

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if dataset.left_out:
         print(f"{dataset.left_out:,} files of {args.source} are no pictures by their ending: left out", file=sys.stderr)
     bar = Bar("images")
-    with options.load_model(args, exif=args.exif, towers=("image",)) as model, stopping() as stop:
+    with options.load_model(args, exif=args.exif, towers=("image",), streams=None) as model, stopping() as stop:
         progress = embed(
             model,
             dataset,

@@ -121,8 +121,14 @@ def at_least(low: int) -> Callable[[str], int]:
     return read
 
 
-def load_model(args: argparse.Namespace, *, exif: str = "apply", towers: Sequence[Role] = ("image", "text")) -> Model:
-    """Load the model that the options of `add_model_options` name."""
+def load_model(
+    args: argparse.Namespace,
+    *,
+    exif: str = "apply",
+    towers: Sequence[Role] = ("image", "text"),
+    streams: int | None = 1,
+) -> Model:
+    """Load the model that the options of `add_model_options` name; see `clipworks.load` for the rest."""
     from clipworks.model import load
 
     return load(
@@ -134,4 +140,5 @@ def load_model(args: argparse.Namespace, *, exif: str = "apply", towers: Sequenc
         exif=exif,  # type: ignore[arg-type]  # argparse keeps to its choices
         offline=args.offline,
         towers=towers,
+        streams=streams,
     )

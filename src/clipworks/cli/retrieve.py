@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--top is {args.top!r}; allowed: whole numbers from 1 on with commas, as in 1,5,10")
     captions = read_captions(args.pairs, root=args.root)
     bar = Bar("images")
-    with options.load_model(args) as model:
+    with options.load_model(args, streams=None) as model:
         found = retrieve(
             model,
             captions,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from clipworks.environment import count_cores
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.grants import is_place, refuse
@@ -127,8 +128,9 @@ def _open_session(
         granted = ["f32", "int8 where the bundle has such towers"]
         raise refuse(f"the precision on {device}", request.precision, "onnxruntime", granted)
     options.log_severity_level = 3
-    if request.threads is not None:
-        options.intra_op_num_threads = request.threads
+    if request.threads is not None or request.streams > 1:
+        # A session's threads are one pool: calls beside each other do best with a part of the cores each.
+        options.intra_op_num_threads = max(1, (request.threads or count_cores()) // request.streams)
     provider = _PROVIDERS[kind]
     choices = {"device_id": index or "0"} if kind != "cpu" else {}
     start = time.perf_counter()
