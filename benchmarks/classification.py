@@ -36,7 +36,8 @@ from clipworks.classification import classify
 from clipworks.datasets import DataSet, read_dataset
 from clipworks.environment import count_cores, describe_environment, measure_peak_memory
 from clipworks.heads import build_head, find_head, keep_head
-from clipworks.model import Model, load
+from clipworks.loading import load
+from clipworks.model import Model
 from clipworks.pipeline import prepare_sample
 from clipworks.prompts import Labels, read_labels, read_templates
 from clipworks.scoring import Floats

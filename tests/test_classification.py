@@ -22,7 +22,8 @@ from clipworks.classification import classify, find_truths
 from clipworks.cli import main
 from clipworks.datasets import read_dataset
 from clipworks.errors import UsageError
-from clipworks.model import Model, load
+from clipworks.loading import load
+from clipworks.model import Model
 from clipworks.prompts import Labels, read_labels
 from clipworks.records import ResultsError
 from clipworks.results import read_results

@@ -19,7 +19,8 @@ from clipworks.cli import main
 from clipworks.datasets import read_dataset
 from clipworks.embedding import embed
 from clipworks.errors import UsageError
-from clipworks.model import Model, load
+from clipworks.loading import load
+from clipworks.model import Model
 
 COUNT = 30
 

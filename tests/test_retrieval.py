@@ -12,7 +12,7 @@ from picture_sets import make_picture
 from clipworks import retrieval
 from clipworks.cli import main
 from clipworks.errors import UsageError
-from clipworks.model import load
+from clipworks.loading import load
 from clipworks.retrieval import rank_captions, rank_pictures, read_captions, retrieve
 from clipworks.scoring import normalise
 

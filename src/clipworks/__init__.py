@@ -15,8 +15,9 @@ from clipworks.errors import ClipworksError
 
 if TYPE_CHECKING:
     from clipworks.cards import Card
+    from clipworks.loading import load
     from clipworks.matching import Match, Score
-    from clipworks.model import Model, load
+    from clipworks.model import Model
 
 __version__ = "0.1.0"
 __all__ = ["Card", "ClipworksError", "Match", "Model", "Score", "load"]
@@ -26,7 +27,7 @@ _HOMES = {
     "Match": "clipworks.matching",
     "Score": "clipworks.matching",
     "Model": "clipworks.model",
-    "load": "clipworks.model",
+    "load": "clipworks.loading",
 }
 
 

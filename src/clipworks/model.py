@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from clipworks import runtimes, scoring, store
+from clipworks import runtimes, scoring
 from clipworks.caches import open_folder
 from clipworks.errors import ImageError, TextError, UsageError
 from clipworks.matching import Match, match_embeddings
@@ -26,62 +26,9 @@ if TYPE_CHECKING:
     from clipworks.scoring import Floats
     from clipworks.tokens import Ids
 
-DEFAULT_MODEL = "starter"
 # Larger batches win nothing on a CPU and take memory; measured in docs/performance.md.
 IMAGE_BATCH = 8
 TEXT_BATCH = 64
-
-
-def load(
-    model: str | os.PathLike[str] = DEFAULT_MODEL,
-    *,
-    runtime: str = runtimes.AUTO,
-    device: str = runtimes.AUTO,
-    precision: str = runtimes.AUTO,
-    threads: int | None = None,
-    exif: Exif = "apply",
-    offline: bool = False,
-    cache_compiled: bool = True,
-    towers: Sequence[runtimes.Role] = runtimes.ROLES,
-    streams: int | None = 1,
-    progress: Callable[[str], None] | None = None,
-) -> Model:
-    """Load a model.
-
-    Args:
-        model: a known name (``starter``, ``openai/clip-vit-base-patch32``), a hub id, or a bundle's folder.
-        runtime: ``openvino``, ``onnxruntime`` or ``auto``.
-        device: as the runtime names it, or ``auto``.
-        precision: ``f32``, ``bf16``, ``f16``, ``int8`` or ``auto``; see `clipworks.runtimes.open_encoder`.
-        threads: CPU threads of the engine; None for its default.
-        exif: ``apply`` turns pictures as their EXIF orientation says; ``ignore`` does what the reference does.
-        offline: never ask a model hub.
-        cache_compiled: keep compiled towers in the user's cache folder, so that the next start is quicker.
-        towers: which halves to open: leave one out to save its memory and its time to load.
-        streams: batches that the image tower encodes beside each other, which share the cores: 1 answers soonest, None
-            chooses for the most pictures a second.
-        progress: told in one line how far a download is.
-
-    Returns:
-        A model; use it as a context manager or call ``close`` to free the engines' memory early.
-
-    Raises:
-        UnknownNameError: an unknown model, runtime or precision.
-        RuntimeUnavailableError: the engine, device or precision is not to be had here.
-        BundleError: the bundle is incomplete or damaged.
-    """
-    bundle = store.open_bundle(os.fspath(model), offline=offline, progress=progress)
-    return Model(
-        bundle,
-        runtime=runtime,
-        device=device,
-        precision=precision,
-        threads=threads,
-        exif=exif,
-        cache_compiled=cache_compiled,
-        towers=towers,
-        streams=streams,
-    )
 
 
 class Model:

@@ -91,6 +91,7 @@ def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
                 precision=args.precision,
                 threads=args.threads,
                 towers=towers,  # type: ignore[arg-type]  # image and text, as written below
+                streams=None if args.dataset_filelist else 1,
             )
             return stack.enter_context(model)
 

@@ -1,0 +1,67 @@
+"""Load a model by its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from clipworks import runtimes, store
+from clipworks.model import Model
+
+if TYPE_CHECKING:
+    from clipworks.images import Exif
+
+DEFAULT_MODEL = "starter"
+
+
+def load(
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    runtime: str = runtimes.AUTO,
+    device: str = runtimes.AUTO,
+    precision: str = runtimes.AUTO,
+    threads: int | None = None,
+    exif: Exif = "apply",
+    offline: bool = False,
+    cache_compiled: bool = True,
+    towers: Sequence[runtimes.Role] = runtimes.ROLES,
+    streams: int | None = 1,
+    progress: Callable[[str], None] | None = None,
+) -> Model:
+    """Load a model.
+
+    Args:
+        model: a known name (``starter``, ``openai/clip-vit-base-patch32``), a hub id, or a bundle's folder.
+        runtime: ``openvino``, ``onnxruntime`` or ``auto``.
+        device: as the runtime names it, or ``auto``.
+        precision: ``f32``, ``bf16``, ``f16``, ``int8`` or ``auto``; see `clipworks.runtimes.open_encoder`.
+        threads: CPU threads of the engine; None for its default.
+        exif: ``apply`` turns pictures as their EXIF orientation says; ``ignore`` does what the reference does.
+        offline: never ask a model hub.
+        cache_compiled: keep compiled towers in the user's cache folder, so that the next start is quicker.
+        towers: which halves to open: leave one out to save its memory and its time to load.
+        streams: batches that the image tower encodes beside each other, which share the cores: 1 answers soonest, None
+            chooses for the most pictures a second.
+        progress: told in one line how far a download is.
+
+    Returns:
+        A model; use it as a context manager or call ``close`` to free the engines' memory early.
+
+    Raises:
+        UnknownNameError: an unknown model, runtime or precision.
+        RuntimeUnavailableError: the engine, device or precision is not to be had here.
+        BundleError: the bundle is incomplete or damaged.
+    """
+    bundle = store.open_bundle(os.fspath(model), offline=offline, progress=progress)
+    return Model(
+        bundle,
+        runtime=runtime,
+        device=device,
+        precision=precision,
+        threads=threads,
+        exif=exif,
+        cache_compiled=cache_compiled,
+        towers=towers,
+        streams=streams,
+    )
