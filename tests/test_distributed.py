@@ -26,7 +26,7 @@ from clipworks.distributed.plan import Piece, make_plan
 from clipworks.distributed.reading import Unread, read_piece
 from clipworks.distributed.sources import Archives, read_source
 from clipworks.errors import ImageError, UsageError
-from clipworks.model import load
+from clipworks.loading import load
 from clipworks.pipeline import attempt, prepare_sample
 from clipworks.records import ResultsError
 from clipworks.shards import list_shards, open_folder, write_shard

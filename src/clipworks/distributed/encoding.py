@@ -14,7 +14,8 @@ from clipworks.distributed.decoding import unpack_block
 from clipworks.embedding import describe_rows, lay_out_rows
 from clipworks.errors import UsageError
 from clipworks.heads import build_head, find_head, fold_head, keep_head
-from clipworks.model import Model, load
+from clipworks.loading import load
+from clipworks.model import Model
 from clipworks.parquet import tabulate_embeddings, tabulate_records
 from clipworks.pipeline import encode_block
 from clipworks.provenance import describe_model
