@@ -11,12 +11,12 @@ from typing import Any
 import doctor_traps as traps
 import numpy as np
 import pytest
-from convert_checkpoints import MODELS, write_huggingface
+from convert_checkpoints import MODELS, write_huggingface, write_open_clip
 from PIL import Image
 
-from clipworks.bundle import Bundle
+from clipworks.bundle import Bundle, write_card
 from clipworks.cli import main
-from clipworks.convert import convert_checkpoint, quantize_towers
+from clipworks.convert import convert_checkpoint, quantize_towers, read_checkpoint, write_towers
 from clipworks.diagnosis.inputs import TEXTS, list_pictures
 from clipworks.diagnosis.stages import Trace
 from clipworks.errors import RuntimeUnavailableError
@@ -39,7 +39,7 @@ def examine(capsys: pytest.CaptureFixture[str], model: Path, *words: str | Path)
     """Run ``clipworks doctor --json``; its status and record."""
     engine = () if "--runtime" in words else ("--runtime", "onnxruntime")
     status = main(["doctor", "--model", str(model), *engine, "--json", *map(str, words)])
-    record: dict[str, Any] = json.loads(capsys.readouterr().out)
+    record: dict[str, Any] = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # NaN is no JSON
     return status, record
 
 
@@ -193,6 +193,21 @@ def test_a_healthy_pipeline_alarms_nobody(
         assert record["subject"]["precision"] == precision
         assert all(stage["mark"] == "ok" for stage in record["stages"] if stage["figures"])
         assert {drift["branch"] for drift in record["drifts"]} == (set() if precision == "f32" else {"image", "text"})
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_weights_beside_the_graph_and_other_layouts_are_no_matter(
+    runtime: str, bundle: Bundle, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tower over 1 GiB keeps its weights in a file of their own; an open_clip checkpoint says the same."""
+    made = traps.change_card(bundle, tmp_path / "bundle")
+    write_towers(read_checkpoint(source), made.folder, external_bytes=1000)
+    folder = write_card(made.folder, made.card).folder
+    assert (folder / "image.onnx.data").stat().st_size > 1000
+    other = write_open_clip(tmp_path / "open_clip", traps.MODEL)
+    status, record = examine(capsys, folder, "--runtime", runtime, "--precision", "f32", "--reference", other)
+    assert (status, record["verdict"]) == (0, "healthy")
+    assert all(stage["mark"] == "ok" for stage in record["stages"])
 
 
 @pytest.fixture(scope="module")

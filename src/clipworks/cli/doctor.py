@@ -36,12 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--images", nargs="+", metavar="FILE", help="pictures; of a dump, those that it was made from")
     what.add_argument("--texts", nargs="+", metavar="TEXT", help="texts; those that are too long are cut")
     what.add_argument("--texts-file", metavar="FILE", help="more texts, one a line (UTF-8)")
-    what.add_argument(
-        "--exif",
-        choices=("apply", "ignore"),
-        default="apply",
-        help="apply turns pictures as their EXIF orientation says (the default); ignore is what the reference does",
-    )
+    options.add_exif_option(parser)
     parser.add_argument(
         "--tolerance",
         nargs="+",

@@ -26,12 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--texts-file", metavar="FILE", help="more texts, one a line (UTF-8); empty lines are left out")
     parser.add_argument("--top", type=options.at_least(1), metavar="K", help="print the best K only")
     parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the model's context")
-    parser.add_argument(
-        "--exif",
-        choices=("apply", "ignore"),
-        default="apply",
-        help="apply turns the picture as its EXIF orientation says (the default); ignore is what the reference does",
-    )
+    options.add_exif_option(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
 

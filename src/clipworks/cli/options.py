@@ -69,12 +69,7 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=at_least(1), metavar="N", help="threads that read and decode (default: one a core)"
     )
-    parser.add_argument(
-        "--exif",
-        choices=("apply", "ignore"),
-        default="apply",
-        help="apply turns a picture as its EXIF orientation says (the default); ignore is what the reference does",
-    )
+    add_exif_option(parser)
     parser.add_argument("--restart", action="store_true", help="throw away what an earlier run has written")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a picture could not be read")
 
@@ -104,6 +99,16 @@ def check_engine_options(args: argparse.Namespace) -> None:
     for name in ("address", "encoders", "shard_size"):
         if args.engine == "local" and getattr(args, name) is not None:
             raise UsageError(f"--{name.replace('_', '-')} goes with --engine ray")
+
+
+def add_exif_option(parser: argparse.ArgumentParser) -> None:
+    """Add --exif."""
+    parser.add_argument(
+        "--exif",
+        choices=("apply", "ignore"),
+        default="apply",
+        help="apply turns a picture as its EXIF orientation says (the default); ignore is what the reference does",
+    )
 
 
 def at_least(low: int) -> Callable[[str], int]:

@@ -16,7 +16,7 @@ from clipworks.diagnosis.joint import trace_joint
 from clipworks.diagnosis.pictures import Stretch, as_levels, has_size, recover_pixels, trace_pictures
 from clipworks.diagnosis.records import About
 from clipworks.diagnosis.stages import Array, Trace
-from clipworks.errors import RuntimeUnavailableError, TextError
+from clipworks.errors import RuntimeUnavailableError
 from clipworks.images import Exif, Picture
 from clipworks.runtimes import ROLES, Encoder, Role, open_encoder
 from clipworks.runtimes.probes import EMBEDDING, FIRST, POOLED, open_probe
@@ -79,7 +79,7 @@ def open_bundle_pipeline(bundle: Bundle, *, runtime: str, device: str, precision
     tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text)
     try:
         probes = {role: open_probe(bundle, role, encoder) for role, encoder in encoders.items()}
-    except (RuntimeUnavailableError, AttributeError):  # towers of other makers; an engine that cannot be looked into
+    except RuntimeUnavailableError:  # towers of other makers, or an engine that cannot be looked into
         probes = {}
 
     def trace_tower(role: Role, values: Sequence[Array]) -> Trace:
@@ -221,9 +221,3 @@ def _choose_ids(own: Sequence[Array], given: Mapping[str, list[Array]], text: Te
 
 def _equal(one: Sequence[Array], other: Sequence[Array]) -> bool:
     return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def check_texts(texts: Sequence[str]) -> None:
-    """Raise TextError unless there is a text."""
-    if not texts:
-        raise TextError("no text given; at least one is needed")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipworks.bundle import Bundle
+from clipworks.errors import RuntimeUnavailableError
 from clipworks.runtimes import RUNTIMES, Batch, Encoder, EncoderRequest, Role
 from clipworks.runtimes.graph_file import GraphFile
 
@@ -31,7 +32,7 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
         encoder: says the runtime, the device and the precision.
 
     Raises:
-        RuntimeUnavailableError: the tower is none that our converter wrote.
+        RuntimeUnavailableError: the tower is none that our converter wrote, or the engine cannot be looked into.
         EncodingError: the engine cannot compile the tower with more outputs.
     """
     stored = "int8" if encoder.precision == "int8" else "f32"
@@ -50,7 +51,10 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
         cache=None,
     )
     watched = find_values(GraphFile(request.path), role)
-    run = importlib.import_module(RUNTIMES[encoder.runtime].module).open_probe(request, watched)
+    module = importlib.import_module(RUNTIMES[encoder.runtime].module)
+    if not hasattr(module, "open_probe"):
+        raise RuntimeUnavailableError(f"the runtime {encoder.runtime} shows nothing of what is inside a tower")
+    run = module.open_probe(request, watched)
 
     def probe(batch: Batch) -> Values:
         found = {name: np.asarray(value) for name, value in run(batch).items()}
