@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch test-ray lint format wheel bench parity clean
+.PHONY: help demo test test-torch test-ray lint format wheel bench bench-peers parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,5 +61,12 @@ test-ray: .venv-ray/installed  ## test classify and embed on a real Ray (about f
 bench: .venv/installed  ## measure start-up time and memory
 	$(BIN)/python benchmarks/startup.py
 
+bench-peers: .venv/installed .venv-reference/installed  ## compare with other libraries (PHOTOGRAPHS=FOLDER; WORK="a,b" for some)
+	@test -n "$(PHOTOGRAPHS)" || { echo "give a folder of at least 320 JPEG files: make bench-peers PHOTOGRAPHS=FOLDER" >&2; exit 2; }
+	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" --prepare
+	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" --check $(if $(WORK),--work $(WORK))
+	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" --limits
+	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" $(if $(WORK),--work $(WORK)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
 clean:  ## remove the environment and caches
-	rm -rf .venv .venv-reference .venv-ray dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-reference .venv-ray .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,90 @@
+"""Each peer's own environment: made once, pinned, measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from peers.rows import ENVIRONMENTS
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HOME = ROOT / ".venv-peers"
+INSTALLERS = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence.pth")
+"""What `python -m venv` brings itself; not counted."""
+
+
+def make_environment(name: str) -> Path:
+    """Make a peer's environment, unless it is there as it is pinned; return its interpreter."""
+    wanted = ENVIRONMENTS[name]
+    home, python = HOME / name, HOME / name / "bin" / "python"
+    stamp = home / "installed.json"
+    asked = json.dumps([*wanted.packages, *wanted.extra, hash_source() if not wanted.packages else ""])
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == asked:
+        return python
+    if wanted.packages or not python.exists():
+        shutil.rmtree(home, ignore_errors=True)
+        run(sys.executable, "-m", "venv", str(home))
+    pip = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, *(wanted.packages or ["--upgrade", str(ROOT)]), *wanted.extra)
+    if not wanted.packages:  # the same version with other code is not installed again by itself
+        run(*pip, "--no-deps", "--force-reinstall", str(ROOT))
+    stamp.write_text(asked, encoding="utf-8")
+    return python
+
+
+def measure_size(name: str) -> float:
+    """MB (10^6 bytes) that a peer and all that it needs take in site-packages, compiled Python code included."""
+    (folder,) = (HOME / name / "lib").glob("python*/site-packages")
+    left_out = {*INSTALLERS, *(package.partition("=")[0] for package in ENVIRONMENTS[name].extra)}
+    total = 0
+    for path in folder.rglob("*"):
+        top = path.relative_to(folder).parts[0]
+        if top.partition("-")[0].partition(".")[0] not in left_out and top not in left_out and path.is_file():
+            total += path.lstat().st_size
+    return total / 1e6
+
+
+def list_versions(name: str, packages: Iterable[str]) -> dict[str, str]:
+    """The installed versions of some packages."""
+    script = (
+        "import importlib.metadata as m, json, sys\n"
+        "print(json.dumps({d.metadata['Name'].lower().replace('-', '_'): d.version for d in m.distributions()}))"
+    )
+    python = HOME / name / "bin" / "python"
+    found = json.loads(subprocess.run([python, "-c", script], check=True, capture_output=True, text=True).stdout)
+    return {package: found[package] for package in packages if package in found}
+
+
+def hash_source() -> str:
+    """The SHA-256 of clipworks' source."""
+    digest = hashlib.sha256()
+    for path in sorted([ROOT / "pyproject.toml", *(ROOT / "src").rglob("*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def describe_surroundings() -> dict[str, str]:
+    """The variables of a worker's process: our modules, no model hub, no progress bars."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "benchmarks"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "true",
+        "CLIPWORKS_CACHE": str(HOME / "cache"),
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def run(*words: str) -> None:
+    """Run a command; its output is shown only when it fails."""
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} failed:\n{done.stdout}{done.stderr}")
