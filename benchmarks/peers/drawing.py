@@ -72,7 +72,7 @@ METHOD = """\
   ratios.
 - Each peer does what its documentation recommends: batches of 32 pictures and 64 texts, its own threads, PyTorch's
   scaled-dot-product attention, a DataLoader with two processes for transformers and open_clip, torchvision's image
-  backend where transformers chooses it, autocast for open_clip in bf16, bf16 weights for transformers.
+  backend where transformers chooses it, bf16 weights where a peer loads them so.
 - a is the time from the start of a process to its first scores, with files in the system's cache; clipworks has its
   compiled towers in its own cache, as on any run but the very first.
 - b is the median call over photographs and texts that change; e has a tokenizer that has seen none of the strings;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import numpy as np
@@ -13,39 +12,37 @@ from .transformers import load_batches
 
 
 def open_client(settings: Settings) -> Client:
-    """Load the state dict; bf16 is autocast, as in its README."""
+    """Load the state dict, in the precision that its own function is asked for."""
     allow_torchvision()
     import open_clip
     from PIL import Image
 
-    name = "ViT-B-32-quickgelu"
-    model, _, transform = open_clip.create_model_and_transforms(name, pretrained=str(settings.folder / "open_clip.pt"))
+    name, file = "ViT-B-32-quickgelu", str(settings.folder / "open_clip.pt")
+    model, _, transform = open_clip.create_model_and_transforms(
+        name, pretrained=file, precision={"f32": "fp32", "bf16": "bf16"}[settings.precision]
+    )
     model.eval()
+    kind = {"f32": torch.float32, "bf16": torch.bfloat16}[settings.precision]
     tokenizer = open_clip.get_tokenizer(name)
     scale = float(model.logit_scale.detach().exp())
-
-    @contextlib.contextmanager
-    def infer() -> Any:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            yield
 
     def prepare(path: str) -> Any:
         return transform(Image.open(path))
 
     def embed_images(paths: list[str]) -> Array:
-        with infer():
-            rows = [model.encode_image(batch) for batch in load_batches(paths, prepare, settings.workers)]
+        with torch.inference_mode():
+            rows = [model.encode_image(batch.to(kind)) for batch in load_batches(paths, prepare, settings.workers)]
             return scale_rows(torch.cat(rows).float().numpy())
 
     def embed_texts(texts: list[str]) -> Array:
-        with infer():
+        with torch.inference_mode():
             return scale_rows(
                 torch.cat([model.encode_text(tokenizer(part)) for part in cut(texts, TEXT_BATCH)]).float().numpy()
             )
 
     def match(path: str, texts: list[str]) -> list[float]:
-        with infer():
-            image = model.encode_image(prepare(path)[None], normalize=True)
+        with torch.inference_mode():
+            image = model.encode_image(prepare(path)[None].to(kind), normalize=True)
             return soften(scale * (image @ model.encode_text(tokenizer(texts), normalize=True).T)[0].float().numpy())
 
     def open_tokenizer() -> Tokenize:
