@@ -25,27 +25,35 @@ def make_environment(name: str) -> Path:
     home, python = HOME / name, HOME / name / "bin" / "python"
     stamp = home / "installed.json"
     asked = json.dumps([*wanted.packages, *wanted.extra, hash_source() if not wanted.packages else ""])
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == asked:
+    if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8"))["asked"] == asked:
         return python
     if wanted.packages or not python.exists():
         shutil.rmtree(home, ignore_errors=True)
         run(sys.executable, "-m", "venv", str(home))
     pip = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    run(*pip, *(wanted.packages or ["--upgrade", str(ROOT)]), *wanted.extra)
+    run(*pip, *(wanted.packages or ["--upgrade", str(ROOT)]))
     if not wanted.packages:  # the same version with other code is not installed again by itself
         run(*pip, "--no-deps", "--force-reinstall", str(ROOT))
-    stamp.write_text(asked, encoding="utf-8")
+    size = measure_folder(home)
+    if wanted.extra:
+        run(*pip, *wanted.extra)
+    stamp.write_text(json.dumps({"asked": asked, "installed_mb": size}), encoding="utf-8")
     return python
 
 
 def measure_size(name: str) -> float:
-    """MB (10^6 bytes) that a peer and all that it needs take in site-packages, compiled Python code included."""
-    (folder,) = (HOME / name / "lib").glob("python*/site-packages")
-    left_out = {*INSTALLERS, *(package.partition("=")[0] for package in ENVIRONMENTS[name].extra)}
+    """MB (10^6 bytes) that a peer and all that it needs took when it was installed, before anything of ours."""
+    stamp = json.loads((HOME / name / "installed.json").read_text(encoding="utf-8"))
+    return float(stamp["installed_mb"])
+
+
+def measure_folder(home: Path) -> float:
+    """MB of an environment's packages, compiled Python code included, its installer left out."""
+    (folder,) = (home / "lib").glob("python*/site-packages")
     total = 0
     for path in folder.rglob("*"):
         top = path.relative_to(folder).parts[0]
-        if top.partition("-")[0].partition(".")[0] not in left_out and top not in left_out and path.is_file():
+        if top not in INSTALLERS and top.partition("-")[0] not in INSTALLERS and path.is_file():
             total += path.lstat().st_size
     return total / 1e6
 

@@ -134,6 +134,8 @@ def measure_footprint(row: Row, material: Material) -> dict[str, Any]:
                     demand(session.ask("images", paths=material.photographs[:64]))
                 if "embed_texts" in session.offers:
                     demand(session.ask("texts", texts=material.names[:64]))
+                if "embed_images" not in session.offers:
+                    demand(session.ask("matches", pairs=material.pairs[:8]))
                 figures["peak_mib"] = demand(session.ask("memory"))["peak_mib"]
             except RuntimeError as error:
                 figures["error"] = str(error)

@@ -87,13 +87,13 @@ def write_goals(record: Record) -> str:
         among = {"longest": ", peers that pad to the longest", "77": ", peers that pad to 77", "": ""}[goal.peers]
         lines.append(
             [
-                f"{wording.COLUMNS[goal.work][0].partition(',')[0]}{among}",
+                f"{wording.COLUMNS[goal.work][0].rpartition(',')[0]}{among}",
                 goal.precision,
                 f"{show(own)} {name_unit(goal.work)} ({ours.precision})",
                 f"{show(other)} ({theirs.label}, {theirs.precision})",
                 f"{ratio:.2f}x",
                 f"{goal.wanted:g}x",
-                "met" if ratio >= goal.wanted else "missed",
+                judge(met=ratio >= goal.wanted),
             ]
         )
     lines += write_size_goals(record)
@@ -109,7 +109,7 @@ def write_size_goals(record: Record) -> list[list[str]]:
         return []
     least = min(torch, key=torch.__getitem__)
     return [
-        ["h: installed", "", f"{own:.0f} MB", "", "", "under 400 MB", "met" if own < 400 else "missed"],
+        ["h: installed", "", f"{own:.0f} MB", "", "", "under 400 MB", judge(met=own < 400)],
         [
             "h: installed, PyTorch peers",
             "",
@@ -117,9 +117,14 @@ def write_size_goals(record: Record) -> list[list[str]]:
             f"{torch[least]:.0f} ({least})",
             f"{torch[least] / own:.2f}x",
             "below",
-            "met" if own < torch[least] else "missed",
+            judge(met=own < torch[least]),
         ],
     ]
+
+
+def judge(*, met: bool) -> str:
+    """The last column of a goal."""
+    return "met" if met else "missed"
 
 
 def is_torch(row: Row) -> bool:

