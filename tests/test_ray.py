@@ -28,8 +28,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 
+import ray  # noqa: E402  # not before it is known to be there
 from ray.cluster_utils import Cluster  # noqa: E402  # not before it is known to be there
 from ray_runs import POISON, STARTUP, environment, run, shard_rows, start, table_rows  # noqa: E402  # as above
+
+from clipworks.distributed.failures import EngineError, explain_errors  # noqa: E402  # as above
 
 STORE = 100 << 20
 SLOW = 700
@@ -277,3 +280,44 @@ def test_a_source_that_nodes_cannot_see_is_named(home: Path, cluster: Cluster) -
     )
     assert done.returncode == 2
     assert "cannot see memory://set/a.png: it is missing there and file here" in done.stderr
+
+
+def test_an_encoder_that_is_granted_something_else_ends_the_run_in_one_line(home: Path, cluster: Cluster) -> None:
+    """As on a node with another processor: what the first one found is changed here before the others compare."""
+    program = (
+        "import dataclasses, sys; from clipworks.cli import main; from clipworks.distributed import engine; "
+        "whole = engine.examine\n"
+        "def differ(*given):\n"
+        "    found = whole(*given)\n"
+        "    return dataclasses.replace(found, granted={**found.granted, 'precision': 'bf16'})\n"
+        "engine.examine = differ\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [*map(str, words(cluster, "embed", "set", "-o", "mixed", *FAKE))]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command],
+        cwd=home,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    said = [line for line in done.stderr.splitlines() if not line.startswith(("Ray: ", "1 files of set"))]
+    assert len(said) == 2, done.stderr
+    assert "would make other rows than the rest of this run: precision is f32 and not bf16" in said[0]
+
+
+def test_a_store_that_fills_up_is_one_clear_line() -> None:
+    """As the engine raises it, from a task or from the driver."""
+    for error in (ray.exceptions.ObjectStoreFullError("full"), ray.exceptions.OutOfDiskError("full")):
+        with (
+            pytest.raises(EngineError, match="there is no room in the object store, nor on the disk"),
+            explain_errors(),
+        ):
+            raise ray.exceptions.RayTaskError("decode", "trace", error)
+        with (
+            pytest.raises(EngineError, match="there is no room in the object store, nor on the disk"),
+            explain_errors(),
+        ):
+            raise error

@@ -64,11 +64,13 @@ def require_ray() -> None:
 
 
 @contextlib.contextmanager
-def join_cluster(address: str | None) -> Iterator[Cluster]:
+def join_cluster(address: str | None, *, encoders: int | None, threads: int | None) -> Iterator[Cluster]:
     """Join a Ray cluster, or start a Ray on this machine that ends with the run.
 
     Args:
         address: ``host:port`` of a running cluster that this machine is a node of, or None.
+        encoders: how many are wanted, or None.
+        threads: CPU threads of each one, or None.
 
     Raises:
         UsageError: no cluster there.
@@ -81,7 +83,9 @@ def join_cluster(address: str | None) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # warnings for those who develop on Ray
     import ray
 
-    where: dict[str, Any] = {"address": "local", "num_cpus": max(2, count_cores()), "object_store_memory": _STORE}
+    # Encoders come on top of a decoding task for each core, which stand back for them; see `decoder`.
+    cpus = count_cores() + (encoders or 1) * min(threads or 1, count_cores())
+    where: dict[str, Any] = {"address": "local", "num_cpus": cpus, "object_store_memory": _STORE}
     if address is not None:
         _check_address(address)
         where = {"address": address}

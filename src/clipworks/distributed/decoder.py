@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from clipworks.images import Pixels
 
 
+# How far decoding stands back behind encoding on the same cores. An encoder's threads wait for the slowest of them: one
+# that a decoder has pushed off its core holds them all up. When the encoder waits for pictures, decoders have it all.
+_YIELD = 10
+
+
 def main() -> None:
     """Answer until standard input ends."""
     # What a library prints must not get between the answers.
@@ -25,7 +30,10 @@ def main() -> None:
     os.dup2(2, 1)
     requests = sys.stdin.buffer
     try:
-        spec, exif = pickle.load(requests)  # from the process that started this one
+        spec, exif, yields = pickle.load(requests)  # from the process that started this one
+
+        if yields:
+            os.nice(_YIELD)
 
         def prepare(request: tuple[str, bytes]) -> Pixels:
             name, content = request

@@ -39,12 +39,14 @@ class Decoding:
         exif: see `clipworks.images.load_image`.
         batch_size: pictures in a block.
         base: the folder that relative paths are below.
+        yields: whether encoders compute on the same cores, and go first.
     """
 
     spec: ImageInput
     exif: Exif
     batch_size: int
     base: str
+    yields: bool = False
 
 
 def decode_pieces(table: Any, job: Decoding) -> Iterator[Any]:
@@ -57,7 +59,7 @@ def decode_pieces(table: Any, job: Decoding) -> Iterator[Any]:
     Yields:
         For each block a ``pyarrow.Table`` of one row; see `unpack_block`.
     """
-    decoder = _open_decoder(job.spec, job.exif)
+    decoder = _open_decoder(job.spec, job.exif, job.yields)
     for content in table.column("piece"):
         piece = pickle.loads(content.as_py())  # from the driver
         for block in read_piece(piece, batch_size=job.batch_size, base=job.base):
@@ -89,9 +91,9 @@ def unpack_block(table: Any, size: int) -> tuple[int, int, int | None, tuple[Sam
 class Decoder:
     """Decodes pictures in a process of its own, which is started anew where a picture has ended it."""
 
-    def __init__(self, spec: ImageInput, exif: Exif) -> None:
+    def __init__(self, spec: ImageInput, exif: Exif, *, yields: bool = False) -> None:
         self._spec = spec
-        self._exif = exif
+        self._settings = (spec, exif, yields)
         self._process: subprocess.Popen[bytes] | None = None
 
     def decode(self, sample: Sample, content: bytes | Unread) -> Pixels | str:
@@ -122,7 +124,7 @@ class Decoder:
         if self._process is None:
             command = [sys.executable, "-m", "clipworks.distributed.decoder"]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            self._send((self._spec, self._exif))
+            self._send(self._settings)
         self._send((name, content))
         assert self._process.stdout is not None  # a pipe
         if not select.select([self._process.stdout], [], [], LIMIT_S)[0]:
@@ -157,8 +159,8 @@ def _describe_status(status: int) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _open_decoder(spec: ImageInput, exif: Exif) -> Decoder:
+def _open_decoder(spec: ImageInput, exif: Exif, yields: bool) -> Decoder:  # noqa: FBT001  # a key of the cache
     """One decoder for each worker of the engine, kept for its next task."""
-    decoder = Decoder(spec, exif)
+    decoder = Decoder(spec, exif, yields=yields)
     atexit.register(decoder.close)
     return decoder

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clipworks.classification import look_up_truths, score_block
 from clipworks.distributed.decoding import unpack_block
 from clipworks.embedding import describe_rows, lay_out_rows
-from clipworks.errors import UsageError
+from clipworks.errors import ClipworksError, UsageError
 from clipworks.heads import build_head, find_head, fold_head, keep_head
 from clipworks.loading import load
 from clipworks.model import Model
@@ -122,10 +122,15 @@ class Encoder:
     """A model with its image tower, as an actor of the engine."""
 
     def __init__(self, job: Encoding) -> None:
-        """Load the model; raises UsageError where something is granted that makes other rows than the run's."""
+        """Load the model, or keep why it cannot be: what ends an actor's start is told by the engine in its own way."""
         self._job = job
-        self._model = job.loading.load("image")
-        check_granted(job.found.granted, describe_model(self._model), socket.gethostname())
+        self._failure: ClipworksError | None = None
+        try:
+            self._model = job.loading.load("image")
+            check_granted(job.found.granted, describe_model(self._model), socket.gethostname())
+        except ClipworksError as error:
+            self._failure = error
+            return
         if job.classes is not None:
             assert job.found.head is not None  # made together with the classes
             self._head = fold_head(job.found.head)
@@ -136,7 +141,13 @@ class Encoder:
 
         Returns:
             One row for each picture: the columns of a shard, then ``shard`` and ``size``.
+
+        Raises:
+            UsageError: what is granted here makes other rows than the run's.
+            ClipworksError: the model cannot be loaded here.
         """
+        if self._failure is not None:
+            raise self._failure
         import pyarrow as pa
 
         shard, start, size, samples, prepared = unpack_block(table, self._job.found.spec.size)

@@ -60,11 +60,13 @@ def run_pieces(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # ours, not one of the engine's around its text
     # One block of ours is one of the engine's: it goes on to an encoder as soon as it is decoded.
     context.target_max_block_size = 1 << 16
     context.target_min_block_size = 1
     context.custom_execution_callback_classes = [watch(statistics)]
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # What goes wrong is raised as well.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     rows = [{"piece": pickle.dumps(piece, pickle.HIGHEST_PROTOCOL)} for piece in pieces]
     flow = (
         ray.data.from_items(rows, override_num_blocks=len(rows))

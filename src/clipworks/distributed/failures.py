@@ -45,7 +45,8 @@ def _translate(error: BaseException) -> ClipworksError:
         "No module named 'clipworks'" in str(error)
     ):
         return EngineError("a node of the cluster lacks clipworks", hint=f"{INSTALL} on every node")
-    last = chain[-1]
+    # The engine hangs an empty one of its own behind what happened.
+    last = next(link for link in (*reversed(chain), error) if str(link).strip() or link is error)
     return EngineError(
         f"the engine failed: {type(last).__name__}: {first_line(last)}",
         hint="finished shards are kept: the same command goes on from there",

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from clipworks.classification import find_truths
 from clipworks.datasets import DataSet
-from clipworks.distributed.cluster import Cluster, ask_nodes, check_store, join_cluster, plan_pool, require_ray
+from clipworks.distributed.cluster import Cluster, Pool, check_store, join_cluster, plan_pool, require_ray
 from clipworks.distributed.collecting import Collector
 from clipworks.distributed.decoding import Decoding
-from clipworks.distributed.encoding import Classes, Encoding, Found, Loading
+from clipworks.distributed.encoding import Classes, Encoding, Found, Loading, examine
 from clipworks.distributed.engine import examine_remotely, run_pieces
 from clipworks.distributed.plan import Plan, make_plan
-from clipworks.distributed.sources import Archives, read_source
+from clipworks.distributed.sources import read_source
 from clipworks.distributed.statistics import Statistics
-from clipworks.errors import UsageError
+from clipworks.distributed.visibility import check_visible
+from clipworks.environment import count_cores
 from clipworks.heads import hash_head
 from clipworks.journal import compare_settings, compose_manifest, explain_write_errors
-from clipworks.locations import find_kind
 from clipworks.provenance import hash_texts
 from clipworks.shards import Shard, list_shards, open_folder, write_folder_manifest
 
 SHARD_SIZE = 8192
+# Runtimes that never take a GPU unless they are told to: on Ray only an encoder that asks for one has it.
+_ON_CPU = ("auto", "openvino", "fake")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +124,18 @@ def run(
     plan = make_plan(source, batch_size=request.batch_size, shard_size=size)
     with explain_write_errors(request.output):
         manifest = open_folder(request.output, restart=request.restart)
-    with join_cluster(request.address) as cluster:
+    if request.address is None:
+        request = share_cores(request)
+    threads = request.loading.threads
+    with contextlib.ExitStack() as stack:
+        here = examine_here(request, stack)
+        cluster = stack.enter_context(join_cluster(request.address, encoders=request.encoders, threads=threads))
         if joined is not None:
             joined(cluster, source.left_out if isinstance(source, DataSet) else 0)
         pool = plan_pool(
             cluster, encoders=request.encoders, device=request.loading.device, threads=request.loading.threads
         )
-        examined = examine_remotely(request.loading, request.classes, pool)
+        examined = here or examine_remotely(request.loading, request.classes, pool)
         check_visible(source, plan.base)
         found = examined()
         check_store(cluster, request.batch_size, found.spec.size)
@@ -139,7 +146,8 @@ def run(
             else:
                 compare_settings(request.output, manifest, settings)
             shards = list_shards(request.output)
-            state = work(request, plan, found, shards, cluster, report, stop)
+            cores = cluster.cpus
+            state = work(request, plan, found, shards, pool, cores, report, stop)
             if state.whole and not (manifest or {}).get("whole"):
                 finished = sorted(list_shards(request.output).values(), key=lambda shard: shard.number)
                 described = {**describe_run(request.classes), **describe_shards(finished)}
@@ -147,18 +155,37 @@ def run(
     return state
 
 
+def share_cores(request: Request) -> Request:
+    """Let two encoders share this machine's cores where nothing else is asked for: one computes while the other waits.
+
+    The threads of one encoder wait for the slowest of them, and decoding slows one or the other all the time.
+    """
+    cores = count_cores()
+    if request.encoders or request.loading.threads or request.loading.device not in ("auto", "cpu") or cores < 2:
+        return request
+    return dataclasses.replace(request, encoders=2, loading=dataclasses.replace(request.loading, threads=cores // 2))
+
+
+def examine_here(request: Request, stack: contextlib.ExitStack) -> Callable[[], Found] | None:
+    """Begin to load the model in this process while Ray starts, where encoders will be granted the same; else None."""
+    if request.address is not None or (request.loading.device != "cpu" and request.loading.runtime not in _ON_CPU):
+        return None
+    pool = stack.enter_context(ThreadPoolExecutor(1))
+    return pool.submit(examine, request.loading, request.classes).result
+
+
 def work(
     request: Request,
     plan: Plan,
     found: Found,
     shards: dict[int, Shard],
-    cluster: Cluster,
+    pool: Pool,
+    cores: int,
     report: Callable[[State], None] | None,
     stop: Callable[[], bool],
 ) -> State:
     """Make the shards that are not there yet."""
-    pool = plan_pool(cluster, encoders=request.encoders, device=request.loading.device, threads=request.loading.threads)
-    pieces = list(plan.cut([number for number in range(plan.shards) if number not in shards], cluster.cpus))
+    pieces = list(plan.cut([number for number in range(plan.shards) if number not in shards], cores))
     start = time.monotonic()
     done = sum(shard.pictures for shard in shards.values())
     failed = sum(shard.failed for shard in shards.values())
@@ -174,7 +201,9 @@ def work(
     )
     if not pieces:
         return state
-    decoding = Decoding(spec=found.spec, exif=request.loading.exif, batch_size=plan.batch_size, base=plan.base)
+    decoding = Decoding(
+        spec=found.spec, exif=request.loading.exif, batch_size=plan.batch_size, base=plan.base, yields=not pool.gpus
+    )
     encoding = Encoding(loading=request.loading, source=request.source, classes=request.classes, found=found)
     flow = run_pieces(pieces, decoding, encoding, pool, workers=request.workers)
     with Collector(request.output) as collector, contextlib.closing(flow):  # type: ignore[type-var]  # a generator
@@ -227,38 +256,3 @@ def describe_run(classes: Classes | None) -> dict[str, Any]:
 def describe_shards(shards: list[Shard]) -> dict[str, Any]:
     """The shards of a run that is whole, for its manifest."""
     return {"whole": True, "shards": [asdict(shard) for shard in shards]}
-
-
-def check_visible(source: DataSet | Archives, base: str) -> None:
-    """Insist that every node sees what the driver sees of a source.
-
-    Raises:
-        UsageError: one does not; the message names it.
-    """
-    first = source.files[0] if isinstance(source, Archives) else source[0].file
-    # A list's first picture may be missing: then no node will see it, and that is this picture's error.
-    place = first if "://" in first else os.path.join(base, first)  # noqa: PTH118
-    folder = place.rpartition("/")[0] or "/"
-    here = see_place(place), see_place(folder)
-    for node, there in ask_nodes(see_places, place, folder).items():
-        for name, mine, yours in zip((place, folder), here, there, strict=True):
-            if mine is not None and yours != mine:
-                raise UsageError(
-                    f"the node {node} cannot see {name}: it is {yours or 'not reachable'} there and {mine} here",
-                    hint="give the pictures on a file system that all nodes share, or in an object store",
-                )
-
-
-def see_places(*places: str) -> list[str | None]:
-    """What each place is, as this machine sees it."""
-    return [see_place(place) for place in places]
-
-
-def see_place(place: str) -> str | None:
-    """``file``, ``folder`` or ``missing``, or None where that cannot be told."""
-    from clipworks.errors import ClipworksError
-
-    try:
-        return find_kind(place)
-    except ClipworksError:
-        return None

@@ -1,0 +1,220 @@
+"""What the engine costs: the same pictures embedded by this machine's pipeline and by Ray on this machine.
+
+    python benchmarks/distributed.py PHOTOGRAPHS --model BUNDLE [--precision P] [--pictures N] [--rounds N]
+        [--engine-options "OPTIONS"] [--json FILE]
+
+Whole commands are timed, the start of Ray and of its processes among it: ``clipworks embed`` on a list that repeats the
+photographs until it has as many as asked for, then the same with ``--engine ray``, in turns. The rows of both must be
+the same bits. Memory is that of each command and all its processes, shared pages counted once (PSS); to be bounded, it
+must not grow from the second third of a run to the last. Time in each stage and the most that stood in the object store
+are the engine's own figures. The exit status is 1 when the rows differ, when the engine takes 15% longer, or when its
+memory grows by more than 10%.
+
+A bundle of ViT-B/32's sizes with random weights is made by ``--make-bundle FOLDER``, which needs no checkpoint. Needs
+the packages of the extra ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipworks.environment import count_cores, describe_environment
+
+COST = 0.15
+GROWTH = 0.10
+EVERY_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One whole command.
+
+    Attributes:
+        elapsed_s: from its start to its end.
+        memory_mib: PSS of all its processes, a sample a second.
+        found: what it printed.
+    """
+
+    elapsed_s: float
+    memory_mib: tuple[float, ...]
+    found: dict[str, Any]
+
+    @property
+    def peak_mib(self) -> float:
+        """The most memory."""
+        return max(self.memory_mib, default=0.0)
+
+    @property
+    def growth(self) -> float:
+        """How much larger the peak of the last third is than that of the second."""
+        third = len(self.memory_mib) // 3
+        if not third:
+            return 0.0
+        return max(self.memory_mib[2 * third :]) / max(self.memory_mib[third : 2 * third]) - 1
+
+
+def list_descendants(root: int) -> list[int]:
+    """A process and all that it, or one of them, started."""
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                status = (folder / "stat").read_text()
+            except OSError:
+                continue
+            parents.setdefault(int(status.rpartition(")")[2].split()[1]), []).append(int(folder.name))
+    found = [root]
+    for process in found:
+        found += parents.get(process, [])
+    return found
+
+
+def measure_memory(root: int) -> float:
+    """PSS in MiB of a process and its descendants."""
+    total = 0
+    for process in list_descendants(root):
+        try:
+            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+        except OSError:
+            continue
+    return total / 1024
+
+
+def run_command(words: list[str]) -> Run:
+    """Run a clipworks command and watch its memory."""
+    samples: list[float] = []
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "clipworks", *words], stdout=subprocess.PIPE, text=True)
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(EVERY_S):
+            samples.append(measure_memory(process.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    out, _ = process.communicate()
+    elapsed_s = time.perf_counter() - start
+    done.set()
+    watcher.join()
+    if process.returncode:
+        raise SystemExit(f"clipworks {shlex.join(words)} failed")
+    return Run(elapsed_s=elapsed_s, memory_mib=tuple(samples), found=json.loads(out))
+
+
+def read_shards(folder: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """All embeddings of a folder of shards in order; every picture must have one."""
+    import pyarrow.parquet as pq
+
+    columns = [
+        pq.read_table(path, columns=["embedding"])["embedding"] for path in sorted(folder.glob("part-*.parquet"))
+    ]
+    rows = [np.asarray(chunk.flatten()).reshape(len(chunk), -1) for column in columns for chunk in column.chunks]
+    return np.concatenate(rows)
+
+
+def describe_stages(run: Run) -> list[str]:
+    """Lines that say what each stage of the engine took for a picture."""
+    stages = run.found["statistics"]["stages"][1:]
+    pictures = run.found["done"]
+    return [f"    {item['name']}: {1000 * item['seconds'] / pictures:.2f} ms a picture" for item in stages]
+
+
+def make_bundle(folder: Path) -> None:
+    """Write a bundle with ViT-B/32's sizes and random weights."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from convert_checkpoints import VOCABULARY, Model, Tower, write_huggingface
+
+    from clipworks.convert import convert_checkpoint
+
+    model = Model(
+        seed=1,
+        image=Tower(width=768, heads=12, mlp=3072, layers=12),
+        text=Tower(width=512, heads=8, mlp=2048, layers=12),
+        dim=512,
+        size=224,
+        patch=32,
+        context=77,
+        activation="quick_gelu",
+        end=VOCABULARY - 1,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        convert_checkpoint(write_huggingface(Path(scratch) / "checkpoint", model), folder)
+
+
+def main() -> int:
+    """Measure, print, and return 1 when a bound does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", type=Path, nargs="?", help="a folder; imagenet-sample-images is one")
+    parser.add_argument("--model", help="a bundle's folder or a known name")
+    parser.add_argument("--precision", default="f32")
+    parser.add_argument("--batch-size", default="32")
+    parser.add_argument("--pictures", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--engine-options", default="", help="more options for the engine's run, as one argument")
+    parser.add_argument("--json", type=Path, help="write every run and the environment here")
+    parser.add_argument("--make-bundle", type=Path, metavar="FOLDER", help="only make the bundle")
+    args = parser.parse_args()
+    if args.make_bundle:
+        make_bundle(args.make_bundle)
+        return 0
+    if not args.photographs or not args.model:
+        parser.error("give a folder of photographs and a model")
+    files = sorted(path for path in args.photographs.resolve().iterdir() if path.suffix.lower() in (".jpeg", ".jpg"))
+    listed = [str(files[place % len(files)]) for place in range(args.pictures)]
+    pairs: list[tuple[Run, Run]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)
+        Path("list.txt").write_text("\n".join(listed) + "\n")
+        options = ["--model", args.model, "--precision", args.precision, "--batch-size", args.batch_size]
+        for number in range(args.rounds):
+            names = f"local{number}", f"ray{number}"
+            base = ["embed", "list.txt", *options, "--json", "-o"]
+            local = run_command([*base, names[0]])
+            engine = run_command([*base, names[1], "--engine", "ray", *shlex.split(args.engine_options)])
+            pairs.append((local, engine))
+            rows = np.load(Path(names[0]) / "embeddings.npy"), read_shards(Path(names[1]))
+            same = rows[0].tobytes() == rows[1].tobytes()
+            print(f"round {number + 1}: rows of both are {'the same bits' if same else 'DIFFERENT'}", flush=True)
+            for name, run in zip(("one process", "the engine"), (local, engine), strict=True):
+                speed = args.pictures / run.elapsed_s
+                print(f"  {name:12} {run.elapsed_s:7.1f} s  {speed:6.1f} images/s  peak {run.peak_mib:6.0f} MiB")
+            print(f"  its stages, after {engine.elapsed_s - engine.found['elapsed_s']:.1f} s to start and end:")
+            print("\n".join(describe_stages(engine)))
+            store = engine.found["statistics"]["store_peak"] / (1 << 20)
+            print(f"  object store: {store:.0f} MiB at most; memory grows by {engine.growth:+.1%} in the last third")
+            if not same:
+                return 1
+    cost = statistics.median(engine.elapsed_s / local.elapsed_s for local, engine in pairs) - 1
+    growth = statistics.median(engine.growth for _, engine in pairs)
+    print(f"{args.pictures:,} pictures, {args.precision}, batch {args.batch_size}, {count_cores()} cores")
+    print(f"the engine costs {cost:+.1%} (wanted: under {COST:.0%})")
+    if args.json:
+        values = {
+            "pairs": [{"local": asdict(local), "engine": asdict(engine)} for local, engine in pairs],
+            "cost": cost,
+            "growth": growth,
+            "environment": asdict(describe_environment()),
+        }
+        args.json.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    return 0 if cost < COST and growth < GROWTH else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
