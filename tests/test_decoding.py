@@ -64,7 +64,7 @@ def test_plain_jpeg_files_go_to_the_decoder_as_one_batch(photo: Image.Image, tmp
     decoder = BatchDecoder(fake, SPEC)
     prepared = [decoder.prepare(str(file)) for file in files]
     assert all(isinstance(item, Undeveloped) for item in prepared)
-    squares = np.stack(decoder.develop(prepared))  # type: ignore[arg-type]
+    squares = np.stack(decoder.develop(prepared))
     assert fake.sizes == [1, 3]  # the first is the probe of whether it works
     expected = load_batch(files, SPEC)
     assert (squares[:, 0, 0] == 7).all()
@@ -83,7 +83,7 @@ def test_whatever_decoders_do_not_read_alike_is_left_to_pillow(photo: Image.Imag
     ]
     decoder = BatchDecoder(FakeDecoder(), SPEC)
     prepared = [decoder.prepare(str(file)) for file in files]
-    np.testing.assert_array_equal(np.stack(decoder.develop(prepared)), load_batch(files, SPEC))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(np.stack(decoder.develop(prepared)), load_batch(files, SPEC))
     assert (decoder.batched, decoder.single) == (0, 3)
     assert isinstance(BatchDecoder(FakeDecoder(), SPEC, exif="ignore").prepare(str(files[2])), Undeveloped)
 
@@ -95,7 +95,7 @@ def test_what_the_decoder_gives_up_on_gets_what_pillow_says(photo: Image.Image, 
     damaged.write_bytes(content.replace(b"\xff\xdb", b"\xff\xe5"))  # without what its numbers are multiplied by
     decoder = BatchDecoder(FakeDecoder(refuses=[good.read_bytes(), damaged.read_bytes()]), SPEC)
     prepared: list[Any] = [decoder.prepare(str(file)) for file in (good, damaged, other)]
-    found = decoder.develop([*prepared, "a reason from before"])
+    found: list[Any] = decoder.develop([*prepared, "a reason from before"])
     np.testing.assert_array_equal(found[0], load_batch([good], SPEC)[0])
     assert isinstance(found[1], str)
     assert "damaged.jpg" in found[1]

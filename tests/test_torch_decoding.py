@@ -63,7 +63,7 @@ def test_nvimgcodec_on_the_cpu_gives_pillows_pixels(decoder: BatchDecoder, tmp_p
         picture.save(files[-1], **options)
     for part in (files[:1], files, files[3:]):
         found = decoder.develop([decoder.prepare(str(file)) for file in part])
-        np.testing.assert_array_equal(np.stack(found), load_batch(part, openai_preprocessing(64)))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(np.stack(found), load_batch(part, openai_preprocessing(64)))
     assert decoder.single == 0
 
 
