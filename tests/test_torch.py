@@ -235,15 +235,19 @@ def test_too_large_a_batch_is_one_error_and_the_next_call_works(
 ) -> None:
     encoder, pictures = open_tower(bundle, "image"), draw_pictures(MODELS[name])
     expected = encoder(pictures)
+    kept: list[weakref.ref[Any]] = []
     with monkeypatch.context() as patch:
 
         def fail(*_: object) -> None:
+            half_done = torch.zeros(3)
+            kept.append(weakref.ref(half_done))
             raise error
 
         patch.setattr(lanes.PlainLane, "run", fail)
         with pytest.raises(EncodingError, match=f"cpu has not enough memory for a batch of {len(pictures)}") as caught:
             encoder(pictures)
         assert caught.value.hint == "try a smaller --batch-size"
+        assert kept[0]() is None  # an error that someone holds does not hold the memory
     np.testing.assert_array_equal(encoder(pictures), expected)
 
 
