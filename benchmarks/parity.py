@@ -131,6 +131,7 @@ def main() -> int:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), metavar="SHAPE")
+    parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES), metavar="RUNTIME")
     parser.add_argument("--pictures", type=Path, help="folder of pictures; default: those of scikit-image")
     parser.add_argument("--count", type=int, default=8, help="number of pictures (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="CPU threads of the reference and of the runtimes")
@@ -147,7 +148,7 @@ def main() -> int:
     results: list[Parity] = []
     for shape in options.shapes:
         for activation, end in VARIANTS:
-            for result in compare(shape, activation, end, files, options.threads):
+            for result in compare(shape, activation, end, files, options.threads, options.runtimes):
                 results.append(result)
                 print(format_result(result), flush=True)
     if options.json is not None:
@@ -157,8 +158,10 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def compare(shape: str, activation: str, end: int, files: list[Path], threads: int | None) -> list[Parity]:
-    """Compare one model with every runtime."""
+def compare(
+    shape: str, activation: str, end: int, files: list[Path], threads: int | None, runtimes: list[str]
+) -> list[Parity]:
+    """Compare one model with every runtime asked for."""
     sizes = SHAPES[shape]
     pictures = load_batch(files, openai_preprocessing(sizes.size))
     found: list[Parity] = []
@@ -173,7 +176,7 @@ def compare(shape: str, activation: str, end: int, files: list[Path], threads: i
         if shape == "B/32" and importlib.util.find_spec("open_clip") is not None:
             references["open_clip"] = embed_with_open_clip(folder, sizes, activation, pictures, prompts)
         del model
-        for runtime in RUNTIMES:
+        for runtime in runtimes:
             embedded = embed_with_bundle(bundle, runtime, threads, pictures, prompts)
             found += [
                 Parity(

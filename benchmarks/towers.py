@@ -134,10 +134,12 @@ def allow_rate(rates: dict[tuple[str, int], float], engine: str) -> float:
 def open_granted(bundle: Bundle, role: Any) -> dict[str, Any]:
     """An encoder for each runtime and precision that can be granted here."""
     found = {}
-    for runtime in ("openvino", "onnxruntime"):
+    for runtime in parity.RUNTIMES:
         for precision in ("f32", "bf16", "f16", "int8"):
             try:
-                found[f"{runtime} {precision}"] = open_encoder(bundle, role, runtime=runtime, precision=precision)
+                found[f"{runtime} {precision}"] = open_encoder(
+                    bundle, role, runtime=runtime, device="cpu", precision=precision
+                )
             except RuntimeUnavailableError as error:
                 print(f"not granted: {error.message}")
     return found
@@ -229,6 +231,9 @@ def compare_text_towers(model: Any, bundle: Bundle, rounds: int) -> list[dict[st
             "transformers f32, padded to 77": functools.partial(run_transformers, 77, PADDED),
             f"openvino {precision}": functools.partial(ours.embed_texts, names),
         }
+        if precision != "int8":
+            other = Model(bundle, runtime="torch", device="cpu", precision=precision, towers=["text"])
+            runs[f"torch {precision}"] = functools.partial(other.embed_texts, names)
         seconds = measure(runs, rounds)
         own = seconds[f"openvino {precision}"]
         for name, times in seconds.items():

@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from convert_checkpoints import MODELS, VOCABULARY, draw_ids, draw_pictures, write_huggingface
+from PIL import Image
 
 from clipworks import runtimes, store
 from clipworks.bundle import Bundle, read_bundle
+from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers, write_towers
 from clipworks.convert.layouts import read_checkpoint
 from clipworks.environment import count_cores
@@ -233,15 +235,19 @@ def test_too_large_a_batch_is_one_error_and_the_next_call_works(
 ) -> None:
     encoder, pictures = open_tower(bundle, "image"), draw_pictures(MODELS[name])
     expected = encoder(pictures)
+    kept: list[weakref.ref[Any]] = []
     with monkeypatch.context() as patch:
 
         def fail(*_: object) -> None:
+            half_done = torch.zeros(3)
+            kept.append(weakref.ref(half_done))
             raise error
 
         patch.setattr(lanes.PlainLane, "run", fail)
         with pytest.raises(EncodingError, match=f"cpu has not enough memory for a batch of {len(pictures)}") as caught:
             encoder(pictures)
         assert caught.value.hint == "try a smaller --batch-size"
+        assert kept[0]() is None  # an error that someone holds does not hold the memory
     np.testing.assert_array_equal(encoder(pictures), expected)
 
 
@@ -300,3 +306,38 @@ def test_a_bundle_on_disk_runs_through_the_model(bundle: Bundle, name: str) -> N
         rows = model.embed_texts(["a dog", "a cat", "a dog in a car"])
         assert rows.shape == (3, MODELS[name].dim)
         np.testing.assert_allclose(rows[0], model.embed_texts("a dog")[0], atol=LIMIT)
+
+
+def test_every_command_runs_on_it_like_on_any_other(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ["--model", str(convert_checkpoint(tiny_checkpoint, tmp_path / "bundle").folder), "--device", "cpu"]
+    folder, labels = tmp_path / "pictures", tmp_path / "labels.txt"
+    folder.mkdir()
+    for index, picture in enumerate(draw_pictures(MODELS["quick"])):
+        Image.fromarray(picture).save(folder / f"{index}.png")
+    labels.write_text("a dog\na cat\na car\n")
+    torch_f32 = [*model, "--runtime", "torch", "--precision", "f32"]
+    words = ["classify", str(folder), "--labels", str(labels), "--templates", "none", "-o"]
+    assert main([*words, str(tmp_path / "torch.jsonl"), *torch_f32]) == 0
+    assert main([*words, str(tmp_path / "other.jsonl"), *model, "--runtime", "onnxruntime"]) == 0
+    tops = [
+        [
+            [top["id"] for top in json.loads(line)["top"]]
+            for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()
+        ]
+        for name in ("torch", "other")
+    ]
+    assert tops[0] == tops[1]
+    assert main(["match", str(folder / "0.png"), "a dog", "a cat", "--json", *torch_f32]) == 0
+    assert json.loads(capsys.readouterr().out)["runtime"] == "torch"
+    brief = ["--duration", "0", "--iterations", "5", "--warmup", "0"]
+    for place in ("host", "device"):
+        assert main(["profile", "image", "--input", place, "--json", *brief, *torch_f32]) == 0
+        assert json.loads(capsys.readouterr().out)["input"] == place
+    rows = ["--runtime", "onnxruntime,torch", "--precision", "f32", "--duration", "0.01", "--warmup", "0"]
+    rows += ["--batch-size", "1", "--depth", "0", "--repeats", "1", "--no-footprint", "-o", str(tmp_path / "compared")]
+    assert main(["compare", "--images", str(folder), "--labels", str(labels), *rows, *model]) == 0
+    compared = json.loads((tmp_path / "compared" / "comparison.json").read_text())
+    agreement = {row["granted"]["runtime"]: row["accuracy"] for row in compared["rows"]}
+    assert set(agreement) == {"onnxruntime", "torch"}

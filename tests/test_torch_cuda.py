@@ -255,6 +255,10 @@ def test_devices_are_opened_by_name_or_place_and_others_refused(bundle: Bundle) 
         open_tower(bundle, "image", "cuda:2")
 
 
+def test_two_blocks_are_on_their_way_to_a_gpu_at_once() -> None:
+    assert runtimes.choose_streams("torch", "cuda:0", None) == 2
+
+
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("staged", [False, True])
 def test_several_devices_are_profiled_at_once_from_host_or_device_memory(bundle: Bundle, *, staged: bool) -> None:

@@ -21,6 +21,7 @@ from clipworks.truth import ClassIndex
 
 if TYPE_CHECKING:
     from clipworks.datasets import DataSet, Sample
+    from clipworks.decoding import BatchDecoder
     from clipworks.model import Model
     from clipworks.prompts import Labels
 
@@ -36,6 +37,7 @@ def classify(
     top: int = 5,
     batch_size: int = 32,
     workers: int | None = None,
+    decoder: BatchDecoder | None = None,
     format: str | None = None,  # noqa: A002  # the option's name
     restart: bool = False,
     report: Callable[[Progress], None] | None = None,
@@ -53,6 +55,7 @@ def classify(
         top: classes kept for each picture, at least 1; all where there are fewer.
         batch_size: pictures encoded at once, at least 1.
         workers: threads that decode; None for one a core.
+        decoder: decodes whole batches, in other pixels than Pillow's; None for Pillow.
         format: ``jsonl``, ``parquet`` or ``text``; None goes by the output's ending.
         restart: throw away what an earlier run has written.
         report: told after each batch; or None.
@@ -76,7 +79,7 @@ def classify(
     depth = min(top, len(labels))
     folded = fold_head(head)
     settings = {
-        **describe_model(model),
+        **describe_model(model, decoder),
         **describe_source(dataset),
         "labels_sha256": hash_texts([*labels.names, "", *labels.ids]),
         "templates_sha256": hash_texts(templates),
@@ -102,9 +105,10 @@ def classify(
             if before < len(dataset):
                 blocks = embed_blocks(
                     dataset,
-                    lambda sample: prepare_sample(model, sample),
+                    lambda sample: prepare_sample(model, sample, decoder),
                     model.embed_pixels,
                     batch_size=batch_size,
+                    develop=decoder.develop if decoder else None,
                     first=before,
                     workers=workers,
                     streams=model.streams,

@@ -27,6 +27,7 @@ from clipworks.results import encode_line, scan_json
 
 if TYPE_CHECKING:
     from clipworks.datasets import DataSet, Sample
+    from clipworks.decoding import BatchDecoder
     from clipworks.model import Model
     from clipworks.scoring import Floats
 
@@ -60,6 +61,7 @@ def embed(
     *,
     batch_size: int = 32,
     workers: int | None = None,
+    decoder: BatchDecoder | None = None,
     format: str = "npy",  # noqa: A002  # the option's name
     restart: bool = False,
     report: Callable[[Progress], None] | None = None,
@@ -73,6 +75,7 @@ def embed(
         folder: made where there is none.
         batch_size: pictures encoded at once, at least 1.
         workers: threads that decode; None for one a core.
+        decoder: decodes whole batches, in other pixels than Pillow's; None for Pillow.
         format: ``npy``: an array and its records; ``parquet``: one table of both, made when all is done.
         restart: throw away what an earlier run has written.
         report: told after each batch; or None.
@@ -96,7 +99,7 @@ def embed(
     home = Path(folder)
     total, dim = len(dataset), model.card.dim
     settings: dict[str, Any] = {
-        **describe_model(model),
+        **describe_model(model, decoder),
         **describe_source(dataset),
         "dim": dim,
         "batch_size": batch_size,
@@ -113,9 +116,10 @@ def embed(
             if before < total:
                 blocks = embed_blocks(
                     dataset,
-                    lambda sample: prepare_sample(model, sample),
+                    lambda sample: prepare_sample(model, sample, decoder),
                     model.embed_pixels,
                     batch_size=batch_size,
+                    develop=decoder.develop if decoder else None,
                     first=before,
                     workers=workers,
                     streams=model.streams,

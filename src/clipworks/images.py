@@ -100,10 +100,17 @@ def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
 
 def resize_image(image: Image.Image, spec: ImageInput) -> Image.Image:
     """The first half of `transform_image`: an RGB picture in the size that the crop is taken from."""
-    width, height = image.size
-    resample = _FILTERS[spec.interpolation]
+    size = plan_resize(image.size, spec)
+    if spec.resize == "shortest" and size == image.size:
+        return image
+    return image.resize(size, _FILTERS[spec.interpolation])
+
+
+def plan_resize(size: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
+    """The width and height that `resize_image` brings a picture of a width and height to."""
+    width, height = size
     if spec.resize == "squash":
-        return image.resize((spec.size, spec.size), resample)
+        return spec.size, spec.size
     short = spec.resize_to
     tall = width <= height
     resized = (short, int(short * height / width)) if tall else (int(short * width / height), short)
@@ -112,17 +119,20 @@ def resize_image(image: Image.Image, spec: ImageInput) -> Image.Image:
             f"a picture of {width} x {height} pixels would become {resized[0]} x {resized[1]}; "
             f"allowed: {MAX_PIXELS:,} pixels"
         )
-    return image.resize(resized, resample) if resized != image.size else image
+    return resized
 
 
 def crop_image(image: Image.Image, spec: ImageInput) -> Pixels:
     """The second half of `transform_image`: the square in the middle of a resized picture."""
-    width, height = image.size
-    if (width, height) == (spec.size, spec.size):
+    if image.size == (spec.size, spec.size):
         return np.asarray(image)
-    left = round((width - spec.size) / 2)
-    top = round((height - spec.size) / 2)
+    left, top = plan_crop(image.size, spec)
     return np.asarray(image.crop((left, top, left + spec.size, top + spec.size)))
+
+
+def plan_crop(size: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
+    """Where the square of `crop_image` begins in a picture of a width and height: left, top."""
+    return round((size[0] - spec.size) / 2), round((size[1] - spec.size) / 2)
 
 
 def load_batch(pictures: Sequence[Picture], spec: ImageInput, *, exif: Exif = "apply") -> Pixels:

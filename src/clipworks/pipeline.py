@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from clipworks.scoring import Floats
 
 if TYPE_CHECKING:
     from clipworks.datasets import Sample
+    from clipworks.decoding import BatchDecoder
     from clipworks.model import Model
 
 Item = TypeVar("Item")
@@ -105,10 +106,11 @@ def attempt(prepare: Callable[[Item], Pixels], item: Item) -> Pixels | str:
 
 def embed_blocks(
     items: Sequence[Item],
-    prepare: Callable[[Item], Pixels],
+    prepare: Callable[[Item], Any],
     encode: Callable[[Pixels], Floats],
     *,
     batch_size: int,
+    develop: Callable[[Sequence[Any]], Sequence[Pixels | str]] | None = None,
     first: int = 0,
     workers: int | None = None,
     streams: int = 1,
@@ -119,9 +121,11 @@ def embed_blocks(
 
     Args:
         items: only sliced and measured; a long one may make its items on demand.
-        prepare: as in `embed_block`; called on several threads at once.
+        prepare: as in `embed_block`, or gives what ``develop`` takes; called on several threads at once.
         encode: as in `embed_block`; called on as many threads as ``streams`` says.
         batch_size: items in a block, at least 1.
+        develop: makes squares, or texts that say why there is none, of all that ``prepare`` gave for a block; called on
+            the threads of ``encode``.
         first: place of the first item to embed, a multiple of ``batch_size``.
         workers: threads that decode, at least 1; None for one a core.
         streams: blocks encoded at once, at least 1.
@@ -157,7 +161,8 @@ def embed_blocks(
             squares = [readers.submit(attempt, prepare, item) for item in part]
 
             def finish() -> Block[Item]:
-                return encode_block(start, part, [square.result() for square in squares], encode)
+                prepared = [square.result() for square in squares]
+                return encode_block(start, part, develop(prepared) if develop else prepared, encode)
 
             return encoder.submit(finish)
 
@@ -171,11 +176,15 @@ def embed_blocks(
             under_way.popleft()
 
 
-def prepare_sample(model: Model, sample: Sample) -> Pixels:
-    """Decode one sample; raises ImageError for whatever is wrong with its file."""
+def prepare_sample(model: Model, sample: Sample, decoder: BatchDecoder | None = None) -> Any:
+    """Decode one sample, or bring it as far as a batch decoder wants it.
+
+    Raises:
+        ImageError: whatever is wrong with its file.
+    """
     check_file(sample.file)
     try:
-        return model.prepare_image(sample.file)
+        return decoder.prepare(sample.file) if decoder else model.prepare_image(sample.file)
     except MemoryError:
         raise explain_memory(sample.file) from None
 

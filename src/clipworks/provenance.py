@@ -14,12 +14,13 @@ from clipworks.environment import describe_environment
 
 if TYPE_CHECKING:
     from clipworks.datasets import DataSet
+    from clipworks.decoding import BatchDecoder
     from clipworks.model import Model
 
 _PACKAGES = ("clipworks", "numpy", "pillow")
 
 
-def describe_model(model: Model) -> dict[str, Any]:
+def describe_model(model: Model, decoder: BatchDecoder | None = None) -> dict[str, Any]:
     """The model as granted, and what of the machine and the software can change the last digit of a score."""
     environment = describe_environment()
     relevant = (*_PACKAGES, model.runtime)
@@ -30,6 +31,7 @@ def describe_model(model: Model) -> dict[str, Any]:
         "device": model.device,
         "precision": model.precision,
         "exif": model.exif,
+        **({"decoder": decoder.name} if decoder else {}),
         "cpu": environment.cpu,
         "isa": list(environment.isa),
         "packages": {name: version for name, version in environment.packages.items() if name in relevant},

@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{dataset.left_out:,} files of {args.source} are no pictures by their ending: left out", file=sys.stderr)
     bar = Bar("images")
     with options.load_model(args, exif=args.exif, towers=("image",), streams=None) as model:
+        decoder = options.open_decoder(args, model)
         head = _get_head(args, model, labels, templates)
         with stopping() as stop:
             progress = classify(
@@ -78,12 +79,14 @@ def run(args: argparse.Namespace) -> int:
                 top=args.top,
                 batch_size=args.batch_size,
                 workers=args.workers,
+                decoder=decoder,
                 format=args.format,
                 restart=args.restart,
                 report=lambda now: bar.show(now.done, now.total, before=now.before),
                 stop=stop,
             )
     bar.clear()
+    options.report_decoder(decoder)
     return conclude(progress, args)
 
 

@@ -39,16 +39,19 @@ def run(args: argparse.Namespace) -> int:
         print(f"{dataset.left_out:,} files of {args.source} are no pictures by their ending: left out", file=sys.stderr)
     bar = Bar("images")
     with options.load_model(args, exif=args.exif, towers=("image",), streams=None) as model, stopping() as stop:
+        decoder = options.open_decoder(args, model)
         progress = embed(
             model,
             dataset,
             args.output,
             batch_size=args.batch_size,
             workers=args.workers,
+            decoder=decoder,
             format=args.format or "npy",
             restart=args.restart,
             report=lambda now: bar.show(now.done, now.total, before=now.before),
             stop=stop,
         )
     bar.clear()
+    options.report_decoder(decoder)
     return conclude(progress, args)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clipworks.decoding import BatchDecoder
     from clipworks.model import Model
     from clipworks.runtimes import Role
 
@@ -56,7 +58,7 @@ def add_published_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
-    """Add SOURCE, --root, --batch-size, --workers, --exif, --restart and --strict."""
+    """Add SOURCE, --root, --batch-size, --workers, --exif, --decoder, --restart and --strict."""
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -70,6 +72,12 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
         "--workers", type=at_least(1), metavar="N", help="threads that read and decode (default: one a core)"
     )
     add_exif_option(parser)
+    parser.add_argument(
+        "--decoder",
+        default="pillow",
+        metavar="D",
+        help="pillow, or nvimgcodec: JPEG files in batches on the encoder's device, not to the bit (default: pillow)",
+    )
     parser.add_argument("--restart", action="store_true", help="throw away what an earlier run has written")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a picture could not be read")
 
@@ -99,6 +107,8 @@ def check_engine_options(args: argparse.Namespace) -> None:
     for name in ("address", "encoders", "shard_size"):
         if args.engine == "local" and getattr(args, name) is not None:
             raise UsageError(f"--{name.replace('_', '-')} goes with --engine ray")
+    if args.engine != "local" and args.decoder != "pillow":
+        raise UsageError("--decoder goes with --engine local")
 
 
 def add_exif_option(parser: argparse.ArgumentParser) -> None:
@@ -147,3 +157,21 @@ def load_model(
         towers=towers,
         streams=streams,
     )
+
+
+def open_decoder(args: argparse.Namespace, model: Model) -> BatchDecoder | None:
+    """The batch decoder that --decoder names, which is said on standard error; None for Pillow."""
+    if args.decoder == "pillow":
+        return None
+    from clipworks.decoding import open_batch_decoder
+
+    decoder = open_batch_decoder(args.decoder, model.device, model.card.image, exif=args.exif)
+    print(f"JPEG files are decoded by {decoder.name}, whose pixels are not those of Pillow", file=sys.stderr)
+    return decoder
+
+
+def report_decoder(decoder: BatchDecoder | None) -> None:
+    """Say how many pictures of a run a batch decoder has left to Pillow."""
+    if decoder is not None and decoder.single:
+        done = decoder.batched + decoder.single
+        print(f"{decoder.single:,} of {done:,} pictures were decoded by Pillow after all", file=sys.stderr)

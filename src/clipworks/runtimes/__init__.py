@@ -167,6 +167,8 @@ def open_encoder(
 
 def choose_streams(runtime: str, device: str, threads: int | None) -> int:
     """How many calls a tower should run at once for the most pictures a second, where decoding shares the cores."""
+    if device.lower().startswith("cuda"):
+        return 2  # one batch crosses to the device while the other is computed
     if device.lower() not in (AUTO, "cpu") or not RUNTIMES[choose_runtime(runtime)].splits_cores:
         return 1
     return min(threads or count_cores(), _MOST_STREAMS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -94,6 +95,7 @@ class TorchEncoder:
             with torch.autocast(self._place.type, enabled=False) if _is_cast(self._place) else contextlib.nullcontext():
                 yield lane
         except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # or what is told would keep what the call had in memory
             lane.close()  # it may hold half a batch, or memory that others need
             if isinstance(error, RuntimeError | MemoryError):
                 raise self._explain(error, rows) from None

@@ -1,0 +1,147 @@
+"""Decoding in batches, on the device where the encoder is: for those who have more GPU than cores to feed it.
+
+Only what a batch decoder and Pillow agree on goes to it: whole JPEG files in grey or RGB that need not be turned. All
+else, and what it gives up on, Pillow decodes as ever, and it is counted: nothing is decoded by another program than the
+record says without being told.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import PIL
+from PIL import Image
+
+from clipworks.cards import ImageInput
+from clipworks.errors import ImageError, RuntimeUnavailableError
+from clipworks.images import (
+    MAX_PIXELS,
+    Exif,
+    Pixels,
+    decode_image,
+    plan_crop,
+    plan_resize,
+    read_file,
+    transform_image,
+)
+from clipworks.runtimes.decoders import Cut, JpegDecoder, open_decoder
+
+_ORIENTATION = 0x0112
+# How far from a file's end its end marker may stand: cameras leave a few bytes behind it.
+_TAIL = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undeveloped:
+    """A JPEG file that a batch decoder can have: its bytes, its name in messages, and its square."""
+
+    content: bytes
+    name: str
+    cut: Cut
+
+
+class BatchDecoder:
+    """Opens files on many threads, and decodes those of a batch at once; of several batches one after another.
+
+    Attributes:
+        name: what decodes, for the records.
+        batched: pictures that it has decoded.
+        single: pictures that Pillow has decoded.
+    """
+
+    def __init__(self, decoder: JpegDecoder, spec: ImageInput, *, exif: Exif = "apply") -> None:
+        """Take a decoder into use; raises RuntimeUnavailableError if it decodes nothing here."""
+        self.name = decoder.name
+        self.batched = self.single = 0
+        self._decode, self._spec, self._exif = decoder, spec, exif
+        self._lock = threading.Lock()
+        probe = io.BytesIO()
+        Image.new("RGB", (64, 48), (200, 100, 50)).save(probe, "JPEG")
+        if self._decode([probe.getvalue()], [_plan((64, 48), spec)])[0] is None:
+            raise RuntimeUnavailableError(f"{self.name} decodes no JPEG file here")
+
+    def prepare(self, file: str) -> Undeveloped | Pixels:
+        """Read a file; a plain JPEG file waits for its batch, anything else is decoded at once.
+
+        Raises:
+            ImageError: as `clipworks.images.load_image`.
+        """
+        content = read_file(Path(file))
+        if (size := _find_plain_size(content, self._exif)) is None:
+            return transform_image(decode_image(content, name=file, exif=self._exif), self._spec)
+        return Undeveloped(content=content, name=file, cut=_plan(size, self._spec))
+
+    def develop(self, prepared: Sequence[Undeveloped | Pixels | str]) -> list[Pixels | str]:
+        """Make squares of what `prepare` gave for a batch, in order; a text, why there is none, stays as it is."""
+        waiting = [item for item in prepared if isinstance(item, Undeveloped)]
+        found = self._decode([item.content for item in waiting], [item.cut for item in waiting]) if waiting else []
+        squares = iter(zip(waiting, found, strict=True))
+        return [
+            self._finish(*next(squares)) if isinstance(item, Undeveloped) else self._count(item) for item in prepared
+        ]
+
+    def _finish(self, item: Undeveloped, square: Pixels | None) -> Pixels | str:
+        if square is not None:
+            self.batched += 1
+            return square
+        try:
+            image = decode_image(item.content, name=item.name, exif=self._exif)
+        except ImageError as error:
+            return error.message
+        self.single += 1
+        return transform_image(image, self._spec)
+
+    def _count(self, item: Pixels | str) -> Pixels | str:
+        self.single += not isinstance(item, str)
+        return item
+
+
+def open_batch_decoder(name: str, device: str, spec: ImageInput, *, exif: Exif = "apply") -> BatchDecoder:
+    """Open a batch decoder for pictures of a model.
+
+    Args:
+        name: in `clipworks.runtimes.decoders.DECODERS`.
+        device: the encoder's, as granted.
+        spec: from the model's card.
+        exif: as in `clipworks.images.load_image`.
+
+    Raises:
+        UnknownNameError: no such decoder.
+        RuntimeUnavailableError: it cannot be had here.
+    """
+    return BatchDecoder(open_decoder(name, device), spec, exif=exif)
+
+
+def _plan(size: tuple[int, int], spec: ImageInput) -> Cut:
+    width, height = resized = plan_resize(size, spec)
+    left, top = plan_crop(resized, spec)
+    # From Pillow 13 on: columns go first where the height loses more than twice what the width loses.
+    modern = int(PIL.__version__.partition(".")[0]) >= 13
+    lost_width, lost_height = size[0] - width, size[1] - height
+    return Cut(
+        width=width,
+        height=height,
+        left=left,
+        top=top,
+        side=spec.size,
+        filter=spec.interpolation,
+        columns_first=modern and lost_height > max(0, 2 * lost_width),
+    )
+
+
+def _find_plain_size(content: bytes, exif: Exif) -> tuple[int, int] | None:
+    """Width and height of a JPEG file that any decoder reads alike; None for what Pillow shall decode, or refuse."""
+    if not content.startswith(b"\xff\xd8\xff") or b"\xff\xd9" not in content[-_TAIL:]:
+        return None
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            turned = exif == "apply" and image.getexif().get(_ORIENTATION, 1) != 1
+            # Three channels that are no YCbCr are told apart by markers that not every decoder heeds.
+            odd = image.format != "JPEG" or image.mode not in ("RGB", "L") or image.info.get("adobe_transform") == 0
+            return None if turned or odd or image.width * image.height > MAX_PIXELS else image.size
+    except Exception:  # noqa: BLE001  # Pillow's readers raise almost anything; it shall say what is wrong itself
+        return None
