@@ -93,7 +93,16 @@ def open_onnxruntime(source: Path, target: Path) -> Any:
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"])
+    graph = onnx.load(source).graph
+    flat = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
+    quantize_dynamic(
+        source,
+        target,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["MatMul"],
+        nodes_to_exclude=[node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] not in flat],
+    )
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda pictures: session.run(None, {name: pictures})[0]
