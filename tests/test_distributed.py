@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,20 +15,21 @@ from picture_sets import make_picture, write_bad_files, write_labels, write_pict
 pytest.importorskip("pyarrow")
 
 import pyarrow as pa
-from ray_runs import POISON, STARTUP, environment
+from ray_runs import POISON, STARTUP, environment, table_rows
 
 from clipworks.cli import main
 from clipworks.datasets import Sample, read_dataset
 from clipworks.distributed.cluster import Cluster, check_store, plan_pool
 from clipworks.distributed.collecting import Collector
 from clipworks.distributed.decoding import Decoder, Decoding, decode_pieces, unpack_block
-from clipworks.distributed.encoding import check_granted
+from clipworks.distributed.encoding import Classes, Encoder, Encoding, Loading, check_granted, examine
 from clipworks.distributed.plan import Piece, make_plan
 from clipworks.distributed.reading import Unread, read_piece
 from clipworks.distributed.sources import Archives, read_source
 from clipworks.errors import ImageError, UsageError
 from clipworks.loading import load
 from clipworks.pipeline import attempt, prepare_sample
+from clipworks.prompts import read_labels
 from clipworks.records import ResultsError
 from clipworks.shards import list_shards, open_folder, write_shard
 
@@ -140,8 +142,6 @@ def test_decoding_apart_gives_the_same_squares_and_errors(tmp_path: Path, monkey
         spec = model.card.image
         local = [attempt(lambda sample: prepare_sample(model, sample), sample) for sample in samples]
     monkeypatch.chdir("/")
-    import pickle
-
     piece = Piece(shard=7, start=16, size=64, samples=samples)
     job = Decoding(spec=spec, exif="apply", batch_size=32, base=str(tmp_path))
     (table,) = decode_pieces(pa.table({"piece": [pickle.dumps(piece)]}), job)
@@ -191,6 +191,27 @@ def make_table(shard: int, first: int, count: int, size: int | None) -> pa.Table
             "size": pa.array([size] * count, pa.int64()),
         }
     )
+
+
+def test_an_encoder_gives_the_rows_of_a_run_on_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of both commands, bad files among them, without the engine around it."""
+    monkeypatch.chdir(tmp_path)
+    write_pictures(Path("set"), 20)
+    write_bad_files(Path("set/bad"))
+    write_labels(Path("labels.txt"))
+    options = ["--runtime", "fake", "--batch-size", "64"]
+    assert main(["classify", "set", "-o", "r.parquet", "--labels", "labels.txt", "--top", "3", *options]) == 0
+    assert main(["embed", "set", "-o", "vectors", "--format", "parquet", *options]) == 0
+    found = tuple(read_dataset("set"))
+    piece = Piece(shard=0, start=0, size=len(found), samples=found)
+    loading = Loading(model="starter", runtime="fake")
+    classes = Classes(labels=read_labels("labels.txt"), templates=("a photo of a {}.",), top=3)
+    for wanted, output in ((classes, "r.parquet"), (None, "vectors/embeddings.parquet")):
+        granted = examine(loading, wanted)
+        decoding = Decoding(spec=granted.spec, exif="apply", batch_size=64, base=str(tmp_path))
+        (table,) = decode_pieces(pa.table({"piece": [pickle.dumps(piece)]}), decoding)
+        rows = Encoder(Encoding(loading=loading, source="set", classes=wanted, found=granted))(table)
+        assert rows.drop_columns(["shard", "size"]).to_pylist() == table_rows(Path(output))
 
 
 def test_shards_are_written_when_whole_in_the_order_of_their_rows(tmp_path: Path) -> None:

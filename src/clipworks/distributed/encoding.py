@@ -20,6 +20,7 @@ from clipworks.parquet import tabulate_embeddings, tabulate_records
 from clipworks.pipeline import encode_block
 from clipworks.provenance import describe_model
 from clipworks.results import round_score
+from clipworks.scoring import compare_on_one_thread
 
 if TYPE_CHECKING:
     from clipworks.cards import ImageInput
@@ -161,7 +162,8 @@ class Encoder:
 
     def _classify(self, block: Block[Sample], classes: Classes) -> Any:
         scale = self._model.card.logit_scale
-        records = score_block(block, self._truths, classes.labels, self._head, scale, classes.top)
+        with compare_on_one_thread():  # as on one machine: the number of threads can change a product's last digit
+            records = list(score_block(block, self._truths, classes.labels, self._head, scale, classes.top))
         return tabulate_records([_round(record) for record in records])
 
 
