@@ -169,3 +169,16 @@ def test_an_engine_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "clipworks.runtimes.onnxruntime", None)
     with pytest.raises(RuntimeUnavailableError, match="the runtime onnxruntime is installed but cannot be imported"):
         open_tower("image", "onnxruntime")
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_streams_do_not_change_embeddings(runtime: str) -> None:
+    """OpenVINO 2026.4 with two streams of its own gave embeddings that had nothing to do with the picture."""
+    bundle = store.open_bundle("starter")
+    size = bundle.card.image.size
+    pictures = np.random.default_rng(0).integers(0, 256, (4, size, size, 3)).astype(np.uint8)
+    one, two = (
+        runtimes.open_encoder(bundle, "image", runtime=runtime, precision="f32", streams=streams)(pictures)
+        for streams in (1, 2)
+    )
+    np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)

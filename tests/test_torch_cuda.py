@@ -256,7 +256,7 @@ def test_devices_are_opened_by_name_or_place_and_others_refused(bundle: Bundle) 
 
 
 def test_two_blocks_are_on_their_way_to_a_gpu_at_once() -> None:
-    assert runtimes.choose_streams("torch", "cuda:0", None) == 2
+    assert runtimes.choose_streams("cuda:0") == 2
 
 
 @pytest.mark.usefixtures("cuda")

@@ -57,7 +57,7 @@ class Model:
         self._exif: Exif = exif
         if not towers or not set(towers) <= set(runtimes.ROLES):
             raise UsageError(f"towers is {list(towers)}; allowed: one or both of {', '.join(runtimes.ROLES)}")
-        self.streams = runtimes.choose_streams(runtime, device, threads) if streams is None else streams
+        self.streams = runtimes.choose_streams(device) if streams is None else streams
         cache = open_folder("compiled") if cache_compiled else None
 
         def open_tower(role: runtimes.Role) -> runtimes.Encoder:

@@ -4,8 +4,7 @@ The machine's work is in three places at once: pictures are decoded on worker th
 lock), other threads feed the encoder, and the caller scores and writes what is done. A window of blocks is under way at
 any time; the next one starts when the caller comes back for more, so memory does not grow with the data set.
 
-An encoder that takes all cores for one block loses a part of them whenever a decoding thread takes one, since its other
-threads must wait; one that runs a block on each core (`Model.streams`) loses nothing.
+On a GPU two blocks are encoded at once (`Model.streams`): one crosses to the device while the other is computed.
 
 Block b always holds the items ``b * size`` to ``(b + 1) * size``, whatever the timing: a run can be repeated, or
 continued at any block, bit for bit.

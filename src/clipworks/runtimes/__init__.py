@@ -51,29 +51,22 @@ __all__ = [
 
 
 class Runtime(NamedTuple):
-    """One row of the table: the module of ours, the package that it needs, how to get that, and its way with cores.
-
-    ``splits_cores`` says whether several calls at once can have a part of the cores each.
-    """
+    """One row of the table: the module of ours, the package that it needs, and how to get that."""
 
     module: str
     package: str | None
     install: str
-    splits_cores: bool = False
 
 
 RUNTIMES: dict[str, Runtime] = {
-    "openvino": Runtime("clipworks.runtimes.openvino", "openvino", "pip install openvino", splits_cores=True),
-    "onnxruntime": Runtime(
-        "clipworks.runtimes.onnxruntime", "onnxruntime", "pip install onnxruntime", splits_cores=True
-    ),
+    "openvino": Runtime("clipworks.runtimes.openvino", "openvino", "pip install openvino"),
+    "onnxruntime": Runtime("clipworks.runtimes.onnxruntime", "onnxruntime", "pip install onnxruntime"),
     "torch": Runtime("clipworks.runtimes.torch", "torch", "pip install clipworks[torch]"),
     "fake": Runtime("clipworks.runtimes.fake", None, ""),
 }
 # The first one that is installed is the default. torch runs only towers of our converter, and fake computes nothing:
 # they are never chosen for anyone.
 PREFERENCE = ("openvino", "onnxruntime")
-_MOST_STREAMS = 4  # each has a batch and its intermediate values in memory
 
 
 def choose_runtime(name: str = AUTO) -> str:
@@ -165,13 +158,13 @@ def open_encoder(
     )
 
 
-def choose_streams(runtime: str, device: str, threads: int | None) -> int:
-    """How many calls a tower should run at once for the most pictures a second, where decoding shares the cores."""
-    if device.lower().startswith("cuda"):
-        return 2  # one batch crosses to the device while the other is computed
-    if device.lower() not in (AUTO, "cpu") or not RUNTIMES[choose_runtime(runtime)].splits_cores:
-        return 1
-    return min(threads or count_cores(), _MOST_STREAMS)
+def choose_streams(device: str) -> int:
+    """How many calls a tower should run at once for the most pictures a second.
+
+    On CUDA one batch crosses to the device while the other is computed. On the CPU a call for each core would lose less
+    beside decoding, but OpenVINO 2026.4 with two streams gives wrong embeddings for some towers.
+    """
+    return 2 if device.lower().startswith("cuda") else 1
 
 
 def import_runtime(name: str) -> OpenEncoder:

@@ -148,7 +148,8 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
 def _configure(request: EncoderRequest, precision: str) -> dict[str, Any]:
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": str(request.streams),
+        # One, whatever is asked for (calls queue up): with two, 2026.4 gives wrong embeddings for some towers.
+        "NUM_STREAMS": "1",
         # A granted precision is kept to: no f16 or dynamic int8 behind an f32 that the user asked for.
         "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
         "EXECUTION_MODE_HINT": "ACCURACY" if precision == "f32" else "PERFORMANCE",
