@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipworks.errors import UsageError
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 _SEAL = hashlib.sha256().digest_size
+_SUMMED = 1 << 15
+"""Bytes whose sum stands for them in a seal."""
 
 
 def cache_folder() -> Path:
@@ -55,29 +63,63 @@ def open_folder(name: str) -> Path | None:
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """Read what `write_sealed` wrote; None when it is not there, or a byte of it has changed."""
+    """Read what `write_sealed` wrote; None when it is not there, or damaged."""
+    body = map_sealed(path)
+    return None if body is None else body.tobytes()
+
+
+def map_sealed(path: Path) -> npt.NDArray[np.uint8] | None:
+    """Read what `write_sealed` wrote without a copy: pages come from the file as they are touched.
+
+    Args:
+        path: the file.
+
+    Returns:
+        uint8 ``[bytes]``, writable without any effect on the file; None when it is not there, or damaged.
+    """
+    import numpy as np
+
     try:
-        content = path.read_bytes()
-    except OSError:
+        with path.open("rb") as stream:
+            content = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
+    except (OSError, ValueError):  # ValueError: an empty file
         return None
-    seal, body = content[:_SEAL], content[_SEAL:]
-    return body if hashlib.sha256(body).digest() == seal else None
+    body = content[:-_SEAL]
+    return body if len(content) >= _SEAL and _seal(body) == content[-_SEAL:].tobytes() else None
+
+
+def _seal(body: npt.NDArray[np.uint8]) -> bytes:
+    """What tells damage: the SHA-256 of the sums of all blocks as 64-bit words, and of the rest as it is.
+
+    It guards against disks and crashes, not against people, who could write another seal. Hashing every byte instead
+    takes longer than all else when a large model starts: 1.1 GB/s a core, where sums keep up with the memory.
+    """
+    import numpy as np
+
+    whole = len(body) // _SUMMED * _SUMMED
+    sums = body[:whole].view("<u8").reshape(-1, _SUMMED // 8).sum(axis=1, dtype=np.uint64)
+    digest = hashlib.sha256(sums.astype("<u8").tobytes())
+    digest.update(body[whole:].tobytes())
+    digest.update(len(body).to_bytes(8, "little"))
+    return digest.digest()
 
 
 def write_sealed(path: Path, body: bytes, *, keep: int) -> None:
-    """Keep bytes in the cache behind their own hash, whole or not at all; a cache that cannot be written is no error.
+    """Keep bytes in the cache with a seal, whole or not at all; a cache that cannot be written is no error.
 
     Args:
         path: the file; its folder exists.
         body: what to keep.
         keep: how many files with the same ending stay in the folder; the oldest beyond go.
     """
+    import numpy as np
+
     temporary = path
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as stream:
             temporary = Path(stream.name)
-            stream.write(hashlib.sha256(body).digest())
             stream.write(body)
+            stream.write(_seal(np.frombuffer(body, np.uint8)))
         temporary.replace(path)
         kept = sorted(path.parent.glob(f"*{path.suffix}"), key=lambda item: item.stat().st_mtime, reverse=True)
         for old in kept[keep:]:

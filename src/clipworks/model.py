@@ -198,7 +198,11 @@ class Model:
             raise UsageError(f"top is {top}; allowed: 1 or more")
         # Each different text once: equal texts must get equal scores to the last bit, or they would not tie.
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        cosines = scoring.compare(self.embed_images([image]), self.embed_texts(places, truncate=truncate))[0]
+        self._encoder("image")  # so that a missing tower is told before anything else
+        with ThreadPoolExecutor(1) as pool:  # decoding takes one core and encoding few texts does not fill the others
+            decoding = pool.submit(self.prepare_image, image)
+            encoded = self.embed_texts(places, truncate=truncate)
+            cosines = scoring.compare(self.embed_pixels(decoding.result()[None]), encoded)[0]
         cosines = cosines[[places[text] for text in texts]]
         return match_embeddings(
             cosines,

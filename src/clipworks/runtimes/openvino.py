@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.caches import read_sealed, write_sealed
+from clipworks.caches import map_sealed, write_sealed
 from clipworks.errors import EncodingError
 from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.grants import is_place, refuse
@@ -45,8 +45,17 @@ class OpenVinoEncoder:
     runtime = "openvino"
 
     def __init__(
-        self, compiled: openvino.CompiledModel, *, device: str, precision: str, dim: int, opening: Opening
+        self,
+        compiled: openvino.CompiledModel,
+        *,
+        device: str,
+        precision: str,
+        dim: int,
+        opening: Opening,
+        mapped: openvino.Tensor | None = None,
     ) -> None:
+        # Weights may lie in the mapped file itself: never let go before this object, as calls may still be running.
+        self._mapped = mapped
         self.device = device
         self.precision = precision
         self.dim = dim
@@ -105,7 +114,7 @@ def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
     precision = _choose_precision(core, device, request.precision)
     config = _configure(request, precision)
     try:
-        compiled, opening = _compile(core, request, device, config)
+        compiled, mapped, opening = _compile(core, request, device, config)
         granted = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
     except RuntimeError as error:
         raise EncodingError(f"openvino cannot compile {request.path.name}: {_last_line(error)}") from None
@@ -117,6 +126,7 @@ def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
         precision="int8" if request.stored == "int8" else granted,
         dim=request.dim,
         opening=opening,
+        mapped=mapped,
     )
 
 
@@ -162,8 +172,10 @@ def _configure(request: EncoderRequest, precision: str) -> dict[str, Any]:
 
 def _compile(
     core: openvino.Core, request: EncoderRequest, device: str, config: dict[str, Any]
-) -> tuple[openvino.CompiledModel, Opening]:
+) -> tuple[openvino.CompiledModel, openvino.Tensor | None, Opening]:
     """Compile a tower, or import it from the cache, where it lies under all that it depends on.
+
+    The second value is the mapped file of an imported one, which must live as long as it does.
 
     OpenVINO's own cache is not used: it takes a damaged file for a whole one.
     """
@@ -173,11 +185,12 @@ def _compile(
         machine = core.get_property(device, "FULL_DEVICE_NAME"), core.get_property(device, "OPTIMIZATION_CAPABILITIES")
         key = json.dumps([request.sha256, openvino.get_version(), device, machine, config], sort_keys=True, default=str)
         blob = request.cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.blob"
-        content = read_sealed(blob)
+        content = map_sealed(blob)
         if content is not None:
             try:
-                compiled = core.import_model(content, device, config)
-                return compiled, Opening(read_ms=None, compile_ms=_since(start), cached=True)
+                tensor = openvino.Tensor(content, shared_memory=True)
+                compiled = core.import_model(tensor, device, config)
+                return compiled, tensor, Opening(read_ms=None, compile_ms=_since(start), cached=True)
             except RuntimeError:
                 pass  # made by an engine that differs in a way that its version does not tell: compile afresh
     model = core.read_model(request.path)
@@ -186,7 +199,7 @@ def _compile(
     opening = Opening(read_ms=read_ms, compile_ms=_since(start))
     if blob is not None:
         write_sealed(blob, compiled.export_model().getvalue(), keep=_KEPT_BLOBS)
-    return compiled, opening
+    return compiled, None, opening
 
 
 def _since(start: float) -> float:
