@@ -37,13 +37,17 @@ wheel: .venv/installed  ## build the wheel, install it into an empty environment
 	$(PYTHON) -m venv .venv/wheel
 	.venv/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	cd / && "$(CURDIR)/.venv/wheel/bin/clipworks" match "$(CURDIR)/examples/CLIP.png" "a diagram" "a dog" "a cat" --json
+	@# an engine that is an extra is asked for by its name, and works once it is there
+	! .venv/wheel/bin/clipworks match examples/CLIP.png "a dog" --runtime onnxruntime
+	.venv/wheel/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls dist/*.whl)[onnxruntime]"
+	.venv/wheel/bin/clipworks match examples/CLIP.png "a diagram" "a dog" "a cat" --runtime onnxruntime
 	rm -rf .venv/wheel
 
 # The reference needs PyTorch, so it has an environment of its own.
 .venv-reference/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-reference
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --editable . transformers==5.23.0 scikit-image==0.26.0 'pytest>=8.4,<10'
+	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' transformers==5.23.0 scikit-image==0.26.0 'pytest>=8.4,<10'
 	@# NVIDIA publishes it for 64-bit Linux and Windows; without it its tests are left out
 	-.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check nvidia-nvimgcodec-cu12==0.9.0.20
 	@touch $@

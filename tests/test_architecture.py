@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 PACKAGE = Path(__file__).parent.parent / "src" / "clipworks"
 MODULES = {
@@ -143,6 +145,19 @@ def test_a_start_imports_no_engine_no_pictures_no_plots(statement: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "AMD64", "aarch64", "arm64", "ARM64", "i686", "riscv64"])
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32", "freebsd14"])
+def test_every_platform_gets_one_engine_of_its_own(system: str, machine: str) -> None:
+    """OpenVINO where it publishes wheels, ONNX Runtime elsewhere, and never both."""
+    project = tomllib.loads((PACKAGE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [Requirement(line) for line in project["dependencies"]]
+    place = {"sys_platform": system, "platform_machine": machine}
+    engines = [item.name for item in needed if item.name in ENGINES and item.marker and item.marker.evaluate(place)]
+    expected = {"linux": ("x86_64", "aarch64"), "darwin": ("arm64",), "win32": ("AMD64",)}
+    assert engines == ["openvino" if machine in expected.get(system, ()) else "onnxruntime"]
+    assert [Requirement(line).name for line in project["optional-dependencies"]["onnxruntime"]] == ["onnxruntime"]
 
 
 def test_no_module_does_two_jobs() -> None:

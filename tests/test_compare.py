@@ -70,7 +70,7 @@ def by_name(found: Comparison) -> dict[str, Row]:
 def test_every_combination_is_there_or_says_why_not(
     home: Path, small: Bundle, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """By default all precisions are tried on both engines; one that is not installed is asked for by name."""
+    """By default all precisions are tried on every engine that is installed; one that is not, when it is named."""
     installed = runtimes.is_installed
     monkeypatch.setattr(runtimes, "is_installed", lambda name: name != "torch" and installed(name))
     model = ["--model", str(small.folder), "--limit", "9"]
@@ -99,7 +99,7 @@ def test_every_combination_is_there_or_says_why_not(
     assert (reason.stage, "cannot grant the precision on cpu 'f16'" in reason.reason) == ("grant", True)
     assert compare(home, tmp_path / "torch", *model, "--runtime", "onnxruntime,torch", "--precision", "f32") == 0
     (reason,) = by_name(read(tmp_path / "torch"))["torch f32"].problems
-    assert (reason.reason, reason.hint) == ("the runtime torch is not installed", "pip install clipworks[torch]")
+    assert (reason.reason, reason.hint) == ("the runtime torch is not installed", "pip install 'clipworks[torch]'")
 
 
 def test_a_model_without_int8_towers_says_how_to_make_them(home: Path, tmp_path: Path) -> None:

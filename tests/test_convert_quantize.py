@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import onnxruntime
 import pytest
 from convert_checkpoints import MODELS, VOCABULARY, write_huggingface
 
+from clipworks import runtimes
 from clipworks.bundle import Bundle, read_bundle, verify_bundle
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.convert.rounding import LEVELS, Grid, balance_channels, choose_grid, round_weights
@@ -90,6 +92,21 @@ def test_the_same_inputs_give_the_same_bytes(bundle: Bundle) -> None:
     before = [(bundle.folder / file).read_bytes() for file in ("image.int8.onnx", "text.int8.onnx")]
     quantize_towers(bundle, draw_pictures(64, seed=1))
     assert [(bundle.folder / file).read_bytes() for file in ("image.int8.onnx", "text.int8.onnx")] == before
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_any_one_engine_is_enough_to_calibrate(
+    runtime: str, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is needed beside the other, and what they see in a tower is the same but for rounding."""
+    shutil.copytree(bundle.folder, tmp_path / "bundle")
+    other = dataclasses.replace(bundle, folder=tmp_path / "bundle")
+    (other.folder / "image.int8.onnx").unlink()
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: name == runtime)
+    quantize_towers(other, draw_pictures(64, seed=1))
+    pictures = draw_pictures(8, seed=2)
+    first, second = (run_plain(made.folder / "image.int8.onnx", pictures) for made in (bundle, other))
+    assert (first * second).sum(axis=1).min() > 0.9999
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import EXAMPLE
 
 from clipworks import runtimes, scoring, store
+from clipworks.cli import main
 from clipworks.errors import EncodingError, RuntimeUnavailableError, UnknownNameError, UsageError
 from clipworks.runtimes import Encoder, Role
 from clipworks.tokens import open_tokenizer
@@ -145,8 +147,21 @@ def test_the_default_runtime_is_the_first_installed_and_never_fake(monkeypatch: 
     with pytest.raises(RuntimeUnavailableError, match="the runtime openvino is not installed"):
         runtimes.choose_runtime("openvino")
     installed.clear()
-    with pytest.raises(RuntimeUnavailableError, match="no runtime is installed"):
+    with pytest.raises(RuntimeUnavailableError, match="no runtime is installed") as caught:
         runtimes.choose_runtime()
+    assert caught.value.hint == "pip install 'clipworks[onnxruntime]'"
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_a_runtime_that_is_an_extra_and_not_installed_names_the_extra(
+    runtime: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: name == "openvino")
+    assert main(["match", str(EXAMPLE), "a dog", "--runtime", runtime]) == 2
+    said = capsys.readouterr().err
+    assert f"the runtime {runtime} is not installed" in said
+    assert f"pip install 'clipworks[{runtime}]'" in said
+    assert "Traceback" not in said
 
 
 def test_a_damaged_cache_of_compiled_towers_is_compiled_afresh(tmp_path: Path) -> None:

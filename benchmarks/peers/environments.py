@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from peers.rows import ENVIRONMENTS
+from peers.rows import ENVIRONMENTS, Row
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOME = ROOT / ".venv-peers"
@@ -25,27 +25,27 @@ def make_environment(name: str) -> Path:
     home, python = HOME / name, HOME / name / "bin" / "python"
     stamp = home / "installed.json"
     own = [hash_source(), (ROOT / "pyproject.toml").read_text(encoding="utf-8")]
-    asked = json.dumps([*wanted.packages, *wanted.extra, *(own if not wanted.packages else [])])
+    asked = json.dumps([*wanted.packages, *wanted.extra, *([wanted.option, *own] if not wanted.packages else [])])
     if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8"))["asked"] == asked:
         return python
-    if wanted.packages or not python.exists():
-        shutil.rmtree(home, ignore_errors=True)
-        run(sys.executable, "-m", "venv", str(home))
+    shutil.rmtree(home, ignore_errors=True)  # what an older form needed must not be counted
+    run(sys.executable, "-m", "venv", str(home))
     pip = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    run(*pip, *(wanted.packages or ["--upgrade", str(ROOT)]))
-    if not wanted.packages:  # the same version with other code is not installed again by itself
-        run(*pip, "--no-deps", "--force-reinstall", str(ROOT))
-    size = measure_folder(home)
+    run(*pip, *(wanted.packages or [str(ROOT)]))
+    sizes = {"installed_mb": measure_folder(home)}
+    if wanted.option:
+        run(*pip, f"{ROOT}[{wanted.option}]")
+        sizes["installed_with_option_mb"] = measure_folder(home)
     if wanted.extra:
         run(*pip, *wanted.extra)
-    stamp.write_text(json.dumps({"asked": asked, "installed_mb": size}), encoding="utf-8")
+    stamp.write_text(json.dumps({"asked": asked, **sizes}), encoding="utf-8")
     return python
 
 
-def measure_size(name: str) -> float:
-    """MB (10^6 bytes) that a peer and all that it needs took when it was installed, before anything of ours."""
-    stamp = json.loads((HOME / name / "installed.json").read_text(encoding="utf-8"))
-    return float(stamp["installed_mb"])
+def measure_size(row: Row) -> float:
+    """MB (10^6 bytes) that a row and all that it needs took when it was installed, before anything of ours."""
+    stamp = json.loads((HOME / row.peer / "installed.json").read_text(encoding="utf-8"))
+    return float(stamp["installed_with_option_mb" if row.optional else "installed_mb"])
 
 
 def measure_folder(home: Path) -> float:

@@ -126,7 +126,7 @@ def measure_cold(rows: Sequence[Row], material: Material, rounds: int) -> dict[s
 
 def measure_footprint(row: Row, material: Material) -> dict[str, Any]:
     """Peak memory of a worker that embeds some photographs and names and nothing else, and what is installed."""
-    figures: dict[str, Any] = {"installed_mb": measure_size(row.peer)}
+    figures: dict[str, Any] = {"installed_mb": measure_size(row)}
     with Session(row, alone=True) as session:
         if session.error is None:
             try:

@@ -14,10 +14,12 @@ class Environment:
     Attributes:
         packages: what a user installs, pinned; empty for this repository.
         extra: what only the worker needs; its size is not counted.
+        option: an extra of this repository, which some rows need; its size is counted for them alone.
     """
 
     packages: tuple[str, ...]
     extra: tuple[str, ...] = ()
+    option: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class Row:
         precision: what it computes in.
         variant: handed to the client.
         padding: how far its texts are padded: ``longest`` of a batch, ``77``, or ``own`` for no padding.
+        optional: whether it needs its environment's option.
     """
 
     peer: str
@@ -37,6 +40,7 @@ class Row:
     precision: str
     variant: str = ""
     padding: str = "longest"
+    optional: bool = False
 
     @property
     def key(self) -> str:
@@ -50,7 +54,7 @@ class Row:
 
 
 ENVIRONMENTS = {
-    "clipworks": Environment(packages=()),
+    "clipworks": Environment(packages=(), option="onnxruntime"),
     "transformers": Environment(packages=(*TORCH, "transformers==5.23.0", "pillow==13.0.0")),
     "open_clip": Environment(packages=(*TORCH, "open_clip_torch==3.3.0")),
     "sentence_transformers": Environment(packages=(*TORCH, "sentence-transformers==6.2.0", "pillow==13.0.0")),
@@ -63,7 +67,7 @@ ENVIRONMENTS = {
 
 ROWS = (
     Row(peer="clipworks", label="clipworks", precision="f32"),
-    Row(peer="clipworks", label="clipworks, ONNX Runtime", precision="f32", variant="onnxruntime"),
+    Row(peer="clipworks", label="clipworks, ONNX Runtime", precision="f32", variant="onnxruntime", optional=True),
     Row(peer="clipworks", label="clipworks", precision="bf16"),
     Row(peer="clipworks", label="clipworks", precision="int8"),
     Row(peer="transformers", label="transformers, CLIPModel", precision="f32"),

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         default=ALL,
         metavar="R,R",
-        help="openvino, onnxruntime, torch (default: all: those two, and torch where it is installed)",
+        help="openvino, onnxruntime, torch (default: all that are installed)",
     )
     rows.add_argument("--device", default="auto", metavar="D,D", help="as the runtimes name them (default: auto)")
     rows.add_argument(
@@ -188,10 +188,11 @@ def _read_plan(args: argparse.Namespace) -> Plan:
 
 
 def _list_runtimes() -> tuple[str, ...]:
-    """The usual two, installed or not, so that a missing one is told; and torch, an extra, where it is installed."""
+    """Those that are installed; where none is, the usual two, so that each says what it wants."""
     from clipworks import runtimes
 
-    return (*runtimes.PREFERENCE, *(["torch"] if runtimes.is_installed("torch") else []))
+    every = (*runtimes.PREFERENCE, "torch")
+    return tuple(name for name in every if runtimes.is_installed(name)) or runtimes.PREFERENCE
 
 
 def _split(text: str, option: str) -> tuple[str, ...]:

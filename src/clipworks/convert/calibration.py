@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from clipworks.convert.checkpoint import Array
-from clipworks.runtimes.inputs import name_inputs
+from clipworks.runtimes.probes import open_file_probe
 
 _ROWS = 4096  # kept of each value: enough to tell the directions of 3,072 channels apart
 
@@ -27,33 +25,27 @@ class Sample:
 
 
 def collect_samples(
-    model: onnx.ModelProto, names: Sequence[str], batches: Sequence[npt.NDArray[Any]], *, seed: int = 0
+    tower: Path, names: Sequence[str], batches: Sequence[npt.NDArray[Any]], *, seed: int = 0
 ) -> dict[str, Sample]:
     """Run a tower and sample values within it.
 
     Args:
-        model: the tower, f32; it is not changed.
+        tower: the file of the f32 tower.
         names: values ``[..., channels]`` of the graph.
         batches: inputs, each run by itself; none may hold padding, which no embedding depends on.
         seed: of the choice of rows.
-    """
-    import onnxruntime
 
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    with tempfile.TemporaryDirectory() as folder:  # through a file: a large tower does not fit into one message
-        path = Path(folder) / "watched.onnx"
-        onnx.save_model(watched, str(path), save_as_external_data=True, location="watched.data")
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        inputs = [value.name for value in session.get_inputs()]
+    Raises:
+        RuntimeUnavailableError: no runtime is installed.
+        EncodingError: the engine cannot run the tower.
+    """
+    watch = open_file_probe(tower, names)
     generator = np.random.default_rng(seed)
     share = -(-_ROWS // len(batches))
     rows: Mapping[str, list[Array]] = {name: [] for name in names}
     largest: dict[str, Array] = {}
     for batch in batches:
-        found = session.run(list(names), name_inputs(batch, inputs))
-        for name, value in zip(names, found, strict=True):
+        for name, value in watch(batch).items():
             flat: Array = value.reshape(-1, value.shape[-1])
             size = np.abs(flat).max(axis=0)
             largest[name] = np.maximum(largest.get(name, size), size)

@@ -89,7 +89,7 @@ def _quantize_tower(source: Path, target: Path, batches: Sequence[npt.NDArray[An
     groups = find_groups(model)
     if not groups:
         raise ConversionError(f"{source} has no layers of ours: only towers that clipworks converted become int8")
-    samples = collect_samples(model, [group.value for group in groups], batches)
+    samples = collect_samples(source, [group.value for group in groups], batches)
     graph = TowerGraph(model)
     factors = {group.value: _balance(graph, group, samples[group.value]) for group in groups}
     for group in groups:

@@ -60,8 +60,8 @@ class Runtime(NamedTuple):
 
 RUNTIMES: dict[str, Runtime] = {
     "openvino": Runtime("clipworks.runtimes.openvino", "openvino", "pip install openvino"),
-    "onnxruntime": Runtime("clipworks.runtimes.onnxruntime", "onnxruntime", "pip install onnxruntime"),
-    "torch": Runtime("clipworks.runtimes.torch", "torch", "pip install clipworks[torch]"),
+    "onnxruntime": Runtime("clipworks.runtimes.onnxruntime", "onnxruntime", "pip install 'clipworks[onnxruntime]'"),
+    "torch": Runtime("clipworks.runtimes.torch", "torch", "pip install 'clipworks[torch]'"),
     "fake": Runtime("clipworks.runtimes.fake", None, ""),
 }
 # The first one that is installed is the default. torch runs only towers of our converter, and fake computes nothing:
@@ -81,7 +81,8 @@ def choose_runtime(name: str = AUTO) -> str:
         if installed:
             return installed[0]
         raise RuntimeUnavailableError(
-            f"no runtime is installed; one of these is needed: {', '.join(PREFERENCE)}", hint="pip install onnxruntime"
+            f"no runtime is installed; one of these is needed: {', '.join(PREFERENCE)}",
+            hint=RUNTIMES[PREFERENCE[-1]].install,
         )
     if name not in RUNTIMES:
         raise unknown_name("runtime", name, [AUTO, *PREFERENCE, "torch"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,16 @@ import numpy.typing as npt
 
 from clipworks.bundle import Bundle
 from clipworks.errors import RuntimeUnavailableError
-from clipworks.runtimes import RUNTIMES, Batch, Encoder, EncoderRequest, Role
+from clipworks.runtimes import (
+    AUTO,
+    RUNTIMES,
+    Batch,
+    Encoder,
+    EncoderRequest,
+    Role,
+    choose_runtime,
+    import_runtime,
+)
 from clipworks.runtimes.graph_file import GraphFile
 
 EMBEDDING = "embedding"
@@ -50,11 +60,7 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
         dim=bundle.card.dim,
         cache=None,
     )
-    watched = find_values(GraphFile(request.path), role)
-    module = importlib.import_module(RUNTIMES[encoder.runtime].module)
-    if not hasattr(module, "open_probe"):
-        raise RuntimeUnavailableError(f"the runtime {encoder.runtime} shows nothing of what is inside a tower")
-    run = module.open_probe(request, watched)
+    run = _open(encoder.runtime, request, find_values(GraphFile(request.path), role))
 
     def probe(batch: Batch) -> Values:
         found = {name: np.asarray(value) for name, value in run(batch).items()}
@@ -66,6 +72,41 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
         }
 
     return probe
+
+
+def open_file_probe(tower: Path, names: Sequence[str]) -> Probe:
+    """Compile a tower's file in f32 by the default runtime, to give values of its graph by their own names.
+
+    Args:
+        tower: ONNX, of floats.
+        names: values of its graph.
+
+    Raises:
+        RuntimeUnavailableError: no runtime is installed.
+        EncodingError: the engine cannot compile the tower with these outputs.
+    """
+    request = EncoderRequest(
+        path=tower,
+        sha256="",  # it names a compiled tower in the cache, and this one goes to none
+        role="image",  # of no weight for the engines that can be a default
+        device=AUTO,
+        precision="f32",
+        stored="f32",
+        threads=None,
+        streams=1,
+        dim=0,
+        cache=None,
+    )
+    return _open(choose_runtime(), request, {name: name for name in names})
+
+
+def _open(runtime: str, request: EncoderRequest, values: dict[str, str]) -> Probe:
+    import_runtime(runtime)  # which tells an engine that cannot be imported
+    module = importlib.import_module(RUNTIMES[runtime].module)
+    if not hasattr(module, "open_probe"):
+        raise RuntimeUnavailableError(f"the runtime {runtime} shows nothing of what is inside a tower")
+    run: Probe = module.open_probe(request, values)
+    return run
 
 
 def find_values(graph: GraphFile, role: Role) -> dict[str, str]:
