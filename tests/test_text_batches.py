@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from clipworks.text_batches import _CALL_ROWS, plan_batches
+from clipworks.text_batches import _CALL_ROWS, _MOST_ROWS, _MOST_WHOLE, plan_batches
 from clipworks.tokens import Ids
 
 
@@ -55,6 +55,25 @@ def test_prompts_of_one_template_come_together() -> None:
     texts = [np.array([90, *template, name, 91], np.int32) for name in range(1, 41) for template in ((5, 6), (7, 8))]
     plan = plan_batches(texts, size=64, shares_prefix=True)
     assert [len({tuple(texts[place][:3]) for place in part}) for part in plan] == [1, 1]
+
+
+def test_long_texts_come_in_smaller_batches() -> None:
+    """What lies between the layers grows with the rows, and must not grow with the number of long texts."""
+    texts = [np.array([90, *np.random.default_rng(seed).integers(1, 90, 75), 91], np.int32) for seed in range(200)]
+    plan = plan_batches(texts, size=256, shares_prefix=True)
+    rows = [price([texts[place] for place in part]) - _CALL_ROWS for part in plan]
+    assert _MOST_ROWS - 77 < max(rows) <= _MOST_ROWS
+    assert sorted(np.concatenate(plan)) == list(range(200))
+
+
+def test_one_text_of_more_rows_than_a_batch_may_have_is_a_batch() -> None:
+    texts = [np.full(_MOST_ROWS + 2, token, np.int32) for token in (1, 2)]
+    assert [len(part) for part in plan_batches(texts, size=8, shares_prefix=True)] == [1, 1]
+
+
+def test_towers_that_may_fill_up_the_context_get_smaller_batches() -> None:
+    plan = plan_batches([np.array([90, 1, 91], np.int32)] * 200, size=256, shares_prefix=False)
+    assert max(map(len, plan)) == _MOST_WHOLE
 
 
 @pytest.mark.parametrize("shares_prefix", [False, True])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Larger batches win nothing on a CPU and take memory; measured in docs/performance.md.
 IMAGE_BATCH = 8
-TEXT_BATCH = 64
+TEXT_BATCH = 256
 
 
 class Model:

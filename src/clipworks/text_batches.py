@@ -21,19 +21,26 @@ Places = npt.NDArray[np.intp]
 _CALL_ROWS = 24
 """What a call costs beside its rows, in rows: the weights come from memory once a call. Measured with ViT-B/32."""
 
+_MOST_ROWS = 4096
+"""Rows in a batch at most: products are as fast as they get, and what lies between the layers stays small."""
+
+_MOST_WHOLE = 64
+"""Texts in a batch at most where the tower may compute each to its full context, whatever its length."""
+
 
 def plan_batches(texts: Sequence[Ids], *, size: int, shares_prefix: bool) -> list[Places]:
     """Share out texts over batches.
 
     Args:
         texts: int32 ``[length]`` each.
-        size: texts in a batch at most, at least 1.
+        size: texts in a batch at most, at least 1; a batch of long texts holds fewer.
         shares_prefix: whether the tower computes a batch's common beginning once.
 
     Returns:
         The places of each batch's texts; every text is in one batch.
     """
     if not shares_prefix:
+        size = min(size, _MOST_WHOLE)
         order = np.argsort([len(text) for text in texts], kind="stable")
         return [order[start : start + size] for start in range(0, len(order), size)]
     keys = [(len(text), text.astype(">i4").tobytes()) for text in texts]
@@ -56,7 +63,8 @@ def _choose_cuts(texts: Sequence[Ids], size: int) -> list[int]:
         shared[0] = length - 1
         most = min(size, end)
         rows = shared[:most] + numbers[:most] * (length - shared[:most])
-        costs = cheapest[end - most : end][::-1] + rows
+        most = max(1, int(np.searchsorted(rows, _MOST_ROWS, side="right")))  # rows grow with the number of texts
+        costs = cheapest[end - most : end][::-1] + rows[:most]
         best = int(np.argmin(costs))
         cheapest[end] = costs[best] + _CALL_ROWS
         starts[end] = end - 1 - best
