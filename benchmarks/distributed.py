@@ -36,7 +36,8 @@ from clipworks.environment import count_cores, describe_environment
 
 COST = 0.15
 GROWTH = 0.10
-EVERY_S = 1.0
+# Reading what some thirty processes of Ray hold takes 70 ms of a core each time; see what is printed of it.
+EVERY_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +46,14 @@ class Run:
 
     Attributes:
         elapsed_s: from its start to its end.
-        memory_mib: PSS of all its processes, a sample a second.
+        memory_mib: PSS of all its processes, a sample each `EVERY_S` seconds.
+        watched_s: processor time that the samples took, which is part of the run's.
         found: what it printed.
     """
 
     elapsed_s: float
     memory_mib: tuple[float, ...]
+    watched_s: float
     found: dict[str, Any]
 
     @property
@@ -102,10 +105,13 @@ def run_command(words: list[str]) -> Run:
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "clipworks", *words], stdout=subprocess.PIPE, text=True)
     done = threading.Event()
+    watched_s = 0.0
 
     def watch() -> None:
+        nonlocal watched_s
         while not done.wait(EVERY_S):
             samples.append(measure_memory(process.pid))
+        watched_s = time.thread_time()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -115,7 +121,7 @@ def run_command(words: list[str]) -> Run:
     watcher.join()
     if process.returncode:
         raise SystemExit(f"clipworks {shlex.join(words)} failed")
-    return Run(elapsed_s=elapsed_s, memory_mib=tuple(samples), found=json.loads(out))
+    return Run(elapsed_s=elapsed_s, memory_mib=tuple(samples), watched_s=watched_s, found=json.loads(out))
 
 
 def read_shards(folder: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -194,7 +200,10 @@ def main() -> int:
             print(f"round {number + 1}: rows of both are {'the same bits' if same else 'DIFFERENT'}", flush=True)
             for name, run in zip(("one process", "the engine"), (local, engine), strict=True):
                 speed = args.pictures / run.elapsed_s
-                print(f"  {name:12} {run.elapsed_s:7.1f} s  {speed:6.1f} images/s  peak {run.peak_mib:6.0f} MiB")
+                print(
+                    f"  {name:12} {run.elapsed_s:7.1f} s  {speed:6.1f} images/s  peak {run.peak_mib:6.0f} MiB  "
+                    f"(to measure that took {run.watched_s:.1f} s of a core)"
+                )
             print(f"  its stages, after {engine.elapsed_s - engine.found['elapsed_s']:.1f} s to start and end:")
             print("\n".join(describe_stages(engine)))
             store = engine.found["statistics"]["store_peak"] / (1 << 20)

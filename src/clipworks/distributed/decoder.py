@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from clipworks.images import Pixels
 
 
-# How far decoding stands back behind encoding on the same cores. An encoder's threads wait for the slowest of them: one
-# that a decoder has pushed off its core holds them all up. When the encoder waits for pictures, decoders have it all.
-_YIELD = 10
+# How far decoding stands back behind encoding on the same cores: as far as it goes. An encoder's threads wait for the
+# slowest of them: one that a decoder has pushed off its core holds them all up. An encoder that waits for pictures
+# leaves its core to the decoders.
+_YIELD = 19
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clipworks.classification import look_up_truths, score_block
+from clipworks.distributed.cores import keep_cores
 from clipworks.distributed.decoding import unpack_block
 from clipworks.embedding import describe_rows, lay_out_rows
 from clipworks.errors import ClipworksError, UsageError
@@ -99,12 +100,14 @@ class Encoding:
         source: the data set's name, for messages.
         classes: None for embeddings.
         found: what all encoders must be granted alike.
+        cores: cores that an encoder keeps from the others of its machine; None to leave that to the runtime.
     """
 
     loading: Loading
     source: str
     classes: Classes | None
     found: Found
+    cores: int | None = None
 
 
 def examine(loading: Loading, classes: Classes | None) -> Found:
@@ -126,6 +129,8 @@ class Encoder:
         """Load the model, or keep why it cannot be: what ends an actor's start is told by the engine in its own way."""
         self._job = job
         self._failure: ClipworksError | None = None
+        if job.cores is not None:
+            keep_cores(job.cores)
         try:
             self._model = job.loading.load("image")
             check_granted(job.found.granted, describe_model(self._model), socket.gethostname())

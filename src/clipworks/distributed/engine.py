@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,23 @@ def examine_remotely(loading: Loading, classes: Classes | None, pool: Pool) -> C
     return wait
 
 
+def prepare_workers(count: int) -> list[Any]:
+    """Let workers of a Ray that has just started import what their work needs, before there is any.
+
+    Returns:
+        References that keep the tasks from being cancelled; there is no need to wait for them.
+    """
+    import ray
+
+    task = ray.remote(num_cpus=0)(import_packages)
+    return [task.remote() for _ in range(count)]
+
+
+def import_packages() -> None:
+    """Import the engine; this module's own imports are here by now."""
+    importlib.import_module("ray.data")
+
+
 def run_pieces(
     pieces: Sequence[Piece], decoding: Decoding, encoding: Encoding, pool: Pool, *, workers: int | None
 ) -> Iterator[tuple[Any, Statistics]]:
@@ -64,6 +82,7 @@ def run_pieces(
     # One block of ours is one of the engine's: it goes on to an encoder as soon as it is decoded.
     context.target_max_block_size = 1 << 16
     context.target_min_block_size = 1
+    context.memory_usage_poll_interval_s = None  # it takes tens of milliseconds of a core in each task, every second
     context.custom_execution_callback_classes = [watch(statistics)]
     # What goes wrong is raised as well.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -16,7 +16,7 @@ from clipworks.distributed.cluster import Cluster, Pool, check_store, join_clust
 from clipworks.distributed.collecting import Collector
 from clipworks.distributed.decoding import Decoding
 from clipworks.distributed.encoding import Classes, Encoding, Found, Loading, examine
-from clipworks.distributed.engine import examine_remotely, run_pieces
+from clipworks.distributed.engine import examine_remotely, import_packages, prepare_workers, run_pieces
 from clipworks.distributed.plan import Plan, make_plan
 from clipworks.distributed.sources import read_source
 from clipworks.distributed.statistics import Statistics
@@ -130,13 +130,15 @@ def run(
     with contextlib.ExitStack() as stack:
         here = examine_here(request, stack)
         cluster = stack.enter_context(join_cluster(request.address, encoders=request.encoders, threads=threads))
+        _prepared = prepare_workers(cluster.cpus) if request.address is None else []  # held until the end
         if joined is not None:
             joined(cluster, source.left_out if isinstance(source, DataSet) else 0)
         pool = plan_pool(
             cluster, encoders=request.encoders, device=request.loading.device, threads=request.loading.threads
         )
         examined = here or examine_remotely(request.loading, request.classes, pool)
-        check_visible(source, plan.base)
+        if request.address is not None:
+            check_visible(source, plan.base)
         found = examined()
         check_store(cluster, request.batch_size, found.spec.size)
         settings = describe_settings(plan, request.classes, found)
@@ -156,9 +158,10 @@ def run(
 
 
 def share_cores(request: Request) -> Request:
-    """Let two encoders share this machine's cores where nothing else is asked for: one computes while the other waits.
+    """Let two encoders share this machine's cores where nothing else is asked for.
 
-    The threads of one encoder wait for the slowest of them, and decoding slows one or the other all the time.
+    The threads of one encoder wait for the slowest of them, and decoding slows one or the other all the time; two
+    encoders on cores of their own do not wait for each other.
     """
     cores = count_cores()
     if request.encoders or request.loading.threads or request.loading.device not in ("auto", "cpu") or cores < 2:
@@ -170,7 +173,8 @@ def examine_here(request: Request, stack: contextlib.ExitStack) -> Callable[[], 
     """Begin to load the model in this process while Ray starts, where encoders will be granted the same; else None."""
     if request.address is not None or (request.loading.device != "cpu" and request.loading.runtime not in _ON_CPU):
         return None
-    pool = stack.enter_context(ThreadPoolExecutor(1))
+    pool = stack.enter_context(ThreadPoolExecutor(2))
+    pool.submit(import_packages)
     return pool.submit(examine, request.loading, request.classes).result
 
 
@@ -204,7 +208,13 @@ def work(
     decoding = Decoding(
         spec=found.spec, exif=request.loading.exif, batch_size=plan.batch_size, base=plan.base, yields=not pool.gpus
     )
-    encoding = Encoding(loading=request.loading, source=request.source, classes=request.classes, found=found)
+    encoding = Encoding(
+        loading=request.loading,
+        source=request.source,
+        classes=request.classes,
+        found=found,
+        cores=None if pool.gpus else request.loading.threads,
+    )
     flow = run_pieces(pieces, decoding, encoding, pool, workers=request.workers)
     with Collector(request.output) as collector, contextlib.closing(flow):  # type: ignore[type-var]  # a generator
         for table, statistics in flow:
