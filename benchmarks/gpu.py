@@ -59,6 +59,7 @@ from clipworks.profiling.inputs import built_in_pictures
 from clipworks.runtimes import Encoder, Role, open_encoder
 from clipworks.runtimes.torch.devices import KINDS, choose_device, list_precisions
 from clipworks.runtimes.torch.loading import load_tower
+from clipworks.runtimes.torch.towers import TextTower
 from clipworks.runtimes.weights import ImageWeights, TextWeights, read_image_weights, read_text_weights
 
 SHARE, FIRST_MS, GAIN = 0.6, 0.7, 2.0
@@ -211,7 +212,9 @@ def measure_tower(
     weights = read_weights(bundle, role)
     with torch.inference_mode():
         tower = load_tower(weights, device, kind)
-    compiled = torch.compile(tower.__call__, dynamic=False) if plan.compile else None
+    # What texts share is looked up in their ids, which a compiled call cannot do; on a GPU no tower does it.
+    fixed = dataclasses.replace(tower, shares=False) if isinstance(tower, TextTower) else tower
+    compiled = torch.compile(fixed.__call__, dynamic=False) if plan.compile else None
     theirs, plain = (model.to(device, kind) for model in models)
     encoder = open_tower(plan, bundle, role, precision)
     pictures = draw_pictures(max(plan.batches), 224) if role == "image" else None
