@@ -19,24 +19,50 @@ from typing import Any
 
 import numpy as np
 
+PASSES = 3
+"""How often all is measured, for the best: the pace of a shared machine changes."""
 SIDES = (1600, 768, 3072)
 """Rows, inner and outer side of a matrix product like those of a tower with a batch of 32."""
 
 
 def measure_limits(material: Any) -> dict[str, Any]:
     """Ask the environments of clipworks and transformers, one after another, and keep the best of each figure."""
+    from peers.bounds import count_needs
     from peers.environments import HOME, ROOT, describe_surroundings
     from peers.sessions import INPUTS, save_list
 
-    listed = save_list(INPUTS / "photographs.json", material.photographs)
+    listed = save_list(INPUTS / "timed.json", material.photographs)
     best: dict[str, Any] = {}
-    for name in ("clipworks", "transformers"):
+    for name in ("clipworks", "transformers") * PASSES:
         words = [str(HOME / name / "bin" / "python"), "-m", "peers.limits", listed]
         done = subprocess.run(words, check=True, capture_output=True, text=True, env=describe_surroundings(), cwd=ROOT)
         for key, (value, how) in json.loads(done.stdout.splitlines()[-1]).items():
             if key not in best or value > best[key][0]:
                 best[key] = [value, how]
-    return {key: {"value": value, "by": how} for key, (value, how) in best.items()}
+    found: dict[str, Any] = {key: {"value": value, "by": how} for key, (value, how) in best.items()}
+    return found | measure_starts() | {"needs": count_needs(material)}
+
+
+def measure_starts() -> dict[str, Any]:
+    """Seconds to a first embedding by OpenVINO alone, in each precision that it takes here."""
+    from peers.environments import HOME, ROOT, describe_surroundings
+    from peers.sessions import INPUTS
+
+    found = {}
+    for precision, ending in (("f32", "onnx"), ("bf16", "onnx"), ("int8", "int8.onnx")):
+        towers = [str(INPUTS / "bundle" / f"{role}.{ending}") for role in ("image", "text")]
+        words = [
+            str(HOME / "clipworks" / "bin" / "python"),
+            "-m",
+            "peers.engine_start",
+            *towers,
+            str(INPUTS),
+            precision,
+        ]
+        done = subprocess.run(words, check=True, capture_output=True, text=True, env=describe_surroundings(), cwd=ROOT)
+        how = "OpenVINO alone: imported, both compiled towers taken in and run once"
+        found[f"engine_start_{precision}_s"] = {"value": float(done.stdout.splitlines()[-1]), "by": how}
+    return found
 
 
 def time_best(call: Callable[[], object], rounds: int = 12) -> float:
@@ -129,7 +155,7 @@ def fold(ops: Any, weights: Any, name: str) -> Any:
 
 
 def measure_decoding(paths: list[str]) -> dict[str, Any]:
-    """Photographs a second that Pillow decodes on one core, without resizing."""
+    """Photographs a second that Pillow decodes on one core, without and with the reference's resizing."""
     import io
 
     from PIL import Image
@@ -141,7 +167,16 @@ def measure_decoding(paths: list[str]) -> dict[str, Any]:
         for content in contents:
             Image.open(io.BytesIO(content)).load()
 
-    return {"decoding_images_per_s_a_core": (len(paths) / time_best(decode, 3), "Pillow")}
+    def resize() -> None:
+        for content in contents:
+            image = Image.open(io.BytesIO(content)).convert("RGB")
+            scale = 224 / min(image.size)
+            image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+
+    return {
+        "decoding_images_per_s_a_core": (len(paths) / time_best(decode, 3), "Pillow"),
+        "resizing_images_per_s_a_core": (len(paths) / time_best(resize, 3), "Pillow"),
+    }
 
 
 def main() -> None:

@@ -6,16 +6,27 @@ from collections.abc import Iterable
 from typing import Any
 
 from peers import wording
-from peers.figures import GOALS, LESS, Record, find_fault, find_figure, list_best, measure_ratio, name_unit
+from peers.bounds import find_bound
+from peers.figures import GOALS, LESS, Goal, Record, find_fault, find_figure, list_best, measure_ratio, name_unit
 from peers.rows import ROWS, Row
 
 SUMMARY = ("a", "b", "c", "d", "d8", "e", "f", "g", "memory", "h")
+NEEDS = {"image": "a picture", "d": "a class name", "d8": "a prompt"}
+BOUNDS = """\
+Operations needed at the least, in 10^9: {needs}. They and the peaks give the limits among the goals: for d the peak of
+the precision applied to that arithmetic, for c and g decoding on all cores beside it; for f decoding alone, and for a
+the engine alone. In brackets stands the ratio to the best peer that a program at the limit would have: where that is
+below what is wanted, the goal lies beyond this machine or engine."""
 LIMIT_NAMES = {
     "f32_gflops": "matrix product, f32, GFLOP/s",
     "bf16_gflops": "matrix product, bf16, GFLOP/s",
     "int8_gflops": "matrix product, int8, G operations/s",
     "memory_gb_per_s": "memory, GB/s",
     "decoding_images_per_s_a_core": "decoding the photographs alone, images/s a core",
+    "resizing_images_per_s_a_core": "decoding and resizing them, images/s a core",
+    "engine_start_f32_s": "start to the first embeddings, f32, s",
+    "engine_start_bf16_s": "start to the first embeddings, bf16, s",
+    "engine_start_int8_s": "start to the first embeddings, int8, s",
 }
 
 
@@ -93,12 +104,20 @@ def write_goals(record: Record) -> str:
                 f"{show(other)} ({theirs.label}, {theirs.precision})",
                 f"{ratio:.2f}x",
                 f"{goal.wanted:g}x",
+                write_bound(record, goal, other),
                 judge(met=ratio >= goal.wanted),
             ]
         )
     lines += write_size_goals(record)
-    heads = ["work", "precision", "clipworks, best row", "best peer", "ratio", "wanted", ""]
-    return write_table(heads, lines, 7)
+    heads = ["work", "precision", "clipworks, best row", "best peer", "ratio", "wanted", "limit here", ""]
+    return write_table(heads, lines, 8)
+
+
+def write_bound(record: Record, goal: Goal, theirs: float) -> str:
+    """What the machine's limits allow, and as a ratio to the best peer."""
+    limits = record.get("limits", {})
+    bound = find_bound(limits, goal.work, goal.precision, limits["machine"]["cores"]) if limits else None
+    return "" if bound is None else f"{show(bound)} ({measure_ratio(goal, bound, theirs):.2f}x)"
 
 
 def write_size_goals(record: Record) -> list[list[str]]:
@@ -109,7 +128,7 @@ def write_size_goals(record: Record) -> list[list[str]]:
         return []
     least = min(torch, key=torch.__getitem__)
     return [
-        ["h: installed", "", f"{own:.0f} MB", "", "", "under 400 MB", judge(met=own < 400)],
+        ["h: installed", "", f"{own:.0f} MB", "", "", "under 400 MB", "", judge(met=own < 400)],
         [
             "h: installed, PyTorch peers",
             "",
@@ -117,6 +136,7 @@ def write_size_goals(record: Record) -> list[list[str]]:
             f"{torch[least]:.0f} ({least})",
             f"{torch[least] / own:.2f}x",
             "below",
+            "",
             judge(met=own < torch[least]),
         ],
     ]
@@ -176,7 +196,16 @@ def write_limits(record: Record) -> str:
     """What the machine allows."""
     limits: dict[str, Any] = record.get("limits", {})
     lines = [[LIMIT_NAMES[key], show(limits[key]["value"]), limits[key]["by"]] for key in LIMIT_NAMES if key in limits]
-    return write_table(["limit", "measured", "by"], lines, 3) if lines else "Not measured yet."
+    if not lines:
+        return "Not measured yet."
+    table, needs = write_table(["limit", "measured", "by"], lines, 3), limits.get("needs")
+    if not needs:
+        return table
+    said = ", ".join(f"{needs[key] / 1e9:.3g} for {what}" for key, what in NEEDS.items())
+    own = max((figure for row in ROWS if row.ours and (figure := find_figure(record, "f", row))), default=None)
+    both = limits["resizing_images_per_s_a_core"]["value"]
+    share = f" Our best row of f has {own / both:.0%} of what decoding and resizing alone reach." if own else ""
+    return f"{table}\n\n{BOUNDS.format(needs=said)}{share}"
 
 
 def write_spread(record: Record) -> str:
