@@ -409,7 +409,7 @@ def test_a_head_is_the_mean_direction_of_a_label_s_prompts(monkeypatch: pytest.M
             heads.build_head(model, Labels(name="none", names=()), templates)
 
 
-def test_a_head_is_kept_by_model_precision_labels_and_templates_and_a_damaged_one_is_not_used(
+def test_a_head_is_kept_by_model_engine_precision_labels_and_templates_and_a_damaged_one_is_not_used(
     fake: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
@@ -425,6 +425,9 @@ def test_a_head_is_kept_by_model_precision_labels_and_templates_and_a_damaged_on
     assert heads.find_head(fake, Labels(name="two", names=("b", "a")), ["{}"]) is None
     with load("starter", runtime="fake", precision="bf16", towers=("image",)) as other:
         assert heads.find_head(other, labels, ["{}"]) is None
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(heads, "find_version", lambda name: f"another {name}")
+        assert heads.find_head(fake, labels, ["{}"]) is None
     (path,) = (tmp_path / "heads").iterdir()
     path.write_bytes(path.read_bytes()[:-5])
     assert heads.find_head(fake, labels, ["{}"]) is None

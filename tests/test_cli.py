@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,13 @@ WRONG_USAGE = [
     (("profile", "image", "--slo", "p99=9ms", "--repeats", "2"), "it does not go with --check or --repeats"),
     (("profile", "image", "--duration", "1e308"), "--duration is 1e+308; allowed: 0 to 1,000,000"),
     (("profile", "sound"), "invalid choice: 'sound'"),
+    (("match", str(EXAMPLE)), "no text given"),
+    (("classify", "x", "--labels", "imagenet", "-o", "-"), "'-' is no name; allowed: that of a file or folder"),
+    (
+        ("compare", "--images", "x", "--labels", "imagenet", "-o", ""),
+        "'' is no name; allowed: that of a file or folder",
+    ),
+    (("classify", str(EXAMPLE.parent), "--labels", "", "-o", "y"), "unknown label set '': known: imagenet"),
 ]
 
 
@@ -185,7 +193,6 @@ def test_a_failed_run_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str
         (("match", "/dev/zero", "a dog"), "/dev/zero is a device, not a picture"),
         (("match", str(tmp_path), "a dog"), "is a folder, not a picture"),
         (("match", str(text), "a dog"), "is not a picture that can be read: it is text"),
-        (("match", str(EXAMPLE)), "no text given"),
         (("match", str(EXAMPLE), ""), "texts[0] is empty"),
         (("match", str(EXAMPLE), "word " * 600), "has 602 tokens; the model takes at most 256"),
         (("match", str(EXAMPLE), "--texts-file", str(empty)), "empty.txt holds no text"),
@@ -301,26 +308,38 @@ def test_a_rate_search_prints_its_trials(capsys: pytest.CaptureFixture[str]) -> 
     assert "highest rate that keeps p50 within 1000000 us" in out
 
 
-def test_ctrl_c_prints_what_was_measured_marked_partial() -> None:
-    """A real signal to a real process in the middle of a long measurement."""
+def test_ctrl_c_and_sigterm_print_what_was_measured_marked_partial() -> None:
+    """Real signals to real processes in the middle of a long measurement."""
     # A shell starts background jobs with SIGINT ignored, and whoever runs the tests may be one.
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from clipworks.cli import main; sys.exit(main())"
     )
     command = [sys.executable, "-c", program, "profile", "image", "--duration", "60", "--warmup", "0", *FAKE]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
     try:
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(4)
-        process.send_signal(2)
-        out, err = process.communicate(timeout=20)
+            processes[0].wait(4)
+        for process, name in zip(processes, (signal.SIGINT, signal.SIGTERM), strict=True):
+            process.send_signal(name)
+            out, err = process.communicate(timeout=20)
+            assert process.returncode == 130, err
+            assert "PARTIAL: interrupted" in out
+            assert "throughput (qps)" in out
+            assert "Traceback" not in err
     finally:
-        process.kill()
-    assert process.returncode == 130, err
-    assert "PARTIAL: interrupted" in out
-    assert "throughput (qps)" in out
-    assert "Traceback" not in err
+        for process in processes:
+            process.kill()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_a_full_disk_behind_standard_output_is_one_line() -> None:
+    command = [sys.executable, "-m", "clipworks", "match", str(EXAMPLE), "a dog", *FAKE]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == "clipworks: the output cannot be written: No space left on device\n"
+    assert done.returncode == 1
 
 
 def test_an_odd_picture_name_survives(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

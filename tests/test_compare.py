@@ -102,12 +102,11 @@ def test_every_combination_is_there_or_says_why_not(
     assert (reason.reason, reason.hint) == ("the runtime torch is not installed", "pip install 'clipworks[torch]'")
 
 
-def test_a_model_without_int8_towers_says_how_to_make_them(home: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_have_int8_towers_says_so(home: Path, tmp_path: Path) -> None:
     assert compare(home, tmp_path, "--runtime", "fake", "--precision", "f32,int8", "--limit", "3") == 0
     (reason,) = by_name(read(tmp_path))["fake int8"].problems
     assert reason.reason == "the model starter has no int8 towers; it has f32"
-    assert reason.hint is not None
-    assert "clipworks models convert --precision int8" in reason.hint
+    assert reason.hint == "only a model that clipworks converted from a checkpoint can get them"
 
 
 def test_accuracy_is_that_of_classify_and_evaluate(home: Path, tmp_path: Path, capsys: Any) -> None:
@@ -400,6 +399,7 @@ def test_a_missed_gate_is_exit_status_1_and_strict_wants_every_row(
         (("--precision", "fp16"), r"unknown precision 'fp16': did you mean 'f16'\? known: all, f32, bf16, f16, int8"),
         (("--runtime", "openvin"), r"unknown runtime 'openvin': did you mean 'openvino'\?"),
         (("--reference", "tensorflow"), "unknown runtime 'tensorflow'"),
+        (("--reference", "torch"), "the runtime torch is not installed"),
         (("--precision", "f32,,bf16"), "--precision is 'f32,,bf16'; allowed: names with commas"),
         (("--batch-size", "0"), "--batch-size is '0'; allowed: whole numbers from 1 on"),
         (("--batch-size", "1000000"), "--batch-size is 1000000; allowed: 1 to"),

@@ -13,12 +13,14 @@ import onnx
 import onnxruntime
 import pytest
 from convert_checkpoints import MODELS, VOCABULARY, write_huggingface
+from PIL import Image
 
 from clipworks import runtimes
-from clipworks.bundle import Bundle, read_bundle, verify_bundle
+from clipworks.bundle import Bundle, read_bundle, verify_bundle, write_card
+from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.convert.rounding import LEVELS, Grid, balance_channels, choose_grid, round_weights
-from clipworks.errors import ConversionError
+from clipworks.errors import ConversionError, RuntimeUnavailableError
 from clipworks.runtimes.inputs import name_inputs
 
 # Wide enough that 256 levels are many: rounding errors add up as the root of the width, results as the width.
@@ -78,6 +80,24 @@ def test_int8_embeddings_stay_close_to_f32(bundle: Bundle) -> None:
     assert cosines.max() < 1 - 1e-9
 
 
+def test_the_hint_that_int8_towers_are_missing_names_the_command_that_adds_them(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = dataclasses.replace(bundle.card, towers={"f32": bundle.card.towers["f32"]})
+    shutil.copytree(bundle.folder, "plain")
+    write_card(tmp_path / "plain", plain)
+    with pytest.raises(RuntimeUnavailableError, match="has no int8 towers; it has f32") as refused:
+        runtimes.open_encoder(read_bundle(tmp_path / "plain"), "text", runtime="fake", precision="int8")
+    assert refused.value.hint is not None
+    command = refused.value.hint.removesuffix(" makes a bundle with them").replace("FOLDER", "pictures")
+    Path("pictures").mkdir()
+    for place, picture in enumerate(draw_pictures(16, seed=4)):
+        Image.fromarray(picture).save(f"pictures/{place}.png")
+    assert main(command.split()[1:]) == 0
+    assert sorted(read_bundle(Path("BUNDLE")).card.towers) == ["f32", "int8"]
+
+
 def test_every_map_but_those_of_the_last_layer_is_int8(bundle: Bundle) -> None:
     graph = onnx.load(bundle.folder / "image.int8.onnx").graph
     stored = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
@@ -130,7 +150,7 @@ def test_towers_of_others_are_refused(bundle: Bundle, tmp_path: Path) -> None:
         node.name = ""
     onnx.save_model(model, str(tmp_path / "image.onnx"))
     other = dataclasses.replace(bundle, folder=tmp_path)
-    with pytest.raises(ConversionError, match="only towers that clipworks converted become int8"):
+    with pytest.raises(ConversionError, match="only towers that clipworks converted from a checkpoint become"):
         quantize_towers(other, draw_pictures(16, seed=1))
 
 

@@ -17,11 +17,13 @@ from clipworks.bundle import card_hash
 from clipworks.caches import cache_folder, open_folder, read_sealed, write_sealed
 from clipworks.errors import UsageError
 from clipworks.prompts import Labels, fill_templates
+from clipworks.runtimes import find_version
 
 if TYPE_CHECKING:
     from clipworks.model import Model
 
-HEAD_FORMAT = 1
+# Rises when the same texts get other numbers: 2, batches of up to 256 texts.
+HEAD_FORMAT = 2
 _FOLDER = "heads"
 # Heads kept; the oldest go. One of 1,000 classes and 512 numbers has 2 MB.
 _KEEP = 50
@@ -98,7 +100,7 @@ def fold_head(head: scoring.Floats) -> FoldedHead:
 
 
 def find_head(model: Model, labels: Labels, templates: Sequence[str]) -> scoring.Floats | None:
-    """The head of an earlier run with the same model, runtime, device, precision, labels and templates, or None."""
+    """The head of an earlier run with the same model, engine and its version, device, precision and texts, or None."""
     body = read_sealed(cache_folder() / _FOLDER / _name_head(model, labels, templates))
     return None if body is None else np.load(io.BytesIO(body), allow_pickle=False)
 
@@ -119,6 +121,7 @@ def hash_head(head: scoring.Floats) -> str:
 
 
 def _name_head(model: Model, labels: Labels, templates: Sequence[str]) -> str:
-    granted = (model.runtime, model.device, model.precision)
-    key = json.dumps([HEAD_FORMAT, card_hash(model.card), *granted, labels.names, list(templates)])
+    # Another version of the engine may compute other last digits, or with a fault mended, other first ones.
+    engine = (model.runtime, find_version(model.runtime), model.device, model.precision)
+    key = json.dumps([HEAD_FORMAT, card_hash(model.card), *engine, labels.names, list(templates)])
     return f"{hashlib.sha256(key.encode()).hexdigest()}.head"

@@ -113,6 +113,6 @@ def _read_built_in(name: str) -> str:
 
 
 def _read_set(source: str, kind: str, sets: list[str]) -> list[str]:
-    if not Path(source).exists():
+    if not source or not Path(source).exists():
         raise unknown_name(kind, source, sets, hint="a file with one a line is taken too")
     return read_lines(source)

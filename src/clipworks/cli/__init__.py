@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, NoReturn, Protocol
 
 from clipworks import __version__
@@ -66,6 +69,10 @@ options:
 """
 
 
+# What writing meets where there is no room.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, as every other error of clipworks is."""
 
@@ -82,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; None for the process's own.
 
     Returns:
-        The exit status: 0, 1 for a run that failed, 2 for wrong usage, 130 after Ctrl-C.
+        The exit status: 0, 1 for a run that failed, 2 for wrong usage, 130 after Ctrl-C or SIGTERM.
     """
     return run_guarded("clipworks", _run, argv)
 
@@ -101,7 +108,8 @@ def run_guarded(program: str, run: Callable[[list[str]], int], argv: Sequence[st
         words.remove("--traceback")
     _prepare_streams()
     try:
-        status = run(words)
+        with _interruptible():
+            status = run(words)
         sys.stdout.flush()  # here, so that a broken pipe is met where it is handled
         return status
     except BrokenPipeError:  # the reader has gone, as with `| head`: nobody is left to tell
@@ -120,8 +128,23 @@ def run_guarded(program: str, run: Callable[[list[str]], int], argv: Sequence[st
             raise
         if isinstance(error, OSError):
             _silence_stdout()  # it may be stdout itself that cannot be written, and Python would try again at exit
+            if error.filename is None and error.errno in _FULL:
+                return _report(program, f"the output cannot be written: {error.strerror}", None, 1)
         what = str(error).strip().partition("\n")[0]
         return _report(program, f"{type(error).__name__}{': ' if what else ''}{what}", "--traceback shows where", 1)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does, so that what was measured by then is kept."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _report(program: str, message: str, hint: str | None, status: int) -> int:

@@ -24,7 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", required=True, metavar="L", help="a file, one label a line, or imagenet, imagenet-synsets"
     )
     parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help="the results: .jsonl, .parquet, .txt; with ray a folder"
+        "-o",
+        "--output",
+        type=options.output_name,
+        required=True,
+        metavar="FILE",
+        help="the results: .jsonl, .parquet, .txt; with ray a folder",
     )
     parser.add_argument(
         "--templates",
@@ -62,8 +67,7 @@ def run(args: argparse.Namespace) -> int:
     labels = read_labels(args.labels)
     templates = read_templates(args.templates)
     dataset = read_dataset(args.source, root=args.root)
-    if dataset.left_out:
-        print(f"{dataset.left_out:,} files of {args.source} are no pictures by their ending: left out", file=sys.stderr)
+    options.report_left_out(dataset.left_out, args.source)
     bar = Bar("images")
     with options.load_model(args, exif=args.exif, towers=("image",), streams=None) as model:
         decoder = options.open_decoder(args, model)
@@ -104,14 +108,15 @@ def conclude(progress: Progress, args: argparse.Namespace) -> int:
     """Say how a run over a data set ended, and return its exit status."""
     if args.json:
         print(json.dumps({"output": args.output, **dataclasses.asdict(progress), "whole": progress.whole}))
+    pictures = f"{progress.total:,} picture{'' if progress.total == 1 else 's'}"
     failed = f"{progress.failed:,} could not be read" if progress.failed else "all could be read"
     if not progress.whole:
-        said = f"stopped after {progress.done:,} of {progress.total:,} pictures; the same command goes on from there"
+        said = f"stopped after {progress.done:,} of {pictures}; the same command goes on from there"
     elif progress.before == progress.total:
-        said = f"complete already: {progress.total:,} pictures, {failed} (--restart makes it anew)"
+        said = f"complete already: {pictures}, {failed} (--restart makes it anew)"
     else:
         since = f" (from picture {progress.before:,} on)" if progress.before else ""
-        said = f"{progress.total:,} pictures{since}, {failed}"
+        said = f"{pictures}{since}, {failed}"
     print(f"{args.output}: {said}", file=sys.stderr)
     if not progress.whole:
         return 130

@@ -73,7 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--strict", action="store_true", help="exit 1 if a combination cannot be had, or a part of it fails"
     )
     options.add_published_option(parser)
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="for comparison.json, .md and .html")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=options.output_name,
+        required=True,
+        metavar="FOLDER",
+        help="for comparison.json, .md and .html",
+    )
     options.add_json_option(parser)
 
 

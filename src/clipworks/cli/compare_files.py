@@ -53,7 +53,8 @@ def write_comparison(folder: Path, content: str, *, partial: bool) -> list[Path]
         try:
             write(".html", render_page(document))
         except UsageError as error:  # matplotlib is an extra
-            print(f"no page: {error.message}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+            hint = (error.hint or "").partition(";")[0]  # the rest is on the options of clipworks report
+            print(f"no page: {error.message}" + (f" ({hint})" if hint else ""), file=sys.stderr)
         if not partial:
             for suffix in SUFFIXES:
                 (folder / f"{PARTIAL}{suffix}").unlink(missing_ok=True)

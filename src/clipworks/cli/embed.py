@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from clipworks.cli import options
 
@@ -11,7 +10,9 @@ from clipworks.cli import options
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks embed``."""
     options.add_dataset_options(parser)
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the embeddings go")
+    parser.add_argument(
+        "-o", "--output", type=options.output_name, required=True, metavar="FOLDER", help="where the embeddings go"
+    )
     parser.add_argument(
         "--format",
         choices=("npy", "parquet"),
@@ -35,8 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
         return run_request(args, None)
     dataset = read_dataset(args.source, root=args.root)
-    if dataset.left_out:
-        print(f"{dataset.left_out:,} files of {args.source} are no pictures by their ending: left out", file=sys.stderr)
+    options.report_left_out(dataset.left_out, args.source)
     bar = Bar("images")
     with options.load_model(args, exif=args.exif, towers=("image",), streams=None) as model, stopping() as stop:
         decoder = options.open_decoder(args, model)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import options
 from clipworks.cli.terminal import draw_bar, fit_text, measure_width, show_text
-from clipworks.errors import TextError
+from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
     from clipworks.matching import Match
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
         texts += read_lines(args.texts_file)
     if not texts:
-        raise TextError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
+        raise UsageError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
     with ThreadPoolExecutor(1) as pool:
         # The picture is decoded while the engines start: both leave Python's lock for most of their time.
         loading = pool.submit(options.load_model, args)

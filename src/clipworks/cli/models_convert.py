@@ -70,7 +70,9 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         help="a checkpoint's folder, its file of weights, a folder with ready-made ONNX towers, or, to add int8 towers "
         "to it, a model that is here",
     )
-    parser.add_argument("-o", "--output", metavar="BUNDLE", required=True, help="the folder to write")
+    parser.add_argument(
+        "-o", "--output", type=options.output_name, metavar="BUNDLE", required=True, help="the folder to write"
+    )
     parser.add_argument("--name", metavar="NAME", help="the model's name (default: the output folder's)")
     parser.add_argument(
         "--config", metavar="FILE", help="the checkpoint's configuration, where it is not beside the weights"

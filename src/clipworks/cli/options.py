@@ -136,6 +136,13 @@ def at_least(low: int) -> Callable[[str], int]:
     return read
 
 
+def output_name(text: str) -> str:
+    """Read the name of an output, as an argparse type: what is written takes several files, and can be gone on with."""
+    if text in ("", "-"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name; allowed: that of a file or folder to write")
+    return text
+
+
 def load_model(
     args: argparse.Namespace,
     *,
@@ -168,6 +175,13 @@ def open_decoder(args: argparse.Namespace, model: Model) -> BatchDecoder | None:
     decoder = open_batch_decoder(args.decoder, model.device, model.card.image, exif=args.exif)
     print(f"JPEG files are decoded by {decoder.name}, whose pixels are not those of Pillow", file=sys.stderr)
     return decoder
+
+
+def report_left_out(count: int, source: str) -> None:
+    """Say on stderr how many files of a folder are no pictures, if any."""
+    if count:
+        what = "1 file is no picture" if count == 1 else f"{count:,} files are no pictures"
+        print(f"{source}: {what} by the ending: left out", file=sys.stderr)
 
 
 def report_decoder(decoder: BatchDecoder | None) -> None:

@@ -23,7 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILES",
         help="results of classify, and the JSON of profile --json, evaluate --json and compare, in any order",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="the page, .html; without it the tables are printed")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=options.output_name,
+        metavar="FILE",
+        help="the page, .html; without it the tables are printed",
+    )
     parser.add_argument("--title", default="clipworks report", metavar="TEXT", help="of the page")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown, for pull requests")
     options.add_published_option(parser)

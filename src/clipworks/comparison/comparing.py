@@ -27,6 +27,7 @@ from clipworks.profiling.measurement import check_load
 from clipworks.profiling.records import Load
 from clipworks.profiling.setup import Setup, check_setup
 from clipworks.prompts import Labels
+from clipworks.runtimes import choose_runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +95,15 @@ def compare(
 
     Raises:
         UsageError: a plan that cannot be run, or no row that can be had.
+        RuntimeUnavailableError: the reference's runtime is not installed.
         KeyboardInterrupt: Ctrl-C before the first row had seen all pictures.
     """
     environment, begin = describe_environment(), time.monotonic()
     measured_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if plan.repeats < 0:
         raise UsageError(f"--repeats is {plan.repeats}; allowed: 0 (no speed) or more")
+    if plan.reference is not None:
+        choose_runtime(plan.reference)  # before the work: without it there is nothing to compare with
     bundles = {name: store.open_bundle(name, offline=plan.offline) for name in plan.models}
     for batch_size, load in zip(plan.batch_sizes, plan.loads, strict=True):
         check_load(load)

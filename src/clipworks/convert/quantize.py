@@ -88,7 +88,9 @@ def _quantize_tower(source: Path, target: Path, batches: Sequence[npt.NDArray[An
     model = onnx.load(source)
     groups = find_groups(model)
     if not groups:
-        raise ConversionError(f"{source} has no layers of ours: only towers that clipworks converted become int8")
+        raise ConversionError(
+            f"{source.name} has no layers of ours: only towers that clipworks converted from a checkpoint become int8"
+        )
     samples = collect_samples(source, [group.value for group in groups], batches)
     graph = TowerGraph(model)
     factors = {group.value: _balance(graph, group, samples[group.value]) for group in groups}

@@ -19,7 +19,7 @@ from clipworks.diagnosis.pipelines import (
 )
 from clipworks.diagnosis.records import About
 from clipworks.errors import ConversionError, RuntimeUnavailableError, UsageError
-from clipworks.runtimes import AUTO, list_installed
+from clipworks.runtimes import AUTO, PREFERENCE, RUNTIMES, list_installed
 from clipworks.store import open_bundle
 
 EQUATIONS = "equations"
@@ -108,7 +108,8 @@ def _open_default(bundle: Bundle, subject: Pipeline, asked: Asked) -> Reference:
         engines = [name for name in list_installed() if name != subject.about.runtime]
         if not engines and subject.about.precision == "f32":
             raise UsageError(
-                f"there is nothing to compare with: {error.message}", hint="--reference takes a checkpoint or a dump"
+                f"there is nothing to compare with: {error.message}",
+                hint=f"another engine is enough ({_name_engine(subject)}); --reference takes a checkpoint or a dump",
             ) from None
         engine = engines[0] if engines else subject.about.runtime
         found = open_bundle_pipeline(
@@ -116,6 +117,11 @@ def _open_default(bundle: Bundle, subject: Pipeline, asked: Asked) -> Reference:
         )
         note = f"{error.message}; the reference is the same file in f32 on {engine}, and only the towers' ends are seen"
         return Reference(about=found.about, pipeline=found, notes=(note,))
+
+
+def _name_engine(subject: Pipeline) -> str:
+    """How to get an engine besides the one that is examined."""
+    return next(RUNTIMES[name].install for name in reversed(PREFERENCE) if name != subject.about.runtime)
 
 
 def _open_equations(bundle: Bundle) -> Reference:

@@ -107,6 +107,10 @@ def search_rate(
             raise KeyboardInterrupt
         return kept
 
+    def hopeless() -> bool:
+        """Whether not one request of the last trial kept the bound: a lower rate shortens queues, never the service."""
+        return trials[-1].run.window.response.min_us > slo.bound_us
+
     best: float | None = None
     failed: float | None = None
     partial = False
@@ -115,6 +119,9 @@ def search_rate(
         while best is None and rate > 0.01 * capacity:
             if keeps(rate):
                 best = rate
+            elif hopeless():
+                failed = rate
+                break
             else:
                 failed, rate = rate, rate / 2
         high = failed or 1.05 * capacity

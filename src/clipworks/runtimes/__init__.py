@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from clipworks.bundle import Bundle
 from clipworks.environment import count_cores
-from clipworks.errors import RuntimeUnavailableError, UsageError, unknown_name
+from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError, unknown_name
 from clipworks.runtimes.protocol import (
     AUTO,
     PRECISIONS,
@@ -44,6 +44,7 @@ __all__ = [
     "check_precision",
     "choose_runtime",
     "choose_streams",
+    "find_version",
     "import_runtime",
     "list_installed",
     "open_encoder",
@@ -139,7 +140,7 @@ def open_encoder(
     if stored not in bundle.card.towers:
         raise RuntimeUnavailableError(
             f"the model {bundle.card.name} has no {stored} towers; it has {', '.join(bundle.card.towers)}",
-            hint=f"clipworks models convert --precision {stored} makes them",
+            hint=_explain_int8(bundle),
         )
     files = bundle.card.towers[stored]
     name = files.image if role == "image" else files.text
@@ -156,6 +157,19 @@ def open_encoder(
             dim=bundle.card.dim,
             cache=cache,
         )
+    )
+
+
+def _explain_int8(bundle: Bundle) -> str:
+    """How a bundle gets int8 towers, or why it cannot: only towers of our converter have layers known by name."""
+    from clipworks.runtimes.graph_file import GraphFile
+
+    try:
+        GraphFile(bundle.folder / bundle.card.towers["f32"].image)
+    except ClipworksError:
+        return "only a model that clipworks converted from a checkpoint can get them"
+    return (
+        f"clipworks models convert {bundle.folder} --precision int8 --images FOLDER -o BUNDLE makes a bundle with them"
     )
 
 
@@ -195,3 +209,14 @@ def is_installed(name: str) -> bool:
     """Whether the package of a runtime in the table is installed."""
     package = RUNTIMES[name].package
     return package is None or importlib.util.find_spec(package) is not None
+
+
+def find_version(name: str) -> str | None:
+    """The version of the package of a runtime in the table; None where it has none, or was put there without pip."""
+    import importlib.metadata
+
+    package = RUNTIMES[name].package
+    try:
+        return None if package is None else importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
