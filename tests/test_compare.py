@@ -106,7 +106,9 @@ def test_a_model_that_cannot_have_int8_towers_says_so(home: Path, tmp_path: Path
     assert compare(home, tmp_path, "--runtime", "fake", "--precision", "f32,int8", "--limit", "3") == 0
     (reason,) = by_name(read(tmp_path))["fake int8"].problems
     assert reason.reason == "the model starter has no int8 towers; it has f32"
-    assert reason.hint == "only a model that clipworks converted from a checkpoint can get them"
+    assert (
+        reason.hint == "clipworks models convert adds them to a model that it made from a checkpoint, not to this one"
+    )
 
 
 def test_accuracy_is_that_of_classify_and_evaluate(home: Path, tmp_path: Path, capsys: Any) -> None:

@@ -167,7 +167,7 @@ def _explain_int8(bundle: Bundle) -> str:
     try:
         GraphFile(bundle.folder / bundle.card.towers["f32"].image)
     except ClipworksError:
-        return "only a model that clipworks converted from a checkpoint can get them"
+        return "clipworks models convert adds them to a model that it made from a checkpoint, not to this one"
     return (
         f"clipworks models convert {bundle.folder} --precision int8 --images FOLDER -o BUNDLE makes a bundle with them"
     )
