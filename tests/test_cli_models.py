@@ -167,6 +167,10 @@ def test_convert_adds_int8_towers(
         assert set(towers) == {"f32", "int8"}
         assert run(capsys, "verify", folder)[0] == 0
     assert "is a bundle already" in run(capsys, "convert", plain, "-o", str(tmp_path / "more"))[2]
+    starter = run(capsys, "convert", "starter", "-o", str(tmp_path / "more"))[2]
+    assert "starter is a bundle already" in starter
+    assert "a model that it made from a checkpoint, not to this one" in starter
+    assert run(capsys, "pull", "starter")[2].startswith("clipworks: starter comes with clipworks")
 
 
 def test_int8_needs_pictures_to_calibrate_on(

@@ -111,6 +111,7 @@ def _make_bundle(args: argparse.Namespace, folder: Path) -> Bundle:
     """Make the f32 bundle of whatever the source is."""
     from clipworks.convert import adopt_towers, convert_checkpoint
     from clipworks.convert.adopt import has_towers
+    from clipworks.runtimes import explain_int8
 
     source = Path(args.source)
     card = _read_card(Path(args.card)) if args.card else None
@@ -118,7 +119,7 @@ def _make_bundle(args: argparse.Namespace, folder: Path) -> Bundle:
     here = _find_here(args.source)
     if here is not None:
         if args.precision == "f32":
-            raise UsageError(f"{args.source} is a bundle already", hint="--precision int8 adds int8 towers to it")
+            raise UsageError(f"{args.source} is a bundle already", hint=explain_int8(here))
         shutil.copytree(here.folder, folder, dirs_exist_ok=True)
         renamed = dataclasses.replace(here.card, name=args.name or here.card.name)
         return dataclasses.replace(here, folder=folder, card=renamed)

@@ -44,6 +44,7 @@ __all__ = [
     "check_precision",
     "choose_runtime",
     "choose_streams",
+    "explain_int8",
     "find_version",
     "import_runtime",
     "list_installed",
@@ -140,7 +141,7 @@ def open_encoder(
     if stored not in bundle.card.towers:
         raise RuntimeUnavailableError(
             f"the model {bundle.card.name} has no {stored} towers; it has {', '.join(bundle.card.towers)}",
-            hint=_explain_int8(bundle),
+            hint=explain_int8(bundle),
         )
     files = bundle.card.towers[stored]
     name = files.image if role == "image" else files.text
@@ -160,7 +161,7 @@ def open_encoder(
     )
 
 
-def _explain_int8(bundle: Bundle) -> str:
+def explain_int8(bundle: Bundle) -> str:
     """How a bundle gets int8 towers, or why it cannot: only towers of our converter have layers known by name."""
     from clipworks.runtimes.graph_file import GraphFile
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clipworks.caches import cache_folder
 from clipworks.cards import Source
-from clipworks.errors import unknown_name
+from clipworks.errors import UsageError, unknown_name
 from clipworks.store.known import KnownModel, find_known, known_models
 
 STARTER = "starter"
@@ -41,8 +41,11 @@ def find_target(model: str) -> Target:
         model: a known model's name, alias or hub id, or any hub id ``owner/name``, with ``@revision`` if need be.
 
     Raises:
+        UsageError: the built-in model, which nothing has to bring.
         UnknownNameError: none of these.
     """
+    if model == STARTER:
+        raise UsageError(f"{STARTER} comes with clipworks; allowed: models that are downloaded")
     known = find_known(model)
     if known is not None:
         return Target(name=known.name, key=known.name, known=known, sources=known.sources)
