@@ -102,6 +102,8 @@ def test_a_dash_reads_the_picture_from_standard_input(photo_file: Path) -> None:
     empty = subprocess.run(command, input=b"", capture_output=True, check=False)
     assert empty.returncode == 1
     assert empty.stderr == b"clipworks: standard input is empty; an image was expected\n"
+    words = subprocess.run(command, input=b"some words", capture_output=True, check=False)
+    assert words.stderr == b"clipworks: standard input is not a picture that can be read: it is text\n"
 
 
 def test_a_reader_that_goes_away_is_no_error(photo_file: Path) -> None:

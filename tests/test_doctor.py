@@ -382,7 +382,7 @@ def test_the_table_names_the_place(
     ("words", "said"),
     [
         (["--reference", "MISSING.npz"], "MISSING.npz does not exist"),
-        (["--reference", "TEXT.npz"], "is no .npz file that can be read"),
+        (["--reference", "TEXT.npz"], "is no .npz file that can be read: it is no ZIP archive"),
         (["--reference", "NAMES.npz"], "unknown stage 'crop': known"),
         (["--reference", "FEW.npz"], "has 1 of pixels, but 2 pictures are given"),
         (["--reference", "FLAT.npz"], "pixels has the shape [2, 3]"),

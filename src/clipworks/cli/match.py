@@ -43,9 +43,12 @@ def run(args: argparse.Namespace) -> int:
     with ThreadPoolExecutor(1) as pool:
         # The picture is decoded while the engines start: both leave Python's lock for most of their time.
         loading = pool.submit(options.load_model, args)
-        from clipworks.images import load_image
+        from clipworks.images import decode_image, load_image
 
-        picture = load_image(_read_stdin() if args.image == "-" else args.image, exif=args.exif)
+        if args.image == "-":
+            picture = decode_image(_read_stdin(), name="standard input", exif=args.exif)
+        else:
+            picture = load_image(args.image, exif=args.exif)
     with loading.result() as model:
         match = model.match(picture, texts, top=args.top, truncate=args.truncate)
     if args.json:

@@ -84,6 +84,8 @@ def read_dump(path: Path, card: Card) -> Dump:
     """
     trace: Trace = {}
     facts: dict[str, Array] = {}
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise DumpError(f"{path} is no .npz file that can be read: it is no ZIP archive")
     try:
         with np.load(path, allow_pickle=False) as file:
             for key in sorted(file.files, key=_sort_key):

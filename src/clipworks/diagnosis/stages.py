@@ -98,7 +98,7 @@ def parse_tolerances(words: Iterable[str]) -> dict[str, float]:
         name = name if equals else "values"
         if name not in TOLERANCES and not is_stage(name):
             raise unknown_name(
-                "stage", name, [*TOLERANCES, *(stage.name for stage in list_stages([])), "image_layer_0"]
+                "stage", name, dict.fromkeys([*TOLERANCES, *(stage.name for stage in list_stages([])), "image_layer_0"])
             )
         try:
             found[name] = float(value)

@@ -198,7 +198,8 @@ class Bench:
                 return f"{len(inputs.built_in_pictures())} built-in pictures, as files in the system's cache"
             return f"{inputs.POOL} views of {len(inputs.built_in_pictures())} built-in pictures"
         left_out = f", {self._files.left_out} more could not be decoded" if self._files.left_out else ""
-        return f"{len(self._files.paths)} pictures of {self.setup.images}{left_out}"
+        count = len(self._files.paths)
+        return f"{count} picture{'' if count == 1 else 's'} of {self.setup.images}{left_out}"
 
 
 def profile(
