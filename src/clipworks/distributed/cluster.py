@@ -81,6 +81,8 @@ def join_cluster(address: str | None, *, encoders: int | None, threads: int | No
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # warnings for those who develop on Ray
+    # Ray gives way to all else on a machine, and an encoder would hardly go before the decoders that stand back for it.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     # Encoders come on top of a decoding task for each core, which stand back for them; see `decoder`.
