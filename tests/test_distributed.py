@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import pickle
 import tarfile
@@ -18,6 +19,7 @@ import pyarrow as pa
 from ray_runs import POISON, STARTUP, environment, table_rows
 
 from clipworks.cli import main
+from clipworks.cli.distributed import format_state
 from clipworks.datasets import Sample, read_dataset
 from clipworks.distributed.cluster import Cluster, check_store, plan_pool
 from clipworks.distributed.collecting import Collector
@@ -25,7 +27,9 @@ from clipworks.distributed.decoding import Decoder, Decoding, decode_pieces, unp
 from clipworks.distributed.encoding import Classes, Encoder, Encoding, Loading, check_granted, examine
 from clipworks.distributed.plan import Piece, make_plan
 from clipworks.distributed.reading import Unread, read_piece
+from clipworks.distributed.running import State
 from clipworks.distributed.sources import Archives, read_source
+from clipworks.distributed.statistics import Stage, Statistics
 from clipworks.errors import ImageError, UsageError
 from clipworks.loading import load
 from clipworks.pipeline import attempt, prepare_sample
@@ -302,3 +306,23 @@ def test_bad_usage_is_one_line(
     assert said in error
     assert ("pip install 'clipworks[ray]'" in error) == ("not installed" in error)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.txt", "set"]
+
+
+def test_progress_is_one_line_of_pictures_speed_time_errors_and_tasks() -> None:
+    """Pictures of an earlier run are done and have no speed; of tars, shards tell how much is left."""
+    stages = [Stage(name=name, tasks_running=running) for name, running in (("Input", 0), ("decode", 2), ("encode", 1))]
+    state = State(
+        done=60,
+        before=10,
+        total=100,
+        failed=3,
+        shards_done=1,
+        shards=4,
+        elapsed_s=10.0,
+        statistics=Statistics(stages=stages),
+    )
+    line = format_state(state)
+    assert line.endswith(" 60 of 100, 5.0 images/s, 8 s left, 3 errors, tasks 2+1")
+    line = format_state(dataclasses.replace(state, total=None))
+    assert line.endswith(" 1 of 4 shards, 50 images, 5.0 images/s, 30 s left, 3 errors, tasks 2+1")
+    assert "tasks" not in format_state(dataclasses.replace(state, statistics=Statistics()))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from clipworks.cli import options
 
 if TYPE_CHECKING:
+    from clipworks.distributed.running import State
     from clipworks.model import Model
     from clipworks.prompts import Labels
     from clipworks.records import Progress
@@ -106,10 +107,8 @@ def _run_on_ray(args: argparse.Namespace) -> int:
 
 def conclude(progress: Progress, args: argparse.Namespace) -> int:
     """Say how a run over a data set ended, and return its exit status."""
-    if args.json:
-        print(json.dumps({"output": args.output, **dataclasses.asdict(progress), "whole": progress.whole}))
     pictures = f"{progress.total:,} picture{'' if progress.total == 1 else 's'}"
-    failed = f"{progress.failed:,} could not be read" if progress.failed else "all could be read"
+    failed = say_failed(progress.failed)
     if not progress.whole:
         said = f"stopped after {progress.done:,} of {pictures}; the same command goes on from there"
     elif progress.before == progress.total:
@@ -117,10 +116,22 @@ def conclude(progress: Progress, args: argparse.Namespace) -> int:
     else:
         since = f" (from picture {progress.before:,} on)" if progress.before else ""
         said = f"{pictures}{since}, {failed}"
+    return tell_end(progress, said, args)
+
+
+def say_failed(failed: int) -> str:
+    """How many pictures could not be read."""
+    return f"{failed:,} could not be read" if failed else "all could be read"
+
+
+def tell_end(end: Progress | State, said: str, args: argparse.Namespace) -> int:
+    """Tell how a run ended, with ``--json`` as numbers too, and return its exit status."""
+    if args.json:
+        print(json.dumps({"output": args.output, **dataclasses.asdict(end), "whole": end.whole}))
     print(f"{args.output}: {said}", file=sys.stderr)
-    if not progress.whole:
+    if not end.whole:
         return 130
-    return 1 if args.strict and progress.failed else 0
+    return 1 if args.strict and end.failed else 0
 
 
 def _get_head(args: argparse.Namespace, model: Model, labels: Labels, templates: tuple[str, ...]) -> Floats:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -85,9 +83,9 @@ def format_state(state: State) -> str:
 
 def conclude(state: State, args: argparse.Namespace) -> int:
     """Say how a run ended, and return its exit status."""
-    if args.json:
-        print(json.dumps({"output": args.output, **dataclasses.asdict(state), "whole": state.whole}))
-    failed = f"{state.failed:,} could not be read" if state.failed else "all could be read"
+    from clipworks.cli.classify import say_failed, tell_end
+
+    failed = say_failed(state.failed)
     shards = f"{state.shards:,} shard{'s' if state.shards != 1 else ''}"
     if not state.whole:
         said = f"stopped with {state.shards_done:,} of {shards} finished; the same command goes on from there"
@@ -96,7 +94,4 @@ def conclude(state: State, args: argparse.Namespace) -> int:
     else:
         since = f" ({state.before:,} of an earlier run)" if state.before else ""
         said = f"{state.done:,} pictures{since} in {shards}, {failed}"
-    print(f"{args.output}: {said}", file=sys.stderr)
-    if not state.whole:
-        return 130
-    return 1 if args.strict and state.failed else 0
+    return tell_end(state, said, args)
