@@ -143,8 +143,11 @@ def spread(items: list[Any], count: int) -> list[Any]:
 
 
 def commit() -> str:
-    """The commit that is measured, marked where files have changed since."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=10"], cwd=ROOT, check=False, capture_output=True, text=True
-    )
-    return done.stdout.strip() or "unknown"
+    """The commit that is measured, marked where what is measured has changed since; the record itself always does."""
+    head = _ask_git("rev-parse", "--short=10", "HEAD")
+    changed = _ask_git("status", "--porcelain", "--", "src", "benchmarks", "pyproject.toml")
+    return f"{head}-dirty" if head and changed else head or "unknown"
+
+
+def _ask_git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, check=False, capture_output=True, text=True).stdout.strip()
