@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from clipworks.cards import ImageInput
-from clipworks.images import load_image, transform_image
+from clipworks.images import load_image
+from clipworks.resizing import transform_image
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 from torchvision_reference import open_torchvision  # the path is set above

@@ -26,7 +26,8 @@ from clipworks.diagnosis.pictures import Stretch
 from clipworks.diagnosis.pipelines import Inputs, checkpoint_text, open_equations, run_pipeline
 from clipworks.diagnosis.records import About
 from clipworks.diagnosis.stages import Array, Trace
-from clipworks.images import Exif, Picture, crop_image, load_image, resize_image
+from clipworks.images import Exif, Picture, load_image
+from clipworks.resizing import crop_image, resize_image
 from clipworks.scoring import softmax
 from clipworks.tokens import Ids, Tokenizer
 

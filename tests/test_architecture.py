@@ -25,7 +25,8 @@ ALLOWED = {
     "clipworks.bundle": {"clipworks.cards", "clipworks.caches"},
     "clipworks.signatures": set(),
     "clipworks.modes": set(),
-    "clipworks.images": {"clipworks.cards", "clipworks.modes", "clipworks.signatures"},
+    "clipworks.resizing": {"clipworks", "clipworks.cards"},  # the package: for its compiled module
+    "clipworks.images": {"clipworks.cards", "clipworks.modes", "clipworks.resizing", "clipworks.signatures"},
     "clipworks.environment": {"clipworks"},
     "clipworks.prompts": set(),
     "clipworks.scoring": set(),
@@ -61,6 +62,7 @@ ALLOWED = {
         "clipworks.convert.reference",
         "clipworks.environment",
         "clipworks.images",
+        "clipworks.resizing",
         "clipworks.runtimes",
         "clipworks.runtimes.probes",
         "clipworks.runtimes.weights",
@@ -88,7 +90,13 @@ ALLOWED = {
         "clipworks.results",
         "clipworks.shards",
     },
-    "clipworks.runtimes": {"clipworks.bundle", "clipworks.caches", "clipworks.environment", "clipworks.runtimes"},
+    "clipworks.runtimes": {
+        "clipworks.bundle",
+        "clipworks.caches",
+        "clipworks.environment",
+        "clipworks.resizing",
+        "clipworks.runtimes",
+    },
 }
 ENGINES = {"openvino", "onnxruntime", "torch", "tensorrt"}
 # Ray is an engine of another kind: it brings the scheduling. Only these know it.

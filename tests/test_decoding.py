@@ -20,8 +20,9 @@ from clipworks.convert.preprocessing import openai_preprocessing
 from clipworks.decoding import BatchDecoder, Undeveloped
 from clipworks.errors import ImageError, RuntimeUnavailableError, UnknownNameError
 from clipworks.images import load_batch
+from clipworks.resizing import Cut
 from clipworks.runtimes import decoders
-from clipworks.runtimes.decoders import Cut, open_decoder
+from clipworks.runtimes.decoders import open_decoder
 
 SPEC: ImageInput = openai_preprocessing(64)
 

@@ -19,6 +19,7 @@ from PIL import Image
 from clipworks import images
 from clipworks.cards import ImageInput
 from clipworks.errors import ImageError, UsageError
+from clipworks.resizing import transform_image
 
 
 def spec(size: int = 16, **changes: object) -> ImageInput:
@@ -120,18 +121,18 @@ def test_geometry_is_that_of_resize_and_center_crop(
     picture = Image.fromarray(noise)
     large = np.asarray(picture.resize(resized, Image.Resampling.BICUBIC))
     expected = large[offset[1] : offset[1] + 16, offset[0] : offset[0] + 16]
-    assert np.array_equal(images.transform_image(picture, spec()), expected)
+    assert np.array_equal(transform_image(picture, spec()), expected)
 
 
 def test_squash_brings_both_sides_to_the_size(photo: Image.Image) -> None:
-    square = images.transform_image(photo, spec(resize="squash", interpolation="bilinear"))
+    square = transform_image(photo, spec(resize="squash", interpolation="bilinear"))
     assert np.array_equal(square, np.asarray(photo.resize((16, 16), Image.Resampling.BILINEAR)))
 
 
 def test_a_picture_of_extreme_shape_is_refused_before_memory_is_taken() -> None:
     strip = Image.new("RGB", (60_000, 1))
     with pytest.raises(ImageError, match="60000 x 1 pixels would become"):
-        images.transform_image(strip, spec(224))
+        transform_image(strip, spec(224))
 
 
 @pytest.mark.parametrize(
@@ -222,5 +223,5 @@ def test_preprocessing_is_torchvisions_bit_for_bit() -> None:
     for name, expected in golden["sha256"].items():
         shape, size = name.split("->")
         width, height = map(int, shape.split("x"))
-        square = images.transform_image(make_preprocessing_golden.draw(width, height), spec(int(size)))
+        square = transform_image(make_preprocessing_golden.draw(width, height), spec(int(size)))
         assert hashlib.sha256(square.tobytes()).hexdigest() == expected, name

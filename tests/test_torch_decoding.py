@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from clipworks.convert.preprocessing import openai_preprocessing
-from clipworks.decoding import BatchDecoder, _plan, open_batch_decoder
-from clipworks.images import load_batch, transform_image
+from clipworks.decoding import BatchDecoder, open_batch_decoder
+from clipworks.images import load_batch
 from clipworks.profiling.inputs import built_in_pictures
+from clipworks.resizing import plan_cut, transform_image
 
 torch = pytest.importorskip("torch")
 
@@ -34,7 +35,7 @@ def test_squares_are_pillows_to_the_last_bit(size: tuple[int, int], resize: str,
     )
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     noise[: size[1] // 2] = noise[: size[1] // 2] // 128 * 255  # sums that pass 8 bits at both ends
-    found = cut_square(torch.from_numpy(noise).permute(2, 0, 1).contiguous(), _plan(size, spec))
+    found = cut_square(torch.from_numpy(noise).permute(2, 0, 1).contiguous(), plan_cut(size, spec))
     np.testing.assert_array_equal(found.numpy(), transform_image(Image.fromarray(noise), spec))
 
 

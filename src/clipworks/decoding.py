@@ -13,22 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import PIL
 from PIL import Image
 
 from clipworks.cards import ImageInput
 from clipworks.errors import ImageError, RuntimeUnavailableError
-from clipworks.images import (
-    MAX_PIXELS,
-    Exif,
-    Pixels,
-    decode_image,
-    plan_crop,
-    plan_resize,
-    read_file,
-    transform_image,
-)
-from clipworks.runtimes.decoders import Cut, JpegDecoder, open_decoder
+from clipworks.images import Exif, decode_image, read_file
+from clipworks.resizing import MAX_PIXELS, Cut, Pixels, plan_cut, transform_image
+from clipworks.runtimes.decoders import JpegDecoder, open_decoder
 
 _ORIENTATION = 0x0112
 # How far from a file's end its end marker may stand: cameras leave a few bytes behind it.
@@ -61,7 +52,7 @@ class BatchDecoder:
         self._lock = threading.Lock()
         probe = io.BytesIO()
         Image.new("RGB", (64, 48), (200, 100, 50)).save(probe, "JPEG")
-        if self._decode([probe.getvalue()], [_plan((64, 48), spec)])[0] is None:
+        if self._decode([probe.getvalue()], [plan_cut((64, 48), spec)])[0] is None:
             raise RuntimeUnavailableError(f"{self.name} decodes no JPEG file here")
 
     def prepare(self, file: str) -> Undeveloped | Pixels:
@@ -73,7 +64,7 @@ class BatchDecoder:
         content = read_file(Path(file))
         if (size := _find_plain_size(content, self._exif)) is None:
             return transform_image(decode_image(content, name=file, exif=self._exif), self._spec)
-        return Undeveloped(content=content, name=file, cut=_plan(size, self._spec))
+        return Undeveloped(content=content, name=file, cut=plan_cut(size, self._spec))
 
     def develop(self, prepared: Sequence[Undeveloped | Pixels | str]) -> list[Pixels | str]:
         """Make squares of what `prepare` gave for a batch, in order; a text, why there is none, stays as it is."""
@@ -114,23 +105,6 @@ def open_batch_decoder(name: str, device: str, spec: ImageInput, *, exif: Exif =
         RuntimeUnavailableError: it cannot be had here.
     """
     return BatchDecoder(open_decoder(name, device), spec, exif=exif)
-
-
-def _plan(size: tuple[int, int], spec: ImageInput) -> Cut:
-    width, height = resized = plan_resize(size, spec)
-    left, top = plan_crop(resized, spec)
-    # From Pillow 13 on: columns go first where the height loses more than twice what the width loses.
-    modern = int(PIL.__version__.partition(".")[0]) >= 13
-    lost_width, lost_height = size[0] - width, size[1] - height
-    return Cut(
-        width=width,
-        height=height,
-        left=left,
-        top=top,
-        side=spec.size,
-        filter=spec.interpolation,
-        columns_first=modern and lost_height > max(0, 2 * lost_width),
-    )
 
 
 def _find_plain_size(content: bytes, exif: Exif) -> tuple[int, int] | None:

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clipworks.errors import ImageError, UsageError
 from clipworks.modes import convert_to_rgb
+from clipworks.resizing import MAX_PIXELS, Pixels, transform_image
 from clipworks.signatures import describe_content, is_heif
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 Exif = Literal["apply", "ignore"]
 Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8]
-Pixels = npt.NDArray[np.uint8]
-
-# Pillow's own limit for an error (twice its limit for a warning): a 13,000 x 13,000 photograph passes.
-MAX_PIXELS = 2 * 89_478_485
 
 # The most that is read of one file, so that a device or an endless pipe is refused and not waited for.
 MAX_BYTES = 1 << 29
@@ -42,7 +39,6 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 # Tried in this order; what is not listed is not decoded at all (EPS would start Ghostscript). The second row's
 # decoders are imported only when the first row's do not know the file.
 _FORMATS = (("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM"), ("WEBP", "TIFF", "AVIF", "MPO", "JPEG2000", "ICO", "HEIF"))
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 def load_image(picture: Picture, *, exif: Exif = "apply") -> Image.Image:
@@ -76,63 +72,6 @@ def load_image(picture: Picture, *, exif: Exif = "apply") -> Image.Image:
             raise ImageError("the picture's name is empty")
         return decode_image(read_file(path), name=str(path), exif=exif)
     raise UsageError(f"a picture must be a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}")
-
-
-def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
-    """Bring an RGB picture to the square that an image tower takes.
-
-    Args:
-        image: mode RGB.
-        spec: size, resize rule and filter, from the model's card.
-
-    Returns:
-        uint8 ``[size, size, 3]``.
-
-    Raises:
-        ImageError: the aspect ratio is so extreme that the resized picture would pass the pixel limit.
-
-    Source:
-        torchvision ``Resize`` (the longer side truncated by ``int``, antialiased) and ``CenterCrop`` (offsets by
-        ``round``), on Pillow images.
-    """
-    return crop_image(resize_image(image, spec), spec)
-
-
-def resize_image(image: Image.Image, spec: ImageInput) -> Image.Image:
-    """The first half of `transform_image`: an RGB picture in the size that the crop is taken from."""
-    size = plan_resize(image.size, spec)
-    if spec.resize == "shortest" and size == image.size:
-        return image
-    return image.resize(size, _FILTERS[spec.interpolation])
-
-
-def plan_resize(size: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
-    """The width and height that `resize_image` brings a picture of a width and height to."""
-    width, height = size
-    if spec.resize == "squash":
-        return spec.size, spec.size
-    short = spec.resize_to
-    tall = width <= height
-    resized = (short, int(short * height / width)) if tall else (int(short * width / height), short)
-    if resized[0] * resized[1] > MAX_PIXELS:
-        raise ImageError(
-            f"a picture of {width} x {height} pixels would become {resized[0]} x {resized[1]}; "
-            f"allowed: {MAX_PIXELS:,} pixels"
-        )
-    return resized
-
-
-def crop_image(image: Image.Image, spec: ImageInput) -> Pixels:
-    """The second half of `transform_image`: the square in the middle of a resized picture."""
-    if image.size == (spec.size, spec.size):
-        return np.asarray(image)
-    left, top = plan_crop(image.size, spec)
-    return np.asarray(image.crop((left, top, left + spec.size, top + spec.size)))
-
-
-def plan_crop(size: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
-    """Where the square of `crop_image` begins in a picture of a width and height: left, top."""
-    return round((size[0] - spec.size) / 2), round((size[1] - spec.size) / 2)
 
 
 def load_batch(pictures: Sequence[Picture], spec: ImageInput, *, exif: Exif = "apply") -> Pixels:

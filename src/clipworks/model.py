@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from clipworks.bundle import Bundle
     from clipworks.cards import Card
-    from clipworks.images import Exif, Picture, Pixels
+    from clipworks.images import Exif, Picture
+    from clipworks.resizing import Pixels
     from clipworks.scoring import Floats
     from clipworks.tokens import Ids
 
@@ -135,7 +136,8 @@ class Model:
 
     def prepare_image(self, picture: Picture) -> Pixels:
         """Decode one picture to the uint8 ``[size, size, 3]`` that the image tower takes; see `embed_images`."""
-        from clipworks.images import load_image, transform_image
+        from clipworks.images import load_image
+        from clipworks.resizing import transform_image
 
         return transform_image(load_image(picture, exif=self._exif), self.card.image)
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from clipworks.diagnosis.pipelines import Inputs, Pipeline
 from clipworks.diagnosis.stages import Trace
-from clipworks.images import load_image, resize_image
+from clipworks.images import load_image
+from clipworks.resizing import resize_image
 
 # Of photographs that come with the package: colours, and margins that are odd for most sizes.
 _PICTURES = ("rocket.jpg", "chelsea.jpg")

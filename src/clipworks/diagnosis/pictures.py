@@ -11,7 +11,8 @@ from PIL import Image
 
 from clipworks.cards import ImageInput
 from clipworks.diagnosis.stages import Array, Trace
-from clipworks.images import Exif, Picture, crop_image, load_image, resize_image
+from clipworks.images import Exif, Picture, load_image
+from clipworks.resizing import crop_image, resize_image
 
 _WHOLE = 0.02  # of a level: what a float that stands for a whole number may be off by
 

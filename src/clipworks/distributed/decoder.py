@@ -11,11 +11,12 @@ import pickle
 import sys
 from typing import TYPE_CHECKING
 
-from clipworks.images import decode_image, transform_image
+from clipworks.images import decode_image
 from clipworks.pipeline import attempt, explain_memory
+from clipworks.resizing import transform_image
 
 if TYPE_CHECKING:
-    from clipworks.images import Pixels
+    from clipworks.resizing import Pixels
 
 
 # How far decoding stands back behind encoding on the same cores: as far as it goes. An encoder's threads wait for the

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from clipworks.cards import ImageInput
     from clipworks.datasets import Sample
     from clipworks.distributed.reading import RawBlock
-    from clipworks.images import Exif, Pixels
+    from clipworks.images import Exif
+    from clipworks.resizing import Pixels
 
 # Far more than any picture within the pixel limit takes on a busy machine.
 LIMIT_S = 300.0

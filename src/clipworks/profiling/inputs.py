@@ -14,8 +14,9 @@ from PIL import Image
 
 from clipworks.cards import ImageInput
 from clipworks.errors import ImageError, UsageError
-from clipworks.images import Pixels, load_image, transform_image
+from clipworks.images import load_image
 from clipworks.prompts import read_lines
+from clipworks.resizing import Pixels, transform_image
 from clipworks.tokens import Tokenizer
 
 # Enough that caches of values cannot help, few enough to prepare in a moment.

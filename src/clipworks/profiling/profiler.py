@@ -14,7 +14,6 @@ from clipworks import runtimes, store
 from clipworks.bundle import card_hash
 from clipworks.environment import describe_environment, measure_peak_memory
 from clipworks.errors import UsageError
-from clipworks.images import Pixels
 from clipworks.profiling import inputs
 from clipworks.profiling.clock import Clock, MonotonicClock
 from clipworks.profiling.load import Call
@@ -23,6 +22,7 @@ from clipworks.profiling.parity import compare_with_f32, embed
 from clipworks.profiling.records import Cold, Load, Parity, Profile, Run, Target
 from clipworks.profiling.servers import Pipeline, call_encoder
 from clipworks.profiling.setup import Setup, check_setup, share_threads
+from clipworks.resizing import Pixels
 from clipworks.runtimes import Batch, Encoder
 from clipworks.tokens import open_tokenizer
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from clipworks import scoring
 from clipworks.cards import Card
-from clipworks.images import decode_image, read_file, transform_image
+from clipworks.images import decode_image, read_file
 from clipworks.profiling.load import Call
 from clipworks.profiling.records import Stage
+from clipworks.resizing import transform_image
 from clipworks.runtimes import Batch, Encoder
 from clipworks.scoring import Floats
 

@@ -9,34 +9,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from clipworks.errors import RuntimeUnavailableError, unknown_name
+from clipworks.resizing import Cut
 
 PILLOW = "pillow"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """The square of a picture: resized to ``width`` x ``height``, then ``side`` x ``side`` from ``left``, ``top``.
-
-    Attributes:
-        filter: ``bicubic`` or ``bilinear``, as Pillow computes them.
-        columns_first: whether the filter goes down the columns before it goes along the rows; the rounding between
-            the two makes a difference.
-    """
-
-    width: int
-    height: int
-    left: int
-    top: int
-    side: int
-    filter: str
-    columns_first: bool
 
 
 class JpegDecoder(Protocol):

@@ -1,0 +1,111 @@
+"""The compiled resampling gives Pillow's pictures to the last bit, and Pillow does what it does not."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from clipworks import resizing
+from clipworks.cards import ImageInput
+from clipworks.resizing import crop_image, resize_image, transform_image
+
+built = pytest.mark.skipif(not resizing.COMPILED, reason="built without a C compiler")
+SIDES = (1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 101, 375, 500, 900, 2048)
+
+
+def spec(size: int, **changes: object) -> ImageInput:
+    values: dict[str, object] = {"size": size, "resize_to": size, "mean": (0.5,) * 3, "std": (0.5,) * 3, **changes}
+    return ImageInput(**values)  # type: ignore[arg-type]  # tests change single fields
+
+
+def draw(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Noise, black and white in its upper half, so that sums pass 8 bits at both ends."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    noise[: height // 2] = noise[: height // 2] // 128 * 255
+    return Image.fromarray(noise)
+
+
+def by_pillow(image: Image.Image, wanted: ImageInput) -> npt.NDArray[np.uint8]:
+    return crop_image(resize_image(image, wanted), wanted)
+
+
+@built
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("resize", ["shortest", "squash"])
+def test_squares_are_pillows_to_the_last_bit(resize: str, interpolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pair of sides, smaller and larger than the square, in both orders of the two passes."""
+    wanted = spec(64, resize=resize, interpolation=interpolation)
+    sizes = itertools.product(SIDES, SIDES)
+    # What has its size already is only cropped, and very long strips take long.
+    pictures = [draw(*size) for size in sizes if min(size) != 64 and max(size) <= 60 * min(size)]
+    expected = [by_pillow(picture, wanted) for picture in pictures]
+    monkeypatch.setattr(resizing, "resize_image", None)  # that it is not Pillow again
+    for picture, square in zip(pictures, expected, strict=True):
+        np.testing.assert_array_equal(transform_image(picture, wanted), square, err_msg=str(picture.size))
+
+
+@built
+@pytest.mark.parametrize("size", [224, 336, 7, 1])
+def test_any_square_of_any_seed_is_pillows(size: int) -> None:
+    """Random sides; a crop that is smaller than what was resized to."""
+    draws = np.random.default_rng(size)
+    for seed in range(12):
+        width, height = (int(side) for side in draws.integers(2, 1200, 2))
+        picture = draw(width, height, seed)
+        wanted = spec(size, resize_to=size + int(draws.integers(0, 40)))
+        np.testing.assert_array_equal(transform_image(picture, wanted), by_pillow(picture, wanted))
+
+
+def test_without_the_compiled_code_the_squares_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, wanted = draw(301, 200), spec(64)
+    found = transform_image(picture, wanted)
+    monkeypatch.setattr(resizing, "COMPILED", False)
+    np.testing.assert_array_equal(transform_image(picture, wanted), found)
+
+
+def test_a_crop_larger_than_the_picture_is_padded_with_black() -> None:
+    square = transform_image(draw(80, 60), spec(64, resize_to=32))
+    assert not square[:10].any()
+    assert square[20:40, 20:40].any()
+
+
+def test_a_side_too_long_for_the_compiled_code_is_pillows() -> None:
+    picture, wanted = draw(70_000, 2), spec(16, resize="squash")
+    np.testing.assert_array_equal(transform_image(picture, wanted), by_pillow(picture, wanted))
+
+
+@built
+def test_many_threads_at_once_do_not_disturb_each_other() -> None:
+    wanted = spec(64)
+    pictures = [draw(100 + 7 * seed, 90, seed) for seed in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda picture: transform_image(picture, wanted), pictures * 4))
+    expected = [by_pillow(picture, wanted) for picture in pictures] * 4
+    assert all(np.array_equal(square, other) for square, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": (8, 9)},
+        {"size": (0, 8)},
+        {"size": (70_000, 8)},
+        {"resized": (3, 4)},
+        {"corner": (1, 0)},
+        {"corner": (-1, 0)},
+        {"side": 0},
+        {"side": 5},
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_and_nothing_is_written_past_an_end(changes: dict[str, object]) -> None:
+    compiled = pytest.importorskip("clipworks._resampling", reason="built without a C compiler")
+    given: dict[str, object] = {"size": (8, 8), "resized": (4, 4), "corner": (0, 0), "side": 4, **changes}
+    out = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(ValueError, match="do not fit"):
+        compiled.cut_square(bytes(8 * 8 * 3), out, *given.values(), *(True, False))
+    assert not out.any()
