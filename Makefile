@@ -7,7 +7,10 @@ BIN := .venv/bin
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-.venv/installed: pyproject.toml
+# The compiled module is optional, so a machine without a C compiler passes too.
+BUILT := pyproject.toml setup.py src/clipworks/_resampling.c
+
+.venv/installed: $(BUILT)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "clipworks needs Python 3.11 or newer; try: make PYTHON=python3.12 demo" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
@@ -44,7 +47,7 @@ wheel: .venv/installed  ## build the wheel, install it into an empty environment
 	rm -rf .venv/wheel
 
 # The reference needs PyTorch, so it has an environment of its own.
-.venv-reference/installed: pyproject.toml
+.venv-reference/installed: $(BUILT)
 	$(PYTHON) -m venv .venv-reference
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' transformers==5.23.0 scikit-image==0.26.0 'pytest>=8.4,<10'
@@ -56,7 +59,7 @@ parity: .venv-reference/installed  ## compare converted towers with transformers
 	.venv-reference/bin/python benchmarks/parity.py $(if $(SHAPES),--shapes $(SHAPES))
 
 # Ray is large and only the engine needs it, so its tests have an environment of their own.
-.venv-ray/installed: pyproject.toml
+.venv-ray/installed: $(BUILT)
 	$(PYTHON) -m venv .venv-ray
 	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ray-test]'
 	@touch $@

@@ -25,7 +25,7 @@ ALLOWED = {
     "clipworks.bundle": {"clipworks.cards", "clipworks.caches"},
     "clipworks.signatures": set(),
     "clipworks.modes": set(),
-    "clipworks.resizing": {"clipworks", "clipworks.cards"},  # the package: for its compiled module
+    "clipworks.resizing": {"clipworks.cards", "clipworks._resampling"},
     "clipworks.images": {"clipworks.cards", "clipworks.modes", "clipworks.resizing", "clipworks.signatures"},
     "clipworks.environment": {"clipworks"},
     "clipworks.prompts": set(),

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from clipworks.scoring import Floats
     from clipworks.tokens import Ids
 
-# Larger batches win nothing on a CPU and take memory; measured in docs/performance.md.
-IMAGE_BATCH = 8
+# Larger batches win nothing on a CPU; measured in docs/performance.md.
+IMAGE_BATCH = 32
 TEXT_BATCH = 256
 
 
