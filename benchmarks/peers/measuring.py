@@ -71,7 +71,8 @@ def measure_work(
         rows: those that take part.
         material: what they are given.
         rounds: how many.
-        budget: seconds that a row may take in a round; a slower one gets fewer items, evenly spread.
+        budget: seconds that a row may take in a round, times the patience of the work; a slower one gets fewer items,
+            evenly spread.
     """
     if letter == SIZES:
         return {row.key: measure_footprint(row, material) for row in rows}
@@ -88,7 +89,7 @@ def measure_work(
                 rate = work.measure(session, material, work.least)
                 seconds = rate / 1000 if work.quicker_is_less else 1 / rate
                 whole = work.count(material)
-                counts[key] = max(work.least, min(whole, int(budget / seconds)))
+                counts[key] = max(work.least, min(whole, int(work.patience * budget / seconds)))
                 figures[key] = {"rounds": [], "items": counts[key]}
             except RuntimeError as error:
                 figures[key] = {"error": str(error)}

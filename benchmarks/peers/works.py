@@ -37,6 +37,7 @@ class Work:
         measure: takes one round of some items and returns the figure.
         count: the items of a whole round.
         least: of the items, for a row that would take too long.
+        patience: how many times the usual seconds a row may take before it gets fewer items.
     """
 
     letter: str
@@ -48,6 +49,7 @@ class Work:
     measure: Callable[[Session, Material, int], float]
     count: Callable[[Material], int]
     least: int
+    patience: float = 1.0
 
 
 def check_images(session: Session, material: Material) -> Judgement:
@@ -193,6 +195,7 @@ WORKS = (
         measure=time_images,
         count=lambda material: len(material.photographs),
         least=32,
+        patience=2.0,
     ),
     Work(
         letter="d",
@@ -215,6 +218,7 @@ WORKS = (
         measure=time_prompts,
         count=lambda material: len(material.prompts),
         least=128,
+        patience=4.0,  # all prompts share more beginnings than a sample of them
     ),
     Work(
         letter="e",
@@ -248,5 +252,6 @@ WORKS = (
         measure=time_classes,
         count=lambda material: len(material.photographs),
         least=32,
+        patience=2.0,
     ),
 )
