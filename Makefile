@@ -35,7 +35,7 @@ format: .venv/installed  ## bring the code to the house style
 	$(BIN)/ruff format .
 
 wheel: .venv/installed  ## build the wheel, install it into an empty environment and use it from another folder
-	rm -rf dist .venv/wheel
+	rm -rf dist build .venv/wheel
 	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
 	$(PYTHON) -m venv .venv/wheel
 	.venv/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl

@@ -29,6 +29,7 @@ def make_environment(name: str) -> Path:
     if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8"))["asked"] == asked:
         return python
     shutil.rmtree(home, ignore_errors=True)  # what an older form needed must not be counted
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # a build takes along what an older one left there
     run(sys.executable, "-m", "venv", str(home))
     pip = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     run(*pip, *(wanted.packages or [str(ROOT)]))
@@ -73,7 +74,7 @@ def list_versions(name: str, packages: Iterable[str]) -> dict[str, str]:
 def hash_source(folder: str = "src") -> str:
     """The SHA-256 of clipworks' source, or of a part of it."""
     digest = hashlib.sha256()
-    for path in sorted((ROOT / folder).rglob("*.py")):
+    for path in sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".c")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
