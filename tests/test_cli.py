@@ -94,6 +94,18 @@ def test_texts_come_from_a_file_too(capsys: pytest.CaptureFixture[str], tmp_path
     assert {line.split("\t")[2] for line in out.splitlines()} == {"a diagram", "a dog", "a cat", "ein Käfer"}
 
 
+def test_more_pictures_are_not_taken_as_texts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What a shell makes of ``photographs/*``; as a line of a file such a name is a text like any other."""
+    other = tmp_path / "other.PNG"
+    other.write_bytes(b"")
+    status, out, err = run(capsys, "match", str(EXAMPLE), str(other), "a dog", *FAKE)
+    assert (status, out) == (2, "")
+    assert f"{other} is a file, where a text was expected; match takes one picture" in err
+    (tmp_path / "texts.txt").write_text(f"{other}\na dog\n")
+    assert run(capsys, "match", str(EXAMPLE), "--texts-file", str(tmp_path / "texts.txt"), *FAKE)[0] == 0
+    assert run(capsys, "match", str(EXAMPLE), "missing.png", *FAKE)[0] == 0
+
+
 def test_a_dash_reads_the_picture_from_standard_input(photo_file: Path) -> None:
     command = [sys.executable, "-m", "clipworks", "match", "-", "a dog", *FAKE]
     done = subprocess.run(command, input=photo_file.read_bytes(), capture_output=True, check=False)

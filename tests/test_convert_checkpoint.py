@@ -331,8 +331,17 @@ def test_an_openai_resnet_is_refused(tmp_path: Path) -> None:
         read_openai(tmp_path / "RN50.safetensors", preprocessing=None)
 
 
+def test_a_file_that_is_no_checkpoint_is_not_called_one(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")  # neither a ZIP archive nor a pickle
+    with pytest.raises(
+        ConversionError, match=r"pytorch_model\.bin holds no weights; allowed: \.safetensors, its index"
+    ):
+        read_checkpoint(folder)
+
+
 def test_a_pytorch_file_without_pytorch_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04, as PyTorch's files begin")
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     with pytest.raises(ConversionError, match=r"pytorch_model\.bin is a PyTorch file and PyTorch is not installed"):
         read_checkpoint(folder)

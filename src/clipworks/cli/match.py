@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
@@ -34,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Match, print, and return 0."""
     texts = list(args.texts)
+    _refuse_pictures(args.image, texts)
     if args.texts_file is not None:
         from clipworks.prompts import read_lines
 
@@ -59,6 +63,17 @@ def run(args: argparse.Namespace) -> int:
         for score in match.scores:
             print(f"{score.score:.6f}\t{score.cosine:.6f}\t{show_text(score.text)}")
     return 0
+
+
+def _refuse_pictures(image: str, texts: Sequence[str]) -> None:
+    """A shell turns ``photographs/*`` into many names, of which all but the first would be taken as texts."""
+    kind = Path(image).suffix.lower()
+    for text in texts:
+        if kind and Path(text).suffix.lower() == kind and os.path.isfile(text):  # noqa: PTH113  # takes any text
+            raise UsageError(
+                f"{text} is a file, where a text was expected; match takes one picture",
+                hint="clipworks classify FOLDER --labels FILE takes many; such a name as a text: --texts-file FILE",
+            )
 
 
 def _read_stdin() -> bytes:

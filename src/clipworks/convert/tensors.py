@@ -102,6 +102,10 @@ def count_layers(table: TensorTable, prefix: str) -> int:
     return 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
 
 
+# A ZIP archive, as PyTorch writes since 1.6 and for TorchScript, or a pickle, as it wrote before.
+_TORCH_STARTS = (b"PK\x03\x04", b"\x80")
+
+
 def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read a ``.safetensors`` file, a sharded index (``.json``), or a PyTorch file where PyTorch is installed.
 
@@ -175,6 +179,11 @@ def _shard_names(index: Path) -> list[str]:
 def _read_torch(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not path.is_file():
         raise ConversionError(f"{path} is missing")
+    with path.open("rb") as stream:
+        if not stream.read(4).startswith(_TORCH_STARTS):
+            raise ConversionError(
+                f"{path} holds no weights; allowed: .safetensors, its index (.json), or a PyTorch file (.pt, .bin)"
+            )
     try:
         import torch
     except ImportError:

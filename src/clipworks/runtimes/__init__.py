@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -169,9 +170,7 @@ def explain_int8(bundle: Bundle) -> str:
         GraphFile(bundle.folder / bundle.card.towers["f32"].image)
     except ClipworksError:
         return "clipworks models convert adds them to a model that it made from a checkpoint, not to this one"
-    return (
-        f"clipworks models convert {bundle.folder} --precision int8 --images FOLDER -o BUNDLE makes a bundle with them"
-    )
+    return f"clipworks models convert {shlex.quote(str(bundle.folder))} --precision int8 --images FOLDER -o BUNDLE makes a bundle with them"
 
 
 def choose_streams(device: str) -> int:
