@@ -170,7 +170,8 @@ def explain_int8(bundle: Bundle) -> str:
         GraphFile(bundle.folder / bundle.card.towers["f32"].image)
     except ClipworksError:
         return "clipworks models convert adds them to a model that it made from a checkpoint, not to this one"
-    return f"clipworks models convert {shlex.quote(str(bundle.folder))} --precision int8 --images FOLDER -o BUNDLE makes a bundle with them"
+    folder = shlex.quote(str(bundle.folder))
+    return f"clipworks models convert {folder} --precision int8 --images FOLDER -o BUNDLE makes a bundle with them"
 
 
 def choose_streams(device: str) -> int:
