@@ -80,21 +80,16 @@ def write_text_tower(weights: TextWeights, path: Path, *, external_bytes: int = 
     nodes, stack = GraphNodes(), weights.stack
     nodes.scope = "embed"
     batch = SharedRows(nodes, prefix=SHARED, ids=INPUTS["text"], width=stack.width)
-    ids = nodes.add("Gather", batch.ids, batch.places, attributes={"axis": 0})
-    rows = nodes.add("Gather", weights.tokens, batch.ids, attributes={"axis": 0})
-    rows = nodes.plus(rows, nodes.add("Gather", weights.positions, batch.positions, attributes={"axis": 0}))
-    context = weights.positions.shape[0]
-    causal = np.triu(np.full((context, context), -np.inf, np.float32), 1)
-    both = nodes.add("Concat", batch.length, batch.length, attributes={"axis": 0})
-    mask = nodes.add("Slice", causal, np.array([0, 0], np.int64), both, np.array([0, 1], np.int64))
-    pooled_at = _pooled_positions(nodes, weights, ids, batch.length)
-    rows = run_layers(nodes, rows, stack, mask=mask, spread=batch.spread, gather=batch.gather)
+    rows = nodes.add("Gather", weights.tokens, batch.ids)
+    rows = nodes.plus(rows, nodes.add("Gather", weights.positions, batch.positions))
+    pooled_at, mask = _find_pooled(nodes, weights, nodes.add("Gather", nodes.reshape(batch.ids, -1), batch.texts))
+    rows = run_layers(nodes, rows, stack, mask=batch.mask, spread=batch.spread, gather=batch.gather)
     pooled = run_last_layer(
         nodes,
-        batch.spread(rows),
+        batch.spread_texts(rows),
         stack,
         pool=lambda value: nodes.add("GatherND", value, pooled_at, attributes={"batch_dims": 1}),
-        mask=nodes.add("Gather", mask, pooled_at, attributes={"axis": 0}),
+        mask=mask,
     )
     project(nodes, pooled, weights.final_norm, weights.projection, stack.epsilon, name=OUTPUT)
     tensor = onnx.helper.make_tensor_value_info
@@ -142,8 +137,8 @@ def _embed_patches(nodes: GraphNodes, weights: ImageWeights, preprocessing: Imag
     return nodes.add("Concat", nodes.add("Expand", class_row, shape), rows, attributes={"axis": 1})
 
 
-def _pooled_positions(nodes: GraphNodes, weights: TextWeights, ids: str, length: str) -> str:
-    """Which row of each sequence is pooled, int64 ``[n, 1]``.
+def _find_pooled(nodes: GraphNodes, weights: TextWeights, ids: str) -> tuple[str, str]:
+    """Which row of each sequence is pooled, int64 ``[n, 1]``, and a mask of what it sees, ``[n, 1, length]``.
 
     Engines break ties of ArgMax as they like, so the candidates get scores that fall with the position: no two are
     the same. Without an end token the first row scores highest, as in transformers.
@@ -154,7 +149,12 @@ def _pooled_positions(nodes: GraphNodes, weights: TextWeights, ids: str, length:
         candidates = nodes.add("Equal", ids, nodes.add("ReduceMax", ids, attributes=axes))
     else:
         candidates = nodes.add("Equal", ids, np.array(weights.end_id, np.int32))
+    length = nodes.add("Shape", ids, attributes={"start": 1, "end": 2})
     falling = np.arange(context, 0, -1, dtype=np.float32)
     falling_here = nodes.add("Slice", falling, np.array([0], np.int64), length, np.array([0], np.int64))
     bonus = nodes.add("Mul", nodes.cast(candidates, onnx.TensorProto.FLOAT), np.array(context, np.float32))
-    return nodes.add("ArgMax", nodes.plus(bonus, falling_here), attributes={"axis": 1, "keepdims": 1})
+    pooled_at = nodes.add("ArgMax", nodes.plus(bonus, falling_here), attributes={"axis": 1, "keepdims": 1})
+    places = np.arange(context, dtype=np.int64)
+    places_here = nodes.add("Slice", places, np.array([0], np.int64), length, np.array([0], np.int64))
+    seen = nodes.add("LessOrEqual", places_here, nodes.reshape(pooled_at, -1, 1, 1))
+    return pooled_at, nodes.add("Where", seen, np.array(0, np.float32), np.array(-np.inf, np.float32))
