@@ -25,7 +25,7 @@ import onnx
 
 from clipworks.cards import ImageInput
 from clipworks.convert.checkpoint import Checkpoint, ImageWeights, Stack, TextWeights
-from clipworks.convert.graph_layers import project, run_last_layer, run_layers
+from clipworks.convert.graph_layers import project, run_last_layer, run_layers, run_pooled_layers
 from clipworks.convert.graph_nodes import EXTERNAL_BYTES, GraphNodes
 from clipworks.convert.shared_rows import SharedRows
 from clipworks.runtimes.inputs import SHARED
@@ -62,7 +62,7 @@ def write_image_tower(
     rows = _embed_patches(nodes, weights, preprocessing)
     rows = nodes.normalise(rows, weights.pre_norm.gain, weights.pre_norm.shift, stack.epsilon)
     rows = run_layers(nodes, rows, stack)
-    pooled = run_last_layer(nodes, rows, stack, pool=lambda value: nodes.pick(value, 0, axis=1), mask=None)
+    pooled = run_last_layer(nodes, rows, stack)
     project(nodes, pooled, weights.post_norm, weights.projection, stack.epsilon, name=OUTPUT)
     size, tensor = weights.size, onnx.helper.make_tensor_value_info
     nodes.write(
@@ -82,15 +82,18 @@ def write_text_tower(weights: TextWeights, path: Path, *, external_bytes: int = 
     batch = SharedRows(nodes, prefix=SHARED, ids=INPUTS["text"], width=stack.width)
     rows = nodes.add("Gather", weights.tokens, batch.ids)
     rows = nodes.plus(rows, nodes.add("Gather", weights.positions, batch.positions))
-    pooled_at, mask = _find_pooled(nodes, weights, nodes.add("Gather", nodes.reshape(batch.ids, -1), batch.texts))
-    rows = run_layers(nodes, rows, stack, mask=batch.mask, spread=batch.spread, gather=batch.gather)
-    pooled = run_last_layer(
+    pooled = _find_pooled(nodes, weights, nodes.add("Gather", nodes.reshape(batch.ids, -1), batch.texts))
+    pooled = nodes.add("GatherND", batch.texts, pooled, attributes={"batch_dims": 1})
+    rows = run_pooled_layers(
         nodes,
-        batch.spread_texts(rows),
+        rows,
         stack,
-        pool=lambda value: nodes.add("GatherND", value, pooled_at, attributes={"batch_dims": 1}),
-        mask=mask,
+        mask=batch.mask,
+        spread=batch.spread,
+        gather=batch.gather,
+        pool=lambda value: nodes.add("Gather", value, pooled, attributes={"axis": 1}),
     )
+    pooled = nodes.reshape(rows, -1, stack.width)
     project(nodes, pooled, weights.final_norm, weights.projection, stack.epsilon, name=OUTPUT)
     tensor = onnx.helper.make_tensor_value_info
     end = {} if weights.end_id is None else {"end_id": str(weights.end_id)}
@@ -137,11 +140,11 @@ def _embed_patches(nodes: GraphNodes, weights: ImageWeights, preprocessing: Imag
     return nodes.add("Concat", nodes.add("Expand", class_row, shape), rows, attributes={"axis": 1})
 
 
-def _find_pooled(nodes: GraphNodes, weights: TextWeights, ids: str) -> tuple[str, str]:
-    """Which row of each sequence is pooled, int64 ``[n, 1]``, and a mask of what it sees, ``[n, 1, length]``.
+def _find_pooled(nodes: GraphNodes, weights: TextWeights, ids: str) -> str:
+    """Which token of each text is pooled, int64 ``[n, 1]``.
 
     Engines break ties of ArgMax as they like, so the candidates get scores that fall with the position: no two are
-    the same. Without an end token the first row scores highest, as in transformers.
+    the same. Without an end token the first one scores highest, as in transformers.
     """
     context = weights.positions.shape[0]
     if weights.pooling == "argmax":
@@ -153,8 +156,4 @@ def _find_pooled(nodes: GraphNodes, weights: TextWeights, ids: str) -> tuple[str
     falling = np.arange(context, 0, -1, dtype=np.float32)
     falling_here = nodes.add("Slice", falling, np.array([0], np.int64), length, np.array([0], np.int64))
     bonus = nodes.add("Mul", nodes.cast(candidates, onnx.TensorProto.FLOAT), np.array(context, np.float32))
-    pooled_at = nodes.add("ArgMax", nodes.plus(bonus, falling_here), attributes={"axis": 1, "keepdims": 1})
-    places = np.arange(context, dtype=np.int64)
-    places_here = nodes.add("Slice", places, np.array([0], np.int64), length, np.array([0], np.int64))
-    seen = nodes.add("LessOrEqual", places_here, nodes.reshape(pooled_at, -1, 1, 1))
-    return pooled_at, nodes.add("Where", seen, np.array(0, np.float32), np.array(-np.inf, np.float32))
+    return nodes.add("ArgMax", nodes.plus(bonus, falling_here), attributes={"axis": 1, "keepdims": 1})

@@ -16,53 +16,68 @@ Arrange = Callable[[str], str]
 """Adds the node that brings rows from one arrangement to another."""
 
 
-def run_layers(
-    nodes: GraphNodes,
-    rows: str,
-    stack: Stack,
-    *,
-    mask: str | None = None,
-    spread: Arrange | None = None,
-    gather: Arrange | None = None,
-) -> str:
-    """Add every layer but the last: rows ``[n, length, width]``, or as they were arranged, to the same.
-
-    Args:
-        nodes: the graph.
-        rows: the value that goes in.
-        stack: the weights.
-        mask: added to the scores, ``[length, length]``, or None.
-        spread: brings rows of another arrangement to ``[n, length, width]`` for the attention.
-        gather: brings them back.
-    """
-    for index, layer in enumerate(stack.layers[:-1]):
-        nodes.scope = f"layers.{index}"
-        normal = _normalise(nodes, rows, stack)
-        query, key, value = _attention_maps(layer, stack)
-        parts = [nodes.plus(nodes.matmul(normal, _transposed(query.weight), name="queries"), query.bias)]
-        parts += [nodes.matmul(normal, _transposed(key), name="keys")]
-        parts += [nodes.matmul(normal, _transposed(value), name="values")]
-        means = _attend(nodes, [spread(part) for part in parts] if spread else parts, stack, mask)
-        joined = gather(means) if gather else means
-        rows = nodes.plus(rows, _linear(nodes, joined, _output_map(layer, stack), "out"))
-        rows = nodes.plus(rows, _mlp(nodes, _normalise(nodes, rows, stack), layer, stack))
+def run_layers(nodes: GraphNodes, rows: str, stack: Stack) -> str:
+    """Add every layer but the last: rows ``[n, length, width]`` to the same."""
+    for index in range(len(stack.layers) - 1):
+        rows = _run_layer(nodes, rows, stack, index)
     return rows
 
 
-def run_last_layer(nodes: GraphNodes, rows: str, stack: Stack, *, pool: Callable[[str], str], mask: str | None) -> str:
-    """Add the last layer for one row of each sequence: ``[n, length, width]`` to ``[n, width]``.
+def run_pooled_layers(
+    nodes: GraphNodes, rows: str, stack: Stack, *, mask: str, spread: Arrange, gather: Arrange, pool: Arrange
+) -> str:
+    """Add every layer for rows that the attention takes apart; what follows the last attention for some rows only.
 
     Args:
         nodes: the graph.
-        rows: the value that goes in.
+        rows: the value that goes in, ``[1, rows, width]``.
         stack: the weights.
-        pool: adds the node that takes the pooled row: ``[n, length, width]`` to ``[n, width]``.
-        mask: added to that row's scores, ``[n, 1, length]``, or None.
+        mask: added to the scores of every group, ``[length, length]``.
+        spread: brings rows to ``[groups, length, width]`` for the attention.
+        gather: brings them back.
+        pool: takes the rows that are wanted: ``[1, rows, width]`` to ``[1, some, width]``.
     """
+    last = len(stack.layers) - 1
+    for index in range(last + 1):
+        rows = _run_layer(
+            nodes, rows, stack, index, mask=mask, spread=spread, gather=gather, pool=pool if index == last else _keep
+        )
+    return rows
+
+
+def _keep(rows: str) -> str:
+    return rows
+
+
+def _run_layer(
+    nodes: GraphNodes,
+    rows: str,
+    stack: Stack,
+    index: int,
+    *,
+    mask: str | None = None,
+    spread: Arrange = _keep,
+    gather: Arrange = _keep,
+    pool: Arrange = _keep,
+) -> str:
+    nodes.scope, layer = f"layers.{index}", stack.layers[index]
+    normal = _normalise(nodes, rows, stack)
+    query, key, value = _attention_maps(layer, stack)
+    parts = [nodes.plus(nodes.matmul(normal, _transposed(query.weight), name="queries"), query.bias)]
+    parts += [nodes.matmul(normal, _transposed(key), name="keys")]
+    parts += [nodes.matmul(normal, _transposed(value), name="values")]
+    joined = pool(gather(_attend(nodes, [spread(part) for part in parts], stack, mask)))
+    rows = nodes.plus(pool(rows), _linear(nodes, joined, _output_map(layer, stack), "out"))
+    return nodes.plus(rows, _mlp(nodes, _normalise(nodes, rows, stack), layer, stack))
+
+
+def run_last_layer(nodes: GraphNodes, rows: str, stack: Stack) -> str:
+    """Add the last layer for the first row of each sequence: ``[n, length, width]`` to ``[n, width]``."""
     nodes.scope = f"layers.{len(stack.layers) - 1}"
     layer = stack.layers[-1]
     normal = _normalise(nodes, rows, stack)
-    pooled = nodes.plus(pool(rows), _attend_once(nodes, pool(normal), normal, layer, stack, mask))
+    first, first_normal = (nodes.pick(value, 0, axis=1) for value in (rows, normal))
+    pooled = nodes.plus(first, _attend_once(nodes, first_normal, normal, layer, stack))
     return nodes.plus(pooled, _mlp(nodes, _normalise(nodes, pooled, stack), layer, stack))
 
 
@@ -91,7 +106,7 @@ def _attend(nodes: GraphNodes, parts: Sequence[str], stack: Stack, mask: str | N
     return nodes.reshape(nodes.transpose(means, 0, 2, 1, 3), 0, 0, width)
 
 
-def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, stack: Stack, mask: str | None) -> str:
+def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, stack: Stack) -> str:
     """Attention of one query a sequence, keys and values of the other rows never built."""
     heads, width = stack.heads, stack.width
     side = width // heads
@@ -99,8 +114,6 @@ def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, stac
     queries = nodes.reshape(nodes.plus(nodes.matmul(pooled, _transposed(query.weight)), query.bias), 0, heads, side)
     through_keys = nodes.matmul(nodes.transpose(queries, 1, 0, 2), key.reshape(heads, side, width))
     scores = nodes.matmul(nodes.transpose(through_keys, 1, 0, 2), nodes.transpose(normal, 0, 2, 1))
-    if mask is not None:
-        scores = nodes.plus(scores, mask)
     means = nodes.transpose(nodes.matmul(nodes.softmax(scores), normal), 1, 0, 2)
     through_values = nodes.matmul(means, value.reshape(heads, side, width).transpose(0, 2, 1))
     joined = nodes.reshape(nodes.transpose(through_values, 1, 0, 2), 0, width)

@@ -44,10 +44,8 @@ def find_groups(model: onnx.ModelProto) -> list[MapGroup]:
     producers = {output: node for node in model.graph.node for output in node.output}
     adds = {name: node for node in model.graph.node if node.op_type == "Add" for name in node.input}
     constants = {tensor.name for tensor in model.graph.initializer}
-    layers = sum(name.endswith("/expand") for name in products)
-    names = [
-        tuple(f"layers.{layer}/{part}" for part in parts) for layer in range(layers - 1) for parts in _LAYER_GROUPS
-    ]
+    layers = sum(name.endswith("/queries") for name in products)
+    names = [tuple(f"layers.{layer}/{part}" for part in parts) for layer in range(layers) for parts in _LAYER_GROUPS]
     if _PATCHES in products:
         names.insert(0, (_PATCHES,))
     groups = []

@@ -82,7 +82,3 @@ class SharedRows:
     def gather(self, rows: str) -> str:
         """Groups of texts as flat rows: the common ones from the first group."""
         return self._nodes.add("Gather", self._nodes.reshape(rows, -1, self._width), self._back)
-
-    def spread_texts(self, rows: str) -> str:
-        """Flat rows as whole texts, ``[n, length, width]``."""
-        return self._nodes.add("Gather", self._nodes.reshape(rows, -1, self._width), self.texts)
