@@ -16,6 +16,8 @@ from clipworks.convert.graph_nodes import GraphNodes
 GROUP_ROWS = 16
 """Own rows of a group at most, where more than one text is in it. Measured: docs/performance.md."""
 
+ROUNDED_ROWS = 16
+
 _NOUGHT, _ONE = np.array(0, np.int64), np.array(1, np.int64)
 
 
@@ -47,14 +49,19 @@ class SharedRows:
             return nodes.plus(row, add("Mul", column, _NOUGHT))
 
         shared, rest, number = side(prefix, 1), side(ids, 1), side(ids, 0)
-        some = add("Div", np.array(GROUP_ROWS, np.int64), add("Max", rest, _ONE))
+        some = add("Div", np.array(GROUP_ROWS, np.int64), rest)
         some = add("Max", add("Min", some, number), _ONE)
         each = add("Mul", some, rest)
         rows = add("Mul", number, rest)
-        beginning, own = nodes.reshape(count(shared), 1, -1), nodes.reshape(count(rows), 1, -1)
+        # Engines compile their products anew for each number of rows: it is rounded up, with the last row again.
+        unit = np.array(ROUNDED_ROWS, np.int64)
+        units = add("Div", nodes.plus(nodes.plus(shared, rows), np.array(ROUNDED_ROWS - 1, np.int64)), unit)
+        rounded = nodes.plus(add("Mul", units, unit), add("Neg", shared))
+        end = nodes.plus(rows, np.array(-1, np.int64))
+        beginning, own = nodes.reshape(count(shared), 1, -1), nodes.reshape(add("Min", count(rounded), end), 1, -1)
 
-        self.ids = lead(prefix, nodes.reshape(ids, 1, -1))
-        self.positions = lead(beginning, nodes.plus(shared, add("Mod", own, add("Max", rest, _ONE))))
+        self.ids = lead(prefix, add("Gather", nodes.reshape(ids, -1), own))
+        self.positions = lead(beginning, nodes.plus(shared, add("Mod", own, rest)))
 
         first = add("Mul", nodes.reshape(count(number), -1, 1), rest)
         self.texts = lead(repeat(beginning, first), nodes.plus(nodes.plus(first, shared), count(rest)))
@@ -62,14 +69,14 @@ class SharedRows:
         groups = add("Div", nodes.plus(nodes.plus(number, some), np.array(-1, np.int64)), some)
         first = add("Mul", nodes.reshape(count(groups), -1, 1), each)
         # The last group may lack texts: it takes the last row again, and nothing looks at what comes of it.
-        inside = add("Min", nodes.plus(first, count(each)), nodes.plus(rows, np.array(-1, np.int64)))
+        inside = add("Min", nodes.plus(first, count(each)), end)
         self._groups = lead(repeat(beginning, first), nodes.plus(inside, shared))
-        group = add("Div", own, add("Max", each, _ONE))
+        group = add("Div", own, each)
         self._back = lead(beginning, nodes.plus(own, add("Mul", shared, nodes.plus(group, _ONE))))
 
         column = count(nodes.plus(shared, each))
         row = nodes.reshape(column, -1, 1)
-        text = add("Div", nodes.plus(row, add("Neg", shared)), add("Max", rest, _ONE))
+        text = add("Div", nodes.plus(row, add("Neg", shared)), rest)
         start = nodes.plus(shared, add("Mul", text, rest))
         seen = add("Or", add("Less", column, shared), add("GreaterOrEqual", column, start))
         seen = add("And", seen, add("LessOrEqual", column, row))
