@@ -138,6 +138,19 @@ def test_a_shared_beginning_of_any_length_gives_the_reference(
         assert difference(found, expected) <= LIMIT
 
 
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+@pytest.mark.parametrize(("number", "length"), [(1, 2), (7, 4), (19, 3), (3, 8)])
+def test_texts_of_one_attention_do_not_see_each_other(
+    checkpoint: Checkpoint, towers: Path, engine: str, number: int, length: int
+) -> None:
+    """Short texts share an attention; whether the last group is full, and whatever they share, changes nothing."""
+    ids = np.random.default_rng(number).integers(1, VOCABULARY - 2, (number, length)).astype(np.int32)
+    ids[:, -1] = VOCABULARY - 1
+    for alike in range(2):
+        ids[:, :alike] = 1
+        assert difference(ENGINES[engine](towers / "text.onnx", ids), embed_texts(checkpoint.text, list(ids))) <= LIMIT
+
+
 def test_shared_columns_are_counted_up_to_the_last_but_one() -> None:
     """One row shares one column at most: more would save nothing."""
     rows = np.array([[7, 8, 9], [7, 8, 9]], np.int32)

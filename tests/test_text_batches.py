@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -50,6 +51,24 @@ def test_the_cuts_are_the_cheapest_of_all(seed: int) -> None:
     assert sum(price([texts[place] for place in part]) for part in plan) == min(ways)
 
 
+def test_many_texts_cost_hardly_more_than_with_the_cheapest_cuts() -> None:
+    """Of many texts not every place is looked at; a rule that looks at all of them is the measure."""
+    random, size = np.random.default_rng(0), 64
+    beginnings = [random.integers(1, 90, random.integers(0, 6)) for _ in range(5)]
+    names = [random.integers(1, 90, random.integers(1, 4)) for _ in range(80)]
+    texts = [np.array([90, *first, *name, 91], np.int32) for first in beginnings for name in names]
+    plan = plan_batches(texts, size=size, shares_prefix=True)
+    order = [texts[place] for place in np.concatenate(plan)]
+    cheapest = [0]
+    for end, text in enumerate(order, 1):
+        shared, ways = len(text) - 1, []
+        for start in range(end - 1, max(0, end - size) - 1, -1):
+            shared = min(shared, len(os.path.commonprefix([list(order[start][:-1]), list(text[:-1])])))
+            ways.append(cheapest[start] + _CALL_ROWS + shared + (end - start) * (len(text) - shared))
+        cheapest.append(min(ways))
+    assert sum(price([texts[place] for place in part]) for part in plan) <= 1.01 * cheapest[-1]
+
+
 def test_prompts_of_one_template_come_together() -> None:
     """The common beginning of a template is computed once a batch, not once a text."""
     texts = [np.array([90, *template, name, 91], np.int32) for name in range(1, 41) for template in ((5, 6), (7, 8))]
@@ -62,7 +81,7 @@ def test_long_texts_come_in_smaller_batches() -> None:
     texts = [np.array([90, *np.random.default_rng(seed).integers(1, 90, 75), 91], np.int32) for seed in range(200)]
     plan = plan_batches(texts, size=256, shares_prefix=True)
     rows = [price([texts[place] for place in part]) - _CALL_ROWS for part in plan]
-    assert _MOST_ROWS - 77 < max(rows) <= _MOST_ROWS
+    assert 0.85 * _MOST_ROWS < max(rows) <= _MOST_ROWS
     assert sorted(np.concatenate(plan)) == list(range(200))
 
 

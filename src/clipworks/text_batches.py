@@ -24,6 +24,12 @@ _CALL_ROWS = 24
 _MOST_ROWS = 4096
 """Rows in a batch at most: products are as fast as they get, and what lies between the layers stays small."""
 
+_SHORTEST_RUN = 8
+"""Texts that begin alike further than their neighbours, from which on a cut before and behind them is looked at."""
+
+_STEPS = 8
+"""Cuts looked at within a full batch where nothing speaks for one place or another."""
+
 _MOST_WHOLE = 64
 """Texts in a batch at most where the tower may compute each to its full context, whatever its length."""
 
@@ -51,31 +57,63 @@ def plan_batches(texts: Sequence[Ids], *, size: int, shares_prefix: bool) -> lis
 
 def _choose_cuts(texts: Sequence[Ids], size: int) -> list[int]:
     """Where to cut a sorted list, both ends included, so that the cost of all batches is smallest."""
-    count = len(texts)
-    cheapest = np.zeros(count + 1)
-    starts = np.zeros(count + 1, dtype=np.intp)
-    shared = np.zeros(size, dtype=np.intp)  # of the batch that ends here, by its number of texts less one
-    numbers = np.arange(1, size + 1)
-    for end in range(1, count + 1):
-        length = len(texts[end - 1])
-        if end > 1:
-            shared[1:] = np.minimum(shared[:-1], _count_alike(texts[end - 2], texts[end - 1]))
-        shared[0] = length - 1
-        most = min(size, end)
-        rows = shared[:most] + numbers[:most] * (length - shared[:most])
-        most = max(1, int(np.searchsorted(rows, _MOST_ROWS, side="right")))  # rows grow with the number of texts
-        costs = cheapest[end - most : end][::-1] + rows[:most]
-        best = int(np.argmin(costs))
-        cheapest[end] = costs[best] + _CALL_ROWS
-        starts[end] = end - 1 - best
-    cuts = [count]
-    while cuts[-1]:
-        cuts.append(int(starts[cuts[-1]]))
+    if not texts:
+        return []
+    lengths = np.array([len(text) for text in texts])
+    alike = _count_alike(texts, lengths)
+    marks = _list_marks(lengths, alike, size)
+    joins = [int(alike[mark]) for mark in marks[:-1]]
+    # What the texts between two marks begin with alike: a text alone has all but its last id.
+    inner = [
+        int(alike[start + 1 : end].min()) if end - start > 1 else int(lengths[start]) - 1
+        for start, end in itertools.pairwise(marks)
+    ]
+    cheapest, starts = [0] * len(marks), [0] * len(marks)
+    for place in range(1, len(marks)):
+        end, shared, best = marks[place], inner[place - 1], None
+        length = int(lengths[end - 1])
+        for start in range(place - 1, -1, -1):
+            shared = min(shared, inner[start])
+            number = end - marks[start]
+            rows = shared + number * (length - shared)
+            if best is not None and (number > size or rows > _MOST_ROWS):  # rows grow with the number of texts
+                break
+            cost = cheapest[start] + rows + _CALL_ROWS
+            if best is None or cost < best:
+                best, starts[place] = cost, start
+            shared = min(shared, joins[start])
+        cheapest[place] = best or 0
+    cuts, place = [len(texts)], len(marks) - 1
+    while place:
+        place = starts[place]
+        cuts.append(marks[place])
     return cuts[::-1]
 
 
-def _count_alike(first: Ids, second: Ids) -> int:
-    """Ids that two texts begin with alike, the last one of the shorter never counted."""
-    least = min(len(first), len(second)) - 1
-    alike = first[:least] == second[:least]
-    return least if alike.all() else int(np.argmin(alike))
+def _list_marks(lengths: npt.NDArray[np.intp], alike: npt.NDArray[np.intp], size: int) -> list[int]:
+    """Places of a sorted list that are worth a cut, both ends included.
+
+    Besides these: a new length, the start and the end of a long run of texts that begin alike further than their
+    neighbours, and every few texts, since a batch has a limit.
+    """
+    ends = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
+    marks = set(ends)
+    for start, end in itertools.pairwise(ends):
+        most = min(size, _MOST_ROWS // int(lengths[start]))
+        marks.update(range(start, end, max(1, most // _STEPS)))
+    for depth in range(1, int(alike.max()) + 1):
+        edges = np.flatnonzero(np.diff(alike >= depth, prepend=False, append=False))
+        runs = np.stack([edges[::2] - 1, edges[1::2]])  # a text is like the one before it
+        marks.update(runs[:, runs[1] - runs[0] >= _SHORTEST_RUN].ravel().tolist())
+    return sorted(marks)
+
+
+def _count_alike(texts: Sequence[Ids], lengths: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Ids that each text and the one before begin with alike, the last one of the shorter never counted."""
+    table = np.full((len(texts), int(lengths.max()) + 1), -1, dtype=np.int32)
+    for row, text in zip(table, texts, strict=True):
+        row[: len(text)] = text
+    same = table[1:] == table[:-1]
+    same[:, -1] = False
+    least = np.minimum(lengths[1:], lengths[:-1]) - 1
+    return np.concatenate([[0], np.minimum(np.argmin(same, axis=1), least)])

@@ -8,10 +8,10 @@ Everything done to the equations is exact algebra, so that an f32 engine gives t
 - the gain and shift of a layer's normalisations are folded into the linear maps behind them;
 - the attention's scale is folded into the queries; the bias of the keys is left out, since it adds one number to a
   whole row before softmax; the bias of the values is folded into the output map, since softmax rows sum to one;
-- in the last layer only the pooled row is computed, and since that is one query a sequence, keys and values of the
-  other rows are never built: the query is taken through the keys' weights instead, the weighted mean of the rows
-  through the values' weights;
-- what all texts of a batch begin with is computed once (`shared_rows`);
+- in the last layer only the pooled row is computed behind the attention; in the image tower that is one query a
+  sequence, and keys and values of the other rows are never built: the query is taken through the keys' weights
+  instead, the weighted mean of the rows through the values' weights (texts are too short for that to pay);
+- what all texts of a batch begin with is computed once, and attention runs over groups of texts (`shared_rows`);
 - queries, keys and values are three products: engines fuse them with the attention behind, while one product would
   have to be split again by a copy.
 """
@@ -42,8 +42,8 @@ def write_towers(checkpoint: Checkpoint, folder: Path, *, external_bytes: int = 
     """Write ``image.onnx`` and ``text.onnx`` into a folder.
 
     Image: uint8 ``[n, size, size, 3]`` RGB in. Text: int32 in, as ``prefix [1, shared]``, what all texts of the batch
-    begin with, and ``ids [n, length]``, the rest of each; together any length up to the context, and either may be
-    empty. Both give float32 ``[n, dim]``, not normalised. The same checkpoint always gives the same bytes.
+    begin with, and ``ids [n, length]``, the rest of each; together any length up to the context, and the prefix may
+    be empty. Both give float32 ``[n, dim]``, not normalised. The same checkpoint always gives the same bytes.
 
     Args:
         checkpoint: the weights.

@@ -39,7 +39,7 @@ class MapGroup:
 
 
 def find_groups(model: onnx.ModelProto) -> list[MapGroup]:
-    """Find the maps of every layer but the last, and the patch embedding, in a graph that `write_towers` wrote."""
+    """Find the maps of every layer, but one that takes one query only, and the patch embedding, in a graph of ours."""
     products = {node.name: node for node in model.graph.node if node.op_type == "MatMul"}
     producers = {output: node for node in model.graph.node for output in node.output}
     adds = {name: node for node in model.graph.node if node.op_type == "Add" for name in node.input}

@@ -17,70 +17,41 @@ GROUP_ROWS = 16
 """Own rows of a group at most, where more than one text is in it. Measured: docs/performance.md."""
 
 ROUNDED_ROWS = 16
+"""The number of flat rows is a multiple of this, since engines compile their products anew for each number."""
 
-_NOUGHT, _ONE = np.array(0, np.int64), np.array(1, np.int64)
+_NOUGHT, _ONE, _LESS = (np.array(number, np.int64) for number in (0, 1, -1))
 
 
 class SharedRows:
     """The two inputs of a text tower and where each text's rows lie.
 
+    The flat rows end with some that only fill up: the last one again, of which nothing is taken.
+
     Attributes:
-        ids: the name of the flat ids, int32 ``[1, shared + n * rest]``.
-        positions: the name of each flat row's place in its text, int64 ``[1, shared + n * rest]``.
+        ids: the name of the flat ids, int32 ``[1, rows]``.
+        positions: the name of each flat row's place in its text, int64 ``[1, rows]``.
         texts: the name of the flat rows of each text, int64 ``[n, length]``.
         mask: the name of what is added to the scores of a group, float32 ``[group, group]``.
     """
 
     def __init__(self, nodes: GraphNodes, *, prefix: str, ids: str, width: int) -> None:
         self._nodes, self._width = nodes, width
-        add = nodes.add
+        number, self._shared, self._rest = self._side(ids, 0), self._side(prefix, 1), self._side(ids, 1)
+        self._beginning = nodes.reshape(self._count(self._shared), 1, -1)
+        own_rows = nodes.add("Mul", number, self._rest)
+        last = nodes.plus(own_rows, _LESS)
+        own = nodes.add("Min", nodes.reshape(self._count(self._round_up(own_rows)), 1, -1), last)
+        self.ids = self._lead(prefix, nodes.add("Gather", nodes.reshape(ids, -1), own))
+        self.positions = self._lead(self._beginning, nodes.plus(self._shared, nodes.add("Mod", own, self._rest)))
+        self.texts = self._list_rows(number, self._rest, last)
 
-        def side(value: str, axis: int) -> str:
-            return add("Squeeze", add("Shape", value, attributes={"start": axis, "end": axis + 1}))
-
-        def count(stop: str) -> str:
-            return add("Range", _NOUGHT, stop, _ONE)
-
-        def lead(beginning: str, rest: str) -> str:
-            """Columns before those of a matrix, or of each of its rows."""
-            return add("Concat", beginning, rest, attributes={"axis": 1})
-
-        def repeat(row: str, column: str) -> str:
-            return nodes.plus(row, add("Mul", column, _NOUGHT))
-
-        shared, rest, number = side(prefix, 1), side(ids, 1), side(ids, 0)
-        some = add("Div", np.array(GROUP_ROWS, np.int64), rest)
-        some = add("Max", add("Min", some, number), _ONE)
-        each = add("Mul", some, rest)
-        rows = add("Mul", number, rest)
-        # Engines compile their products anew for each number of rows: it is rounded up, with the last row again.
-        unit = np.array(ROUNDED_ROWS, np.int64)
-        units = add("Div", nodes.plus(nodes.plus(shared, rows), np.array(ROUNDED_ROWS - 1, np.int64)), unit)
-        rounded = nodes.plus(add("Mul", units, unit), add("Neg", shared))
-        end = nodes.plus(rows, np.array(-1, np.int64))
-        beginning, own = nodes.reshape(count(shared), 1, -1), nodes.reshape(add("Min", count(rounded), end), 1, -1)
-
-        self.ids = lead(prefix, add("Gather", nodes.reshape(ids, -1), own))
-        self.positions = lead(beginning, nodes.plus(shared, add("Mod", own, rest)))
-
-        first = add("Mul", nodes.reshape(count(number), -1, 1), rest)
-        self.texts = lead(repeat(beginning, first), nodes.plus(nodes.plus(first, shared), count(rest)))
-
-        groups = add("Div", nodes.plus(nodes.plus(number, some), np.array(-1, np.int64)), some)
-        first = add("Mul", nodes.reshape(count(groups), -1, 1), each)
-        # The last group may lack texts: it takes the last row again, and nothing looks at what comes of it.
-        inside = add("Min", nodes.plus(first, count(each)), end)
-        self._groups = lead(repeat(beginning, first), nodes.plus(inside, shared))
-        group = add("Div", own, each)
-        self._back = lead(beginning, nodes.plus(own, add("Mul", shared, nodes.plus(group, _ONE))))
-
-        column = count(nodes.plus(shared, each))
-        row = nodes.reshape(column, -1, 1)
-        text = add("Div", nodes.plus(row, add("Neg", shared)), rest)
-        start = nodes.plus(shared, add("Mul", text, rest))
-        seen = add("Or", add("Less", column, shared), add("GreaterOrEqual", column, start))
-        seen = add("And", seen, add("LessOrEqual", column, row))
-        self.mask = add("Where", seen, np.array(0, np.float32), np.array(-np.inf, np.float32))
+        some = nodes.add("Min", nodes.add("Div", np.array(GROUP_ROWS, np.int64), self._rest), number)
+        each = nodes.add("Mul", nodes.add("Max", some, _ONE), self._rest)
+        groups = nodes.plus(nodes.add("Div", last, each), _ONE)  # the last of them may lack texts
+        self._groups = self._list_rows(groups, each, last)
+        before = nodes.plus(nodes.add("Div", own, each), _ONE)  # common beginnings, in the groups up to a row's own
+        self._back = self._lead(self._beginning, nodes.plus(own, nodes.add("Mul", self._shared, before)))
+        self.mask = self._hide(each)
 
     def spread(self, rows: str) -> str:
         """Flat rows as groups of texts, ``[groups, group, width]``."""
@@ -89,3 +60,39 @@ class SharedRows:
     def gather(self, rows: str) -> str:
         """Groups of texts as flat rows: the common ones from the first group."""
         return self._nodes.add("Gather", self._nodes.reshape(rows, -1, self._width), self._back)
+
+    def _round_up(self, own_rows: str) -> str:
+        """The number of own rows with those that fill up."""
+        rows = self._nodes.plus(self._nodes.plus(self._shared, own_rows), np.array(ROUNDED_ROWS - 1, np.int64))
+        over = self._nodes.add("Mod", rows, np.array(ROUNDED_ROWS, np.int64))
+        return self._nodes.plus(
+            self._nodes.plus(rows, self._nodes.add("Neg", over)), self._nodes.add("Neg", self._shared)
+        )
+
+    def _list_rows(self, number: str, each: str, last: str) -> str:
+        """The flat rows of some parts with so many own rows each, the beginning's before them; none after the last."""
+        first = self._nodes.add("Mul", self._nodes.reshape(self._count(number), -1, 1), each)
+        own = self._nodes.add("Min", self._nodes.plus(first, self._count(each)), last)
+        beginning = self._nodes.plus(self._beginning, self._nodes.add("Mul", first, _NOUGHT))
+        return self._lead(beginning, self._nodes.plus(own, self._shared))
+
+    def _hide(self, each: str) -> str:
+        """The mask within a group: a row sees the beginning and its own text, up to itself."""
+        add = self._nodes.add
+        column = self._count(self._nodes.plus(self._shared, each))
+        row = self._nodes.reshape(column, -1, 1)
+        text = add("Div", self._nodes.plus(row, add("Neg", self._shared)), self._rest)
+        start = self._nodes.plus(self._shared, add("Mul", text, self._rest))
+        near = add("Or", add("Less", column, self._shared), add("GreaterOrEqual", column, start))
+        seen = add("And", near, add("LessOrEqual", column, row))
+        return add("Where", seen, np.array(0, np.float32), np.array(-np.inf, np.float32))
+
+    def _side(self, value: str, axis: int) -> str:
+        return self._nodes.add("Squeeze", self._nodes.add("Shape", value, attributes={"start": axis, "end": axis + 1}))
+
+    def _count(self, stop: str) -> str:
+        return self._nodes.add("Range", _NOUGHT, stop, _ONE)
+
+    def _lead(self, beginning: str, rest: str) -> str:
+        """The columns of two matrices."""
+        return self._nodes.add("Concat", beginning, rest, attributes={"axis": 1})

@@ -41,3 +41,9 @@ def count_shared(ids: npt.NDArray[np.int32]) -> int:
     alike = (ids == ids[:1]).all(axis=0)
     alike[-1:] = False
     return min(int(np.argmin(alike)), 1) if len(ids) == 1 else int(np.argmin(alike))
+
+
+def count_rows(ids: npt.NDArray[np.int32]) -> int:
+    """How many rows a tower that shares the common beginning has for ``[n, length]``; more than these are filling."""
+    shared, length = count_shared(ids), len(ids[0])
+    return shared + len(ids) * (length - shared)

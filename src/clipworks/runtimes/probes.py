@@ -23,6 +23,7 @@ from clipworks.runtimes import (
     import_runtime,
 )
 from clipworks.runtimes.graph_file import GraphFile
+from clipworks.runtimes.inputs import count_rows
 
 EMBEDDING = "embedding"
 FIRST, POOLED = "first", "pooled"
@@ -63,8 +64,8 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
     run = _open(encoder.runtime, request, find_values(GraphFile(request.path), role))
 
     def probe(batch: Batch) -> Values:
-        found = {name: np.asarray(value) for name, value in run(batch).items()}
-        # A text tower has all rows of a batch in one list; of one text they are its rows in order.
+        found = run(batch)
+        # Of one text, a text tower's list of rows are its rows in order.
         flat = (POOLED, EMBEDDING)
         return {
             name: value.reshape(-1) if name in flat else value.reshape(-1, value.shape[-1])
@@ -106,7 +107,16 @@ def _open(runtime: str, request: EncoderRequest, values: dict[str, str]) -> Prob
     if not hasattr(module, "open_probe"):
         raise RuntimeUnavailableError(f"the runtime {runtime} shows nothing of what is inside a tower")
     run: Probe = module.open_probe(request, values)
-    return run
+
+    def probe(batch: Batch) -> Values:
+        found = {name: np.asarray(value) for name, value in run(batch).items()}
+        if batch.ndim != 2:
+            return found
+        # A text tower has all rows of a batch in one list, and after them some that only fill it up.
+        rows = count_rows(batch)  # type: ignore[arg-type]  # two axes are ids
+        return {name: value[:, :rows] if value.ndim == 3 else value for name, value in found.items()}
+
+    return probe
 
 
 def find_values(graph: GraphFile, role: Role) -> dict[str, str]:

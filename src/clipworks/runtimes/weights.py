@@ -126,7 +126,7 @@ def _read_stack(graph: GraphFile) -> Stack:
     scopes = graph.list_scopes("layers.")
     norm = graph.find("LayerNormalization", "project")
     return Stack(
-        layers=(*(_read_layer(graph, scope) for scope in scopes[:-1]), _read_last_layer(graph, scopes[-1])),
+        layers=tuple(_read_layer(graph, scope) for scope in scopes),
         heads=int(graph.fact("heads")),
         activation=graph.fact("activation"),
         epsilon=next(float(item.f) for item in norm.attribute if item.name == "epsilon"),
@@ -136,26 +136,16 @@ def _read_stack(graph: GraphFile) -> Stack:
 
 
 def _read_layer(graph: GraphFile, scope: str) -> Layer:
+    """One layer. Where it takes one query a sequence through the keys' and values' weights, these lie by heads."""
     query, key, value, out, expand, contract = _list_maps(graph, scope)
+    keys, values = graph.read(key.input[1]), graph.read(value.input[1])
+    if keys.ndim == 3:  # [heads, side, width] and [heads, width, side]
+        width = keys.shape[2]
+        keys, values = keys.reshape(-1, width).T, values.transpose(1, 0, 2).reshape(width, -1)
     return Layer(
         query=_read_linear(graph, query),
-        key=Linear(matrix=graph.read(key.input[1])),
-        value=Linear(matrix=graph.read(value.input[1])),
-        out=_read_linear(graph, out),
-        expand=_read_linear(graph, expand),
-        contract=_read_linear(graph, contract),
-    )
-
-
-def _read_last_layer(graph: GraphFile, scope: str) -> Layer:
-    """The last layer takes one query a sequence through the weights of keys and values, which lie by heads."""
-    query, key, value, out, expand, contract = _list_maps(graph, scope)
-    keys, values = graph.read(key.input[1]), graph.read(value.input[1])  # [heads, side, width], [heads, width, side]
-    width = keys.shape[2]
-    return Layer(
-        query=_read_linear(graph, query),
-        key=Linear(matrix=keys.reshape(-1, width).T),
-        value=Linear(matrix=values.transpose(1, 0, 2).reshape(width, -1)),
+        key=Linear(matrix=keys),
+        value=Linear(matrix=values),
         out=_read_linear(graph, out),
         expand=_read_linear(graph, expand),
         contract=_read_linear(graph, contract),
