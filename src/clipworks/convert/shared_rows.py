@@ -3,8 +3,8 @@
 Attention is causal, so the rows of a common beginning are the same in every text. They lie first, the other rows of
 all texts behind them: one flat value ``[1, shared + n * rest, width]``, on which every linear map is one product. (Of
 two axes OpenVINO would not fuse a normalisation with what follows.) Only the attention takes the rows apart: into
-groups of a few texts, ``[groups, shared + some * rest, width]``, with a mask between the texts of a group, since
-products of three or four rows take engines as long as those of sixteen.
+groups of a few texts, ``[groups, group, width]``, with a mask between the texts of a group, since products of three or
+four rows take engines longer than those of sixteen.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import numpy as np
 
 from clipworks.convert.graph_nodes import GraphNodes
 
-GROUP_ROWS = 16
-"""Own rows of a group at most, where more than one text is in it. Measured: docs/performance.md."""
+TILE = 16
+"""Flat rows and the rows of a group are multiples of this. Engines compile their products anew for each number of
+rows, and those of an attention are quickest where nothing is left over; docs/performance.md has the figures."""
 
-ROUNDED_ROWS = 16
-"""The number of flat rows is a multiple of this, since engines compile their products anew for each number."""
+GROUP_ROWS = 32
+"""Rows of a group, where no text is longer."""
 
 _NOUGHT, _ONE, _LESS = (np.array(number, np.int64) for number in (0, 1, -1))
 
@@ -40,18 +41,21 @@ class SharedRows:
         self._beginning = nodes.reshape(self._count(self._shared), 1, -1)
         own_rows = nodes.add("Mul", number, self._rest)
         last = nodes.plus(own_rows, _LESS)
-        own = nodes.add("Min", nodes.reshape(self._count(self._round_up(own_rows)), 1, -1), last)
+        filled = self._minus(self._round_up(nodes.plus(self._shared, own_rows)), self._shared)
+        own = nodes.add("Min", nodes.reshape(self._count(filled), 1, -1), last)
         self.ids = self._lead(prefix, nodes.add("Gather", nodes.reshape(ids, -1), own))
         self.positions = self._lead(self._beginning, nodes.plus(self._shared, nodes.add("Mod", own, self._rest)))
-        self.texts = self._list_rows(number, self._rest, last)
+        self.texts = self._list_rows(number, self._rest, self._rest, last)
 
-        some = nodes.add("Min", nodes.add("Div", np.array(GROUP_ROWS, np.int64), self._rest), number)
-        each = nodes.add("Mul", nodes.add("Max", some, _ONE), self._rest)
-        groups = nodes.plus(nodes.add("Div", last, each), _ONE)  # the last of them may lack texts
-        self._groups = self._list_rows(groups, each, last)
-        before = nodes.plus(nodes.add("Div", own, each), _ONE)  # common beginnings, in the groups up to a row's own
-        self._back = self._lead(self._beginning, nodes.plus(own, nodes.add("Mul", self._shared, before)))
-        self.mask = self._hide(each)
+        length = nodes.plus(self._shared, self._rest)
+        group = self._round_up(nodes.add("Max", length, np.array(GROUP_ROWS, np.int64)))
+        room = self._minus(group, self._shared)
+        each = nodes.add("Mul", nodes.add("Div", room, self._rest), self._rest)
+        groups = nodes.plus(nodes.add("Div", last, each), _ONE)
+        self._groups = self._list_rows(groups, each, room, last)
+        before = nodes.add("Mul", nodes.add("Div", own, each), self._minus(group, each))
+        self._back = self._lead(self._beginning, nodes.plus(nodes.plus(own, self._shared), before))
+        self.mask = self._hide(group)
 
     def spread(self, rows: str) -> str:
         """Flat rows as groups of texts, ``[groups, group, width]``."""
@@ -61,31 +65,31 @@ class SharedRows:
         """Groups of texts as flat rows: the common ones from the first group."""
         return self._nodes.add("Gather", self._nodes.reshape(rows, -1, self._width), self._back)
 
-    def _round_up(self, own_rows: str) -> str:
-        """The number of own rows with those that fill up."""
-        rows = self._nodes.plus(self._nodes.plus(self._shared, own_rows), np.array(ROUNDED_ROWS - 1, np.int64))
-        over = self._nodes.add("Mod", rows, np.array(ROUNDED_ROWS, np.int64))
-        return self._nodes.plus(
-            self._nodes.plus(rows, self._nodes.add("Neg", over)), self._nodes.add("Neg", self._shared)
-        )
+    def _round_up(self, rows: str) -> str:
+        tile = np.array(TILE, np.int64)
+        tiles = self._nodes.add("Div", self._nodes.plus(rows, np.array(TILE - 1, np.int64)), tile)
+        return self._nodes.add("Mul", tiles, tile)
 
-    def _list_rows(self, number: str, each: str, last: str) -> str:
-        """The flat rows of some parts with so many own rows each, the beginning's before them; none after the last."""
-        first = self._nodes.add("Mul", self._nodes.reshape(self._count(number), -1, 1), each)
-        own = self._nodes.add("Min", self._nodes.plus(first, self._count(each)), last)
+    def _list_rows(self, number: str, step: str, width: str, last: str) -> str:
+        """Parts of the flat rows: the beginning's, then own ones, ``width`` of them, ``step`` further on each time."""
+        first = self._nodes.add("Mul", self._nodes.reshape(self._count(number), -1, 1), step)
+        own = self._nodes.add("Min", self._nodes.plus(first, self._count(width)), last)
         beginning = self._nodes.plus(self._beginning, self._nodes.add("Mul", first, _NOUGHT))
         return self._lead(beginning, self._nodes.plus(own, self._shared))
 
-    def _hide(self, each: str) -> str:
+    def _hide(self, group: str) -> str:
         """The mask within a group: a row sees the beginning and its own text, up to itself."""
         add = self._nodes.add
-        column = self._count(self._nodes.plus(self._shared, each))
+        column = self._count(group)
         row = self._nodes.reshape(column, -1, 1)
-        text = add("Div", self._nodes.plus(row, add("Neg", self._shared)), self._rest)
+        text = add("Div", self._minus(row, self._shared), self._rest)
         start = self._nodes.plus(self._shared, add("Mul", text, self._rest))
         near = add("Or", add("Less", column, self._shared), add("GreaterOrEqual", column, start))
         seen = add("And", near, add("LessOrEqual", column, row))
         return add("Where", seen, np.array(0, np.float32), np.array(-np.inf, np.float32))
+
+    def _minus(self, left: str, right: str) -> str:
+        return self._nodes.add("Sub", left, right)
 
     def _side(self, value: str, axis: int) -> str:
         return self._nodes.add("Squeeze", self._nodes.add("Shape", value, attributes={"start": axis, "end": axis + 1}))
