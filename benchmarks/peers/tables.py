@@ -204,7 +204,7 @@ def write_limits(record: Record) -> str:
     said = ", ".join(f"{needs[key] / 1e9:.3g} for {what}" for key, what in NEEDS.items())
     own = max((figure for row in ROWS if row.ours and (figure := find_figure(record, "f", row))), default=None)
     both = limits["resizing_images_per_s_a_core"]["value"]
-    share = f" Our best row of f has {own / both:.0%} of what decoding and resizing alone reach." if own else ""
+    share = f" Our best row of f has {own / both:.0%} of what Pillow's decoding and resizing reach." if own else ""
     return f"{table}\n\n{BOUNDS.format(needs=said)}{share}"
 
 
