@@ -17,6 +17,8 @@ TILE = 16
 """Flat rows and the rows of a group are multiples of this. Engines compile their products anew for each number of
 rows, and those of an attention are quickest where nothing is left over; docs/performance.md has the figures."""
 
+_FEW_ROWS = 128  # fewer are not filled up: a match with three texts would pay for twice its rows
+
 GROUP_ROWS = 32
 """Rows of a group, where no text is longer."""
 
@@ -41,7 +43,9 @@ class SharedRows:
         self._beginning = nodes.reshape(self._count(self._shared), 1, -1)
         own_rows = nodes.add("Mul", number, self._rest)
         last = nodes.plus(own_rows, _LESS)
-        filled = self._minus(self._round_up(nodes.plus(self._shared, own_rows)), self._shared)
+        rows = nodes.plus(self._shared, own_rows)
+        rows = nodes.add("Where", nodes.add("Less", rows, np.array(_FEW_ROWS, np.int64)), rows, self._round_up(rows))
+        filled = self._minus(rows, self._shared)
         own = nodes.add("Min", nodes.reshape(self._count(filled), 1, -1), last)
         self.ids = self._lead(prefix, nodes.add("Gather", nodes.reshape(ids, -1), own))
         self.positions = self._lead(self._beginning, nodes.plus(self._shared, nodes.add("Mod", own, self._rest)))
