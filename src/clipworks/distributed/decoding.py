@@ -9,13 +9,15 @@ import pickle
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clipworks.distributed.decoder import map_squares, share_squares
+from clipworks.distributed.decoder import map_squares, share_squares
 from clipworks.distributed.reading import Unread, read_piece
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 LIMIT_S = 300.0
 # A process may be killed for what another one did, as when memory runs out: one more try tells.
 _TRIES = 2
+# Pictures that go to the decoder at once: each message wakes both ends, on a core that an encoder computes on.
+_TOGETHER = 32
+_TOGETHER_BYTES = 8 << 20
+_ENDED = (EOFError, OSError, pickle.UnpicklingError)  # TimeoutError among them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +70,7 @@ def decode_pieces(table: Any, job: Decoding) -> Iterator[Any]:
     for content in table.column("piece"):
         piece = pickle.loads(content.as_py())  # from the driver
         for block in read_piece(piece, batch_size=job.batch_size, base=job.base):
-            yield pack_block(block, [decoder.decode(*pair) for pair in zip(block.samples, block.contents, strict=True)])
+            yield pack_block(block, decoder.decode(block.samples, block.contents))
 
 
 def pack_block(block: RawBlock, prepared: list[Pixels | str]) -> Any:
@@ -73,8 +79,10 @@ def pack_block(block: RawBlock, prepared: list[Pixels | str]) -> Any:
 
     errors = [square if isinstance(square, str) else None for square in prepared]
     facts = pickle.dumps((block.shard, block.start, block.size, block.samples, errors), pickle.HIGHEST_PROTOCOL)
-    pixels = b"".join(square.tobytes() for square in prepared if not isinstance(square, str))
-    return pa.table({"facts": pa.array([facts], pa.binary()), "pixels": pa.array([pixels], pa.large_binary())})
+    pixels = b"".join(square.data for square in prepared if not isinstance(square, str))
+    ends = pa.py_buffer(np.array([0, len(pixels)], np.int64))
+    column = pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, pa.py_buffer(pixels)])  # without a copy
+    return pa.table({"facts": pa.array([facts], pa.binary()), "pixels": column})
 
 
 def unpack_block(table: Any, size: int) -> tuple[int, int, int | None, tuple[Sample, ...], list[Pixels | str]]:
@@ -93,45 +101,56 @@ class Decoder:
     """Decodes pictures in a process of its own, which is started anew where a picture has ended it."""
 
     def __init__(self, spec: ImageInput, exif: Exif, *, yields: bool = False) -> None:
-        self._spec = spec
-        self._settings = (spec, exif, yields)
+        shared = share_squares(spec.size, _TOGETHER)
+        self._squares = map_squares(shared, spec.size)
+        self._settings = (spec, exif, yields, shared)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def decode(self, sample: Sample, content: bytes | Unread) -> Pixels | str:
-        """Decode the bytes of one picture to uint8 ``[size, size, 3]``, or say why it cannot be."""
-        if isinstance(content, Unread):
-            return content.message
-        name = str(Path(sample.file)) if "://" not in sample.file else sample.file
+    def decode(self, samples: Sequence[Sample], contents: Sequence[bytes | Unread]) -> list[Pixels | str]:
+        """Decode the bytes of pictures to uint8 ``[size, size, 3]`` each, or say why one cannot be."""
+        prepared: list[Pixels | str] = []
+        for group in _group(samples, contents):
+            prepared += self._decode_group(group)
+        found = iter(prepared)
+        return [content.message if isinstance(content, Unread) else next(found) for content in contents]
+
+    def _decode_group(self, group: list[tuple[str, bytes]]) -> list[Pixels | str]:
+        """Decode some pictures together, or one by one where they end their process, to find out which one does."""
+        try:
+            return self._ask(group)
+        except _ENDED:
+            self._end()
+            return [self._decode_alone(*request) for request in group]
+
+    def _decode_alone(self, name: str, content: bytes) -> Pixels | str:
         said = ""
         for _ in range(_TRIES):
             try:
-                answer = self._ask(name, content)
-                side = self._spec.size
-                return answer if isinstance(answer, str) else np.frombuffer(answer, np.uint8).reshape(side, side, 3)
+                return self._ask([(name, content)])[0]
             except TimeoutError:
                 said = f"takes longer than {LIMIT_S:.0f} s to decode"
-            except (EOFError, OSError, pickle.UnpicklingError):
-                said = "ends the process that decodes it"
-            status = self._end()
-            if said.startswith("ends"):
-                said = f"ends the process that decodes it ({_describe_status(status)})"
+                self._end()
+            except _ENDED:
+                said = f"ends the process that decodes it ({_describe_status(self._end())})"
         return f"{name} {said}"
 
     def close(self) -> None:
         """End the process."""
         self._end()
 
-    def _ask(self, name: str, content: bytes) -> bytes | str:
+    def _ask(self, group: list[tuple[str, bytes]]) -> list[Pixels | str]:
         if self._process is None:
             command = [sys.executable, "-m", "clipworks.distributed.decoder"]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            pipe, shared = subprocess.PIPE, self._settings[-1]
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, pass_fds=[shared])
             self._send(self._settings)
-        self._send((name, content))
+        self._send(group)
         assert self._process.stdout is not None  # a pipe
         if not select.select([self._process.stdout], [], [], LIMIT_S)[0]:
             raise TimeoutError
-        answer: bytes | str = pickle.load(self._process.stdout)  # our own process
-        return answer
+        said: list[str | None] = pickle.load(self._process.stdout)  # our own process
+        squares = self._squares[: len(group)].copy()  # the next group takes their place
+        return [square if error is None else error for square, error in zip(squares, said, strict=True)]
 
     def _send(self, message: object) -> None:
         assert self._process is not None
@@ -153,6 +172,22 @@ class Decoder:
                 with contextlib.suppress(OSError):
                     pipe.close()
         return status
+
+
+def _group(samples: Sequence[Sample], contents: Sequence[bytes | Unread]) -> Iterator[list[tuple[str, bytes]]]:
+    """The pictures that could be read, with their names in messages, cut into what is decoded together."""
+    group: list[tuple[str, bytes]] = []
+    size = 0
+    for sample, content in zip(samples, contents, strict=True):
+        if isinstance(content, Unread):
+            continue
+        if len(group) == _TOGETHER or (group and size + len(content) > _TOGETHER_BYTES):
+            yield group
+            group, size = [], 0
+        group.append((sample.file if "://" in sample.file else str(Path(sample.file)), content))
+        size += len(content)
+    if group:
+        yield group
 
 
 def _describe_status(status: int) -> str:
