@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipworks.distributed.decoder import map_squares, share_squares
-from clipworks.distributed.decoder import map_squares, share_squares
 from clipworks.distributed.reading import Unread, read_piece
 
 if TYPE_CHECKING:
