@@ -167,21 +167,40 @@ def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]
     decoder.close()
 
 
-def test_a_picture_that_ends_its_process_is_one_error(deadly: Decoder) -> None:
-    def sample(name: str) -> Sample:
-        return Sample(path=name, file=name, truth=None, labelled=False)
+def name_samples(*names: str) -> list[Sample]:
+    """Samples that decoding needs no more of than their names."""
+    return [Sample(path=name, file=name, truth=None, labelled=False) for name in names]
 
-    assert isinstance(deadly.decode(sample("a.png"), make_picture(1)), np.ndarray)
+
+def test_a_picture_that_ends_its_process_is_one_error(deadly: Decoder) -> None:
+    """Whatever is decoded together with it: before it, behind it, and afterwards."""
     for _ in range(2):
-        said = deadly.decode(sample("poison.png"), POISON)
+        samples = name_samples("a.png", "no.png", "poison.png", "b.png")
+        contents = [make_picture(1), Unread(message="no.png does not exist"), POISON, make_picture(2)]
+        first, unread, said, last = deadly.decode(samples, contents)
+        assert unread == "no.png does not exist"
         assert said == "poison.png ends the process that decodes it (signal 11)"
-        assert isinstance(deadly.decode(sample("b.png"), make_picture(2)), np.ndarray)
+        for square, number in ((first, 1), (last, 2)):
+            (alone,) = deadly.decode(name_samples("alone.png"), [make_picture(number)])
+            assert np.array_equal(square, alone)
 
 
 def test_a_picture_that_never_ends_is_one_error(deadly: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipworks.distributed.decoding.LIMIT_S", 0.0)
-    sample = Sample(path="a.png", file="a.png", truth=None, labelled=False)
-    assert deadly.decode(sample, make_picture(1)) == "a.png takes longer than 0 s to decode"
+    said = deadly.decode(name_samples("a.png"), [make_picture(1)])
+    assert said == ["a.png takes longer than 0 s to decode"]
+
+
+def test_pictures_of_many_messages_keep_their_places(deadly: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut by number and by size; a picture that is larger than a message may be goes alone."""
+    contents = [make_picture(number % 7) for number in range(70)]
+    monkeypatch.setattr("clipworks.distributed.decoding._TOGETHER_BYTES", sum(map(len, contents[:20])))
+    squares = deadly.decode(name_samples(*map(str, range(70))), contents)
+    for number in range(70):
+        assert np.array_equal(squares[number], squares[number % 7])
+    assert not np.array_equal(squares[0], squares[1])
+    monkeypatch.setattr("clipworks.distributed.decoding._TOGETHER_BYTES", 1)
+    assert np.array_equal(deadly.decode(name_samples(*"abcdefgh"), contents[:8]), squares[:8])
 
 
 def make_table(shard: int, first: int, count: int, size: int | None) -> pa.Table:

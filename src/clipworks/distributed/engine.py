@@ -36,18 +36,6 @@ def examine_remotely(loading: Loading, classes: Classes | None, pool: Pool) -> C
     return wait
 
 
-def prepare_workers(count: int) -> list[Any]:
-    """Let workers of a Ray that has just started import what their work needs, before there is any.
-
-    Returns:
-        References that keep the tasks from being cancelled; there is no need to wait for them.
-    """
-    import ray
-
-    task = ray.remote(num_cpus=0)(import_packages)
-    return [task.remote() for _ in range(count)]
-
-
 def import_packages() -> None:
     """Import the engine; this module's own imports are here by now."""
     importlib.import_module("ray.data")

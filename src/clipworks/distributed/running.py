@@ -16,7 +16,7 @@ from clipworks.distributed.cluster import Cluster, Pool, check_store, join_clust
 from clipworks.distributed.collecting import Collector
 from clipworks.distributed.decoding import Decoding
 from clipworks.distributed.encoding import Classes, Encoding, Found, Loading, examine
-from clipworks.distributed.engine import examine_remotely, import_packages, prepare_workers, run_pieces
+from clipworks.distributed.engine import examine_remotely, import_packages, run_pieces
 from clipworks.distributed.plan import Plan, make_plan
 from clipworks.distributed.sources import read_source
 from clipworks.distributed.statistics import Statistics
@@ -130,7 +130,6 @@ def run(
     with contextlib.ExitStack() as stack:
         here = examine_here(request, stack)
         cluster = stack.enter_context(join_cluster(request.address, encoders=request.encoders, threads=threads))
-        _prepared = prepare_workers(cluster.cpus) if request.address is None else []  # held until the end
         if joined is not None:
             joined(cluster, source.left_out if isinstance(source, DataSet) else 0)
         pool = plan_pool(
@@ -206,7 +205,12 @@ def work(
     if not pieces:
         return state
     decoding = Decoding(
-        spec=found.spec, exif=request.loading.exif, batch_size=plan.batch_size, base=plan.base, yields=not pool.gpus
+        spec=found.spec,
+        exif=request.loading.exif,
+        batch_size=plan.batch_size,
+        base=plan.base,
+        # An encoder of one thread has no other that waits for it: there, sharing evenly keeps all cores at work.
+        yields=not pool.gpus and request.loading.threads != 1,
     )
     encoding = Encoding(
         loading=request.loading,
