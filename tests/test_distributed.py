@@ -27,7 +27,7 @@ from clipworks.distributed.decoding import Decoder, Decoding, decode_pieces, unp
 from clipworks.distributed.encoding import Classes, Encoder, Encoding, Loading, check_granted, examine
 from clipworks.distributed.plan import Piece, make_plan
 from clipworks.distributed.reading import Unread, read_piece
-from clipworks.distributed.running import State
+from clipworks.distributed.records import State
 from clipworks.distributed.sources import Archives, read_source
 from clipworks.distributed.statistics import Stage, Statistics
 from clipworks.errors import ImageError, UsageError

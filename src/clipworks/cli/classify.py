@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from clipworks.cli import options
 
 if TYPE_CHECKING:
-    from clipworks.distributed.running import State
+    from clipworks.distributed.records import State
     from clipworks.model import Model
     from clipworks.prompts import Labels
     from clipworks.records import Progress

@@ -6,12 +6,13 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from clipworks.cli import options
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
     from clipworks.distributed.cluster import Cluster
     from clipworks.distributed.encoding import Classes
-    from clipworks.distributed.running import State
+    from clipworks.distributed.records import State
 
 
 def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
@@ -20,7 +21,8 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
         raise UsageError(f"--format is {args.format}; allowed with --engine ray: parquet")
     from clipworks.cli.progress import ProgressLine, stopping
     from clipworks.distributed.encoding import Loading
-    from clipworks.distributed.running import Request, run
+    from clipworks.distributed.records import Request
+    from clipworks.distributed.running import run
 
     line = ProgressLine()
     loading = Loading(
@@ -47,8 +49,7 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
     )
 
     def joined(cluster: Cluster, left_out: int) -> None:
-        if left_out:
-            print(f"{left_out:,} files of {args.source} are no pictures by their ending: left out", file=sys.stderr)
+        options.report_left_out(left_out, args.source)
         gpus = f", {cluster.gpus:,} GPUs" if cluster.gpus else ""
         print(f"Ray: {cluster.nodes:,} nodes, {cluster.cpus:,} CPUs{gpus}; {say_dashboard(cluster)}", file=sys.stderr)
 

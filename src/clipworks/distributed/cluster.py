@@ -91,6 +91,8 @@ def join_cluster(address: str | None, *, encoders: int | None, threads: int | No
     if address is not None:
         _check_address(address)
         where = {"address": address}
+    else:  # there is nothing to scale, and the older autoscaler takes a second to end
+        os.environ.setdefault("RAY_enable_autoscaler_v2", "1")
     try:
         with _silence_stderr():  # what goes wrong is raised as well
             context = ray.init(**where, logging_level=logging.ERROR, log_to_driver=False, configure_logging=True)

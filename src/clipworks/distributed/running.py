@@ -7,7 +7,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from clipworks.classification import find_truths
@@ -15,9 +15,10 @@ from clipworks.datasets import DataSet
 from clipworks.distributed.cluster import Cluster, Pool, check_store, join_cluster, plan_pool, require_ray
 from clipworks.distributed.collecting import Collector
 from clipworks.distributed.decoding import Decoding
-from clipworks.distributed.encoding import Classes, Encoding, Found, Loading, examine
+from clipworks.distributed.encoding import Classes, Encoding, Found, examine
 from clipworks.distributed.engine import examine_remotely, import_packages, run_pieces
 from clipworks.distributed.plan import Plan, make_plan
+from clipworks.distributed.records import SHARD_SIZE, Request, State
 from clipworks.distributed.sources import read_source
 from clipworks.distributed.statistics import Statistics
 from clipworks.distributed.visibility import check_visible
@@ -27,70 +28,8 @@ from clipworks.journal import compare_settings, compose_manifest, explain_write_
 from clipworks.provenance import hash_texts
 from clipworks.shards import Shard, list_shards, open_folder, write_folder_manifest
 
-SHARD_SIZE = 8192
 # Runtimes that never take a GPU unless they are told to: on Ray only an encoder that asks for one has it.
 _ON_CPU = ("auto", "openvino", "fake")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a run is asked to do.
-
-    Attributes:
-        source: see `clipworks.distributed.sources.read_source`.
-        output: the folder of shards; a path or URL.
-        loading: the model.
-        classes: to classify; None to embed.
-        root: the folder that a list's paths are relative to.
-        batch_size: pictures encoded at once.
-        shard_size: pictures in a shard of a list or folder, rounded up to whole batches; None for `SHARD_SIZE`.
-        workers: decoding tasks at once; None for as many as there are CPUs for.
-        encoders: encoders in the pool; None for one a GPU, or one a node.
-        address: of a Ray cluster; None to start a Ray here.
-        restart: throw away what an earlier run has written.
-    """
-
-    source: str
-    output: str
-    loading: Loading
-    classes: Classes | None = None
-    root: str | None = None
-    batch_size: int = 32
-    shard_size: int | None = None
-    workers: int | None = None
-    encoders: int | None = None
-    address: str | None = None
-    restart: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class State:
-    """How far a run is.
-
-    Attributes:
-        done: pictures whose rows have come, those of earlier runs among them; at the end, those in finished shards.
-        before: pictures that earlier runs had finished.
-        total: pictures of the source, or None where only reading tells.
-        failed: pictures that could not be read.
-        shards_done: finished shards.
-        shards: all shards.
-        elapsed_s: seconds since the first piece was begun.
-        statistics: the engine's own.
-    """
-
-    done: int
-    before: int
-    total: int | None
-    failed: int
-    shards_done: int
-    shards: int
-    elapsed_s: float
-    statistics: Statistics
-
-    @property
-    def whole(self) -> bool:
-        """Whether every shard is there."""
-        return self.shards_done == self.shards
 
 
 def run(
@@ -172,9 +111,10 @@ def examine_here(request: Request, stack: contextlib.ExitStack) -> Callable[[], 
     """Begin to load the model in this process while Ray starts, where encoders will be granted the same; else None."""
     if request.address is not None or (request.loading.device != "cpu" and request.loading.runtime not in _ON_CPU):
         return None
-    pool = stack.enter_context(ThreadPoolExecutor(2))
+    pool = stack.enter_context(ThreadPoolExecutor(1))  # one thing after the other: Ray's own start needs Python as well
+    found = pool.submit(examine, request.loading, request.classes)
     pool.submit(import_packages)
-    return pool.submit(examine, request.loading, request.classes).result
+    return found.result
 
 
 def work(
