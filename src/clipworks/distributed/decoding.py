@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import os
 import pickle
 import select
 import subprocess
@@ -134,8 +135,9 @@ class Decoder:
         return f"{name} {said}"
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, for good."""
         self._end()
+        os.close(self._settings[-1])
 
     def _ask(self, group: list[tuple[str, bytes]]) -> list[Pixels | str]:
         if self._process is None:
