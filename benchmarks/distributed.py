@@ -37,7 +37,7 @@ from clipworks.environment import count_cores, describe_environment
 COST = 0.15
 GROWTH = 0.10
 # Reading what some thirty processes of Ray hold takes 70 ms of a core each time; see what is printed of it.
-EVERY_S = 10.0
+EVERY_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ def test_int8_embeddings_stay_close_to_f32(bundle: Bundle) -> None:
     exact, rounded = (run_plain(bundle.folder / file, ids) for file in ("text.onnx", "text.int8.onnx"))
     cosines = (exact * rounded).sum(axis=1)
     assert cosines.mean() > 0.9997
-    assert cosines.min() > 0.9975  # both layers of this small tower are int8, the last one too
+    assert cosines.min() > 0.998
     assert cosines.max() < 1 - 1e-9
 
 

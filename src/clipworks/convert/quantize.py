@@ -1,8 +1,8 @@
 """int8 towers, made from the f32 towers of a bundle and from inputs like those that they will see.
 
-The recipe: the maps of all layers (but the image tower's last, which runs for one row only) and the patch embedding
-in int8, weights symmetric per output channel, activations static per tensor; normalisations, softmax, attention
-products, residual sums and the projection in float. What keeps the accuracy:
+The recipe: the maps that all rows pass (not those that the pooled rows alone pass in the last layer) and the patch
+embedding in int8, weights symmetric per output channel, activations static per tensor; normalisations, softmax,
+attention products, residual sums, the pooled rows' maps and the projection in float. What keeps the accuracy:
 
 - large channels of a map's input are made smaller and the weights behind them larger, which is exact: the
   normalisation before takes the factors, or for the output map the values' weights;

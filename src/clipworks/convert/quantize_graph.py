@@ -39,13 +39,15 @@ class MapGroup:
 
 
 def find_groups(model: onnx.ModelProto) -> list[MapGroup]:
-    """Find the maps of every layer, but one that takes one query only, and the patch embedding, in a graph of ours."""
+    """Find the maps of all rows, the patch embedding among them, in a graph that `write_towers` wrote."""
     products = {node.name: node for node in model.graph.node if node.op_type == "MatMul"}
     producers = {output: node for node in model.graph.node for output in node.output}
     adds = {name: node for node in model.graph.node if node.op_type == "Add" for name in node.input}
     constants = {tensor.name for tensor in model.graph.initializer}
-    layers = sum(name.endswith("/queries") for name in products)
-    names = [tuple(f"layers.{layer}/{part}" for part in parts) for layer in range(layers) for parts in _LAYER_GROUPS]
+    last = sum(name.endswith("/expand") for name in products) - 1
+    names = [tuple(f"layers.{layer}/{part}" for part in parts) for layer in range(last) for parts in _LAYER_GROUPS]
+    if f"layers.{last}/queries" in products:  # it takes all rows up to its attention, and few behind
+        names.append(tuple(f"layers.{last}/{part}" for part in _LAYER_GROUPS[0]))
     if _PATCHES in products:
         names.insert(0, (_PATCHES,))
     groups = []
