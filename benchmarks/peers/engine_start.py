@@ -2,9 +2,9 @@
 
     python -m peers.engine_start IMAGE_FILE TEXT_FILE FOLDER PRECISION    prints the seconds, the best of some
 
-Called with two compiled files only, the process does that one thing: import the engine, map both files, take them in
-on two threads, and run each once. It checks, decodes and tokenizes nothing: no program that uses this engine with these
-towers can be there sooner.
+Called with two compiled files and a precision, the process does that one thing: import the engine, map both files, take
+them in on two threads, and run each once. It checks, decodes and tokenizes nothing: no program that uses this engine
+with these towers can be there sooner.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 ROUNDS = 5
 
 
-def start(image: str, text: str) -> None:
-    """Take in both towers and run each once."""
+def start(image: str, text: str, precision: str) -> None:
+    """Take in both towers and run each once, in a precision: without one, the engine takes what it finds quickest."""
     import mmap
     from concurrent.futures import ThreadPoolExecutor
 
@@ -28,13 +28,13 @@ def start(image: str, text: str) -> None:
     sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]  # as clipworks does: half of the import's time, and of no use
     import openvino
 
-    core = openvino.Core()
+    core, config = openvino.Core(), configure(precision)
 
     def load(path: str) -> Any:
         with Path(path).open("rb") as stream:
             content = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
         tensor = openvino.Tensor(content, shared_memory=True)
-        return core.import_model(tensor, "CPU", {"PERFORMANCE_HINT": "LATENCY"}), tensor
+        return core.import_model(tensor, "CPU", config), tensor
 
     with ThreadPoolExecutor(2) as pool:
         towers = list(pool.map(load, (image, text)))
@@ -47,15 +47,25 @@ def start(image: str, text: str) -> None:
         request.infer()
 
 
+def configure(precision: str) -> dict[str, Any]:
+    """What clipworks asks of the engine."""
+    import openvino
+
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_PRECISION_HINT": openvino.Type.bf16 if precision == "bf16" else openvino.Type.f32,
+        "EXECUTION_MODE_HINT": "ACCURACY" if precision == "f32" else "PERFORMANCE",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+    }
+
+
 def compile_towers(files: list[str], folder: Path, precision: str) -> list[str]:
     """Compile towers and write them down; return the files."""
     import openvino
 
-    core, written = openvino.Core(), []
-    hint = openvino.Type.bf16 if precision == "bf16" else openvino.Type.f32
+    core, config, written = openvino.Core(), configure(precision), []
     for file in files:
-        config = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
-        config |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
         target = folder / f"{Path(file).stem}-{precision}.blob"
         target.write_bytes(core.compile_model(file, "CPU", config).export_model().getvalue())
         written.append(str(target))
@@ -64,7 +74,7 @@ def compile_towers(files: list[str], folder: Path, precision: str) -> list[str]:
 
 def main() -> None:
     """Start once, or compile and time starts."""
-    if len(sys.argv) == 3:
+    if len(sys.argv) == 4:
         start(*sys.argv[1:])
         print("started", flush=True)
         return
@@ -72,7 +82,7 @@ def main() -> None:
     taken = []
     for _ in range(ROUNDS + 1):
         begun = time.perf_counter()
-        words = [sys.executable, "-m", "peers.engine_start", *files]
+        words = [sys.executable, "-m", "peers.engine_start", *files, sys.argv[4]]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
             line = process.stdout.readline()
