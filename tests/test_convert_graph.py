@@ -118,37 +118,24 @@ def test_without_an_end_token_the_reference_rows_are_pooled(checkpoint: Checkpoi
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
-@pytest.mark.parametrize("shared", [0, 1, 3, 6])
-def test_a_shared_beginning_of_any_length_gives_the_reference(
-    checkpoint: Checkpoint, towers: Path, engine: str, shared: int
-) -> None:
-    """However much of what the texts share is given apart, down to nothing, and padded or not."""
-    ids = np.random.default_rng(shared).integers(1, VOCABULARY - 2, (4, 8)).astype(np.int32)
-    ids[:, : max(shared, 1)] = ids[:1, : max(shared, 1)]
-    ids[:, -1] = VOCABULARY - 1
-    ids[0, -2:] = VOCABULARY - 1, 0
-    expected = embed_texts(checkpoint.text, [ids[0, :-1], *ids[1:]])
-    if engine == "openvino":
-        compiled = openvino.Core().compile_model(str(towers / "text.onnx"), "CPU", EXACT)
-    else:
-        session = onnxruntime.InferenceSession(str(towers / "text.onnx"))
-    for given in range(shared + 1):
-        inputs = {"prefix": ids[:1, :given].copy(), "ids": ids[:, given:].copy()}
-        found = compiled(inputs)[0] if engine == "openvino" else session.run(None, inputs)[0]
-        assert difference(found, expected) <= LIMIT
-
-
-@pytest.mark.parametrize("engine", sorted(ENGINES))
-@pytest.mark.parametrize(("number", "length"), [(1, 2), (7, 4), (19, 3), (3, 8)])
-def test_texts_of_one_attention_do_not_see_each_other(
+@pytest.mark.parametrize(("number", "length"), [(1, 2), (7, 4), (60, 3), (5, 8), (200, 8)])
+def test_packed_texts_are_embedded_as_alone(
     checkpoint: Checkpoint, towers: Path, engine: str, number: int, length: int
 ) -> None:
-    """Short texts share an attention; whether the last group is full, and whatever they share, changes nothing."""
-    ids = np.random.default_rng(number).integers(1, VOCABULARY - 2, (number, length)).astype(np.int32)
-    ids[:, -1] = VOCABULARY - 1
-    for alike in range(2):
-        ids[:, :alike] = 1
-        assert difference(ENGINES[engine](towers / "text.onnx", ids), embed_texts(checkpoint.text, list(ids))) <= LIMIT
+    """Texts of several lengths, some equal, many that begin alike, in one batch: none sees another's rows."""
+    random = np.random.default_rng(number)
+    ids = random.integers(1, 4 if number > 6 else VOCABULARY - 2, (number, length)).astype(np.int32)
+    ends = random.integers(1, length, number)
+    ids[np.arange(length) >= ends[:, None]] = VOCABULARY - 1
+    expected = embed_texts(checkpoint.text, [row[: end + 1] for row, end in zip(ids, ends, strict=True)])
+    assert difference(ENGINES[engine](towers / "text.onnx", ids), expected) <= LIMIT
+
+
+def test_towers_of_before_get_the_common_beginning_apart() -> None:
+    """Bundles that an older clipworks converted run on."""
+    ids = np.array([[7, 8, 9, 1], [7, 8, 5, 1]], np.int32)
+    inputs = name_inputs(ids, ["prefix", "ids"])
+    assert {name: part.tolist() for name, part in inputs.items()} == {"prefix": [[7, 8]], "ids": [[9, 1], [5, 1]]}
 
 
 def test_shared_columns_are_counted_up_to_the_last_but_one() -> None:
@@ -193,7 +180,7 @@ def test_a_tower_under_the_limit_is_one_file(towers: Path) -> None:
 
 
 def test_the_graphs_keep_the_contract(towers: Path, name: str) -> None:
-    """uint8 pictures and int32 ids in, float32 rows out, batch and length free, an opset that TensorRT takes."""
+    """uint8 pictures and packed int32 ids in, float32 rows out, counts free, an opset that TensorRT takes."""
     model = MODELS[name]
     described = {}
     for tower in ("image", "text"):
@@ -206,8 +193,12 @@ def test_the_graphs_keep_the_contract(towers: Path, name: str) -> None:
     assert described == {
         ("image", "image"): ("UINT8", ["n", model.size, model.size, 3]),
         ("image", "embedding"): ("FLOAT", ["n", model.dim]),
-        ("text", "prefix"): ("INT32", [1, "shared"]),
-        ("text", "ids"): ("INT32", ["n", "length"]),
+        ("text", "ids"): ("INT32", [1, "rows"]),
+        ("text", "places"): ("INT32", [1, "rows"]),
+        ("text", "groups"): ("INT32", ["groups", "length"]),
+        ("text", "ends"): ("INT32", ["groups", "length"]),
+        ("text", "back"): ("INT32", [1, "rows"]),
+        ("text", "texts"): ("INT32", ["n", "longest"]),
         ("text", "embedding"): ("FLOAT", ["n", model.dim]),
     }
 

@@ -15,12 +15,12 @@ def count_needs(material: Any) -> dict[str, float]:
     """Operations that our towers need for a picture and, on average, for a name and a prompt.
 
     Of a layer only its products with weights and of attention are counted; of the last layer, which only the pooled
-    row passes whole, nothing. Of texts the rows count that are left when what a batch begins with is computed once.
+    row passes whole, nothing. Of texts the rows count that are left when each beginning in a batch is computed once.
     """
     from clipworks.bundle import read_bundle
     from clipworks.model import TEXT_BATCH
-    from clipworks.runtimes.inputs import count_shared
-    from clipworks.text_batches import plan_batches
+    from clipworks.runtimes.packing import count_packed
+    from clipworks.text_batches import join_texts, plan_batches
     from clipworks.tokens import open_tokenizer
 
     config = json.loads((INPUTS / "checkpoint" / "config.json").read_text(encoding="utf-8"))
@@ -34,11 +34,8 @@ def count_needs(material: Any) -> dict[str, float]:
     tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text)
     for name, texts in (("d", material.names), ("d8", material.prompts)):
         ids = tokenizer.encode_ragged(texts)
-        total = 0
-        for part in plan_batches(ids, size=TEXT_BATCH, shares_prefix=True):
-            batch = tokenizer.pad([ids[place] for place in part])
-            shared = count_shared(batch)
-            total += shared + len(part) * (batch.shape[1] - shared)
+        plan = plan_batches(ids, size=TEXT_BATCH, sharing="tree")
+        total = sum(count_packed(join_texts([ids[place] for place in part])) for part in plan)
         needs[name] = 24 * text["hidden_size"] ** 2 * (text["num_hidden_layers"] - 1) * total / len(texts)
     return {name: float(value) for name, value in needs.items()}
 

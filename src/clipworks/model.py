@@ -14,7 +14,7 @@ from clipworks.caches import open_folder
 from clipworks.errors import ImageError, TextError, UsageError
 from clipworks.matching import Match, match_embeddings
 from clipworks.pipeline import embed_blocks
-from clipworks.text_batches import plan_batches
+from clipworks.text_batches import join_texts, plan_batches
 from clipworks.tokens import open_tokenizer
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Larger batches win nothing on a CPU; measured in docs/performance.md.
 IMAGE_BATCH = 32
-TEXT_BATCH = 256
+TEXT_BATCH = 1024
 
 
 class Model:
@@ -171,8 +171,9 @@ class Model:
         size, encoder, tokenizer = _check_batch_size(batch_size), self._encoder("text"), self._tokenizer
         assert tokenizer is not None  # as above
         rows = np.empty((len(texts), self.card.dim), dtype=np.float32)
-        for part in plan_batches(texts, size=size, shares_prefix=encoder.shares_prefix):
-            rows[part] = encoder(tokenizer.pad([texts[index] for index in part]))
+        join = join_texts if encoder.sharing == "tree" else tokenizer.pad
+        for part in plan_batches(texts, size=size, sharing=encoder.sharing):
+            rows[part] = encoder(join([texts[index] for index in part]))
         return scoring.normalise(rows)
 
     def match(self, image: Picture, texts: Sequence[str], *, top: int | None = None, truncate: bool = False) -> Match:

@@ -11,7 +11,8 @@ Everything done to the equations is exact algebra, so that an f32 engine gives t
 - in the last layer only the pooled row is computed behind the attention; in the image tower that is one query a
   sequence, and keys and values of the other rows are never built: the query is taken through the keys' weights
   instead, the weighted mean of the rows through the values' weights (texts are too short for that to pay);
-- what all texts of a batch begin with is computed once, and attention runs over groups of texts (`shared_rows`);
+- texts come packed: all that any of them begin with is computed once, and attention runs over groups of texts
+  (`clipworks.runtimes.packing`);
 - queries, keys and values are three products: engines fuse them with the attention behind, while one product would
   have to be split again by a copy.
 """
@@ -24,11 +25,11 @@ import numpy as np
 import onnx
 
 from clipworks.cards import ImageInput
+from clipworks.convert import packed_rows
 from clipworks.convert.checkpoint import Checkpoint, ImageWeights, Stack, TextWeights
 from clipworks.convert.graph_layers import project, run_last_layer, run_layers, run_pooled_layers
 from clipworks.convert.graph_nodes import EXTERNAL_BYTES, GraphNodes
-from clipworks.convert.shared_rows import SharedRows
-from clipworks.runtimes.inputs import SHARED
+from clipworks.runtimes.packing import IDS, PLACES, TEXTS
 
 IMAGE_FILE = "image.onnx"
 TEXT_FILE = "text.onnx"
@@ -41,9 +42,9 @@ _CENTRE = 128  # of the pixels' range
 def write_towers(checkpoint: Checkpoint, folder: Path, *, external_bytes: int = EXTERNAL_BYTES) -> None:
     """Write ``image.onnx`` and ``text.onnx`` into a folder.
 
-    Image: uint8 ``[n, size, size, 3]`` RGB in. Text: int32 in, as ``prefix [1, shared]``, what all texts of the batch
-    begin with, and ``ids [n, length]``, the rest of each; together any length up to the context, and the prefix may
-    be empty. Both give float32 ``[n, dim]``, not normalised. The same checkpoint always gives the same bytes.
+    Image: uint8 ``[n, size, size, 3]`` RGB in. Text: int32 in, of any length up to the context, as
+    `clipworks.runtimes.packing.pack_texts` packs them. Both give float32 ``[n, dim]``, not normalised. The same
+    checkpoint always gives the same bytes.
 
     Args:
         checkpoint: the weights.
@@ -76,34 +77,29 @@ def write_image_tower(
 
 
 def write_text_tower(weights: TextWeights, path: Path, *, external_bytes: int = EXTERNAL_BYTES) -> None:
-    """Write the text tower: int32 ``[1, shared]`` and ``[n, length - shared]`` to float32 ``[n, dim]``."""
+    """Write the text tower: packed texts, int32, to float32 ``[n, dim]``."""
     nodes, stack = GraphNodes(), weights.stack
-    nodes.scope = "embed"
-    batch = SharedRows(nodes, prefix=SHARED, ids=INPUTS["text"], width=stack.width)
-    rows = nodes.add("Gather", weights.tokens, batch.ids)
-    rows = nodes.plus(rows, nodes.add("Gather", weights.positions, batch.positions))
-    pooled = _find_pooled(nodes, weights, nodes.add("Gather", nodes.reshape(batch.ids, -1), batch.texts))
-    pooled = nodes.add("GatherND", batch.texts, pooled, attributes={"batch_dims": 1})
+    nodes.scope, width = "embed", stack.width
+    rows = nodes.plus(nodes.add("Gather", weights.tokens, IDS), nodes.add("Gather", weights.positions, PLACES))
+    pooled = _find_pooled(nodes, weights, nodes.add("Gather", nodes.reshape(IDS, -1), TEXTS))
+    pooled = nodes.add("GatherND", TEXTS, pooled, attributes={"batch_dims": 1})
     rows = run_pooled_layers(
         nodes,
         rows,
         stack,
-        mask=batch.mask,
-        spread=batch.spread,
-        gather=batch.gather,
+        mask=packed_rows.hide(nodes),
+        spread=lambda value: packed_rows.spread(nodes, value, width),
+        gather=lambda value: packed_rows.gather(nodes, value, width),
         pool=lambda value: nodes.add("Gather", value, pooled, attributes={"axis": 1}),
     )
-    pooled = nodes.reshape(rows, -1, stack.width)
+    pooled = nodes.reshape(rows, -1, width)
     project(nodes, pooled, weights.final_norm, weights.projection, stack.epsilon, name=OUTPUT)
     tensor = onnx.helper.make_tensor_value_info
     end = {} if weights.end_id is None else {"end_id": str(weights.end_id)}
     nodes.write(
         path,
         name="text",
-        inputs=[
-            tensor(SHARED, onnx.TensorProto.INT32, [1, "shared"]),
-            tensor(INPUTS["text"], onnx.TensorProto.INT32, ["n", "length"]),
-        ],
+        inputs=packed_rows.describe_inputs(),
         outputs=[tensor(OUTPUT, onnx.TensorProto.FLOAT, ["n", weights.projection.shape[0]])],
         facts=_describe(stack) | {"pooling": weights.pooling} | end,
         external_bytes=external_bytes,

@@ -25,6 +25,7 @@ from clipworks.runtimes.protocol import (
     OpenEncoder,
     Opening,
     Role,
+    Sharing,
     Staged,
 )
 
@@ -41,6 +42,7 @@ __all__ = [
     "Opening",
     "Role",
     "Runtime",
+    "Sharing",
     "Staged",
     "check_precision",
     "choose_runtime",

@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.runtimes import Batch
+from clipworks.runtimes import Batch, Sharing
+from clipworks.runtimes.packing import GROUPS, count_packed, pack_texts
 
 Part = npt.NDArray[Any]
-SHARED = "prefix"
-"""The input of a text tower of ours that takes what all texts of a batch begin with."""
+_SHARED = "prefix"
+"""The input of an older text tower of ours that takes what all texts of a batch begin with."""
+
+
+def tell_sharing(names: Sequence[str]) -> Sharing:
+    """What a graph with these inputs computes once of texts that begin alike."""
+    if GROUPS in names:
+        return "tree"
+    return "prefix" if _SHARED in names else "nothing"
 
 
 def name_inputs(batch: Batch, names: Sequence[str]) -> dict[str, Part]:
@@ -20,17 +28,33 @@ def name_inputs(batch: Batch, names: Sequence[str]) -> dict[str, Part]:
 
     Args:
         batch: uint8 ``[n, size, size, 3]`` or int32 ``[n, length]``.
-        names: the graph's inputs: one, or `SHARED` and one more.
+        names: the graph's inputs: one; or those of `pack_texts`; or, of an older tower, ``prefix`` and one more.
 
     Returns:
-        The batch under its name; where the graph takes the common beginning apart, that as ``[1, shared]`` and the
-        rest as ``[n, length - shared]``, both contiguous.
+        The batch under its name, or packed; or what all texts begin with as ``[1, shared]`` and the rest as
+        ``[n, length - shared]``, both contiguous.
     """
-    if SHARED not in names:
+    sharing = tell_sharing(names)
+    if sharing == "nothing":
         return {names[0]: batch}
-    shared = count_shared(batch)  # type: ignore[arg-type]  # a graph with this input takes ids
-    (other,) = (name for name in names if name != SHARED)
-    return {SHARED: np.ascontiguousarray(batch[:1, :shared]), other: np.ascontiguousarray(batch[:, shared:])}
+    ids: npt.NDArray[np.int32] = batch  # type: ignore[assignment]  # a graph that shares takes ids
+    if sharing == "tree":
+        return dict(pack_texts(ids)) if len(ids) else {}  # no engine runs an empty batch
+    shared = count_shared(ids)
+    (other,) = (name for name in names if name != _SHARED)
+    return {_SHARED: np.ascontiguousarray(ids[:1, :shared]), other: np.ascontiguousarray(ids[:, shared:])}
+
+
+def drop_filling(value: Part, batch: Batch, names: Sequence[str]) -> Part:
+    """Of a value inside a graph, the rows that do more than fill up, where a text tower has all rows in one list."""
+    sharing = tell_sharing(names)
+    if sharing == "nothing" or value.ndim != 3:
+        return value
+    ids: npt.NDArray[np.int32] = batch  # type: ignore[assignment]  # as above
+    if sharing == "tree":
+        return value[:, : count_packed(ids)]
+    shared = count_shared(ids)
+    return value[:, : shared + len(ids) * (ids.shape[1] - shared)]
 
 
 def count_shared(ids: npt.NDArray[np.int32]) -> int:
@@ -41,9 +65,3 @@ def count_shared(ids: npt.NDArray[np.int32]) -> int:
     alike = (ids == ids[:1]).all(axis=0)
     alike[-1:] = False
     return min(int(np.argmin(alike)), 1) if len(ids) == 1 else int(np.argmin(alike))
-
-
-def count_rows(ids: npt.NDArray[np.int32]) -> int:
-    """How many rows a tower that shares the common beginning has for ``[n, length]``; more than these are filling."""
-    shared, length = count_shared(ids), len(ids[0])
-    return shared + len(ids) * (length - shared)

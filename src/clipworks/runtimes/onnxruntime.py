@@ -14,7 +14,7 @@ from clipworks.environment import count_cores
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.grants import is_place, refuse
-from clipworks.runtimes.inputs import SHARED, name_inputs
+from clipworks.runtimes.inputs import drop_filling, name_inputs, tell_sharing
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -41,7 +41,7 @@ class OnnxRuntimeEncoder:
         self.opening = opening
         self._session: onnxruntime.InferenceSession | None = session
         self._inputs = [value.name for value in session.get_inputs()]
-        self.shares_prefix = SHARED in self._inputs
+        self.sharing = tell_sharing(self._inputs)
         self._output = session.get_outputs()[0].name
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
@@ -107,7 +107,7 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
             found = session.run(list(values.values()), name_inputs(batch, inputs))
         except Exception as error:  # noqa: BLE001  # as above
             raise EncodingError(f"onnxruntime failed on a batch of {len(batch)}: {_first_line(error)}") from None
-        return dict(zip(values, found, strict=True))
+        return {key: drop_filling(value, batch, inputs) for key, value in zip(values, found, strict=True)}
 
     return run
 

@@ -18,7 +18,7 @@ from clipworks.caches import map_sealed, write_sealed
 from clipworks.errors import EncodingError
 from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.grants import is_place, refuse
-from clipworks.runtimes.inputs import SHARED, name_inputs
+from clipworks.runtimes.inputs import drop_filling, name_inputs, tell_sharing
 
 # openvino's package imports its model converter if it can. It takes half of the import's time, starts a telemetry
 # client that forks a process, and is not used here; whoever wants it can still import it by its own name.
@@ -64,7 +64,7 @@ class OpenVinoEncoder:
         name = "INFERENCE_NUM_THREADS"
         self.threads: int | None = int(compiled.get_property(name)) if name in properties else None
         self._inputs = [port.any_name for port in compiled.inputs]
-        self.shares_prefix = SHARED in self._inputs
+        self.sharing = tell_sharing(self._inputs)
         self._compiled: openvino.CompiledModel | None = compiled
         self._idle: deque[Any] = deque()
 
@@ -72,9 +72,10 @@ class OpenVinoEncoder:
         """Encode one batch; see `clipworks.runtimes.Encoder`."""
         if self._compiled is None:
             raise EncodingError("this encoder is closed")
-        staged = batch if isinstance(batch, Staged) else self.stage(batch)
-        if staged.rows == 0:
+        rows = batch.rows if isinstance(batch, Staged) else len(batch)
+        if rows == 0:
             return np.empty((0, self.dim), dtype=np.float32)
+        staged = batch if isinstance(batch, Staged) else self.stage(batch)
         request = None
         try:
             try:  # deque's pop and append are atomic: no lock needed
@@ -87,7 +88,7 @@ class OpenVinoEncoder:
             # The request's memory is used again by the next call: the result must be a copy.
             return np.array(request.get_output_tensor().data, dtype=np.float32)
         except RuntimeError as error:
-            raise EncodingError(f"openvino failed on a batch of {staged.rows}: {_last_line(error)}") from None
+            raise EncodingError(f"openvino failed on a batch of {rows}: {_last_line(error)}") from None
         finally:
             if request is not None:
                 self._idle.append(request)
@@ -150,7 +151,8 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
             found = compiled.create_infer_request().infer(tensors)
         except RuntimeError as error:
             raise EncodingError(f"openvino failed on a batch of {len(batch)}: {_last_line(error)}") from None
-        return {key: np.array(found[compiled.output(name)]) for key, name in values.items()}
+        arrays = {key: np.array(found[compiled.output(name)]) for key, name in values.items()}
+        return {key: drop_filling(array, batch, inputs) for key, array in arrays.items()}
 
     return run
 

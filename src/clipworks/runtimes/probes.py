@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from clipworks.bundle import Bundle
@@ -23,7 +22,6 @@ from clipworks.runtimes import (
     import_runtime,
 )
 from clipworks.runtimes.graph_file import GraphFile
-from clipworks.runtimes.inputs import count_rows
 
 EMBEDDING = "embedding"
 FIRST, POOLED = "first", "pooled"
@@ -106,16 +104,7 @@ def _open(runtime: str, request: EncoderRequest, values: dict[str, str]) -> Prob
     module = importlib.import_module(RUNTIMES[runtime].module)
     if not hasattr(module, "open_probe"):
         raise RuntimeUnavailableError(f"the runtime {runtime} shows nothing of what is inside a tower")
-    run: Probe = module.open_probe(request, values)
-
-    def probe(batch: Batch) -> Values:
-        found = {name: np.asarray(value) for name, value in run(batch).items()}
-        if batch.ndim != 2:
-            return found
-        # A text tower has all rows of a batch in one list, and after them some that only fill it up.
-        rows = count_rows(batch)  # type: ignore[arg-type]  # two axes are ids
-        return {name: value[:, :rows] if value.ndim == 3 else value for name, value in found.items()}
-
+    probe: Probe = module.open_probe(request, values)
     return probe
 
 

@@ -14,6 +14,9 @@ ROLES: tuple[Role, ...] = ("image", "text")
 PRECISIONS = ("f32", "bf16", "f16", "int8")
 AUTO = "auto"
 
+Sharing = Literal["nothing", "prefix", "tree"]
+"""What a text tower computes once: nothing, what all texts of a batch begin with, or all that any two begin with."""
+
 Batch = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
 
 
@@ -55,8 +58,7 @@ class Encoder(Protocol):
         threads: CPU threads granted, or None where the engine does not say.
         dim: width of an embedding.
         opening: how long reading and compiling took.
-        shares_prefix: whether what all texts of a batch begin with is computed once, so that it pays to bring texts
-            that begin alike together.
+        sharing: what is computed once of texts that begin alike, so that it pays to bring them together.
     """
 
     runtime: str
@@ -65,7 +67,7 @@ class Encoder(Protocol):
     threads: int | None
     dim: int
     opening: Opening
-    shares_prefix: bool
+    sharing: Sharing
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
         """Encode one batch; blocks; safe from several threads at once.

@@ -142,7 +142,7 @@ class TextTower:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Spread:
-    """Rows that all texts share computed once; `clipworks.convert.shared_rows` does the same in a graph.
+    """Rows that all texts share computed once.
 
     Attributes:
         own: of the flat rows, their places among all rows, int64 ``[shared + n * (length - shared)]``.
