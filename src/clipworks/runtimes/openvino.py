@@ -112,7 +112,7 @@ def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
     """Compile a tower; see `clipworks.runtimes.open_encoder`."""
     core = openvino.Core()
     device = _choose_device(core, request.device)
-    precision = _choose_precision(core, device, request.precision)
+    precision = _choose_precision(core, device, request)
     config = _configure(request, precision)
     try:
         compiled, mapped, opening = _compile(core, request, device, config)
@@ -135,7 +135,7 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
     """Compile a tower with more outputs; see `clipworks.runtimes.probes`."""
     core = openvino.Core()
     device = _choose_device(core, request.device)
-    config = _configure(request, _choose_precision(core, device, request.precision))
+    config = _configure(request, _choose_precision(core, device, request))
     try:
         model = core.read_model(request.path)
         known = {name for output in model.outputs for name in output.names}
@@ -218,16 +218,18 @@ def _choose_device(core: openvino.Core, device: str) -> str:
     return name
 
 
-def _choose_precision(core: openvino.Core, device: str, precision: str) -> str:
+def _choose_precision(core: openvino.Core, device: str, request: EncoderRequest) -> str:
+    """The float type that a tower is computed in; of an int8 one, the parts that are not int8."""
     capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
     native = [name for name, capability in _CAPABILITIES.items() if capability in capabilities]
-    if precision == "int8":
-        return "f32"  # the parts of an int8 tower that stay in float
-    if precision == AUTO:
+    if request.precision == "int8":
+        # Of texts these parts take a fifth of the time, of pictures less than their accuracy is worth.
+        return "bf16" if request.role == "text" and "bf16" in native else "f32"
+    if request.precision == AUTO:
         return "bf16" if "bf16" in native else "f32"
-    if precision not in native:
-        raise refuse(f"the precision on {device.lower()}", precision, "openvino", native)
-    return precision
+    if request.precision not in native:
+        raise refuse(f"the precision on {device.lower()}", request.precision, "openvino", native)
+    return request.precision
 
 
 def _last_line(error: Exception) -> str:
