@@ -75,7 +75,7 @@ def test_texts_that_begin_alike_are_embedded_as_alone(bundle: Bundle, shared: in
     ids[:, :shared] = ids[:1, :shared]
     ids[:, -1] = VOCABULARY - 1
     encoder = open_tower(bundle, "text")
-    assert encoder.sharing == "prefix"
+    assert encoder.sharing == "tree"
     together, alone = encoder(ids), np.concatenate([encoder(row[None]) for row in ids])
     assert np.abs(unit(together) - unit(alone)).max() <= LIMIT
 

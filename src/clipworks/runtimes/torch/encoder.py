@@ -41,8 +41,7 @@ class TorchEncoder:
         self.precision = precision
         self.dim = dim
         self.opening = Opening(read_ms=None, compile_ms=0.0)
-        shares = isinstance(tower, TextTower) and tower.shares
-        self.sharing: Sharing = "prefix" if shares else "nothing"
+        self.sharing: Sharing = "tree" if isinstance(tower, TextTower) and tower.packs else "nothing"
         self.threads = torch.get_num_threads() if device.type == "cpu" else None
         self._place = device
         self._tower: ImageTower | TextTower | None = tower

@@ -28,7 +28,7 @@ def load_tower(weights: ImageWeights | TextWeights, device: torch.device, kind: 
     if isinstance(weights, TextWeights):
         tokens, positions = place.put(weights.tokens), place.put(weights.positions)
         return TextTower(
-            tokens=tokens, positions=positions, end_id=weights.end_id, shares=device.type == "cpu", layers=layers
+            tokens=tokens, positions=positions, end_id=weights.end_id, packs=device.type == "cpu", layers=layers
         )
     return ImageTower(
         size=weights.size,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clipworks.runtimes.inputs import count_shared
+from clipworks.runtimes import packing
 from clipworks.runtimes.probes import FIRST, POOLED
 
 Note = Callable[[str, Tensor], None]
@@ -104,14 +104,13 @@ class TextTower:
     """The text tower: int32 ``[n, length]`` to float32 ``[n, dim]``, both on the device.
 
     Attributes:
-        shares: whether what all texts begin with is computed once; only where ids can be looked at for nothing, and
-            shapes need not be fixed.
+        packs: whether texts are packed; only where ids can be looked at for nothing, and shapes need not be fixed.
     """
 
     tokens: Tensor
     positions: Tensor
     end_id: int | None
-    shares: bool
+    packs: bool
     layers: Layers
 
     @property
@@ -122,16 +121,14 @@ class TextTower:
     def __call__(self, ids: Tensor, note: Note | None = None) -> Tensor:
         """Embed token rows."""
         count, length = ids.shape
-        shared = count_shared(ids.numpy()) if self.shares else 0
-        spread = _share_rows(count, length, shared) if shared and count > 1 else None
-        if spread is None:
+        packed = _pack(ids) if self.packs and count > 1 else None
+        if packed is None:
             rows = functional.embedding(ids, self.tokens).add_(self.positions[:length])
         else:
-            rows = functional.embedding(ids.reshape(-1)[spread.own], self.tokens)
-            rows = rows.add_(self.positions[spread.own % length])
-        rows = _run_layers(rows, self.layers, causal=True, spread=spread, note=note)
-        if spread is not None:
-            rows = rows[spread.places]
+            rows = functional.embedding(packed.ids, self.tokens).add_(self.positions[packed.places])
+        rows = _run_layers(rows, self.layers, causal=True, packed=packed, note=note)
+        if packed is not None:
+            rows = rows[packed.texts]
         # Of equal values argmax gives the first; without an end token all are equal, and that is the first row.
         pooled_at = (ids if self.end_id is None else (ids == self.end_id).int()).argmax(dim=1)
         normal = _normalise(rows, self.layers)
@@ -141,53 +138,69 @@ class TextTower:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Spread:
-    """Rows that all texts share computed once.
+class _Packed:
+    """A packed batch; `clipworks.runtimes.packing` tells what it is.
 
     Attributes:
-        own: of the flat rows, their places among all rows, int64 ``[shared + n * (length - shared)]``.
-        places: of every row of every text, its flat row, int64 ``[n, length]``.
+        ids: int64 ``[rows]``.
+        places: int64 ``[rows]``.
+        groups: int64 ``[groups, length]``.
+        seen: which rows of its group a row sees, bool ``[groups, 1, length, length]``.
+        back: int64 ``[rows]``.
+        texts: int64 ``[n, length]``.
     """
 
-    own: Tensor
+    ids: Tensor
     places: Tensor
+    groups: Tensor
+    seen: Tensor
+    back: Tensor
+    texts: Tensor
 
 
-def _share_rows(count: int, length: int, shared: int) -> _Spread:
-    every = torch.arange(count * length, device="cpu").view(count, length)
-    rest = torch.arange(count * (length - shared), device="cpu").view(count, -1) + shared
-    return _Spread(
-        own=torch.cat([every[0, :shared], every[:, shared:].reshape(-1)]),
-        places=torch.cat([every[:1, :shared].expand(count, -1), rest], dim=1),
+def _pack(ids: Tensor) -> _Packed:
+    packed = {name: torch.from_numpy(part).long() for name, part in packing.pack_texts(ids.numpy()).items()}
+    column = torch.arange(packed[packing.GROUPS].shape[1], device="cpu")  # wherever the caller's default may be
+    seen = (column <= column[:, None]) & (column[:, None] < packed[packing.ENDS][:, None, None])
+    return _Packed(
+        ids=packed[packing.IDS][0],
+        places=packed[packing.PLACES][0],
+        groups=packed[packing.GROUPS],
+        seen=seen,
+        back=packed[packing.BACK][0],
+        texts=packed[packing.TEXTS],
     )
 
 
 def _run_layers(
-    rows: Tensor, layers: Layers, *, causal: bool, spread: _Spread | None = None, note: Note | None
+    rows: Tensor, layers: Layers, *, causal: bool, packed: _Packed | None = None, note: Note | None
 ) -> Tensor:
     """Every layer but the last; see `_run_layer`."""
     if note is not None:
         note(FIRST, rows)
     for number, layer in enumerate(layers.inner):
-        rows = _run_layer(rows, *layer, layers, causal=causal, spread=spread)
+        rows = _run_layer(rows, *layer, layers, causal=causal, packed=packed)
         if note is not None:
             note(str(number), rows)
     return rows
 
 
 def _run_layer(
-    rows: Tensor, attention: Map, block: Block, layers: Layers, *, causal: bool, spread: _Spread | None = None
+    rows: Tensor, attention: Map, block: Block, layers: Layers, *, causal: bool, packed: _Packed | None = None
 ) -> Tensor:
     """One layer: rows ``[n, length, width]``, or flat ones ``[rows, width]``, to the same, in place."""
     parts = attention(_normalise(rows, layers))
-    if spread is not None:
-        parts = parts[spread.places]
+    if packed is not None:
+        parts = parts[packed.groups]
     count, length = parts.shape[:2]
     width = rows.shape[-1]
     query, key, value = parts.view(count, length, 3, layers.heads, width // layers.heads).permute(2, 0, 3, 1, 4)
-    means = functional.scaled_dot_product_attention(query, key, value, is_causal=causal, scale=1.0)
+    seen = None if packed is None else packed.seen
+    means = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=seen, is_causal=causal and seen is None, scale=1.0
+    )
     joined = means.transpose(1, 2).reshape(count, length, width)
-    rows = rows.add_(block.out(joined if spread is None else joined.view(-1, width)[spread.own]))
+    rows = rows.add_(block.out(joined if packed is None else joined.view(-1, width)[packed.back]))
     return rows.add_(_expand(rows, block, layers))
 
 
