@@ -213,7 +213,7 @@ def measure_tower(
     with torch.inference_mode():
         tower = load_tower(weights, device, kind)
     # What texts share is looked up in their ids, which a compiled call cannot do; on a GPU no tower does it.
-    fixed = dataclasses.replace(tower, shares=False) if isinstance(tower, TextTower) else tower
+    fixed = dataclasses.replace(tower, packs=False) if isinstance(tower, TextTower) else tower
     compiled = torch.compile(fixed.__call__, dynamic=False) if plan.compile else None
     theirs, plain = (model.to(device, kind) for model in models)
     encoder = open_tower(plan, bundle, role, precision)

@@ -75,7 +75,7 @@ def test_texts_that_begin_alike_are_embedded_as_alone(bundle: Bundle, shared: in
     ids[:, :shared] = ids[:1, :shared]
     ids[:, -1] = VOCABULARY - 1
     encoder = open_tower(bundle, "text")
-    assert encoder.sharing == "tree"
+    assert encoder.packs
     together, alone = encoder(ids), np.concatenate([encoder(row[None]) for row in ids])
     assert np.abs(unit(together) - unit(alone)).max() <= LIMIT
 
@@ -143,7 +143,7 @@ def test_calls_from_several_threads_do_not_mix(bundle: Bundle, name: str) -> Non
 def test_it_tells_what_was_granted(bundle: Bundle) -> None:
     encoder = open_tower(bundle, "image", threads=1)
     assert (encoder.runtime, encoder.device, encoder.precision, encoder.threads) == ("torch", "cpu", "f32", 1)
-    assert encoder.sharing == "nothing"
+    assert not encoder.packs
     encoder.close()
     open_tower(bundle, "image", threads=count_cores())
 

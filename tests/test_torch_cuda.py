@@ -90,7 +90,7 @@ def test_texts_of_every_length_give_what_the_cpu_gives(bundle: Bundle) -> None:
     endless[0, -1] = 7  # pooled by what stands in it, not by an end that an earlier text has left behind it
     check(encoder(endless), plain(endless))
     check(encoder(draw_ids(MODEL)), plain(draw_ids(MODEL)))
-    assert encoder.sharing == "nothing"  # fixed shapes run whole texts
+    assert not encoder.packs  # fixed shapes run whole texts
 
 
 def test_a_batch_is_waited_for_on_its_own_stream_and_the_result_before_it_is_read(

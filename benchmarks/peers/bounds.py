@@ -34,7 +34,7 @@ def count_needs(material: Any) -> dict[str, float]:
     tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text)
     for name, texts in (("d", material.names), ("d8", material.prompts)):
         ids = tokenizer.encode_ragged(texts)
-        plan = plan_batches(ids, size=TEXT_BATCH, sharing="tree")
+        plan = plan_batches(ids, size=TEXT_BATCH, packs=True)
         total = sum(count_packed(join_texts([ids[place] for place in part])) for part in plan)
         needs[name] = 24 * text["hidden_size"] ** 2 * (text["num_hidden_layers"] - 1) * total / len(texts)
     return {name: float(value) for name, value in needs.items()}

@@ -171,8 +171,8 @@ class Model:
         size, encoder, tokenizer = _check_batch_size(batch_size), self._encoder("text"), self._tokenizer
         assert tokenizer is not None  # as above
         rows = np.empty((len(texts), self.card.dim), dtype=np.float32)
-        join = join_texts if encoder.sharing == "tree" else tokenizer.pad
-        for part in plan_batches(texts, size=size, sharing=encoder.sharing):
+        join = join_texts if encoder.packs else tokenizer.pad
+        for part in plan_batches(texts, size=size, packs=encoder.packs):
             rows[part] = encoder(join([texts[index] for index in part]))
         return scoring.normalise(rows)
 

@@ -25,7 +25,6 @@ from clipworks.runtimes.protocol import (
     OpenEncoder,
     Opening,
     Role,
-    Sharing,
     Staged,
 )
 
@@ -42,7 +41,6 @@ __all__ = [
     "Opening",
     "Role",
     "Runtime",
-    "Sharing",
     "Staged",
     "check_precision",
     "choose_runtime",

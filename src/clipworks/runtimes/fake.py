@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Sharing, Staged
+from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.grants import refuse
 
 
@@ -15,7 +15,7 @@ class FakeEncoder:
     """Embeds each row by its bytes alone: equal rows get equal embeddings, in any batch."""
 
     runtime = "fake"
-    sharing: Sharing = "nothing"
+    packs = False
 
     def __init__(self, *, precision: str, dim: int) -> None:
         self.device = "cpu"

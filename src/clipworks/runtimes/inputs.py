@@ -8,19 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.runtimes import Batch, Sharing
+from clipworks.runtimes import Batch
 from clipworks.runtimes.packing import GROUPS, count_packed, pack_texts
 
 Part = npt.NDArray[Any]
 _SHARED = "prefix"
 """The input of an older text tower of ours that takes what all texts of a batch begin with."""
-
-
-def tell_sharing(names: Sequence[str]) -> Sharing:
-    """What a graph with these inputs computes once of texts that begin alike."""
-    if GROUPS in names:
-        return "tree"
-    return "prefix" if _SHARED in names else "nothing"
 
 
 def name_inputs(batch: Batch, names: Sequence[str]) -> dict[str, Part]:
@@ -34,12 +27,11 @@ def name_inputs(batch: Batch, names: Sequence[str]) -> dict[str, Part]:
         The batch under its name, or packed; or what all texts begin with as ``[1, shared]`` and the rest as
         ``[n, length - shared]``, both contiguous.
     """
-    sharing = tell_sharing(names)
-    if sharing == "nothing":
-        return {names[0]: batch}
-    ids: npt.NDArray[np.int32] = batch  # type: ignore[assignment]  # a graph that shares takes ids
-    if sharing == "tree":
+    ids: npt.NDArray[np.int32] = batch  # type: ignore[assignment]  # what is packed or shared are ids
+    if GROUPS in names:
         return dict(pack_texts(ids)) if len(ids) else {}  # no engine runs an empty batch
+    if _SHARED not in names:
+        return {names[0]: batch}
     shared = count_shared(ids)
     (other,) = (name for name in names if name != _SHARED)
     return {_SHARED: np.ascontiguousarray(ids[:1, :shared]), other: np.ascontiguousarray(ids[:, shared:])}
@@ -47,14 +39,15 @@ def name_inputs(batch: Batch, names: Sequence[str]) -> dict[str, Part]:
 
 def drop_filling(value: Part, batch: Batch, names: Sequence[str]) -> Part:
     """Of a value inside a graph, the rows that do more than fill up, where a text tower has all rows in one list."""
-    sharing = tell_sharing(names)
-    if sharing == "nothing" or value.ndim != 3:
-        return value
     ids: npt.NDArray[np.int32] = batch  # type: ignore[assignment]  # as above
-    if sharing == "tree":
+    if value.ndim != 3:
+        return value
+    if GROUPS in names:
         return value[:, : count_packed(ids)]
-    shared = count_shared(ids)
-    return value[:, : shared + len(ids) * (ids.shape[1] - shared)]
+    if _SHARED in names:
+        shared = count_shared(ids)
+        return value[:, : shared + len(ids) * (ids.shape[1] - shared)]
+    return value
 
 
 def count_shared(ids: npt.NDArray[np.int32]) -> int:

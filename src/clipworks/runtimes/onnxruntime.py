@@ -14,7 +14,8 @@ from clipworks.environment import count_cores
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.grants import is_place, refuse
-from clipworks.runtimes.inputs import drop_filling, name_inputs, tell_sharing
+from clipworks.runtimes.inputs import drop_filling, name_inputs
+from clipworks.runtimes.packing import GROUPS
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -41,7 +42,7 @@ class OnnxRuntimeEncoder:
         self.opening = opening
         self._session: onnxruntime.InferenceSession | None = session
         self._inputs = [value.name for value in session.get_inputs()]
-        self.sharing = tell_sharing(self._inputs)
+        self.packs = GROUPS in self._inputs
         self._output = session.get_outputs()[0].name
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:

@@ -18,7 +18,8 @@ from clipworks.caches import map_sealed, write_sealed
 from clipworks.errors import EncodingError
 from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.grants import is_place, refuse
-from clipworks.runtimes.inputs import drop_filling, name_inputs, tell_sharing
+from clipworks.runtimes.inputs import drop_filling, name_inputs
+from clipworks.runtimes.packing import GROUPS
 
 # openvino's package imports its model converter if it can. It takes half of the import's time, starts a telemetry
 # client that forks a process, and is not used here; whoever wants it can still import it by its own name.
@@ -64,7 +65,7 @@ class OpenVinoEncoder:
         name = "INFERENCE_NUM_THREADS"
         self.threads: int | None = int(compiled.get_property(name)) if name in properties else None
         self._inputs = [port.any_name for port in compiled.inputs]
-        self.sharing = tell_sharing(self._inputs)
+        self.packs = GROUPS in self._inputs
         self._compiled: openvino.CompiledModel | None = compiled
         self._idle: deque[Any] = deque()
 

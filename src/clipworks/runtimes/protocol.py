@@ -14,9 +14,6 @@ ROLES: tuple[Role, ...] = ("image", "text")
 PRECISIONS = ("f32", "bf16", "f16", "int8")
 AUTO = "auto"
 
-Sharing = Literal["nothing", "prefix", "tree"]
-"""What a text tower computes once: nothing, what all texts of a batch begin with, or all that any two begin with."""
-
 Batch = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
 
 
@@ -58,7 +55,8 @@ class Encoder(Protocol):
         threads: CPU threads granted, or None where the engine does not say.
         dim: width of an embedding.
         opening: how long reading and compiling took.
-        sharing: what is computed once of texts that begin alike, so that it pays to bring them together.
+        packs: whether whatever texts of a batch begin with is computed once, and nothing behind their ends, so that it
+            pays to bring texts that begin alike together and texts of any lengths may be.
     """
 
     runtime: str
@@ -67,7 +65,7 @@ class Encoder(Protocol):
     threads: int | None
     dim: int
     opening: Opening
-    sharing: Sharing
+    packs: bool
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
         """Encode one batch; blocks; safe from several threads at once.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import Batch, EncoderRequest, Opening, Role, Sharing, Staged
+from clipworks.runtimes import Batch, EncoderRequest, Opening, Role, Staged
 from clipworks.runtimes.probes import EMBEDDING
 from clipworks.runtimes.torch.devices import KINDS, choose_device, choose_precision, free_cache, name_f32_spoiler
 from clipworks.runtimes.torch.lanes import CudaLane, Lane, PlainLane
@@ -41,7 +41,7 @@ class TorchEncoder:
         self.precision = precision
         self.dim = dim
         self.opening = Opening(read_ms=None, compile_ms=0.0)
-        self.sharing: Sharing = "tree" if isinstance(tower, TextTower) and tower.packs else "nothing"
+        self.packs = isinstance(tower, TextTower) and tower.packs
         self.threads = torch.get_num_threads() if device.type == "cpu" else None
         self._place = device
         self._tower: ImageTower | TextTower | None = tower
