@@ -173,8 +173,8 @@ class Model:
         rows = np.empty((len(texts), self.card.dim), dtype=np.float32)
         join = join_texts if encoder.packs else tokenizer.pad
         for part in plan_batches(texts, size=size, packs=encoder.packs):
-            rows[part] = encoder(join([texts[index] for index in part]))
-        return scoring.normalise(rows)
+            rows[part] = scoring.normalise(encoder(join([texts[index] for index in part])))
+        return rows
 
     def match(self, image: Picture, texts: Sequence[str], *, top: int | None = None, truncate: bool = False) -> Match:
         """Rank texts by how well they fit one picture.

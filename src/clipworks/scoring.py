@@ -33,8 +33,8 @@ def normalise(embeddings: npt.NDArray[np.floating]) -> Floats:
             f"{broken} of {len(rows)} embeddings hold values that are infinite or no numbers",
             hint="a half precision that overflowed? --precision f32 tells",
         )
-    unit: Floats = (rows / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
-    return unit
+    rows /= np.maximum(lengths, np.finfo(np.float32).tiny)
+    return rows.astype(np.float32)
 
 
 def compare(images: Floats, texts: Floats) -> Floats:
