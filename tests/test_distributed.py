@@ -27,7 +27,8 @@ from clipworks.distributed.decoding import Decoder, Decoding, decode_pieces, unp
 from clipworks.distributed.encoding import Classes, Encoder, Encoding, Loading, check_granted, examine
 from clipworks.distributed.plan import Piece, make_plan
 from clipworks.distributed.reading import Unread, read_piece
-from clipworks.distributed.records import State
+from clipworks.distributed.records import Request, State
+from clipworks.distributed.running import share_cores
 from clipworks.distributed.sources import Archives, read_source
 from clipworks.distributed.statistics import Stage, Statistics
 from clipworks.errors import ImageError, UsageError
@@ -286,6 +287,19 @@ def test_encoders_leave_a_cpu_that_decodes() -> None:
         plan_pool(CLUSTER, encoders=8, device="cpu", threads=None)
     with pytest.raises(UsageError, match="the device cuda was asked for, and the cluster has no GPU"):
         plan_pool(CLUSTER, encoders=None, device="cuda", threads=None)
+
+
+def test_a_ray_of_ones_own_has_two_encoders_and_half_as_many_decoding_tasks_as_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was asked for stays."""
+    monkeypatch.setattr("clipworks.distributed.running.count_cores", lambda: 8)
+    request = Request(source="pictures", output="rows", loading=Loading(model="starter"))
+    shared = share_cores(request)
+    assert (shared.encoders, shared.loading.threads, shared.workers) == (2, 4, 4)
+    assert share_cores(dataclasses.replace(request, workers=7)).workers == 7
+    asked = dataclasses.replace(request, encoders=1)
+    assert share_cores(asked) == asked
 
 
 def test_no_room_in_the_object_store_is_told_before_the_run() -> None:

@@ -321,3 +321,37 @@ def test_a_store_that_fills_up_is_one_clear_line() -> None:
             explain_errors(),
         ):
             raise error
+
+
+START = """
+import os, sys
+from clipworks.distributed import cluster, head
+from urllib.request import urlopen
+if sys.argv[1] == "own":
+    head.RayParams = None
+with cluster.join_cluster(None, encoders=1, threads=1) as joined:
+    with urlopen(joined.dashboard) as answer:
+        print(answer.status, joined.nodes, *cluster.ask_nodes(lambda: "a worker").values())
+    names = [open(f"/proc/{name}/cmdline").read() for name in os.listdir("/proc") if name.isdigit()]
+    print([any(part in name and f"_{os.getpid()}/" in name for name in names) for part in ("log_monitor.py", "raylet")])
+print(f"_{os.getpid()}/")
+"""
+
+
+@pytest.mark.parametrize("way", ["side by side", "own"])
+def test_a_ray_that_is_started_here_has_a_dashboard_and_ends(tmp_path: Path, way: str) -> None:
+    """Its parts start side by side; where this version of Ray differs from what that needs, Ray's own start does it."""
+    done = subprocess.run(
+        [sys.executable, "-c", START, way],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert not done.returncode, done.stderr
+    answered, running, session = done.stdout.splitlines()
+    assert (answered, running) == ("200 1 a worker", str([way == "own", True])), done.stderr
+    assert "Traceback" not in done.stderr
+    wait_for(lambda: not find_processes(session), seconds=20)

@@ -9,11 +9,14 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipworks.distributed.failures import INSTALL, EngineError, explain_errors, first_line
 from clipworks.environment import count_cores
 from clipworks.errors import RuntimeUnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from clipworks.distributed.head import Head
 
 # Bytes of the object store of a Ray that is started here: room for what is between the stages, not for the data set.
 _STORE = 512 << 20
@@ -85,26 +88,36 @@ def join_cluster(address: str | None, *, encoders: int | None, threads: int | No
     os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
-    # Encoders come on top of a decoding task for each core, which stand back for them; see `decoder`.
-    cpus = count_cores() + (encoders or 1) * min(threads or 1, count_cores())
-    where: dict[str, Any] = {"address": "local", "num_cpus": cpus, "object_store_memory": _STORE}
     if address is not None:
         _check_address(address)
-        where = {"address": address}
-    else:  # there is nothing to scale, and the older autoscaler takes a second to end
-        os.environ.setdefault("RAY_enable_autoscaler_v2", "1")
+    # Encoders come on top of a decoding task for each core, which stand back for them; see `decoder`.
+    cpus = count_cores() + (encoders or 1) * min(threads or 1, count_cores())
+    with contextlib.ExitStack() as stack:
+        try:
+            with _silence_stderr():  # what goes wrong is raised as well
+                head = _start(cpus, stack) if address is None else None
+                where: dict[str, Any] = {"address": head.address if head else address}
+                if address is None and head is None:
+                    os.environ.setdefault("RAY_enable_autoscaler_v2", "1")  # the older one takes a second to end
+                    where = {"address": "local", "num_cpus": cpus, "object_store_memory": _STORE}
+                context = ray.init(**where, logging_level=logging.ERROR, log_to_driver=False, configure_logging=True)
+                stack.callback(ray.shutdown)
+        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+            said = first_line(error)
+            if address is None:
+                raise EngineError(f"Ray cannot start on this machine: {said}") from None
+            raise UsageError(f"no Ray cluster that this machine is a node of is at {address}: {said}") from None
+        yield _describe_cluster(head.find_dashboard() if head else context.dashboard_url)
+
+
+def _start(cpus: int, stack: contextlib.ExitStack) -> Head | None:
+    """Start a Ray on this machine in the quick way, or return None where this version of Ray does not allow it."""
     try:
-        with _silence_stderr():  # what goes wrong is raised as well
-            context = ray.init(**where, logging_level=logging.ERROR, log_to_driver=False, configure_logging=True)
-    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-        said = first_line(error)
-        if address is None:
-            raise EngineError(f"Ray cannot start on this machine: {said}") from None
-        raise UsageError(f"no Ray cluster that this machine is a node of is at {address}: {said}") from None
-    try:
-        yield _describe_cluster(context.dashboard_url)
-    finally:
-        ray.shutdown()
+        from clipworks.distributed.head import start_head
+
+        return stack.enter_context(start_head(cpus=cpus, store=_STORE))
+    except (ImportError, AttributeError, TypeError):
+        return None
 
 
 def plan_pool(cluster: Cluster, *, encoders: int | None, device: str, threads: int | None) -> Pool:

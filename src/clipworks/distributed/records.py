@@ -24,7 +24,8 @@ class Request:
         root: the folder that a list's paths are relative to.
         batch_size: pictures encoded at once.
         shard_size: pictures in a shard of a list or folder, rounded up to whole batches; None for `SHARD_SIZE`.
-        workers: decoding tasks at once; None for as many as there are CPUs for.
+        workers: decoding tasks at once; None for as many as there are CPUs for, or one for every two cores where two
+            encoders share them.
         encoders: encoders in the pool; None for one a GPU, one a node of a cluster without, or two that share the cores
             of a Ray that is started here (see `clipworks.distributed.running.share_cores`).
         address: of a Ray cluster; None to start a Ray here.

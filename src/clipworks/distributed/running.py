@@ -99,12 +99,14 @@ def share_cores(request: Request) -> Request:
     """Let two encoders share this machine's cores where nothing else is asked for.
 
     The threads of one encoder wait for the slowest of them, and decoding slows one or the other all the time; two
-    encoders on cores of their own do not wait for each other.
+    encoders on cores of their own do not wait for each other. A decoding task for every two cores feeds them, as
+    encoding takes several times as long as decoding; each further one is two more processes to start.
     """
     cores = count_cores()
     if request.encoders or request.loading.threads or request.loading.device not in ("auto", "cpu") or cores < 2:
         return request
-    return dataclasses.replace(request, encoders=2, loading=dataclasses.replace(request.loading, threads=cores // 2))
+    loading = dataclasses.replace(request.loading, threads=cores // 2)
+    return dataclasses.replace(request, encoders=2, workers=request.workers or cores // 2, loading=loading)
 
 
 def examine_here(request: Request, stack: contextlib.ExitStack) -> Callable[[], Found] | None:
