@@ -100,7 +100,7 @@ ALLOWED = {
 }
 ENGINES = {"openvino", "onnxruntime", "torch", "tensorrt"}
 # Ray is an engine of another kind: it brings the scheduling. Only these know it.
-ON_RAY = {f"clipworks.distributed.{name}" for name in ("cluster", "engine", "failures", "statistics")}
+ON_RAY = {f"clipworks.distributed.{name}" for name in ("cluster", "engine", "failures", "head", "statistics")}
 ENTRY_POINTS = ("clipworks.cli", "clipworks.compat")
 
 

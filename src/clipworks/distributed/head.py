@@ -63,7 +63,13 @@ def start_head(*, cpus: int, store: int) -> Iterator[Head]:
         cpus: CPUs that Ray may give to work.
         store: bytes of the object store.
     """
-    parameters = RayParams(num_cpus=cpus, object_store_memory=store, no_monitor=True, include_log_monitor=False)
+    parameters = RayParams(
+        num_cpus=cpus,
+        object_store_memory=store,
+        dashboard_port=None,  # the usual one, or the next that is free
+        no_monitor=True,
+        include_log_monitor=False,
+    )
     head = Head(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True, ray_init_cluster=True)
     try:
         yield head
