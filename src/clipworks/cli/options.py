@@ -69,7 +69,10 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=at_least(1), default=32, metavar="N", help="pictures encoded at once (default: 32)"
     )
     parser.add_argument(
-        "--workers", type=at_least(1), metavar="N", help="threads that read and decode (default: one a core)"
+        "--workers",
+        type=at_least(1),
+        metavar="N",
+        help="threads that read and decode (default: one a core); on Ray tasks (one for two cores)",
     )
     add_exif_option(parser)
     parser.add_argument(
