@@ -72,7 +72,8 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=at_least(1),
         metavar="N",
-        help="threads that read and decode (default: one a core); on Ray tasks (one for two cores)",
+        help="threads that read and decode (default: one a core); with --engine ray tasks (default: one for two cores "
+        "of a Ray started here, on a cluster as many as it has CPUs for)",
     )
     add_exif_option(parser)
     parser.add_argument(
