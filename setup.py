@@ -1,20 +1,24 @@
-"""Build the one compiled module, with whatever C compiler is there; without one the package does the same by Pillow."""
+"""Build the compiled modules, with whatever C compiler is there; without one the package does without them."""
 
 import sys
 
 from setuptools import Extension, setup
 
 OPTIMISED = ["/O2"] if sys.platform == "win32" else ["-O3", "-ffp-contract=off"]  # weights round as Pillow's do
+THREADS = [] if sys.platform == "win32" else ["-pthread"]
 
 setup(
     ext_modules=[
         Extension(
-            "clipworks._resampling",
-            ["src/clipworks/_resampling.c"],
-            extra_compile_args=OPTIMISED,
+            f"clipworks.{name}",
+            [f"src/clipworks/{name}.c"],
+            depends=headers,
+            extra_compile_args=OPTIMISED + THREADS,
+            extra_link_args=THREADS,
             py_limited_api=True,
             optional=True,
         )
+        for name, headers in (("_resampling", []), ("_towers", ["src/clipworks/_towers_steps.h"]))
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

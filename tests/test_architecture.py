@@ -91,6 +91,7 @@ ALLOWED = {
         "clipworks.shards",
     },
     "clipworks.runtimes": {
+        "clipworks._towers",
         "clipworks.bundle",
         "clipworks.caches",
         "clipworks.environment",

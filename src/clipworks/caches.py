@@ -104,7 +104,7 @@ def _seal(body: npt.NDArray[np.uint8]) -> bytes:
     return digest.digest()
 
 
-def write_sealed(path: Path, body: bytes, *, keep: int) -> None:
+def write_sealed(path: Path, body: bytes | memoryview, *, keep: int) -> None:
     """Keep bytes in the cache with a seal, whole or not at all; a cache that cannot be written is no error.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -59,6 +60,26 @@ def count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def count_physical_cores() -> int:
+    """Cores that this process may use, those that two processors share counted once, and no more than its quota."""
+    cores = count_cores()
+    if not hasattr(os, "sched_getaffinity"):
+        return cores
+    shared: set[str] = set()
+    try:
+        for number in os.sched_getaffinity(0):
+            topology = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
+            shared.add(topology.read_text(encoding="ascii"))
+        cores = len(shared)
+    except OSError:
+        pass  # a system that does not tell
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # ValueError: the quota is "max", none at all
+        return cores
 
 
 def measure_peak_memory() -> float | None:

@@ -158,7 +158,7 @@ def _read_plan(args: argparse.Namespace) -> Plan:
             raise unknown_name("precision", precision, [ALL, *runtimes.PRECISIONS])
     for engine in (*engines, *((args.reference,) if args.reference else ())):
         if engine not in runtimes.RUNTIMES:
-            raise unknown_name("runtime", engine, [ALL, *runtimes.PREFERENCE, "torch"])
+            raise unknown_name("runtime", engine, [ALL, *runtimes.CHOICES])
     loads = [
         (size, depth) for size in _split_numbers(args, "batch_size", 1) for depth in _split_numbers(args, "depth", 0)
     ]
@@ -198,8 +198,7 @@ def _list_runtimes() -> tuple[str, ...]:
     """Those that are installed; where none is, the usual two, so that each says what it wants."""
     from clipworks import runtimes
 
-    every = (*runtimes.PREFERENCE, "torch")
-    return tuple(name for name in every if runtimes.is_installed(name)) or runtimes.PREFERENCE
+    return tuple(name for name in runtimes.CHOICES if runtimes.is_installed(name)) or runtimes.PREFERENCE
 
 
 def _split(text: str, option: str) -> tuple[str, ...]:

@@ -140,7 +140,8 @@ class Bench:
 
     def _open_encoders(self) -> Cold:
         begin = time.perf_counter_ns()
-        runtimes.import_runtime(runtimes.choose_runtime(self.setup.runtime))
+        setup = self.setup
+        runtimes.import_runtime(runtimes.choose_for(self.bundle, setup.runtime, setup.devices[0], setup.precision))
         imported = time.perf_counter_ns()
         cold: Cold | None = None
         threads = self.setup.threads or share_threads(self.setup)

@@ -30,6 +30,7 @@ from clipworks.runtimes.protocol import (
 
 __all__ = [
     "AUTO",
+    "CHOICES",
     "PRECISIONS",
     "PREFERENCE",
     "ROLES",
@@ -43,6 +44,7 @@ __all__ = [
     "Runtime",
     "Staged",
     "check_precision",
+    "choose_for",
     "choose_runtime",
     "choose_streams",
     "explain_int8",
@@ -62,14 +64,19 @@ class Runtime(NamedTuple):
 
 
 RUNTIMES: dict[str, Runtime] = {
+    "native": Runtime(
+        "clipworks.runtimes.native", "clipworks._towers", "pip install clipworks with gcc or clang there"
+    ),
     "openvino": Runtime("clipworks.runtimes.openvino", "openvino", "pip install openvino"),
     "onnxruntime": Runtime("clipworks.runtimes.onnxruntime", "onnxruntime", "pip install 'clipworks[onnxruntime]'"),
     "torch": Runtime("clipworks.runtimes.torch", "torch", "pip install 'clipworks[torch]'"),
     "fake": Runtime("clipworks.runtimes.fake", None, ""),
 }
-# The first one that is installed is the default. torch runs only towers of our converter, and fake computes nothing:
-# they are never chosen for anyone.
+# The first one that is installed is the default for whatever native does not suit. torch runs only towers of our
+# converter, and fake computes nothing: they are never chosen for anyone.
 PREFERENCE = ("openvino", "onnxruntime")
+CHOICES = ("native", *PREFERENCE, "torch")
+"""All that compute something, for messages and for comparisons of every runtime."""
 
 
 def choose_runtime(name: str = AUTO) -> str:
@@ -88,10 +95,26 @@ def choose_runtime(name: str = AUTO) -> str:
             hint=RUNTIMES[PREFERENCE[-1]].install,
         )
     if name not in RUNTIMES:
-        raise unknown_name("runtime", name, [AUTO, *PREFERENCE, "torch"])
+        raise unknown_name("runtime", name, [AUTO, *CHOICES])
     if not is_installed(name):
         raise RuntimeUnavailableError(f"the runtime {name} is not installed", hint=RUNTIMES[name].install)
     return name
+
+
+def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precision: str = AUTO) -> str:
+    """Resolve ``auto`` for a bundle: ``native`` where the bundle and this CPU suit it, else `choose_runtime`'s.
+
+    Raises:
+        UnknownNameError: no such runtime; the message names the choices.
+        RuntimeUnavailableError: its package is not installed.
+    """
+    if runtime == AUTO and is_installed("native"):
+        from clipworks.runtimes.native.opening import suits
+
+        files = bundle.card.towers["f32"]
+        if all(suits(bundle.folder / name, device.lower(), precision) for name in (files.image, files.text)):
+            return "native"
+    return choose_runtime(runtime)
 
 
 def list_installed() -> list[str]:
@@ -131,8 +154,8 @@ def open_encoder(
         RuntimeUnavailableError: the engine, the device or the precision is not to be had; never a quiet fallback.
         EncodingError: the engine cannot compile the tower.
     """
-    runtime = choose_runtime(runtime)
     check_precision(precision)
+    runtime = choose_for(bundle, runtime, device, precision)
     cores = count_cores()
     if threads is not None and not 1 <= threads <= cores:
         raise UsageError(f"threads is {threads}; allowed: 1 to {cores}, the cores that this process may use")
@@ -218,6 +241,6 @@ def find_version(name: str) -> str | None:
 
     package = RUNTIMES[name].package
     try:
-        return None if package is None else importlib.metadata.version(package)
+        return None if package is None else importlib.metadata.version(package.partition(".")[0])
     except importlib.metadata.PackageNotFoundError:
         return None

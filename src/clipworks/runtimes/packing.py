@@ -29,12 +29,13 @@ _FILLED_ROWS, _FILLED_GROUPS = 64, 4
 """Rows and groups are filled up to a multiple of these, since engines compile products anew for each number."""
 
 
-def pack_texts(ids: Ids) -> dict[str, Ids]:
+def pack_texts(ids: Ids, *, filled: bool = True) -> dict[str, Ids]:
     """Make a batch of token ids into the inputs of a text tower.
 
     Args:
         ids: ``[n, length]``, n at least 1. Of equal ids at the end of a text the first alone is computed: nothing that
             stands behind a text's end changes its embedding, and a batch filled up with end tokens costs no rows.
+        filled: whether rows and groups of large batches are filled up, for engines that compile for each number.
 
     Returns:
         The inputs by name, all int32. `IDS` and `PLACES`, ``[1, rows]``: each row's token and its place in its text;
@@ -64,7 +65,7 @@ def pack_texts(ids: Ids) -> dict[str, Ids]:
     later = np.concatenate([later, np.full((1, len(column)), len(text))])
     later = np.minimum.accumulate(later[::-1], axis=0)[::-1]
 
-    count = _round_up(len(first), _FILLED_GROUPS if len(first) > 1 else 1)
+    count = _round_up(len(first), _FILLED_GROUPS if filled and len(first) > 1 else 1)
     groups = np.zeros((count, length), np.int32)
     ends = np.tile(np.arange(1, length + 1, dtype=np.int32), (count, 1))  # a place that is left over sees itself
     start = before[first][group[text]]
@@ -72,7 +73,7 @@ def pack_texts(ids: Ids) -> dict[str, Ids]:
     groups[at] = numbers[text, place]
     ends[at] = later[text, place] - start
     rows = int(new.sum())
-    filling = (0, 0 if rows < _FEW_ROWS else _round_up(rows, _FILLED_ROWS) - rows)
+    filling = (0, _round_up(rows, _FILLED_ROWS) - rows if filled and rows >= _FEW_ROWS else 0)
     texts = np.empty(ids.shape, np.int32)
     texts[order] = np.take_along_axis(numbers, np.minimum(column, lengths[:, None] - 1), axis=1)
     return {

@@ -1,0 +1,30 @@
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+class Tower: ...
+
+Ids: TypeAlias = npt.NDArray[np.int32]
+Floats: TypeAlias = npt.NDArray[np.float32]
+
+def list_precisions() -> tuple[str, ...]: ...
+def has_tiles() -> bool: ...
+def open_tower(weights: npt.NDArray[np.uint8], facts: tuple[float, ...], threads: int, /) -> Tower: ...
+def encode_images(tower: Tower, pixels: npt.NDArray[np.uint8], out: Floats, watched: Floats, /) -> None: ...
+def encode_texts(
+    tower: Tower,
+    ids: Ids,
+    places: Ids,
+    groups: Ids,
+    ends: Ids,
+    back: Ids,
+    texts: Ids,
+    lengths: Ids,
+    out: Floats,
+    watched: Floats,
+    group_count: int,
+    length: int,
+    longest: int,
+    /,
+) -> None: ...

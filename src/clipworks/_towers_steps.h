@@ -1,0 +1,478 @@
+/* The steps of a tower in one precision; _towers.c includes this once for each.
+ *
+ * It defines, before: NAME(x), a name of this precision; VALUE, the type of a product's factors; PER_WORD, how many of
+ * them a 32-bit word holds; MULTIPLY(sum, a, b), which adds the products of all values of two words to each sum;
+ * TARGET, the instructions. Factors lie in rows of words; a packed matrix in panels, [words, columns] each.
+ */
+
+INLINE TARGET void NAME(put)(VALUE *to, __m512 values, __mmask16 mask)
+{
+#if PER_WORD == 1
+    _mm512_mask_storeu_ps(to, mask, values);
+#else
+    _mm256_mask_storeu_epi16(to, mask, (__m256i)_mm512_cvtneps_pbh(values));
+#endif
+}
+
+/* to[rows, 16 * vectors] = a[rows, words] times b[words, 16 * vectors], or that added to it. One line of what comes
+ * next is fetched with every word, `pace` bytes on. */
+INLINE TARGET void NAME(strip)(const uint32_t *a, long a_step, const uint32_t *b, long b_step, long words, float *to,
+                               long to_step, int add, const char *ahead, long pace, const int rows, const int vectors)
+{
+    __m512 sums[STRIP][3];
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int j = 0; j < vectors; j++)
+            sums[i][j] = add ? _mm512_loadu_ps(to + i * to_step + j * LANES) : _mm512_setzero_ps();
+    for (long k = 0; k < words; k++) {
+        __m512i right[3];
+        UNROLL for (int j = 0; j < vectors; j++)
+            right[j] = _mm512_loadu_si512(b + k * b_step + j * LANES);
+        _mm_prefetch(ahead + k * pace, _MM_HINT_T1);
+        UNROLL for (int i = 0; i < rows; i++) {
+            __m512i left = _mm512_set1_epi32((int)a[i * a_step + k]);
+            UNROLL for (int j = 0; j < vectors; j++)
+                sums[i][j] = MULTIPLY(sums[i][j], left, right[j]);
+        }
+    }
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int j = 0; j < vectors; j++)
+            _mm512_storeu_ps(to + i * to_step + j * LANES, sums[i][j]);
+}
+
+typedef void NAME(Strip)(const uint32_t *, long, const uint32_t *, long, long, float *, long, int, const char *, long);
+
+#define ONE_STRIP(rows, vectors)                                                                                       \
+    static TARGET void NAME(strip_##rows##_##vectors)(const uint32_t *a, long a_step, const uint32_t *b, long b_step,  \
+                                                      long words, float *to, long to_step, int add,                    \
+                                                      const char *ahead, long pace)                                    \
+    {                                                                                                                  \
+        NAME(strip)(a, a_step, b, b_step, words, to, to_step, add, ahead, pace, rows, vectors);                        \
+    }
+#define STRIPS(rows) ONE_STRIP(rows, 1) ONE_STRIP(rows, 2) ONE_STRIP(rows, 3)
+STRIPS(1) STRIPS(2) STRIPS(3) STRIPS(4) STRIPS(5) STRIPS(6) STRIPS(7) STRIPS(8)
+#undef STRIPS
+#undef ONE_STRIP
+
+#define THREE(rows) {NAME(strip_##rows##_1), NAME(strip_##rows##_2), NAME(strip_##rows##_3)}
+static NAME(Strip) *const NAME(strips)[STRIP][3] = {THREE(1), THREE(2), THREE(3), THREE(4),
+                                                    THREE(5), THREE(6), THREE(7), THREE(8)};
+#undef THREE
+
+/* to[rows, columns] = a[rows, words] times one panel b of up to PANEL columns, the rows shared out evenly. */
+INLINE TARGET void NAME(columns)(const uint32_t *a, long a_step, long rows, const uint32_t *b, long b_step, long words,
+                                 long columns, float *to, long to_step, int add, const char *ahead)
+{
+    long strips = (rows + STRIP - 1) / STRIP, vectors = (columns + LANES - 1) / LANES;
+    for (long i = 0; i < strips; i++) {
+        long begin = rows * i / strips, count = rows * (i + 1) / strips - begin;
+        /* A panel of 3 vectors is fetched along with 3 strips. */
+        long pace = ahead != NULL && i < 3 ? 64 : 0;
+        const char *next = pace ? ahead + i * words * 64 : (const char *)(a + begin * a_step);
+        NAME(strips)[count - 1][vectors - 1](a + begin * a_step, a_step, b, b_step, words, to + begin * to_step, to_step,
+                                             add, next, pace);
+    }
+}
+
+/* to[rows, columns] = a times b, both as they lie, in panels of columns. */
+INLINE TARGET void NAME(multiply)(const uint32_t *a, long a_step, long rows, const uint32_t *b, long b_step, long words,
+                                  long columns, float *to, long to_step)
+{
+    for (long j = 0; j < columns; j += PANEL)
+        NAME(columns)(a, a_step, rows, b + j, b_step, words, columns - j < PANEL ? columns - j : PANEL, to + j, to_step,
+                      0, NULL);
+}
+
+/* Where a product goes: f32 rows, or rows of this precision's factors; what is added, and the activation. */
+typedef struct {
+    float *sums;
+    VALUE *values;
+    long step;
+    const float *added;
+    long added_step;
+    Activation activation;
+} NAME(Goal);
+
+INLINE TARGET void NAME(finish)(const float *sums, const float *bias, const NAME(Goal) *goal, long row, long column,
+                                long columns)
+{
+    for (long j = 0; j < columns; j += LANES) {
+        __mmask16 mask = first_lanes(columns - j);
+        __m512 x = _mm512_loadu_ps(sums + j);
+        if (bias != NULL)
+            x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, bias + column + j));
+        if (goal->activation != LINEAR)
+            x = activate(x, goal->activation);
+        if (goal->added != NULL)
+            x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, goal->added + row * goal->added_step + column + j));
+        if (goal->sums != NULL)
+            _mm512_mask_storeu_ps(goal->sums + row * goal->step + column + j, mask, x);
+        else
+            NAME(put)(goal->values + row * goal->step + column + j, x, mask);
+    }
+}
+
+/* A linear map of rows of factors; a step of all threads. */
+static TARGET void NAME(map)(Tower *tower, int me, const VALUE *rows, long step, long count, Map map, NAME(Goal) goal)
+{
+    long words = (map.inputs + PER_WORD - 1) / PER_WORD, panels = (map.outputs + PANEL - 1) / PANEL;
+    long blocks = (count + BLOCK - 1) / BLOCK, a_step = step / PER_WORD;
+    long skip = tower->team.threads / (blocks ? blocks : 1);
+    float *tile = (float *)tower->scratch[me];
+    for (long task; (task = take(&tower->team)) < panels * blocks;) {
+        long panel = task / blocks, block = task % blocks;
+        long begin = count * block / blocks, height = count * (block + 1) / blocks - begin;
+        long columns = map.outputs - panel * PANEL < PANEL ? map.outputs - panel * PANEL : PANEL;
+        long b_step = (long)round_up((size_t)columns, LANES);
+        const uint32_t *a = (const uint32_t *)rows + begin * a_step;
+        const uint32_t *b = (const uint32_t *)map.panels + panel * words * PANEL;
+        for (long k = 0; k < words; k += DEPTH) {
+            long depth = words - k < DEPTH ? words - k : DEPTH;
+            const uint32_t *next = k + depth < words ? b + (k + depth) * b_step : b + words * PANEL * (skip ? skip : 1);
+            NAME(columns)(a + k, a_step, height, b + k * b_step, b_step, depth, columns, tile, PANEL, k > 0,
+                          (const char *)next);
+        }
+        for (long i = 0; i < height; i++)
+            NAME(finish)(tile + i * PANEL, map.bias, &goal, begin + i, panel * PANEL, columns);
+    }
+    meet(&tower->team);
+}
+
+/* One row brought to mean 0 and variance 1, then times gain plus shift if there are any. */
+INLINE TARGET void NAME(normalise_row)(const float *row, long width, double epsilon, const float *const norm[2],
+                                       float *sums, VALUE *values)
+{
+    __m512 sum = _mm512_setzero_ps();
+    for (long j = 0; j < width; j += LANES)
+        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(first_lanes(width - j), row + j));
+    __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / (float)width), squares = _mm512_setzero_ps();
+    for (long j = 0; j < width; j += LANES) {
+        __m512 rest = _mm512_maskz_sub_ps(first_lanes(width - j), _mm512_loadu_ps(row + j), mean);
+        squares = _mm512_fmadd_ps(rest, rest, squares);
+    }
+    float variance = _mm512_reduce_add_ps(squares) / (float)width + (float)epsilon;
+    __m512 factor = _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_sqrt_ps(_mm512_set1_ps(variance)));
+    for (long j = 0; j < width; j += LANES) {
+        __mmask16 mask = first_lanes(width - j);
+        __m512 x = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(row + j), mean), factor);
+        if (norm != NULL)
+            x = _mm512_fmadd_ps(x, _mm512_maskz_loadu_ps(mask, norm[0] + j), _mm512_maskz_loadu_ps(mask, norm[1] + j));
+        if (sums != NULL)
+            _mm512_mask_storeu_ps(sums + j, mask, x);
+        else
+            NAME(put)(values + j, x, mask);
+    }
+}
+
+/* Rows to normalised rows of the same step, as f32 or as factors; a step of all threads. */
+static TARGET void NAME(normalise)(Tower *tower, const float *rows, long step, long count, float *sums, VALUE *values)
+{
+    for (long task; (task = take(&tower->team)) * STRIP < count;)
+        for (long i = task * STRIP; i < count && i < (task + 1) * STRIP; i++)
+            NAME(normalise_row)(rows + i * step, tower->facts.width, tower->facts.epsilon, NULL,
+                                sums == NULL ? NULL : sums + i * step, values == NULL ? NULL : values + i * step);
+    meet(&tower->team);
+}
+
+/* The attention of one head in one sequence.
+ *
+ * rows: of queries, keys and values, `step` values apart. index: which rows the sequence has; NULL for those in order.
+ * owned: for each place the row that is asked for, or -1; NULL for all in order. ends: the place before which each is
+ * seen by those behind it; NULL where all see all. */
+static TARGET void NAME(attend)(const Facts *facts, const VALUE *rows, long step, long length, const int32_t *index,
+                                const int32_t *owned, const int32_t *ends, long head, VALUE *to, long to_step,
+                                char *scratch)
+{
+    long side = facts->width / facts->heads, words = (side + PER_WORD - 1) / PER_WORD, padded = round_up(length, LANES);
+    long wide = round_up(side, LANES), deep = (length + PER_WORD - 1) / PER_WORD;
+    uint32_t *keys = (uint32_t *)scratch;                  /* [words, padded] */
+    uint32_t *values = keys + round_up(words, LANES) * padded; /* [deep, wide] */
+    uint32_t *queries = values + deep * wide;              /* [QUERIES, words] */
+    float *scores = (float *)(queries + QUERIES * words);  /* [QUERIES, padded] */
+    VALUE *shares = (VALUE *)(scores + QUERIES * padded);  /* [QUERIES, padded] */
+    float *means = (float *)(shares + QUERIES * padded);   /* [QUERIES, wide] */
+    const VALUE *base = rows + head * side;
+#define ROW(place) (base + (index == NULL ? (place) : index[place]) * step)
+    for (long i = 0; i < length; i += LANES) {
+        for (long k = 0; k < words; k += LANES) {
+            const uint32_t *from[LANES];
+            for (long l = 0; l < LANES; l++)
+                from[l] = i + l < length ? (const uint32_t *)(ROW(i + l) + facts->width) + k : NULL;
+            transpose(from, length - i, words - k, keys + k * padded + i, padded);
+        }
+    }
+    for (long i = 0; i < deep; i++) {
+        for (long j = 0; j < wide; j += LANES) {
+            __mmask16 mask = first_lanes(side - j);
+#if PER_WORD == 1
+            _mm512_storeu_ps(values + i * wide + j, _mm512_maskz_loadu_ps(mask, ROW(i) + 2 * facts->width + j));
+#else
+            __m256i even = _mm256_maskz_loadu_epi16(mask, ROW(2 * i) + 2 * facts->width + j), odd = _mm256_setzero_si256();
+            if (2 * i + 1 < length)
+                odd = _mm256_maskz_loadu_epi16(mask, ROW(2 * i + 1) + 2 * facts->width + j);
+            _mm512_storeu_si512(values + i * wide + j, _mm512_or_si512(_mm512_cvtepu16_epi32(even),
+                                                                        _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16)));
+#endif
+        }
+    }
+    for (long begin = 0; begin < length;) {
+        long places[QUERIES], count = 0;
+        for (; begin < length && count < QUERIES; begin++)
+            if (owned == NULL || owned[begin] >= 0)
+                places[count++] = begin;
+        if (!count)
+            break;
+        for (long i = 0; i < count; i++) {
+            VALUE *query = (VALUE *)(queries + i * words);
+            memcpy(query, ROW(places[i]), side * sizeof *query);
+            if (side % PER_WORD) /* the other half of the last word belongs to the next head */
+                query[side] = 0;
+        }
+        long seen = ends == NULL ? length : places[count - 1] + 1, lanes = round_up(seen, LANES);
+        NAME(multiply)(queries, words, count, keys, padded, words, seen, scores, padded);
+        for (long i = 0; i < count; i++) {
+            float *row = scores + i * padded;
+            __m512i place = _mm512_set1_epi32((int)places[i]);
+            __m512 most = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
+            for (long j = 0; j < lanes; j += LANES) {
+                __mmask16 mask = first_lanes(seen - j);
+                if (ends != NULL) {
+                    mask &= first_lanes(places[i] + 1 - j);
+                    mask = _mm512_mask_cmpgt_epi32_mask(mask, _mm512_maskz_loadu_epi32(mask, ends + j), place);
+                }
+                __m512 x = _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), mask, row + j);
+                _mm512_storeu_ps(row + j, x);
+                most = _mm512_max_ps(most, x);
+            }
+            most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+            for (long j = 0; j < lanes; j += LANES) {
+                __m512 x = _mm512_loadu_ps(row + j);
+                __mmask16 some = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-INFINITY), _CMP_GT_OQ);
+                x = _mm512_maskz_mov_ps(some, exponential(_mm512_sub_ps(x, most)));
+                sum = _mm512_add_ps(sum, x);
+                _mm512_storeu_ps(row + j, x);
+            }
+            __m512 factor = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(sum));
+            for (long j = 0; j < lanes; j += LANES)
+                NAME(put)(shares + i * padded + j, _mm512_mul_ps(_mm512_loadu_ps(row + j), factor), 0xFFFF);
+        }
+        NAME(multiply)((const uint32_t *)shares, padded / PER_WORD, count, values, wide, (seen + PER_WORD - 1) / PER_WORD,
+                       side, means, wide);
+        for (long i = 0; i < count; i++)
+            for (long j = 0; j < side; j += LANES)
+                NAME(put)(to + (owned == NULL ? places[i] : owned[places[i]]) * to_step + head * side + j,
+                          _mm512_loadu_ps(means + i * wide + j), first_lanes(side - j));
+    }
+#undef ROW
+}
+
+/* Copy what a call wants to see of the rows behind a layer, [layers, rows, width]; a step of all threads. */
+static TARGET void NAME(show)(Tower *tower, const Job *job, const float *rows, long count, long layer)
+{
+    const Work *work = &tower->work;
+    long width = tower->facts.width, first = (rows - work->rows) / work->step;
+    if (job->watched == NULL)
+        return;
+    for (long task; (task = take(&tower->team)) < count;)
+        memcpy(job->watched + (layer * work->count + first + task) * width, rows + task * work->step, width * 4);
+    meet(&tower->team);
+}
+
+/* The layers but the last, over rows[count, width] in place. For pictures sequences of `length` rows in order, for
+ * texts the groups of a job. */
+static TARGET void NAME(layers)(Tower *tower, const Job *job, int me, float *rows, long count, long length)
+{
+    const Facts *facts = &tower->facts;
+    const Work *work = &tower->work;
+    VALUE *factors = work->factors, *wide = work->wide;
+    long step = work->step, wide_step = work->wide_step;
+    long heads = facts->heads;
+    long sequences = job->groups == NULL ? count / length : job->group_count;
+    Activation activation = facts->quick ? QUICK : GELU;
+    NAME(Goal) sum = {.sums = rows, .step = step, .added = rows, .added_step = step};
+    NAME(show)(tower, job, rows, count, 0);
+    for (long i = 0; i + 1 < facts->layers; i++) {
+        const Layer *layer = &tower->layers[i];
+        NAME(normalise)(tower, rows, step, count, NULL, factors);
+        NAME(map)(tower, me, factors, step, count, layer->attention, (NAME(Goal)){.values = wide, .step = wide_step});
+        for (long task; (task = take(&tower->team)) < sequences * heads;) {
+            long sequence = task / heads, head = task % heads;
+            if (job->groups == NULL)
+                NAME(attend)(facts, wide + sequence * length * wide_step, wide_step, length, NULL, NULL, NULL, head,
+                             factors + sequence * length * step, step, tower->scratch[me]);
+            else
+                NAME(attend)(facts, wide, wide_step, length, job->groups + sequence * length,
+                             work->owned + sequence * length, job->ends + sequence * length, head, factors, step, tower->scratch[me]);
+        }
+        meet(&tower->team);
+        NAME(map)(tower, me, factors, step, count, layer->out, sum);
+        NAME(normalise)(tower, rows, step, count, NULL, factors);
+        NAME(map)(tower, me, factors, step, count, layer->expand,
+                  (NAME(Goal)){.values = wide, .step = wide_step, .activation = activation});
+        NAME(map)(tower, me, wide, wide_step, count, layer->contract, sum);
+        NAME(show)(tower, job, rows, count, i + 1);
+    }
+}
+
+#if PER_WORD == 1
+/* The attention of one row of a sequence, through the last layer's weights of keys and values: `look`, [heads, full],
+ * is what each head looks for, and becomes the mean of the rows that it finds. */
+static TARGET void NAME(gaze)(const Facts *facts, const float *rows, long step, const int32_t *index, long length,
+                              float *look, char *scratch)
+{
+    long width = facts->width, heads = facts->heads, lanes = round_up(heads, LANES), padded = round_up(length, LANES);
+    long full = round_up(width, LANES);
+    uint32_t *turned = (uint32_t *)scratch;              /* [full, lanes] */
+    float *scores = (float *)(turned + full * lanes);   /* [padded, lanes] */
+    uint32_t *shares = (uint32_t *)(scores + padded * lanes); /* [lanes, padded] */
+    float *copies = (float *)(shares + lanes * padded);  /* [length, full] */
+    if (index != NULL) {
+        for (long i = 0; i < length; i++)
+            memcpy(copies + i * full, rows + index[i] * step, width * 4);
+        rows = copies;
+        step = full;
+    }
+    for (long i = 0; i < heads; i += LANES)
+        for (long k = 0; k < width; k += LANES) {
+            const uint32_t *from[LANES];
+            for (long l = 0; l < LANES; l++)
+                from[l] = (const uint32_t *)look + (i + l < heads ? i + l : 0) * full + k;
+            transpose(from, heads - i, width - k, turned + k * lanes + i, lanes);
+        }
+    NAME(multiply)((const uint32_t *)rows, step, length, turned, lanes, width, heads, scores, lanes);
+    for (long i = 0; i < lanes; i += LANES) {
+        __m512 most = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
+        for (long j = 0; j < length; j++)
+            most = _mm512_max_ps(most, _mm512_loadu_ps(scores + j * lanes + i));
+        for (long j = 0; j < length; j++) {
+            __m512 x = exponential(_mm512_sub_ps(_mm512_loadu_ps(scores + j * lanes + i), most));
+            sum = _mm512_add_ps(sum, x);
+            _mm512_storeu_ps(scores + j * lanes + i, x);
+        }
+        for (long j = 0; j < length; j++)
+            _mm512_storeu_ps(scores + j * lanes + i, _mm512_div_ps(_mm512_loadu_ps(scores + j * lanes + i), sum));
+        for (long j = 0; j < length; j += LANES) {
+            const uint32_t *from[LANES];
+            for (long l = 0; l < LANES; l++)
+                from[l] = (const uint32_t *)scores + (j + l < length ? j + l : 0) * lanes + i;
+            transpose(from, length - j, LANES, shares + i * padded + j, padded);
+        }
+    }
+    NAME(multiply)(shares, padded, heads, (const uint32_t *)rows, step, length, width, look, full);
+}
+#endif
+
+/* The last layer for one row of each sequence, and the projection. Its attention is in f32 in every precision. */
+static TARGET void NAME(end)(Tower *tower, const Job *job, int me, long length)
+{
+    const Facts *facts = &tower->facts;
+    const Work *work = &tower->work;
+    const Layer *layer = &tower->layers[facts->layers - 1];
+    long step = work->step, width = facts->width, heads = facts->heads, side = width / heads, count = job->count;
+    long columns = round_up(side, LANES), full = round_up(width, LANES), longest = job->longest;
+    VALUE *factors = work->factors, *wide = work->wide;
+    f32_normalise(tower, work->rows, step, work->count, work->normal, NULL);
+    for (long task; (task = take(&tower->team)) < count;) {
+        long row = job->texts == NULL ? task * length : job->texts[task * longest + job->lengths[task] - 1];
+        memcpy(work->pooled + task * step, work->rows + row * step, width * 4);
+        NAME(normalise_row)(work->rows + row * step, width, facts->epsilon, NULL, NULL, factors + task * step);
+    }
+    meet(&tower->team);
+    NAME(map)(tower, me, factors, step, count, layer->attention, (NAME(Goal)){.sums = work->query, .step = step});
+    for (long i = 0; i < heads; i++) {
+        Map keys = tower->keys;
+        keys.panels = (const float *)keys.panels + i * side * full;
+        f32_map(tower, me, work->query + i * side, step, count, keys,
+                (f32_Goal){.sums = work->look + i * full, .step = heads * full});
+    }
+    for (long task; (task = take(&tower->team)) < count;) {
+        const int32_t *text = job->texts == NULL ? NULL : job->texts + task * longest;
+        f32_gaze(facts, work->normal + (text == NULL ? task * length * step : 0), step, text,
+                 text == NULL ? length : job->lengths[task], work->look + task * heads * full, tower->scratch[me]);
+    }
+    meet(&tower->team);
+    for (long i = 0; i < heads; i++) {
+        Map values = tower->values;
+        values.panels = (const float *)values.panels + i * width * columns;
+        f32_map(tower, me, work->look + i * full, heads * full, count, values,
+                (f32_Goal){.sums = work->query + i * side, .step = step});
+    }
+    for (long task; (task = take(&tower->team)) < count;)
+        for (long j = 0; j < width; j += LANES)
+            NAME(put)(factors + task * step + j, _mm512_loadu_ps(work->query + task * step + j), 0xFFFF);
+    meet(&tower->team);
+    NAME(Goal) sum = {.sums = work->pooled, .step = step, .added = work->pooled, .added_step = step};
+    NAME(map)(tower, me, factors, step, count, layer->out, sum);
+    NAME(normalise)(tower, work->pooled, step, count, NULL, factors);
+    NAME(map)(tower, me, factors, step, count, layer->expand,
+              (NAME(Goal)){.values = wide, .step = work->wide_step, .activation = facts->quick ? QUICK : GELU});
+    NAME(map)(tower, me, wide, work->wide_step, count, layer->contract, sum);
+    for (long task; (task = take(&tower->team)) < count;) {
+        if (job->watched != NULL)
+            memcpy(job->watched + (facts->layers * work->count + task) * width, work->pooled + task * step, width * 4);
+        f32_normalise_row(work->pooled + task * step, width, facts->epsilon, tower->last_norm,
+                          work->query + task * step, NULL);
+    }
+    meet(&tower->team);
+    f32_map(tower, me, work->query, step, count, tower->projection, (f32_Goal){.sums = job->out, .step = facts->dim});
+}
+
+static TARGET void NAME(run_images)(Tower *tower, const Job *job, int me)
+{
+    const Facts *facts = &tower->facts;
+    const Work *work = &tower->work;
+    long grid = facts->grid, side = facts->side, patches = grid * grid, length = 1 + patches, width = facts->width;
+    long step = work->step, line = side * 3;
+    VALUE *wide = work->wide;
+    for (long first = 0; first < job->count; first += work->pictures) {
+        long count = job->count - first < work->pictures ? job->count - first : work->pictures;
+        float *rows = work->rows + first * length * step, *embedded = work->normal + first * length * step;
+        for (long task; (task = take(&tower->team)) < count * grid;) {
+            const uint8_t *from = job->pixels + ((first + task / grid) * facts->size + task % grid * side) * facts->size * 3;
+            for (long x = 0; x < grid; x++)
+                for (long y = 0; y < side; y++)
+                    for (long j = 0; j < line; j += LANES) {
+                        __mmask16 mask = first_lanes(line - j);
+                        __m128i bytes = _mm_maskz_loadu_epi8(mask, from + (y * facts->size + x * side) * 3 + j);
+                        __m512 pixels = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+                        NAME(put)(wide + (task * grid + x) * work->wide_step + y * line + j,
+                                  _mm512_sub_ps(pixels, _mm512_set1_ps((float)facts->centre)), mask);
+                    }
+        }
+        meet(&tower->team);
+        NAME(map)(tower, me, wide, work->wide_step, count * patches, tower->patches,
+                  (NAME(Goal)){.sums = embedded, .step = step});
+        for (long task; (task = take(&tower->team)) * STRIP < count * length;)
+            for (long i = task * STRIP; i < count * length && i < (task + 1) * STRIP; i++) {
+                long picture = i / length, patch = i % length - 1;
+                const float *from = patch < 0 ? tower->class_row : embedded + (picture * patches + patch) * step;
+                for (long j = 0; j < width; j += LANES) {
+                    __mmask16 mask = first_lanes(width - j);
+                    __m512 x = _mm512_maskz_loadu_ps(mask, from + j);
+                    if (patch >= 0)
+                        x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, tower->positions + patch * width + j));
+                    _mm512_storeu_ps(rows + i * step + j, x);
+                }
+                f32_normalise_row(rows + i * step, width, facts->epsilon, tower->first_norm, rows + i * step, NULL);
+            }
+        meet(&tower->team);
+        NAME(layers)(tower, job, me, rows, count * length, length);
+    }
+    NAME(end)(tower, job, me, length);
+}
+
+static TARGET void NAME(run_texts)(Tower *tower, const Job *job, int me)
+{
+    const Work *work = &tower->work;
+    long width = tower->facts.width;
+    for (long task; (task = take(&tower->team)) * STRIP < job->rows;)
+        for (long i = task * STRIP; i < job->rows && i < (task + 1) * STRIP; i++)
+            for (long j = 0; j < width; j += LANES) {
+                __mmask16 mask = first_lanes(width - j);
+                __m512 token = _mm512_maskz_loadu_ps(mask, tower->tokens + job->ids[i] * width + j);
+                __m512 place = _mm512_maskz_loadu_ps(mask, tower->positions + job->places[i] * width + j);
+                _mm512_storeu_ps(work->rows + i * work->step + j, _mm512_add_ps(token, place));
+            }
+    meet(&tower->team);
+    NAME(layers)(tower, job, me, work->rows, job->rows, job->length);
+    NAME(end)(tower, job, me, job->length);
+}

@@ -1,0 +1,127 @@
+"""The native runtime's encoder: numpy arrays to the compiled code and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clipworks import _towers
+from clipworks.environment import count_physical_cores
+from clipworks.errors import EncodingError
+from clipworks.runtimes import Batch, EncoderRequest, Opening, Staged
+from clipworks.runtimes.native.facts import Bytes, Facts
+from clipworks.runtimes.native.opening import check_request, open_weights
+from clipworks.runtimes.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS, pack_texts
+from clipworks.runtimes.probes import EMBEDDING, FIRST, POOLED
+
+Floats = npt.NDArray[np.float32]
+_NOTHING = np.empty(0, np.float32)
+
+
+class NativeEncoder:
+    """A tower and its team of threads; calls come after each other."""
+
+    runtime = "native"
+    device = "cpu"
+
+    def __init__(self, facts: Facts, weights: Bytes, *, threads: int, opening: Opening) -> None:
+        self.precision = "bf16" if facts.bf16 else "f32"
+        self.threads: int | None = threads
+        self.dim = facts.dim
+        self.opening = opening
+        self.packs = not facts.size
+        self._facts = facts
+        self._lock = threading.Lock()
+        *sides, _ = dataclasses.astuple(facts)
+        try:
+            self._tower: _towers.Tower | None = _towers.open_tower(weights, tuple(sides), threads)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise EncodingError(f"native cannot open the tower: {error or 'not enough memory'}") from None
+
+    def __call__(self, batch: Batch | Staged) -> Floats:
+        """Encode one batch; see `clipworks.runtimes.Encoder`."""
+        return self._run(batch.handle if isinstance(batch, Staged) else batch)
+
+    def stage(self, batch: Batch) -> Staged:
+        """Nothing is copied: the compiled code takes numpy's memory."""
+        return Staged(handle=np.ascontiguousarray(batch), rows=len(batch))
+
+    def watch(self, batch: Batch) -> dict[str, npt.NDArray[Any]]:
+        """Encode a batch and keep what is inside; see `clipworks.runtimes.probes`."""
+        facts, ids = self._facts, self._pack(batch)
+        rows = ids[IDS].size if ids else len(batch) * (1 + facts.grid**2)
+        watched = np.empty((facts.layers * rows + len(batch)) * facts.width, np.float32)
+        embedding = self._run(batch, watched)
+        layers = watched[: facts.layers * rows * facts.width].reshape(facts.layers, rows, facts.width)
+        inner = {str(number): layer for number, layer in enumerate(layers[1:])}
+        pooled = watched[layers.size :].reshape(len(batch), facts.width)
+        return {FIRST: layers[0], **inner, POOLED: pooled, EMBEDDING: embedding}
+
+    def close(self) -> None:
+        """End the threads and let go of the weights; a call that is under way comes to its end first."""
+        with self._lock:
+            self._tower = None
+
+    def _run(self, batch: Batch, watched: Floats = _NOTHING) -> Floats:
+        out = np.empty((len(batch), self.dim), np.float32)
+        packed = self._pack(batch)
+        with self._lock:
+            if self._tower is None:
+                raise EncodingError("this encoder is closed")
+            if not len(batch):
+                return out
+            try:
+                if packed is None:
+                    _towers.encode_images(self._tower, np.ascontiguousarray(batch, np.uint8), out, watched)
+                else:
+                    count, length = packed[GROUPS].shape
+                    _towers.encode_texts(
+                        self._tower,
+                        packed[IDS],
+                        packed[PLACES],
+                        packed[GROUPS],
+                        packed[ENDS],
+                        packed[BACK],
+                        packed[TEXTS],
+                        _find_ends(batch, self._facts.end_id),
+                        out,
+                        watched,
+                        count,
+                        length,
+                        batch.shape[1],
+                    )
+            except (RuntimeError, ValueError, MemoryError) as error:
+                why = str(error) or "not enough memory"
+                raise EncodingError(f"native failed on a batch of {len(batch)}: {why}") from None
+        return out
+
+    def _pack(self, batch: Batch) -> dict[str, npt.NDArray[np.int32]] | None:
+        ids: npt.NDArray[np.int32] = batch  # type: ignore[assignment]  # what a text tower takes are ids
+        return pack_texts(ids, filled=False) if self.packs and len(ids) else None
+
+
+def open_encoder(request: EncoderRequest) -> NativeEncoder:
+    """Open a tower; see `clipworks.runtimes.open_encoder`."""
+    precision = check_request(request)
+    facts, weights, opening = open_weights(request, precision)
+    threads = request.threads or count_physical_cores()
+    return NativeEncoder(facts, weights, threads=threads, opening=opening)
+
+
+def open_probe(
+    request: EncoderRequest,
+    values: Mapping[str, str],  # noqa: ARG001  # of the graph, which is not what runs here
+) -> Callable[[Batch], dict[str, npt.NDArray[Any]]]:
+    """Open a tower and watch it run; see `clipworks.runtimes.probes`."""
+    return open_encoder(request).watch
+
+
+def _find_ends(ids: Batch, end_id: int | None) -> npt.NDArray[np.int32]:
+    """How many rows each text has up to the pooled one, ``[n]``: of equal values argmax gives the first."""
+    first: npt.NDArray[np.intp] = (ids if end_id is None else ids == end_id).argmax(axis=1)
+    return first.astype(np.int32) + np.int32(1)

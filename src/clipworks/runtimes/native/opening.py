@@ -1,0 +1,101 @@
+"""Which towers the native runtime runs, and where their packed weights come from: the cache, or the tower's file."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+from clipworks import _towers
+from clipworks.caches import map_sealed, write_sealed
+from clipworks.errors import RuntimeUnavailableError
+from clipworks.runtimes.grants import refuse
+from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
+from clipworks.runtimes.protocol import AUTO, EncoderRequest, Opening
+
+_FORMAT = 1  # of a packed file; another layout needs another number
+_KEPT_FILES = 24
+_ENDS = 4096  # bytes at either end of an ONNX file in which it says who wrote it, and what else it knows
+DEVICES = (AUTO, "cpu", "0")
+
+
+def suits(path: Path, device: str, precision: str) -> bool:
+    """Whether a tower is best run here when nobody has chosen a runtime.
+
+    The file is only glanced at: it is ours, and young enough to tell what is needed. (To import onnx for it would take
+    longer than opening a tower.)
+
+    Args:
+        path: its ONNX file.
+        device: as it was asked for.
+        precision: as it was asked for.
+    """
+    granted = _towers.list_precisions()
+    if device not in DEVICES or not granted or (precision != AUTO and precision not in granted):
+        return False
+    if choose_precision(precision) == "bf16" and _towers.has_tiles():
+        return False  # products by tiles are several times as fast, and other engines have them
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_ENDS)
+            stream.seek(-min(_ENDS, path.stat().st_size), 2)
+            return b"\x12\x09clipworks" in start[:32] and b"clipworks.activation" in stream.read()
+    except OSError:
+        return False  # whoever is to run it will say so
+
+
+def check_request(request: EncoderRequest) -> str:
+    """What precision is granted.
+
+    Raises:
+        RuntimeUnavailableError: the processor, the device or the precision is not to be had.
+    """
+    granted = _towers.list_precisions()
+    if not granted:
+        raise RuntimeUnavailableError(
+            "native needs an x86 CPU with AVX-512, which this one has not", hint="choose another --runtime"
+        )
+    if request.device not in DEVICES:
+        raise refuse("the device", request.device, "native", ["cpu"])
+    if request.stored != "f32":
+        raise RuntimeUnavailableError(
+            f"native runs no {request.stored} towers", hint="--runtime openvino and onnxruntime run them"
+        )
+    if request.precision != AUTO and request.precision not in granted:
+        raise refuse("the precision", request.precision, "native", list(granted))
+    return choose_precision(request.precision)
+
+
+def choose_precision(asked: str) -> str:
+    """Resolve ``auto``: bf16 where the processor computes it."""
+    return _towers.list_precisions()[-1] if asked == AUTO else asked
+
+
+def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes, Opening]:
+    """A tower's packed weights: from the cache, or packed now and put there.
+
+    Raises:
+        RuntimeUnavailableError: a tower that our converter did not write.
+        EncodingError: the file cannot be read.
+    """
+    start, path = time.perf_counter(), None
+    if request.cache is not None:
+        key = hashlib.sha256(f"{request.sha256} {precision} {_FORMAT}".encode()).hexdigest()
+        path = request.cache / f"{key[:32]}.packed"
+        body = map_sealed(path)
+        if body is not None:
+            return read_facts(body), body[HEAD:], Opening(read_ms=None, compile_ms=_since(start), cached=True)
+    from clipworks.runtimes.native.layout import pack_tower
+    from clipworks.runtimes.weights import read_image_weights, read_text_weights
+
+    weights = (read_image_weights if request.role == "image" else read_text_weights)(request.path)
+    read_ms, start = _since(start), time.perf_counter()
+    facts, body = pack_tower(weights, bf16=precision == "bf16")
+    opening = Opening(read_ms=read_ms, compile_ms=_since(start))
+    if path is not None:
+        write_sealed(path, body.data, keep=_KEPT_FILES)
+    return facts, body[HEAD:], opening
+
+
+def _since(start: float) -> float:
+    return (time.perf_counter() - start) * 1000
