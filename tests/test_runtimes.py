@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import sys
 import threading
 from pathlib import Path
@@ -9,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import EXAMPLE
+from convert_checkpoints import MODELS, Tower, draw_pictures, write_huggingface
 
 from clipworks import runtimes, scoring, store
 from clipworks.cli import main
+from clipworks.convert import conversion, convert_checkpoint, write_towers
 from clipworks.errors import EncodingError, RuntimeUnavailableError, UnknownNameError, UsageError
 from clipworks.runtimes import Encoder, Role
 from clipworks.tokens import open_tokenizer
@@ -184,6 +188,29 @@ def test_an_engine_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "clipworks.runtimes.onnxruntime", None)
     with pytest.raises(RuntimeUnavailableError, match="the runtime onnxruntime is installed but cannot be imported"):
         open_tower("image", "onnxruntime")
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "native"])
+def test_two_models_that_differ_in_files_beside_their_graphs_alone_are_told_apart_in_the_cache(
+    runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs of large models hold no weights: two of one shape are the same file."""
+    if runtime == "native":
+        compiled = pytest.importorskip("clipworks._towers", reason="built without a C compiler")
+        if not compiled.list_precisions():
+            pytest.skip("needs AVX-512")
+    monkeypatch.setattr(conversion, "write_towers", functools.partial(write_towers, external_bytes=10_000))
+    wide = Tower(width=260, heads=2, mlp=260, layers=2)  # smaller tensors stay in the graph
+    batch = draw_pictures(MODELS["quick"])
+    for seed in (1, 2):
+        model = dataclasses.replace(MODELS["quick"], seed=seed, image=wide)
+        bundle = convert_checkpoint(write_huggingface(tmp_path / f"checkpoint{seed}", model), tmp_path / f"model{seed}")
+        assert "image.onnx.data" in bundle.card.files
+        fresh, kept = (
+            runtimes.open_encoder(bundle, "image", runtime=runtime, precision="f32", cache=cache)(batch)
+            for cache in (None, tmp_path)
+        )
+        np.testing.assert_allclose(fresh, kept, atol=1e-5)
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])

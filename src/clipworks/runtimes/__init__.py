@@ -6,6 +6,7 @@ Numpy arrays cross this border; sessions, tensors and devices never leave it. To
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import shlex
@@ -49,6 +50,7 @@ __all__ = [
     "choose_streams",
     "explain_int8",
     "find_version",
+    "identify_tower",
     "import_runtime",
     "list_installed",
     "open_encoder",
@@ -75,8 +77,8 @@ RUNTIMES: dict[str, Runtime] = {
 # The first one that is installed is the default for whatever native does not suit. torch runs only towers of our
 # converter, and fake computes nothing: they are never chosen for anyone.
 PREFERENCE = ("openvino", "onnxruntime")
-CHOICES = ("native", *PREFERENCE, "torch")
-"""All that compute something, for messages and for comparisons of every runtime."""
+CHOICES = (*PREFERENCE, "torch", "native")
+"""All that compute something, for messages and comparisons; ours last, so that it is compared with the others."""
 
 
 def choose_runtime(name: str = AUTO) -> str:
@@ -172,7 +174,7 @@ def open_encoder(
     return import_runtime(runtime)(
         EncoderRequest(
             path=bundle.folder / name,
-            sha256=bundle.card.files[name].sha256,
+            sha256=identify_tower(bundle, name),
             role=role,
             device=device.lower(),
             precision=precision,
@@ -183,6 +185,13 @@ def open_encoder(
             cache=cache,
         )
     )
+
+
+def identify_tower(bundle: Bundle, name: str) -> str:
+    """What tells a tower's file and the weights that may lie beside it from all others; hex digits."""
+    own, beside = (bundle.card.files.get(file) for file in (name, f"{name}.data"))
+    assert own is not None  # a card that names a tower without its file is refused when it is read
+    return own.sha256 if beside is None else hashlib.sha256(f"{own.sha256} {beside.sha256}".encode()).hexdigest()
 
 
 def explain_int8(bundle: Bundle) -> str:

@@ -19,6 +19,7 @@ from clipworks.runtimes import (
     EncoderRequest,
     Role,
     choose_runtime,
+    identify_tower,
     import_runtime,
 )
 from clipworks.runtimes.graph_file import GraphFile
@@ -49,7 +50,7 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
     name = files.image if role == "image" else files.text
     request = EncoderRequest(
         path=bundle.folder / name,
-        sha256=bundle.card.files[name].sha256,
+        sha256=identify_tower(bundle, name),
         role=role,
         device=encoder.device,
         precision=encoder.precision,

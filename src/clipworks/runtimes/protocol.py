@@ -96,7 +96,7 @@ class EncoderRequest:
 
     Attributes:
         path: the tower's ONNX file.
-        sha256: of that file, from the card.
+        sha256: of that file and of weights beside it, from the card.
         role: which tower.
         device: e.g. ``cpu``, or `AUTO` for the engine's default.
         precision: one of `PRECISIONS`, or `AUTO`.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from clipworks import _towers
+from clipworks._towers import encode_images, encode_texts, open_tower
 from clipworks.environment import count_physical_cores
 from clipworks.errors import EncodingError
 from clipworks.runtimes import Batch, EncoderRequest, Opening, Staged
@@ -18,6 +18,9 @@ from clipworks.runtimes.native.facts import Bytes, Facts
 from clipworks.runtimes.native.opening import check_request, open_weights
 from clipworks.runtimes.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS, pack_texts
 from clipworks.runtimes.probes import EMBEDDING, FIRST, POOLED
+
+if TYPE_CHECKING:
+    from clipworks._towers import Tower
 
 Floats = npt.NDArray[np.float32]
 _NOTHING = np.empty(0, np.float32)
@@ -39,7 +42,7 @@ class NativeEncoder:
         self._lock = threading.Lock()
         *sides, _ = dataclasses.astuple(facts)
         try:
-            self._tower: _towers.Tower | None = _towers.open_tower(weights, tuple(sides), threads)
+            self._tower: Tower | None = open_tower(weights, tuple(sides), threads)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise EncodingError(f"native cannot open the tower: {error or 'not enough memory'}") from None
 
@@ -77,10 +80,10 @@ class NativeEncoder:
                 return out
             try:
                 if packed is None:
-                    _towers.encode_images(self._tower, np.ascontiguousarray(batch, np.uint8), out, watched)
+                    encode_images(self._tower, np.ascontiguousarray(batch, np.uint8), out, watched)
                 else:
                     count, length = packed[GROUPS].shape
-                    _towers.encode_texts(
+                    encode_texts(
                         self._tower,
                         packed[IDS],
                         packed[PLACES],

@@ -6,7 +6,7 @@ import hashlib
 import time
 from pathlib import Path
 
-from clipworks import _towers
+from clipworks._towers import has_tiles, list_precisions
 from clipworks.caches import map_sealed, write_sealed
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.runtimes.grants import refuse
@@ -30,10 +30,10 @@ def suits(path: Path, device: str, precision: str) -> bool:
         device: as it was asked for.
         precision: as it was asked for.
     """
-    granted = _towers.list_precisions()
+    granted = list_precisions()
     if device not in DEVICES or not granted or (precision != AUTO and precision not in granted):
         return False
-    if choose_precision(precision) == "bf16" and _towers.has_tiles():
+    if choose_precision(precision) == "bf16" and has_tiles():
         return False  # products by tiles are several times as fast, and other engines have them
     try:
         with path.open("rb") as stream:
@@ -50,7 +50,7 @@ def check_request(request: EncoderRequest) -> str:
     Raises:
         RuntimeUnavailableError: the processor, the device or the precision is not to be had.
     """
-    granted = _towers.list_precisions()
+    granted = list_precisions()
     if not granted:
         raise RuntimeUnavailableError(
             "native needs an x86 CPU with AVX-512, which this one has not", hint="choose another --runtime"
@@ -68,7 +68,7 @@ def check_request(request: EncoderRequest) -> str:
 
 def choose_precision(asked: str) -> str:
     """Resolve ``auto``: bf16 where the processor computes it."""
-    return _towers.list_precisions()[-1] if asked == AUTO else asked
+    return list_precisions()[-1] if asked == AUTO else asked
 
 
 def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes, Opening]:

@@ -1,0 +1,277 @@
+"""The native runtime computes towers of our converter as the reference does, and says clearly what it cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from convert_checkpoints import MODELS, VOCABULARY, Model, Tower, draw_ids, draw_pictures, write_huggingface
+from PIL import Image
+
+from clipworks import runtimes, store
+from clipworks.bundle import Bundle, read_bundle
+from clipworks.cli import main
+from clipworks.convert import convert_checkpoint
+from clipworks.errors import EncodingError, RuntimeUnavailableError
+from clipworks.runtimes import Role
+from clipworks.runtimes.probes import open_probe
+
+compiled = pytest.importorskip("clipworks._towers", reason="built without a C compiler")
+if not compiled.list_precisions():
+    pytest.skip("needs AVX-512", allow_module_level=True)
+
+from clipworks.runtimes.native import layout, opening  # noqa: E402  # needs the compiled module
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_text(encoding="utf-8"))["models"]
+LIMIT = 2e-6
+# bf16 keeps 8 bits of each factor; these narrow towers of few layers are the worst case of it.
+LEAST = {"f32": 1 - 1e-9, "bf16": 0.9999}
+PRECISIONS = compiled.list_precisions()
+Floats = npt.NDArray[np.floating[Any]]
+
+# More than one panel of columns and one block of rows, sides that are no multiple of anything, more heads than a vector
+# has lanes, and sequences longer than what is kept of an attention at once.
+WIDE = Model(
+    seed=21,
+    image=Tower(width=102, heads=17, mlp=130, layers=3),
+    text=Tower(width=66, heads=3, mlp=50, layers=3),
+    dim=51,
+    size=90,
+    patch=9,
+    context=90,
+    activation="quick_gelu",
+    end=VOCABULARY - 1,
+)
+
+
+def unit(rows: npt.ArrayLike) -> Floats:
+    wide = np.asarray(rows, np.float64)
+    normal: Floats = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    return normal
+
+
+def convert(model: Model, folder: Path) -> Bundle:
+    return convert_checkpoint(write_huggingface(folder / "checkpoint", model), folder / "bundle")
+
+
+def open_tower(bundle: Bundle, role: Role, **options: Any) -> runtimes.Encoder:
+    return runtimes.open_encoder(bundle, role, runtime="native", **{"precision": "f32"} | options)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return convert(WIDE, tmp_path_factory.mktemp("wide"))
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return convert(dataclasses.replace(MODELS["quick"], context=77), tmp_path_factory.mktemp("quick"))
+
+
+@pytest.fixture(scope="module")
+def texts() -> npt.NDArray[np.int32]:
+    """Texts of all lengths that share beginnings of all lengths, some of them twice."""
+    rng = np.random.default_rng(4)
+    ids = np.zeros((300, WIDE.context), np.int32)
+    for row in range(len(ids)):
+        length = int(rng.integers(1, WIDE.context)) if row % 3 == 0 else int(rng.integers(1, 12))
+        ids[row, :length] = rng.integers(1, VOCABULARY - 2, length)
+        alike = int(rng.integers(0, length)) if row else 0
+        ids[row, :alike] = ids[rng.integers(0, row + 1), :alike]
+        ids[row, length] = VOCABULARY - 1
+    ids[7] = ids[3]
+    return ids
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("reference", ["transformers", "open_clip"])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_the_towers_give_the_embeddings_of_the_reference(
+    name: str, reference: str, precision: str, tmp_path: Path
+) -> None:
+    bundle = convert(MODELS[name], tmp_path)
+    for role, batch in (("image", draw_pictures(MODELS[name])), ("text", draw_ids(MODELS[name]))):
+        found = open_tower(bundle, role, precision=precision)(batch)  # type: ignore[arg-type]
+        expected = unit(GOLDEN[name][reference][role])
+        assert found.dtype == np.float32
+        assert (unit(found) * expected).sum(axis=1).min() >= LEAST[precision]
+        if precision == "f32":
+            assert np.abs(unit(found) - expected).max() <= LIMIT
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_any_sides_and_any_number_of_threads(
+    wide: Bundle, texts: npt.NDArray[np.int32], precision: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "count_cores", lambda: 8)
+    pictures = np.random.default_rng(3).integers(0, 256, (13, WIDE.size, WIDE.size, 3), dtype=np.uint8)
+    for role, batch in (("image", pictures), ("text", texts)):
+        other = runtimes.open_encoder(wide, role, runtime="onnxruntime", precision="f32")  # type: ignore[arg-type]
+        found, expected = open_tower(wide, role, precision=precision, threads=threads)(batch), other(batch)  # type: ignore[arg-type]
+        assert (unit(found) * unit(expected)).sum(axis=1).min() >= LEAST[precision]
+        if precision == "f32":
+            assert np.abs(unit(found) - unit(expected)).max() <= LIMIT
+
+
+def test_a_batch_gives_what_its_rows_give_alone_and_is_the_same_every_time(
+    wide: Bundle, texts: npt.NDArray[np.int32]
+) -> None:
+    pictures = np.random.default_rng(3).integers(0, 256, (9, WIDE.size, WIDE.size, 3), dtype=np.uint8)
+    for role, batch in (("image", pictures), ("text", texts[:40])):
+        encoder = open_tower(wide, role)  # type: ignore[arg-type]
+        together = encoder(batch)
+        np.testing.assert_array_equal(together, encoder(batch))
+        for index, row in enumerate(batch):
+            assert np.abs(unit(encoder(row[None]))[0] - unit(together)[index]).max() <= LIMIT
+
+
+def test_texts_are_pooled_as_on_the_other_runtimes(quick: Bundle, wide: Bundle) -> None:
+    ids = np.array([[5, 9, 7, 3], [5, 9, VOCABULARY - 1, 0], [VOCABULARY - 2, VOCABULARY - 1, 0, 0]], np.int32)
+    for bundle in (quick, wide):
+        other = runtimes.open_encoder(bundle, "text", runtime="onnxruntime", precision="f32")
+        assert np.abs(unit(open_tower(bundle, "text")(ids)) - unit(other(ids))).max() <= LIMIT
+
+
+def test_a_probe_shows_what_the_engines_show(wide: Bundle, texts: npt.NDArray[np.int32]) -> None:
+    picture = np.random.default_rng(3).integers(0, 256, (1, WIDE.size, WIDE.size, 3), dtype=np.uint8)
+    for role, batch in (("image", picture), ("text", texts[:1])):
+        found, expected = (
+            open_probe(wide, role, runtimes.open_encoder(wide, role, runtime=runtime, precision="f32"))(batch)  # type: ignore[arg-type]
+            for runtime in ("native", "onnxruntime")
+        )
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            length = len(found[name])  # of a text's rows those behind its end are of no use, and left out
+            np.testing.assert_allclose(found[name], value[:length], rtol=1e-4, atol=1e-4)
+
+
+def test_calls_from_several_threads_do_not_mix(quick: Bundle) -> None:
+    encoder, pictures = open_tower(quick, "image"), draw_pictures(MODELS["quick"])
+    expected = [encoder(picture[None]) for picture in pictures]
+    wrong: list[int] = []
+
+    def call(index: int) -> None:
+        rows = [encoder(pictures[index][None]) for _ in range(50)]
+        wrong.extend(index for row in rows if not np.array_equal(row, expected[index]))
+
+    threads = [threading.Thread(target=call, args=(index,)) for index in range(len(pictures))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_forked_process_has_threads_of_its_own(quick: Bundle) -> None:
+    encoder, pictures = open_tower(quick, "image", threads=2), draw_pictures(MODELS["quick"])
+    expected = encoder(pictures)
+    fork = multiprocessing.get_context("fork")
+    answer = fork.SimpleQueue()
+    child = fork.Process(target=lambda: answer.put(encoder(pictures)))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    np.testing.assert_array_equal(answer.get(), expected)
+    np.testing.assert_array_equal(encoder(pictures), expected)
+
+
+def test_packed_weights_come_from_the_cache_and_damage_is_mended(quick: Bundle, tmp_path: Path) -> None:
+    pictures, first = draw_pictures(MODELS["quick"]), open_tower(quick, "image", cache=tmp_path)
+    (packed,) = tmp_path.glob("*.packed")
+    second = open_tower(quick, "image", cache=tmp_path)
+    assert (first.opening.cached, second.opening.cached) == (False, True)
+    np.testing.assert_array_equal(first(pictures), second(pictures))
+    content = bytearray(packed.read_bytes())
+    content[len(content) // 2] ^= 1
+    packed.write_bytes(content)
+    third = open_tower(quick, "image", cache=tmp_path)
+    assert not third.opening.cached
+    np.testing.assert_array_equal(third(pictures), first(pictures))
+    assert open_tower(quick, "image", cache=tmp_path).opening.cached
+
+
+def test_it_is_the_default_for_towers_of_ours_and_for_no_others(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    starter = store.open_bundle("starter")
+    assert runtimes.choose_for(quick) == "native"
+    assert runtimes.choose_for(quick, device="cpu", precision="f32") == "native"
+    assert runtimes.choose_for(starter) == "openvino"
+    assert runtimes.choose_for(quick, "onnxruntime") == "onnxruntime"
+    for device, precision in (("gpu", "auto"), ("auto", "f16"), ("auto", "int8")):
+        assert runtimes.choose_for(quick, device=device, precision=precision) == "openvino"
+    monkeypatch.setattr(opening, "has_tiles", lambda: True)
+    assert runtimes.choose_for(quick, precision="f32") == "native"
+    if "bf16" in PRECISIONS:
+        assert runtimes.choose_for(quick) == "openvino"
+    monkeypatch.setattr(opening, "list_precisions", lambda: ())
+    assert runtimes.choose_for(quick, precision="f32") == "openvino"
+
+
+def test_what_cannot_be_granted_is_refused_in_one_line(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeUnavailableError, match=r"native cannot grant the device 'gpu' here; it grants: cpu"):
+        open_tower(quick, "image", device="gpu")
+    with pytest.raises(RuntimeUnavailableError, match=r"native cannot grant the precision 'f16' here; it grants: f32"):
+        open_tower(quick, "image", precision="f16")
+    with pytest.raises(RuntimeUnavailableError, match="no tower that clipworks converted"):
+        open_tower(store.open_bundle("starter"), "image")
+    monkeypatch.setattr(opening, "list_precisions", lambda: ())
+    with pytest.raises(RuntimeUnavailableError, match="native needs an x86 CPU with AVX-512"):
+        open_tower(quick, "image")
+
+
+def test_bad_input_is_one_error_and_the_next_call_works(quick: Bundle) -> None:
+    image, text = open_tower(quick, "image"), open_tower(quick, "text")
+    with pytest.raises(EncodingError, match="native failed on a batch of 2: 600 bytes are not 2 pictures of 32 x 32"):
+        image(np.zeros((2, 10, 10, 3), np.uint8))
+    for ids in (np.full((1, 4), VOCABULARY, np.int32), np.full((1, 4), -1, np.int32)):
+        with pytest.raises(EncodingError, match=rf"ids has {ids[0, 0]}; allowed: 0 to {VOCABULARY - 1}"):
+            text(ids)
+    with pytest.raises(EncodingError, match="places has 77; allowed: 0 to 76"):
+        text(np.arange(1, 80, dtype=np.int32)[None])
+    pictures = draw_pictures(MODELS["quick"])
+    assert image(pictures).shape == (3, MODELS["quick"].dim)
+    assert image(pictures[:0]).shape == (0, MODELS["quick"].dim)
+    assert text(draw_ids(MODELS["quick"])[:0]).shape == (0, MODELS["quick"].dim)
+    np.testing.assert_array_equal(image(image.stage(pictures)), image(pictures))
+    image.close()
+    with pytest.raises(EncodingError, match="closed"):
+        image(pictures)
+
+
+def test_weights_that_are_too_short_are_refused(quick: Bundle) -> None:
+    from clipworks.runtimes.weights import read_image_weights
+
+    facts, body = layout.pack_tower(read_image_weights(quick.folder / "image.onnx"), bf16=False)
+    *sides, _ = dataclasses.astuple(facts)
+    with pytest.raises(ValueError, match="not as long as the tower's facts say"):
+        compiled.open_tower(body[1024:-64], tuple(sides), 1)
+
+
+def test_rounding_to_bf16_takes_the_even_one_of_two_that_are_equally_near() -> None:
+    values = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-8, 0.0], np.float32)
+    rounded = (layout.round_to_bf16(values.view(np.uint32)) << np.uint32(16)).view(np.float32)
+    assert rounded.tolist() == [1.0, 1.0, 1 + 2**-6, 1 + 2**-7, -1.0, 0.0]
+
+
+def test_every_command_runs_on_it(quick: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = tmp_path / "set"
+    for name in ("cat", "dog"):
+        (pictures / name).mkdir(parents=True)
+        Image.fromarray(np.full((40, 50, 3), len(name) * 40, np.uint8)).save(pictures / name / "0.png")
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    model = ["--model", str(quick.folder), "--runtime", "native"]
+    assert main(["match", str(pictures / "cat" / "0.png"), "a cat", "a dog", *model, "--json"]) == 0
+    assert '"native"' in capsys.readouterr().out
+    assert main(["embed", str(pictures), "-o", str(tmp_path / "vectors"), *model]) == 0
+    brief = ["--duration", "0", "--warmup", "0"]
+    assert main(["profile", "image", *model, *brief, "--json"]) == 0
+    assert '"native"' in capsys.readouterr().out
+    assert main(["doctor", "--images", str(pictures / "cat" / "0.png"), *model]) in (0, 1)
+    assert read_bundle(quick.folder).card.name in capsys.readouterr().out
