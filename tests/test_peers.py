@@ -134,12 +134,13 @@ def test_a_goal_stands_beside_what_the_machine_allows(record: dict[str, Any]) ->
     limits: dict[str, Any] = {"f32_gflops": {"value": 500.0, "by": ""}, "int8_gflops": {"value": 1000.0, "by": ""}}
     limits |= {
         "decoding_images_per_s_a_core": {"value": 100.0, "by": ""},
-        "engine_start_f32_s": {"value": 0.5, "by": ""},
+        "start_f32_s": {"value": 0.5, "by": ""},
     }
     limits |= {"needs": {"image": 1e10, "d": 1e9, "d8": 2e9}, "machine": STAMP["machine"]}
     assert find_bound(limits, "c", "f32", 2) == pytest.approx(1 / (1 / 50 + 1 / 200))
     assert find_bound(limits, "g", "any", 2) == pytest.approx(1 / (1 / 100 + 1 / 200))
     assert find_bound(limits, "d8", "f32", 2) == pytest.approx(250)
+    assert find_bound(limits | {"f32_peak": {"value": 600.0, "by": ""}}, "d8", "f32", 2) == pytest.approx(300)
     assert find_bound(limits, "d", "bf16", 2) is None
     assert (find_bound(limits, "f", "any", 2), find_bound(limits, "a", "any", 2)) == (100, 0.5)
     assert find_bound(limits, "e", "any", 2) is None

@@ -69,7 +69,11 @@ def main() -> int:
 
 def run(args: argparse.Namespace, record: dict[str, Any]) -> None:
     """Do what is asked for and put it into the record."""
-    chosen = [row for row in ROWS if not args.rows or row.key.startswith(tuple(args.rows.split(",")))]
+    wanted = tuple(args.rows.split(",")) if args.rows else ("",)
+    for name in wanted:
+        if not any(row.key.startswith(name) for row in ROWS):
+            raise SystemExit(f"no row begins with {name!r}; there are: {', '.join(row.key for row in ROWS)}")
+    chosen = [row for row in ROWS if row.key.startswith(wanted)]
     letters = args.work.split(",")
     for letter in letters:
         if letter not in measuring.LETTERS:

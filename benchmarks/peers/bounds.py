@@ -53,8 +53,10 @@ def find_bound(limits: dict[str, Any], work: str, precision: str, cores: int) ->
         found = [bound for kind in PRECISIONS if (bound := find_bound(limits, work, kind, cores)) is not None]
         return (min if work == "a" else max)(found) if found else None
     if work == "a":
-        return _value(limits, f"engine_start_{precision}_s")
-    decoding, peak = _value(limits, "decoding_images_per_s_a_core"), _value(limits, f"{precision}_gflops")
+        return _value(limits, f"start_{precision}_s")
+    decoding = _value(limits, "decoding_images_per_s_a_core")
+    # The processor's own, where it could be measured: a library's product may be short of it.
+    peak = _value(limits, f"{precision}_peak") or _value(limits, f"{precision}_gflops")
     if work == "f":
         return decoding
     needs = limits.get("needs", {})

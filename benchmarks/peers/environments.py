@@ -74,7 +74,7 @@ def list_versions(name: str, packages: Iterable[str]) -> dict[str, str]:
 def hash_source(folder: str = "src") -> str:
     """The SHA-256 of clipworks' source, or of a part of it."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".c")):
+    for path in sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".c", ".h")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

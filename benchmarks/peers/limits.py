@@ -10,8 +10,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,10 @@ PASSES = 3
 """How often all is measured, for the best: the pace of a shared machine changes."""
 SIDES = (1600, 768, 3072)
 """Rows, inner and outer side of a matrix product like those of a tower with a batch of 32."""
+
+
+WIDTHS = {"f32": 4, "bf16": 2, "int8": 1}
+"""Bytes of a weight."""
 
 
 def measure_limits(material: Any) -> dict[str, Any]:
@@ -40,28 +46,49 @@ def measure_limits(material: Any) -> dict[str, Any]:
             if key not in best or value > best[key][0]:
                 best[key] = [value, how]
     found: dict[str, Any] = {key: {"value": value, "by": how} for key, (value, how) in best.items()}
-    return found | measure_starts() | {"needs": count_needs(material)}
+    return found | measure_peak() | measure_starts() | {"needs": count_needs(material)}
 
 
 def measure_starts() -> dict[str, Any]:
-    """Seconds to a first embedding by OpenVINO alone, in each precision that it takes here."""
+    """Seconds of a bare start that reads the weights of one picture and some texts, by precision."""
     from peers.environments import HOME, ROOT, describe_surroundings
     from peers.sessions import INPUTS
 
+    towers = [INPUTS / "bundle" / f"{role}.onnx" for role in ("image", "text")]
+    config = json.loads((INPUTS / "checkpoint" / "config.json").read_text(encoding="utf-8"))["text_config"]
+    # Of the tokens' vectors a few are needed.
+    needed = sum(tower.stat().st_size for tower in towers) - 4 * config["vocab_size"] * config["hidden_size"]
     found = {}
-    for precision, ending in (("f32", "onnx"), ("bf16", "onnx"), ("int8", "int8.onnx")):
-        towers = [str(INPUTS / "bundle" / f"{role}.{ending}") for role in ("image", "text")]
-        words = [
-            str(HOME / "clipworks" / "bin" / "python"),
-            "-m",
-            "peers.engine_start",
-            *towers,
-            str(INPUTS),
-            precision,
-        ]
+    for precision, size in WIDTHS.items():
+        count = needed * size // WIDTHS["f32"]
+        words = [str(HOME / "clipworks" / "bin" / "python"), "-m", "peers.bare_start", str(count), *map(str, towers)]
         done = subprocess.run(words, check=True, capture_output=True, text=True, env=describe_surroundings(), cwd=ROOT)
-        how = "OpenVINO alone: imported, both compiled towers taken in and run once"
-        found[f"engine_start_{precision}_s"] = {"value": float(done.stdout.splitlines()[-1]), "by": how}
+        how = f"Python with numpy and Pillow imported, and {count / 1e6:.0f} MB of weights read once"
+        found[f"start_{precision}_s"] = {"value": float(done.stdout.splitlines()[-1]), "by": how}
+    return found
+
+
+def measure_peak(seconds: float = 2.0) -> dict[str, Any]:
+    """What the processor's own multiply-adds reach, all cores at once; nothing where no compiler or AVX-512 is."""
+    from peers.environments import ROOT
+
+    found: dict[str, Any] = {}
+    source, cores = ROOT / "benchmarks" / "peers" / "peak.c", sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder:
+        program = str(Path(folder) / "peak")
+        if (
+            shutil.which("cc") is None
+            or subprocess.run(["cc", "-O2", str(source), "-o", program], check=False).returncode
+        ):
+            return found
+        running = [
+            subprocess.Popen(["taskset", "-c", str(core), program, str(seconds)], stdout=subprocess.PIPE, text=True)
+            for core in cores
+        ]
+        rates = [[float(word) for word in process.communicate()[0].split()] for process in running]
+    for precision, rate in zip(WIDTHS, (sum(column) for column in zip(*rates, strict=True)), strict=True):
+        if rate:
+            found[f"{precision}_peak"] = {"value": rate, "by": f"multiply-adds of registers alone, {len(cores)} cores"}
     return found
 
 

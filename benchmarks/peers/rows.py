@@ -67,8 +67,10 @@ ENVIRONMENTS = {
 
 ROWS = (
     Row(peer="clipworks", label="clipworks", precision="f32"),
+    Row(peer="clipworks", label="clipworks, OpenVINO", precision="f32", variant="openvino"),
     Row(peer="clipworks", label="clipworks, ONNX Runtime", precision="f32", variant="onnxruntime", optional=True),
     Row(peer="clipworks", label="clipworks", precision="bf16"),
+    Row(peer="clipworks", label="clipworks, OpenVINO", precision="bf16", variant="openvino"),
     Row(peer="clipworks", label="clipworks", precision="int8"),
     Row(peer="transformers", label="transformers, CLIPModel", precision="f32"),
     Row(peer="transformers", label="transformers, CLIPModel", precision="bf16"),

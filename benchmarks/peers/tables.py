@@ -15,18 +15,21 @@ NEEDS = {"image": "a picture", "d": "a class name", "d8": "a prompt"}
 BOUNDS = """\
 Operations needed at the least, in 10^9: {needs}. They and the peaks give the limits among the goals: for d the peak of
 the precision applied to that arithmetic, for c and g decoding on all cores beside it; for f decoding alone, and for a
-the engine alone. In brackets stands the ratio to the best peer that a program at the limit would have: where that is
-below what is wanted, the goal lies beyond this machine or engine."""
+a bare start. In brackets stands the ratio to the best peer that a program at the limit would have: where that is below
+what is wanted, the goal lies beyond this machine."""
 LIMIT_NAMES = {
+    "f32_peak": "multiply-adds, f32, GFLOP/s",
+    "bf16_peak": "multiply-adds, bf16, GFLOP/s",
+    "int8_peak": "multiply-adds, int8, G operations/s",
     "f32_gflops": "matrix product, f32, GFLOP/s",
     "bf16_gflops": "matrix product, bf16, GFLOP/s",
     "int8_gflops": "matrix product, int8, G operations/s",
     "memory_gb_per_s": "memory, GB/s",
     "decoding_images_per_s_a_core": "decoding the photographs alone, images/s a core",
     "resizing_images_per_s_a_core": "decoding and resizing them, images/s a core",
-    "engine_start_f32_s": "start to the first embeddings, f32, s",
-    "engine_start_bf16_s": "start to the first embeddings, bf16, s",
-    "engine_start_int8_s": "start to the first embeddings, int8, s",
+    "start_f32_s": "bare start, f32, s",
+    "start_bf16_s": "bare start, bf16, s",
+    "start_int8_s": "bare start, int8, s",
 }
 
 

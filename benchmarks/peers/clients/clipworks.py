@@ -13,8 +13,8 @@ from . import IMAGE_BATCH, Array, Client, Settings, Tokenize
 
 
 def open_client(settings: Settings) -> Client:
-    """Load the bundle; the variant is a runtime's name."""
-    runtime = settings.variant or "openvino"
+    """Load the bundle; the variant is a runtime's name, without one clipworks chooses."""
+    runtime = settings.variant or "auto"
     model = clipworks.load(settings.folder / "bundle", runtime=runtime, precision=settings.precision)
     if model.precision != settings.precision:
         raise RuntimeError(f"granted {model.precision}")

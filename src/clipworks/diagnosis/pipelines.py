@@ -18,8 +18,8 @@ from clipworks.diagnosis.records import About
 from clipworks.diagnosis.stages import Array, Trace
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.images import Exif, Picture
-from clipworks.runtimes import ROLES, Encoder, Role, open_encoder
-from clipworks.runtimes.probes import EMBEDDING, FIRST, POOLED, open_probe
+from clipworks.runtimes import EMBEDDING, FIRST, POOLED, ROLES, Encoder, Role, open_encoder
+from clipworks.runtimes.probes import open_probe
 from clipworks.runtimes.weights import read_image_weights, read_text_weights
 from clipworks.tokens import Tokenizer, open_tokenizer
 

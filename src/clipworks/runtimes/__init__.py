@@ -18,6 +18,9 @@ from clipworks.environment import count_cores
 from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError, unknown_name
 from clipworks.runtimes.protocol import (
     AUTO,
+    EMBEDDING,
+    FIRST,
+    POOLED,
     PRECISIONS,
     ROLES,
     Batch,
@@ -32,6 +35,9 @@ from clipworks.runtimes.protocol import (
 __all__ = [
     "AUTO",
     "CHOICES",
+    "EMBEDDING",
+    "FIRST",
+    "POOLED",
     "PRECISIONS",
     "PREFERENCE",
     "ROLES",

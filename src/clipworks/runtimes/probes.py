@@ -13,6 +13,9 @@ from clipworks.bundle import Bundle
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.runtimes import (
     AUTO,
+    EMBEDDING,
+    FIRST,
+    POOLED,
     RUNTIMES,
     Batch,
     Encoder,
@@ -24,8 +27,6 @@ from clipworks.runtimes import (
 )
 from clipworks.runtimes.graph_file import GraphFile
 
-EMBEDDING = "embedding"
-FIRST, POOLED = "first", "pooled"
 Values = dict[str, npt.NDArray[Any]]
 Probe = Callable[[Batch], Values]
 """Takes a batch of one and gives its values: the rows that go into the first layer, ``[length, width]``, as `FIRST`,

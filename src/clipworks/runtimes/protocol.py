@@ -13,6 +13,8 @@ Role = Literal["image", "text"]
 ROLES: tuple[Role, ...] = ("image", "text")
 PRECISIONS = ("f32", "bf16", "f16", "int8")
 AUTO = "auto"
+EMBEDDING, FIRST, POOLED = "embedding", "first", "pooled"
+"""What a probe calls the values of a tower; `clipworks.runtimes.probes` tells what they are."""
 
 Batch = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
 

@@ -13,11 +13,10 @@ import numpy.typing as npt
 from clipworks._towers import encode_images, encode_texts, open_tower
 from clipworks.environment import count_physical_cores
 from clipworks.errors import EncodingError
-from clipworks.runtimes import Batch, EncoderRequest, Opening, Staged
+from clipworks.runtimes import EMBEDDING, FIRST, POOLED, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.native.facts import Bytes, Facts
 from clipworks.runtimes.native.opening import check_request, open_weights
 from clipworks.runtimes.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS, pack_texts
-from clipworks.runtimes.probes import EMBEDDING, FIRST, POOLED
 
 if TYPE_CHECKING:
     from clipworks._towers import Tower

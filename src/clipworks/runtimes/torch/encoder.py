@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import Batch, EncoderRequest, Opening, Role, Staged
-from clipworks.runtimes.probes import EMBEDDING
+from clipworks.runtimes import EMBEDDING, Batch, EncoderRequest, Opening, Role, Staged
 from clipworks.runtimes.torch.devices import KINDS, choose_device, choose_precision, free_cache, name_f32_spoiler
 from clipworks.runtimes.torch.lanes import CudaLane, Lane, PlainLane
 from clipworks.runtimes.torch.loading import load_tower

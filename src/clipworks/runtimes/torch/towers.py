@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clipworks.runtimes import packing
-from clipworks.runtimes.probes import FIRST, POOLED
+from clipworks.runtimes import FIRST, POOLED, packing
 
 Note = Callable[[str, Tensor], None]
 """Takes a value inside a tower, by the name that `clipworks.runtimes.probes` gives it; it is changed afterwards."""
