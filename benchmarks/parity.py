@@ -37,13 +37,13 @@ from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.convert.preprocessing import OPENAI_MEAN, OPENAI_STD, openai_preprocessing
 from clipworks.environment import describe_environment
 from clipworks.images import load_batch
-from clipworks.runtimes import open_encoder
+from clipworks.runtimes import is_native_granted, open_encoder
 from clipworks.runtimes.inputs import name_inputs
 from clipworks.tokens import open_tokenizer
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 2e-6
-RUNTIMES = ("openvino", "onnxruntime", "torch")
+RUNTIMES = ("openvino", "onnxruntime", "torch", *(("native",) if is_native_granted() else ()))
 VOCABULARY, CONTEXT = 49408, 77
 CALIBRATION, HELD_OUT = 100, 150
 VARIANTS = (("quick_gelu", 2), ("gelu", VOCABULARY - 1))

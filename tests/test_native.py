@@ -121,15 +121,17 @@ def test_any_sides_and_any_number_of_threads(
             assert np.abs(unit(found) - unit(expected)).max() <= LIMIT
 
 
-def test_a_batch_gives_what_its_rows_give_alone_and_is_the_same_every_time(
+def test_a_batch_gives_what_its_rows_give_alone_with_any_number_of_threads(
     wide: Bundle, texts: npt.NDArray[np.int32]
 ) -> None:
     pictures = np.random.default_rng(3).integers(0, 256, (9, WIDE.size, WIDE.size, 3), dtype=np.uint8)
     for role, batch in (("image", pictures), ("text", texts[:40])):
-        encoder = open_tower(wide, role)  # type: ignore[arg-type]
+        encoder, single = (open_tower(wide, role, threads=threads) for threads in (2, 1))  # type: ignore[arg-type]
         together = encoder(batch)
-        np.testing.assert_array_equal(together, encoder(batch))
+        np.testing.assert_array_equal(together, single(batch))
         for index, row in enumerate(batch):
+            if role == "image":
+                np.testing.assert_array_equal(encoder(row[None])[0], together[index])
             assert np.abs(unit(encoder(row[None]))[0] - unit(together)[index]).max() <= LIMIT
 
 

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         default=ALL,
         metavar="R,R",
-        help="openvino, onnxruntime, torch (default: all that are installed)",
+        help="openvino, onnxruntime, torch, native (default: all that are installed)",
     )
     rows.add_argument("--device", default="auto", metavar="D,D", help="as the runtimes name them (default: auto)")
     rows.add_argument(

@@ -26,7 +26,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         default="auto",
         metavar="R",
-        help="openvino, onnxruntime, torch or auto (default: auto: openvino where installed)",
+        help="native, openvino, onnxruntime, torch or auto (default: auto: native for CLIP on CPUs with AVX-512, "
+        "else openvino where installed)",
     )
     group.add_argument(
         "--device", default="auto", metavar="D", help="cpu, gpu, cuda:0, ... as the runtime names it (default: auto)"

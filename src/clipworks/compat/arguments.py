@@ -38,7 +38,7 @@ def add_hardware_options(parser: argparse.ArgumentParser, *names: str) -> None:
 def add_runtime_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Declare what the sample's commands lack: runtime, precision, threads."""
     group = parser.add_argument_group("of clipworks")
-    group.add_argument("--runtime", default="auto", metavar="R", help="openvino, onnxruntime, torch or auto")
+    group.add_argument("--runtime", default="auto", metavar="R", help="native, openvino, onnxruntime, torch or auto")
     group.add_argument("--precision", default="auto", metavar="P", help="f32, bf16, f16, int8 or auto")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads of the runtime")
     return group

@@ -58,6 +58,7 @@ __all__ = [
     "find_version",
     "identify_tower",
     "import_runtime",
+    "is_native_granted",
     "list_installed",
     "open_encoder",
 ]
@@ -248,6 +249,15 @@ def is_installed(name: str) -> bool:
     """Whether the package of a runtime in the table is installed."""
     package = RUNTIMES[name].package
     return package is None or importlib.util.find_spec(package) is not None
+
+
+def is_native_granted() -> bool:
+    """Whether ``native`` is there and this CPU has what it needs."""
+    if not is_installed("native"):
+        return False
+    from clipworks._towers import list_precisions
+
+    return bool(list_precisions())
 
 
 def find_version(name: str) -> str | None:
