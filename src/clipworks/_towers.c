@@ -69,10 +69,10 @@ typedef struct {
     int threads;
 } Team;
 
-/* One call. Of texts the arrays are those of clipworks.runtimes.packing, and the rows of each up to the pooled one. */
+/* One call. Of texts the arrays are those of clipworks.runtimes.packing, and the place that is pooled of each. */
 typedef struct {
     const uint8_t *pixels;
-    const int32_t *ids, *places, *groups, *ends, *back, *texts, *lengths;
+    const int32_t *ids, *places, *groups, *ends, *back, *texts, *pooled;
     long count, rows, group_count, length, longest;
     float *out, *watched; /* watched: the rows behind each layer and the pooled ones behind the last, or NULL */
 } Job;
@@ -576,10 +576,10 @@ static PyObject *encode_texts(PyObject *self, PyObject *args)
 {
     (void)self;
     PyObject *capsule, *result = NULL;
-    Py_buffer ids, places, groups, ends, back, texts, lengths, out, watched;
+    Py_buffer ids, places, groups, ends, back, texts, pooled, out, watched;
     Job job = {0};
     if (!PyArg_ParseTuple(args, "Oy*y*y*y*y*y*y*w*w*lll", &capsule, &ids, &places, &groups, &ends, &back, &texts,
-                          &lengths, &out, &watched, &job.group_count, &job.length, &job.longest))
+                          &pooled, &out, &watched, &job.group_count, &job.length, &job.longest))
         return NULL;
     Tower *tower = PyCapsule_GetPointer(capsule, CAPSULE);
     if (tower != NULL) {
@@ -587,17 +587,17 @@ static PyObject *encode_texts(PyObject *self, PyObject *args)
         job.rows = (long)(ids.len / 4);
         job.count = (long)(out.len / (facts->dim * 4));
         job.ids = ids.buf, job.places = places.buf, job.groups = groups.buf, job.ends = ends.buf, job.back = back.buf;
-        job.texts = texts.buf, job.lengths = lengths.buf, job.out = out.buf;
+        job.texts = texts.buf, job.pooled = pooled.buf, job.out = out.buf;
         long slots = job.group_count * job.length;
         if (facts->size)
             PyErr_SetString(PyExc_ValueError, "an image tower takes no texts");
         else if (check("ids", &ids, job.rows, facts->vocabulary) && check("places", &places, job.rows, facts->context) &&
                  check("groups", &groups, slots, job.rows) && check("ends", &ends, slots, job.length + 1) &&
                  check("back", &back, job.rows, slots) && check("texts", &texts, job.count * job.longest, job.rows) &&
-                 check("lengths", &lengths, job.count, job.longest + 1))
+                 check("pooled", &pooled, job.count, job.longest))
             result = finish_call(tower, &job, &watched, job.length > job.longest ? job.length : job.longest, job.rows);
     }
-    Py_buffer *all[] = {&ids, &places, &groups, &ends, &back, &texts, &lengths, &out, &watched};
+    Py_buffer *all[] = {&ids, &places, &groups, &ends, &back, &texts, &pooled, &out, &watched};
     for (int i = 0; i < 9; i++)
         PyBuffer_Release(all[i]);
     return result;

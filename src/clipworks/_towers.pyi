@@ -20,7 +20,7 @@ def encode_texts(
     ends: Ids,
     back: Ids,
     texts: Ids,
-    lengths: Ids,
+    pooled: Ids,
     out: Floats,
     watched: Floats,
     group_count: int,

@@ -372,7 +372,7 @@ static TARGET void NAME(end)(Tower *tower, const Job *job, int me, long length)
     VALUE *factors = work->factors, *wide = work->wide;
     f32_normalise(tower, work->rows, step, work->count, work->normal, NULL);
     for (long task; (task = take(&tower->team)) < count;) {
-        long row = job->texts == NULL ? task * length : job->texts[task * longest + job->lengths[task] - 1];
+        long row = job->texts == NULL ? task * length : job->texts[task * longest + job->pooled[task]];
         memcpy(work->pooled + task * step, work->rows + row * step, width * 4);
         NAME(normalise_row)(work->rows + row * step, width, facts->epsilon, NULL, NULL, factors + task * step);
     }
@@ -387,7 +387,7 @@ static TARGET void NAME(end)(Tower *tower, const Job *job, int me, long length)
     for (long task; (task = take(&tower->team)) < count;) {
         const int32_t *text = job->texts == NULL ? NULL : job->texts + task * longest;
         f32_gaze(facts, work->normal + (text == NULL ? task * length * step : 0), step, text,
-                 text == NULL ? length : job->lengths[task], work->look + task * heads * full, tower->scratch[me]);
+                 text == NULL ? length : job->pooled[task] + 1, work->look + task * heads * full, tower->scratch[me]);
     }
     meet(&tower->team);
     for (long i = 0; i < heads; i++) {

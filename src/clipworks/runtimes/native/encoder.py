@@ -90,7 +90,7 @@ class NativeEncoder:
                         packed[ENDS],
                         packed[BACK],
                         packed[TEXTS],
-                        _find_ends(batch, self._facts.end_id),
+                        _find_pooled(batch, self._facts.end_id),
                         out,
                         watched,
                         count,
@@ -123,7 +123,7 @@ def open_probe(
     return open_encoder(request).watch
 
 
-def _find_ends(ids: Batch, end_id: int | None) -> npt.NDArray[np.int32]:
-    """How many rows each text has up to the pooled one, ``[n]``: of equal values argmax gives the first."""
+def _find_pooled(ids: Batch, end_id: int | None) -> npt.NDArray[np.int32]:
+    """The place in each text whose row is pooled, ``[n]``: of equal values argmax gives the first."""
     first: npt.NDArray[np.intp] = (ids if end_id is None else ids == end_id).argmax(axis=1)
-    return first.astype(np.int32) + np.int32(1)
+    return first.astype(np.int32)
