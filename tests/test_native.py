@@ -18,10 +18,11 @@ from PIL import Image
 from clipworks import runtimes, store
 from clipworks.bundle import Bundle, read_bundle
 from clipworks.cli import main
-from clipworks.convert import convert_checkpoint
+from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.runtimes import Role
 from clipworks.runtimes.probes import open_probe
+from clipworks.tokens import open_tokenizer
 
 compiled = pytest.importorskip("clipworks._towers", reason="built without a C compiler")
 if not compiled.list_precisions():
@@ -33,7 +34,7 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_tex
 LIMIT = 2e-6
 # bf16 keeps 8 bits of each factor; these narrow towers of few layers are the worst case of it.
 LEAST = {"f32": 1 - 1e-9, "bf16": 0.9999}
-PRECISIONS = compiled.list_precisions()
+PRECISIONS = [name for name in compiled.list_precisions() if name != "int8"]
 Floats = npt.NDArray[np.floating[Any]]
 
 # More than one panel of columns and one block of rows, sides that are no multiple of anything, more heads than a vector
@@ -133,6 +134,31 @@ def test_a_batch_gives_what_its_rows_give_alone_with_any_number_of_threads(
             if role == "image":
                 np.testing.assert_array_equal(encoder(row[None])[0], together[index])
             assert np.abs(unit(encoder(row[None]))[0] - unit(together)[index]).max() <= LIMIT
+
+
+@pytest.mark.skipif("int8" not in compiled.list_precisions(), reason="needs AVX-512 VNNI")
+@pytest.mark.parametrize("model", [WIDE, dataclasses.replace(MODELS["quick"], context=77)])
+def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside ONNX Runtime on the same int8 graph: near to it with floats in f32, and with bf16 no further from f32."""
+    pictures = np.random.default_rng(3).integers(0, 256, (24, model.size, model.size, 3), dtype=np.uint8)
+    prompts = ["a dog", "a photo of a cat.", "the red apple on an old table", "12 boats on a lake"]
+    bundle = quantize_towers(convert(model, tmp_path), pictures[:16], texts=prompts * 4)
+    ids = open_tokenizer(bundle.tokenizer, bundle.card.text).encode([*prompts, "a photo of a dog in the snow"])
+    for role, batch in (("image", pictures), ("text", ids)):
+        graph, exact = (
+            unit(runtimes.open_encoder(bundle, role, runtime="onnxruntime", precision=kind)(batch))  # type: ignore[arg-type]
+            for kind in ("int8", "f32")
+        )
+        lost = ((graph - exact) ** 2).sum()
+        for floats in (["f32"], PRECISIONS):
+            monkeypatch.setattr(opening, "list_precisions", lambda floats=floats: [*floats, "int8"])
+            one, two = (open_tower(bundle, role, precision="int8", threads=threads) for threads in (1, 2))  # type: ignore[arg-type]
+            assert (one.precision, one.packs) == ("int8", role == "text")
+            found = one(batch)
+            np.testing.assert_array_equal(found, two(batch))
+            assert ((unit(found) - exact) ** 2).sum() < 1.6 * lost
+            if floats == ["f32"]:
+                assert ((unit(found) - graph) ** 2).sum() < lost / 8
 
 
 def test_texts_are_pooled_as_on_the_other_runtimes(quick: Bundle, wide: Bundle) -> None:

@@ -72,6 +72,7 @@ ROWS = (
     Row(peer="clipworks", label="clipworks", precision="bf16"),
     Row(peer="clipworks", label="clipworks, OpenVINO", precision="bf16", variant="openvino"),
     Row(peer="clipworks", label="clipworks", precision="int8"),
+    Row(peer="clipworks", label="clipworks, OpenVINO", precision="int8", variant="openvino"),
     Row(peer="transformers", label="transformers, CLIPModel", precision="f32"),
     Row(peer="transformers", label="transformers, CLIPModel", precision="bf16"),
     Row(peer="transformers", label="transformers, pipeline", precision="f32", variant="pipeline", padding="77"),

@@ -1,4 +1,4 @@
-/* CLIP's two towers on processors with AVX-512, in f32 and in bf16 products with f32 sums.
+/* CLIP's two towers on processors with AVX-512: in f32, in bf16 with f32 sums, and in int8 on static grids.
  *
  * A tower is some hundred steps over rows of numbers. A team of threads runs them together: each step is cut into
  * tasks, whoever is free takes the next one, and all meet before the next step. The steps themselves are in
@@ -48,19 +48,28 @@ typedef enum { LINEAR, QUICK, GELU } Activation;
 
 typedef struct {
     const void *panels;
-    const float *bias; /* or NULL */
+    const float *bias;   /* or NULL */
+    const float *scales; /* of int8: what a sum of each column is worth */
     long inputs, outputs;
 } Map;
 
+/* How values become bytes: times inverse, to the nearest, plus zero. */
+typedef struct {
+    float inverse;
+    int zero;
+} Grid;
+
 typedef struct {
     Map attention, out, expand, contract; /* attention: queries, keys, values; of the last layer queries alone */
+    const float *gains[2];                /* of int8: of the normalisations before attention and expand */
+    Grid grids[4];                        /* of int8: of what goes into the four maps */
 } Layer;
 
 typedef struct {
     long size, grid, side; /* of a picture: pixels, patches, pixels of a patch; 0 for texts */
     long width, heads, dim, layers, vocabulary, context;
     double centre, epsilon;
-    int quick, bf16;
+    int quick, bf16, int8; /* bf16: of int8 the attention and the last layer are */
 } Facts;
 
 typedef struct {
@@ -84,6 +93,7 @@ typedef struct {
     float *pooled, *query;                 /* [sequences, width] */
     float *look;                           /* [sequences, heads, full]: width filled up to whole vectors */
     void *factors, *wide;
+    uint8_t *bytes; /* of int8: the factors of its maps, [count, width] */
     int32_t *owned; /* [groups, length]: the row that each place is the one to compute, or -1 */
 } Work;
 
@@ -219,6 +229,20 @@ INLINE VECTORS void transpose(const uint32_t *const from[LANES], long rows, long
             _mm512_storeu_si512(to + i * step, b[i]);
 }
 
+/* bf16 and back, without the instructions for it: the nearest, of two equally near ones the even one. */
+INLINE VECTORS __m256i halve(__m512 x)
+{
+    __m512i bits = _mm512_castps_si512(x);
+    __m512i even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    bits = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), even);
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
+}
+
+INLINE VECTORS __m512 widen(__m256i halves)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
 #define NAME(x) f32_##x
 #define VALUE float
 #define PER_WORD 1
@@ -236,6 +260,18 @@ INLINE VECTORS void transpose(const uint32_t *const from[LANES], long rows, long
 #define PER_WORD 2
 #define MULTIPLY(sum, a, b) _mm512_dpbf16_ps(sum, (__m512bh)(a), (__m512bh)(b))
 #define TARGET __attribute__((target(BASE_TARGET ",avx512bf16")))
+#include "_towers_steps.h"
+#undef NAME
+#undef VALUE
+#undef PER_WORD
+#undef MULTIPLY
+#undef TARGET
+
+#define NAME(x) int8_##x
+#define VALUE uint8_t
+#define PER_WORD 4
+#define MULTIPLY(sum, a, b) _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), a, b))
+#define TARGET __attribute__((target(BASE_TARGET ",avx512vnni")))
 #include "_towers_steps.h"
 
 /* The team. */
@@ -339,7 +375,9 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
         count * step * 4,  count * step * 4,          ends * step * 4,
         ends * step * 4,   ends * heads * full * 4,  (size_t)part * step * value,
         (size_t)part * (size_t)work->wide_step * value, (size_t)job->group_count * (size_t)length * 4,
+        facts->int8 ? (size_t)part * step : 0,
     };
+    enum { PARTS = sizeof sizes / sizeof *sizes };
     size_t attention = 4 * (round_up(side, LANES) * padded + (padded + 1) * round_up(side, LANES) +
                             QUERIES * (side + 2 * padded + round_up(side, LANES)));
     size_t gaze = 4 * (full * lanes + 2 * padded * lanes + (size_t)length * full);
@@ -347,7 +385,7 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     scratch = round_up((scratch < attention ? attention : scratch) + ALIGNMENT, ALIGNMENT);
     scratch = scratch < gaze ? round_up(gaze, ALIGNMENT) : scratch;
     size_t total = ALIGNMENT * 4 + scratch * (size_t)threads;
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (int i = 0; i < PARTS; i++)
         total += round_up(sizes[i] + ALIGNMENT, ALIGNMENT);
     if (total > tower->held) {
         free(tower->memory);
@@ -360,8 +398,8 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
         memset(tower->memory, 0, total);
         tower->held = total;
     }
-    char *places[8], *at = tower->memory;
-    for (int i = 0; i < 8; i++) {
+    char *places[PARTS], *at = tower->memory;
+    for (int i = 0; i < PARTS; i++) {
         places[i] = at;
         at += round_up(sizes[i] + ALIGNMENT, ALIGNMENT);
     }
@@ -375,6 +413,7 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     work->factors = places[5];
     work->wide = places[6];
     work->owned = (int32_t *)places[7];
+    work->bytes = (uint8_t *)places[8];
     return 1;
 }
 
@@ -421,7 +460,9 @@ static Map read_map(Reader *reader, long inputs, long outputs, int per_word, int
     size_t words = ((size_t)inputs + per_word - 1) / per_word;
     Map map = {.inputs = inputs, .outputs = outputs};
     map.panels = read_part(reader, words * round_up((size_t)outputs, LANES) * 4);
-    if (bias)
+    if (per_word == 4)
+        map.scales = read_part(reader, (size_t)outputs * 4);
+    if (bias || per_word == 4) /* of int8 it holds what the zero point of the factors adds, too */
         map.bias = read_part(reader, (size_t)outputs * 4);
     return map;
 }
@@ -431,9 +472,9 @@ static int read_body(Tower *tower, long expanded)
     const Facts *facts = &tower->facts;
     Reader reader = {.at = tower->body.buf, .end = (const char *)tower->body.buf + tower->body.len};
     long width = facts->width, side = width / facts->heads;
-    int per_word = facts->bf16 ? 2 : 1;
+    int per_word = facts->bf16 ? 2 : 1, inner = facts->int8 ? 4 : per_word;
     if (facts->size) {
-        tower->patches = read_map(&reader, facts->side * facts->side * 3, width, per_word, 0);
+        tower->patches = read_map(&reader, facts->side * facts->side * 3, width, inner, 0);
         tower->positions = read_part(&reader, (size_t)(facts->grid * facts->grid * width) * 4);
         tower->class_row = read_part(&reader, (size_t)width * 4);
         tower->first_norm[0] = read_part(&reader, (size_t)width * 4);
@@ -444,11 +485,18 @@ static int read_body(Tower *tower, long expanded)
     }
     for (long i = 0; i < facts->layers; i++) {
         Layer *layer = &tower->layers[i];
-        int last = i + 1 == facts->layers;
-        layer->attention = read_map(&reader, width, last ? width : 3 * width, per_word, 1);
-        layer->out = read_map(&reader, width, width, per_word, 1);
-        layer->expand = read_map(&reader, width, expanded, per_word, 1);
-        layer->contract = read_map(&reader, expanded, width, per_word, 1);
+        int last = i + 1 == facts->layers, form = last ? per_word : inner;
+        layer->attention = read_map(&reader, width, last ? width : 3 * width, form, 1);
+        layer->out = read_map(&reader, width, width, form, 1);
+        layer->expand = read_map(&reader, width, expanded, form, 1);
+        layer->contract = read_map(&reader, expanded, width, form, 1);
+        if (form == 4) {
+            layer->gains[0] = read_part(&reader, (size_t)width * 4);
+            layer->gains[1] = read_part(&reader, (size_t)width * 4);
+            const float *grids = read_part(&reader, 8 * sizeof *grids);
+            for (int j = 0; j < 4 && !reader.short_of; j++)
+                layer->grids[j] = (Grid){.inverse = grids[2 * j], .zero = (int)grids[2 * j + 1]};
+        }
     }
     tower->keys = read_map(&reader, side, width, 1, 0);
     read_part(&reader, (size_t)((facts->heads - 1) * side) * round_up((size_t)width, LANES) * 4);
@@ -470,9 +518,10 @@ static PyObject *open_tower(PyObject *self, PyObject *args)
     Facts *facts = &tower->facts;
     long expanded;
     int threads;
-    if (!PyArg_ParseTuple(args, "y*(llllllllllddpp)i", &tower->body, &facts->size, &facts->grid, &facts->side,
+    if (!PyArg_ParseTuple(args, "y*(llllllllllddppp)i", &tower->body, &facts->size, &facts->grid, &facts->side,
                           &facts->width, &facts->heads, &facts->dim, &facts->layers, &expanded, &facts->vocabulary,
-                          &facts->context, &facts->centre, &facts->epsilon, &facts->quick, &facts->bf16, &threads)) {
+                          &facts->context, &facts->centre, &facts->epsilon, &facts->quick, &facts->bf16, &facts->int8,
+                          &threads)) {
         free(tower);
         return NULL;
     }
@@ -490,9 +539,9 @@ static PyObject *open_tower(PyObject *self, PyObject *args)
         return NULL;
     }
     if (facts->size)
-        tower->steps = facts->bf16 ? bf16_run_images : f32_run_images;
+        tower->steps = facts->int8 ? int8_run_images : facts->bf16 ? bf16_run_images : f32_run_images;
     else
-        tower->steps = facts->bf16 ? bf16_run_texts : f32_run_texts;
+        tower->steps = facts->int8 ? int8_run_texts : facts->bf16 ? bf16_run_texts : f32_run_texts;
     if (!enlist(tower)) {
         PyErr_Format(PyExc_RuntimeError, "the system gave %d of %d threads", tower->started + 1, threads);
         free_tower(tower);
@@ -608,13 +657,21 @@ static PyObject *encode_texts(PyObject *self, PyObject *args)
 static PyObject *list_precisions(PyObject *self, PyObject *args)
 {
     (void)self, (void)args;
+    PyObject *names = PyList_New(0);
 #if COMPILED
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-        return __builtin_cpu_supports("avx512bf16") ? Py_BuildValue("(ss)", "f32", "bf16") : Py_BuildValue("(s)", "f32");
+    int base = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    const char *found[] = {base ? "f32" : NULL, base && __builtin_cpu_supports("avx512bf16") ? "bf16" : NULL,
+                           base && __builtin_cpu_supports("avx512vnni") ? "int8" : NULL};
+    for (int i = 0; i < 3 && names != NULL; i++) {
+        PyObject *name = found[i] == NULL ? NULL : PyUnicode_FromString(found[i]);
+        if (name != NULL && PyList_Append(names, name))
+            Py_CLEAR(names);
+        Py_XDECREF(name);
+    }
 #endif
-    return Py_BuildValue("()");
+    return names;
 }
 
 /* Whether the processor has a unit for products of whole tiles in bf16 (AMX), which these towers do not use. */

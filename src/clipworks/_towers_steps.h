@@ -3,7 +3,22 @@
  * It defines, before: NAME(x), a name of this precision; VALUE, the type of a product's factors; PER_WORD, how many of
  * them a 32-bit word holds; MULTIPLY(sum, a, b), which adds the products of all values of two words to each sum;
  * TARGET, the instructions. Factors lie in rows of words; a packed matrix in panels, [words, columns] each.
+ *
+ * Of int8 (PER_WORD 4) the factors on the left are bytes above a zero point, and sums are whole numbers. It has steps
+ * of its own for the layers, and float ones, of the tower's other precision, for attentions and the last layer.
  */
+
+#if PER_WORD == 4
+
+/* The bytes that stand for values, times gain if there is one. */
+INLINE TARGET void NAME(put)(uint8_t *to, __m512 values, __mmask16 mask, const Grid *grid)
+{
+    __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(values, _mm512_set1_ps(grid->inverse)));
+    whole = _mm512_add_epi32(whole, _mm512_set1_epi32(grid->zero));
+    _mm_mask_storeu_epi8(to, mask, _mm512_cvtusepi32_epi8(_mm512_max_epi32(whole, _mm512_setzero_si512())));
+}
+
+#else
 
 INLINE TARGET void NAME(put)(VALUE *to, __m512 values, __mmask16 mask)
 {
@@ -13,6 +28,8 @@ INLINE TARGET void NAME(put)(VALUE *to, __m512 values, __mmask16 mask)
     _mm256_mask_storeu_epi16(to, mask, (__m256i)_mm512_cvtneps_pbh(values));
 #endif
 }
+
+#endif
 
 /* to[rows, 16 * vectors] = a[rows, words] times b[words, 16 * vectors], or that added to it. One line of what comes
  * next is fetched with every word, `pace` bytes on. */
@@ -73,6 +90,8 @@ INLINE TARGET void NAME(columns)(const uint32_t *a, long a_step, long rows, cons
     }
 }
 
+#if PER_WORD != 4
+
 /* to[rows, columns] = a times b, both as they lie, in panels of columns. */
 INLINE TARGET void NAME(multiply)(const uint32_t *a, long a_step, long rows, const uint32_t *b, long b_step, long words,
                                   long columns, float *to, long to_step)
@@ -82,32 +101,49 @@ INLINE TARGET void NAME(multiply)(const uint32_t *a, long a_step, long rows, con
                       0, NULL);
 }
 
+#endif
+
 /* Where a product goes: f32 rows, or rows of this precision's factors; what is added, and the activation. */
 typedef struct {
     float *sums;
     VALUE *values;
+#if PER_WORD == 4
+    uint16_t *halves; /* rows of bf16 */
+    const Grid *grid; /* of the values */
+#endif
     long step;
     const float *added;
     long added_step;
     Activation activation;
 } NAME(Goal);
 
-INLINE TARGET void NAME(finish)(const float *sums, const float *bias, const NAME(Goal) *goal, long row, long column,
+INLINE TARGET void NAME(finish)(const float *sums, const Map *map, const NAME(Goal) *goal, long row, long column,
                                 long columns)
 {
     for (long j = 0; j < columns; j += LANES) {
         __mmask16 mask = first_lanes(columns - j);
         __m512 x = _mm512_loadu_ps(sums + j);
-        if (bias != NULL)
-            x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, bias + column + j));
+#if PER_WORD == 4
+        x = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(x)), _mm512_maskz_loadu_ps(mask, map->scales + column + j));
+#endif
+        if (map->bias != NULL)
+            x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, map->bias + column + j));
         if (goal->activation != LINEAR)
             x = activate(x, goal->activation);
         if (goal->added != NULL)
             x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, goal->added + row * goal->added_step + column + j));
+        long place = row * goal->step + column + j;
         if (goal->sums != NULL)
-            _mm512_mask_storeu_ps(goal->sums + row * goal->step + column + j, mask, x);
+            _mm512_mask_storeu_ps(goal->sums + place, mask, x);
+#if PER_WORD == 4
+        else if (goal->halves != NULL)
+            _mm256_mask_storeu_epi16(goal->halves + place, mask, halve(x));
         else
-            NAME(put)(goal->values + row * goal->step + column + j, x, mask);
+            NAME(put)(goal->values + place, x, mask, goal->grid);
+#else
+        else
+            NAME(put)(goal->values + place, x, mask);
+#endif
     }
 }
 
@@ -132,10 +168,77 @@ static TARGET void NAME(map)(Tower *tower, int me, const VALUE *rows, long step,
                           (const char *)next);
         }
         for (long i = 0; i < height; i++)
-            NAME(finish)(tile + i * PANEL, map.bias, &goal, begin + i, panel * PANEL, columns);
+            NAME(finish)(tile + i * PANEL, &map, &goal, begin + i, panel * PANEL, columns);
     }
     meet(&tower->team);
 }
+
+#if PER_WORD == 4
+
+/* Rows of f32 or bf16 to bytes of the same step, normalised and times gain if there is one; a step of all threads. */
+static TARGET void NAME(round)(Tower *tower, int me, const float *rows, const uint16_t *halves, long step, long count,
+                               const float *gain, const Grid *grid, uint8_t *bytes)
+{
+    long width = tower->facts.width;
+    float *normal = (float *)tower->scratch[me];
+    for (long task; (task = take(&tower->team)) * STRIP < count;)
+        for (long i = task * STRIP; i < count && i < (task + 1) * STRIP; i++) {
+            const float *row = rows + i * step;
+            if (gain != NULL) {
+                f32_normalise_row(row, width, tower->facts.epsilon, NULL, normal, NULL);
+                row = normal;
+            }
+            for (long j = 0; j < width; j += LANES) {
+                __mmask16 mask = first_lanes(width - j);
+                __m512 x = halves != NULL ? widen(_mm256_maskz_loadu_epi16(mask, halves + i * step + j))
+                                          : _mm512_maskz_loadu_ps(mask, row + j);
+                if (gain != NULL)
+                    x = _mm512_mul_ps(x, _mm512_maskz_loadu_ps(mask, gain + j));
+                NAME(put)(bytes + i * step + j, x, mask, grid);
+            }
+        }
+    meet(&tower->team);
+}
+
+/* The layers but the last, as in the other precisions. */
+static TARGET void NAME(layers)(Tower *tower, const Job *job, int me, float *rows, long count, long length)
+{
+    const Facts *facts = &tower->facts;
+    const Work *work = &tower->work;
+    long step = work->step, wide_step = work->wide_step;
+    float *wide = facts->bf16 ? NULL : work->wide, *joined = facts->bf16 ? NULL : work->factors;
+    uint16_t *wide_halves = facts->bf16 ? work->wide : NULL, *joined_halves = facts->bf16 ? work->factors : NULL;
+    NAME(Goal) sum = {.sums = rows, .step = step, .added = rows, .added_step = step};
+    f32_show(tower, job, rows, count, 0);
+    for (long i = 0; i + 1 < facts->layers; i++) {
+        const Layer *layer = &tower->layers[i];
+        NAME(round)(tower, me, rows, NULL, step, count, layer->gains[0], &layer->grids[0], work->bytes);
+        NAME(map)(tower, me, work->bytes, step, count, layer->attention,
+                  (NAME(Goal)){.sums = wide, .halves = wide_halves, .step = wide_step});
+        if (facts->bf16)
+            bf16_attend_all(tower, job, me, count, length);
+        else
+            f32_attend_all(tower, job, me, count, length);
+        NAME(round)(tower, me, joined, joined_halves, step, count, NULL, &layer->grids[1], work->bytes);
+        NAME(map)(tower, me, work->bytes, step, count, layer->out, sum);
+        NAME(round)(tower, me, rows, NULL, step, count, layer->gains[1], &layer->grids[2], work->bytes);
+        NAME(map)(tower, me, work->bytes, step, count, layer->expand,
+                  (NAME(Goal)){.values = work->wide, .grid = &layer->grids[3], .step = wide_step,
+                               .activation = facts->quick ? QUICK : GELU});
+        NAME(map)(tower, me, work->wide, wide_step, count, layer->contract, sum);
+        f32_show(tower, job, rows, count, i + 1);
+    }
+}
+
+static void NAME(end)(Tower *tower, const Job *job, int me, long length)
+{
+    if (tower->facts.bf16)
+        bf16_end(tower, job, me, length);
+    else
+        f32_end(tower, job, me, length);
+}
+
+#else
 
 /* One row brought to mean 0 and variance 1, then times gain plus shift if there are any. */
 INLINE TARGET void NAME(normalise_row)(const float *row, long width, double epsilon, const float *const norm[2],
@@ -265,6 +368,26 @@ static TARGET void NAME(attend)(const Facts *facts, const VALUE *rows, long step
 #undef ROW
 }
 
+/* The attention of all heads in all sequences, from `wide` to `factors`; a step of all threads. */
+static TARGET void NAME(attend_all)(Tower *tower, const Job *job, int me, long count, long length)
+{
+    const Facts *facts = &tower->facts;
+    const Work *work = &tower->work;
+    const VALUE *wide = work->wide;
+    VALUE *factors = work->factors;
+    long sequences = job->groups == NULL ? count / length : job->group_count;
+    for (long task; (task = take(&tower->team)) < sequences * facts->heads;) {
+        long sequence = task / facts->heads, head = task % facts->heads, first = sequence * length;
+        if (job->groups == NULL)
+            NAME(attend)(facts, wide + first * work->wide_step, work->wide_step, length, NULL, NULL, NULL, head,
+                         factors + first * work->step, work->step, tower->scratch[me]);
+        else
+            NAME(attend)(facts, wide, work->wide_step, length, job->groups + first, work->owned + first,
+                         job->ends + first, head, factors, work->step, tower->scratch[me]);
+    }
+    meet(&tower->team);
+}
+
 /* Copy what a call wants to see of the rows behind a layer, [layers, rows, width]; a step of all threads. */
 static TARGET void NAME(show)(Tower *tower, const Job *job, const float *rows, long count, long layer)
 {
@@ -285,8 +408,6 @@ static TARGET void NAME(layers)(Tower *tower, const Job *job, int me, float *row
     const Work *work = &tower->work;
     VALUE *factors = work->factors, *wide = work->wide;
     long step = work->step, wide_step = work->wide_step;
-    long heads = facts->heads;
-    long sequences = job->groups == NULL ? count / length : job->group_count;
     Activation activation = facts->quick ? QUICK : GELU;
     NAME(Goal) sum = {.sums = rows, .step = step, .added = rows, .added_step = step};
     NAME(show)(tower, job, rows, count, 0);
@@ -294,16 +415,7 @@ static TARGET void NAME(layers)(Tower *tower, const Job *job, int me, float *row
         const Layer *layer = &tower->layers[i];
         NAME(normalise)(tower, rows, step, count, NULL, factors);
         NAME(map)(tower, me, factors, step, count, layer->attention, (NAME(Goal)){.values = wide, .step = wide_step});
-        for (long task; (task = take(&tower->team)) < sequences * heads;) {
-            long sequence = task / heads, head = task % heads;
-            if (job->groups == NULL)
-                NAME(attend)(facts, wide + sequence * length * wide_step, wide_step, length, NULL, NULL, NULL, head,
-                             factors + sequence * length * step, step, tower->scratch[me]);
-            else
-                NAME(attend)(facts, wide, wide_step, length, job->groups + sequence * length,
-                             work->owned + sequence * length, job->ends + sequence * length, head, factors, step, tower->scratch[me]);
-        }
-        meet(&tower->team);
+        NAME(attend_all)(tower, job, me, count, length);
         NAME(map)(tower, me, factors, step, count, layer->out, sum);
         NAME(normalise)(tower, rows, step, count, NULL, factors);
         NAME(map)(tower, me, factors, step, count, layer->expand,
@@ -416,6 +528,8 @@ static TARGET void NAME(end)(Tower *tower, const Job *job, int me, long length)
     f32_map(tower, me, work->query, step, count, tower->projection, (f32_Goal){.sums = job->out, .step = facts->dim});
 }
 
+#endif
+
 static TARGET void NAME(run_images)(Tower *tower, const Job *job, int me)
 {
     const Facts *facts = &tower->facts;
@@ -433,9 +547,13 @@ static TARGET void NAME(run_images)(Tower *tower, const Job *job, int me)
                     for (long j = 0; j < line; j += LANES) {
                         __mmask16 mask = first_lanes(line - j);
                         __m128i bytes = _mm_maskz_loadu_epi8(mask, from + (y * facts->size + x * side) * 3 + j);
+                        VALUE *to = wide + (task * grid + x) * work->wide_step + y * line + j;
+#if PER_WORD == 4 /* the centre is the zero point */
+                        _mm_mask_storeu_epi8(to, mask, bytes);
+#else
                         __m512 pixels = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-                        NAME(put)(wide + (task * grid + x) * work->wide_step + y * line + j,
-                                  _mm512_sub_ps(pixels, _mm512_set1_ps((float)facts->centre)), mask);
+                        NAME(put)(to, _mm512_sub_ps(pixels, _mm512_set1_ps((float)facts->centre)), mask);
+#endif
                     }
         }
         meet(&tower->team);

@@ -53,10 +53,12 @@ def unfold_image(tower: folded.ImageWeights, preprocessing: ImageInput) -> Image
     What was folded in exactly comes out exactly: normalisations that were folded into the maps behind them become
     ones without gain and shift, which means the same.
     """
-    side = round((tower.patches.shape[0] / 3) ** 0.5)
-    width = tower.patches.shape[1]
+    side = round((tower.patches.matrix.shape[0] / 3) ** 0.5)
+    width = tower.patches.matrix.shape[1]
     mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
-    scaled = tower.patches.astype(np.float64).reshape(side, side, 3, width).transpose(3, 2, 0, 1) * 255  # over std
+    scaled = (
+        tower.patches.matrix.astype(np.float64).reshape(side, side, 3, width).transpose(3, 2, 0, 1) * 255
+    )  # over std
     bias = (scaled * (tower.centre / 255 - mean)[None, :, None, None]).sum(axis=(1, 2, 3))
     return ImageWeights(
         size=tower.size,

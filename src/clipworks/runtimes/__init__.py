@@ -120,8 +120,10 @@ def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precisio
     if runtime == AUTO and is_installed("native"):
         from clipworks.runtimes.native.opening import suits
 
-        files = bundle.card.towers["f32"]
-        if all(suits(bundle.folder / name, device.lower(), precision) for name in (files.image, files.text)):
+        files = bundle.card.towers.get("int8" if precision == "int8" else "f32")
+        if files is not None and all(
+            suits(bundle.folder / name, device.lower(), precision) for name in (files.image, files.text)
+        ):
             return "native"
     return choose_runtime(runtime)
 

@@ -34,6 +34,7 @@ class GraphFile:
         except (OSError, DecodeError) as error:
             raise EncodingError(f"{path.name} cannot be loaded: {error}") from None
         self._constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        self._grids = {node.output[0]: node for node in self.model.graph.node if node.op_type == "DequantizeLinear"}
         self._facts: dict[str, str] = {
             item.key.removeprefix("clipworks."): item.value for item in self.model.metadata_props
         }
@@ -61,7 +62,7 @@ class GraphFile:
             for node in self.model.graph.node
             if node.op_type == operator
             and node.name.rpartition("/")[0] == scope
-            and (constant is None or node.input[constant] in self._constants)
+            and (constant is None or self._is_constant(node.input[constant]))
             and (constant is None or sides is None or len(self._constants[node.input[constant]].dims) == sides)
         ]
 
@@ -91,7 +92,10 @@ class GraphFile:
         raise self.refuse(f"nothing is added behind {node.name}")
 
     def read(self, name: str) -> Array:
-        """A constant; one that lies in a file beside is mapped, not read."""
+        """A constant; one that lies in a file beside is mapped, not read, and one of int8 is what it stands for."""
+        rounded = self.read_rounded(name)
+        if rounded is not None:
+            return rounded[0] * rounded[1].astype(np.float32)
         if name not in self._constants:
             raise self.refuse(f"{name} is not constant")
         tensor = self._constants[name]
@@ -104,6 +108,26 @@ class GraphFile:
             return np.memmap(path, dtype=kind, mode="r", offset=int(where["offset"]), shape=tuple(tensor.dims))
         except (OSError, ValueError) as error:
             raise EncodingError(f"{path.name} cannot be read: {error}") from None
+
+    def read_rounded(self, name: str) -> tuple[Array, Array] | None:
+        """The steps of an int8 constant, and what a step of each column is worth; None of any other."""
+        if name not in self._grids or not self._is_constant(name):
+            return None
+        steps, scales, _ = self._grids[name].input
+        return self.read(steps), self.read(scales)
+
+    def read_grid(self, name: str) -> tuple[float, int] | None:
+        """What a value is rounded to on the way to its maps: what a step is worth, and the one of uint8 that is 0.
+
+        None of a value that is not rounded.
+        """
+        if name not in self._grids or self._is_constant(name):
+            return None
+        scale, zero = (self.read(item) for item in self._grids[name].input[1:])
+        return float(scale), int(zero) + (128 if zero.dtype == np.int8 else 0)
+
+    def _is_constant(self, name: str) -> bool:
+        return name in self._constants or (name in self._grids and self._grids[name].input[0] in self._constants)
 
     def refuse(self, why: str) -> RuntimeUnavailableError:
         """The error for a tower that is not ours to run."""

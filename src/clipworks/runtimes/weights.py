@@ -6,6 +6,7 @@ it is; `clipworks.convert.graph` tells what it is. Matrices lie as ONNX has them
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,29 @@ from clipworks.runtimes.graph_file import Array, GraphFile, NodeProto
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Rounding:
+    """How a map is computed in int8.
+
+    Attributes:
+        steps: the matrix as int8 ``[in, out]``.
+        scales: what a step of each column is worth, ``[out]``.
+        scale: what a step of the value that goes in is worth.
+        zero: the step of uint8 that is 0 there.
+    """
+
+    steps: Array
+    scales: Array
+    scale: float
+    zero: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Linear:
-    """A linear map: matrix ``[in, out]``, and bias ``[out]`` or None."""
+    """A linear map: matrix ``[in, out]``, and bias ``[out]`` or None; of an int8 tower how it is rounded."""
 
     matrix: Array
     bias: Array | None = None
+    rounding: Rounding | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +49,7 @@ class Norm:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layer:
-    """One layer; its normalisations have no gain and shift of their own."""
+    """One layer; its normalisations have no shift of their own, and gains only in int8 towers, ``[width]`` each."""
 
     query: Linear
     key: Linear
@@ -38,6 +57,7 @@ class Layer:
     out: Linear
     expand: Linear
     contract: Linear
+    gains: tuple[Array, Array]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +79,7 @@ class ImageWeights:
     Attributes:
         size: side in pixels of the picture that it takes.
         centre: taken from each pixel first.
-        patches: from the bytes of a patch, ``[side * side * 3, width]``; the bias is in ``positions``.
+        patches: from the bytes of a patch, ``[side * side * 3, width]``; its bias is in ``positions``.
         positions: ``[grid * grid, width]``.
         class_row: ``[width]``, its position added.
         norm: of the rows before the first layer.
@@ -67,7 +87,7 @@ class ImageWeights:
 
     size: int
     centre: float
-    patches: Array
+    patches: Linear
     positions: Array
     class_row: Array
     norm: Norm
@@ -102,7 +122,7 @@ def read_image_weights(path: Path) -> ImageWeights:
     return ImageWeights(
         size=graph.model.graph.input[0].type.tensor_type.shape.dim[1].dim_value,
         centre=float(graph.read(graph.find("Sub", "embed").input[1])),
-        patches=graph.read(patches.input[1]),
+        patches=_read_map(graph, patches),
         positions=graph.read(graph.add_behind(patches).input[1]),
         class_row=graph.read(graph.find("Expand", "embed").input[0]).reshape(-1),
         norm=_read_norm(graph, "embed"),
@@ -144,11 +164,12 @@ def _read_layer(graph: GraphFile, scope: str) -> Layer:
         keys, values = keys.reshape(-1, width).T, values.transpose(1, 0, 2).reshape(width, -1)
     return Layer(
         query=_read_linear(graph, query),
-        key=Linear(matrix=keys),
-        value=Linear(matrix=values),
+        key=Linear(matrix=keys, rounding=_read_rounding(graph, key)),
+        value=Linear(matrix=values, rounding=_read_rounding(graph, value)),
         out=_read_linear(graph, out),
         expand=_read_linear(graph, expand),
         contract=_read_linear(graph, contract),
+        gains=(_read_gain(graph, scope, 0), _read_gain(graph, scope, 1)),
     )
 
 
@@ -161,7 +182,25 @@ def _list_maps(graph: GraphFile, scope: str) -> list[NodeProto]:
 
 
 def _read_linear(graph: GraphFile, product: NodeProto) -> Linear:
-    return Linear(matrix=graph.read(product.input[1]), bias=graph.read(graph.add_behind(product).input[1]))
+    return dataclasses.replace(_read_map(graph, product), bias=graph.read(graph.add_behind(product).input[1]))
+
+
+def _read_map(graph: GraphFile, product: NodeProto) -> Linear:
+    return Linear(matrix=graph.read(product.input[1]), rounding=_read_rounding(graph, product))
+
+
+def _read_rounding(graph: GraphFile, product: NodeProto) -> Rounding | None:
+    rounded, grid = graph.read_rounded(product.input[1]), graph.read_grid(product.input[0])
+    if rounded is None or grid is None:
+        return None
+    return Rounding(steps=rounded[0], scales=rounded[1], scale=grid[0], zero=grid[1])
+
+
+def _read_gain(graph: GraphFile, scope: str, place: int) -> Array:
+    norms = graph.list_nodes("LayerNormalization", scope)
+    if len(norms) != 2:
+        raise graph.refuse(f"{scope} has {len(norms)} normalisations, not 2")
+    return graph.read(norms[place].input[1])
 
 
 def _read_norm(graph: GraphFile, scope: str) -> Norm:

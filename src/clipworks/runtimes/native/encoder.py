@@ -32,7 +32,7 @@ class NativeEncoder:
     device = "cpu"
 
     def __init__(self, facts: Facts, weights: Bytes, *, threads: int, opening: Opening) -> None:
-        self.precision = "bf16" if facts.bf16 else "f32"
+        self.precision = "int8" if facts.int8 else "bf16" if facts.bf16 else "f32"
         self.threads: int | None = threads
         self.dim = facts.dim
         self.opening = opening

@@ -36,7 +36,8 @@ class Facts:
         centre: taken from each pixel first.
         epsilon: of the normalisations.
         quick: whether the activation is QuickGELU, not GELU.
-        bf16: whether weights are bf16, not f32.
+        bf16: whether weights are bf16, not f32; of int8 those of the last layer, and what attentions take.
+        int8: whether the other layers' weights, and what goes into them, are int8.
         end_id: the token whose first place is pooled; None for the first place of the largest id.
     """
 
@@ -54,13 +55,14 @@ class Facts:
     epsilon: float
     quick: bool
     bf16: bool
+    int8: bool
     end_id: int | None = None
 
 
 def write_facts(facts: Facts) -> bytes:
     """The facts in `HEAD` bytes."""
     head = json.dumps(dataclasses.asdict(facts)).encode().ljust(HEAD)
-    assert len(head) == HEAD  # fifteen numbers
+    assert len(head) == HEAD  # sixteen numbers
     return head
 
 

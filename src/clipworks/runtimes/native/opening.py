@@ -33,7 +33,7 @@ def suits(path: Path, device: str, precision: str) -> bool:
     granted = list_precisions()
     if device not in DEVICES or not granted or (precision != AUTO and precision not in granted):
         return False
-    if choose_precision(precision) == "bf16" and has_tiles():
+    if choose_precision(precision) != "f32" and has_tiles():
         return False  # products by tiles are several times as fast, and other engines have them
     try:
         with path.open("rb") as stream:
@@ -57,18 +57,14 @@ def check_request(request: EncoderRequest) -> str:
         )
     if request.device not in DEVICES:
         raise refuse("the device", request.device, "native", ["cpu"])
-    if request.stored != "f32":
-        raise RuntimeUnavailableError(
-            f"native runs no {request.stored} towers", hint="--runtime openvino and onnxruntime run them"
-        )
     if request.precision != AUTO and request.precision not in granted:
         raise refuse("the precision", request.precision, "native", list(granted))
     return choose_precision(request.precision)
 
 
 def choose_precision(asked: str) -> str:
-    """Resolve ``auto``: bf16 where the processor computes it."""
-    return list_precisions()[-1] if asked == AUTO else asked
+    """Resolve ``auto``: bf16 where the processor computes it, never int8."""
+    return ("bf16" if "bf16" in list_precisions() else "f32") if asked == AUTO else asked
 
 
 def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes, Opening]:
@@ -85,12 +81,20 @@ def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes,
         body = map_sealed(path)
         if body is not None:
             return read_facts(body), body[HEAD:], Opening(read_ms=None, compile_ms=_since(start), cached=True)
-    from clipworks.runtimes.native.layout import pack_tower
+    from clipworks.runtimes.native.layout import is_rounded, pack_tower
     from clipworks.runtimes.weights import read_image_weights, read_text_weights
 
     weights = (read_image_weights if request.role == "image" else read_text_weights)(request.path)
     read_ms, start = _since(start), time.perf_counter()
-    facts, body = pack_tower(weights, bf16=precision == "bf16")
+    int8 = precision == "int8"
+    if int8 and not is_rounded(weights):
+        raise RuntimeUnavailableError(
+            f"{request.path.name} has maps in floats that native wants in int8: convert the model again",
+            hint="--runtime openvino and onnxruntime run it as it is",
+        )
+    # Of int8 the rest is in bf16: sums are f32 all the same, and what it costs is far below what int8 costs.
+    bf16 = precision == "bf16" or (int8 and "bf16" in list_precisions())
+    facts, body = pack_tower(weights, bf16=bf16, int8=int8)
     opening = Opening(read_ms=read_ms, compile_ms=_since(start))
     if path is not None:
         write_sealed(path, body.data, keep=_KEPT_FILES)

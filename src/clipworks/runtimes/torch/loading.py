@@ -33,7 +33,7 @@ def load_tower(weights: ImageWeights | TextWeights, device: torch.device, kind: 
     return ImageTower(
         size=weights.size,
         centre=weights.centre,
-        patches=place.put(weights.patches.T),
+        patches=place.put(weights.patches.matrix.T),
         positions=place.put(weights.positions),
         class_row=place.put(weights.class_row),
         norm=place.put_norm(weights.norm),
