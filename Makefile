@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# The compiled module is optional, so a machine without a C compiler passes too.
+# The compiled modules are optional, so a machine without a C compiler passes too.
 BUILT := pyproject.toml setup.py src/clipworks/_resampling.c src/clipworks/_towers.c src/clipworks/_towers_steps.h
 
 .venv/installed: $(BUILT)

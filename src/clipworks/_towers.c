@@ -14,10 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifndef COMPILED
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(_WIN32) && (defined(__clang__) || __GNUC__ >= 10)
 #define COMPILED 1
 #else
 #define COMPILED 0
+#endif
 #endif
 
 #if COMPILED
@@ -652,7 +654,20 @@ static PyObject *encode_texts(PyObject *self, PyObject *args)
     return result;
 }
 
-#endif /* COMPILED */
+#else /* Another processor or compiler: the same functions, and no precision that would let anyone call them. */
+
+static PyObject *refuse(PyObject *self, PyObject *args)
+{
+    (void)self, (void)args;
+    PyErr_SetString(PyExc_RuntimeError, "the towers were not compiled for this processor");
+    return NULL;
+}
+
+#define open_tower refuse
+#define encode_images refuse
+#define encode_texts refuse
+
+#endif
 
 static PyObject *list_precisions(PyObject *self, PyObject *args)
 {
@@ -678,21 +693,20 @@ static PyObject *list_precisions(PyObject *self, PyObject *args)
 static PyObject *has_tiles(PyObject *self, PyObject *args)
 {
     (void)self, (void)args;
-    unsigned a = 0, b = 0, c = 0, d = 0;
 #if COMPILED
-    __get_cpuid_count(7, 0, &a, &b, &c, &d);
+    unsigned a, b, c, d;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return PyBool_FromLong(d >> 22 & 1);
 #endif
-    return PyBool_FromLong(d >> 22 & 1);
+    return PyBool_FromLong(0);
 }
 
 static PyMethodDef methods[] = {
     {"list_precisions", list_precisions, METH_NOARGS, "The precisions that this processor has the instructions for."},
     {"has_tiles", has_tiles, METH_NOARGS, "Whether this processor has AMX for bf16."},
-#if COMPILED
     {"open_tower", open_tower, METH_VARARGS, "Make a tower of packed weights, its facts and a number of threads."},
     {"encode_images", encode_images, METH_VARARGS, "Pictures to embeddings."},
     {"encode_texts", encode_texts, METH_VARARGS, "Packed texts to embeddings."},
-#endif
     {NULL, NULL, 0, NULL},
 };
 

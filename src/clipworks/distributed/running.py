@@ -29,7 +29,7 @@ from clipworks.provenance import hash_texts
 from clipworks.shards import Shard, list_shards, open_folder, write_folder_manifest
 
 # Runtimes that never take a GPU unless they are told to: on Ray only an encoder that asks for one has it.
-_ON_CPU = ("auto", "openvino", "fake")
+_ON_CPU = ("auto", "native", "openvino", "fake")
 
 
 def run(

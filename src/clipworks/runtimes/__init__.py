@@ -74,7 +74,9 @@ class Runtime(NamedTuple):
 
 RUNTIMES: dict[str, Runtime] = {
     "native": Runtime(
-        "clipworks.runtimes.native", "clipworks._towers", "pip install clipworks with gcc or clang there"
+        "clipworks.runtimes.native",
+        "clipworks._towers",
+        "install clipworks again where gcc or clang and Python's headers are",
     ),
     "openvino": Runtime("clipworks.runtimes.openvino", "openvino", "pip install openvino"),
     "onnxruntime": Runtime("clipworks.runtimes.onnxruntime", "onnxruntime", "pip install 'clipworks[onnxruntime]'"),
