@@ -76,7 +76,8 @@ typedef struct {
 
 typedef struct {
     _Atomic long next; /* task of the step */
-    atomic_int arrived, phase;
+    atomic_int arrived;
+    atomic_uint phase;
     int threads;
 } Team;
 
@@ -94,8 +95,8 @@ typedef struct {
     float *rows, *normal;                  /* [count, width] */
     float *pooled, *query;                 /* [sequences, width] */
     float *look;                           /* [sequences, heads, full]: width filled up to whole vectors */
-    void *factors, *wide;
-    uint8_t *bytes; /* of int8: the factors of its maps, [count, width] */
+    void *factors, *wide; /* of the rows that go through the layers together */
+    uint8_t *bytes; /* of int8: the factors of its maps */
     int32_t *owned; /* [groups, length]: the row that each place is the one to compute, or -1 */
 } Work;
 
@@ -140,7 +141,7 @@ static void meet(Team *team)
         atomic_store_explicit(&team->next, 0, memory_order_relaxed);
         return;
     }
-    int phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) + 1 == team->threads) {
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&team->next, 0, memory_order_relaxed);
@@ -396,8 +397,6 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
             tower->memory = NULL;
             return 0;
         }
-        /* What fills rows up to whole words meets zeros in the weights, but only of numbers the product is zero too. */
-        memset(tower->memory, 0, total);
         tower->held = total;
     }
     char *places[PARTS], *at = tower->memory;
@@ -562,9 +561,15 @@ static PyObject *finish_call(Tower *tower, Job *job, const Py_buffer *watched, l
     if (watched->len && watched->len != seen)
         return PyErr_Format(PyExc_ValueError, "what is watched has %zd bytes, not %ld", watched->len, seen);
     job->watched = watched->len ? watched->buf : NULL;
-    if (tower->process != getpid() && !enlist(tower))
-        return PyErr_Format(PyExc_RuntimeError, "the system gave %d of %d threads", tower->started + 1,
-                            tower->team.threads);
+    if (job->count == 0)
+        Py_RETURN_NONE;
+    if (tower->process != getpid() && !enlist(tower)) {
+        PyErr_Format(PyExc_RuntimeError, "the system gave %d of %d threads", tower->started + 1, tower->team.threads);
+        dismiss(tower);
+        tower->stop = 0;
+        tower->process = 0; /* so that the next call tries again */
+        return NULL;
+    }
     int enough = 0;
     Py_BEGIN_ALLOW_THREADS
     enough = reserve(tower, job, job->count, length, rows);

@@ -10,10 +10,11 @@
 
 #if PER_WORD == 4
 
-/* The bytes that stand for values, times gain if there is one. */
+/* The bytes that stand for values. */
 INLINE TARGET void NAME(put)(uint8_t *to, __m512 values, __mmask16 mask, const Grid *grid)
 {
-    __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(values, _mm512_set1_ps(grid->inverse)));
+    __m512 scaled = _mm512_min_ps(_mm512_mul_ps(values, _mm512_set1_ps(grid->inverse)), _mm512_set1_ps(1e6f));
+    __m512i whole = _mm512_cvtps_epi32(scaled);
     whole = _mm512_add_epi32(whole, _mm512_set1_epi32(grid->zero));
     _mm_mask_storeu_epi8(to, mask, _mm512_cvtusepi32_epi8(_mm512_max_epi32(whole, _mm512_setzero_si512())));
 }
@@ -27,6 +28,13 @@ INLINE TARGET void NAME(put)(VALUE *to, __m512 values, __mmask16 mask)
 #else
     _mm256_mask_storeu_epi16(to, mask, (__m256i)_mm512_cvtneps_pbh(values));
 #endif
+}
+
+/* The last values of a row, and zeros up to a whole word: they meet zeros in the weights, but NaN times zero is NaN. */
+INLINE TARGET void NAME(put_end)(VALUE *to, __m512 values, long count)
+{
+    values = _mm512_maskz_mov_ps(first_lanes(count), values);
+    NAME(put)(to, values, first_lanes(count + count % PER_WORD));
 }
 
 #endif
@@ -142,7 +150,7 @@ INLINE TARGET void NAME(finish)(const float *sums, const Map *map, const NAME(Go
             NAME(put)(goal->values + place, x, mask, goal->grid);
 #else
         else
-            NAME(put)(goal->values + place, x, mask);
+            NAME(put_end)(goal->values + place, x, columns - j);
 #endif
     }
 }
@@ -262,7 +270,7 @@ INLINE TARGET void NAME(normalise_row)(const float *row, long width, double epsi
         if (sums != NULL)
             _mm512_mask_storeu_ps(sums + j, mask, x);
         else
-            NAME(put)(values + j, x, mask);
+            NAME(put_end)(values + j, x, width - j);
     }
 }
 
@@ -510,7 +518,7 @@ static TARGET void NAME(end)(Tower *tower, const Job *job, int me, long length)
     }
     for (long task; (task = take(&tower->team)) < count;)
         for (long j = 0; j < width; j += LANES)
-            NAME(put)(factors + task * step + j, _mm512_loadu_ps(work->query + task * step + j), 0xFFFF);
+            NAME(put_end)(factors + task * step + j, _mm512_loadu_ps(work->query + task * step + j), width - j);
     meet(&tower->team);
     NAME(Goal) sum = {.sums = work->pooled, .step = step, .added = work->pooled, .added_step = step};
     NAME(map)(tower, me, factors, step, count, layer->out, sum);
@@ -542,19 +550,23 @@ static TARGET void NAME(run_images)(Tower *tower, const Job *job, int me)
         float *rows = work->rows + first * length * step, *embedded = work->normal + first * length * step;
         for (long task; (task = take(&tower->team)) < count * grid;) {
             const uint8_t *from = job->pixels + ((first + task / grid) * facts->size + task % grid * side) * facts->size * 3;
-            for (long x = 0; x < grid; x++)
+            for (long x = 0; x < grid; x++) {
+                VALUE *to = wide + (task * grid + x) * work->wide_step;
                 for (long y = 0; y < side; y++)
                     for (long j = 0; j < line; j += LANES) {
                         __mmask16 mask = first_lanes(line - j);
                         __m128i bytes = _mm_maskz_loadu_epi8(mask, from + (y * facts->size + x * side) * 3 + j);
-                        VALUE *to = wide + (task * grid + x) * work->wide_step + y * line + j;
 #if PER_WORD == 4 /* the centre is the zero point */
-                        _mm_mask_storeu_epi8(to, mask, bytes);
+                        _mm_mask_storeu_epi8(to + y * line + j, mask, bytes);
 #else
                         __m512 pixels = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-                        NAME(put)(to, _mm512_sub_ps(pixels, _mm512_set1_ps((float)facts->centre)), mask);
+                        pixels = _mm512_sub_ps(pixels, _mm512_set1_ps((float)facts->centre));
+                        NAME(put)(to + y * line + j, pixels, mask);
 #endif
                     }
+                if (side * line % PER_WORD) /* as in put_end */
+                    to[side * line] = 0;
+            }
         }
         meet(&tower->team);
         NAME(map)(tower, me, wide, work->wide_step, count * patches, tower->patches,

@@ -33,7 +33,7 @@ def load(
 
     Args:
         model: a known name (``starter``, ``openai/clip-vit-base-patch32``), a hub id, or a bundle's folder.
-        runtime: ``openvino``, ``onnxruntime`` or ``auto``.
+        runtime: ``native``, ``openvino``, ``onnxruntime``, ``torch`` or ``auto``.
         device: as the runtime names it, or ``auto``.
         precision: ``f32``, ``bf16``, ``f16``, ``int8`` or ``auto``; see `clipworks.runtimes.open_encoder`.
         threads: CPU threads of the engine; None for its default.

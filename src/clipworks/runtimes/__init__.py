@@ -119,7 +119,7 @@ def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precisio
         UnknownNameError: no such runtime; the message names the choices.
         RuntimeUnavailableError: its package is not installed.
     """
-    if runtime == AUTO and is_installed("native"):
+    if runtime == AUTO and is_native_granted():
         from clipworks.runtimes.native.opening import suits
 
         files = bundle.card.towers.get("int8" if precision == "int8" else "f32")
@@ -168,7 +168,7 @@ def open_encoder(
         EncodingError: the engine cannot compile the tower.
     """
     check_precision(precision)
-    runtime = choose_for(bundle, runtime, device, precision)
+    chosen = choose_for(bundle, runtime, device, precision)
     cores = count_cores()
     if threads is not None and not 1 <= threads <= cores:
         raise UsageError(f"threads is {threads}; allowed: 1 to {cores}, the cores that this process may use")
@@ -182,20 +182,24 @@ def open_encoder(
         )
     files = bundle.card.towers[stored]
     name = files.image if role == "image" else files.text
-    return import_runtime(runtime)(
-        EncoderRequest(
-            path=bundle.folder / name,
-            sha256=identify_tower(bundle, name),
-            role=role,
-            device=device.lower(),
-            precision=precision,
-            stored=stored,
-            threads=threads,
-            streams=streams,
-            dim=bundle.card.dim,
-            cache=cache,
-        )
+    request = EncoderRequest(
+        path=bundle.folder / name,
+        sha256=identify_tower(bundle, name),
+        role=role,
+        device=device.lower(),
+        precision=precision,
+        stored=stored,
+        threads=threads,
+        streams=streams,
+        dim=bundle.card.dim,
+        cache=cache,
     )
+    try:
+        return import_runtime(chosen)(request)
+    except RuntimeUnavailableError:
+        if chosen != "native" or runtime != AUTO:
+            raise
+        return import_runtime(choose_runtime())(request)  # `suits` only glances at a tower
 
 
 def identify_tower(bundle: Bundle, name: str) -> str:
@@ -257,10 +261,10 @@ def is_installed(name: str) -> bool:
 
 def is_native_granted() -> bool:
     """Whether ``native`` is there and this CPU has what it needs."""
-    if not is_installed("native"):
+    try:
+        from clipworks._towers import list_precisions
+    except ImportError:  # built without a C compiler, or for another system than this
         return False
-    from clipworks._towers import list_precisions
-
     return bool(list_precisions())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 
@@ -63,7 +63,7 @@ class GraphFile:
             if node.op_type == operator
             and node.name.rpartition("/")[0] == scope
             and (constant is None or self._is_constant(node.input[constant]))
-            and (constant is None or sides is None or len(self._constants[node.input[constant]].dims) == sides)
+            and (constant is None or sides is None or len(self._find_tensor(node.input[constant]).dims) == sides)
         ]
 
     def find(self, operator: str, scope: str, *, constant: int | None = None, sides: int | None = None) -> NodeProto:
@@ -128,6 +128,11 @@ class GraphFile:
 
     def _is_constant(self, name: str) -> bool:
         return name in self._constants or (name in self._grids and self._grids[name].input[0] in self._constants)
+
+    def _find_tensor(self, name: str) -> TensorProto:
+        """The tensor of a constant, of an int8 one that of its steps."""
+        tensor: TensorProto = self._constants[name if name in self._constants else self._grids[name].input[0]]
+        return tensor
 
     def refuse(self, why: str) -> RuntimeUnavailableError:
         """The error for a tower that is not ours to run."""

@@ -43,7 +43,7 @@ class NativeEncoder:
         try:
             self._tower: Tower | None = open_tower(weights, tuple(sides), threads)
         except (RuntimeError, ValueError, MemoryError) as error:
-            raise EncodingError(f"native cannot open the tower: {error or 'not enough memory'}") from None
+            raise EncodingError(f"native cannot open the tower: {str(error) or 'not enough memory'}") from None
 
     def __call__(self, batch: Batch | Staged) -> Floats:
         """Encode one batch; see `clipworks.runtimes.Encoder`."""
@@ -70,6 +70,7 @@ class NativeEncoder:
             self._tower = None
 
     def _run(self, batch: Batch, watched: Floats = _NOTHING) -> Floats:
+        self._check(batch)
         out = np.empty((len(batch), self.dim), np.float32)
         packed = self._pack(batch)
         with self._lock:
@@ -79,7 +80,7 @@ class NativeEncoder:
                 return out
             try:
                 if packed is None:
-                    encode_images(self._tower, np.ascontiguousarray(batch, np.uint8), out, watched)
+                    encode_images(self._tower, np.ascontiguousarray(batch), out, watched)
                 else:
                     count, length = packed[GROUPS].shape
                     encode_texts(
@@ -101,6 +102,18 @@ class NativeEncoder:
                 why = str(error) or "not enough memory"
                 raise EncodingError(f"native failed on a batch of {len(batch)}: {why}") from None
         return out
+
+    def _check(self, batch: Batch) -> None:
+        """The compiled code sees bytes alone."""
+        size = self._facts.size
+        if size and (batch.dtype != np.uint8 or batch.shape[1:] != (size, size, 3)):
+            allowed = f"uint8 [n, {size}, {size}, 3]"
+        elif not size and (batch.dtype != np.int32 or batch.ndim != 2 or not batch.shape[1]):
+            allowed = "int32 [n, length]"
+        else:
+            return
+        given = f"{batch.dtype} {list(batch.shape)}"
+        raise EncodingError(f"native failed on a batch of {len(batch)}: it is {given}; allowed: {allowed}")
 
     def _pack(self, batch: Batch) -> dict[str, npt.NDArray[np.int32]] | None:
         ids: npt.NDArray[np.int32] = batch  # type: ignore[assignment]  # what a text tower takes are ids

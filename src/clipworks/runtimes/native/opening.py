@@ -13,7 +13,7 @@ from clipworks.runtimes.grants import refuse
 from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
 from clipworks.runtimes.protocol import AUTO, EncoderRequest, Opening
 
-_FORMAT = 1  # of a packed file; another layout needs another number
+_FORMAT = 2  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
 _ENDS = 4096  # bytes at either end of an ONNX file in which it says who wrote it, and what else it knows
 DEVICES = (AUTO, "cpu", "0")
@@ -53,7 +53,8 @@ def check_request(request: EncoderRequest) -> str:
     granted = list_precisions()
     if not granted:
         raise RuntimeUnavailableError(
-            "native needs an x86 CPU with AVX-512, which this one has not", hint="choose another --runtime"
+            "native needs an x86 CPU with AVX-512, and clipworks built by gcc 10 or newer or by clang",
+            hint="choose another --runtime",
         )
     if request.device not in DEVICES:
         raise refuse("the device", request.device, "native", ["cpu"])
@@ -75,8 +76,11 @@ def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes,
         EncodingError: the file cannot be read.
     """
     start, path = time.perf_counter(), None
+    int8 = precision == "int8"
+    # Of int8 the rest is in bf16: sums are f32 all the same, and what it costs is far below what int8 costs.
+    bf16 = precision == "bf16" or (int8 and "bf16" in list_precisions())
     if request.cache is not None:
-        key = hashlib.sha256(f"{request.sha256} {precision} {_FORMAT}".encode()).hexdigest()
+        key = hashlib.sha256(f"{request.sha256} {int8} {bf16} {_FORMAT}".encode()).hexdigest()
         path = request.cache / f"{key[:32]}.packed"
         body = map_sealed(path)
         if body is not None:
@@ -86,14 +90,11 @@ def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes,
 
     weights = (read_image_weights if request.role == "image" else read_text_weights)(request.path)
     read_ms, start = _since(start), time.perf_counter()
-    int8 = precision == "int8"
     if int8 and not is_rounded(weights):
         raise RuntimeUnavailableError(
             f"{request.path.name} has maps in floats that native wants in int8: convert the model again",
             hint="--runtime openvino and onnxruntime run it as it is",
         )
-    # Of int8 the rest is in bf16: sums are f32 all the same, and what it costs is far below what int8 costs.
-    bf16 = precision == "bf16" or (int8 and "bf16" in list_precisions())
     facts, body = pack_tower(weights, bf16=bf16, int8=int8)
     opening = Opening(read_ms=read_ms, compile_ms=_since(start))
     if path is not None:
