@@ -88,6 +88,7 @@ def plot(record: Record, path: Path) -> None:
 
     mpl.use("svg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     mpl.rcParams["svg.hashsalt"] = "clipworks"
     figure, axes = plt.subplots(4, 2, figsize=(13, 17), layout="constrained")
@@ -108,6 +109,7 @@ def plot(record: Record, path: Path) -> None:
         ax.set_yticks(range(len(found)), [f"{row.label}, {row.precision}" for row, _ in found], fontsize=8)
         for label, (row, _) in zip(ax.get_yticklabels(), found, strict=True):
             label.set_fontweight("bold" if row.ours else "normal")
+        ax.xaxis.set_major_locator(MaxNLocator(5))  # six digits want room
         ax.set_title(COLUMNS[work][0] + (", shorter is better" if work in LESS else ""), fontsize=10, loc="left")
         ax.margins(x=0.12)
         ax.spines[["top", "right"]].set_visible(False)
