@@ -23,6 +23,7 @@ from clipworks.comparison import comparing, embedding
 from clipworks.comparison.records import Comparison, Row, comparison_from_json
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError
+from clipworks.runtimes import registry
 from clipworks.runtimes.fake import FakeEncoder
 
 COUNT = 24
@@ -71,15 +72,15 @@ def test_every_combination_is_there_or_says_why_not(
     home: Path, small: Bundle, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """By default all precisions are tried on every engine that is installed; one that is not, when it is named."""
-    installed = runtimes.is_installed
-    monkeypatch.setattr(runtimes, "is_installed", lambda name: name != "torch" and installed(name))
+    installed = registry.is_installed
+    monkeypatch.setattr(registry, "is_installed", lambda name: name != "torch" and installed(name))
     model = ["--model", str(small.folder), "--limit", "9"]
     assert compare(home, tmp_path / "usual", *model) == 0
     found = read(tmp_path / "usual")
     assert [row.name for row in found.rows] == [
         f"{runtime} {precision}"
         for runtime in runtimes.CHOICES
-        if runtimes.is_installed(runtime)
+        if registry.is_installed(runtime)
         for precision in ("f32", "bf16", "f16", "int8")
     ]
     rows = by_name(found)
@@ -244,8 +245,8 @@ def test_the_reference_is_measured_even_where_it_was_not_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first runtime that grants f32, or the one that is named; a torch that is not there cannot be it."""
-    installed = runtimes.is_installed
-    monkeypatch.setattr(runtimes, "is_installed", lambda name: name != "torch" and installed(name))
+    installed = registry.is_installed
+    monkeypatch.setattr(registry, "is_installed", lambda name: name != "torch" and installed(name))
     precision = () if "--precision" in words else ("--precision", "f32")
     assert compare(home, tmp_path, "--model", str(small.folder), "--limit", "4", *precision, *words) == 0
     found = read(tmp_path)

@@ -22,6 +22,7 @@ from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.convert.rounding import LEVELS, Grid, balance_channels, choose_grid, round_weights
 from clipworks.errors import ConversionError, RuntimeUnavailableError
+from clipworks.runtimes import registry
 from clipworks.runtimes.inputs import name_inputs
 
 # Wide enough that 256 levels are many: rounding errors add up as the root of the width, results as the width.
@@ -140,7 +141,7 @@ def test_any_one_engine_is_enough_to_calibrate(
     shutil.copytree(bundle.folder, tmp_path / "bundle")
     other = dataclasses.replace(bundle, folder=tmp_path / "bundle")
     (other.folder / "image.int8.onnx").unlink()
-    monkeypatch.setattr(runtimes, "is_installed", lambda name: name == runtime)
+    monkeypatch.setattr(registry, "is_installed", lambda name: name == runtime)
     quantize_towers(other, draw_pictures(64, seed=1))
     pictures = draw_pictures(8, seed=2)
     first, second = (run_plain(made.folder / "image.int8.onnx", pictures) for made in (bundle, other))

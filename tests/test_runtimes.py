@@ -17,7 +17,7 @@ from clipworks import runtimes, scoring, store
 from clipworks.cli import main
 from clipworks.convert import conversion, convert_checkpoint, write_towers
 from clipworks.errors import EncodingError, RuntimeUnavailableError, UnknownNameError, UsageError
-from clipworks.runtimes import Encoder, Role
+from clipworks.runtimes import Encoder, Role, registry
 from clipworks.tokens import open_tokenizer
 
 ENGINES = ("openvino", "onnxruntime")
@@ -146,7 +146,7 @@ def test_unknown_names_are_answered_with_the_choices() -> None:
 def test_the_default_runtime_is_the_first_installed_and_never_fake(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runtimes.choose_runtime() == "openvino"
     installed = {"onnxruntime"}
-    monkeypatch.setattr(runtimes, "is_installed", lambda name: runtimes.RUNTIMES[name].package in installed)
+    monkeypatch.setattr(registry, "is_installed", lambda name: registry.RUNTIMES[name].package in installed)
     assert runtimes.choose_runtime() == "onnxruntime"
     with pytest.raises(RuntimeUnavailableError, match="the runtime openvino is not installed"):
         runtimes.choose_runtime("openvino")
@@ -160,7 +160,7 @@ def test_the_default_runtime_is_the_first_installed_and_never_fake(monkeypatch: 
 def test_a_runtime_that_is_an_extra_and_not_installed_names_the_extra(
     runtime: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(runtimes, "is_installed", lambda name: name == "openvino")
+    monkeypatch.setattr(registry, "is_installed", lambda name: name == "openvino")
     assert main(["match", str(EXAMPLE), "a dog", "--runtime", runtime]) == 2
     said = capsys.readouterr().err
     assert f"the runtime {runtime} is not installed" in said

@@ -198,7 +198,7 @@ def _list_runtimes() -> tuple[str, ...]:
     """Those that are installed; where none is, the usual two, so that each says what it wants."""
     from clipworks import runtimes
 
-    return tuple(name for name in runtimes.CHOICES if runtimes.is_installed(name)) or runtimes.PREFERENCE
+    return tuple(runtimes.list_installed(runtimes.CHOICES)) or runtimes.PREFERENCE
 
 
 def _split(text: str, option: str) -> tuple[str, ...]:

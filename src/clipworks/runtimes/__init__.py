@@ -1,17 +1,14 @@
 """Runtimes: engines that compile a bundle's towers, behind one protocol.
 
 Numpy arrays cross this border; sessions, tensors and devices never leave it. To add an engine: one module with an
-``open_encoder`` of the form of `OpenEncoder`, and one line in `RUNTIMES`.
+``open_encoder`` of the form of `OpenEncoder`, and one line in `registry.RUNTIMES`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import shlex
 from pathlib import Path
-from typing import NamedTuple
 
 from clipworks.bundle import Bundle
 from clipworks.environment import count_cores
@@ -30,6 +27,18 @@ from clipworks.runtimes.protocol import (
     Opening,
     Role,
     Staged,
+)
+from clipworks.runtimes.registry import (
+    CHOICES,
+    PREFERENCE,
+    RUNTIMES,
+    Runtime,
+    choose_for,
+    choose_runtime,
+    find_version,
+    import_runtime,
+    is_native_granted,
+    list_installed,
 )
 
 __all__ = [
@@ -62,77 +71,6 @@ __all__ = [
     "list_installed",
     "open_encoder",
 ]
-
-
-class Runtime(NamedTuple):
-    """One row of the table: the module of ours, the package that it needs, and how to get that."""
-
-    module: str
-    package: str | None
-    install: str
-
-
-RUNTIMES: dict[str, Runtime] = {
-    "native": Runtime(
-        "clipworks.runtimes.native",
-        "clipworks._towers",
-        "install clipworks again where gcc or clang and Python's headers are",
-    ),
-    "openvino": Runtime("clipworks.runtimes.openvino", "openvino", "pip install openvino"),
-    "onnxruntime": Runtime("clipworks.runtimes.onnxruntime", "onnxruntime", "pip install 'clipworks[onnxruntime]'"),
-    "torch": Runtime("clipworks.runtimes.torch", "torch", "pip install 'clipworks[torch]'"),
-    "fake": Runtime("clipworks.runtimes.fake", None, ""),
-}
-# The first one that is installed is the default for whatever native does not suit. torch runs only towers of our
-# converter, and fake computes nothing: they are never chosen for anyone.
-PREFERENCE = ("openvino", "onnxruntime")
-CHOICES = (*PREFERENCE, "torch", "native")
-"""All that compute something, for messages and comparisons; ours last, so that it is compared with the others."""
-
-
-def choose_runtime(name: str = AUTO) -> str:
-    """Resolve ``auto`` to the default runtime and check any other name.
-
-    Raises:
-        UnknownNameError: no such runtime; the message names the choices.
-        RuntimeUnavailableError: its package is not installed.
-    """
-    if name == AUTO:
-        installed = list_installed()
-        if installed:
-            return installed[0]
-        raise RuntimeUnavailableError(
-            f"no runtime is installed; one of these is needed: {', '.join(PREFERENCE)}",
-            hint=RUNTIMES[PREFERENCE[-1]].install,
-        )
-    if name not in RUNTIMES:
-        raise unknown_name("runtime", name, [AUTO, *CHOICES])
-    if not is_installed(name):
-        raise RuntimeUnavailableError(f"the runtime {name} is not installed", hint=RUNTIMES[name].install)
-    return name
-
-
-def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precision: str = AUTO) -> str:
-    """Resolve ``auto`` for a bundle: ``native`` where the bundle and this CPU suit it, else `choose_runtime`'s.
-
-    Raises:
-        UnknownNameError: no such runtime; the message names the choices.
-        RuntimeUnavailableError: its package is not installed.
-    """
-    if runtime == AUTO and is_native_granted():
-        from clipworks.runtimes.native.opening import suits
-
-        files = bundle.card.towers.get("int8" if precision == "int8" else "f32")
-        if files is not None and all(
-            suits(bundle.folder / name, device.lower(), precision) for name in (files.image, files.text)
-        ):
-            return "native"
-    return choose_runtime(runtime)
-
-
-def list_installed() -> list[str]:
-    """The runtimes of `PREFERENCE` whose packages are installed, in that order."""
-    return [name for name in PREFERENCE if is_installed(name)]
 
 
 def open_encoder(
@@ -230,50 +168,7 @@ def choose_streams(device: str) -> int:
     return 2 if device.lower().startswith("cuda") else 1
 
 
-def import_runtime(name: str) -> OpenEncoder:
-    """Import a runtime's module, and with it the engine.
-
-    Raises:
-        RuntimeUnavailableError: the engine is installed but cannot be imported.
-    """
-    try:
-        module = importlib.import_module(RUNTIMES[name].module)
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"the runtime {name} is installed but cannot be imported: {str(error).splitlines()[0]}",
-            hint=f"install it again ({RUNTIMES[name].install}) or choose another --runtime",
-        ) from None
-    open_one: OpenEncoder = module.open_encoder
-    return open_one
-
-
 def check_precision(precision: str) -> None:
     """Raise UnknownNameError unless the name is ``auto`` or in `PRECISIONS`."""
     if precision != AUTO and precision not in PRECISIONS:
         raise unknown_name("precision", precision, [AUTO, *PRECISIONS])
-
-
-def is_installed(name: str) -> bool:
-    """Whether the package of a runtime in the table is installed."""
-    package = RUNTIMES[name].package
-    return package is None or importlib.util.find_spec(package) is not None
-
-
-def is_native_granted() -> bool:
-    """Whether ``native`` is there and this CPU has what it needs."""
-    try:
-        from clipworks._towers import list_precisions
-    except ImportError:  # built without a C compiler, or for another system than this
-        return False
-    return bool(list_precisions())
-
-
-def find_version(name: str) -> str | None:
-    """The version of the package of a runtime in the table; None where it has none, or was put there without pip."""
-    import importlib.metadata
-
-    package = RUNTIMES[name].package
-    try:
-        return None if package is None else importlib.metadata.version(package.partition(".")[0])
-    except importlib.metadata.PackageNotFoundError:
-        return None
