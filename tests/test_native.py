@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from concurrent_calls import find_mixed
 from convert_checkpoints import MODELS, VOCABULARY, Model, Tower, draw_ids, draw_pictures, write_huggingface
 from PIL import Image
 
@@ -189,20 +189,7 @@ def test_a_probe_shows_what_the_engines_show(wide: Bundle, texts: npt.NDArray[np
 
 
 def test_calls_from_several_threads_do_not_mix(quick: Bundle) -> None:
-    encoder, pictures = open_tower(quick, "image"), draw_pictures(MODELS["quick"])
-    expected = [encoder(picture[None]) for picture in pictures]
-    wrong: list[int] = []
-
-    def call(index: int) -> None:
-        rows = [encoder(pictures[index][None]) for _ in range(50)]
-        wrong.extend(index for row in rows if not np.array_equal(row, expected[index]))
-
-    threads = [threading.Thread(target=call, args=(index,)) for index in range(len(pictures))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    assert not find_mixed(open_tower(quick, "image"), draw_pictures(MODELS["quick"]), calls=50)
 
 
 def test_a_forked_process_has_threads_of_its_own(quick: Bundle) -> None:

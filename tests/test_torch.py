@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import json
 import sys
-import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from concurrent_calls import find_mixed
 from convert_checkpoints import MODELS, VOCABULARY, draw_ids, draw_pictures, write_huggingface
 from PIL import Image
 
@@ -124,20 +124,7 @@ def test_a_staged_batch_and_an_empty_one(bundle: Bundle, name: str) -> None:
 
 
 def test_calls_from_several_threads_do_not_mix(bundle: Bundle, name: str) -> None:
-    encoder, pictures = open_tower(bundle, "image"), draw_pictures(MODELS[name])
-    expected = [encoder(picture[None]) for picture in pictures]
-    wrong: list[int] = []
-
-    def call(index: int) -> None:
-        rows = [encoder(pictures[index][None]) for _ in range(20)]
-        wrong.extend(index for row in rows if not np.array_equal(row, expected[index]))
-
-    threads = [threading.Thread(target=call, args=(index,)) for index in range(len(pictures))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    assert not find_mixed(open_tower(bundle, "image"), draw_pictures(MODELS[name]), calls=20)
 
 
 def test_it_tells_what_was_granted(bundle: Bundle) -> None:
