@@ -36,6 +36,8 @@
 #define STRIP 8             /* rows that the inner loop takes at once: 8 x 3 sums fill the registers */
 #define BLOCK 208           /* rows of a task: with a panel they stay in a core's second-level cache */
 #define DEPTH 768           /* 32-bit words of a row that are multiplied before the next part of a panel is taken */
+#define LEAST 40            /* rows that each thread has at least where threads work alone */
+#define OWN 104             /* rows that a thread takes through a layer alone, so that they stay in its core's cache */
 #define QUERIES 64          /* rows of an attention's scores that are kept at once */
 #define GAP 16              /* words between rows: powers of two would share one set of the cache */
 #define ALIGNMENT 64
@@ -89,16 +91,33 @@ typedef struct {
     float *out, *watched; /* watched: the rows behind each layer and the pooled ones behind the last, or NULL */
 } Job;
 
+/* Rows that go through a layer together, and the sequences that they are of: pictures or groups. */
+typedef struct {
+    long row, rows, sequence, sequences;
+} Part;
+
 /* Memory that a call works in. Rows lie `step` values apart. */
 typedef struct {
-    long step, wide_step, count, pictures; /* count: rows in all; pictures: that go through the layers together */
-    float *rows, *normal;                  /* [count, width] */
-    float *pooled, *query;                 /* [sequences, width] */
-    float *look;                           /* [sequences, heads, full]: width filled up to whole vectors */
-    void *factors, *wide; /* of the rows that go through the layers together */
-    uint8_t *bytes; /* of int8: the factors of its maps */
-    int32_t *owned; /* [groups, length]: the row that each place is the one to compute, or -1 */
+    long step, wide_step, qkv_step, count; /* count: rows in all */
+    long parts, pictures;  /* parts that threads take alone; of pictures so many in each, and all share the rest */
+    Part *shares;          /* the parts of texts */
+    float *rows, *normal;  /* [count, width] */
+    float *pooled, *query; /* [sequences, width] */
+    float *look;           /* [sequences, heads, full]: width filled up to whole vectors */
+    int32_t *owned;        /* [groups, length]: the row that each place is the one to compute, or -1 */
+    long distinct;         /* tokens in their places that differ */
+    int32_t *firsts;       /* [distinct]: the first row of each */
+    int32_t *twins;        /* [groups, length]: which of them each place has */
 } Work;
+
+/* Whom a thread works with, and in what memory. */
+typedef struct {
+    Team *team;
+    char *scratch;
+    void *factors, *wide; /* of the rows of a part */
+    uint8_t *bytes;       /* of int8: the factors of its maps */
+    void *qkv[2];         /* queries, keys and values of layers of even and of odd number */
+} Desk;
 
 typedef struct Tower {
     Facts facts;
@@ -119,8 +138,10 @@ typedef struct Tower {
     const Job *job;
 
     Work work;
-    char *memory, **scratch;
+    char *memory;
     size_t held;
+    Desk *desks; /* two of each thread: with all others, and alone */
+    Team *alone;
 } Tower;
 
 static size_t round_up(size_t number, size_t step)
@@ -196,6 +217,34 @@ INLINE VECTORS __m512 activate(__m512 x, Activation kind)
         sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(terms[i]));
     __m512 tail = _mm512_mul_ps(exponential(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(z, z))), sum);
     __m512 half = _mm512_mul_ps(_mm512_mul_ps(x, _mm512_set1_ps(0.5f)), tail); /* x * erfc(|z|) / 2 */
+    __mmask16 positive = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ);
+    return _mm512_mask_sub_ps(half, positive, x, half);
+}
+
+/* 2 to the x within 8e-5 of itself, for factors that are rounded to 8 bits. */
+INLINE VECTORS __m512 raise_two(__m512 x)
+{
+    __m512 power = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT), rest = _mm512_sub_ps(x, power);
+    __m512 sum = _mm512_fmadd_ps(_mm512_set1_ps(0.0551718559f), rest, _mm512_set1_ps(0.242611176f));
+    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(0.693260962f));
+    return _mm512_scalef_ps(_mm512_fmadd_ps(sum, rest, _mm512_set1_ps(0.999928095f)), power);
+}
+
+/* As activate, within 4e-4 of itself. */
+INLINE VECTORS __m512 activate_roughly(__m512 x, Activation kind)
+{
+    const __m512 one = _mm512_set1_ps(1.0f), lowest = _mm512_set1_ps(-126.0f);
+    if (kind == QUICK) {
+        __m512 steep = _mm512_max_ps(_mm512_mul_ps(x, _mm512_set1_ps(-2.45546696f)), lowest);
+        steep = raise_two(_mm512_min_ps(steep, _mm512_set1_ps(126.0f)));
+        return _mm512_mul_ps(x, _mm512_rcp14_ps(_mm512_add_ps(one, steep)));
+    }
+    __m512 t = _mm512_rcp14_ps(_mm512_fmadd_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.487903679f), one));
+    __m512 sum = _mm512_fmadd_ps(_mm512_set1_ps(-0.123618634f), t, _mm512_set1_ps(0.258553093f));
+    sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(0.168209456f));
+    sum = _mm512_mul_ps(_mm512_fmadd_ps(sum, t, _mm512_set1_ps(0.196822856f)), t); /* half of it already */
+    __m512 power = _mm512_max_ps(_mm512_mul_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.72134752f)), lowest);
+    __m512 half = _mm512_mul_ps(x, _mm512_mul_ps(raise_two(power), sum));
     __mmask16 positive = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ);
     return _mm512_mask_sub_ps(half, positive, x, half);
 }
@@ -352,35 +401,110 @@ static void run(Tower *tower, const Job *job)
     tower->steps(tower, job, 0);
 }
 
-/* Memory for a call, kept from the one before if it is large enough; 0 where there is not enough. */
+/* Pictures that each thread takes through the layers alone, and how many times; the rest is for all together. */
+static void share_pictures(Work *work, long pictures, long length, long threads)
+{
+    long most = OWN / length > 1 ? OWN / length : 1, each = pictures / threads < most ? pictures / threads : most;
+    work->pictures = each;
+    work->parts = each ? pictures / each / threads * threads : 0;
+}
+
+/* The parts of texts that threads take alone, of equally many rows and the groups that those are in. One part, for all
+ * together, where rows are few or not in the order of the groups. */
+static void share_rows(Work *work, const Job *job, long parts, long threads)
+{
+    work->parts = 1;
+    if (parts < 2 || job->rows < threads * LEAST)
+        return;
+    for (long i = 1; i < job->rows; i++)
+        if (job->back[i] < job->back[i - 1])
+            return;
+    for (long i = 0; i < parts; i++) {
+        long begin = job->rows * i / parts, end = job->rows * (i + 1) / parts;
+        long group = job->back[begin] / job->length;
+        work->shares[i] = (Part){begin, end - begin, group, job->back[end - 1] / job->length + 1 - group};
+    }
+    work->parts = parts;
+}
+
+/* Which row each place of the groups is the one to compute, and which tokens in their places are equal. `table` has room
+ * for `room` numbers, a power of two; `kinds` for each row's. */
+static void pair_rows(Work *work, const Job *job, const Facts *facts, int32_t *table, size_t room, int32_t *kinds)
+{
+    long slots = job->group_count * job->length;
+    for (long i = 0; i < slots; i++)
+        work->owned[i] = -1;
+    for (size_t i = 0; i < room; i++)
+        table[i] = -1;
+    work->distinct = 0;
+    for (long i = 0; i < job->rows; i++) {
+        work->owned[job->back[i]] = (int32_t)i;
+        size_t at = ((size_t)job->ids[i] * (size_t)facts->context + (size_t)job->places[i]) * 0x9E3779B1u & (room - 1);
+        for (; table[at] >= 0; at = (at + 1) & (room - 1)) {
+            long other = work->firsts[table[at]];
+            if (job->ids[other] == job->ids[i] && job->places[other] == job->places[i])
+                break;
+        }
+        if (table[at] < 0) {
+            work->firsts[work->distinct] = (int32_t)i;
+            table[at] = (int32_t)work->distinct++;
+        }
+        kinds[i] = table[at];
+    }
+    for (long i = 0; i < slots; i++)
+        work->twins[i] = kinds[job->groups[i]];
+}
+
+/* Memory for a call, kept from the one before if it is large enough, and who does what; 0 where there is not enough. */
 static int reserve(Tower *tower, const Job *job, long sequences, long length, long rows)
 {
     const Facts *facts = &tower->facts;
     Work *work = &tower->work;
-    int threads = tower->team.threads;
+    long threads = tower->team.threads, wide = facts->side * facts->side * 3, expanded = tower->layers->expand.outputs;
     size_t width = (size_t)facts->width, heads = (size_t)facts->heads, value = facts->bf16 ? 2 : 4;
     size_t side = width / heads, padded = round_up((size_t)length, LANES), lanes = round_up(heads, LANES);
-    size_t full = round_up(width, LANES);
-    long wide = facts->side * facts->side * 3, expanded = tower->layers->expand.outputs;
-    wide = wide < 3 * facts->width ? 3 * facts->width : wide;
+    size_t full = round_up(width, LANES), room = 2;
     wide = wide < expanded ? expanded : wide;
     work->step = (long)full + GAP * 2;
     work->wide_step = (long)round_up((size_t)wide, LANES) + GAP * 2;
+    work->qkv_step = (long)round_up(3 * width, LANES) + GAP * 2;
     work->count = rows;
-    if (facts->size) { /* pictures go through the layers in equal parts whose rows stay in the caches */
-        long parts = (rows + BLOCK * threads - 1) / (BLOCK * threads);
-        work->pictures = (sequences + parts - 1) / parts;
+    /* Rows that a desk has room for: one that a thread has alone, and that of all, which is all those together. */
+    long own, parts = 0, shared = rows < sequences ? sequences : rows;
+    if (facts->size) {
+        share_pictures(work, sequences, length, threads);
+        long rest = (sequences - work->parts * work->pictures) * length;
+        own = work->pictures * length;
+        shared = sequences < rest ? rest : sequences;
+        shared = shared < own * threads ? own * threads : shared;
+    } else {
+        parts = (rows + threads * OWN - 1) / (threads * OWN) * threads;
+        own = (rows + parts - 1) / parts;
+        shared = shared < own * threads ? own * threads : shared;
+        while (room < 2 * (size_t)rows)
+            room *= 2;
     }
-    long part = facts->size ? work->pictures * length : rows;
-    part = part < sequences ? sequences : part;
-    size_t step = (size_t)work->step, count = (size_t)rows, ends = (size_t)sequences;
-    size_t sizes[] = {
-        count * step * 4,  count * step * 4,          ends * step * 4,
-        ends * step * 4,   ends * heads * full * 4,  (size_t)part * step * value,
-        (size_t)part * (size_t)work->wide_step * value, (size_t)job->group_count * (size_t)length * 4,
-        facts->int8 ? (size_t)part * step : 0,
+    size_t step = (size_t)work->step, count = (size_t)rows, ends = (size_t)sequences, part = (size_t)shared;
+    size_t slots = (size_t)(job->group_count * job->length), qkv = (size_t)work->qkv_step * value, texts = !facts->size;
+    enum { ROWS, NORMAL, POOLED, QUERY, LOOK, FACTORS, WIDE, BYTES, EVEN, ODD, SHARES, OWNED, TWINS, FIRSTS, KINDS, TABLE, PARTS };
+    size_t sizes[PARTS] = {
+        [ROWS] = count * step * 4,
+        [NORMAL] = count * step * 4,
+        [POOLED] = ends * step * 4,
+        [QUERY] = ends * step * 4,
+        [LOOK] = ends * heads * full * 4,
+        [FACTORS] = part * step * value,
+        [WIDE] = part * (size_t)work->wide_step * value,
+        [BYTES] = facts->int8 ? part * step : 0,
+        [EVEN] = (texts ? count : part) * qkv,
+        [ODD] = texts * count * qkv,
+        [SHARES] = (size_t)parts * sizeof(Part),
+        [OWNED] = slots * 4,
+        [TWINS] = slots * 4,
+        [FIRSTS] = texts * count * 4,
+        [KINDS] = texts * count * 4,
+        [TABLE] = texts * room * 4,
     };
-    enum { PARTS = sizeof sizes / sizeof *sizes };
     size_t attention = 4 * (round_up(side, LANES) * padded + (padded + 1) * round_up(side, LANES) +
                             QUERIES * (side + 2 * padded + round_up(side, LANES)));
     size_t gaze = 4 * (full * lanes + 2 * padded * lanes + (size_t)length * full);
@@ -404,17 +528,31 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
         places[i] = at;
         at += round_up(sizes[i] + ALIGNMENT, ALIGNMENT);
     }
-    for (int i = 0; i < threads; i++, at += scratch)
-        tower->scratch[i] = at;
-    work->rows = (float *)places[0];
-    work->normal = (float *)places[1];
-    work->pooled = (float *)places[2];
-    work->query = (float *)places[3];
-    work->look = (float *)places[4];
-    work->factors = places[5];
-    work->wide = places[6];
-    work->owned = (int32_t *)places[7];
-    work->bytes = (uint8_t *)places[8];
+    work->rows = (float *)places[ROWS];
+    work->normal = (float *)places[NORMAL];
+    work->pooled = (float *)places[POOLED];
+    work->query = (float *)places[QUERY];
+    work->look = (float *)places[LOOK];
+    work->shares = (Part *)places[SHARES];
+    work->owned = (int32_t *)places[OWNED];
+    work->twins = (int32_t *)places[TWINS];
+    work->firsts = (int32_t *)places[FIRSTS];
+    if (!facts->size) {
+        pair_rows(work, job, facts, (int32_t *)places[TABLE], room, (int32_t *)places[KINDS]);
+        share_rows(work, job, parts, threads);
+    }
+    for (long i = 0; i < threads; i++, at += scratch)
+        for (long j = 0; j < 2; j++) {
+            size_t first = j ? (size_t)(i * own) : 0;
+            tower->desks[2 * i + j] = (Desk){
+                .team = j ? &tower->alone[i] : &tower->team,
+                .scratch = at,
+                .factors = places[FACTORS] + first * step * value,
+                .wide = places[WIDE] + first * (size_t)work->wide_step * value,
+                .bytes = (uint8_t *)places[BYTES] + first * step,
+                .qkv = {places[EVEN] + (texts ? 0 : first * qkv), texts ? places[ODD] : places[EVEN] + first * qkv},
+            };
+        }
     return 1;
 }
 
@@ -428,7 +566,8 @@ static void free_tower(Tower *tower)
     PyBuffer_Release(&tower->body);
     free(tower->layers);
     free(tower->workers);
-    free(tower->scratch);
+    free(tower->desks);
+    free(tower->alone);
     free(tower->memory);
     free(tower);
 }
@@ -529,11 +668,14 @@ static PyObject *open_tower(PyObject *self, PyObject *args)
     tower->team.threads = threads;
     tower->layers = calloc((size_t)facts->layers, sizeof *tower->layers);
     tower->workers = calloc((size_t)threads, sizeof *tower->workers);
-    tower->scratch = calloc((size_t)threads, sizeof *tower->scratch);
-    if (tower->layers == NULL || tower->workers == NULL || tower->scratch == NULL) {
+    tower->desks = calloc(2 * (size_t)threads, sizeof *tower->desks);
+    tower->alone = calloc((size_t)threads, sizeof *tower->alone);
+    if (tower->layers == NULL || tower->workers == NULL || tower->desks == NULL || tower->alone == NULL) {
         free_tower(tower);
         return PyErr_NoMemory();
     }
+    for (int i = 0; i < threads; i++)
+        tower->alone[i].threads = 1;
     if (!read_body(tower, expanded)) {
         free_tower(tower);
         PyErr_SetString(PyExc_ValueError, "the packed weights are not as long as the tower's facts say");
@@ -573,13 +715,6 @@ static PyObject *finish_call(Tower *tower, Job *job, const Py_buffer *watched, l
     int enough = 0;
     Py_BEGIN_ALLOW_THREADS
     enough = reserve(tower, job, job->count, length, rows);
-    if (enough && job->groups != NULL) {
-        int32_t *owned = tower->work.owned;
-        for (long i = 0; i < job->group_count * job->length; i++)
-            owned[i] = -1;
-        for (long i = 0; i < job->rows; i++)
-            owned[job->back[i]] = (int32_t)i;
-    }
     if (enough)
         run(tower, job);
     Py_END_ALLOW_THREADS

@@ -83,34 +83,6 @@ static NAME(Strip) *const NAME(strips)[STRIP][3] = {THREE(1), THREE(2), THREE(3)
                                                     THREE(5), THREE(6), THREE(7), THREE(8)};
 #undef THREE
 
-/* to[rows, columns] = a[rows, words] times one panel b of up to PANEL columns, the rows shared out evenly. */
-INLINE TARGET void NAME(columns)(const uint32_t *a, long a_step, long rows, const uint32_t *b, long b_step, long words,
-                                 long columns, float *to, long to_step, int add, const char *ahead)
-{
-    long strips = (rows + STRIP - 1) / STRIP, vectors = (columns + LANES - 1) / LANES;
-    for (long i = 0; i < strips; i++) {
-        long begin = rows * i / strips, count = rows * (i + 1) / strips - begin;
-        /* A panel of 3 vectors is fetched along with 3 strips. */
-        long pace = ahead != NULL && i < 3 ? 64 : 0;
-        const char *next = pace ? ahead + i * words * 64 : (const char *)(a + begin * a_step);
-        NAME(strips)[count - 1][vectors - 1](a + begin * a_step, a_step, b, b_step, words, to + begin * to_step, to_step,
-                                             add, next, pace);
-    }
-}
-
-#if PER_WORD != 4
-
-/* to[rows, columns] = a times b, both as they lie, in panels of columns. */
-INLINE TARGET void NAME(multiply)(const uint32_t *a, long a_step, long rows, const uint32_t *b, long b_step, long words,
-                                  long columns, float *to, long to_step)
-{
-    for (long j = 0; j < columns; j += PANEL)
-        NAME(columns)(a, a_step, rows, b + j, b_step, words, columns - j < PANEL ? columns - j : PANEL, to + j, to_step,
-                      0, NULL);
-}
-
-#endif
-
 /* Where a product goes: f32 rows, or rows of this precision's factors; what is added, and the activation. */
 typedef struct {
     float *sums;
@@ -125,22 +97,27 @@ typedef struct {
     Activation activation;
 } NAME(Goal);
 
-INLINE TARGET void NAME(finish)(const float *sums, const Map *map, const NAME(Goal) *goal, long row, long column,
-                                long columns)
+/* A vector of each of some rows of sums, PANEL apart, to its goal; `left` values of it count. */
+INLINE TARGET void NAME(finish_vector)(const float *sums, long rows, const Map *map, const NAME(Goal) *goal, long row,
+                                       long column, long left, const Activation activation)
 {
-    for (long j = 0; j < columns; j += LANES) {
-        __mmask16 mask = first_lanes(columns - j);
-        __m512 x = _mm512_loadu_ps(sums + j);
+    const __mmask16 mask = first_lanes(left);
+    long place = row * goal->step + column, added = row * goal->added_step + column;
+    __m512 bias = map->bias == NULL ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, map->bias + column);
 #if PER_WORD == 4
-        x = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(x)), _mm512_maskz_loadu_ps(mask, map->scales + column + j));
+    __m512 scale = _mm512_maskz_loadu_ps(mask, map->scales + column);
 #endif
-        if (map->bias != NULL)
-            x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, map->bias + column + j));
-        if (goal->activation != LINEAR)
-            x = activate(x, goal->activation);
+    for (long i = 0; i < rows; i++, sums += PANEL, place += goal->step, added += goal->added_step) {
+        __m512 x = _mm512_loadu_ps(sums);
+#if PER_WORD == 4
+        x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(x)), scale, bias);
+#else
+        x = _mm512_add_ps(x, bias);
+#endif
+        if (activation != LINEAR)
+            x = PER_WORD == 1 ? activate(x, activation) : activate_roughly(x, activation);
         if (goal->added != NULL)
-            x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, goal->added + row * goal->added_step + column + j));
-        long place = row * goal->step + column + j;
+            x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, goal->added + added));
         if (goal->sums != NULL)
             _mm512_mask_storeu_ps(goal->sums + place, mask, x);
 #if PER_WORD == 4
@@ -150,20 +127,64 @@ INLINE TARGET void NAME(finish)(const float *sums, const Map *map, const NAME(Go
             NAME(put)(goal->values + place, x, mask, goal->grid);
 #else
         else
-            NAME(put_end)(goal->values + place, x, columns - j);
+            NAME(put_end)(goal->values + place, x, left);
 #endif
     }
 }
 
-/* A linear map of rows of factors; a step of all threads. */
-static TARGET void NAME(map)(Tower *tower, int me, const VALUE *rows, long step, long count, Map map, NAME(Goal) goal)
+/* Rows of sums, PANEL apart, to their goal. */
+static TARGET void NAME(finish)(const float *sums, long rows, const Map *map, const NAME(Goal) *goal, long row, long column,
+                                long columns)
+{
+    for (long j = 0; j < columns; j += LANES) {
+        if (goal->activation == GELU)
+            NAME(finish_vector)(sums + j, rows, map, goal, row, column + j, columns - j, GELU);
+        else if (goal->activation == QUICK)
+            NAME(finish_vector)(sums + j, rows, map, goal, row, column + j, columns - j, QUICK);
+        else
+            NAME(finish_vector)(sums + j, rows, map, goal, row, column + j, columns - j, LINEAR);
+    }
+}
+
+/* to[rows, columns] = a[rows, words] times one panel b of up to PANEL columns, the rows shared out evenly. With a goal
+ * they go there, as rows from `row` and columns from `column` on, and `to` is no more than a place to work in. */
+INLINE TARGET void NAME(columns)(const uint32_t *a, long a_step, long rows, const uint32_t *b, long b_step, long words,
+                                 long columns, float *to, long to_step, int add, const char *ahead, const Map *map,
+                                 const NAME(Goal) *goal, long row, long column)
+{
+    long strips = (rows + STRIP - 1) / STRIP, vectors = (columns + LANES - 1) / LANES;
+    long pace = ahead == NULL ? 0 : strips < 3 ? 64 : (vectors * 64 + strips - 1) / strips;
+    for (long i = 0; i < strips; i++) {
+        long begin = rows * i / strips, count = rows * (i + 1) / strips - begin;
+        const char *next = pace ? ahead + i * words * pace : (const char *)(a + begin * a_step);
+        float *sums = goal == NULL || add ? to + begin * to_step : to;
+        NAME(strips)[count - 1][vectors - 1](a + begin * a_step, a_step, b, b_step, words, sums, to_step, add, next, pace);
+        if (goal != NULL)
+            NAME(finish)(sums, count, map, goal, row + begin, column, columns);
+    }
+}
+
+#if PER_WORD != 4
+
+/* to[rows, columns] = a times b, both as they lie, in panels of columns. */
+INLINE TARGET void NAME(multiply)(const uint32_t *a, long a_step, long rows, const uint32_t *b, long b_step, long words,
+                                  long columns, float *to, long to_step)
+{
+    for (long j = 0; j < columns; j += PANEL)
+        NAME(columns)(a, a_step, rows, b + j, b_step, words, columns - j < PANEL ? columns - j : PANEL, to + j, to_step,
+                      0, NULL, NULL, NULL, 0, 0);
+}
+
+#endif
+
+/* A linear map of rows of factors; a step of a team. Its tasks are blocks of rows by panels, block after block, so that
+ * a block stays in a core's cache while the panels pass by. */
+static TARGET void NAME(map)(const Desk *desk, const VALUE *rows, long step, long count, Map map, NAME(Goal) goal)
 {
     long words = (map.inputs + PER_WORD - 1) / PER_WORD, panels = (map.outputs + PANEL - 1) / PANEL;
     long blocks = (count + BLOCK - 1) / BLOCK, a_step = step / PER_WORD;
-    long skip = tower->team.threads / (blocks ? blocks : 1);
-    float *tile = (float *)tower->scratch[me];
-    for (long task; (task = take(&tower->team)) < panels * blocks;) {
-        long panel = task / blocks, block = task % blocks;
+    for (long task; (task = take(desk->team)) < panels * blocks;) {
+        long block = task / panels, panel = task % panels;
         long begin = count * block / blocks, height = count * (block + 1) / blocks - begin;
         long columns = map.outputs - panel * PANEL < PANEL ? map.outputs - panel * PANEL : PANEL;
         long b_step = (long)round_up((size_t)columns, LANES);
@@ -171,27 +192,27 @@ static TARGET void NAME(map)(Tower *tower, int me, const VALUE *rows, long step,
         const uint32_t *b = (const uint32_t *)map.panels + panel * words * PANEL;
         for (long k = 0; k < words; k += DEPTH) {
             long depth = words - k < DEPTH ? words - k : DEPTH;
-            const uint32_t *next = k + depth < words ? b + (k + depth) * b_step : b + words * PANEL * (skip ? skip : 1);
-            NAME(columns)(a + k, a_step, height, b + k * b_step, b_step, depth, columns, tile, PANEL, k > 0,
-                          (const char *)next);
+            /* Behind the last panel lies the next map. */
+            const uint32_t *next = b + (k + depth < words ? (k + depth) * b_step : words * PANEL * desk->team->threads);
+            NAME(columns)(a + k, a_step, height, b + k * b_step, b_step, depth, columns, (float *)desk->scratch, PANEL,
+                          k > 0, (const char *)next, &map, k + depth < words ? NULL : &goal, begin, panel * PANEL);
         }
-        for (long i = 0; i < height; i++)
-            NAME(finish)(tile + i * PANEL, &map, &goal, begin + i, panel * PANEL, columns);
     }
-    meet(&tower->team);
+    meet(desk->team);
 }
 
 #if PER_WORD == 4
 
-/* Rows of f32 or bf16 to bytes of the same step, normalised and times gain if there is one; a step of all threads. */
-static TARGET void NAME(round)(Tower *tower, int me, const float *rows, const uint16_t *halves, long step, long count,
-                               const float *gain, const Grid *grid, uint8_t *bytes)
+/* Rows of f32 or bf16 to bytes of the same step, normalised and times gain if there is one; a step of a team. `index`:
+ * which of the rows; NULL for those in order. */
+static TARGET void NAME(round)(Tower *tower, const Desk *desk, const float *rows, const uint16_t *halves,
+                               const int32_t *index, long count, const float *gain, const Grid *grid)
 {
-    long width = tower->facts.width;
-    float *normal = (float *)tower->scratch[me];
-    for (long task; (task = take(&tower->team)) * STRIP < count;)
+    long width = tower->facts.width, step = tower->work.step;
+    float *normal = (float *)desk->scratch;
+    for (long task; (task = take(desk->team)) * STRIP < count;)
         for (long i = task * STRIP; i < count && i < (task + 1) * STRIP; i++) {
-            const float *row = rows + i * step;
+            const float *row = rows + (index == NULL ? i : index[i]) * step;
             if (gain != NULL) {
                 f32_normalise_row(row, width, tower->facts.epsilon, NULL, normal, NULL);
                 row = normal;
@@ -202,48 +223,58 @@ static TARGET void NAME(round)(Tower *tower, int me, const float *rows, const ui
                                           : _mm512_maskz_loadu_ps(mask, row + j);
                 if (gain != NULL)
                     x = _mm512_mul_ps(x, _mm512_maskz_loadu_ps(mask, gain + j));
-                NAME(put)(bytes + i * step + j, x, mask, grid);
+                NAME(put)(desk->bytes + i * step + j, x, mask, grid);
             }
         }
-    meet(&tower->team);
+    meet(desk->team);
 }
 
-/* The layers but the last, as in the other precisions. */
-static TARGET void NAME(layers)(Tower *tower, const Job *job, int me, float *rows, long count, long length)
+/* The next two as in the other precisions. */
+static TARGET void NAME(ask)(Tower *tower, const Desk *desk, const float *rows, const int32_t *index, long count,
+                             long first, long number)
+{
+    const Layer *layer = &tower->layers[number];
+    long step = tower->work.qkv_step;
+    NAME(Goal) goal = {.step = step};
+    if (tower->facts.bf16)
+        goal.halves = (uint16_t *)desk->qkv[number % 2] + first * step;
+    else
+        goal.sums = (float *)desk->qkv[number % 2] + first * step;
+    NAME(round)(tower, desk, rows, NULL, index, count, layer->gains[0], &layer->grids[0]);
+    NAME(map)(desk, desk->bytes, tower->work.step, count, layer->attention, goal);
+}
+
+static TARGET void NAME(layer)(Tower *tower, const Job *job, const Desk *desk, const Part *part, long number)
 {
     const Facts *facts = &tower->facts;
     const Work *work = &tower->work;
-    long step = work->step, wide_step = work->wide_step;
-    float *wide = facts->bf16 ? NULL : work->wide, *joined = facts->bf16 ? NULL : work->factors;
-    uint16_t *wide_halves = facts->bf16 ? work->wide : NULL, *joined_halves = facts->bf16 ? work->factors : NULL;
+    const Layer *layer = &tower->layers[number];
+    long step = work->step, count = part->rows;
+    float *rows = work->rows + part->row * step;
     NAME(Goal) sum = {.sums = rows, .step = step, .added = rows, .added_step = step};
-    f32_show(tower, job, rows, count, 0);
-    for (long i = 0; i + 1 < facts->layers; i++) {
-        const Layer *layer = &tower->layers[i];
-        NAME(round)(tower, me, rows, NULL, step, count, layer->gains[0], &layer->grids[0], work->bytes);
-        NAME(map)(tower, me, work->bytes, step, count, layer->attention,
-                  (NAME(Goal)){.sums = wide, .halves = wide_halves, .step = wide_step});
-        if (facts->bf16)
-            bf16_attend_all(tower, job, me, count, length);
-        else
-            f32_attend_all(tower, job, me, count, length);
-        NAME(round)(tower, me, joined, joined_halves, step, count, NULL, &layer->grids[1], work->bytes);
-        NAME(map)(tower, me, work->bytes, step, count, layer->out, sum);
-        NAME(round)(tower, me, rows, NULL, step, count, layer->gains[1], &layer->grids[2], work->bytes);
-        NAME(map)(tower, me, work->bytes, step, count, layer->expand,
-                  (NAME(Goal)){.values = work->wide, .grid = &layer->grids[3], .step = wide_step,
-                               .activation = facts->quick ? QUICK : GELU});
-        NAME(map)(tower, me, work->wide, wide_step, count, layer->contract, sum);
-        f32_show(tower, job, rows, count, i + 1);
-    }
+    if (facts->bf16)
+        bf16_attend_all(tower, job, desk, part, number);
+    else
+        f32_attend_all(tower, job, desk, part, number);
+    NAME(round)(tower, desk, facts->bf16 ? NULL : desk->factors, facts->bf16 ? desk->factors : NULL, NULL, count, NULL,
+                &layer->grids[1]);
+    NAME(map)(desk, desk->bytes, step, count, layer->out, sum);
+    NAME(round)(tower, desk, rows, NULL, NULL, count, layer->gains[1], &layer->grids[2]);
+    NAME(map)(desk, desk->bytes, step, count, layer->expand,
+              (NAME(Goal)){.values = desk->wide, .grid = &layer->grids[3], .step = work->wide_step,
+                           .activation = facts->quick ? QUICK : GELU});
+    NAME(map)(desk, desk->wide, work->wide_step, count, layer->contract, sum);
+    f32_show(tower, job, desk, part, number + 1);
+    if (number + 2 < facts->layers)
+        NAME(ask)(tower, desk, rows, NULL, count, job->texts == NULL ? 0 : part->row, number + 1);
 }
 
-static void NAME(end)(Tower *tower, const Job *job, int me, long length)
+static void NAME(end)(Tower *tower, const Job *job, const Desk *desk, long length)
 {
     if (tower->facts.bf16)
-        bf16_end(tower, job, me, length);
+        bf16_end(tower, job, desk, length);
     else
-        f32_end(tower, job, me, length);
+        f32_end(tower, job, desk, length);
 }
 
 #else
@@ -274,24 +305,27 @@ INLINE TARGET void NAME(normalise_row)(const float *row, long width, double epsi
     }
 }
 
-/* Rows to normalised rows of the same step, as f32 or as factors; a step of all threads. */
-static TARGET void NAME(normalise)(Tower *tower, const float *rows, long step, long count, float *sums, VALUE *values)
+/* Rows to normalised rows of the same step, as f32 or as factors; a step of a team. `index`: which of the rows; NULL for
+ * those in order. */
+static TARGET void NAME(normalise)(Tower *tower, const Desk *desk, const float *rows, const int32_t *index, long count,
+                                   float *sums, VALUE *values)
 {
-    for (long task; (task = take(&tower->team)) * STRIP < count;)
+    long step = tower->work.step;
+    for (long task; (task = take(desk->team)) * STRIP < count;)
         for (long i = task * STRIP; i < count && i < (task + 1) * STRIP; i++)
-            NAME(normalise_row)(rows + i * step, tower->facts.width, tower->facts.epsilon, NULL,
-                                sums == NULL ? NULL : sums + i * step, values == NULL ? NULL : values + i * step);
-    meet(&tower->team);
+            NAME(normalise_row)(rows + (index == NULL ? i : index[i]) * step, tower->facts.width, tower->facts.epsilon,
+                                NULL, sums == NULL ? NULL : sums + i * step, values == NULL ? NULL : values + i * step);
+    meet(desk->team);
 }
 
 /* The attention of one head in one sequence.
  *
  * rows: of queries, keys and values, `step` values apart. index: which rows the sequence has; NULL for those in order.
- * owned: for each place the row that is asked for, or -1; NULL for all in order. ends: the place before which each is
- * seen by those behind it; NULL where all see all. */
+ * owned: for each place the row that is asked for, or -1; NULL for all in order. Of these `asked` rows from `first` on go
+ * to the rows of `to`. ends: the place before which each is seen by those behind it; NULL where all see all. */
 static TARGET void NAME(attend)(const Facts *facts, const VALUE *rows, long step, long length, const int32_t *index,
                                 const int32_t *owned, const int32_t *ends, long head, VALUE *to, long to_step,
-                                char *scratch)
+                                long first, long asked, char *scratch)
 {
     long side = facts->width / facts->heads, words = (side + PER_WORD - 1) / PER_WORD, padded = round_up(length, LANES);
     long wide = round_up(side, LANES), deep = (length + PER_WORD - 1) / PER_WORD;
@@ -328,7 +362,7 @@ static TARGET void NAME(attend)(const Facts *facts, const VALUE *rows, long step
     for (long begin = 0; begin < length;) {
         long places[QUERIES], count = 0;
         for (; begin < length && count < QUERIES; begin++)
-            if (owned == NULL || owned[begin] >= 0)
+            if (owned == NULL || (owned[begin] >= first && owned[begin] < first + asked))
                 places[count++] = begin;
         if (!count)
             break;
@@ -370,67 +404,78 @@ static TARGET void NAME(attend)(const Facts *facts, const VALUE *rows, long step
                        side, means, wide);
         for (long i = 0; i < count; i++)
             for (long j = 0; j < side; j += LANES)
-                NAME(put)(to + (owned == NULL ? places[i] : owned[places[i]]) * to_step + head * side + j,
+                NAME(put)(to + ((owned == NULL ? places[i] : owned[places[i]]) - first) * to_step + head * side + j,
                           _mm512_loadu_ps(means + i * wide + j), first_lanes(side - j));
     }
 #undef ROW
 }
 
-/* The attention of all heads in all sequences, from `wide` to `factors`; a step of all threads. */
-static TARGET void NAME(attend_all)(Tower *tower, const Job *job, int me, long count, long length)
+/* The attention of all heads in all sequences of a part, to the desk's factors; a step of a team. */
+static TARGET void NAME(attend_all)(Tower *tower, const Job *job, const Desk *desk, const Part *part, long number)
 {
     const Facts *facts = &tower->facts;
     const Work *work = &tower->work;
-    const VALUE *wide = work->wide;
-    VALUE *factors = work->factors;
-    long sequences = job->groups == NULL ? count / length : job->group_count;
-    for (long task; (task = take(&tower->team)) < sequences * facts->heads;) {
-        long sequence = task / facts->heads, head = task % facts->heads, first = sequence * length;
-        if (job->groups == NULL)
-            NAME(attend)(facts, wide + first * work->wide_step, work->wide_step, length, NULL, NULL, NULL, head,
-                         factors + first * work->step, work->step, tower->scratch[me]);
-        else
-            NAME(attend)(facts, wide, work->wide_step, length, job->groups + first, work->owned + first,
-                         job->ends + first, head, factors, work->step, tower->scratch[me]);
+    const VALUE *qkv = desk->qkv[number % 2];
+    for (long task; (task = take(desk->team)) < part->sequences * facts->heads;) {
+        long sequence = task / facts->heads, head = task % facts->heads;
+        if (job->texts == NULL) {
+            long length = part->rows / part->sequences, first = sequence * length;
+            NAME(attend)(facts, qkv + first * work->qkv_step, work->qkv_step, length, NULL, NULL, NULL, head,
+                         (VALUE *)desk->factors + first * work->step, work->step, 0, length,
+                         desk->scratch);
+        } else {
+            long first = (part->sequence + sequence) * job->length;
+            NAME(attend)(facts, qkv, work->qkv_step, job->length, (number ? job->groups : work->twins) + first,
+                         work->owned + first, job->ends + first, head, desk->factors, work->step, part->row,
+                         part->rows, desk->scratch);
+        }
     }
-    meet(&tower->team);
+    meet(desk->team);
 }
 
-/* Copy what a call wants to see of the rows behind a layer, [layers, rows, width]; a step of all threads. */
-static TARGET void NAME(show)(Tower *tower, const Job *job, const float *rows, long count, long layer)
+/* Copy what a call wants to see of the rows behind a layer, [layers, rows, width]; a step of a team. */
+static TARGET void NAME(show)(Tower *tower, const Job *job, const Desk *desk, const Part *part, long layer)
 {
     const Work *work = &tower->work;
-    long width = tower->facts.width, first = (rows - work->rows) / work->step;
+    long width = tower->facts.width;
     if (job->watched == NULL)
         return;
-    for (long task; (task = take(&tower->team)) < count;)
-        memcpy(job->watched + (layer * work->count + first + task) * width, rows + task * work->step, width * 4);
-    meet(&tower->team);
+    for (long task; (task = take(desk->team)) < part->rows;)
+        memcpy(job->watched + (layer * work->count + part->row + task) * width,
+               work->rows + (part->row + task) * work->step, width * 4);
+    meet(desk->team);
 }
 
-/* The layers but the last, over rows[count, width] in place. For pictures sequences of `length` rows in order, for
- * texts the groups of a job. */
-static TARGET void NAME(layers)(Tower *tower, const Job *job, int me, float *rows, long count, long length)
+/* The queries, keys and values of a layer, to row `first` and on of the desk's; a step of a team. `index`: which of the
+ * rows; NULL for those in order. */
+static TARGET void NAME(ask)(Tower *tower, const Desk *desk, const float *rows, const int32_t *index, long count,
+                             long first, long number)
+{
+    const Work *work = &tower->work;
+    VALUE *qkv = desk->qkv[number % 2];
+    NAME(normalise)(tower, desk, rows, index, count, NULL, desk->factors);
+    NAME(map)(desk, desk->factors, work->step, count, tower->layers[number].attention,
+              (NAME(Goal)){.values = qkv + first * work->qkv_step, .step = work->qkv_step});
+}
+
+/* A layer over the rows of a part, in place, from its attention to what the next one asks for; the last is `end`. */
+static TARGET void NAME(layer)(Tower *tower, const Job *job, const Desk *desk, const Part *part, long number)
 {
     const Facts *facts = &tower->facts;
     const Work *work = &tower->work;
-    VALUE *factors = work->factors, *wide = work->wide;
-    long step = work->step, wide_step = work->wide_step;
-    Activation activation = facts->quick ? QUICK : GELU;
+    const Layer *layer = &tower->layers[number];
+    long step = work->step, count = part->rows;
+    float *rows = work->rows + part->row * step;
     NAME(Goal) sum = {.sums = rows, .step = step, .added = rows, .added_step = step};
-    NAME(show)(tower, job, rows, count, 0);
-    for (long i = 0; i + 1 < facts->layers; i++) {
-        const Layer *layer = &tower->layers[i];
-        NAME(normalise)(tower, rows, step, count, NULL, factors);
-        NAME(map)(tower, me, factors, step, count, layer->attention, (NAME(Goal)){.values = wide, .step = wide_step});
-        NAME(attend_all)(tower, job, me, count, length);
-        NAME(map)(tower, me, factors, step, count, layer->out, sum);
-        NAME(normalise)(tower, rows, step, count, NULL, factors);
-        NAME(map)(tower, me, factors, step, count, layer->expand,
-                  (NAME(Goal)){.values = wide, .step = wide_step, .activation = activation});
-        NAME(map)(tower, me, wide, wide_step, count, layer->contract, sum);
-        NAME(show)(tower, job, rows, count, i + 1);
-    }
+    NAME(attend_all)(tower, job, desk, part, number);
+    NAME(map)(desk, desk->factors, step, count, layer->out, sum);
+    NAME(normalise)(tower, desk, rows, NULL, count, NULL, desk->factors);
+    NAME(map)(desk, desk->factors, step, count, layer->expand,
+              (NAME(Goal)){.values = desk->wide, .step = work->wide_step, .activation = facts->quick ? QUICK : GELU});
+    NAME(map)(desk, desk->wide, work->wide_step, count, layer->contract, sum);
+    NAME(show)(tower, job, desk, part, number + 1);
+    if (number + 2 < facts->layers)
+        NAME(ask)(tower, desk, rows, NULL, count, job->texts == NULL ? 0 : part->row, number + 1);
 }
 
 #if PER_WORD == 1
@@ -482,119 +527,141 @@ static TARGET void NAME(gaze)(const Facts *facts, const float *rows, long step, 
 #endif
 
 /* The last layer for one row of each sequence, and the projection. Its attention is in f32 in every precision. */
-static TARGET void NAME(end)(Tower *tower, const Job *job, int me, long length)
+static TARGET void NAME(end)(Tower *tower, const Job *job, const Desk *desk, long length)
 {
     const Facts *facts = &tower->facts;
     const Work *work = &tower->work;
     const Layer *layer = &tower->layers[facts->layers - 1];
     long step = work->step, width = facts->width, heads = facts->heads, side = width / heads, count = job->count;
     long columns = round_up(side, LANES), full = round_up(width, LANES), longest = job->longest;
-    VALUE *factors = work->factors, *wide = work->wide;
-    f32_normalise(tower, work->rows, step, work->count, work->normal, NULL);
-    for (long task; (task = take(&tower->team)) < count;) {
+    VALUE *factors = desk->factors, *wide = desk->wide;
+    f32_normalise(tower, desk, work->rows, NULL, work->count, work->normal, NULL);
+    for (long task; (task = take(desk->team)) < count;) {
         long row = job->texts == NULL ? task * length : job->texts[task * longest + job->pooled[task]];
         memcpy(work->pooled + task * step, work->rows + row * step, width * 4);
         NAME(normalise_row)(work->rows + row * step, width, facts->epsilon, NULL, NULL, factors + task * step);
     }
-    meet(&tower->team);
-    NAME(map)(tower, me, factors, step, count, layer->attention, (NAME(Goal)){.sums = work->query, .step = step});
+    meet(desk->team);
+    NAME(map)(desk, factors, step, count, layer->attention, (NAME(Goal)){.sums = work->query, .step = step});
     for (long i = 0; i < heads; i++) {
         Map keys = tower->keys;
         keys.panels = (const float *)keys.panels + i * side * full;
-        f32_map(tower, me, work->query + i * side, step, count, keys,
+        f32_map(desk, work->query + i * side, step, count, keys,
                 (f32_Goal){.sums = work->look + i * full, .step = heads * full});
     }
-    for (long task; (task = take(&tower->team)) < count;) {
+    for (long task; (task = take(desk->team)) < count;) {
         const int32_t *text = job->texts == NULL ? NULL : job->texts + task * longest;
         f32_gaze(facts, work->normal + (text == NULL ? task * length * step : 0), step, text,
-                 text == NULL ? length : job->pooled[task] + 1, work->look + task * heads * full, tower->scratch[me]);
+                 text == NULL ? length : job->pooled[task] + 1, work->look + task * heads * full, desk->scratch);
     }
-    meet(&tower->team);
+    meet(desk->team);
     for (long i = 0; i < heads; i++) {
         Map values = tower->values;
         values.panels = (const float *)values.panels + i * width * columns;
-        f32_map(tower, me, work->look + i * full, heads * full, count, values,
+        f32_map(desk, work->look + i * full, heads * full, count, values,
                 (f32_Goal){.sums = work->query + i * side, .step = step});
     }
-    for (long task; (task = take(&tower->team)) < count;)
+    for (long task; (task = take(desk->team)) < count;)
         for (long j = 0; j < width; j += LANES)
             NAME(put_end)(factors + task * step + j, _mm512_loadu_ps(work->query + task * step + j), width - j);
-    meet(&tower->team);
+    meet(desk->team);
     NAME(Goal) sum = {.sums = work->pooled, .step = step, .added = work->pooled, .added_step = step};
-    NAME(map)(tower, me, factors, step, count, layer->out, sum);
-    NAME(normalise)(tower, work->pooled, step, count, NULL, factors);
-    NAME(map)(tower, me, factors, step, count, layer->expand,
+    NAME(map)(desk, factors, step, count, layer->out, sum);
+    NAME(normalise)(tower, desk, work->pooled, NULL, count, NULL, factors);
+    NAME(map)(desk, factors, step, count, layer->expand,
               (NAME(Goal)){.values = wide, .step = work->wide_step, .activation = facts->quick ? QUICK : GELU});
-    NAME(map)(tower, me, wide, work->wide_step, count, layer->contract, sum);
-    for (long task; (task = take(&tower->team)) < count;) {
+    NAME(map)(desk, wide, work->wide_step, count, layer->contract, sum);
+    for (long task; (task = take(desk->team)) < count;) {
         if (job->watched != NULL)
             memcpy(job->watched + (facts->layers * work->count + task) * width, work->pooled + task * step, width * 4);
         f32_normalise_row(work->pooled + task * step, width, facts->epsilon, tower->last_norm,
                           work->query + task * step, NULL);
     }
-    meet(&tower->team);
-    f32_map(tower, me, work->query, step, count, tower->projection, (f32_Goal){.sums = job->out, .step = facts->dim});
+    meet(desk->team);
+    f32_map(desk, work->query, step, count, tower->projection, (f32_Goal){.sums = job->out, .step = facts->dim});
 }
 
 #endif
 
-static TARGET void NAME(run_images)(Tower *tower, const Job *job, int me)
+/* The layers but the last over some pictures. */
+static TARGET void NAME(see)(Tower *tower, const Job *job, const Desk *desk, const Part *part)
 {
     const Facts *facts = &tower->facts;
     const Work *work = &tower->work;
     long grid = facts->grid, side = facts->side, patches = grid * grid, length = 1 + patches, width = facts->width;
-    long step = work->step, line = side * 3;
-    VALUE *wide = work->wide;
-    for (long first = 0; first < job->count; first += work->pictures) {
-        long count = job->count - first < work->pictures ? job->count - first : work->pictures;
-        float *rows = work->rows + first * length * step, *embedded = work->normal + first * length * step;
-        for (long task; (task = take(&tower->team)) < count * grid;) {
-            const uint8_t *from = job->pixels + ((first + task / grid) * facts->size + task % grid * side) * facts->size * 3;
-            for (long x = 0; x < grid; x++) {
-                VALUE *to = wide + (task * grid + x) * work->wide_step;
-                for (long y = 0; y < side; y++)
-                    for (long j = 0; j < line; j += LANES) {
-                        __mmask16 mask = first_lanes(line - j);
-                        __m128i bytes = _mm_maskz_loadu_epi8(mask, from + (y * facts->size + x * side) * 3 + j);
+    long step = work->step, line = side * 3, count = part->sequences;
+    VALUE *wide = desk->wide;
+    float *rows = work->rows + part->row * step, *embedded = work->normal + part->row * step;
+    for (long task; (task = take(desk->team)) < count * grid;) {
+        const uint8_t *from = job->pixels;
+        from += ((part->sequence + task / grid) * facts->size + task % grid * side) * facts->size * 3;
+        for (long x = 0; x < grid; x++) {
+            VALUE *to = wide + (task * grid + x) * work->wide_step;
+            for (long y = 0; y < side; y++)
+                for (long j = 0; j < line; j += LANES) {
+                    __mmask16 mask = first_lanes(line - j);
+                    __m128i bytes = _mm_maskz_loadu_epi8(mask, from + (y * facts->size + x * side) * 3 + j);
 #if PER_WORD == 4 /* the centre is the zero point */
-                        _mm_mask_storeu_epi8(to + y * line + j, mask, bytes);
+                    _mm_mask_storeu_epi8(to + y * line + j, mask, bytes);
 #else
-                        __m512 pixels = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-                        pixels = _mm512_sub_ps(pixels, _mm512_set1_ps((float)facts->centre));
-                        NAME(put)(to + y * line + j, pixels, mask);
+                    __m512 pixels = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+                    pixels = _mm512_sub_ps(pixels, _mm512_set1_ps((float)facts->centre));
+                    NAME(put)(to + y * line + j, pixels, mask);
 #endif
-                    }
-                if (side * line % PER_WORD) /* as in put_end */
-                    to[side * line] = 0;
-            }
-        }
-        meet(&tower->team);
-        NAME(map)(tower, me, wide, work->wide_step, count * patches, tower->patches,
-                  (NAME(Goal)){.sums = embedded, .step = step});
-        for (long task; (task = take(&tower->team)) * STRIP < count * length;)
-            for (long i = task * STRIP; i < count * length && i < (task + 1) * STRIP; i++) {
-                long picture = i / length, patch = i % length - 1;
-                const float *from = patch < 0 ? tower->class_row : embedded + (picture * patches + patch) * step;
-                for (long j = 0; j < width; j += LANES) {
-                    __mmask16 mask = first_lanes(width - j);
-                    __m512 x = _mm512_maskz_loadu_ps(mask, from + j);
-                    if (patch >= 0)
-                        x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, tower->positions + patch * width + j));
-                    _mm512_storeu_ps(rows + i * step + j, x);
                 }
-                f32_normalise_row(rows + i * step, width, facts->epsilon, tower->first_norm, rows + i * step, NULL);
-            }
-        meet(&tower->team);
-        NAME(layers)(tower, job, me, rows, count * length, length);
+            if (side * line % PER_WORD) /* as in put_end */
+                to[side * line] = 0;
+        }
     }
-    NAME(end)(tower, job, me, length);
+    meet(desk->team);
+    NAME(map)(desk, wide, work->wide_step, count * patches, tower->patches,
+              (NAME(Goal)){.sums = embedded, .step = step});
+    for (long task; (task = take(desk->team)) * STRIP < part->rows;)
+        for (long i = task * STRIP; i < part->rows && i < (task + 1) * STRIP; i++) {
+            long picture = i / length, patch = i % length - 1;
+            const float *from = patch < 0 ? tower->class_row : embedded + (picture * patches + patch) * step;
+            for (long j = 0; j < width; j += LANES) {
+                __mmask16 mask = first_lanes(width - j);
+                __m512 x = _mm512_maskz_loadu_ps(mask, from + j);
+                if (patch >= 0)
+                    x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, tower->positions + patch * width + j));
+                _mm512_storeu_ps(rows + i * step + j, x);
+            }
+            f32_normalise_row(rows + i * step, width, facts->epsilon, tower->first_norm, rows + i * step, NULL);
+        }
+    meet(desk->team);
+    f32_show(tower, job, desk, part, 0);
+    if (facts->layers > 1)
+        NAME(ask)(tower, desk, rows, NULL, part->rows, 0, 0);
+    for (long i = 0; i + 1 < facts->layers; i++)
+        NAME(layer)(tower, job, desk, part, i);
+}
+
+static TARGET void NAME(run_images)(Tower *tower, const Job *job, int me)
+{
+    const Work *work = &tower->work;
+    const Desk *all = &tower->desks[2 * me], *alone = all + 1;
+    long length = 1 + tower->facts.grid * tower->facts.grid, own = work->parts * work->pictures;
+    for (long task; (task = take(all->team)) < work->parts;) {
+        long first = task * work->pictures;
+        Part part = {first * length, work->pictures * length, first, work->pictures};
+        NAME(see)(tower, job, alone, &part);
+    }
+    meet(all->team);
+    if (own < job->count) {
+        Part rest = {own * length, (job->count - own) * length, own, job->count - own};
+        NAME(see)(tower, job, all, &rest);
+    }
+    NAME(end)(tower, job, all, length);
 }
 
 static TARGET void NAME(run_texts)(Tower *tower, const Job *job, int me)
 {
     const Work *work = &tower->work;
+    const Desk *all = &tower->desks[2 * me], *alone = all + 1;
+    const Part whole = {0, job->rows, 0, job->group_count};
     long width = tower->facts.width;
-    for (long task; (task = take(&tower->team)) * STRIP < job->rows;)
+    for (long task; (task = take(all->team)) * STRIP < job->rows;)
         for (long i = task * STRIP; i < job->rows && i < (task + 1) * STRIP; i++)
             for (long j = 0; j < width; j += LANES) {
                 __mmask16 mask = first_lanes(width - j);
@@ -602,7 +669,18 @@ static TARGET void NAME(run_texts)(Tower *tower, const Job *job, int me)
                 __m512 place = _mm512_maskz_loadu_ps(mask, tower->positions + job->places[i] * width + j);
                 _mm512_storeu_ps(work->rows + i * work->step + j, _mm512_add_ps(token, place));
             }
-    meet(&tower->team);
-    NAME(layers)(tower, job, me, work->rows, job->rows, job->length);
-    NAME(end)(tower, job, me, job->length);
+    meet(all->team);
+    f32_show(tower, job, all, &whole, 0);
+    /* Before the first attention equal tokens in equal places are equal. */
+    if (tower->facts.layers > 1)
+        NAME(ask)(tower, all, work->rows, work->firsts, work->distinct, 0, 0);
+    for (long i = 0; i + 1 < tower->facts.layers; i++) {
+        if (work->parts > 1) {
+            for (long task; (task = take(all->team)) < work->parts;)
+                NAME(layer)(tower, job, alone, &work->shares[task], i);
+            meet(all->team);
+        } else
+            NAME(layer)(tower, job, all, &whole, i);
+    }
+    NAME(end)(tower, job, all, job->length);
 }
