@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
+
 from peers.sessions import INPUTS
 
 PRECISIONS = ("f32", "bf16", "int8")
@@ -15,11 +17,12 @@ def count_needs(material: Any) -> dict[str, float]:
     """Operations that our towers need for a picture and, on average, for a name and a prompt.
 
     Of a layer only its products with weights and of attention are counted; of the last layer, which only the pooled
-    row passes whole, nothing. Of texts the rows count that are left when each beginning in a batch is computed once.
+    row passes whole, nothing. Of texts the rows count that are left when each beginning in a batch is computed once,
+    and for what the first layer asks only those that differ in token or place.
     """
     from clipworks.bundle import read_bundle
     from clipworks.model import TEXT_BATCH
-    from clipworks.runtimes.packing import count_packed
+    from clipworks.runtimes.packing import IDS, PLACES, pack_texts
     from clipworks.text_batches import join_texts, plan_batches
     from clipworks.tokens import open_tokenizer
 
@@ -35,8 +38,11 @@ def count_needs(material: Any) -> dict[str, float]:
     for name, texts in (("d", material.names), ("d8", material.prompts)):
         ids = tokenizer.encode_ragged(texts)
         plan = plan_batches(ids, size=TEXT_BATCH, packs=True)
-        total = sum(count_packed(join_texts([ids[place] for place in part])) for part in plan)
-        needs[name] = 24 * text["hidden_size"] ** 2 * (text["num_hidden_layers"] - 1) * total / len(texts)
+        packed = [pack_texts(join_texts([ids[place] for place in part]), filled=False) for part in plan]
+        total = sum(batch[IDS].size for batch in packed)
+        alike = total - sum(len(np.unique([batch[IDS], batch[PLACES]], axis=-1).T) for batch in packed)
+        square = text["hidden_size"] ** 2
+        needs[name] = (24 * square * (text["num_hidden_layers"] - 1) * total - 6 * square * alike) / len(texts)
     return {name: float(value) for name, value in needs.items()}
 
 
