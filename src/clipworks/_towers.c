@@ -99,7 +99,7 @@ typedef struct {
 /* Memory that a call works in. Rows lie `step` values apart. */
 typedef struct {
     long step, wide_step, qkv_step, count; /* count: rows in all */
-    long parts, pictures;  /* parts that threads take alone; of pictures so many in each, and all share the rest */
+    long parts, pictures;  /* parts that threads take alone, or 0; of pictures so many in each, and all share the rest */
     Part *shares;          /* the parts of texts */
     float *rows, *normal;  /* [count, width] */
     float *pooled, *query; /* [sequences, width] */
@@ -116,7 +116,8 @@ typedef struct {
     char *scratch;
     void *factors, *wide; /* of the rows of a part */
     uint8_t *bytes;       /* of int8: the factors of its maps */
-    void *qkv[2];         /* queries, keys and values of layers of even and of odd number */
+    void *qkv[2];         /* queries, keys and values of layers of even and of odd number: of texts all rows, the same at
+                             each desk; of pictures one place for both, for the rows of a part */
 } Desk;
 
 typedef struct Tower {
@@ -358,6 +359,8 @@ static int enlist(Tower *tower)
     pthread_cond_init(&tower->wake, NULL);
     atomic_store(&tower->team.next, 0);
     atomic_store(&tower->team.arrived, 0);
+    for (int i = 0; i < tower->team.threads; i++)
+        atomic_store(&tower->alone[i].next, 0);
     tower->generation = 0;
     tower->started = 0;
     tower->process = getpid();
@@ -401,7 +404,7 @@ static void run(Tower *tower, const Job *job)
     tower->steps(tower, job, 0);
 }
 
-/* Pictures that each thread takes through the layers alone, and how many times; the rest is for all together. */
+/* How many parts of how many pictures threads take through the layers alone; the rest is for all together. */
 static void share_pictures(Work *work, long pictures, long length, long threads)
 {
     long most = OWN / length > 1 ? OWN / length : 1, each = pictures / threads < most ? pictures / threads : most;
@@ -409,22 +412,14 @@ static void share_pictures(Work *work, long pictures, long length, long threads)
     work->parts = each ? pictures / each / threads * threads : 0;
 }
 
-/* The parts of texts that threads take alone, of equally many rows and the groups that those are in. One part, for all
- * together, where rows are few or not in the order of the groups. */
-static void share_rows(Work *work, const Job *job, long parts, long threads)
+/* The parts of texts that threads take alone: equally many rows, and the groups that those are in. */
+static void share_rows(Work *work, const Job *job)
 {
-    work->parts = 1;
-    if (parts < 2 || job->rows < threads * LEAST)
-        return;
-    for (long i = 1; i < job->rows; i++)
-        if (job->back[i] < job->back[i - 1])
-            return;
-    for (long i = 0; i < parts; i++) {
-        long begin = job->rows * i / parts, end = job->rows * (i + 1) / parts;
+    for (long i = 0; i < work->parts; i++) {
+        long begin = job->rows * i / work->parts, end = job->rows * (i + 1) / work->parts;
         long group = job->back[begin] / job->length;
         work->shares[i] = (Part){begin, end - begin, group, job->back[end - 1] / job->length + 1 - group};
     }
-    work->parts = parts;
 }
 
 /* Which row each place of the groups is the one to compute, and which tokens in their places are equal. `table` has room
@@ -470,21 +465,21 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     work->qkv_step = (long)round_up(3 * width, LANES) + GAP * 2;
     work->count = rows;
     /* Rows that a desk has room for: one that a thread has alone, and that of all, which is all those together. */
-    long own, parts = 0, shared = rows < sequences ? sequences : rows;
+    long own = 0, shared = sequences;
     if (facts->size) {
         share_pictures(work, sequences, length, threads);
         long rest = (sequences - work->parts * work->pictures) * length;
         own = work->pictures * length;
-        shared = sequences < rest ? rest : sequences;
-        shared = shared < own * threads ? own * threads : shared;
+        shared = shared < rest ? rest : shared;
     } else {
-        parts = (rows + threads * OWN - 1) / (threads * OWN) * threads;
-        own = (rows + parts - 1) / parts;
-        shared = shared < own * threads ? own * threads : shared;
+        work->parts = rows < threads * LEAST ? 0 : (rows + threads * OWN - 1) / (threads * OWN) * threads;
+        own = work->parts ? (rows + work->parts - 1) / work->parts : 0;
+        shared = shared < rows ? rows : shared;
         while (room < 2 * (size_t)rows)
             room *= 2;
     }
-    size_t step = (size_t)work->step, count = (size_t)rows, ends = (size_t)sequences, part = (size_t)shared;
+    shared = shared < own * threads ? own * threads : shared;
+    size_t step = (size_t)work->step, count = (size_t)rows, ends = (size_t)sequences, desk = (size_t)shared;
     size_t slots = (size_t)(job->group_count * job->length), qkv = (size_t)work->qkv_step * value, texts = !facts->size;
     enum { ROWS, NORMAL, POOLED, QUERY, LOOK, FACTORS, WIDE, BYTES, EVEN, ODD, SHARES, OWNED, TWINS, FIRSTS, KINDS, TABLE, PARTS };
     size_t sizes[PARTS] = {
@@ -493,12 +488,12 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
         [POOLED] = ends * step * 4,
         [QUERY] = ends * step * 4,
         [LOOK] = ends * heads * full * 4,
-        [FACTORS] = part * step * value,
-        [WIDE] = part * (size_t)work->wide_step * value,
-        [BYTES] = facts->int8 ? part * step : 0,
-        [EVEN] = (texts ? count : part) * qkv,
+        [FACTORS] = desk * step * value,
+        [WIDE] = desk * (size_t)work->wide_step * value,
+        [BYTES] = facts->int8 ? desk * step : 0,
+        [EVEN] = (texts ? count : desk) * qkv,
         [ODD] = texts * count * qkv,
-        [SHARES] = (size_t)parts * sizeof(Part),
+        [SHARES] = texts * (size_t)work->parts * sizeof(Part),
         [OWNED] = slots * 4,
         [TWINS] = slots * 4,
         [FIRSTS] = texts * count * 4,
@@ -539,7 +534,7 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     work->firsts = (int32_t *)places[FIRSTS];
     if (!facts->size) {
         pair_rows(work, job, facts, (int32_t *)places[TABLE], room, (int32_t *)places[KINDS]);
-        share_rows(work, job, parts, threads);
+        share_rows(work, job);
     }
     for (long i = 0; i < threads; i++, at += scratch)
         for (long j = 0; j < 2; j++) {
@@ -763,6 +758,18 @@ static int check(const char *name, const Py_buffer *numbers, long count, long bo
     return 1;
 }
 
+/* Whether rows are listed in the order of their places in the groups, as threads share them out; sets the error. */
+static int check_order(const Job *job)
+{
+    for (long i = 1; i < job->rows; i++)
+        if (job->back[i] <= job->back[i - 1]) {
+            PyErr_Format(PyExc_ValueError, "back has %d behind %d; allowed: rising numbers", (int)job->back[i],
+                         (int)job->back[i - 1]);
+            return 0;
+        }
+    return 1;
+}
+
 static PyObject *encode_texts(PyObject *self, PyObject *args)
 {
     (void)self;
@@ -785,7 +792,7 @@ static PyObject *encode_texts(PyObject *self, PyObject *args)
         else if (check("ids", &ids, job.rows, facts->vocabulary) && check("places", &places, job.rows, facts->context) &&
                  check("groups", &groups, slots, job.rows) && check("ends", &ends, slots, job.length + 1) &&
                  check("back", &back, job.rows, slots) && check("texts", &texts, job.count * job.longest, job.rows) &&
-                 check("pooled", &pooled, job.count, job.longest))
+                 check("pooled", &pooled, job.count, job.longest) && check_order(&job))
             result = finish_call(tower, &job, &watched, job.length > job.longest ? job.length : job.longest, job.rows);
     }
     Py_buffer *all[] = {&ids, &places, &groups, &ends, &back, &texts, &pooled, &out, &watched};

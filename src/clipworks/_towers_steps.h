@@ -146,8 +146,9 @@ static TARGET void NAME(finish)(const float *sums, long rows, const Map *map, co
     }
 }
 
-/* to[rows, columns] = a[rows, words] times one panel b of up to PANEL columns, the rows shared out evenly. With a goal
- * they go there, as rows from `row` and columns from `column` on, and `to` is no more than a place to work in. */
+/* to[rows, columns] = a[rows, words] times one panel b of up to PANEL columns, or that added to it; the rows shared out
+ * evenly. With a goal the sums go there, as rows from `row` and columns from `column` on; `to`, whose rows are then PANEL
+ * apart, holds what is added to, or else one strip at a time. */
 INLINE TARGET void NAME(columns)(const uint32_t *a, long a_step, long rows, const uint32_t *b, long b_step, long words,
                                  long columns, float *to, long to_step, int add, const char *ahead, const Map *map,
                                  const NAME(Goal) *goal, long row, long column)
@@ -402,10 +403,13 @@ static TARGET void NAME(attend)(const Facts *facts, const VALUE *rows, long step
         }
         NAME(multiply)((const uint32_t *)shares, padded / PER_WORD, count, values, wide, (seen + PER_WORD - 1) / PER_WORD,
                        side, means, wide);
-        for (long i = 0; i < count; i++)
+        for (long i = 0; i < count; i++) {
+            VALUE *row = to + ((owned == NULL ? places[i] : owned[places[i]]) - first) * to_step;
             for (long j = 0; j < side; j += LANES)
-                NAME(put)(to + ((owned == NULL ? places[i] : owned[places[i]]) - first) * to_step + head * side + j,
-                          _mm512_loadu_ps(means + i * wide + j), first_lanes(side - j));
+                NAME(put)(row + head * side + j, _mm512_loadu_ps(means + i * wide + j), first_lanes(side - j));
+            if (facts->width % PER_WORD && head == facts->heads - 1) /* as in put_end */
+                row[facts->width] = 0;
+        }
     }
 #undef ROW
 }
@@ -675,11 +679,10 @@ static TARGET void NAME(run_texts)(Tower *tower, const Job *job, int me)
     if (tower->facts.layers > 1)
         NAME(ask)(tower, all, work->rows, work->firsts, work->distinct, 0, 0);
     for (long i = 0; i + 1 < tower->facts.layers; i++) {
-        if (work->parts > 1) {
-            for (long task; (task = take(all->team)) < work->parts;)
-                NAME(layer)(tower, job, alone, &work->shares[task], i);
-            meet(all->team);
-        } else
+        for (long task; (task = take(all->team)) < work->parts;)
+            NAME(layer)(tower, job, alone, &work->shares[task], i);
+        meet(all->team);
+        if (!work->parts)
             NAME(layer)(tower, job, all, &whole, i);
     }
     NAME(end)(tower, job, all, job->length);
