@@ -35,7 +35,7 @@
 #define PANEL 48            /* columns of a packed matrix that lie together: three vectors */
 #define STRIP 8             /* rows that the inner loop takes at once: 8 x 3 sums fill the registers */
 #define BLOCK 208           /* rows of a task: with a panel they stay in a core's second-level cache */
-#define DEPTH 768           /* 32-bit words of a row that are multiplied before the next part of a panel is taken */
+#define DEPTH 1024          /* 32-bit words of a row that are multiplied before the next part of a panel is taken */
 #define LEAST 40            /* rows that each thread has at least where threads work alone */
 #define OWN 104             /* rows that a thread takes through a layer alone, so that they stay in its core's cache */
 #define QUERIES 64          /* rows of an attention's scores that are kept at once */
@@ -49,6 +49,9 @@
 #define UNROLL _Pragma("GCC unroll 16")
 
 typedef enum { LINEAR, QUICK, GELU } Activation;
+
+/* What becomes of a product's sums; the last three are in the order of the activations. */
+typedef enum { KEPT, SUMS, PLAIN_VALUES, QUICK_VALUES, GELU_VALUES } Ending;
 
 typedef struct {
     const void *panels;

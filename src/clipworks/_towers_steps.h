@@ -39,50 +39,6 @@ INLINE TARGET void NAME(put_end)(VALUE *to, __m512 values, long count)
 
 #endif
 
-/* to[rows, 16 * vectors] = a[rows, words] times b[words, 16 * vectors], or that added to it. One line of what comes
- * next is fetched with every word, `pace` bytes on. */
-INLINE TARGET void NAME(strip)(const uint32_t *a, long a_step, const uint32_t *b, long b_step, long words, float *to,
-                               long to_step, int add, const char *ahead, long pace, const int rows, const int vectors)
-{
-    __m512 sums[STRIP][3];
-    UNROLL for (int i = 0; i < rows; i++)
-        UNROLL for (int j = 0; j < vectors; j++)
-            sums[i][j] = add ? _mm512_loadu_ps(to + i * to_step + j * LANES) : _mm512_setzero_ps();
-    for (long k = 0; k < words; k++) {
-        __m512i right[3];
-        UNROLL for (int j = 0; j < vectors; j++)
-            right[j] = _mm512_loadu_si512(b + k * b_step + j * LANES);
-        _mm_prefetch(ahead + k * pace, _MM_HINT_T1);
-        UNROLL for (int i = 0; i < rows; i++) {
-            __m512i left = _mm512_set1_epi32((int)a[i * a_step + k]);
-            UNROLL for (int j = 0; j < vectors; j++)
-                sums[i][j] = MULTIPLY(sums[i][j], left, right[j]);
-        }
-    }
-    UNROLL for (int i = 0; i < rows; i++)
-        UNROLL for (int j = 0; j < vectors; j++)
-            _mm512_storeu_ps(to + i * to_step + j * LANES, sums[i][j]);
-}
-
-typedef void NAME(Strip)(const uint32_t *, long, const uint32_t *, long, long, float *, long, int, const char *, long);
-
-#define ONE_STRIP(rows, vectors)                                                                                       \
-    static TARGET void NAME(strip_##rows##_##vectors)(const uint32_t *a, long a_step, const uint32_t *b, long b_step,  \
-                                                      long words, float *to, long to_step, int add,                    \
-                                                      const char *ahead, long pace)                                    \
-    {                                                                                                                  \
-        NAME(strip)(a, a_step, b, b_step, words, to, to_step, add, ahead, pace, rows, vectors);                        \
-    }
-#define STRIPS(rows) ONE_STRIP(rows, 1) ONE_STRIP(rows, 2) ONE_STRIP(rows, 3)
-STRIPS(1) STRIPS(2) STRIPS(3) STRIPS(4) STRIPS(5) STRIPS(6) STRIPS(7) STRIPS(8)
-#undef STRIPS
-#undef ONE_STRIP
-
-#define THREE(rows) {NAME(strip_##rows##_1), NAME(strip_##rows##_2), NAME(strip_##rows##_3)}
-static NAME(Strip) *const NAME(strips)[STRIP][3] = {THREE(1), THREE(2), THREE(3), THREE(4),
-                                                    THREE(5), THREE(6), THREE(7), THREE(8)};
-#undef THREE
-
 /* Where a product goes: f32 rows, or rows of this precision's factors; what is added, and the activation. */
 typedef struct {
     float *sums;
@@ -97,71 +53,186 @@ typedef struct {
     Activation activation;
 } NAME(Goal);
 
-/* A vector of each of some rows of sums, PANEL apart, to its goal; `left` values of it count. */
-INLINE TARGET void NAME(finish_vector)(const float *sums, long rows, const Map *map, const NAME(Goal) *goal, long row,
-                                       long column, long left, const Activation activation)
+/* Rows of factors times a panel of up to PANEL columns: a[rows, words] times b[words, columns], kept in `to` or added to
+ * what is there. With a goal the sums go on to it, as its rows from `row` and its columns from `column` on. */
+typedef struct {
+    const uint32_t *a, *b;
+    long a_step, b_step, words;
+    float *to;
+    long to_step;
+    int add;
+    const char *ahead; /* what is read next, or NULL: a line of it is fetched with every word, `pace` bytes on */
+    long pace;
+    const Map *map;
+    const NAME(Goal) *goal; /* or NULL */
+    long row, column;
+} NAME(Product);
+
+/* A vector of sums to its goal; `left` values of it count. */
+INLINE TARGET void NAME(send)(__m512 x, __m512 scale, __m512 bias, const NAME(Goal) *goal, long place, long added, long left,
+                              const Ending ending)
 {
     const __mmask16 mask = first_lanes(left);
-    long place = row * goal->step + column, added = row * goal->added_step + column;
-    __m512 bias = map->bias == NULL ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, map->bias + column);
+    const Activation activation = ending == QUICK_VALUES ? QUICK : GELU;
 #if PER_WORD == 4
-    __m512 scale = _mm512_maskz_loadu_ps(mask, map->scales + column);
-#endif
-    for (long i = 0; i < rows; i++, sums += PANEL, place += goal->step, added += goal->added_step) {
-        __m512 x = _mm512_loadu_ps(sums);
-#if PER_WORD == 4
-        x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(x)), scale, bias);
+    x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(x)), scale, bias);
 #else
-        x = _mm512_add_ps(x, bias);
+    (void)scale;
+    x = _mm512_add_ps(x, bias);
 #endif
-        if (activation != LINEAR)
-            x = PER_WORD == 1 ? activate(x, activation) : activate_roughly(x, activation);
+    if (ending == QUICK_VALUES || ending == GELU_VALUES)
+        x = PER_WORD == 1 ? activate(x, activation) : activate_roughly(x, activation);
+    if (ending == SUMS) {
         if (goal->added != NULL)
             x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, goal->added + added));
-        if (goal->sums != NULL)
-            _mm512_mask_storeu_ps(goal->sums + place, mask, x);
+        _mm512_mask_storeu_ps(goal->sums + place, mask, x);
+    }
 #if PER_WORD == 4
-        else if (goal->halves != NULL)
-            _mm256_mask_storeu_epi16(goal->halves + place, mask, halve(x));
-        else
-            NAME(put)(goal->values + place, x, mask, goal->grid);
+    else if (ending == PLAIN_VALUES)
+        _mm256_mask_storeu_epi16(goal->halves + place, mask, halve(x));
+    else
+        NAME(put)(goal->values + place, x, mask, goal->grid);
 #else
-        else
-            NAME(put_end)(goal->values + place, x, left);
+    else
+        NAME(put_end)(goal->values + place, x, left);
 #endif
+}
+
+/* What a map adds to its sums, and how much they are worth, from a column on. */
+INLINE TARGET __m512 NAME(bias)(const Map *map, long column, __mmask16 mask)
+{
+    return map->bias == NULL ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, map->bias + column);
+}
+
+INLINE TARGET __m512 NAME(scale)(const Map *map, long column, __mmask16 mask)
+{
+    return PER_WORD == 4 ? _mm512_maskz_loadu_ps(mask, map->scales + column) : _mm512_setzero_ps();
+}
+
+/* The inner loop, for some rows and vectors of columns. A whole panel goes to its goal from the registers; `ending`: how. */
+INLINE TARGET void NAME(strip)(const NAME(Product) *product, const int rows, const int vectors, const Ending ending)
+{
+    const uint32_t *a = product->a, *b = product->b;
+    const long a_step = product->a_step, b_step = product->b_step, words = product->words, to_step = product->to_step;
+    const long pace = product->pace;
+    const char *ahead = product->ahead;
+    float *to = product->to;
+    __m512 sums[STRIP][3];
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int j = 0; j < vectors; j++)
+            sums[i][j] = product->add ? _mm512_loadu_ps(to + i * to_step + j * LANES) : _mm512_setzero_ps();
+    for (long k = 0; k < words; k++) {
+        __m512i right[3];
+        UNROLL for (int j = 0; j < vectors; j++)
+            right[j] = _mm512_loadu_si512(b + k * b_step + j * LANES);
+        _mm_prefetch(ahead + k * pace, _MM_HINT_T1);
+        UNROLL for (int i = 0; i < rows; i++) {
+            __m512i left = _mm512_set1_epi32((int)a[i * a_step + k]);
+            UNROLL for (int j = 0; j < vectors; j++)
+                sums[i][j] = MULTIPLY(sums[i][j], left, right[j]);
+        }
+    }
+    if (ending == KEPT) {
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors; j++)
+                _mm512_storeu_ps(to + i * to_step + j * LANES, sums[i][j]);
+        return;
+    }
+    const NAME(Goal) goal = *product->goal; /* a copy: what is stored cannot change it */
+    const Map map = *product->map;
+    const long column = product->column, place = product->row * goal.step + column;
+    const long added = product->row * goal.added_step + column;
+    UNROLL for (int j = 0; j < vectors; j++) {
+        __m512 bias = NAME(bias)(&map, column + j * LANES, 0xFFFF), scale = NAME(scale)(&map, column + j * LANES, 0xFFFF);
+        UNROLL for (int i = 0; i < rows; i++)
+            NAME(send)(sums[i][j], scale, bias, &goal, place + i * goal.step + j * LANES,
+                       added + i * goal.added_step + j * LANES, LANES, ending);
     }
 }
+
+typedef void NAME(Strip)(const NAME(Product) *);
+
+#define ONE_STRIP(rows, vectors, ending)                                                                               \
+    static TARGET void NAME(strip_##rows##_##vectors##_##ending)(const NAME(Product) *product)                         \
+    {                                                                                                                  \
+        NAME(strip)(product, rows, vectors, ending);                                                                   \
+    }
+#define STRIPS(rows)                                                                                                   \
+    ONE_STRIP(rows, 1, KEPT)                                                                                           \
+    ONE_STRIP(rows, 2, KEPT)                                                                                           \
+    ONE_STRIP(rows, 3, KEPT)                                                                                           \
+    ONE_STRIP(rows, 3, SUMS)                                                                                           \
+    ONE_STRIP(rows, 3, PLAIN_VALUES)                                                                                   \
+    ONE_STRIP(rows, 3, QUICK_VALUES)                                                                                   \
+    ONE_STRIP(rows, 3, GELU_VALUES)
+STRIPS(1) STRIPS(2) STRIPS(3) STRIPS(4) STRIPS(5) STRIPS(6) STRIPS(7) STRIPS(8)
+#undef STRIPS
+#undef ONE_STRIP
+
+#define STRIPS(rows)                                                                                                   \
+    {{NAME(strip_##rows##_1_KEPT), NAME(strip_##rows##_2_KEPT), NAME(strip_##rows##_3_KEPT)},                          \
+     {NAME(strip_##rows##_3_SUMS), NAME(strip_##rows##_3_PLAIN_VALUES), NAME(strip_##rows##_3_QUICK_VALUES),           \
+      NAME(strip_##rows##_3_GELU_VALUES)}}
+/* By rows: those that keep their sums, by vectors, and the others by their ending. */
+static const struct {
+    NAME(Strip) *kept[3], *ended[4];
+} NAME(strips)[STRIP] = {STRIPS(1), STRIPS(2), STRIPS(3), STRIPS(4), STRIPS(5), STRIPS(6), STRIPS(7), STRIPS(8)};
+#undef STRIPS
 
 /* Rows of sums, PANEL apart, to their goal. */
-static TARGET void NAME(finish)(const float *sums, long rows, const Map *map, const NAME(Goal) *goal, long row, long column,
-                                long columns)
+INLINE TARGET void NAME(finish_as)(const NAME(Product) *product, const float *sums, long rows, long columns,
+                                   const Ending ending)
 {
+    const NAME(Goal) goal = *product->goal;
     for (long j = 0; j < columns; j += LANES) {
-        if (goal->activation == GELU)
-            NAME(finish_vector)(sums + j, rows, map, goal, row, column + j, columns - j, GELU);
-        else if (goal->activation == QUICK)
-            NAME(finish_vector)(sums + j, rows, map, goal, row, column + j, columns - j, QUICK);
-        else
-            NAME(finish_vector)(sums + j, rows, map, goal, row, column + j, columns - j, LINEAR);
+        const long column = product->column + j;
+        __mmask16 mask = first_lanes(columns - j);
+        __m512 bias = NAME(bias)(product->map, column, mask), scale = NAME(scale)(product->map, column, mask);
+        for (long i = 0; i < rows; i++)
+            NAME(send)(_mm512_loadu_ps(sums + i * PANEL + j), scale, bias, &goal, (product->row + i) * goal.step + column,
+                       (product->row + i) * goal.added_step + column, columns - j, ending);
     }
 }
 
-/* to[rows, columns] = a[rows, words] times one panel b of up to PANEL columns, or that added to it; the rows shared out
- * evenly. With a goal the sums go there, as rows from `row` and columns from `column` on; `to`, whose rows are then PANEL
- * apart, holds what is added to, or else one strip at a time. */
-INLINE TARGET void NAME(columns)(const uint32_t *a, long a_step, long rows, const uint32_t *b, long b_step, long words,
-                                 long columns, float *to, long to_step, int add, const char *ahead, const Map *map,
-                                 const NAME(Goal) *goal, long row, long column)
+static TARGET void NAME(finish)(const NAME(Product) *product, const float *sums, long rows, long columns, Ending ending)
 {
+    if (ending == SUMS)
+        NAME(finish_as)(product, sums, rows, columns, SUMS);
+    else if (ending == PLAIN_VALUES)
+        NAME(finish_as)(product, sums, rows, columns, PLAIN_VALUES);
+    else if (ending == QUICK_VALUES)
+        NAME(finish_as)(product, sums, rows, columns, QUICK_VALUES);
+    else
+        NAME(finish_as)(product, sums, rows, columns, GELU_VALUES);
+}
+
+/* A product of so many rows and columns; the rows shared out evenly to strips. Where there is a goal, the rows of `to` are
+ * PANEL apart, and it holds what is added to, or else one strip at a time. */
+INLINE TARGET void NAME(columns)(const NAME(Product) *product, long rows, long columns)
+{
+    const NAME(Goal) *goal = product->goal;
     long strips = (rows + STRIP - 1) / STRIP, vectors = (columns + LANES - 1) / LANES;
-    long pace = ahead == NULL ? 0 : strips < 3 ? 64 : (vectors * 64 + strips - 1) / strips;
+    long pace = product->ahead == NULL ? 0 : strips < 3 ? 64 : (vectors * 64 + strips - 1) / strips;
+    Ending ending = goal == NULL ? KEPT : goal->sums != NULL ? SUMS : PLAIN_VALUES + (Ending)goal->activation;
     for (long i = 0; i < strips; i++) {
         long begin = rows * i / strips, count = rows * (i + 1) / strips - begin;
-        const char *next = pace ? ahead + i * words * pace : (const char *)(a + begin * a_step);
-        float *sums = goal == NULL || add ? to + begin * to_step : to;
-        NAME(strips)[count - 1][vectors - 1](a + begin * a_step, a_step, b, b_step, words, sums, to_step, add, next, pace);
-        if (goal != NULL)
-            NAME(finish)(sums, count, map, goal, row + begin, column, columns);
+        NAME(Product) part = *product;
+        part.a += begin * part.a_step;
+        part.row += begin;
+        if (goal == NULL || part.add)
+            part.to += begin * part.to_step;
+        part.pace = pace;
+        part.ahead = pace ? part.ahead + i * part.words * pace : (const char *)part.a;
+        if (goal != NULL && goal->added != NULL)
+            for (long j = 0; j < count; j++)
+                for (long k = 0; k < columns; k += LANES)
+                    __builtin_prefetch(goal->added + (part.row + j) * goal->added_step + part.column + k, 1);
+        if (ending != KEPT && columns == PANEL)
+            NAME(strips)[count - 1].ended[ending - SUMS](&part);
+        else
+            NAME(strips)[count - 1].kept[vectors - 1](&part);
+        if (ending != KEPT && columns < PANEL)
+            NAME(finish)(&part, part.to, count, columns, ending);
     }
 }
 
@@ -171,9 +242,11 @@ INLINE TARGET void NAME(columns)(const uint32_t *a, long a_step, long rows, cons
 INLINE TARGET void NAME(multiply)(const uint32_t *a, long a_step, long rows, const uint32_t *b, long b_step, long words,
                                   long columns, float *to, long to_step)
 {
-    for (long j = 0; j < columns; j += PANEL)
-        NAME(columns)(a, a_step, rows, b + j, b_step, words, columns - j < PANEL ? columns - j : PANEL, to + j, to_step,
-                      0, NULL, NULL, NULL, 0, 0);
+    for (long j = 0; j < columns; j += PANEL) {
+        NAME(Product) product = {.a = a, .a_step = a_step, .b = b + j, .b_step = b_step, .words = words, .to = to + j,
+                                 .to_step = to_step};
+        NAME(columns)(&product, rows, columns - j < PANEL ? columns - j : PANEL);
+    }
 }
 
 #endif
@@ -183,7 +256,7 @@ INLINE TARGET void NAME(multiply)(const uint32_t *a, long a_step, long rows, con
 static TARGET void NAME(map)(const Desk *desk, const VALUE *rows, long step, long count, Map map, NAME(Goal) goal)
 {
     long words = (map.inputs + PER_WORD - 1) / PER_WORD, panels = (map.outputs + PANEL - 1) / PANEL;
-    long blocks = (count + BLOCK - 1) / BLOCK, a_step = step / PER_WORD;
+    long blocks = (count + BLOCK - 1) / BLOCK, a_step = step / PER_WORD, depths = (words + DEPTH - 1) / DEPTH;
     for (long task; (task = take(desk->team)) < panels * blocks;) {
         long block = task / panels, panel = task % panels;
         long begin = count * block / blocks, height = count * (block + 1) / blocks - begin;
@@ -191,12 +264,18 @@ static TARGET void NAME(map)(const Desk *desk, const VALUE *rows, long step, lon
         long b_step = (long)round_up((size_t)columns, LANES);
         const uint32_t *a = (const uint32_t *)rows + begin * a_step;
         const uint32_t *b = (const uint32_t *)map.panels + panel * words * PANEL;
-        for (long k = 0; k < words; k += DEPTH) {
-            long depth = words - k < DEPTH ? words - k : DEPTH;
+        NAME(Product) product = {.a_step = a_step, .b_step = b_step, .to = (float *)desk->scratch, .to_step = PANEL,
+                                 .map = &map, .row = begin, .column = panel * PANEL};
+        for (long i = 0; i < depths; i++) {
+            long from = words * i / depths, until = words * (i + 1) / depths;
+            product.a = a + from;
+            product.b = b + from * b_step;
+            product.words = until - from;
+            product.add = i > 0;
+            product.goal = i + 1 < depths ? NULL : &goal;
             /* Behind the last panel lies the next map. */
-            const uint32_t *next = b + (k + depth < words ? (k + depth) * b_step : words * PANEL * desk->team->threads);
-            NAME(columns)(a + k, a_step, height, b + k * b_step, b_step, depth, columns, (float *)desk->scratch, PANEL,
-                          k > 0, (const char *)next, &map, k + depth < words ? NULL : &goal, begin, panel * PANEL);
+            product.ahead = (const char *)(b + (i + 1 < depths ? until * b_step : words * PANEL * desk->team->threads));
+            NAME(columns)(&product, height, columns);
         }
     }
     meet(desk->team);
