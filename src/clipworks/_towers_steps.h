@@ -493,24 +493,45 @@ static TARGET void NAME(attend)(const Facts *facts, const VALUE *rows, long step
 #undef ROW
 }
 
+/* Fetch what the attention of one head in one sequence reads: no row foretells where the next one lies. */
+INLINE TARGET void NAME(foresee)(const Facts *facts, const VALUE *rows, long step, long length, const int32_t *index, long head)
+{
+    const long side = facts->width / facts->heads, line = ALIGNMENT / (long)sizeof *rows;
+    for (long i = 0; i < length; i++)
+        for (long j = 0; j < 3; j++)
+            for (long k = 0; k < side; k += line)
+                _mm_prefetch((const char *)(rows + (index == NULL ? i : index[i]) * step + j * facts->width + head * side + k),
+                             _MM_HINT_T1);
+}
+
 /* The attention of all heads in all sequences of a part, to the desk's factors; a step of a team. */
 static TARGET void NAME(attend_all)(Tower *tower, const Job *job, const Desk *desk, const Part *part, long number)
 {
     const Facts *facts = &tower->facts;
     const Work *work = &tower->work;
     const VALUE *qkv = desk->qkv[number % 2];
-    for (long task; (task = take(desk->team)) < part->sequences * facts->heads;) {
-        long sequence = task / facts->heads, head = task % facts->heads;
+    const long tasks = part->sequences * facts->heads, pictured = part->rows / part->sequences;
+    const long length = job->texts == NULL ? pictured : job->length, ahead = desk->team->threads;
+    for (long task; (task = take(desk->team)) < tasks;) {
+        const long next = task + ahead;
+        const int32_t *index = NULL, *following = NULL;
+        if (job->texts != NULL) {
+            index = (number ? job->groups : work->twins) + part->sequence * length;
+            following = index + next / facts->heads * length;
+            index += task / facts->heads * length;
+        }
+        const VALUE *rows = job->texts == NULL ? qkv + task / facts->heads * length * work->qkv_step : qkv;
+        if (next < tasks)
+            NAME(foresee)(facts, job->texts == NULL ? qkv + next / facts->heads * length * work->qkv_step : qkv,
+                          work->qkv_step, length, following, next % facts->heads);
         if (job->texts == NULL) {
-            long length = part->rows / part->sequences, first = sequence * length;
-            NAME(attend)(facts, qkv + first * work->qkv_step, work->qkv_step, length, NULL, NULL, NULL, head,
-                         (VALUE *)desk->factors + first * work->step, work->step, 0, length,
+            NAME(attend)(facts, rows, work->qkv_step, length, NULL, NULL, NULL, task % facts->heads,
+                         (VALUE *)desk->factors + task / facts->heads * length * work->step, work->step, 0, length,
                          desk->scratch);
         } else {
-            long first = (part->sequence + sequence) * job->length;
-            NAME(attend)(facts, qkv, work->qkv_step, job->length, (number ? job->groups : work->twins) + first,
-                         work->owned + first, job->ends + first, head, desk->factors, work->step, part->row,
-                         part->rows, desk->scratch);
+            long first = (part->sequence + task / facts->heads) * length;
+            NAME(attend)(facts, qkv, work->qkv_step, length, index, work->owned + first, job->ends + first,
+                         task % facts->heads, desk->factors, work->step, part->row, part->rows, desk->scratch);
         }
     }
     meet(desk->team);
