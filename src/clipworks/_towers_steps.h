@@ -211,28 +211,32 @@ static TARGET void NAME(finish)(const NAME(Product) *product, const float *sums,
 INLINE TARGET void NAME(columns)(const NAME(Product) *product, long rows, long columns)
 {
     const NAME(Goal) *goal = product->goal;
-    long strips = (rows + STRIP - 1) / STRIP, vectors = (columns + LANES - 1) / LANES;
-    long pace = product->ahead == NULL ? 0 : strips < 3 ? 64 : (vectors * 64 + strips - 1) / strips;
-    Ending ending = goal == NULL ? KEPT : goal->sums != NULL ? SUMS : PLAIN_VALUES + (Ending)goal->activation;
+    const long strips = (rows + STRIP - 1) / STRIP, vectors = (columns + LANES - 1) / LANES, least = rows / strips;
+    const Ending ending = goal == NULL ? KEPT : goal->sums != NULL ? SUMS : PLAIN_VALUES + (Ending)goal->activation;
+    const int whole = ending != KEPT && columns == PANEL;
+    const float *added = goal == NULL || goal->added == NULL ? NULL : goal->added + product->row * goal->added_step + product->column;
+    NAME(Product) part = *product;
+    if (part.ahead != NULL)
+        part.pace = strips < 3 ? 64 : (vectors * 64 + strips - 1) / strips;
     for (long i = 0; i < strips; i++) {
-        long begin = rows * i / strips, count = rows * (i + 1) / strips - begin;
-        NAME(Product) part = *product;
-        part.a += begin * part.a_step;
-        part.row += begin;
-        if (goal == NULL || part.add)
-            part.to += begin * part.to_step;
-        part.pace = pace;
-        part.ahead = pace ? part.ahead + i * part.words * pace : (const char *)part.a;
-        if (goal != NULL && goal->added != NULL)
-            for (long j = 0; j < count; j++)
-                for (long k = 0; k < columns; k += LANES)
-                    __builtin_prefetch(goal->added + (part.row + j) * goal->added_step + part.column + k, 1);
-        if (ending != KEPT && columns == PANEL)
+        const long count = least + (i < rows - least * strips);
+        if (product->ahead == NULL)
+            part.ahead = (const char *)part.a;
+        if (added != NULL)
+            for (long j = 0; j < count; j++, added += goal->added_step)
+                UNROLL for (long k = 0; k < PANEL; k += LANES)
+                    _mm_prefetch((const char *)(added + k), _MM_HINT_T1);
+        if (whole)
             NAME(strips)[count - 1].ended[ending - SUMS](&part);
         else
             NAME(strips)[count - 1].kept[vectors - 1](&part);
-        if (ending != KEPT && columns < PANEL)
+        if (ending != KEPT && !whole)
             NAME(finish)(&part, part.to, count, columns, ending);
+        part.a += count * part.a_step;
+        part.row += count;
+        if (goal == NULL || part.add)
+            part.to += count * part.to_step;
+        part.ahead += part.words * part.pace;
     }
 }
 
