@@ -104,6 +104,7 @@ typedef struct {
     long step, wide_step, qkv_step, count; /* count: rows in all */
     long parts, pictures;  /* parts that threads take alone, or 0; of pictures so many in each, and all share the rest */
     Part *shares;          /* the parts of texts */
+    _Atomic long *passed;  /* how many layers each of them is through */
     float *rows, *normal;  /* [count, width] */
     float *pooled, *query; /* [sequences, width] */
     float *look;           /* [sequences, heads, full]: width filled up to whole vectors */
@@ -159,6 +160,15 @@ INLINE long take(Team *team)
     return atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed);
 }
 
+/* Between two looks at what another thread does. */
+INLINE void rest(int looks)
+{
+    if (looks < SPINS)
+        _mm_pause();
+    else
+        sched_yield();
+}
+
 /* All threads meet; what was written before is seen by all behind. */
 static void meet(Team *team)
 {
@@ -173,12 +183,16 @@ static void meet(Team *team)
         atomic_store_explicit(&team->phase, phase + 1, memory_order_release);
         return;
     }
-    for (int looks = 0; atomic_load_explicit(&team->phase, memory_order_acquire) == phase; looks++) {
-        if (looks < SPINS)
-            _mm_pause();
-        else
-            sched_yield();
-    }
+    for (int looks = 0; atomic_load_explicit(&team->phase, memory_order_acquire) == phase; looks++)
+        rest(looks);
+}
+
+/* Wait until the first parts of texts are through so many layers. */
+static void await(const Work *work, long parts, long layers)
+{
+    for (long i = 0; i < parts; i++)
+        for (int looks = 0; atomic_load_explicit(&work->passed[i], memory_order_acquire) < layers; looks++)
+            rest(looks);
 }
 
 INLINE VECTORS __mmask16 first_lanes(long count)
@@ -421,6 +435,7 @@ static void share_rows(Work *work, const Job *job)
     for (long i = 0; i < work->parts; i++) {
         long begin = job->rows * i / work->parts, end = job->rows * (i + 1) / work->parts;
         long group = job->back[begin] / job->length;
+        atomic_store(&work->passed[i], 0);
         work->shares[i] = (Part){begin, end - begin, group, job->back[end - 1] / job->length + 1 - group};
     }
 }
@@ -484,7 +499,8 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     shared = shared < own * threads ? own * threads : shared;
     size_t step = (size_t)work->step, count = (size_t)rows, ends = (size_t)sequences, desk = (size_t)shared;
     size_t slots = (size_t)(job->group_count * job->length), qkv = (size_t)work->qkv_step * value, texts = !facts->size;
-    enum { ROWS, NORMAL, POOLED, QUERY, LOOK, FACTORS, WIDE, BYTES, EVEN, ODD, SHARES, OWNED, TWINS, FIRSTS, KINDS, TABLE, PARTS };
+    enum { ROWS, NORMAL, POOLED, QUERY, LOOK, FACTORS, WIDE, BYTES, EVEN, ODD, SHARES, PASSED, OWNED, TWINS, FIRSTS, KINDS,
+           TABLE, PARTS };
     size_t sizes[PARTS] = {
         [ROWS] = count * step * 4,
         [NORMAL] = count * step * 4,
@@ -497,6 +513,7 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
         [EVEN] = (texts ? count : desk) * qkv,
         [ODD] = texts * count * qkv,
         [SHARES] = texts * (size_t)work->parts * sizeof(Part),
+        [PASSED] = texts * (size_t)work->parts * sizeof *work->passed,
         [OWNED] = slots * 4,
         [TWINS] = slots * 4,
         [FIRSTS] = texts * count * 4,
@@ -532,6 +549,7 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     work->query = (float *)places[QUERY];
     work->look = (float *)places[LOOK];
     work->shares = (Part *)places[SHARES];
+    work->passed = (_Atomic long *)places[PASSED];
     work->owned = (int32_t *)places[OWNED];
     work->twins = (int32_t *)places[TWINS];
     work->firsts = (int32_t *)places[FIRSTS];

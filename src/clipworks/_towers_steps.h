@@ -349,8 +349,11 @@ static TARGET void NAME(layer)(Tower *tower, const Job *job, const Desk *desk, c
                            .activation = facts->quick ? QUICK : GELU});
     NAME(map)(desk, desk->wide, work->wide_step, count, layer->contract, sum);
     f32_show(tower, job, desk, part, number + 1);
-    if (number + 2 < facts->layers)
+    if (number + 2 < facts->layers) {
+        if (job->texts != NULL && part->rows < job->rows)
+            await(work, work->parts, number);
         NAME(ask)(tower, desk, rows, NULL, count, job->texts == NULL ? 0 : part->row, number + 1);
+    }
 }
 
 static void NAME(end)(Tower *tower, const Job *job, const Desk *desk, long length)
@@ -533,9 +536,13 @@ static TARGET void NAME(attend_all)(Tower *tower, const Job *job, const Desk *de
                          (VALUE *)desk->factors + task / facts->heads * length * work->step, work->step, 0, length,
                          desk->scratch);
         } else {
-            long first = (part->sequence + task / facts->heads) * length;
-            NAME(attend)(facts, qkv, work->qkv_step, length, index, work->owned + first, job->ends + first,
-                         task % facts->heads, desk->factors, work->step, part->row, part->rows, desk->scratch);
+            long first = (part->sequence + task / facts->heads) * length, needed = length;
+            const int32_t *owned = work->owned + first;
+            /* What follows the last row that is asked for is not seen, and may be another part's, not there yet. */
+            while (needed > 0 && (owned[needed - 1] < part->row || owned[needed - 1] >= part->row + part->rows))
+                needed--;
+            NAME(attend)(facts, qkv, work->qkv_step, needed, index, owned, job->ends + first, task % facts->heads,
+                         desk->factors, work->step, part->row, part->rows, desk->scratch);
         }
     }
     meet(desk->team);
@@ -582,8 +589,11 @@ static TARGET void NAME(layer)(Tower *tower, const Job *job, const Desk *desk, c
               (NAME(Goal)){.values = desk->wide, .step = work->wide_step, .activation = facts->quick ? QUICK : GELU});
     NAME(map)(desk, desk->wide, work->wide_step, count, layer->contract, sum);
     NAME(show)(tower, job, desk, part, number + 1);
-    if (number + 2 < facts->layers)
+    if (number + 2 < facts->layers) {
+        if (job->texts != NULL && part->rows < job->rows) /* others may still read there what the layer before asked */
+            await(work, work->parts, number);
         NAME(ask)(tower, desk, rows, NULL, count, job->texts == NULL ? 0 : part->row, number + 1);
+    }
 }
 
 #if PER_WORD == 1
@@ -782,12 +792,16 @@ static TARGET void NAME(run_texts)(Tower *tower, const Job *job, int me)
     /* Before the first attention equal tokens in equal places are equal. */
     if (tower->facts.layers > 1)
         NAME(ask)(tower, all, work->rows, work->firsts, work->distinct, 0, 0);
-    for (long i = 0; i + 1 < tower->facts.layers; i++) {
-        for (long task; (task = take(all->team)) < work->parts;)
-            NAME(layer)(tower, job, alone, &work->shares[task], i);
-        meet(all->team);
-        if (!work->parts)
-            NAME(layer)(tower, job, all, &whole, i);
+    const long layers = tower->facts.layers - 1;
+    /* A part of a layer needs that those up to it are through the layer before. */
+    for (long task; (task = take(all->team)) < work->parts * layers;) {
+        long number = task / work->parts, part = task % work->parts;
+        await(work, part + 1, number);
+        NAME(layer)(tower, job, alone, &work->shares[part], number);
+        atomic_store_explicit(&work->passed[part], number + 1, memory_order_release);
     }
+    meet(all->team);
+    for (long i = 0; i < layers && !work->parts; i++)
+        NAME(layer)(tower, job, all, &whole, i);
     NAME(end)(tower, job, all, job->length);
 }
