@@ -105,7 +105,8 @@ typedef struct {
     long parts, pictures;  /* parts that threads take alone, or 0; of pictures so many in each, and all share the rest */
     Part *shares;          /* the parts of texts */
     _Atomic long *passed;  /* how many layers each of them is through */
-    float *rows, *normal;  /* [count, width] */
+    float *rows;           /* [count, width] */
+    float *embedded;       /* [count, width]: of pictures the patches */
     float *pooled, *query; /* [sequences, width] */
     float *look;           /* [sequences, heads, full]: width filled up to whole vectors */
     int32_t *owned;        /* [groups, length]: the row that each place is the one to compute, or -1 */
@@ -499,11 +500,11 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     shared = shared < own * threads ? own * threads : shared;
     size_t step = (size_t)work->step, count = (size_t)rows, ends = (size_t)sequences, desk = (size_t)shared;
     size_t slots = (size_t)(job->group_count * job->length), qkv = (size_t)work->qkv_step * value, texts = !facts->size;
-    enum { ROWS, NORMAL, POOLED, QUERY, LOOK, FACTORS, WIDE, BYTES, EVEN, ODD, SHARES, PASSED, OWNED, TWINS, FIRSTS, KINDS,
+    enum { ROWS, EMBEDDED, POOLED, QUERY, LOOK, FACTORS, WIDE, BYTES, EVEN, ODD, SHARES, PASSED, OWNED, TWINS, FIRSTS, KINDS,
            TABLE, PARTS };
     size_t sizes[PARTS] = {
         [ROWS] = count * step * 4,
-        [NORMAL] = count * step * 4,
+        [EMBEDDED] = texts ? 0 : count * step * 4,
         [POOLED] = ends * step * 4,
         [QUERY] = ends * step * 4,
         [LOOK] = ends * heads * full * 4,
@@ -544,7 +545,7 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
         at += round_up(sizes[i] + ALIGNMENT, ALIGNMENT);
     }
     work->rows = (float *)places[ROWS];
-    work->normal = (float *)places[NORMAL];
+    work->embedded = (float *)places[EMBEDDED];
     work->pooled = (float *)places[POOLED];
     work->query = (float *)places[QUERY];
     work->look = (float *)places[LOOK];

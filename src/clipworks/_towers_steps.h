@@ -392,16 +392,15 @@ INLINE TARGET void NAME(normalise_row)(const float *row, long width, double epsi
     }
 }
 
-/* Rows to normalised rows of the same step, as f32 or as factors; a step of a team. `index`: which of the rows; NULL for
- * those in order. */
+/* Rows to factors of the same step, normalised; a step of a team. `index`: which of the rows; NULL for those in order. */
 static TARGET void NAME(normalise)(Tower *tower, const Desk *desk, const float *rows, const int32_t *index, long count,
-                                   float *sums, VALUE *values)
+                                   VALUE *to)
 {
     long step = tower->work.step;
     for (long task; (task = take(desk->team)) * STRIP < count;)
         for (long i = task * STRIP; i < count && i < (task + 1) * STRIP; i++)
             NAME(normalise_row)(rows + (index == NULL ? i : index[i]) * step, tower->facts.width, tower->facts.epsilon,
-                                NULL, sums == NULL ? NULL : sums + i * step, values == NULL ? NULL : values + i * step);
+                                NULL, NULL, to + i * step);
     meet(desk->team);
 }
 
@@ -568,7 +567,7 @@ static TARGET void NAME(ask)(Tower *tower, const Desk *desk, const float *rows, 
 {
     const Work *work = &tower->work;
     VALUE *qkv = desk->qkv[number % 2];
-    NAME(normalise)(tower, desk, rows, index, count, NULL, desk->factors);
+    NAME(normalise)(tower, desk, rows, index, count, desk->factors);
     NAME(map)(desk, desk->factors, work->step, count, tower->layers[number].attention,
               (NAME(Goal)){.values = qkv + first * work->qkv_step, .step = work->qkv_step});
 }
@@ -584,7 +583,7 @@ static TARGET void NAME(layer)(Tower *tower, const Job *job, const Desk *desk, c
     NAME(Goal) sum = {.sums = rows, .step = step, .added = rows, .added_step = step};
     NAME(attend_all)(tower, job, desk, part, number);
     NAME(map)(desk, desk->factors, step, count, layer->out, sum);
-    NAME(normalise)(tower, desk, rows, NULL, count, NULL, desk->factors);
+    NAME(normalise)(tower, desk, rows, NULL, count, desk->factors);
     NAME(map)(desk, desk->factors, step, count, layer->expand,
               (NAME(Goal)){.values = desk->wide, .step = work->wide_step, .activation = facts->quick ? QUICK : GELU});
     NAME(map)(desk, desk->wide, work->wide_step, count, layer->contract, sum);
@@ -598,7 +597,8 @@ static TARGET void NAME(layer)(Tower *tower, const Job *job, const Desk *desk, c
 
 #if PER_WORD == 1
 /* The attention of one row of a sequence, through the last layer's weights of keys and values: `look`, [heads, full],
- * is what each head looks for, and becomes the mean of the rows that it finds. */
+ * is what each head looks for, and becomes the mean of the rows, normalised, that it finds. index: which rows the
+ * sequence has; NULL for those in order. */
 static TARGET void NAME(gaze)(const Facts *facts, const float *rows, long step, const int32_t *index, long length,
                               float *look, char *scratch)
 {
@@ -607,13 +607,10 @@ static TARGET void NAME(gaze)(const Facts *facts, const float *rows, long step, 
     uint32_t *turned = (uint32_t *)scratch;              /* [full, lanes] */
     float *scores = (float *)(turned + full * lanes);   /* [padded, lanes] */
     uint32_t *shares = (uint32_t *)(scores + padded * lanes); /* [lanes, padded] */
-    float *copies = (float *)(shares + lanes * padded);  /* [length, full] */
-    if (index != NULL) {
-        for (long i = 0; i < length; i++)
-            memcpy(copies + i * full, rows + index[i] * step, width * 4);
-        rows = copies;
-        step = full;
-    }
+    float *normal = (float *)(shares + lanes * padded);  /* [length, full] */
+    for (long i = 0; i < length; i++)
+        NAME(normalise_row)(rows + (index == NULL ? i : index[i]) * step, width, facts->epsilon, NULL, normal + i * full,
+                            NULL);
     for (long i = 0; i < heads; i += LANES)
         for (long k = 0; k < width; k += LANES) {
             const uint32_t *from[LANES];
@@ -621,7 +618,7 @@ static TARGET void NAME(gaze)(const Facts *facts, const float *rows, long step, 
                 from[l] = (const uint32_t *)look + (i + l < heads ? i + l : 0) * full + k;
             transpose(from, heads - i, width - k, turned + k * lanes + i, lanes);
         }
-    NAME(multiply)((const uint32_t *)rows, step, length, turned, lanes, width, heads, scores, lanes);
+    NAME(multiply)((const uint32_t *)normal, full, length, turned, lanes, width, heads, scores, lanes);
     for (long i = 0; i < lanes; i += LANES) {
         __m512 most = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
         for (long j = 0; j < length; j++)
@@ -640,7 +637,7 @@ static TARGET void NAME(gaze)(const Facts *facts, const float *rows, long step, 
             transpose(from, length - j, LANES, shares + i * padded + j, padded);
         }
     }
-    NAME(multiply)(shares, padded, heads, (const uint32_t *)rows, step, length, width, look, full);
+    NAME(multiply)(shares, padded, heads, (const uint32_t *)normal, full, length, width, look, full);
 }
 #endif
 
@@ -653,7 +650,6 @@ static TARGET void NAME(end)(Tower *tower, const Job *job, const Desk *desk, lon
     long step = work->step, width = facts->width, heads = facts->heads, side = width / heads, count = job->count;
     long columns = round_up(side, LANES), full = round_up(width, LANES), longest = job->longest;
     VALUE *factors = desk->factors, *wide = desk->wide;
-    f32_normalise(tower, desk, work->rows, NULL, work->count, work->normal, NULL);
     for (long task; (task = take(desk->team)) < count;) {
         long row = job->texts == NULL ? task * length : job->texts[task * longest + job->pooled[task]];
         memcpy(work->pooled + task * step, work->rows + row * step, width * 4);
@@ -669,7 +665,7 @@ static TARGET void NAME(end)(Tower *tower, const Job *job, const Desk *desk, lon
     }
     for (long task; (task = take(desk->team)) < count;) {
         const int32_t *text = job->texts == NULL ? NULL : job->texts + task * longest;
-        f32_gaze(facts, work->normal + (text == NULL ? task * length * step : 0), step, text,
+        f32_gaze(facts, work->rows + (text == NULL ? task * length * step : 0), step, text,
                  text == NULL ? length : job->pooled[task] + 1, work->look + task * heads * full, desk->scratch);
     }
     meet(desk->team);
@@ -685,7 +681,7 @@ static TARGET void NAME(end)(Tower *tower, const Job *job, const Desk *desk, lon
     meet(desk->team);
     NAME(Goal) sum = {.sums = work->pooled, .step = step, .added = work->pooled, .added_step = step};
     NAME(map)(desk, factors, step, count, layer->out, sum);
-    NAME(normalise)(tower, desk, work->pooled, NULL, count, NULL, factors);
+    NAME(normalise)(tower, desk, work->pooled, NULL, count, factors);
     NAME(map)(desk, factors, step, count, layer->expand,
               (NAME(Goal)){.values = wide, .step = work->wide_step, .activation = facts->quick ? QUICK : GELU});
     NAME(map)(desk, wide, work->wide_step, count, layer->contract, sum);
@@ -709,7 +705,7 @@ static TARGET void NAME(see)(Tower *tower, const Job *job, const Desk *desk, con
     long grid = facts->grid, side = facts->side, patches = grid * grid, length = 1 + patches, width = facts->width;
     long step = work->step, line = side * 3, count = part->sequences;
     VALUE *wide = desk->wide;
-    float *rows = work->rows + part->row * step, *embedded = work->normal + part->row * step;
+    float *rows = work->rows + part->row * step, *embedded = work->embedded + part->row * step;
     for (long task; (task = take(desk->team)) < count * grid;) {
         const uint8_t *from = job->pixels;
         from += ((part->sequence + task / grid) * facts->size + task % grid * side) * facts->size * 3;
