@@ -48,6 +48,9 @@
 #define VECTORS __attribute__((target(BASE_TARGET)))
 #define UNROLL _Pragma("GCC unroll 16")
 
+/* Whole sums. As __m512i, which is of 64-bit numbers, gcc would keep the inner loop's twice, and half of them in memory. */
+typedef int32_t Words __attribute__((vector_size(64)));
+
 typedef enum { LINEAR, QUICK, GELU } Activation;
 
 /* What becomes of a product's sums; the last three are in the order of the activations. */
@@ -317,31 +320,36 @@ INLINE VECTORS __m512 widen(__m256i halves)
 #define NAME(x) f32_##x
 #define VALUE float
 #define PER_WORD 1
-#define MULTIPLY(sum, a, b) _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum)
+#define TOTAL __m512
+#define MULTIPLY(sums, a, b) _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sums)
 #define TARGET VECTORS
 #include "_towers_steps.h"
 #undef NAME
 #undef VALUE
 #undef PER_WORD
+#undef TOTAL
 #undef MULTIPLY
 #undef TARGET
 
 #define NAME(x) bf16_##x
 #define VALUE uint16_t
 #define PER_WORD 2
-#define MULTIPLY(sum, a, b) _mm512_dpbf16_ps(sum, (__m512bh)(a), (__m512bh)(b))
+#define TOTAL __m512
+#define MULTIPLY(sums, a, b) _mm512_dpbf16_ps(sums, (__m512bh)(a), (__m512bh)(b))
 #define TARGET __attribute__((target(BASE_TARGET ",avx512bf16")))
 #include "_towers_steps.h"
 #undef NAME
 #undef VALUE
 #undef PER_WORD
+#undef TOTAL
 #undef MULTIPLY
 #undef TARGET
 
 #define NAME(x) int8_##x
 #define VALUE uint8_t
 #define PER_WORD 4
-#define MULTIPLY(sum, a, b) _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), a, b))
+#define TOTAL Words
+#define MULTIPLY(sums, a, b) (Words)_mm512_dpbusd_epi32((__m512i)(sums), a, b)
 #define TARGET __attribute__((target(BASE_TARGET ",avx512vnni")))
 #include "_towers_steps.h"
 
@@ -430,11 +438,24 @@ static void share_pictures(Work *work, long pictures, long length, long threads)
     work->parts = each ? pictures / each / threads * threads : 0;
 }
 
-/* The parts of texts that threads take alone: equally many rows, and the groups that those are in. */
-static void share_rows(Work *work, const Job *job)
+/* The row that a part of texts begins with: all have equally many or, if `whole`, as many whole groups as come nearest. */
+static long begin_part(const Job *job, long parts, long part, int whole)
+{
+    long row = job->rows * part / parts, down = row, up = row;
+    if (!whole || part == 0 || part == parts)
+        return row;
+    while (down > 0 && job->back[down - 1] / job->length == job->back[down] / job->length)
+        down--;
+    while (up < job->rows && job->back[up - 1] / job->length == job->back[up] / job->length)
+        up++;
+    return row - down < up - row ? down : up;
+}
+
+/* The parts of texts that threads take alone, and the groups that their rows are in. */
+static void share_rows(Work *work, const Job *job, int whole)
 {
     for (long i = 0; i < work->parts; i++) {
-        long begin = job->rows * i / work->parts, end = job->rows * (i + 1) / work->parts;
+        long begin = begin_part(job, work->parts, i, whole), end = begin_part(job, work->parts, i + 1, whole);
         long group = job->back[begin] / job->length;
         atomic_store(&work->passed[i], 0);
         work->shares[i] = (Part){begin, end - begin, group, job->back[end - 1] / job->length + 1 - group};
@@ -485,6 +506,7 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     work->count = rows;
     /* Rows that a desk has room for: one that a thread has alone, and that of all, which is all those together. */
     long own = 0, shared = sequences;
+    int whole = 0;
     if (facts->size) {
         share_pictures(work, sequences, length, threads);
         long rest = (sequences - work->parts * work->pictures) * length;
@@ -492,7 +514,9 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
         shared = shared < rest ? rest : shared;
     } else {
         work->parts = rows < threads * LEAST ? 0 : (rows + threads * OWN - 1) / (threads * OWN) * threads;
-        own = work->parts ? (rows + work->parts - 1) / work->parts : 0;
+        /* A group in two parts is read twice, but a few parts should be of equal length. */
+        whole = work->parts >= 4 * threads && job->length <= OWN / 2;
+        own = work->parts ? (rows + work->parts - 1) / work->parts + whole * job->length : 0;
         shared = shared < rows ? rows : shared;
         while (room < 2 * (size_t)rows)
             room *= 2;
@@ -556,7 +580,7 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     work->firsts = (int32_t *)places[FIRSTS];
     if (!facts->size) {
         pair_rows(work, job, facts, (int32_t *)places[TABLE], room, (int32_t *)places[KINDS]);
-        share_rows(work, job);
+        share_rows(work, job, whole);
     }
     for (long i = 0; i < threads; i++, at += scratch)
         for (long j = 0; j < 2; j++) {

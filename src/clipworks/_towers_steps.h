@@ -1,8 +1,8 @@
 /* The steps of a tower in one precision; _towers.c includes this once for each.
  *
  * It defines, before: NAME(x), a name of this precision; VALUE, the type of a product's factors; PER_WORD, how many of
- * them a 32-bit word holds; MULTIPLY(sum, a, b), which adds the products of all values of two words to each sum;
- * TARGET, the instructions. Factors lie in rows of words; a packed matrix in panels, [words, columns] each.
+ * them a 32-bit word holds; TOTAL, the type of a vector of sums; MULTIPLY(sums, a, b), which adds the products of all values
+ * of two words to each; TARGET, the instructions. Factors lie in rows of words; a packed matrix in panels, [words, columns] each.
  *
  * Of int8 (PER_WORD 4) the factors on the left are bytes above a zero point, and sums are whole numbers. It has steps
  * of its own for the layers, and float ones, of the tower's other precision, for attentions and the last layer.
@@ -69,16 +69,16 @@ typedef struct {
 } NAME(Product);
 
 /* A vector of sums to its goal; `left` values of it count. */
-INLINE TARGET void NAME(send)(__m512 x, __m512 scale, __m512 bias, const NAME(Goal) *goal, long place, long added, long left,
+INLINE TARGET void NAME(send)(TOTAL total, __m512 scale, __m512 bias, const NAME(Goal) *goal, long place, long added, long left,
                               const Ending ending)
 {
     const __mmask16 mask = first_lanes(left);
     const Activation activation = ending == QUICK_VALUES ? QUICK : GELU;
 #if PER_WORD == 4
-    x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(x)), scale, bias);
+    __m512 x = _mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)total), scale, bias);
 #else
     (void)scale;
-    x = _mm512_add_ps(x, bias);
+    __m512 x = _mm512_add_ps(total, bias);
 #endif
     if (ending == QUICK_VALUES || ending == GELU_VALUES)
         x = PER_WORD == 1 ? activate(x, activation) : activate_roughly(x, activation);
@@ -117,10 +117,10 @@ INLINE TARGET void NAME(strip)(const NAME(Product) *product, const int rows, con
     const long pace = product->pace;
     const char *ahead = product->ahead;
     float *to = product->to;
-    __m512 sums[STRIP][3];
+    TOTAL sums[STRIP][3];
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < vectors; j++)
-            sums[i][j] = product->add ? _mm512_loadu_ps(to + i * to_step + j * LANES) : _mm512_setzero_ps();
+            sums[i][j] = (TOTAL)(product->add ? _mm512_loadu_ps(to + i * to_step + j * LANES) : _mm512_setzero_ps());
     for (long k = 0; k < words; k++) {
         __m512i right[3];
         UNROLL for (int j = 0; j < vectors; j++)
@@ -135,7 +135,7 @@ INLINE TARGET void NAME(strip)(const NAME(Product) *product, const int rows, con
     if (ending == KEPT) {
         UNROLL for (int i = 0; i < rows; i++)
             UNROLL for (int j = 0; j < vectors; j++)
-                _mm512_storeu_ps(to + i * to_step + j * LANES, sums[i][j]);
+                _mm512_storeu_ps(to + i * to_step + j * LANES, (__m512)sums[i][j]);
         return;
     }
     const NAME(Goal) goal = *product->goal; /* a copy: what is stored cannot change it */
@@ -189,7 +189,7 @@ INLINE TARGET void NAME(finish_as)(const NAME(Product) *product, const float *su
         __mmask16 mask = first_lanes(columns - j);
         __m512 bias = NAME(bias)(product->map, column, mask), scale = NAME(scale)(product->map, column, mask);
         for (long i = 0; i < rows; i++)
-            NAME(send)(_mm512_loadu_ps(sums + i * PANEL + j), scale, bias, &goal, (product->row + i) * goal.step + column,
+            NAME(send)((TOTAL)_mm512_loadu_ps(sums + i * PANEL + j), scale, bias, &goal, (product->row + i) * goal.step + column,
                        (product->row + i) * goal.added_step + column, columns - j, ending);
     }
 }

@@ -40,13 +40,17 @@ def clean_text(text: str) -> str:
 
     Source: ``basic_clean`` and ``whitespace_clean`` of openai/CLIP, clip/simple_tokenizer.py.
     """
-    if text.isascii() and text.isprintable() and "&" not in text:
-        # ftfy and html change nothing here, and importing ftfy alone takes a tenth of a second.
+    if _is_plain(text):
         return " ".join(text.split()).lower()
     import ftfy
 
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return _BLANKS.sub(" ", text).strip().lower()
+
+
+def _is_plain(text: str) -> bool:
+    """Whether ftfy and html change nothing in a text; importing ftfy alone takes a tenth of a second."""
+    return text.isascii() and text.isprintable() and "&" not in text
 
 
 def make_clip_encoder(vocabulary: ClipVocabulary) -> Callable[[str], list[int]]:
@@ -70,7 +74,7 @@ def make_clip_encoder(vocabulary: ClipVocabulary) -> Callable[[str], list[int]]:
     def encode(text: str) -> list[int]:
         row = [start]
         # No word reaches over a blank, so what stands between blanks can be looked up as a whole.
-        for chunk in clean_text(text).split(" "):
+        for chunk in text.lower().split() if _is_plain(text) else clean_text(text).split(" "):
             row += encode_short_chunk(chunk) if len(chunk) <= _CACHED_LENGTH else encode_chunk(chunk)
         row.append(end)
         return row

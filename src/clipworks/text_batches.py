@@ -45,10 +45,10 @@ def plan_batches(texts: Sequence[Ids], *, size: int, packs: bool) -> list[Places
         order = order[np.argsort(lengths[order], kind="stable")]
         return [order[start : start + size] for start in range(0, len(order), size)]
     # The attention's groups are as long as the longest text of a batch needs: long texts come by themselves.
-    groups = [round_group(len(text)) for text in texts]
+    groups = round_group(lengths)
     plan: list[Places] = []
-    for group in sorted(set(groups)):  # np.unique would import a part of numpy for this, 7 ms of a first call
-        part = order[np.array(groups)[order] == group]
+    for group in sorted(set(groups.tolist())):  # np.unique would import a part of numpy for this, 7 ms of a first call
+        part = order[groups[order] == group]
         first = share_out(lengths[part], count_alike(ids[part], lengths[part]), _PACKED_ROWS, size)
         plan += np.split(part, first[1:])
     return plan
@@ -56,8 +56,8 @@ def plan_batches(texts: Sequence[Ids], *, size: int, packs: bool) -> list[Places
 
 def join_texts(texts: Sequence[Ids]) -> Ids:
     """Make one batch ``[n, length]`` of texts, each filled up with its last id, which costs a packed batch nothing."""
-    joined = np.empty((len(texts), max(map(len, texts))), np.int32)
-    for row, text in zip(joined, texts, strict=True):
-        row[: len(text)] = text
-        row[len(text) :] = text[-1]
+    lengths, ids = np.fromiter(map(len, texts), np.intp, len(texts)), np.concatenate(texts)
+    last = ids[np.cumsum(lengths) - 1]
+    joined = np.repeat(last[:, None], lengths.max(), axis=1)
+    joined[np.arange(joined.shape[1]) < lengths[:, None]] = ids
     return joined

@@ -50,7 +50,7 @@ def pack_texts(ids: Ids, *, filled: bool = True) -> dict[str, Ids]:
     new = (column >= alike[:, None]) & (column < lengths[:, None])
     numbers = np.maximum.accumulate(np.where(new, np.cumsum(new).reshape(new.shape) - 1, 0), axis=0)
 
-    length = round_group(int(lengths.max()))
+    length = int(round_group(lengths.max()))
     first = share_out(lengths, alike, length)
     group = np.zeros(len(ids), np.intp)
     group[first[1:]] = 1
@@ -133,9 +133,9 @@ def share_out(lengths: Numbers, alike: Numbers, rows: int, size: int | None = No
         first.append(end)
 
 
-def round_group(length: int) -> int:
-    """The rows of a group whose longest text is so long."""
-    return _round_up(max(length, _GROUP_ROWS), _TILE)
+def round_group(lengths: Numbers) -> Numbers:
+    """The rows of groups whose longest texts are so long."""
+    return -(-np.maximum(lengths, _GROUP_ROWS) // _TILE) * _TILE
 
 
 def _round_up(number: int, step: int) -> int:
