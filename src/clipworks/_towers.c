@@ -48,7 +48,7 @@
 #define VECTORS __attribute__((target(BASE_TARGET)))
 #define UNROLL _Pragma("GCC unroll 16")
 
-/* Whole sums. As __m512i, which is of 64-bit numbers, gcc would keep the inner loop's twice, and half of them in memory. */
+/* Whole sums. Of __m512i, whose numbers are of 64 bits, gcc keeps two copies in the inner loop, and many in memory. */
 typedef int32_t Words __attribute__((vector_size(64)));
 
 typedef enum { LINEAR, QUICK, GELU } Activation;
@@ -438,7 +438,7 @@ static void share_pictures(Work *work, long pictures, long length, long threads)
     work->parts = each ? pictures / each / threads * threads : 0;
 }
 
-/* The row that a part of texts begins with: all have equally many or, if `whole`, as many whole groups as come nearest. */
+/* The row that a part of texts begins with: all have equally many or, if `whole`, the whole groups that come nearest. */
 static long begin_part(const Job *job, long parts, long part, int whole)
 {
     long row = job->rows * part / parts, down = row, up = row;
@@ -524,8 +524,8 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     shared = shared < own * threads ? own * threads : shared;
     size_t step = (size_t)work->step, count = (size_t)rows, ends = (size_t)sequences, desk = (size_t)shared;
     size_t slots = (size_t)(job->group_count * job->length), qkv = (size_t)work->qkv_step * value, texts = !facts->size;
-    enum { ROWS, EMBEDDED, POOLED, QUERY, LOOK, FACTORS, WIDE, BYTES, EVEN, ODD, SHARES, PASSED, OWNED, TWINS, FIRSTS, KINDS,
-           TABLE, PARTS };
+    enum { ROWS, EMBEDDED, POOLED, QUERY, LOOK, FACTORS, WIDE, BYTES, EVEN, ODD, SHARES, PASSED, OWNED, TWINS, FIRSTS,
+           KINDS, TABLE, PARTS };
     size_t sizes[PARTS] = {
         [ROWS] = count * step * 4,
         [EMBEDDED] = texts ? 0 : count * step * 4,

@@ -1,8 +1,9 @@
 /* The steps of a tower in one precision; _towers.c includes this once for each.
  *
  * It defines, before: NAME(x), a name of this precision; VALUE, the type of a product's factors; PER_WORD, how many of
- * them a 32-bit word holds; TOTAL, the type of a vector of sums; MULTIPLY(sums, a, b), which adds the products of all values
- * of two words to each; TARGET, the instructions. Factors lie in rows of words; a packed matrix in panels, [words, columns] each.
+ * them a 32-bit word holds; TOTAL, the type of a vector of sums; MULTIPLY(sums, a, b), which adds the products of all
+ * values of two words to each; TARGET, the instructions. Factors lie in rows of words; a packed matrix in panels,
+ * [words, columns] each.
  *
  * Of int8 (PER_WORD 4) the factors on the left are bytes above a zero point, and sums are whole numbers. It has steps
  * of its own for the layers, and float ones, of the tower's other precision, for attentions and the last layer.
@@ -68,9 +69,9 @@ typedef struct {
     long row, column;
 } NAME(Product);
 
-/* A vector of sums to its goal; `left` values of it count. */
-INLINE TARGET void NAME(send)(TOTAL total, __m512 scale, __m512 bias, const NAME(Goal) *goal, long place, long added, long left,
-                              const Ending ending)
+/* A vector of sums to its place in the goal, and what is added from its place there; `left` values of it count. */
+INLINE TARGET void NAME(send)(TOTAL total, __m512 scale, __m512 bias, const NAME(Goal) *goal, long place, long added,
+                              long left, const Ending ending)
 {
     const __mmask16 mask = first_lanes(left);
     const Activation activation = ending == QUICK_VALUES ? QUICK : GELU;
@@ -109,7 +110,8 @@ INLINE TARGET __m512 NAME(scale)(const Map *map, long column, __mmask16 mask)
     return PER_WORD == 4 ? _mm512_maskz_loadu_ps(mask, map->scales + column) : _mm512_setzero_ps();
 }
 
-/* The inner loop, for some rows and vectors of columns. A whole panel goes to its goal from the registers; `ending`: how. */
+/* The inner loop, for some rows and vectors of columns. The sums of a whole panel go to their goal from the registers;
+ * `ending`: how. */
 INLINE TARGET void NAME(strip)(const NAME(Product) *product, const int rows, const int vectors, const Ending ending)
 {
     const uint32_t *a = product->a, *b = product->b;
@@ -189,8 +191,9 @@ INLINE TARGET void NAME(finish_as)(const NAME(Product) *product, const float *su
         __mmask16 mask = first_lanes(columns - j);
         __m512 bias = NAME(bias)(product->map, column, mask), scale = NAME(scale)(product->map, column, mask);
         for (long i = 0; i < rows; i++)
-            NAME(send)((TOTAL)_mm512_loadu_ps(sums + i * PANEL + j), scale, bias, &goal, (product->row + i) * goal.step + column,
-                       (product->row + i) * goal.added_step + column, columns - j, ending);
+            NAME(send)((TOTAL)_mm512_loadu_ps(sums + i * PANEL + j), scale, bias, &goal,
+                       (product->row + i) * goal.step + column, (product->row + i) * goal.added_step + column, columns - j,
+                       ending);
     }
 }
 
@@ -206,16 +209,18 @@ static TARGET void NAME(finish)(const NAME(Product) *product, const float *sums,
         NAME(finish_as)(product, sums, rows, columns, GELU_VALUES);
 }
 
-/* A product of so many rows and columns; the rows shared out evenly to strips. Where there is a goal, the rows of `to` are
- * PANEL apart, and it holds what is added to, or else one strip at a time. */
+/* A product of so many rows and columns; the rows shared out evenly to strips. Where there is a goal, the rows of `to`
+ * are PANEL apart, and it holds what is added to, or else one strip at a time. */
 INLINE TARGET void NAME(columns)(const NAME(Product) *product, long rows, long columns)
 {
     const NAME(Goal) *goal = product->goal;
     const long strips = (rows + STRIP - 1) / STRIP, vectors = (columns + LANES - 1) / LANES, least = rows / strips;
     const Ending ending = goal == NULL ? KEPT : goal->sums != NULL ? SUMS : PLAIN_VALUES + (Ending)goal->activation;
     const int whole = ending != KEPT && columns == PANEL;
-    const float *added = goal == NULL || goal->added == NULL ? NULL : goal->added + product->row * goal->added_step + product->column;
     NAME(Product) part = *product;
+    const float *added = NULL;
+    if (goal != NULL && goal->added != NULL)
+        added = goal->added + part.row * goal->added_step + part.column;
     if (part.ahead != NULL)
         part.pace = strips < 3 ? 64 : (vectors * 64 + strips - 1) / strips;
     for (long i = 0; i < strips; i++) {
@@ -260,7 +265,7 @@ INLINE TARGET void NAME(multiply)(const uint32_t *a, long a_step, long rows, con
 static TARGET void NAME(map)(const Desk *desk, const VALUE *rows, long step, long count, Map map, NAME(Goal) goal)
 {
     long words = (map.inputs + PER_WORD - 1) / PER_WORD, panels = (map.outputs + PANEL - 1) / PANEL;
-    long blocks = (count + BLOCK - 1) / BLOCK, a_step = step / PER_WORD, depths = (words + DEPTH - 1) / DEPTH;
+    long depths = (words + DEPTH - 1) / DEPTH, blocks = (count + BLOCK - 1) / BLOCK, a_step = step / PER_WORD;
     for (long task; (task = take(desk->team)) < panels * blocks;) {
         long block = task / panels, panel = task % panels;
         long begin = count * block / blocks, height = count * (block + 1) / blocks - begin;
@@ -500,14 +505,16 @@ static TARGET void NAME(attend)(const Facts *facts, const VALUE *rows, long step
 }
 
 /* Fetch what the attention of one head in one sequence reads: no row foretells where the next one lies. */
-INLINE TARGET void NAME(foresee)(const Facts *facts, const VALUE *rows, long step, long length, const int32_t *index, long head)
+INLINE TARGET void NAME(foresee)(const Facts *facts, const VALUE *rows, long step, long length, const int32_t *index,
+                                 long head)
 {
     const long side = facts->width / facts->heads, line = ALIGNMENT / (long)sizeof *rows;
     for (long i = 0; i < length; i++)
-        for (long j = 0; j < 3; j++)
+        for (long j = 0; j < 3; j++) {
+            const VALUE *from = rows + (index == NULL ? i : index[i]) * step + j * facts->width + head * side;
             for (long k = 0; k < side; k += line)
-                _mm_prefetch((const char *)(rows + (index == NULL ? i : index[i]) * step + j * facts->width + head * side + k),
-                             _MM_HINT_T1);
+                _mm_prefetch((const char *)(from + k), _MM_HINT_T1);
+        }
 }
 
 /* The attention of all heads in all sequences of a part, to the desk's factors; a step of a team. */
@@ -516,32 +523,31 @@ static TARGET void NAME(attend_all)(Tower *tower, const Job *job, const Desk *de
     const Facts *facts = &tower->facts;
     const Work *work = &tower->work;
     const VALUE *qkv = desk->qkv[number % 2];
-    const long tasks = part->sequences * facts->heads, pictured = part->rows / part->sequences;
-    const long length = job->texts == NULL ? pictured : job->length, ahead = desk->team->threads;
-    for (long task; (task = take(desk->team)) < tasks;) {
-        const long next = task + ahead;
-        const int32_t *index = NULL, *following = NULL;
-        if (job->texts != NULL) {
-            index = (number ? job->groups : work->twins) + part->sequence * length;
-            following = index + next / facts->heads * length;
-            index += task / facts->heads * length;
+    const long tasks = part->sequences * facts->heads, step = work->qkv_step;
+    if (job->texts == NULL) {
+        const long length = part->rows / part->sequences;
+        for (long task; (task = take(desk->team)) < tasks;) {
+            const long first = task / facts->heads * length, next = task + desk->team->threads;
+            if (next < tasks)
+                NAME(foresee)(facts, qkv + next / facts->heads * length * step, step, length, NULL, next % facts->heads);
+            NAME(attend)(facts, qkv + first * step, step, length, NULL, NULL, NULL, task % facts->heads,
+                         (VALUE *)desk->factors + first * work->step, work->step, 0, length, desk->scratch);
         }
-        const VALUE *rows = job->texts == NULL ? qkv + task / facts->heads * length * work->qkv_step : qkv;
-        if (next < tasks)
-            NAME(foresee)(facts, job->texts == NULL ? qkv + next / facts->heads * length * work->qkv_step : qkv,
-                          work->qkv_step, length, following, next % facts->heads);
-        if (job->texts == NULL) {
-            NAME(attend)(facts, rows, work->qkv_step, length, NULL, NULL, NULL, task % facts->heads,
-                         (VALUE *)desk->factors + task / facts->heads * length * work->step, work->step, 0, length,
-                         desk->scratch);
-        } else {
-            long first = (part->sequence + task / facts->heads) * length, needed = length;
-            const int32_t *owned = work->owned + first;
+    } else {
+        const long first = part->sequence * job->length;
+        const int32_t *index = (number ? job->groups : work->twins) + first;
+        const int32_t *owned = work->owned + first, *ends = job->ends + first;
+        for (long task; (task = take(desk->team)) < tasks;) {
+            const long at = task / facts->heads * job->length, next = task + desk->team->threads;
+            long length = job->length;
             /* What follows the last row that is asked for is not seen, and may be another part's, not there yet. */
-            while (needed > 0 && (owned[needed - 1] < part->row || owned[needed - 1] >= part->row + part->rows))
-                needed--;
-            NAME(attend)(facts, qkv, work->qkv_step, needed, index, owned, job->ends + first, task % facts->heads,
-                         desk->factors, work->step, part->row, part->rows, desk->scratch);
+            while (length > 0 && (owned[at + length - 1] < part->row || owned[at + length - 1] >= part->row + part->rows))
+                length--;
+            if (next < tasks)
+                NAME(foresee)(facts, qkv, step, job->length, index + next / facts->heads * job->length,
+                              next % facts->heads);
+            NAME(attend)(facts, qkv, step, length, index + at, owned + at, ends + at, task % facts->heads, desk->factors,
+                         work->step, part->row, part->rows, desk->scratch);
         }
     }
     meet(desk->team);

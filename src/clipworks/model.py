@@ -14,7 +14,7 @@ from clipworks.caches import open_folder
 from clipworks.errors import ImageError, TextError, UsageError
 from clipworks.matching import Match, match_embeddings
 from clipworks.pipeline import embed_blocks
-from clipworks.text_batches import join_texts, plan_batches
+from clipworks.text_batches import join_texts, make_ahead, plan_batches
 from clipworks.tokens import open_tokenizer
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from clipworks.cards import Card
     from clipworks.images import Exif, Picture
     from clipworks.resizing import Pixels
+    from clipworks.runtimes import Batch, Staged
     from clipworks.scoring import Floats
+    from clipworks.text_batches import Places
     from clipworks.tokens import Ids
 
 # Larger batches win nothing on a CPU; measured in docs/performance.md.
@@ -171,9 +173,15 @@ class Model:
         size, encoder, tokenizer = _check_batch_size(batch_size), self._encoder("text"), self._tokenizer
         assert tokenizer is not None  # as above
         rows = np.empty((len(texts), self.card.dim), dtype=np.float32)
-        join = join_texts if encoder.packs else tokenizer.pad
-        for part in plan_batches(texts, size=size, packs=encoder.packs):
-            rows[part] = scoring.normalise(encoder(join([texts[index] for index in part])))
+        join, plan = join_texts if encoder.packs else tokenizer.pad, plan_batches(texts, size=size, packs=encoder.packs)
+
+        def make(part: Places) -> Batch | Staged:
+            batch = join([texts[index] for index in part])
+            # Elsewhere a batch made ahead would take memory of the device.
+            return encoder.stage(batch) if encoder.device == "cpu" else batch
+
+        for part, batch in zip(plan, make_ahead(make, plan), strict=True):
+            rows[part] = scoring.normalise(encoder(batch))
         return rows
 
     def match(self, image: Picture, texts: Sequence[str], *, top: int | None = None, truncate: bool = False) -> Match:

@@ -8,7 +8,9 @@ tower computes all texts of a batch up to the longest: for it they are sorted by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +19,9 @@ from clipworks.runtimes.packing import count_alike, round_group, share_out, sort
 from clipworks.tokens import Ids
 
 Places = npt.NDArray[np.intp]
+Made = TypeVar("Made")
 
-_PACKED_ROWS = 1024
+_PACKED_ROWS = 1536
 """Rows in a packed batch at most: with more, products are no faster."""
 
 _MOST_WHOLE = 64
@@ -61,3 +64,16 @@ def join_texts(texts: Sequence[Ids]) -> Ids:
     joined = np.repeat(last[:, None], lengths.max(), axis=1)
     joined[np.arange(joined.shape[1]) < lengths[:, None]] = ids
     return joined
+
+
+def make_ahead(make: Callable[[Places], Made], plan: Sequence[Places]) -> Iterator[Made]:
+    """Make something of each batch of a plan, on a thread of its own while the caller is busy with the one before."""
+    if len(plan) < 2:  # a thread would only cost
+        yield from map(make, plan)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(make, plan[0])
+        for part in plan[1:]:
+            made, following = following.result(), pool.submit(make, part)
+            yield made
+        yield following.result()

@@ -47,18 +47,20 @@ class NativeEncoder:
 
     def __call__(self, batch: Batch | Staged) -> Floats:
         """Encode one batch; see `clipworks.runtimes.Encoder`."""
-        return self._run(batch.handle if isinstance(batch, Staged) else batch)
+        return self._run(batch if isinstance(batch, Staged) else self.stage(batch))
 
     def stage(self, batch: Batch) -> Staged:
-        """Nothing is copied: the compiled code takes numpy's memory."""
-        return Staged(handle=np.ascontiguousarray(batch), rows=len(batch))
+        """Pack texts; of pictures nothing is copied: the compiled code takes numpy's memory."""
+        self._check(batch)
+        return Staged(handle=(np.ascontiguousarray(batch), self._pack(batch)), rows=len(batch))
 
     def watch(self, batch: Batch) -> dict[str, npt.NDArray[Any]]:
         """Encode a batch and keep what is inside; see `clipworks.runtimes.probes`."""
-        facts, ids = self._facts, self._pack(batch)
-        rows = ids[IDS].size if ids else len(batch) * (1 + facts.grid**2)
+        facts, staged = self._facts, self.stage(batch)
+        _, packed = staged.handle
+        rows = packed[IDS].size if packed else len(batch) * (1 + facts.grid**2)
         watched = np.empty((facts.layers * rows + len(batch)) * facts.width, np.float32)
-        embedding = self._run(batch, watched)
+        embedding = self._run(staged, watched)
         layers = watched[: facts.layers * rows * facts.width].reshape(facts.layers, rows, facts.width)
         inner = {str(number): layer for number, layer in enumerate(layers[1:])}
         pooled = watched[layers.size :].reshape(len(batch), facts.width)
@@ -69,10 +71,9 @@ class NativeEncoder:
         with self._lock:
             self._tower = None
 
-    def _run(self, batch: Batch, watched: Floats = _NOTHING) -> Floats:
-        self._check(batch)
+    def _run(self, staged: Staged, watched: Floats = _NOTHING) -> Floats:
+        batch, packed = staged.handle
         out = np.empty((len(batch), self.dim), np.float32)
-        packed = self._pack(batch)
         with self._lock:
             if self._tower is None:
                 raise EncodingError("this encoder is closed")
@@ -80,7 +81,7 @@ class NativeEncoder:
                 return out
             try:
                 if packed is None:
-                    encode_images(self._tower, np.ascontiguousarray(batch), out, watched)
+                    encode_images(self._tower, batch, out, watched)
                 else:
                     count, length = packed[GROUPS].shape
                     encode_texts(
