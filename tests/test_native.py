@@ -15,13 +15,14 @@ from concurrent_calls import find_mixed
 from convert_checkpoints import MODELS, VOCABULARY, Model, Tower, draw_ids, draw_pictures, write_huggingface
 from PIL import Image
 
+import clipworks
 from clipworks import runtimes, store
 from clipworks.bundle import Bundle, read_bundle
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.runtimes import Role
-from clipworks.runtimes.packing import pack_texts
+from clipworks.runtimes.packing import count_packed, pack_texts
 from clipworks.runtimes.probes import open_probe
 from clipworks.tokens import open_tokenizer
 
@@ -192,6 +193,58 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
         open_tower(bundle, "image", precision="int8")
 
 
+@pytest.mark.parametrize("precision", compiled.list_precisions())
+def test_parts_of_many_texts_give_what_few_texts_give(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many layers, groups that threads take whole, rows so long that products are cut; few texts take none of that."""
+    monkeypatch.setattr(runtimes, "count_cores", lambda: 32)
+    model = dataclasses.replace(
+        MODELS["quick"], text=Tower(width=66, heads=3, mlp=2100, layers=5), context=30, end=VOCABULARY - 1
+    )
+    bundle = convert(model, tmp_path)
+    if precision == "int8":
+        pictures = np.random.default_rng(3).integers(0, 256, (16, model.size, model.size, 3), dtype=np.uint8)
+        bundle = quantize_towers(bundle, pictures, texts=["a dog", "a photo of a cat", "the red apple"])
+    rng = np.random.default_rng(8)
+    ids = np.full((240, 12), VOCABULARY - 1, np.int32)
+    for row, length in enumerate(rng.integers(2, 12, len(ids))):
+        ids[row, :length] = rng.integers(1, VOCABULARY - 2, length)
+        ids[row, : length // 2] = ids[row // 9, : length // 2]
+    assert 3 * 3 * 104 < count_packed(ids) < 30 * 40  # what makes 12 parts of three threads' work, and none of thirty's
+    few = open_tower(bundle, "text", precision=precision, threads=1)
+    expected = unit(np.concatenate([few(ids[start : start + 3]) for start in range(0, len(ids), 3)]))
+    if precision != "int8":
+        other = unit(runtimes.open_encoder(bundle, "text", runtime="onnxruntime", precision="f32")(ids))
+        assert (expected * other).sum(axis=1).min() >= LEAST[precision]
+    least = LEAST.get(precision, 0.999)
+    watched = None
+    for threads in (1, 2, 3, 30):  # for 30 threads the rows are too few to be shared out
+        encoder = open_tower(bundle, "text", precision=precision, threads=threads)
+        found = encoder(ids)
+        assert (unit(found) * expected).sum(axis=1).min() >= least
+        if precision == "f32":
+            assert np.abs(unit(found) - expected).max() <= LIMIT
+            inside = open_probe(bundle, "text", encoder)(ids)
+            np.testing.assert_array_equal(inside["embedding"], found.ravel())
+            watched = watched or inside
+            for name, value in inside.items():
+                np.testing.assert_allclose(value, watched[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_that_is_seen_before_its_turn_is_refused(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.array([[5, 9, 7, VOCABULARY - 1]], np.int32)
+
+    def swap(batch: npt.NDArray[np.int32], *, filled: bool) -> dict[str, npt.NDArray[np.int32]]:
+        packed = pack_texts(batch, filled=filled)
+        packed["groups"][0, :2] = packed["groups"][0, 1::-1]
+        return packed
+
+    monkeypatch.setattr("clipworks.runtimes.native.encoder.pack_texts", swap)
+    with pytest.raises(EncodingError, match="groups has 1 up to row 0; allowed: rows up to it"):
+        open_tower(quick, "text")(ids)
+
+
 def test_texts_are_pooled_as_on_the_other_runtimes(quick: Bundle, wide: Bundle) -> None:
     ids = np.array([[5, 9, 7, 3], [5, 9, VOCABULARY - 1, 0], [VOCABULARY - 2, VOCABULARY - 1, 0, 0]], np.int32)
     for bundle in (quick, wide):
@@ -210,6 +263,12 @@ def test_a_probe_shows_what_the_engines_show(wide: Bundle, texts: npt.NDArray[np
         for name, value in expected.items():
             length = len(found[name])  # of a text's rows those behind its end are of no use, and left out
             np.testing.assert_allclose(found[name], value[:length], rtol=1e-4, atol=1e-4)
+
+
+def test_texts_of_many_batches_keep_their_order(quick: Bundle) -> None:
+    with clipworks.load(quick.folder, runtime="native", precision="f32", towers=["text"]) as model:
+        texts = [f"{number} dogs in {'the ' * (number % 5)}snow" for number in range(40)]
+        assert np.abs(model.embed_texts(texts, batch_size=3) - model.embed_texts(texts)).max() <= LIMIT
 
 
 def test_calls_from_several_threads_do_not_mix(quick: Bundle) -> None:
@@ -303,7 +362,8 @@ def test_bad_input_is_one_error_and_the_next_call_works(quick: Bundle) -> None:
 
 def test_rows_that_only_fill_up_are_refused(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     text, ids = open_tower(quick, "text"), np.arange(1, 400, dtype=np.int32).reshape(-1, 3)
-    monkeypatch.setattr(text, "_pack", pack_texts)  # fills up, as engines that compile for each number like it
+    # As engines that compile for each number like it.
+    monkeypatch.setattr("clipworks.runtimes.native.encoder.pack_texts", lambda ids, filled: pack_texts(ids))  # noqa: ARG005
     with pytest.raises(EncodingError, match=r"back has 0 behind [0-9]+; allowed: rising numbers"):
         text(ids)
 

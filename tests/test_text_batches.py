@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clipworks.runtimes.packing import count_packed, round_group
-from clipworks.text_batches import _MOST_WHOLE, _PACKED_ROWS, join_texts, plan_batches
+from clipworks.text_batches import _MOST_WHOLE, _PACKED_ROWS, Places, join_texts, make_ahead, plan_batches
 from clipworks.tokens import Ids
 
 
@@ -70,3 +70,23 @@ def test_a_text_of_more_rows_than_a_packed_batch_may_have_is_a_batch() -> None:
 def test_joined_texts_are_filled_up_with_their_last_id() -> None:
     joined = join_texts([np.array([90, 1, 91], np.int32), np.array([90, 1, 2, 3, 92], np.int32)])
     np.testing.assert_array_equal(joined, np.array([[90, 1, 91, 91, 91], [90, 1, 2, 3, 92]], np.int32))
+    assert join_texts([[90, 91]]).dtype == np.int32  # type: ignore[list-item]  # ids of a caller's own
+
+
+def test_what_is_made_ahead_comes_in_order_and_an_error_with_its_batch() -> None:
+    made: list[int] = []
+
+    def make(part: Places) -> int:
+        made.append(int(part[0]))
+        if made[-1] == 2:
+            raise ValueError("the third")
+        return made[-1]
+
+    plan = [np.array([number]) for number in range(4)]
+    ahead = make_ahead(make, plan)
+    assert (next(ahead), next(ahead)) == (0, 1)
+    with pytest.raises(ValueError, match="the third"):
+        next(ahead)
+    made.clear()
+    assert list(make_ahead(make, plan[3:])) == [3]
+    assert list(make_ahead(make, [])) == []

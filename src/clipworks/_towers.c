@@ -1,7 +1,8 @@
 /* CLIP's two towers on processors with AVX-512: in f32, in bf16 with f32 sums, and in int8 on static grids.
  *
- * A tower is some hundred steps over rows of numbers. A team of threads runs them together: each step is cut into
- * tasks, whoever is free takes the next one, and all meet before the next step. The steps themselves are in
+ * A tower is some hundred steps over rows of numbers. Each thread takes some of the rows, a part, through a layer alone;
+ * what is too little for that, and the ends of a tower, a team of threads runs together: a step is cut into tasks,
+ * whoever is free takes the next one, and all meet before the next step. The steps themselves are in
  * _towers_steps.h, which is compiled once for each precision. Weights come packed for the products' inner loop, from
  * one buffer that clipworks.runtimes.native makes, so nothing is copied when a tower is opened.
  */
@@ -35,7 +36,7 @@
 #define PANEL 48            /* columns of a packed matrix that lie together: three vectors */
 #define STRIP 8             /* rows that the inner loop takes at once: 8 x 3 sums fill the registers */
 #define BLOCK 208           /* rows of a task: with a panel they stay in a core's second-level cache */
-#define DEPTH 1024          /* 32-bit words of a row that are multiplied before the next part of a panel is taken */
+#define DEPTH 1024          /* 32-bit words of a row, at most, that are multiplied before the next part of a panel */
 #define LEAST 40            /* rows that each thread has at least where threads work alone */
 #define OWN 104             /* rows that a thread takes through a layer alone, so that they stay in its core's cache */
 #define QUERIES 64          /* rows of an attention's scores that are kept at once */
@@ -165,7 +166,7 @@ INLINE long take(Team *team)
 }
 
 /* Between two looks at what another thread does. */
-INLINE void rest(int looks)
+INLINE void idle(int looks)
 {
     if (looks < SPINS)
         _mm_pause();
@@ -188,15 +189,15 @@ static void meet(Team *team)
         return;
     }
     for (int looks = 0; atomic_load_explicit(&team->phase, memory_order_acquire) == phase; looks++)
-        rest(looks);
+        idle(looks);
 }
 
-/* Wait until the first parts of texts are through so many layers. */
+/* Wait until the first parts of texts are through so many layers; there may be none. */
 static void await(const Work *work, long parts, long layers)
 {
     for (long i = 0; i < parts; i++)
         for (int looks = 0; atomic_load_explicit(&work->passed[i], memory_order_acquire) < layers; looks++)
-            rest(looks);
+            idle(looks);
 }
 
 INLINE VECTORS __mmask16 first_lanes(long count)
@@ -454,8 +455,8 @@ static long begin_part(const Job *job, long parts, long part, int whole)
 /* The parts of texts that threads take alone, and the groups that their rows are in. */
 static void share_rows(Work *work, const Job *job, int whole)
 {
-    for (long i = 0; i < work->parts; i++) {
-        long begin = begin_part(job, work->parts, i, whole), end = begin_part(job, work->parts, i + 1, whole);
+    for (long i = 0, begin = 0, end; i < work->parts; i++, begin = end) {
+        end = begin_part(job, work->parts, i + 1, whole);
         long group = job->back[begin] / job->length;
         atomic_store(&work->passed[i], 0);
         work->shares[i] = (Part){begin, end - begin, group, job->back[end - 1] / job->length + 1 - group};
@@ -804,15 +805,24 @@ static int check(const char *name, const Py_buffer *numbers, long count, long bo
     return 1;
 }
 
-/* Whether rows are listed in the order of their places in the groups, as threads share them out; sets the error. */
+/* Whether rows are listed in the order of their places in the groups, and see none behind them, as threads take them in
+ * that order; sets the error. */
 static int check_order(const Job *job)
 {
-    for (long i = 1; i < job->rows; i++)
-        if (job->back[i] <= job->back[i - 1]) {
-            PyErr_Format(PyExc_ValueError, "back has %d behind %d; allowed: rising numbers", (int)job->back[i],
+    for (long i = 0, place = 0; i < job->rows; i++) {
+        const long back = job->back[i], first = back / job->length * job->length;
+        if (i > 0 && back < place) {
+            PyErr_Format(PyExc_ValueError, "back has %ld behind %d; allowed: rising numbers", back,
                          (int)job->back[i - 1]);
             return 0;
         }
+        for (place = place < first ? first : place; place <= back; place++)
+            if (job->groups[place] > i) {
+                PyErr_Format(PyExc_ValueError, "groups has %d up to row %ld; allowed: rows up to it",
+                             (int)job->groups[place], i);
+                return 0;
+            }
+    }
     return 1;
 }
 

@@ -40,18 +40,18 @@ INLINE TARGET void NAME(put_end)(VALUE *to, __m512 values, long count)
 
 #endif
 
-/* Where a product goes: f32 rows, or rows of this precision's factors; what is added, and the activation. */
+/* Where a product goes: rows of f32, to which rows may be added, or of factors, behind an activation. */
 typedef struct {
-    float *sums;
-    VALUE *values;
-#if PER_WORD == 4
-    uint16_t *halves; /* rows of bf16 */
-    const Grid *grid; /* of the values */
-#endif
-    long step;
+    float *sums; /* or NULL */
     const float *added;
     long added_step;
+    VALUE *values;
     Activation activation;
+#if PER_WORD == 4
+    const Grid *grid; /* of the values, which have an activation */
+    uint16_t *halves; /* or bf16, without one */
+#endif
+    long step;
 } NAME(Goal);
 
 /* Rows of factors times a panel of up to PANEL columns: a[rows, words] times b[words, columns], kept in `to` or added to
@@ -182,8 +182,7 @@ static const struct {
 #undef STRIPS
 
 /* Rows of sums, PANEL apart, to their goal. */
-INLINE TARGET void NAME(finish_as)(const NAME(Product) *product, const float *sums, long rows, long columns,
-                                   const Ending ending)
+INLINE TARGET void NAME(finish_as)(const NAME(Product) *product, long rows, long columns, const Ending ending)
 {
     const NAME(Goal) goal = *product->goal;
     for (long j = 0; j < columns; j += LANES) {
@@ -191,22 +190,22 @@ INLINE TARGET void NAME(finish_as)(const NAME(Product) *product, const float *su
         __mmask16 mask = first_lanes(columns - j);
         __m512 bias = NAME(bias)(product->map, column, mask), scale = NAME(scale)(product->map, column, mask);
         for (long i = 0; i < rows; i++)
-            NAME(send)((TOTAL)_mm512_loadu_ps(sums + i * PANEL + j), scale, bias, &goal,
-                       (product->row + i) * goal.step + column, (product->row + i) * goal.added_step + column, columns - j,
-                       ending);
+            NAME(send)((TOTAL)_mm512_loadu_ps(product->to + i * PANEL + j), scale, bias, &goal,
+                       (product->row + i) * goal.step + column, (product->row + i) * goal.added_step + column,
+                       columns - j, ending);
     }
 }
 
-static TARGET void NAME(finish)(const NAME(Product) *product, const float *sums, long rows, long columns, Ending ending)
+static TARGET void NAME(finish)(const NAME(Product) *product, long rows, long columns, Ending ending)
 {
     if (ending == SUMS)
-        NAME(finish_as)(product, sums, rows, columns, SUMS);
+        NAME(finish_as)(product, rows, columns, SUMS);
     else if (ending == PLAIN_VALUES)
-        NAME(finish_as)(product, sums, rows, columns, PLAIN_VALUES);
+        NAME(finish_as)(product, rows, columns, PLAIN_VALUES);
     else if (ending == QUICK_VALUES)
-        NAME(finish_as)(product, sums, rows, columns, QUICK_VALUES);
+        NAME(finish_as)(product, rows, columns, QUICK_VALUES);
     else
-        NAME(finish_as)(product, sums, rows, columns, GELU_VALUES);
+        NAME(finish_as)(product, rows, columns, GELU_VALUES);
 }
 
 /* A product of so many rows and columns; the rows shared out evenly to strips. Where there is a goal, the rows of `to`
@@ -216,7 +215,6 @@ INLINE TARGET void NAME(columns)(const NAME(Product) *product, long rows, long c
     const NAME(Goal) *goal = product->goal;
     const long strips = (rows + STRIP - 1) / STRIP, vectors = (columns + LANES - 1) / LANES, least = rows / strips;
     const Ending ending = goal == NULL ? KEPT : goal->sums != NULL ? SUMS : PLAIN_VALUES + (Ending)goal->activation;
-    const int whole = ending != KEPT && columns == PANEL;
     NAME(Product) part = *product;
     const float *added = NULL;
     if (goal != NULL && goal->added != NULL)
@@ -231,12 +229,13 @@ INLINE TARGET void NAME(columns)(const NAME(Product) *product, long rows, long c
             for (long j = 0; j < count; j++, added += goal->added_step)
                 UNROLL for (long k = 0; k < PANEL; k += LANES)
                     _mm_prefetch((const char *)(added + k), _MM_HINT_T1);
-        if (whole)
+        if (goal != NULL && columns == PANEL) {
             NAME(strips)[count - 1].ended[ending - SUMS](&part);
-        else
+        } else {
             NAME(strips)[count - 1].kept[vectors - 1](&part);
-        if (ending != KEPT && !whole)
-            NAME(finish)(&part, part.to, count, columns, ending);
+            if (goal != NULL)
+                NAME(finish)(&part, count, columns, ending);
+        }
         part.a += count * part.a_step;
         part.row += count;
         if (goal == NULL || part.add)
@@ -355,7 +354,7 @@ static TARGET void NAME(layer)(Tower *tower, const Job *job, const Desk *desk, c
     NAME(map)(desk, desk->wide, work->wide_step, count, layer->contract, sum);
     f32_show(tower, job, desk, part, number + 1);
     if (number + 2 < facts->layers) {
-        if (job->texts != NULL && part->rows < job->rows)
+        if (job->texts != NULL)
             await(work, work->parts, number);
         NAME(ask)(tower, desk, rows, NULL, count, job->texts == NULL ? 0 : part->row, number + 1);
     }
@@ -397,15 +396,15 @@ INLINE TARGET void NAME(normalise_row)(const float *row, long width, double epsi
     }
 }
 
-/* Rows to factors of the same step, normalised; a step of a team. `index`: which of the rows; NULL for those in order. */
-static TARGET void NAME(normalise)(Tower *tower, const Desk *desk, const float *rows, const int32_t *index, long count,
-                                   VALUE *to)
+/* Rows to the desk's factors, of the same step, normalised; a step of a team. `index`: which of the rows; NULL for those
+ * in order. */
+static TARGET void NAME(normalise)(Tower *tower, const Desk *desk, const float *rows, const int32_t *index, long count)
 {
     long step = tower->work.step;
     for (long task; (task = take(desk->team)) * STRIP < count;)
         for (long i = task * STRIP; i < count && i < (task + 1) * STRIP; i++)
             NAME(normalise_row)(rows + (index == NULL ? i : index[i]) * step, tower->facts.width, tower->facts.epsilon,
-                                NULL, NULL, to + i * step);
+                                NULL, NULL, (VALUE *)desk->factors + i * step);
     meet(desk->team);
 }
 
@@ -573,7 +572,7 @@ static TARGET void NAME(ask)(Tower *tower, const Desk *desk, const float *rows, 
 {
     const Work *work = &tower->work;
     VALUE *qkv = desk->qkv[number % 2];
-    NAME(normalise)(tower, desk, rows, index, count, desk->factors);
+    NAME(normalise)(tower, desk, rows, index, count);
     NAME(map)(desk, desk->factors, work->step, count, tower->layers[number].attention,
               (NAME(Goal)){.values = qkv + first * work->qkv_step, .step = work->qkv_step});
 }
@@ -589,13 +588,13 @@ static TARGET void NAME(layer)(Tower *tower, const Job *job, const Desk *desk, c
     NAME(Goal) sum = {.sums = rows, .step = step, .added = rows, .added_step = step};
     NAME(attend_all)(tower, job, desk, part, number);
     NAME(map)(desk, desk->factors, step, count, layer->out, sum);
-    NAME(normalise)(tower, desk, rows, NULL, count, desk->factors);
+    NAME(normalise)(tower, desk, rows, NULL, count);
     NAME(map)(desk, desk->factors, step, count, layer->expand,
               (NAME(Goal)){.values = desk->wide, .step = work->wide_step, .activation = facts->quick ? QUICK : GELU});
     NAME(map)(desk, desk->wide, work->wide_step, count, layer->contract, sum);
     NAME(show)(tower, job, desk, part, number + 1);
     if (number + 2 < facts->layers) {
-        if (job->texts != NULL && part->rows < job->rows) /* others may still read there what the layer before asked */
+        if (job->texts != NULL) /* others may still read there what the layer before asked */
             await(work, work->parts, number);
         NAME(ask)(tower, desk, rows, NULL, count, job->texts == NULL ? 0 : part->row, number + 1);
     }
@@ -687,7 +686,7 @@ static TARGET void NAME(end)(Tower *tower, const Job *job, const Desk *desk, lon
     meet(desk->team);
     NAME(Goal) sum = {.sums = work->pooled, .step = step, .added = work->pooled, .added_step = step};
     NAME(map)(desk, factors, step, count, layer->out, sum);
-    NAME(normalise)(tower, desk, work->pooled, NULL, count, factors);
+    NAME(normalise)(tower, desk, work->pooled, NULL, count);
     NAME(map)(desk, factors, step, count, layer->expand,
               (NAME(Goal)){.values = wide, .step = work->wide_step, .activation = facts->quick ? QUICK : GELU});
     NAME(map)(desk, wide, work->wide_step, count, layer->contract, sum);
@@ -779,7 +778,7 @@ static TARGET void NAME(run_texts)(Tower *tower, const Job *job, int me)
 {
     const Work *work = &tower->work;
     const Desk *all = &tower->desks[2 * me], *alone = all + 1;
-    const Part whole = {0, job->rows, 0, job->group_count};
+    const Part batch = {0, job->rows, 0, job->group_count};
     long width = tower->facts.width;
     for (long task; (task = take(all->team)) * STRIP < job->rows;)
         for (long i = task * STRIP; i < job->rows && i < (task + 1) * STRIP; i++)
@@ -790,7 +789,7 @@ static TARGET void NAME(run_texts)(Tower *tower, const Job *job, int me)
                 _mm512_storeu_ps(work->rows + i * work->step + j, _mm512_add_ps(token, place));
             }
     meet(all->team);
-    f32_show(tower, job, all, &whole, 0);
+    f32_show(tower, job, all, &batch, 0);
     /* Before the first attention equal tokens in equal places are equal. */
     if (tower->facts.layers > 1)
         NAME(ask)(tower, all, work->rows, work->firsts, work->distinct, 0, 0);
@@ -803,7 +802,8 @@ static TARGET void NAME(run_texts)(Tower *tower, const Job *job, int me)
         atomic_store_explicit(&work->passed[part], number + 1, memory_order_release);
     }
     meet(all->team);
-    for (long i = 0; i < layers && !work->parts; i++)
-        NAME(layer)(tower, job, all, &whole, i);
+    if (!work->parts)
+        for (long i = 0; i < layers; i++)
+            NAME(layer)(tower, job, all, &batch, i);
     NAME(end)(tower, job, all, job->length);
 }

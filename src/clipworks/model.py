@@ -178,7 +178,7 @@ class Model:
         def make(part: Places) -> Batch | Staged:
             batch = join([texts[index] for index in part])
             # Elsewhere a batch made ahead would take memory of the device.
-            return encoder.stage(batch) if encoder.device == "cpu" else batch
+            return encoder.stage(batch) if encoder.device.startswith("cpu") else batch
 
         for part, batch in zip(plan, make_ahead(make, plan), strict=True):
             rows[part] = scoring.normalise(encoder(batch))

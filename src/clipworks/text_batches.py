@@ -22,7 +22,7 @@ Places = npt.NDArray[np.intp]
 Made = TypeVar("Made")
 
 _PACKED_ROWS = 1536
-"""Rows in a packed batch at most: with more, products are no faster."""
+"""Rows in a packed batch at most: with more, nothing is faster."""
 
 _MOST_WHOLE = 64
 """Texts in another batch at most: the tower may compute each to its full context, whatever its length."""
@@ -41,7 +41,7 @@ def plan_batches(texts: Sequence[Ids], *, size: int, packs: bool) -> list[Places
     """
     if not texts:
         return []
-    ids, lengths = join_texts(texts), np.array([len(text) for text in texts])
+    ids, lengths = join_texts(texts), np.fromiter(map(len, texts), np.intp, len(texts))
     order = sort_texts(ids)
     if not packs:
         size = min(size, _MOST_WHOLE)
@@ -58,8 +58,8 @@ def plan_batches(texts: Sequence[Ids], *, size: int, packs: bool) -> list[Places
 
 
 def join_texts(texts: Sequence[Ids]) -> Ids:
-    """Make one batch ``[n, length]`` of texts, each filled up with its last id, which costs a packed batch nothing."""
-    lengths, ids = np.fromiter(map(len, texts), np.intp, len(texts)), np.concatenate(texts)
+    """Make one batch ``[n, length]`` of texts of one id or more, filled up with their last; packed it costs nothing."""
+    lengths, ids = np.fromiter(map(len, texts), np.intp, len(texts)), np.concatenate(texts, dtype=np.int32)
     last = ids[np.cumsum(lengths) - 1]
     joined = np.repeat(last[:, None], lengths.max(), axis=1)
     joined[np.arange(joined.shape[1]) < lengths[:, None]] = ids

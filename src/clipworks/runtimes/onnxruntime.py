@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,22 +53,21 @@ class OnnxRuntimeEncoder:
         rows = batch.rows if isinstance(batch, Staged) else len(batch)
         if rows == 0:
             return np.empty((0, self.dim), dtype=np.float32)
-        try:
-            staged = batch if isinstance(batch, Staged) else self.stage(batch)
+        staged = batch if isinstance(batch, Staged) else self.stage(batch)
+        with _tell_failure(rows):
             embeddings: npt.NDArray[np.float32] = self._session.run_with_ort_values([self._output], staged.handle)[
                 0
             ].numpy()
-        except Exception as error:  # noqa: BLE001  # the engine's exceptions share no base below Exception
-            raise EncodingError(f"onnxruntime failed on a batch of {rows}: {_first_line(error)}") from None
         return embeddings
 
     def stage(self, batch: Batch) -> Staged:
         """Put a batch in the device's memory."""
         kind, _, index = self.device.partition(":")
-        values = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(part), kind, int(index or 0))
-            for name, part in name_inputs(batch, self._inputs).items()
-        }
+        with _tell_failure(len(batch)):
+            values = {
+                name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(part), kind, int(index or 0))
+                for name, part in name_inputs(batch, self._inputs).items()
+            }
         return Staged(handle=values, rows=len(batch))
 
     def close(self) -> None:
@@ -145,6 +145,14 @@ def _open_session(
             f"onnxruntime cannot grant the device {request.device!r} here: it fell back to {granted}"
         )
     return session, device, (time.perf_counter() - start) * 1000
+
+
+@contextlib.contextmanager
+def _tell_failure(rows: int) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # the engine's exceptions share no base below Exception
+        raise EncodingError(f"onnxruntime failed on a batch of {rows}: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

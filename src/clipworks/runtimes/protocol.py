@@ -84,7 +84,10 @@ class Encoder(Protocol):
         ...
 
     def stage(self, batch: Batch) -> Staged:
-        """Put a batch where the engine wants it, so that a measurement can leave the copy out."""
+        """Put a batch where the engine wants it: ahead of its turn, or so that a measurement can leave the copy out.
+
+        Safe from several threads at once. Raises as a call does.
+        """
         ...
 
     def close(self) -> None:

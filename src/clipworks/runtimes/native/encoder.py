@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from clipworks._towers import Tower
 
 Floats = npt.NDArray[np.float32]
+Packed = tuple[dict[str, npt.NDArray[np.int32]], npt.NDArray[np.int32]]
 _NOTHING = np.empty(0, np.float32)
 
 
@@ -50,15 +51,21 @@ class NativeEncoder:
         return self._run(batch if isinstance(batch, Staged) else self.stage(batch))
 
     def stage(self, batch: Batch) -> Staged:
-        """Pack texts; of pictures nothing is copied: the compiled code takes numpy's memory."""
+        """Pack texts; of pictures nothing is copied: the compiled code takes numpy's memory.
+
+        The handle is the batch itself and, of texts, what `pack_texts` gives and the place of each that is pooled.
+        """
         self._check(batch)
-        return Staged(handle=(np.ascontiguousarray(batch), self._pack(batch)), rows=len(batch))
+        packed: Packed | None = None
+        if self.packs and len(batch):
+            packed = pack_texts(batch, filled=False), _find_pooled(batch, self._facts.end_id)  # type: ignore[arg-type]
+        return Staged(handle=(np.ascontiguousarray(batch), packed), rows=len(batch))
 
     def watch(self, batch: Batch) -> dict[str, npt.NDArray[Any]]:
         """Encode a batch and keep what is inside; see `clipworks.runtimes.probes`."""
         facts, staged = self._facts, self.stage(batch)
         _, packed = staged.handle
-        rows = packed[IDS].size if packed else len(batch) * (1 + facts.grid**2)
+        rows = packed[0][IDS].size if packed else len(batch) * (1 + facts.grid**2)
         watched = np.empty((facts.layers * rows + len(batch)) * facts.width, np.float32)
         embedding = self._run(staged, watched)
         layers = watched[: facts.layers * rows * facts.width].reshape(facts.layers, rows, facts.width)
@@ -73,26 +80,27 @@ class NativeEncoder:
 
     def _run(self, staged: Staged, watched: Floats = _NOTHING) -> Floats:
         batch, packed = staged.handle
-        out = np.empty((len(batch), self.dim), np.float32)
+        out = np.empty((staged.rows, self.dim), np.float32)
         with self._lock:
             if self._tower is None:
                 raise EncodingError("this encoder is closed")
-            if not len(batch):
+            if not staged.rows:
                 return out
             try:
                 if packed is None:
                     encode_images(self._tower, batch, out, watched)
                 else:
-                    count, length = packed[GROUPS].shape
+                    texts, pooled = packed
+                    count, length = texts[GROUPS].shape
                     encode_texts(
                         self._tower,
-                        packed[IDS],
-                        packed[PLACES],
-                        packed[GROUPS],
-                        packed[ENDS],
-                        packed[BACK],
-                        packed[TEXTS],
-                        _find_pooled(batch, self._facts.end_id),
+                        texts[IDS],
+                        texts[PLACES],
+                        texts[GROUPS],
+                        texts[ENDS],
+                        texts[BACK],
+                        texts[TEXTS],
+                        pooled,
                         out,
                         watched,
                         count,
@@ -101,7 +109,7 @@ class NativeEncoder:
                     )
             except (RuntimeError, ValueError, MemoryError) as error:
                 why = str(error) or "not enough memory"
-                raise EncodingError(f"native failed on a batch of {len(batch)}: {why}") from None
+                raise EncodingError(f"native failed on a batch of {staged.rows}: {why}") from None
         return out
 
     def _check(self, batch: Batch) -> None:
@@ -115,10 +123,6 @@ class NativeEncoder:
             return
         given = f"{batch.dtype} {list(batch.shape)}"
         raise EncodingError(f"native failed on a batch of {len(batch)}: it is {given}; allowed: {allowed}")
-
-    def _pack(self, batch: Batch) -> dict[str, npt.NDArray[np.int32]] | None:
-        ids: npt.NDArray[np.int32] = batch  # type: ignore[assignment]  # what a text tower takes are ids
-        return pack_texts(ids, filled=False) if self.packs and len(ids) else None
 
 
 def open_encoder(request: EncoderRequest) -> NativeEncoder:
