@@ -141,7 +141,8 @@ class Bench:
     def _open_encoders(self) -> Cold:
         begin = time.perf_counter_ns()
         setup = self.setup
-        runtimes.import_runtime(runtimes.choose_for(self.bundle, setup.runtime, setup.devices[0], setup.precision))
+        chosen = runtimes.choose_for(self.bundle, setup.runtime, setup.devices[0], setup.precision)
+        runtimes.import_runtime(chosen.name)
         imported = time.perf_counter_ns()
         cold: Cold | None = None
         threads = self.setup.threads or share_threads(self.setup)

@@ -25,6 +25,7 @@ class OnnxRuntimeEncoder:
     """A tower in an ONNX Runtime session; sessions may be run from several threads at once."""
 
     runtime = "onnxruntime"
+    why: str | None = None
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class OnnxRuntimeEncoder:
 def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
     """Open a session; see `clipworks.runtimes.open_encoder`."""
     session, device, compile_ms = _open_session(request, str(request.path), onnxruntime.SessionOptions())
-    return OnnxRuntimeEncoder(
+    encoder = OnnxRuntimeEncoder(
         session,
         device=device,
         precision=request.stored,
@@ -86,6 +87,8 @@ def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
         dim=request.dim,
         opening=Opening(read_ms=None, compile_ms=compile_ms),
     )
+    encoder.why = "onnxruntime computes in the type of the weights" if request.precision == AUTO else None
+    return encoder
 
 
 def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[Batch], dict[str, npt.NDArray[Any]]]:
