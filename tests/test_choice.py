@@ -101,7 +101,7 @@ def test_what_cannot_be_compiled_when_it_is_measured_is_not_taken(monkeypatch: p
     ],
 )
 def test_openvino_has_tiles_where_there_is_amx(
-    cpu: tuple[str, str], precision: str, tiles: bool, monkeypatch: pytest.MonkeyPatch
+    cpu: tuple[str, str], precision: str, *, tiles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulate(monkeypatch, cpu)
     monkeypatch.setattr(registry, "is_installed", lambda name: name == "openvino")

@@ -15,6 +15,7 @@ from clipworks.environment import count_cores
 from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError, unknown_name
 from clipworks.runtimes.protocol import (
     AUTO,
+    AUTOMATIC,
     EMBEDDING,
     FIRST,
     POOLED,
@@ -44,6 +45,7 @@ from clipworks.runtimes.registry import (
 
 __all__ = [
     "AUTO",
+    "AUTOMATIC",
     "CHOICES",
     "EMBEDDING",
     "FIRST",
@@ -53,6 +55,7 @@ __all__ = [
     "ROLES",
     "RUNTIMES",
     "Batch",
+    "Chosen",
     "Encoder",
     "EncoderRequest",
     "OpenEncoder",

@@ -91,6 +91,15 @@ def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
     return encoder
 
 
+def describe_devices() -> dict[str, list[str]]:
+    """The devices that there are, by the names that they are asked for with, each with its precisions."""
+    return {name: ["f32", "int8"] for name in _list_devices()}
+
+
+def _list_devices() -> list[str]:
+    return [name for name, provider in _PROVIDERS.items() if provider in onnxruntime.get_available_providers()]
+
+
 def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[Batch], dict[str, npt.NDArray[Any]]]:
     """Open a session of a copy of the graph that has more outputs; see `clipworks.runtimes.probes`."""
     import onnx
@@ -121,7 +130,7 @@ def _open_session(
 ) -> tuple[onnxruntime.InferenceSession, str, float]:
     """Open a session of a file or of a graph's bytes: with it the device granted, and the ms that it took."""
     device = "cpu" if request.device == AUTO else request.device
-    available = [name for name, provider in _PROVIDERS.items() if provider in onnxruntime.get_available_providers()]
+    available = _list_devices()
     if is_place(device, available):
         device = available[int(device)]
     kind, _, index = device.partition(":")

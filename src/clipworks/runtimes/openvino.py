@@ -235,6 +235,11 @@ def _choose_device(core: openvino.Core, device: str) -> str:
     return name
 
 
+def describe_devices() -> dict[str, list[str]]:
+    """The devices that there are, by the names that they are asked for with, each with its precisions."""
+    return {name.lower(): [*list_precisions(name), "int8"] for name in openvino.Core().available_devices}
+
+
 def list_precisions(device: str = "CPU") -> list[str]:
     """The float types that a device computes natively and that oneDNN's ceiling leaves; anything else is emulated."""
     ceiling = find_onednn_ceiling()

@@ -13,6 +13,8 @@ Role = Literal["image", "text"]
 ROLES: tuple[Role, ...] = ("image", "text")
 PRECISIONS = ("f32", "bf16", "f16", "int8")
 AUTO = "auto"
+AUTOMATIC = ("f32", "bf16")
+"""The precisions that ``auto`` may take."""
 EMBEDDING, FIRST, POOLED = "embedding", "first", "pooled"
 """What a probe calls the values of a tower; `clipworks.runtimes.probes` tells what they are."""
 

@@ -85,10 +85,26 @@ def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precisio
         if files is not None and all(
             suits(bundle.folder / name, device.lower(), precision) for name in (files.image, files.text)
         ):
-            if has_openvino_tiles(precision):
-                return Chosen("openvino", "openvino uses AMX, which native does not")
-            return Chosen("native", "native is the quickest for models that clipworks converted, on AVX-512")
-    return Chosen(choose_runtime(), "native does not run this model here, and this is the first of those installed")
+            return choose_converted(precision)
+    return choose_other()
+
+
+def choose_converted(precision: str = AUTO) -> Chosen:
+    """What ``auto`` takes on the CPU for models that clipworks converted, in a precision that native has."""
+    if not is_native_granted():
+        return choose_other()
+    if has_openvino_tiles(precision):
+        return Chosen("openvino", "openvino uses AMX, which native does not")
+    return Chosen("native", "native is the quickest on AVX-512 for models that clipworks converted")
+
+
+def choose_other() -> Chosen:
+    """What ``auto`` takes where native does not run a model.
+
+    Raises:
+        RuntimeUnavailableError: no runtime is installed.
+    """
+    return Chosen(choose_runtime(), f"the first that is installed of {', '.join(PREFERENCE)}")
 
 
 def has_openvino_tiles(precision: str) -> bool:

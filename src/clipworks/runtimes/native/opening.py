@@ -28,6 +28,11 @@ def list_precisions() -> list[str]:
     return [name for name in compiled.list_precisions() if is_below(_NEEDS[name], ceiling)]
 
 
+def describe_devices() -> dict[str, list[str]]:
+    """The devices that there are, each with its precisions; none where the processor lacks what is needed."""
+    return {"cpu": found} if (found := list_precisions()) else {}
+
+
 def has_tiles() -> bool:
     """Whether the processor has AMX, which other runtimes use and these towers do not."""
     return compiled.has_tiles() and is_below("amx_bf16", find_ceiling())

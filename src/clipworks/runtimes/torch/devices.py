@@ -19,6 +19,11 @@ def list_devices() -> list[str]:
     return [*found, "cpu"]
 
 
+def describe_devices() -> dict[str, list[str]]:
+    """The devices that can be used, each with its precisions."""
+    return {name: list_precisions(torch.device(name)) for name in list_devices()}
+
+
 def choose_device(asked: str) -> torch.device:
     """Resolve a name, a place in the list of devices, or ``auto``: the first of the list.
 
