@@ -6,11 +6,11 @@ import argparse
 import contextlib
 import csv
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from clipworks.bundle import CARD_FILE
+from clipworks.compat.notices import VERBOSE, notify
 from clipworks.errors import ClipworksError, UsageError
 
 STARTER = "starter"
@@ -20,11 +20,14 @@ _MODEL_FILE = "mod"
 
 
 def make_parser(program: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser whose errors are one line, with -? for help too, as the sample's C++ programs have it."""
+    """A parser whose errors are one line, with -? for help too, as the sample's C++ programs have it, and --verbose."""
     from clipworks.cli import Parser
 
     parser = Parser(prog=program, description=description, allow_abbrev=False, add_help=False)
     parser.add_argument("-h", "-?", "--help", action="help", help="show this help and exit")
+    parser.add_argument(
+        VERBOSE, action="store_true", help="write notices to stderr also where it is no terminal; errors always are"
+    )
     return parser
 
 
@@ -45,10 +48,10 @@ def add_runtime_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
 
 
 def note_hardware(args: argparse.Namespace, *names: str) -> None:
-    """Say once which files of the vendor's card were given for nothing."""
+    """Note once which files of the vendor's card were given and are not used."""
     given = [f"--{name} {value}" for name in names if (value := getattr(args, name))]
     if given:
-        print(f"not used by this runtime: {', '.join(given)}", file=sys.stderr)
+        notify(args, f"not used by this runtime: {', '.join(given)}")
 
 
 def read_list(text: str, option: str) -> list[str]:

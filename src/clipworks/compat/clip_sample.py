@@ -7,7 +7,7 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from clipworks.compat import arguments
+from clipworks.compat import arguments, notices
 from clipworks.errors import ImageError, UsageError
 
 _HARDWARE = (
@@ -23,9 +23,7 @@ _SHOWN_ERRORS = 10
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``clip_sample``; see `clipworks.cli.main` for the arguments and the exit status."""
-    from clipworks.cli import run_guarded
-
-    return run_guarded("clip_sample", _run, argv)
+    return notices.run_command("clip_sample", _run, argv)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-d", "--device_id", default="0", metavar="N", help="place in the runtime's list of devices (default: 0)"
     )
     parser.add_argument("--input_file", metavar="FILE", help="one picture: print its best strings")
-    parser.add_argument("--strings", metavar="LIST", help=f'the labels (default: "{arguments.STRINGS}")')
+    parser.add_argument("--strings", metavar="LIST", help=f'the labels (default for one image: "{arguments.STRINGS}")')
     parser.add_argument(
-        "--label_file", metavar="FILE", help="the labels, one a line; or imagenet, imagenet-synsets, which come with it"
+        "--label_file",
+        metavar="FILE",
+        help="the labels, one a line; or imagenet, imagenet-synsets, which come with it (default for a list of images: "
+        "imagenet-synsets)",
     )
     parser.add_argument(
         "--npz_files_path", metavar="FOLDER", help="token files of make_input_npz for the labels of --label_file"
@@ -113,8 +114,6 @@ def _classify(args: argparse.Namespace) -> int:
         check_target(output)
     labels = choose_labels(args)
     pictures = read_dataset(args.dataset_filelist, root=args.dataset_root or None)
-    if not args.label_file and args.strings is None:
-        print(f"no --label_file: the labels are {arguments.STRINGS}", file=sys.stderr)
     bar = Bar("images")
     with open_towers(args) as towers:
         head = towers.embed_labels(labels, args.npz_files_path or None)
@@ -138,7 +137,7 @@ def _classify(args: argparse.Namespace) -> int:
         print(f"{output}: stopped after {done}; the same command goes on from there", file=sys.stderr)
         return 130
     if progress.before == progress.total:
-        print(f"{output} is whole already: nothing was done (--restart makes it anew)", file=sys.stderr)
+        notices.notify(args, f"{output} is whole already: nothing was done (--restart makes it anew)")
     if progress.failed:
         _show_errors(output)
         raise ImageError(
