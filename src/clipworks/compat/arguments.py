@@ -17,6 +17,7 @@ STARTER = "starter"
 STRINGS = "[a diagram,a dog,a cat]"
 # What the sample calls each of its compiled models' files, without their endings.
 _MODEL_FILE = "mod"
+_OPTION = re.compile(r"(?<![\w-])--\w[\w-]*")
 
 
 def make_parser(program: str, description: str | None) -> argparse.ArgumentParser:
@@ -118,8 +119,11 @@ def _exists(path: str | Path) -> bool:
 
 
 @contextlib.contextmanager
-def renaming(names: Mapping[str, str]) -> Iterator[None]:
-    """Let an error of clipworks speak of the sample's options: ``names`` maps those of clipworks to them."""
+def renaming(parser: argparse.ArgumentParser, names: Mapping[str, str]) -> Iterator[None]:
+    """Let an error of clipworks speak of the sample's options: ``names`` maps those of clipworks to them.
+
+    A hint that names an option which ``parser`` lacks is left out, unless it is a whole command line of clipworks.
+    """
     found = re.compile("|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in names))
 
     def rename(text: str) -> str:
@@ -129,5 +133,7 @@ def renaming(names: Mapping[str, str]) -> Iterator[None]:
         yield
     except ClipworksError as error:
         error.message = rename(error.message)
-        error.hint = rename(error.hint) if error.hint else None
+        hint = rename(error.hint) if error.hint else ""
+        known = set(_OPTION.findall(parser.format_help()))
+        error.hint = hint if "clipworks " in hint or known.issuperset(_OPTION.findall(hint)) else None
         raise

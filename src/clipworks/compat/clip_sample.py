@@ -68,9 +68,12 @@ def _run(words: list[str]) -> int:
     args = parser.parse_args(words)
     _check(args)
     arguments.note_hardware(args, *_HARDWARE)
-    if args.dataset_filelist:
-        with arguments.renaming({"--root": "--dataset_root"}):
-            return _classify(args)
+    with arguments.renaming(parser, {"--root": "--dataset_root", "--device": "--device_id"}):
+        return _classify(args) if args.dataset_filelist else _match(args)
+
+
+def _match(args: argparse.Namespace) -> int:
+    """Print the best five strings for one image."""
     from clipworks.cli.terminal import show_text
     from clipworks.compat.towers import choose_labels, open_towers
     from clipworks.scoring import compare, rank, softmax

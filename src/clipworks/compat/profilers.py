@@ -128,7 +128,7 @@ def _run(program: str, target: Target, words: list[str]) -> int:
     def tell_warm(instance: int) -> None:
         print(f"Warmup done for instance {instance}", flush=True)
 
-    with arguments.renaming(_OPTIONS), _open_setup(args, target, devices) as setup:
+    with arguments.renaming(parser, _OPTIONS), _open_setup(args, target, devices) as setup:
         try:
             result = profile(setup, load, report=report, warmup_requests=args.warmup_times, tell_warm=tell_warm)
         finally:
