@@ -127,7 +127,7 @@ def test_files_of_the_card_are_taken_and_named_once(capsys: pytest.CaptureFixtur
     assert status == 0
     assert out.startswith("Top3:\n")
     assert err == (
-        "not used by this runtime: --imgmod_hw_config a.json, --norm_elf n.elf, --space2depth_elf s.elf, "
+        "note: not used by this runtime: --imgmod_hw_config a.json, --norm_elf n.elf, --space2depth_elf s.elf, "
         "--txtmod_hw_config b.json, --txtmod_vdsp_params v.json\n"
     )
 
@@ -145,7 +145,7 @@ def test_a_list_of_pictures_becomes_five_lines_each(capsys: pytest.CaptureFixtur
     status, out, err = run(capsys, clip_sample.main, *words, "--label_file", labels)
     assert (status, out) == (1, "")
     assert err.splitlines()[0].startswith(f"clip_sample: {tmp_path}/broken.png ")
-    assert err.splitlines()[1] == (f"clip_sample: 1 of 3 pictures could not be read; their lines in {output} say why")
+    assert err.splitlines()[1] == (f"clip_sample: 1 of 3 images could not be read; their lines in {output} say why")
     names = labels.read_text(encoding="utf-8").splitlines()
     lines = output.read_text(encoding="utf-8").splitlines()
     assert lines.pop(5).startswith("broken.png: error: ")
@@ -184,7 +184,7 @@ def test_no_results_are_lost(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert output.read_bytes() == whole
     status, out, err = run(capsys, clip_sample.main, *words, "[a,b]", "--verbose")
     assert (status, out) == (0, "")
-    assert err == f"{output} is whole already: nothing was done (--restart makes it anew)\n"
+    assert err == f"note: {output} is complete already: nothing was done (--restart starts over)\n"
     status, _, err = run(capsys, clip_sample.main, *words, "[a,c]")
     assert status == 2
     assert "was begun with other settings: labels_sha256" in err
@@ -237,7 +237,7 @@ def test_labels_that_cannot_be_file_names_get_safe_ones(capsys: pytest.CaptureFi
     words = ["--label_file", labels, "--npz_files_path", folder, "--verbose"]
     status, _, err = run(capsys, make_input_npz.main, *words)
     assert status == 0
-    assert err == "4 labels cannot have files of that name; index.json says which is theirs\n"
+    assert err == "note: 4 labels cannot have files of that name; index.json says which is theirs\n"
     mapped = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     assert {int(place): entry["label"] for place, entry in mapped.items()} == {
         place: names[place] for place in (1, 2, 3, 4)
@@ -254,7 +254,7 @@ def test_the_synset_strings_need_no_file(capsys: pytest.CaptureFixture[str], tmp
     """Of the set that comes with clipworks, only the second crane cannot have a file of its name."""
     words = ["--label_file", "imagenet-synsets", "--npz_files_path", tmp_path]
     status, _, err = run(capsys, make_input_npz.main, *words, "--verbose")
-    assert (status, err) == (0, "1 label cannot have a file of that name; index.json says which is theirs\n")
+    assert (status, err) == (0, "note: 1 label cannot have a file of that name; index.json says which is theirs\n")
     assert len(list(tmp_path.glob("*.npz"))) == 1000
     assert json.loads((tmp_path / "index.json").read_text()) == {"517": {"label": "crane", "file": "label_00517.npz"}}
     words += ["--input_file", EXAMPLE, "--runtime", "fake"]
@@ -332,7 +332,7 @@ def form(
 @pytest.mark.parametrize("main", [profilers.profile_image, profilers.profile_text])
 def test_a_profile_has_the_form_of_the_sample(capsys: pytest.CaptureFixture[str], main: Main) -> None:
     status, out, err = run(capsys, main, "-m", "starter", "--hw_config", "hw.json", *BRIEF, "--verbose")
-    assert (status, err) == (0, "not used by this runtime: --hw_config hw.json\n")
+    assert (status, err) == (0, "note: not used by this runtime: --hw_config hw.json\n")
     assert re.fullmatch(form(), out)
 
 
@@ -340,7 +340,7 @@ def test_every_option_of_the_image_profiler(capsys: pytest.CaptureFixture[str]) 
     words = ["--norm_elf", "n", "--space2depth_elf", "s", "-d", "[0]", "-b", "2", "-i", "2", "-s", "[3,260,260]"]
     words += ["-q", "3", "--percentiles", "[50, 99.9]", "--input_host", "1", "--warmup_times", "4", "--verbose"]
     status, out, err = run(capsys, profilers.profile_image, *words, *BRIEF)
-    assert (status, err) == (0, "not used by this runtime: --norm_elf n, --space2depth_elf s\n")
+    assert (status, err) == (0, "note: not used by this runtime: --norm_elf n, --space2depth_elf s\n")
     assert re.fullmatch(form(queue=3, instances=2, batch=2, percents=r"50 99\.9"), out)
 
 
@@ -416,7 +416,7 @@ def test_what_clip_sample_writes_evaluates(capsys: pytest.CaptureFixture[str], t
     words = ["--dataset_filelist", listed, "--dataset_root", tmp_path, "--dataset_output_file", output]
     assert run(capsys, clip_sample.main, *words, "--label_file", labels, "--runtime", "fake")[0] == 1
     status, out, err = run(capsys, eval_topk.main, output, "--verbose")
-    assert (status, err) == (0, "images that could not be read, counted as wrong: 1\n")
+    assert (status, err) == (0, "note: images that could not be read, counted as wrong: 1\n")
     assert re.fullmatch(r"\[clipworks\]: top1_rate: (0|50)\.000 top5_rate: (0|50)\.000\n", out)
 
 
@@ -436,7 +436,7 @@ def test_what_is_left_out_is_said(capsys: pytest.CaptureFixture[str], tmp_path: 
     rows = [("n01440764/a.jpg", [0, 1, 2, 3, 4]), ("elsewhere/b.jpg", [0, 1, 2, 3, 4])]
     status, out, err = run(capsys, eval_topk.main, write_results(tmp_path / "result.txt", rows), "--verbose")
     assert (status, out) == (0, "[clipworks]: top1_rate: 100.000 top5_rate: 100.000\n")
-    assert err == "images left out, as no path tells their class: 1\n"
+    assert err == "note: images left out, as no path tells their class: 1\n"
 
 
 # the scripts

@@ -22,7 +22,7 @@ LISTED = ["--dataset_filelist"]
 @pytest.mark.parametrize(
     ("main", "words", "message"),
     [
-        (clip_sample.main, [], "one of --input_file (a picture) and --dataset_filelist"),
+        (clip_sample.main, [], "one of --input_file (an image) and --dataset_filelist"),
         (clip_sample.main, ["--dataset_filelist", "x"], "--dataset_filelist and --dataset_output_file go together"),
         (clip_sample.main, ["--input_file", "x", "--dataset_root", "y"], "--dataset_root goes with --dataset_filelist"),
         (clip_sample.main, ["--input_file", "x", "--strings", "[a,,b]"], "--strings is '[a,,b]'; allowed: a list"),

@@ -1,4 +1,4 @@
-"""What the sample's commands have in common: lists in brackets, files of the card, models by a path's beginning."""
+"""What the sample's commands have in common: lists in brackets, files of the card, models by a path's prefix."""
 
 from __future__ import annotations
 
@@ -135,5 +135,6 @@ def renaming(parser: argparse.ArgumentParser, names: Mapping[str, str]) -> Itera
         error.message = rename(error.message)
         hint = rename(error.hint) if error.hint else ""
         known = set(_OPTION.findall(parser.format_help()))
-        error.hint = hint if "clipworks " in hint or known.issuperset(_OPTION.findall(hint)) else None
+        kept = "clipworks " in hint or known.issuperset(_OPTION.findall(hint))
+        error.hint = hint if hint and kept else None
         raise

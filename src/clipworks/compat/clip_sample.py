@@ -1,4 +1,4 @@
-"""Match one picture with strings, or classify a list of pictures, in the forms of the vendor's CLIP sample."""
+"""Match one image with strings, or classify a list of images, in the forms of the vendor's CLIP sample."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--txtmod_prefix", metavar="BUNDLE", help="text model, likewise (default: that of --imgmod_prefix)"
     )
     parser.add_argument(
-        "-d", "--device_id", default="0", metavar="N", help="place in the runtime's list of devices (default: 0)"
+        "-d", "--device_id", default="0", metavar="N", help="index in the runtime's list of devices (default: 0)"
     )
-    parser.add_argument("--input_file", metavar="FILE", help="one picture: print its best strings")
+    parser.add_argument("--input_file", metavar="FILE", help="one image: print its best strings")
     parser.add_argument("--strings", metavar="LIST", help=f'the labels (default for one image: "{arguments.STRINGS}")')
     parser.add_argument(
         "--label_file",
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--npz_files_path", metavar="FOLDER", help="token files of make_input_npz for the labels of --label_file"
     )
-    parser.add_argument("--dataset_filelist", metavar="FILE", help="pictures, one path a line: write their best five")
+    parser.add_argument("--dataset_filelist", metavar="FILE", help="images, one path a line: write their best five")
     parser.add_argument("--dataset_root", metavar="FOLDER", help="what the paths of the list are relative to")
     parser.add_argument("--dataset_output_file", metavar="FILE", help="the file to write for the list")
     arguments.add_hardware_options(parser, *(f"--{name}" for name in _HARDWARE))
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--restart",
         action="store_true",
-        help="throw away what an earlier run wrote to --dataset_output_file, instead of going on with it",
+        help="throw away what an earlier run wrote to --dataset_output_file, instead of resuming it",
     )
 
 
@@ -86,13 +86,14 @@ def _match(args: argparse.Namespace) -> int:
     most = min(_TOP, len(names))
     print(f"Top{most}:")
     for place, index in enumerate(rank(scores, most)):
-        print(f"{place}th, string: {show_text(names.names[index])}, score: {scores[index]:.6g}")
+        # Always with a point, as the sample for Python has it: scripts find scores by their digits around it.
+        print(f"{place}th, string: {show_text(names.names[index])}, score: {scores[index]:#.6g}")
     return 0
 
 
 def _check(args: argparse.Namespace) -> None:
     if bool(args.input_file) == bool(args.dataset_filelist):
-        raise UsageError("one of --input_file (a picture) and --dataset_filelist (a list of them) is needed, not both")
+        raise UsageError("one of --input_file (an image) and --dataset_filelist (a list of them) is needed, not both")
     if bool(args.dataset_filelist) != bool(args.dataset_output_file):
         raise UsageError("--dataset_filelist and --dataset_output_file go together")
     for option in ("dataset_root", "restart"):
@@ -105,7 +106,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _classify(args: argparse.Namespace) -> int:
-    """Write the best five of every picture of the list, or go on where an earlier run stopped."""
+    """Write the best five of every image of the list, or go on where an earlier run stopped."""
     from clipworks.classification import classify
     from clipworks.cli.progress import Bar, stopping
     from clipworks.compat.towers import choose_labels, open_towers
@@ -116,14 +117,14 @@ def _classify(args: argparse.Namespace) -> int:
     if not args.restart:
         check_target(output)
     labels = choose_labels(args)
-    pictures = read_dataset(args.dataset_filelist, root=args.dataset_root or None)
+    images = read_dataset(args.dataset_filelist, root=args.dataset_root or None)
     bar = Bar("images")
     with open_towers(args) as towers:
         head = towers.embed_labels(labels, args.npz_files_path or None)
         with stopping() as stop:
             progress = classify(
                 towers.image,
-                pictures,
+                images,
                 labels,
                 head,
                 output,
@@ -136,15 +137,15 @@ def _classify(args: argparse.Namespace) -> int:
             )
     bar.clear()
     if not progress.whole:
-        done = f"{progress.done:,} of {progress.total:,} pictures"
-        print(f"{output}: stopped after {done}; the same command goes on from there", file=sys.stderr)
+        done = f"{progress.done:,} of {progress.total:,} images"
+        print(f"{output}: stopped after {done}; the same command resumes there", file=sys.stderr)
         return 130
     if progress.before == progress.total:
-        notices.notify(args, f"{output} is whole already: nothing was done (--restart makes it anew)")
+        notices.notify(args, f"{output} is complete already: nothing was done (--restart starts over)")
     if progress.failed:
         _show_errors(output)
         raise ImageError(
-            f"{progress.failed:,} of {progress.total:,} pictures could not be read; their lines in {output} say why"
+            f"{progress.failed:,} of {progress.total:,} images could not be read; their lines in {output} say why"
         )
     return 0
 

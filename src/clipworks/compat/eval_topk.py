@@ -47,7 +47,7 @@ def _run(words: list[str]) -> int:
     try:
         found = evaluate_file(args.results, known, ks=(1, min(5, depth)))
     except UsageError as error:
-        hint = "a folder named by a WordNet id tells a picture's class; --labels L says which class has which id"
+        hint = "a folder named by a WordNet id tells an image's class; --labels L says which class has which id"
         raise UsageError(error.message, hint=hint) from None
     for what, count in (
         ("left out, as no path tells their class", found.without_truth),

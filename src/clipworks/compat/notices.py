@@ -41,6 +41,8 @@ def keep_quiet(*, verbose: bool) -> Iterator[None]:
 
 
 def notify(args: argparse.Namespace, text: str) -> None:
-    """Write a notice to stderr where notices are wanted; ``args`` has ``verbose``."""
+    """Write a notice to stderr, in one line, where notices are wanted; ``args`` has ``verbose``."""
     if wants_notices(verbose=args.verbose):
-        print(text, file=sys.stderr)
+        from clipworks.cli.terminal import show_text
+
+        print(f"note: {show_text(text)}", file=sys.stderr)

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
         "--device_ids",
         default="[0]",
         metavar="LIST",
-        help="places in the runtime's list of devices (default: [0])",
+        help="indices in the runtime's list of devices (default: [0])",
     )
     parser.add_argument("-b", "--batch_size", type=int, default=1, metavar="N", help="samples a request (default: 1)")
     parser.add_argument(

@@ -20,7 +20,7 @@ SYNSETS = "imagenet-synsets"
 
 @dataclass(frozen=True, kw_only=True)
 class Towers:
-    """The models that embed pictures and texts, which may be one."""
+    """The models that embed images and texts, which may be one."""
 
     image: Model
     text: Model
