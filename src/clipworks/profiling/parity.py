@@ -47,7 +47,7 @@ def compare_with_f32(bundle: Bundle, role: Role, encoder: Encoder, own: Batch, o
 def embed(encoder: Encoder, batch: Batch) -> scoring.Floats:
     """Unit rows of a whole pool, in chunks."""
     parts = [encoder(batch[start : start + _CHUNK]) for start in range(0, len(batch), _CHUNK)]
-    return scoring.normalise(np.concatenate(parts))
+    return scoring.normalise(np.concatenate(parts), made_by=f"{encoder.runtime} in {encoder.precision}")
 
 
 def _is_f32(encoder: Encoder) -> bool:

@@ -23,7 +23,7 @@ _NOTHING = np.empty(0, np.float32)
 
 
 class NativeEncoder:
-    """A tower and its team of threads. Calls come after each other: the compiled code sees to that, and to its input."""
+    """A tower and its team of threads; the compiled code checks its input and lets calls come after each other."""
 
     runtime = "native"
     device = "cpu"
@@ -79,8 +79,18 @@ class NativeEncoder:
         try:
             if packed is not None:
                 texts, pooled = packed
-                inputs = [texts[name] for name in (IDS, PLACES, GROUPS, ENDS, BACK, TEXTS)]
-                encode_texts(self._tower, *inputs, pooled, out, watched)
+                encode_texts(
+                    self._tower,
+                    texts[IDS],
+                    texts[PLACES],
+                    texts[GROUPS],
+                    texts[ENDS],
+                    texts[BACK],
+                    texts[TEXTS],
+                    pooled,
+                    out,
+                    watched,
+                )
             elif not self.packs:
                 encode_images(self._tower, batch, out, watched)
         except (RuntimeError, ValueError, MemoryError) as error:
