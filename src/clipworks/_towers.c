@@ -15,6 +15,7 @@
 #include <Python.h>
 
 #include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -369,16 +370,25 @@ INLINE VECTORS __m512 widen(__m256i halves)
 
 /* The team. */
 
-/* Faults that tools/sanitize.py plants, to see that the sanitizers find them. */
-#ifndef PLANTED
-#define PLANT(tower)
-#elif PLANTED == 1 /* a write behind the end of memory */
-#define PLANT(tower) (tower)->memory[(tower)->held] = 0
-#elif PLANTED == 2 /* undefined behaviour */
-#define PLANT(tower) (tower)->started += (tower)->team.threads << 31
-#else /* threads that write the same number */
+/* A fault that tools/sanitize.py plants, to see that the sanitizers find it; builds for use have none. */
+#ifdef PLANTED
 static long raced;
-#define PLANT(tower) raced++
+
+static void plant(const Tower *tower)
+{
+    const char *fault = getenv("CLIPWORKS_PLANTED");
+    volatile int most = INT_MAX;
+    if (fault == NULL)
+        return;
+    if (!strcmp(fault, "overflow"))
+        tower->memory[tower->held] = 0;
+    else if (!strcmp(fault, "undefined"))
+        most = most + tower->team.threads;
+    else
+        raced++; /* in all threads at once */
+}
+#else
+#define plant(tower)
 #endif
 
 typedef struct {
@@ -400,7 +410,7 @@ static void *work_on(void *argument)
         pthread_mutex_unlock(&tower->lock);
         if (stop)
             return NULL;
-        PLANT(tower);
+        plant(tower);
         tower->steps(tower, tower->job, me); /* its last step ends with a meeting */
     }
 }
@@ -501,7 +511,7 @@ static void after_fork_in_child(void)
 
 static void run(Tower *tower, const Job *job)
 {
-    PLANT(tower);
+    plant(tower);
     if (tower->team.threads > 1) {
         pthread_mutex_lock(&tower->lock);
         tower->job = job;

@@ -188,7 +188,7 @@ def _list_rounded_layer(layer: Layer) -> Iterator[Bytes]:
         yield from _list_rounded(group)
     yield from map(_view, layer.gains)
     roundings = [group[0].rounding for group in groups]
-    yield _view(np.array([(1 / item.scale, item.zero) for item in roundings if item is not None]))
+    yield _view(np.array([(np.divide(1, item.scale), item.zero) for item in roundings if item is not None]))
 
 
 def _list_rounded(maps: list[Linear]) -> Iterator[Bytes]:
