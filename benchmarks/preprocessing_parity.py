@@ -15,6 +15,7 @@ from PIL import Image
 
 from clipworks.cards import ImageInput
 from clipworks.images import load_image
+from clipworks.options import ImageOptions
 from clipworks.resizing import transform_image
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
@@ -43,7 +44,7 @@ def main() -> int:
     for path in files:
         with Image.open(path) as opened:
             opened.load()
-        ours = load_image(path, exif="ignore")
+        ours = load_image(path, options=ImageOptions(exif="ignore"))
         differing += [
             f"{path.name} at {size}"
             for size in SIZES

@@ -26,7 +26,8 @@ from clipworks.diagnosis.pictures import Stretch
 from clipworks.diagnosis.pipelines import Inputs, checkpoint_text, open_equations, run_pipeline
 from clipworks.diagnosis.records import About
 from clipworks.diagnosis.stages import Array, Trace
-from clipworks.images import Exif, Picture, load_image
+from clipworks.images import Picture, load_image
+from clipworks.options import ImageOptions
 from clipworks.resizing import crop_image, resize_image
 from clipworks.scoring import softmax
 from clipworks.tokens import Ids, Tokenizer
@@ -138,8 +139,8 @@ def resize_without_antialiasing(patch: Patch) -> None:
 
 
 def read_as_bgr(patch: Patch) -> None:
-    def load(picture: Picture, *, exif: Exif) -> Image.Image:
-        return Image.fromarray(np.asarray(load_image(picture, exif=exif))[..., ::-1])
+    def load(picture: Picture, *, options: ImageOptions) -> Image.Image:
+        return Image.fromarray(np.asarray(load_image(picture, options=options))[..., ::-1])
 
     patch.setattr("clipworks.diagnosis.pictures.load_image", load)
 

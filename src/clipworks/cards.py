@@ -229,7 +229,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return read_record(kind, value, where)
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):  # Literal[...] | None is the latter
         return None if value is None else _read(parts[0], value, where)
     if origin is Literal:
         if value not in parts:

@@ -7,13 +7,15 @@ applied, is where clipworks is kinder than the reference; plain RGB pictures are
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
+import struct
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,19 +23,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clipworks.errors import ImageError, UsageError
 from clipworks.modes import convert_to_rgb
-from clipworks.resizing import MAX_PIXELS, Pixels, transform_image
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+from clipworks.resizing import Pixels, transform_image
 from clipworks.signatures import describe_content, is_heif
 
 if TYPE_CHECKING:
     from clipworks.cards import ImageInput
 
-Exif = Literal["apply", "ignore"]
 Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8]
 
 # The most that is read of one file, so that a device or an endless pipe is refused and not waited for.
 MAX_BYTES = 1 << 29
 
-# Pillow warns of what cannot be acted on here: half of MAX_PIXELS, an EXIF block cut short, an odd palette.
+# Pillow warns of what cannot be acted on here: half of its limit of pixels, an EXIF block cut short, an odd palette.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 # Tried in this order; what is not listed is not decoded at all (EPS would start Ghostscript). The second row's
@@ -41,7 +43,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 _FORMATS = (("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM"), ("WEBP", "TIFF", "AVIF", "MPO", "JPEG2000", "ICO", "HEIF"))
 
 
-def load_image(picture: Picture, *, exif: Exif = "apply") -> Image.Image:
+def load_image(picture: Picture, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
     """Decode one picture to an RGB Pillow image.
 
     Alpha is laid over white, 16-bit channels are scaled to 8, palettes and CMYK are converted, and of an animation
@@ -50,8 +52,7 @@ def load_image(picture: Picture, *, exif: Exif = "apply") -> Image.Image:
     Args:
         picture: a path, the bytes of an image file, a Pillow image, or an array: uint8 ``[H, W]`` (grey),
             ``[H, W, 3]`` (RGB) or ``[H, W, 4]`` (RGBA).
-        exif: ``apply`` turns the picture as its EXIF orientation says; ``ignore`` leaves it as it is stored, which is
-            what the reference does.
+        options: how it is read.
 
     Returns:
         The picture in mode RGB.
@@ -61,26 +62,25 @@ def load_image(picture: Picture, *, exif: Exif = "apply") -> Image.Image:
         UsageError: an object that is none of the kinds above.
     """
     if isinstance(picture, Image.Image):
-        return convert_to_rgb(_orient(picture, exif), "the picture")
+        return _settle(picture, str(getattr(picture, "filename", "") or "the picture"), options)
     if isinstance(picture, np.ndarray):
-        return convert_to_rgb(_wrap_array(picture), "the array")
+        return _settle(_wrap_array(picture), "the array", options)
     if isinstance(picture, bytes | bytearray | memoryview):
-        return decode_image(bytes(picture), name="the picture", exif=exif)
+        return decode_image(bytes(picture), name="the picture", options=options)
     if isinstance(picture, str | os.PathLike):
-        path = Path(picture)
-        if not os.fspath(picture):
-            raise ImageError("the picture's name is empty")
-        return decode_image(read_file(path), name=str(path), exif=exif)
+        return _settle(open_file(picture, options=options), str(Path(picture)), options)
     raise UsageError(f"a picture must be a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}")
 
 
-def load_batch(pictures: Sequence[Picture], spec: ImageInput, *, exif: Exif = "apply") -> Pixels:
+def load_batch(
+    pictures: Sequence[Picture], spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
+) -> Pixels:
     """Decode and transform pictures into one batch.
 
     Args:
         pictures: as `load_image` takes them.
         spec: from the model's card.
-        exif: as in `load_image`.
+        options: how they are read.
 
     Returns:
         uint8 ``[n, size, size, 3]``.
@@ -90,7 +90,7 @@ def load_batch(pictures: Sequence[Picture], spec: ImageInput, *, exif: Exif = "a
     """
     batch = np.empty((len(pictures), spec.size, spec.size, 3), dtype=np.uint8)
     for row, picture in enumerate(pictures):
-        batch[row] = transform_image(load_image(picture, exif=exif), spec)
+        batch[row] = transform_image(load_image(picture, options=options), spec)
     return batch
 
 
@@ -132,45 +132,86 @@ def read_file(path: Path, *, name: str | None = None) -> bytes:
     return content
 
 
-def decode_image(content: bytes, *, name: str, exif: Exif = "apply") -> Image.Image:
+def decode_image(content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
     """Decode the bytes of an image file, called ``name`` in messages, to mode RGB; raises ImageError."""
+    return _settle(open_image(content, name=name, options=options), name, options)
+
+
+def open_file(path: str | os.PathLike[str], *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
+    """Read and decode an image file as `open_image` does."""
+    if not os.fspath(path):
+        raise ImageError("the picture's name is empty")
+    return open_image(read_file(Path(path)), name=str(Path(path)), options=options)
+
+
+def open_image(content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
+    """Decode the bytes of an image file, called ``name`` in messages, and do no more: `load_image` takes it from there.
+
+    Raises:
+        ImageError: empty, damaged, too large, or no image.
+    """
     if not content:
         raise ImageError(f"{name} is empty (0 bytes)")
     if is_heif(content):
         _register_heif(name)
     try:
         image = _open(content)
-        if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError
-        image.load()
-        return convert_to_rgb(_orient(image, exif), name)
+        width, height = image.size
+        if width * height <= options.max_pixels:
+            image.load()
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture that can be read: it is {describe_content(content)}") from None
-    except Image.DecompressionBombError:
-        raise ImageError(
-            f"{name} unpacks to more than {MAX_PIXELS:,} pixels, which may be a decompression bomb"
-        ) from None
-    except ImageError:
-        raise
     # Pillow's decoders raise almost anything on damaged files: SyntaxError, struct.error, EOFError, IndexError...
     except Exception as error:  # noqa: BLE001
-        raise ImageError(f"{name} is damaged: {str(error) or type(error).__name__}") from None
+        raise _explain_damage(name, error) from None
+    if width * height > options.max_pixels:
+        raise ImageError(
+            f"{name} has {width:,} x {height:,} pixels and may be a decompression bomb; "
+            f"allowed (max_pixels): {options.max_pixels:,}"
+        )
+    image.filename = name  # type: ignore[attr-defined]  # a file's image has one, for messages
+    return image
 
 
 def _open(content: bytes) -> Image.Image:
     usual, others = _FORMATS
     try:
-        return Image.open(io.BytesIO(content), formats=usual)
-    except UnidentifiedImageError:
+        with contextlib.suppress(UnidentifiedImageError):
+            return Image.open(io.BytesIO(content), formats=usual)
         Image.init()
         return Image.open(io.BytesIO(content), formats=[name for name in others if name in Image.OPEN])
+    except Image.DecompressionBombError:  # Pillow's own limit, one for the whole process: ours is asked instead
+        return _open_unlimited(content)
 
 
-def _orient(image: Image.Image, exif: Exif) -> Image.Image:
-    if exif == "ignore":
+def _open_unlimited(content: bytes) -> Image.Image:
+    """What ``PIL.Image.open`` does but for its limit of pixels."""
+    Image.init()
+    for read, accepts in (Image.OPEN[name] for formats in _FORMATS for name in formats if name in Image.OPEN):
+        known = accepts is None or accepts(content[:16])
+        if not known or isinstance(known, str):  # a text says what is missing to read it
+            continue
+        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # not this format after all
+            return read(io.BytesIO(content), "")
+    raise UnidentifiedImageError
+
+
+def _explain_damage(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name} is damaged: {str(error) or type(error).__name__}")
+
+
+def _settle(image: Image.Image, name: str, options: ImageOptions) -> Image.Image:
+    try:
+        return convert_to_rgb(_orient(image, options), name)
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001  # as in open_image, which a caller's own Pillow image has not been through
+        raise _explain_damage(name, error) from None
+
+
+def _orient(image: Image.Image, options: ImageOptions) -> Image.Image:
+    if options.exif == "ignore":
         return image
-    if exif != "apply":
-        raise UsageError(f"exif is {exif!r}; allowed: apply, ignore")
     try:
         # Reading the orientation first spares a copy of every picture that is upright already.
         return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image

@@ -15,6 +15,7 @@ import PIL
 from PIL import Image
 
 from clipworks.errors import ImageError
+from clipworks.options import MAX_PIXELS
 
 try:
     from clipworks._resampling import cut_square
@@ -28,9 +29,6 @@ Pixels = npt.NDArray[np.uint8]
 
 # Whether the quick way is there; it changes no byte.
 COMPILED = cut_square is not None
-
-# Pillow's own limit for an error (twice its limit for a warning): a 13,000 x 13,000 photograph passes.
-MAX_PIXELS = 2 * 89_478_485
 
 # The compiled code keeps whole rows or columns of the picture between its two passes.
 _LONGEST_SIDE = 65_535

@@ -32,7 +32,7 @@ def find_blind_spots(inputs: Inputs, pipeline: Pipeline, expected: Trace) -> lis
     """Faults that would not show with these inputs."""
     notes = []
     spec, text = pipeline.spec, pipeline.text
-    images = [load_image(picture, exif=inputs.exif) for picture in inputs.pictures]
+    images = [load_image(picture, options=inputs.options) for picture in inputs.pictures]
     if spec.resize == "shortest":
         margins = [side - spec.size for image in images for side in resize_image(image, spec).size]
         if all(round(margin / 2) == margin // 2 for margin in margins):

@@ -11,7 +11,8 @@ from PIL import Image
 
 from clipworks.cards import ImageInput
 from clipworks.diagnosis.stages import Array, Trace
-from clipworks.images import Exif, Picture, load_image
+from clipworks.images import Picture, load_image
+from clipworks.options import ImageOptions
 from clipworks.resizing import crop_image, resize_image
 
 _WHOLE = 0.02  # of a level: what a float that stands for a whole number may be off by
@@ -31,17 +32,17 @@ class Stretch:
 
 
 def trace_pictures(
-    pictures: Sequence[Picture], spec: ImageInput, *, exif: Exif, given: Mapping[str, list[Array]]
+    pictures: Sequence[Picture], spec: ImageInput, *, options: ImageOptions, given: Mapping[str, list[Array]]
 ) -> Stretch:
     """Take pictures from their files to normalised pixels.
 
     Args:
         pictures: as `clipworks.images.load_image` takes them.
         spec: the rules.
-        exif: as `load_image` takes it.
+        options: how they are read.
         given: another pipeline's values; a step starts from them where they are there, else from its own.
     """
-    decoded = [np.asarray(load_image(picture, exif=exif)) for picture in pictures]
+    decoded = [np.asarray(load_image(picture, options=options)) for picture in pictures]
     steps = {"resized": _resize, "pixels": _crop}
     trace: Trace = {"decoded": decoded}
     fed = set()
