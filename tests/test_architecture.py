@@ -26,7 +26,7 @@ ALLOWED = {
     "clipworks.signatures": set(),
     "clipworks.options": set(),
     "clipworks.modes": {"clipworks.cards", "clipworks.options"},
-    "clipworks.resizing": {"clipworks.cards", "clipworks.options", "clipworks._resampling"},
+    "clipworks.resizing": {"clipworks.cards", "clipworks.modes", "clipworks.options", "clipworks._resampling"},
     "clipworks.images": {
         "clipworks.cards",
         "clipworks.modes",
@@ -69,6 +69,7 @@ ALLOWED = {
         "clipworks.convert.reference",
         "clipworks.environment",
         "clipworks.images",
+        "clipworks.modes",
         "clipworks.options",
         "clipworks.resizing",
         "clipworks.runtimes",

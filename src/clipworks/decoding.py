@@ -66,7 +66,7 @@ class BatchDecoder:
         """
         content = read_file(Path(file))
         if (size := _find_plain_size(content, self._options)) is None:
-            return transform_image(decode_image(content, name=file, options=self._options), self._spec)
+            return self._transform(content, file)
         return Undeveloped(content=content, name=file, cut=plan_cut(size, self._spec))
 
     def develop(self, prepared: Sequence[Undeveloped | Pixels | str]) -> list[Pixels | str]:
@@ -83,11 +83,15 @@ class BatchDecoder:
             self.batched += 1
             return square
         try:
-            image = decode_image(item.content, name=item.name, options=self._options)
+            square = self._transform(item.content, item.name)
         except ImageError as error:
             return error.message
         self.single += 1
-        return transform_image(image, self._spec)
+        return square
+
+    def _transform(self, content: bytes, name: str) -> Pixels:
+        order = self._spec.drop_alpha
+        return transform_image(decode_image(content, name=name, options=self._options, drop_alpha=order), self._spec)
 
     def _count(self, item: Pixels | str) -> Pixels | str:
         self.single += not isinstance(item, str)

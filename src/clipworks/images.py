@@ -1,8 +1,9 @@
 """Pictures: a path, bytes, a Pillow image or an array becomes uint8 RGB, then the square that a tower takes.
 
-The geometry is that of the reference transform, bit for bit: torchvision's ``Resize`` and ``CenterCrop`` on Pillow
-images, as OpenAI's CLIP calls them. What happens before it, alpha over white, 16-bit scaled and EXIF orientation
-applied, is where clipworks is kinder than the reference; plain RGB pictures are not touched by it.
+The transform is the reference's, bit for bit: torchvision's ``Resize`` and ``CenterCrop`` on Pillow images, with alpha
+dropped before or after as the model's card says. Three things are done otherwise unless `ImageOptions` says
+``as_published``, since a person means them: EXIF orientation is applied, a palette is expanded before the resize, and
+16 bits are scaled to 8.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import contextlib
 import io
 import os
 import stat
-import struct
+import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,18 +23,20 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clipworks.errors import ImageError, UsageError
-from clipworks.modes import convert_to_rgb
+from clipworks.modes import find_key, settle_mode
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 from clipworks.resizing import Pixels, transform_image
 from clipworks.signatures import describe_content, is_heif
 
 if TYPE_CHECKING:
-    from clipworks.cards import ImageInput
+    from clipworks.cards import DropAlpha, ImageInput
 
 Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8]
 
 # The most that is read of one file, so that a device or an endless pipe is refused and not waited for.
 MAX_BYTES = 1 << 29
+
+_HUGE = threading.Lock()
 
 # Pillow warns of what cannot be acted on here: half of its limit of pixels, an EXIF block cut short, an odd palette.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -43,33 +46,38 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 _FORMATS = (("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM"), ("WEBP", "TIFF", "AVIF", "MPO", "JPEG2000", "ICO", "HEIF"))
 
 
-def load_image(picture: Picture, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
-    """Decode one picture to an RGB Pillow image.
-
-    Alpha is laid over white, 16-bit channels are scaled to 8, palettes and CMYK are converted, and of an animation
-    the first frame is taken.
+def load_image(
+    picture: Picture, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS, drop_alpha: DropAlpha = "before"
+) -> Image.Image:
+    """Decode one picture to the Pillow image that is resized; of an animation the first frame is taken.
 
     Args:
         picture: a path, the bytes of an image file, a Pillow image, or an array: uint8 ``[H, W]`` (grey),
             ``[H, W, 3]`` (RGB) or ``[H, W, 4]`` (RGBA).
         options: how it is read.
+        drop_alpha: from the model's card; `clipworks.cards.ImageInput` tells what it does.
 
     Returns:
-        The picture in mode RGB.
+        The picture in mode RGB; with ``drop_alpha`` ``after`` one with alpha, CMYK and the like keep their mode.
 
     Raises:
         ImageError: missing, unreadable, truncated, too large, or no picture; the message says what it is.
         UsageError: an object that is none of the kinds above.
     """
     if isinstance(picture, Image.Image):
-        return _settle(picture, str(getattr(picture, "filename", "") or "the picture"), options)
+        return _settle(picture, str(getattr(picture, "filename", "") or "the picture"), options, drop_alpha)
     if isinstance(picture, np.ndarray):
-        return _settle(_wrap_array(picture), "the array", options)
+        return _settle(_wrap_array(picture), "the array", options, drop_alpha)
     if isinstance(picture, bytes | bytearray | memoryview):
-        return decode_image(bytes(picture), name="the picture", options=options)
+        return decode_image(bytes(picture), name="the picture", options=options, drop_alpha=drop_alpha)
     if isinstance(picture, str | os.PathLike):
-        return _settle(open_file(picture, options=options), str(Path(picture)), options)
+        return _settle(open_file(picture, options=options), str(Path(picture)), options, drop_alpha)
     raise UsageError(f"a picture must be a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}")
+
+
+def prepare_image(picture: Picture, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Pixels:
+    """Decode and transform one picture: uint8 ``[size, size, 3]``; arguments and errors as `load_batch`."""
+    return transform_image(load_image(picture, options=options, drop_alpha=spec.drop_alpha), spec)
 
 
 def load_batch(
@@ -90,7 +98,7 @@ def load_batch(
     """
     batch = np.empty((len(pictures), spec.size, spec.size, 3), dtype=np.uint8)
     for row, picture in enumerate(pictures):
-        batch[row] = transform_image(load_image(picture, options=options), spec)
+        batch[row] = prepare_image(picture, spec, options=options)
     return batch
 
 
@@ -132,9 +140,11 @@ def read_file(path: Path, *, name: str | None = None) -> bytes:
     return content
 
 
-def decode_image(content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
-    """Decode the bytes of an image file, called ``name`` in messages, to mode RGB; raises ImageError."""
-    return _settle(open_image(content, name=name, options=options), name, options)
+def decode_image(
+    content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMAGE_OPTIONS, drop_alpha: DropAlpha = "before"
+) -> Image.Image:
+    """Decode the bytes of an image file, called ``name`` in messages, as `load_image` does; raises ImageError."""
+    return _settle(open_image(content, name=name, options=options), name, options, drop_alpha)
 
 
 def open_file(path: str | os.PathLike[str], *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
@@ -155,54 +165,71 @@ def open_image(content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMA
     if is_heif(content):
         _register_heif(name)
     try:
-        image = _open(content)
-        width, height = image.size
-        if width * height <= options.max_pixels:
-            image.load()
+        image = _read_pixels(content, name, options)
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture that can be read: it is {describe_content(content)}") from None
     # Pillow's decoders raise almost anything on damaged files: SyntaxError, struct.error, EOFError, IndexError...
     except Exception as error:  # noqa: BLE001
         raise _explain_damage(name, error) from None
-    if width * height > options.max_pixels:
-        raise ImageError(
-            f"{name} has {width:,} x {height:,} pixels and may be a decompression bomb; "
-            f"allowed (max_pixels): {options.max_pixels:,}"
-        )
     image.filename = name  # type: ignore[attr-defined]  # a file's image has one, for messages
     return image
+
+
+def _read_pixels(content: bytes, name: str, options: ImageOptions, *, lifted: bool = False) -> Image.Image:
+    try:
+        image = _open(content)
+        if image.width * image.height > options.max_pixels:
+            raise Image.DecompressionBombError
+        if (key := find_key(image)) is not None:  # its depth is told by what is forgotten once the pixels are read
+            image.info["transparency"] = key
+        image.load()
+    except Image.DecompressionBombError:
+        limit = Image.MAX_IMAGE_PIXELS
+        if lifted or (limit is not None and options.max_pixels <= 2 * limit):
+            raise ImageError(
+                f"{name} unpacks to more than {options.max_pixels:,} pixels (max_pixels), "
+                "which may be a decompression bomb"
+            ) from None
+    else:
+        return image
+    with _lift_limit():
+        return _read_pixels(content, name, options, lifted=True)
 
 
 def _open(content: bytes) -> Image.Image:
     usual, others = _FORMATS
     try:
-        with contextlib.suppress(UnidentifiedImageError):
-            return Image.open(io.BytesIO(content), formats=usual)
+        return Image.open(io.BytesIO(content), formats=usual)
+    except UnidentifiedImageError:
         Image.init()
         return Image.open(io.BytesIO(content), formats=[name for name in others if name in Image.OPEN])
-    except Image.DecompressionBombError:  # Pillow's own limit, one for the whole process: ours is asked instead
-        return _open_unlimited(content)
 
 
-def _open_unlimited(content: bytes) -> Image.Image:
-    """What ``PIL.Image.open`` does but for its limit of pixels."""
-    Image.init()
-    for read, accepts in (Image.OPEN[name] for formats in _FORMATS for name in formats if name in Image.OPEN):
-        known = accepts is None or accepts(content[:16])
-        if not known or isinstance(known, str):  # a text says what is missing to read it
-            continue
-        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # not this format after all
-            return read(io.BytesIO(content), "")
-    raise UnidentifiedImageError
+@contextlib.contextmanager
+def _lift_limit() -> Iterator[None]:
+    """Lift Pillow's own limit of pixels, for one file over it that the caller's limit lets pass.
+
+    It is one for the whole process, and Pillow's readers ask it themselves: there is no other way around it. One such
+    file is read at a time, so that the limit comes back.
+    """
+    with _HUGE:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _explain_damage(name: str, error: Exception) -> ImageError:
     return ImageError(f"{name} is damaged: {str(error) or type(error).__name__}")
 
 
-def _settle(image: Image.Image, name: str, options: ImageOptions) -> Image.Image:
+def _settle(image: Image.Image, name: str, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:
     try:
-        return convert_to_rgb(_orient(image, options), name)
+        key = find_key(image)
+        return settle_mode(_orient(image, options), name, options=options, drop_alpha=drop_alpha, key=key)
     except ImageError:
         raise
     except Exception as error:  # noqa: BLE001  # as in open_image, which a caller's own Pillow image has not been through

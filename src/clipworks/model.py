@@ -138,10 +138,9 @@ class Model:
 
     def prepare_image(self, picture: Picture) -> Pixels:
         """Decode one picture to the uint8 ``[size, size, 3]`` that the image tower takes; see `embed_images`."""
-        from clipworks.images import load_image
-        from clipworks.resizing import transform_image
+        from clipworks.images import prepare_image
 
-        return transform_image(load_image(picture, options=self._images), self.card.image)
+        return prepare_image(picture, self.card.image, options=self._images)
 
     def embed_pixels(self, pixels: Pixels) -> Floats:
         """Embed one batch of prepared pictures, uint8 ``[n, size, size, 3]``, as float32 unit rows ``[n, dim]``."""

@@ -62,7 +62,8 @@ def main() -> None:
         def prepare(request: tuple[str, bytes]) -> Pixels:
             name, content = request
             try:
-                return transform_image(decode_image(content, name=name, options=options), spec)
+                image = decode_image(content, name=name, options=options, drop_alpha=spec.drop_alpha)
+                return transform_image(image, spec)
             except MemoryError:
                 raise explain_memory(name) from None
 
