@@ -37,9 +37,8 @@ class ImageInput:
             sides to ``size``.
         resize_to: pixels of the shorter side before the crop; at least ``size``.
         interpolation: Pillow's filter, antialiased.
-        drop_alpha: when the model's own transform drops alpha: ``before`` the resize, as transformers' processors do
-            (and OpenCV, which never reads it), or ``after`` resize and crop, as OpenAI's clip and open_clip do, so that
-            alpha weighs the colours in the resize. Other modes than RGB become RGB at the same moment.
+        drop_alpha: when the model's own transform drops alpha, and makes RGB of other modes: ``before`` the resize, as
+            transformers and OpenCV do, or ``after`` resize and crop, as OpenAI's clip and open_clip do.
         mean: per channel, of pixels in 0..1. Folded into the tower: kept here for the record.
         std: per channel, of pixels in 0..1. Folded into the tower: kept here for the record.
     """
@@ -270,10 +269,7 @@ def read_record(kind: type[Record], value: Any, where: str) -> Record:
         raise BundleError(f"{where} must be an object, not {value!r}")
     hints = typing.get_type_hints(kind)
     if "drop_alpha" in hints and "drop_alpha" not in value:
-        raise BundleError(
-            f"{where} has no field drop_alpha: it does not say when alpha is dropped",
-            hint="a bundle of an earlier clipworks: pull or convert it again",
-        )
+        raise BundleError(f"{where} has no field drop_alpha", hint="of an earlier clipworks: pull or convert it again")
     unknown = sorted(set(value) - set(hints))
     if unknown:
         raise BundleError(f"{where} has the unknown field {unknown[0]!r}; allowed: {', '.join(hints)}")

@@ -17,7 +17,6 @@ from clipworks.errors import ClipworksError, UsageError
 from clipworks.options import DEFAULT_IMAGE_OPTIONS
 
 if TYPE_CHECKING:
-    from clipworks.options import ImageOptions
     from clipworks.profiling.measurement import Report
     from clipworks.profiling.records import Load, Profile
     from clipworks.profiling.setup import Setup
@@ -239,6 +238,9 @@ def _read_load(args: argparse.Namespace) -> Load:
 def _read_setup(args: argparse.Namespace) -> Setup:
     from clipworks.profiling.setup import Setup
 
+    reading = options.read_image_options(args)
+    if args.images is None and reading != DEFAULT_IMAGE_OPTIONS:
+        raise UsageError("--exif, --alpha, --as-published and --max-pixels say how the files of --images are read")
     return Setup(
         target=args.target,
         model=args.model,
@@ -252,16 +254,9 @@ def _read_setup(args: argparse.Namespace) -> Setup:
         image_size=args.image_size,
         texts=args.texts,
         images=args.images,
-        reading=_read_image_options(args),
+        reading=reading,
         offline=args.offline,
     )
-
-
-def _read_image_options(args: argparse.Namespace) -> ImageOptions:
-    found = options.read_image_options(args)
-    if args.images is None and found != DEFAULT_IMAGE_OPTIONS:
-        raise UsageError("--exif, --alpha, --as-published and --max-pixels say how the files of --images are read")
-    return found
 
 
 def _to_json(record: object) -> str:
