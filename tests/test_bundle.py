@@ -81,6 +81,8 @@ def edit(folder: Path, change: dict[str, object]) -> None:
         ({"files": {"../x": {"sha256": "", "bytes": 0}}}, r"'\.\./x' is not a file name"),
         ({"colour": "red"}, "unknown field 'colour'"),
         ({"text": {"context": 77}}, "missing 3 required"),
+        ({"image": {"size": 16, "resize_to": 16, "mean": [0.5], "std": [0.5]}}, "image has no field drop_alpha"),
+        ({"image": {"drop_alpha": "never"}}, "drop_alpha is 'never'; allowed: before, after"),
         ({"towers": {"int8": {"image": "image.onnx", "text": "text.onnx"}}}, "names no f32 towers"),
         ({"towers": {"f32": {"image": "other.onnx", "text": "text.onnx"}}}, r"records no hash for other\.onnx"),
     ],
