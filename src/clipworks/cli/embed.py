@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.embedding import MANIFEST, embed
 
     options.check_engine_options(args)
+    images = options.read_image_options(args)
     if args.engine == "ray":
         from clipworks.cli.distributed import run_request
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     options.report_left_out(dataset.left_out, args.source)
     options.recall_choice(args, Path(args.output) / MANIFEST)
     bar = Bar("images")
-    with options.load_model(args, exif=args.exif, towers=("image",), streams=None) as model, stopping() as stop:
+    with options.load_model(args, images=images, towers=("image",), streams=None) as model, stopping() as stop:
         decoder = options.open_decoder(args, model)
         progress = embed(
             model,

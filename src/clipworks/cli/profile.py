@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import options
 from clipworks.errors import ClipworksError, UsageError
+from clipworks.options import DEFAULT_IMAGE_OPTIONS
 
 if TYPE_CHECKING:
     from clipworks.profiling.measurement import Report
@@ -93,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--percentiles", default="50,90,95,99", metavar="P,P", help="0 to 100 (default: 50,90,95,99)")
     what.add_argument("--check", action="store_true", help="compare the embeddings with f32: a speed beside its parity")
     what.add_argument("--raw", action="store_true", help="with --json: every request's times too")
+    options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
 
@@ -236,6 +238,9 @@ def _read_load(args: argparse.Namespace) -> Load:
 def _read_setup(args: argparse.Namespace) -> Setup:
     from clipworks.profiling.setup import Setup
 
+    reading = options.read_image_options(args)
+    if args.images is None and reading != DEFAULT_IMAGE_OPTIONS:
+        raise UsageError("--exif, --alpha, --as-published and --max-pixels say how the files of --images are read")
     return Setup(
         target=args.target,
         model=args.model,
@@ -249,6 +254,7 @@ def _read_setup(args: argparse.Namespace) -> Setup:
         image_size=args.image_size,
         texts=args.texts,
         images=args.images,
+        reading=reading,
         offline=args.offline,
     )
 
