@@ -11,24 +11,28 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from clipworks.depth import add_tiff_rows, unify_depth
 from clipworks.errors import ImageError, UsageError
 from clipworks.modes import convert_to_rgb
+from clipworks.png_chunks import drop_metadata
 from clipworks.resizing import MAX_PIXELS, Pixels, transform_image
-from clipworks.signatures import describe_content, is_heif
+from clipworks.signatures import describe_content, is_heif, is_tiff
+from clipworks.streams import is_stream, name_stream, read_stream
 
 if TYPE_CHECKING:
     from clipworks.cards import ImageInput
 
 Exif = Literal["apply", "ignore"]
-Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8]
+Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
+_KINDS = "a path, the bytes of a file, a file open for reading in binary mode, a Pillow image or a uint8 array"
 
 # The most that is read of one file, so that a device or an endless pipe is refused and not waited for.
 MAX_BYTES = 1 << 29
@@ -48,8 +52,9 @@ def load_image(picture: Picture, *, exif: Exif = "apply") -> Image.Image:
     the first frame is taken.
 
     Args:
-        picture: a path, the bytes of an image file, a Pillow image, or an array: uint8 ``[H, W]`` (grey),
-            ``[H, W, 3]`` (RGB) or ``[H, W, 4]`` (RGBA).
+        picture: a path, the bytes of an image file, such a file open for reading in binary mode (read from its
+            beginning where it can be rewound), a Pillow image, or an array: uint8 ``[H, W]`` (grey), ``[H, W, 3]``
+            (RGB) or ``[H, W, 4]`` (RGBA).
         exif: ``apply`` turns the picture as its EXIF orientation says; ``ignore`` leaves it as it is stored, which is
             what the reference does.
 
@@ -61,17 +66,19 @@ def load_image(picture: Picture, *, exif: Exif = "apply") -> Image.Image:
         UsageError: an object that is none of the kinds above.
     """
     if isinstance(picture, Image.Image):
-        return convert_to_rgb(_orient(picture, exif), "the picture")
+        return convert_to_rgb(_orient(unify_depth(_load_pixels(picture)), exif), "the picture")
     if isinstance(picture, np.ndarray):
         return convert_to_rgb(_wrap_array(picture), "the array")
     if isinstance(picture, bytes | bytearray | memoryview):
         return decode_image(bytes(picture), name="the picture", exif=exif)
+    if is_stream(picture):
+        return decode_image(read_stream(picture, most=MAX_BYTES), name=name_stream(picture), exif=exif)
     if isinstance(picture, str | os.PathLike):
-        path = Path(picture)
-        if not os.fspath(picture):
+        if not (name := os.fsdecode(picture)):
             raise ImageError("the picture's name is empty")
+        path = Path(name)
         return decode_image(read_file(path), name=str(path), exif=exif)
-    raise UsageError(f"a picture must be a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}")
+    raise UsageError(f"an image must be {_KINDS}, not {type(picture).__name__}")
 
 
 def load_batch(pictures: Sequence[Picture], spec: ImageInput, *, exif: Exif = "apply") -> Pixels:
@@ -95,18 +102,23 @@ def load_batch(pictures: Sequence[Picture], spec: ImageInput, *, exif: Exif = "a
 
 
 def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
-    """Tell one picture from many: one becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n."""
+    """Tell one picture from many: one becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n.
+
+    Open files are read here, one after another: they may be closed, or rewound, when the pictures are decoded.
+
+    Raises:
+        UsageError: neither a picture nor an iterable, or one without order.
+        ImageError: an open file cannot be read.
+    """
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim == 4 else [images]
-    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image):
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or is_stream(images):
         return [images]
-    try:
-        return list(images)
-    except TypeError:
+    if isinstance(images, Mapping | set | frozenset) or not isinstance(images, Iterable):
         raise UsageError(
-            "images must be a picture or an iterable of pictures (paths, bytes, Pillow images, uint8 arrays), "
-            f"not {type(images).__name__}"
-        ) from None
+            f"images must be an image or an iterable of images, each {_KINDS}; not {type(images).__name__}"
+        )
+    return [read_stream(item, most=MAX_BYTES) if is_stream(item) else item for item in images]
 
 
 def read_file(path: Path, *, name: str | None = None) -> bytes:
@@ -143,8 +155,10 @@ def decode_image(content: bytes, *, name: str, exif: Exif = "apply") -> Image.Im
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         image.load()
-        return convert_to_rgb(_orient(image, exif), name)
+        return convert_to_rgb(_orient(unify_depth(image), exif), name)
     except UnidentifiedImageError:
+        if (plain := drop_metadata(content)) is not None:
+            return decode_image(plain, name=name, exif=exif)
         raise ImageError(f"{name} is not a picture that can be read: it is {describe_content(content)}") from None
     except Image.DecompressionBombError:
         raise ImageError(
@@ -154,7 +168,20 @@ def decode_image(content: bytes, *, name: str, exif: Exif = "apply") -> Image.Im
         raise
     # Pillow's decoders raise almost anything on damaged files: SyntaxError, struct.error, EOFError, IndexError...
     except Exception as error:  # noqa: BLE001
+        if (plain := drop_metadata(content)) is not None:
+            return decode_image(plain, name=name, exif=exif)
         raise ImageError(f"{name} is damaged: {str(error) or type(error).__name__}") from None
+
+
+def _load_pixels(image: Image.Image) -> Image.Image:
+    """Make sure that a Pillow image has its pixels: one that was opened reads its file only now."""
+    if image.width == 0 or image.height == 0:
+        raise ImageError(f"the picture has no pixels ({image.width} x {image.height})")
+    try:
+        image.load()
+    except Exception as error:  # noqa: BLE001  # as above
+        raise ImageError(f"the picture is damaged, or its file closed: {str(error) or type(error).__name__}") from None
+    return image
 
 
 def _open(content: bytes) -> Image.Image:
@@ -163,7 +190,13 @@ def _open(content: bytes) -> Image.Image:
         return Image.open(io.BytesIO(content), formats=usual)
     except UnidentifiedImageError:
         Image.init()
-        return Image.open(io.BytesIO(content), formats=[name for name in others if name in Image.OPEN])
+        try:
+            return Image.open(io.BytesIO(content), formats=[name for name in others if name in Image.OPEN])
+        except UnidentifiedImageError:
+            if not is_tiff(content):
+                raise
+            add_tiff_rows()
+            return Image.open(io.BytesIO(content), formats=["TIFF"])
 
 
 def _orient(image: Image.Image, exif: Exif) -> Image.Image:
