@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from clipworks import runtimes, store
+from clipworks.arguments import check_name
 from clipworks.model import Model
 
 if TYPE_CHECKING:
@@ -50,10 +51,13 @@ def load(
 
     Raises:
         UnknownNameError: an unknown model, runtime or precision.
+        UsageError: an argument of another kind than those above.
         RuntimeUnavailableError: the engine, device or precision is not to be had here.
         BundleError: the bundle is incomplete or damaged.
     """
-    bundle = store.open_bundle(os.fspath(model), offline=offline, progress=progress)
+    name = os.fspath(model) if isinstance(model, str | os.PathLike) else model
+    check_name("model", name, allowed="a known name, a hub id or a bundle's folder")
+    bundle = store.open_bundle(name, offline=offline, progress=progress)
     return Model(
         bundle,
         runtime=runtime,
