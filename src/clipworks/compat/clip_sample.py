@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input_file", metavar="FILE", help="one picture: print its best strings")
     parser.add_argument("--strings", metavar="LIST", help=f'the labels (default: "{arguments.STRINGS}")')
     parser.add_argument(
-        "--label_file", metavar="FILE", help="the labels, one a line; or imagenet, imagenet-synsets, which come with it"
+        "--label_file",
+        metavar="FILE",
+        help="the labels, one a line or a JSON list; or imagenet, imagenet-synsets, which come with it",
     )
     parser.add_argument(
         "--npz_files_path", metavar="FOLDER", help="token files of make_input_npz for the labels of --label_file"

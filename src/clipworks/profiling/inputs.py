@@ -17,8 +17,8 @@ from clipworks.cards import ImageInput
 from clipworks.errors import ImageError, UsageError
 from clipworks.folders import walk_folder
 from clipworks.images import load_image
-from clipworks.prompts import read_lines
 from clipworks.resizing import Pixels, transform_image
+from clipworks.text_files import read_lines
 from clipworks.tokens import Tokenizer
 
 # Enough that caches of values cannot help, few enough to prepare in a moment.
