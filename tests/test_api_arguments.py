@@ -131,7 +131,7 @@ def test_closed_and_text_files_are_refused(model: clipworks.Model, photo_file: P
         pass
     with pytest.raises(ImageError, match="closed file"):
         model.embed_images(stream)
-    with pytest.raises(ImageError, match="damaged, or its file closed"):
+    with pytest.raises(ImageError, match="is damaged: "):
         model.embed_images(lazy)
     with photo_file.open(encoding="latin-1") as text, pytest.raises(UsageError, match="binary mode"):
         model.embed_images(text)

@@ -19,7 +19,7 @@ CARD = cards.Card(
     logit_scale=100.0,
     activation="quick_gelu",
     pooling="argmax",
-    image=cards.ImageInput(size=16, resize_to=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+    image=cards.ImageInput(size=16, resize_to=16, drop_alpha="before", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
     text=cards.TextInput(context=77, cleaning="clip", pad_id=0, vocabulary=49408),
     image_tower=cards.Tower(kind="vit", layers=1, width=8),
     text_tower=cards.Tower(kind="transformer", layers=1, width=8),

@@ -30,7 +30,7 @@ from clipworks.convert.open_clip import read_openai
 from clipworks.errors import ConversionError
 
 MODEL = MODELS["quick"]
-OTHER = ImageInput(size=32, resize_to=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+OTHER = ImageInput(size=32, resize_to=32, drop_alpha="before", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def edit_json(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:

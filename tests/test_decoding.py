@@ -20,6 +20,7 @@ from clipworks.convert.preprocessing import openai_preprocessing
 from clipworks.decoding import BatchDecoder, Undeveloped
 from clipworks.errors import ImageError, RuntimeUnavailableError, UnknownNameError
 from clipworks.images import load_batch
+from clipworks.options import ImageOptions
 from clipworks.resizing import Cut
 from clipworks.runtimes import decoders
 from clipworks.runtimes.decoders import open_decoder
@@ -86,7 +87,8 @@ def test_whatever_decoders_do_not_read_alike_is_left_to_pillow(photo: Image.Imag
     prepared = [decoder.prepare(str(file)) for file in files]
     np.testing.assert_array_equal(np.stack(decoder.develop(prepared)), load_batch(files, SPEC))
     assert (decoder.batched, decoder.single) == (0, 3)
-    assert isinstance(BatchDecoder(FakeDecoder(), SPEC, exif="ignore").prepare(str(files[2])), Undeveloped)
+    stored = BatchDecoder(FakeDecoder(), SPEC, options=ImageOptions(exif="ignore"))
+    assert isinstance(stored.prepare(str(files[2])), Undeveloped)
 
 
 def test_what_the_decoder_gives_up_on_gets_what_pillow_says(photo: Image.Image, tmp_path: Path) -> None:

@@ -19,7 +19,14 @@ SIDES = (1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 101, 375, 500, 900, 2048)
 
 
 def spec(size: int, **changes: object) -> ImageInput:
-    values: dict[str, object] = {"size": size, "resize_to": size, "mean": (0.5,) * 3, "std": (0.5,) * 3, **changes}
+    values: dict[str, object] = {
+        "size": size,
+        "resize_to": size,
+        "drop_alpha": "before",
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+        **changes,
+    }
     return ImageInput(**values)  # type: ignore[arg-type]  # tests change single fields
 
 

@@ -22,6 +22,7 @@ _LARGEST = 1_000_000  # of any width, side or count of tokens
 
 Resize = Literal["shortest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
+DropAlpha = Literal["before", "after"]
 Cleaning = Literal["clip", "none"]
 Record = TypeVar("Record")
 
@@ -36,6 +37,9 @@ class ImageInput:
             sides to ``size``.
         resize_to: pixels of the shorter side before the crop; at least ``size``.
         interpolation: Pillow's filter, antialiased.
+        drop_alpha: when the model's own transform drops alpha: ``before`` the resize, as transformers' processors do
+            (and OpenCV, which never reads it), or ``after`` resize and crop, as OpenAI's clip and open_clip do, so that
+            alpha weighs the colours in the resize. Other modes than RGB become RGB at the same moment.
         mean: per channel, of pixels in 0..1. Folded into the tower: kept here for the record.
         std: per channel, of pixels in 0..1. Folded into the tower: kept here for the record.
     """
@@ -44,6 +48,7 @@ class ImageInput:
     resize: Resize = "shortest"
     resize_to: int
     interpolation: Interpolation = "bicubic"
+    drop_alpha: DropAlpha
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -229,7 +234,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return read_record(kind, value, where)
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):  # Literal[...] | None is the latter
         return None if value is None else _read(parts[0], value, where)
     if origin is Literal:
         if value not in parts:

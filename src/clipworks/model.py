@@ -14,6 +14,7 @@ from clipworks.arguments import check_choices, check_count, check_name, check_pi
 from clipworks.caches import open_folder
 from clipworks.errors import ImageError, TextError, UsageError
 from clipworks.matching import Match, match_embeddings
+from clipworks.options import DEFAULT_IMAGE_OPTIONS
 from clipworks.pipeline import embed_blocks
 from clipworks.text_batches import join_texts, make_ahead, plan_batches
 from clipworks.tokens import open_tokenizer
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from clipworks.bundle import Bundle
     from clipworks.cards import Card
-    from clipworks.images import Exif, Picture
+    from clipworks.images import Picture
+    from clipworks.options import ImageOptions
     from clipworks.resizing import Pixels
     from clipworks.runtimes import Batch, Staged
     from clipworks.scoring import Floats
@@ -50,15 +52,13 @@ class Model:
         device: str = runtimes.AUTO,
         precision: str = runtimes.AUTO,
         threads: int | None = None,
-        exif: Exif = "apply",
+        images: ImageOptions = DEFAULT_IMAGE_OPTIONS,
         cache_compiled: bool = True,
         towers: Sequence[runtimes.Role] = runtimes.ROLES,
         streams: int | None = 1,
     ) -> None:
-        if exif not in ("apply", "ignore"):
-            raise UsageError(f"exif is {exif!r}; allowed: apply, ignore")
         self._bundle = bundle
-        self._exif: Exif = exif
+        self._images = images
         check_choices("towers", towers, runtimes.ROLES)
         for name, value in (("runtime", runtime), ("device", device), ("precision", precision)):
             check_name(name, value, allowed="a name, or auto")
@@ -106,9 +106,9 @@ class Model:
         return self._granted.precision
 
     @property
-    def exif(self) -> Exif:
-        """Whether pictures are turned as their EXIF orientation says."""
-        return self._exif
+    def image_options(self) -> ImageOptions:
+        """How images are read."""
+        return self._images
 
     def embed_images(self, images: Picture | Iterable[Picture], *, batch_size: int = IMAGE_BATCH) -> Floats:
         """Embed pictures.
@@ -143,10 +143,9 @@ class Model:
 
     def prepare_image(self, picture: Picture) -> Pixels:
         """Decode one picture to the uint8 ``[size, size, 3]`` that the image tower takes; see `embed_images`."""
-        from clipworks.images import load_image
-        from clipworks.resizing import transform_image
+        from clipworks.images import prepare_image
 
-        return transform_image(load_image(picture, exif=self._exif), self.card.image)
+        return prepare_image(picture, self.card.image, options=self._images)
 
     def embed_pixels(self, pixels: Pixels) -> Floats:
         """Embed one batch of prepared pictures, uint8 ``[n, size, size, 3]``, as float32 unit rows ``[n, dim]``."""

@@ -20,7 +20,7 @@ from typing import NamedTuple, NoReturn, Protocol
 
 from clipworks import __version__
 from clipworks.cli.terminal import show_text
-from clipworks.errors import ClipworksError, unknown_name
+from clipworks.errors import ClipworksError, ImageError, unknown_name
 
 
 class Command(NamedTuple):
@@ -187,4 +187,10 @@ def _run(words: list[str]) -> int:
     parser = Parser(prog=f"clipworks {name}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     # argparse cannot let options stand between positional arguments where there are subcommands.
-    return module.run(parser.parse_args(rest) if command.nested else parser.parse_intermixed_args(rest))
+    args = parser.parse_args(rest) if command.nested else parser.parse_intermixed_args(rest)
+    try:
+        return module.run(args)
+    except ImageError as error:
+        if "(max_pixels)" in error.message and hasattr(args, "max_pixels"):  # only here the option's name is known
+            raise ImageError(error.message, hint="--max-pixels N raises the limit") from None
+        raise

@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.engine == "ray":
         return _run_on_ray(args)
     # Whatever can be refused is refused before the model loads.
+    images = options.read_image_options(args)
     choose_format(args.format, args.output)
     if not args.restart:
         check_target(args.output)
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = read_dataset(args.source, root=args.root)
     options.report_left_out(dataset.left_out, args.source)
     bar = Bar("images")
-    with options.load_model(args, exif=args.exif, towers=("image",), streams=None) as model:
+    with options.load_model(args, images=images, towers=("image",), streams=None) as model:
         decoder = options.open_decoder(args, model)
         head = _get_head(args, model, labels, templates)
         with stopping() as stop:

@@ -44,13 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--root", metavar="FOLDER", help="the folder that a list's paths are relative to")
     what.add_argument("--labels", required=True, metavar="L", help="as in clipworks classify")
     what.add_argument("--templates", default="simple", metavar="T", help="as in clipworks classify (default: simple)")
-    what.add_argument(
-        "--exif",
-        choices=("apply", "ignore"),
-        default="apply",
-        help="apply turns a picture as its EXIF orientation says (the default); ignore is what the reference does",
-    )
     what.add_argument("--limit", type=options.at_least(1), metavar="N", help="the first N pictures only")
+    options.add_image_options(parser)
     speed = parser.add_argument_group("speed")
     speed.add_argument("--batch-size", default="1,8", metavar="N,N", help="of the requests (default: 1,8)")
     speed.add_argument(
@@ -173,7 +168,7 @@ def _read_plan(args: argparse.Namespace) -> Plan:
         precisions=precisions,
         reference=args.reference,
         templates=read_templates(args.templates),
-        exif=args.exif,
+        images=options.read_image_options(args),
         limit=args.limit,
         batch_sizes=tuple(size for size, _ in loads),
         loads=tuple(

@@ -32,7 +32,7 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
         device=args.device,
         precision=args.precision,
         threads=args.threads,
-        exif=args.exif,
+        images=options.read_image_options(args),
         offline=args.offline,
     )
     request = Request(

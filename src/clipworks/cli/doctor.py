@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--images", nargs="+", metavar="FILE", help="pictures; of a dump, those that it was made from")
     what.add_argument("--texts", nargs="+", metavar="TEXT", help="texts; those that are too long are cut")
     what.add_argument("--texts-file", metavar="FILE", help="more texts (UTF-8), one a line or a JSON list")
-    options.add_exif_option(parser)
+    options.add_image_options(parser)
     parser.add_argument(
         "--tolerance",
         nargs="+",
@@ -106,4 +106,4 @@ def _choose_inputs(args: argparse.Namespace, dump: Dump | None) -> Inputs:
         texts += read_lines(args.texts_file)
     pictures = images or (dump.images if dump else ()) or list_pictures()
     words = texts or (dump.texts if dump else ()) or TEXTS
-    return Inputs(pictures=tuple(pictures), texts=tuple(words), exif=args.exif)
+    return Inputs(pictures=tuple(pictures), texts=tuple(words), options=options.read_image_options(args))

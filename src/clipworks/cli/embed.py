@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.embedding import embed
 
     options.check_engine_options(args)
+    images = options.read_image_options(args)
     if args.engine == "ray":
         from clipworks.cli.distributed import run_request
 
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = read_dataset(args.source, root=args.root)
     options.report_left_out(dataset.left_out, args.source)
     bar = Bar("images")
-    with options.load_model(args, exif=args.exif, towers=("image",), streams=None) as model, stopping() as stop:
+    with options.load_model(args, images=images, towers=("image",), streams=None) as model, stopping() as stop:
         decoder = options.open_decoder(args, model)
         progress = embed(
             model,

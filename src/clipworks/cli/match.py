@@ -29,14 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--texts-file", metavar="FILE", help="more texts (UTF-8), one a line or a JSON list")
     parser.add_argument("--top", type=options.at_least(1), metavar="K", help="print the best K only")
     parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the model's context")
-    options.add_exif_option(parser)
+    options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Match, print, and return 0."""
-    texts = list(args.texts)
+    images, texts = options.read_image_options(args), list(args.texts)
     _refuse_pictures(args.image, texts)
     if args.texts_file is not None:
         from clipworks.text_files import read_lines
@@ -45,16 +45,16 @@ def run(args: argparse.Namespace) -> int:
     if not texts:
         raise UsageError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
     with ThreadPoolExecutor(1) as pool:
-        # The picture is decoded while the engines start: both leave Python's lock for most of their time.
-        loading = pool.submit(options.load_model, args)
-        from clipworks.images import decode_image, load_image
+        # The image is decoded while the engines start: both leave Python's lock for most of their time.
+        loading = pool.submit(options.load_model, args, images=images)
+        from clipworks.images import open_file, open_image
 
         if args.image == "-":
-            picture = decode_image(_read_stdin(), name="standard input", exif=args.exif)
+            decoded = open_image(_read_stdin(), name="standard input", options=images)
         else:
-            picture = load_image(args.image, exif=args.exif)
+            decoded = open_file(args.image, options=images)
     with loading.result() as model:
-        match = model.match(picture, texts, top=args.top, truncate=args.truncate)
+        match = model.match(decoded, texts, top=args.top, truncate=args.truncate)
     if args.json:
         print(json.dumps({**_describe(match), "image": args.image}, ensure_ascii=False))
     elif sys.stdout.isatty():

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import options
 from clipworks.errors import ClipworksError, UsageError
+from clipworks.options import DEFAULT_IMAGE_OPTIONS
 
 if TYPE_CHECKING:
+    from clipworks.options import ImageOptions
     from clipworks.profiling.measurement import Report
     from clipworks.profiling.records import Load, Profile
     from clipworks.profiling.setup import Setup
@@ -82,10 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size", type=int, metavar="PX", help="side of the square; only the tower's own is allowed"
     )
     what.add_argument(
-        "--texts",
-        type=Path,
-        metavar="FILE",
-        help="prompts, one a line or a JSON list (default: two dozen built-in ones)",
+        "--texts", type=Path, metavar="FILE", help="prompts, lines or a JSON list (default: two dozen built-in ones)"
     )
     what.add_argument(
         "--images", type=Path, metavar="FOLDER", help="pictures (default: views of the built-in photographs)"
@@ -96,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--percentiles", default="50,90,95,99", metavar="P,P", help="0 to 100 (default: 50,90,95,99)")
     what.add_argument("--check", action="store_true", help="compare the embeddings with f32: a speed beside its parity")
     what.add_argument("--raw", action="store_true", help="with --json: every request's times too")
+    options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
 
@@ -252,8 +252,16 @@ def _read_setup(args: argparse.Namespace) -> Setup:
         image_size=args.image_size,
         texts=args.texts,
         images=args.images,
+        reading=_read_image_options(args),
         offline=args.offline,
     )
+
+
+def _read_image_options(args: argparse.Namespace) -> ImageOptions:
+    found = options.read_image_options(args)
+    if args.images is None and found != DEFAULT_IMAGE_OPTIONS:
+        raise UsageError("--exif, --alpha, --as-published and --max-pixels say how the files of --images are read")
+    return found
 
 
 def _to_json(record: object) -> str:

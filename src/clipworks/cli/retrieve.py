@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=options.at_least(1), metavar="N", help="threads that read and decode (default: one a core)"
     )
+    options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
 
@@ -47,9 +48,10 @@ def run(args: argparse.Namespace) -> int:
         ks = [0]
     if min(ks) < 1:
         raise UsageError(f"--top is {args.top!r}; allowed: whole numbers from 1 on with commas, as in 1,5,10")
+    images = options.read_image_options(args)
     captions = read_captions(args.pairs, root=args.root)
     bar = Bar("images")
-    with options.load_model(args, streams=None) as model:
+    with options.load_model(args, images=images, streams=None) as model:
         found = retrieve(
             model,
             captions,

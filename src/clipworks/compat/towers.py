@@ -14,6 +14,7 @@ from clipworks.bundle import card_hash
 from clipworks.compat import arguments
 from clipworks.errors import TextError, UsageError
 from clipworks.model import Model
+from clipworks.options import ImageOptions
 from clipworks.prompts import LABEL_SETS, Labels, read_labels
 from clipworks.text_files import read_lines
 
@@ -57,6 +58,10 @@ class Towers:
         return self.text.embed_tokens(rows)
 
 
+# The sample reads images with cv2.imread, which drops alpha: before the resize, whatever the model's card says.
+_AS_OPENCV = ImageOptions(alpha="before")
+
+
 @contextlib.contextmanager
 def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
     """Open what ``--imgmod_prefix`` and ``--txtmod_prefix`` name; one that is not given is that of the other.
@@ -91,6 +96,7 @@ def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
                 device=args.device_id.strip("[] "),
                 precision=args.precision,
                 threads=args.threads,
+                images=_AS_OPENCV,
                 towers=towers,  # type: ignore[arg-type]  # image and text, as written below
                 streams=None if args.dataset_filelist else 1,
             )

@@ -148,7 +148,7 @@ def work(
         return state
     decoding = Decoding(
         spec=found.spec,
-        exif=request.loading.exif,
+        options=request.loading.images,
         batch_size=plan.batch_size,
         base=plan.base,
         # An encoder of one thread has no other that waits for it: there, sharing evenly keeps all cores at work.

@@ -16,7 +16,8 @@ from PIL import Image
 from clipworks.cards import ImageInput
 from clipworks.errors import ImageError, UsageError
 from clipworks.folders import walk_folder
-from clipworks.images import load_image
+from clipworks.images import load_image, prepare_image
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 from clipworks.resizing import Pixels, transform_image
 from clipworks.text_files import read_lines
 from clipworks.tokens import Tokenizer
@@ -39,7 +40,7 @@ class PictureFiles:
     left_out: int
 
 
-def choose_files(folder: Path, seed: int) -> PictureFiles:
+def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> PictureFiles:
     """Choose picture files below a folder at random, each decoded once to make sure of it.
 
     Raises:
@@ -57,7 +58,7 @@ def choose_files(folder: Path, seed: int) -> PictureFiles:
     left_out = 0
     for path in files:
         try:
-            load_image(path)
+            load_image(path, options=options)
             good.append(path)
         except ImageError:
             left_out += 1
@@ -86,20 +87,23 @@ def vary_pictures(pictures: Sequence[Image.Image], seed: int) -> Iterator[Image.
         yield view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view
 
 
-def make_image_pool(spec: ImageInput, files: PictureFiles | None, seed: int) -> Pixels:
+def make_image_pool(
+    spec: ImageInput, files: PictureFiles | None, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
+) -> Pixels:
     """Pictures as the image tower takes them.
 
     Args:
         spec: size and geometry, from the model's card.
         files: pictures of the user's own; None for views of the built-in ones.
         seed: chooses the views.
+        options: how the files are read.
 
     Returns:
         uint8 ``[n, size, size, 3]``: `POOL` views, or one of each file.
     """
     if files is None:
         return _view_built_in(spec, seed)
-    return np.stack([transform_image(load_image(path), spec) for path in files.paths])
+    return np.stack([prepare_image(path, spec, options=options) for path in files.paths])
 
 
 @functools.lru_cache(maxsize=1)  # a comparison opens the same towers again and again
