@@ -12,8 +12,13 @@ from convert_checkpoints import MEAN, MODELS, STD, describe_preprocessor, write_
 
 from clipworks.cards import ImageInput
 from clipworks.convert import read_checkpoint
-from clipworks.convert.preprocessing import read_huggingface_preprocessing, read_open_clip_preprocessing
+from clipworks.convert.preprocessing import (
+    read_huggingface_preprocessing,
+    read_open_clip_preprocessing,
+    settle_preprocessing,
+)
 from clipworks.errors import ConversionError
+from clipworks.store.known import known_models
 
 OPENAI = ImageInput(size=224, resize="shortest", resize_to=224, drop_alpha="before", mean=tuple(MEAN), std=tuple(STD))
 SQUARE = {"height": 224, "width": 224}
@@ -39,6 +44,17 @@ SQUASHED = ImageInput(size=224, resize="squash", resize_to=224, drop_alpha="befo
 )
 def test_the_forms_of_transformers(values: dict[str, Any], expected: ImageInput) -> None:
     assert read_huggingface_preprocessing(values, 224, origin="here") == expected
+
+
+def test_what_the_card_says_of_alpha_holds() -> None:
+    """OpenAI's own code drops it after the crop, also for a checkpoint of its weights that is for transformers."""
+    card = dataclasses.replace(OPENAI, drop_alpha="after")
+    assert settle_preprocessing(OPENAI, card, origin="here") == card
+    assert settle_preprocessing(OPENAI, None, origin="here").drop_alpha == "before"
+    assert settle_preprocessing(None, card, origin="here") == card
+    with pytest.raises(ConversionError, match="the card says"):
+        settle_preprocessing(OPENAI, dataclasses.replace(card, resize="squash"), origin="here")
+    assert {model.image.drop_alpha for model in known_models().values() if model.image} == {"after"}
 
 
 @pytest.mark.parametrize(

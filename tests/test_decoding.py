@@ -91,6 +91,20 @@ def test_whatever_decoders_do_not_read_alike_is_left_to_pillow(photo: Image.Imag
     assert isinstance(stored.prepare(str(files[2])), Undeveloped)
 
 
+def test_a_batch_decoder_reads_images_as_the_options_say(photo: Image.Image, tmp_path: Path) -> None:
+    clear = photo.copy()
+    clear.putalpha(Image.linear_gradient("L").resize(photo.size))
+    files = [write(clear, tmp_path / "clear.png"), write(photo, tmp_path / "a.jpg")]
+    white, low = ImageOptions(alpha="white"), ImageOptions(max_pixels=photo.width * photo.height - 1)
+    decoder = BatchDecoder(FakeDecoder(), SPEC, options=white)
+    found = decoder.develop([decoder.prepare(str(files[0]))])
+    np.testing.assert_array_equal(np.stack(found), load_batch(files[:1], SPEC, options=white))
+    assert (found[0] != load_batch(files[:1], SPEC)[0]).any()
+    for file in files:
+        with pytest.raises(ImageError, match="more than 3,071 pixels"):
+            BatchDecoder(FakeDecoder(), SPEC, options=low).prepare(str(file))
+
+
 def test_what_the_decoder_gives_up_on_gets_what_pillow_says(photo: Image.Image, tmp_path: Path) -> None:
     good, other = write(photo, tmp_path / "good.jpg"), write(photo.rotate(90), tmp_path / "other.jpg")
     damaged = tmp_path / "damaged.jpg"

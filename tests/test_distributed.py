@@ -16,6 +16,7 @@ from picture_sets import make_picture, write_bad_files, write_labels, write_pict
 pytest.importorskip("pyarrow")
 
 import pyarrow as pa
+from PIL import Image
 from ray_runs import POISON, STARTUP, environment, table_rows
 
 from clipworks.cli import main
@@ -32,6 +33,7 @@ from clipworks.distributed.running import share_cores
 from clipworks.distributed.sources import Archives, read_source
 from clipworks.distributed.statistics import Stage, Statistics
 from clipworks.errors import ImageError, UsageError
+from clipworks.images import prepare_image
 from clipworks.loading import load
 from clipworks.options import ImageOptions
 from clipworks.pipeline import attempt, prepare_sample
@@ -156,6 +158,26 @@ def test_decoding_apart_gives_the_same_squares_and_errors(tmp_path: Path, monkey
     for mine, theirs in zip(prepared, local, strict=True):
         assert isinstance(mine, str) == isinstance(theirs, str)
         assert np.array_equal(np.asarray(mine), np.asarray(theirs))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [ImageOptions(), ImageOptions(alpha="white"), ImageOptions(as_published=True), ImageOptions(max_pixels=100)],
+)
+def test_decoding_apart_reads_images_as_the_options_say(options: ImageOptions, tmp_path: Path) -> None:
+    clear = Image.effect_noise((40, 30), 90).convert("RGB")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    clear.save(tmp_path / "clear.png")
+    samples = name_samples("clear.png")
+    with load("starter", runtime="fake", towers=("image",)) as model:
+        spec = model.card.image
+    decoder = Decoder(spec, options)
+    (found,) = decoder.decode(samples, [(tmp_path / "clear.png").read_bytes()])
+    decoder.close()
+    if options.max_pixels == 100:
+        assert found == "clear.png unpacks to more than 100 pixels (max_pixels), which may be a decompression bomb"
+    else:
+        np.testing.assert_array_equal(found, prepare_image(tmp_path / "clear.png", spec, options=options))
 
 
 @pytest.fixture

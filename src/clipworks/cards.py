@@ -269,6 +269,11 @@ def read_record(kind: type[Record], value: Any, where: str) -> Record:
     if not isinstance(value, dict):
         raise BundleError(f"{where} must be an object, not {value!r}")
     hints = typing.get_type_hints(kind)
+    if "drop_alpha" in hints and "drop_alpha" not in value:
+        raise BundleError(
+            f"{where} has no field drop_alpha: it does not say when alpha is dropped",
+            hint="a bundle of an earlier clipworks: pull or convert it again",
+        )
     unknown = sorted(set(value) - set(hints))
     if unknown:
         raise BundleError(f"{where} has the unknown field {unknown[0]!r}; allowed: {', '.join(hints)}")
