@@ -72,12 +72,12 @@ def _read_text(path: str | Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise TextError(
-            f"{path}, line {line}: not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}"
+            f"{path}, line {line}: is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}"
         ) from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if found := _CONTROL.search(text):
         line = text.count("\n", 0, found.start()) + 1
-        raise TextError(f"{path}, line {line}: not text: it holds the control character {found[0]!r}", hint=_HINT)
+        raise TextError(f"{path}, line {line}: is not text: it holds the control character {found[0]!r}", hint=_HINT)
     return text
 
 
