@@ -211,7 +211,7 @@ def test_wrong_arrays_and_objects_say_what_is_allowed() -> None:
         images.load_image(np.zeros((4, 4, 2), dtype=np.uint8))
     with pytest.raises(UsageError, match="not int"):
         images.load_image(3)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="iterable of pictures"):
+    with pytest.raises(UsageError, match=r"an image or an iterable of images, .* not int"):
         images.list_pictures(3)  # type: ignore[arg-type]
 
 

@@ -9,29 +9,33 @@ dropped before or after as the model's card says. Three things are done otherwis
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from clipworks.depth import unify_depth
 from clipworks.errors import ImageError, UsageError
+from clipworks.formats import open_content, register_heif
 from clipworks.modes import find_key, settle_mode
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+from clipworks.png_chunks import drop_metadata
 from clipworks.resizing import Pixels, transform_image
 from clipworks.signatures import describe_content, is_heif
+from clipworks.streams import is_stream, name_stream, read_stream
 
 if TYPE_CHECKING:
     from clipworks.cards import DropAlpha, ImageInput
 
-Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8]
+Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
+_KINDS = "a path, the bytes of a file, a file open for reading in binary mode, a Pillow image or a uint8 array"
 
 # The most that is read of one file, so that a device or an endless pipe is refused and not waited for.
 MAX_BYTES = 1 << 29
@@ -41,10 +45,6 @@ _HUGE = threading.Lock()
 # Pillow warns of what cannot be acted on here: half of its limit of pixels, an EXIF block cut short, an odd palette.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# Tried in this order; what is not listed is not decoded at all (EPS would start Ghostscript). The second row's
-# decoders are imported only when the first row's do not know the file.
-_FORMATS = (("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM"), ("WEBP", "TIFF", "AVIF", "MPO", "JPEG2000", "ICO", "HEIF"))
-
 
 def load_image(
     picture: Picture, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS, drop_alpha: DropAlpha = "before"
@@ -52,8 +52,9 @@ def load_image(
     """Decode one picture to the Pillow image that is resized; of an animation the first frame is taken.
 
     Args:
-        picture: a path, the bytes of an image file, a Pillow image, or an array: uint8 ``[H, W]`` (grey),
-            ``[H, W, 3]`` (RGB) or ``[H, W, 4]`` (RGBA).
+        picture: a path, the bytes of an image file, such a file open for reading in binary mode (read from its
+            beginning where it can be rewound), a Pillow image, or an array: uint8 ``[H, W]`` (grey), ``[H, W, 3]``
+            (RGB) or ``[H, W, 4]`` (RGBA).
         options: how it is read.
         drop_alpha: from the model's card; `clipworks.cards.ImageInput` tells what it does.
 
@@ -70,9 +71,13 @@ def load_image(
         return _settle(_wrap_array(picture), "the array", options, drop_alpha)
     if isinstance(picture, bytes | bytearray | memoryview):
         return decode_image(bytes(picture), name="the picture", options=options, drop_alpha=drop_alpha)
+    if is_stream(picture):
+        content = read_stream(picture, most=MAX_BYTES)
+        return decode_image(content, name=name_stream(picture), options=options, drop_alpha=drop_alpha)
     if isinstance(picture, str | os.PathLike):
-        return _settle(open_file(picture, options=options), str(Path(picture)), options, drop_alpha)
-    raise UsageError(f"a picture must be a path, bytes, a Pillow image or a uint8 array, not {type(picture).__name__}")
+        path = os.fsdecode(picture)
+        return _settle(open_file(path, options=options), str(Path(path)), options, drop_alpha)
+    raise UsageError(f"an image must be {_KINDS}, not {type(picture).__name__}")
 
 
 def prepare_image(picture: Picture, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Pixels:
@@ -103,18 +108,23 @@ def load_batch(
 
 
 def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
-    """Tell one picture from many: one becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n."""
+    """Tell one picture from many: one becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n.
+
+    Open files are read here, one after another: they may be closed, or rewound, when the pictures are decoded.
+
+    Raises:
+        UsageError: neither a picture nor an iterable, or one without order.
+        ImageError: an open file cannot be read.
+    """
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim == 4 else [images]
-    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image):
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or is_stream(images):
         return [images]
-    try:
-        return list(images)
-    except TypeError:
+    if isinstance(images, Mapping | set | frozenset) or not isinstance(images, Iterable):
         raise UsageError(
-            "images must be a picture or an iterable of pictures (paths, bytes, Pillow images, uint8 arrays), "
-            f"not {type(images).__name__}"
-        ) from None
+            f"images must be an image or an iterable of images, each {_KINDS}; not {type(images).__name__}"
+        )
+    return [read_stream(item, most=MAX_BYTES) if is_stream(item) else item for item in images]
 
 
 def read_file(path: Path, *, name: str | None = None) -> bytes:
@@ -163,15 +173,19 @@ def open_image(content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMA
     if not content:
         raise ImageError(f"{name} is empty (0 bytes)")
     if is_heif(content):
-        _register_heif(name)
+        register_heif(name)
     try:
         image = _read_pixels(content, name, options)
     except ImageError:
         raise
     except UnidentifiedImageError:
+        if (plain := drop_metadata(content)) is not None:
+            return open_image(plain, name=name, options=options)
         raise ImageError(f"{name} is not a picture that can be read: it is {describe_content(content)}") from None
     # Pillow's decoders raise almost anything on damaged files: SyntaxError, struct.error, EOFError, IndexError...
     except Exception as error:  # noqa: BLE001
+        if (plain := drop_metadata(content)) is not None:
+            return open_image(plain, name=name, options=options)
         raise _explain_damage(name, error) from None
     image.filename = name  # type: ignore[attr-defined]  # a file's image has one, for messages
     return image
@@ -179,7 +193,7 @@ def open_image(content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMA
 
 def _read_pixels(content: bytes, name: str, options: ImageOptions, *, lifted: bool = False) -> Image.Image:
     try:
-        image = _open(content)
+        image = open_content(content)
         if image.width * image.height > options.max_pixels:
             raise Image.DecompressionBombError
         if (key := find_key(image)) is not None:  # its depth is told by what is forgotten once the pixels are read
@@ -196,15 +210,6 @@ def _read_pixels(content: bytes, name: str, options: ImageOptions, *, lifted: bo
         return image
     with _lift_limit():
         return _read_pixels(content, name, options, lifted=True)
-
-
-def _open(content: bytes) -> Image.Image:
-    usual, others = _FORMATS
-    try:
-        return Image.open(io.BytesIO(content), formats=usual)
-    except UnidentifiedImageError:
-        Image.init()
-        return Image.open(io.BytesIO(content), formats=[name for name in others if name in Image.OPEN])
 
 
 @contextlib.contextmanager
@@ -227,8 +232,12 @@ def _explain_damage(name: str, error: Exception) -> ImageError:
 
 
 def _settle(image: Image.Image, name: str, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:
+    if image.width == 0 or image.height == 0:
+        raise ImageError(f"{name} has no pixels ({image.width} x {image.height})")
     try:
         key = find_key(image)
+        image.load()  # one that was only opened reads its file now
+        image = image if options.as_published else unify_depth(image)
         return settle_mode(_orient(image, options), name, options=options, drop_alpha=drop_alpha, key=key)
     except ImageError:
         raise
@@ -256,13 +265,3 @@ def _wrap_array(array: npt.NDArray[np.uint8]) -> Image.Image:
     if 0 in array.shape:
         raise ImageError(f"the array has no pixels: shape {list(array.shape)}")
     return Image.fromarray(np.ascontiguousarray(array))
-
-
-def _register_heif(name: str) -> None:
-    try:
-        from pillow_heif import register_heif_opener  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        raise ImageError(
-            f"{name} is a HEIC picture, which needs a plugin", hint="pip install 'clipworks[heif]'"
-        ) from None
-    register_heif_opener()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from clipworks import runtimes, store
+from clipworks.arguments import check_name
 from clipworks.model import Model
 from clipworks.options import MAX_PIXELS, ImageOptions
 
@@ -59,11 +60,13 @@ def load(
 
     Raises:
         UnknownNameError: an unknown model, runtime or precision.
-        UsageError: an option that cannot be, or does not go with another.
+        UsageError: an option that cannot be, is of a wrong kind, or does not go with another.
         RuntimeUnavailableError: the engine, device or precision is not to be had here.
         BundleError: the bundle is incomplete or damaged.
     """
-    bundle = store.open_bundle(os.fspath(model), offline=offline, progress=progress)
+    name = os.fspath(model) if isinstance(model, str | os.PathLike) else model
+    check_name("model", name, allowed="a known name, a hub id or a bundle's folder")
+    bundle = store.open_bundle(name, offline=offline, progress=progress)
     return Model(
         bundle,
         runtime=runtime,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import re
+import unicodedata
 from collections import Counter
 
 from clipworks.errors import UsageError
@@ -63,7 +64,10 @@ class ClassIndex:
 
 
 def _fold(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
+    # Names that look the same are the same: a Mac decomposes the accents of its folders' names. Once more afterwards,
+    # as to fold cases may decompose.
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return " ".join(folded.replace("_", " ").split())
 
 
 @functools.cache

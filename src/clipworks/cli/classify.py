@@ -23,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks classify``."""
     options.add_dataset_options(parser)
     parser.add_argument(
-        "--labels", required=True, metavar="L", help="a file, one label a line, or imagenet, imagenet-synsets"
+        "--labels",
+        required=True,
+        metavar="L",
+        help="a file, one label a line or a JSON list, or imagenet, imagenet-synsets",
     )
     parser.add_argument(
         "-o",
@@ -37,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--templates",
         default="simple",
         metavar="T",
-        help="none, simple, openai-7, openai-80, or a file, one a line with {} in each (default: simple)",
+        help="none, simple, openai-7, openai-80, a file, one a line, or a JSON list; {} in each (default: simple)",
     )
     parser.add_argument(
         "--top", type=options.at_least(1), default=5, metavar="K", help="classes kept for a picture (default: 5)"

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("pictures and texts (default: two photographs and three texts that come with it)")
     what.add_argument("--images", nargs="+", metavar="FILE", help="pictures; of a dump, those that it was made from")
     what.add_argument("--texts", nargs="+", metavar="TEXT", help="texts; those that are too long are cut")
-    what.add_argument("--texts-file", metavar="FILE", help="more texts, one a line (UTF-8)")
+    what.add_argument("--texts-file", metavar="FILE", help="more texts (UTF-8), one a line or a JSON list")
     options.add_image_options(parser)
     parser.add_argument(
         "--tolerance",
@@ -101,7 +101,7 @@ def _choose_inputs(args: argparse.Namespace, dump: Dump | None) -> Inputs:
 
     images, texts = list(args.images or []), list(args.texts or [])
     if args.texts_file is not None:
-        from clipworks.prompts import read_lines
+        from clipworks.text_files import read_lines
 
         texts += read_lines(args.texts_file)
     pictures = images or (dump.images if dump else ()) or list_pictures()

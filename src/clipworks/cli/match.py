@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks match``."""
     parser.add_argument("image", metavar="IMAGE", help="a picture's file; - reads it from standard input")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to compare the picture with")
-    parser.add_argument("--texts-file", metavar="FILE", help="more texts, one a line (UTF-8); empty lines are left out")
+    parser.add_argument("--texts-file", metavar="FILE", help="more texts (UTF-8), one a line or a JSON list")
     parser.add_argument("--top", type=options.at_least(1), metavar="K", help="print the best K only")
     parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the model's context")
     options.add_image_options(parser)
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     images, texts = options.read_image_options(args), list(args.texts)
     _refuse_pictures(args.image, texts)
     if args.texts_file is not None:
-        from clipworks.prompts import read_lines
+        from clipworks.text_files import read_lines
 
         texts += read_lines(args.texts_file)
     if not texts:

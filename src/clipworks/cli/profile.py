@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size", type=int, metavar="PX", help="side of the square; only the tower's own is allowed"
     )
     what.add_argument(
-        "--texts", type=Path, metavar="FILE", help="prompts, one a line (default: two dozen built-in ones)"
+        "--texts", type=Path, metavar="FILE", help="prompts, lines or a JSON list (default: two dozen built-in ones)"
     )
     what.add_argument(
         "--images", type=Path, metavar="FOLDER", help="pictures (default: views of the built-in photographs)"

@@ -14,7 +14,8 @@ from clipworks.compat import arguments, notices
 from clipworks.errors import TextError, UsageError
 from clipworks.model import Model
 from clipworks.options import ImageOptions
-from clipworks.prompts import LABEL_SETS, Labels, read_labels, read_lines
+from clipworks.prompts import LABEL_SETS, Labels, read_labels
+from clipworks.text_files import read_lines
 
 SYNSETS = "imagenet-synsets"
 
@@ -130,7 +131,7 @@ def read_label_file(source: str) -> Labels:
     """Labels of a file, each line as it stands there, or of a label set that comes with clipworks.
 
     Raises:
-        TextError: the file cannot be read or holds no label.
+        TextError: the file cannot be read, holds no label, or looks like another format.
     """
     if source in LABEL_SETS and not Path(source).exists():
         return read_labels(source)

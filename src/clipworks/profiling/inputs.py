@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ from PIL import Image
 
 from clipworks.cards import ImageInput
 from clipworks.errors import ImageError, UsageError
+from clipworks.folders import walk_folder
 from clipworks.images import load_image, prepare_image
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
-from clipworks.prompts import read_lines
 from clipworks.resizing import Pixels, transform_image
+from clipworks.text_files import read_lines
 from clipworks.tokens import Tokenizer
 
 # Enough that caches of values cannot help, few enough to prepare in a moment.
@@ -47,7 +49,8 @@ def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMA
     """
     if not folder.is_dir():
         raise UsageError(f"--images {folder} is not a folder")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    found = [Path(path) for path, _, _ in walk_folder(str(folder))]
+    files = sorted(path for path in found if path.suffix.lower() in _SUFFIXES and os.path.isfile(path))  # noqa: PTH113
     if not files:
         raise UsageError(f"--images {folder} holds no picture ({', '.join(sorted(_SUFFIXES))})")
     np.random.default_rng(seed).shuffle(files)
