@@ -17,9 +17,11 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
 }
 # What a module may import from clipworks at any level; a module that is not here may import anything but the entry
-# points below. Everybody may import errors.
+# points below. Everybody may import errors and display.
+FREE = {"clipworks.errors", "clipworks.display"}
 ALLOWED = {
     "clipworks.errors": set(),
+    "clipworks.display": set(),
     "clipworks.caches": set(),
     "clipworks.cards": set(),
     "clipworks.bundle": {"clipworks.cards", "clipworks.caches"},
@@ -123,7 +125,7 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_a_module_keeps_to_its_neighbours(name: str) -> None:
     """Lower modules import only what stands below them; nothing imports the command line."""
-    own = {item for item in imports(MODULES[name]) if item.split(".")[0] == "clipworks"} - {"clipworks.errors"}
+    own = {item for item in imports(MODULES[name]) if item.split(".")[0] == "clipworks"} - FREE
     if not name.startswith((*ENTRY_POINTS, "clipworks.__main__")):
         assert not {item for item in own if f"{item}.".startswith(tuple(f"{point}." for point in ENTRY_POINTS))}
     room = next((key for key in ALLOWED if name == key or name.startswith(key + ".")), None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks import scoring
+from clipworks.display import quote_text
 from clipworks.errors import UsageError
 from clipworks.heads import FoldedHead, fold_head, hash_head
 from clipworks.journal import Journal, agree_on_manifest, check_target, explain_write_errors, manifest_path
@@ -163,8 +164,8 @@ def look_up_truths(source: str, labels: Labels) -> Callable[[Sample], int | None
                 known[text] = None  # a folder's name need not be a class's
         if known[text] is None and sample.labelled:
             raise UsageError(
-                f"{source} gives {sample.path} the label {text!r}, which is none of the {len(labels)} classes; "
-                "allowed: an index, a WordNet id or a class's name"
+                f"{source} gives {sample.path} the label {quote_text(text)}, which is none of the "
+                f"{len(labels)} classes; allowed: an index, a WordNet id or a class's name"
             )
         return classes.find_in_path(sample.path) if known[text] is None else known[text]
 

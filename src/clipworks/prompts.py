@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipworks.display import quote_text
 from clipworks.errors import TextError, UsageError, unknown_name
 
 SIMPLE_TEMPLATE = "a photo of a {}."
@@ -79,7 +80,9 @@ def read_templates(source: str) -> tuple[str, ...]:
     templates = tuple(_read_set(source, "template set", list(TEMPLATE_SETS)))
     for template in templates:
         if template.count("{}") != 1:
-            raise UsageError(f"the template {template!r} holds {{}} {template.count('{}')} times; allowed: once")
+            raise UsageError(
+                f"the template {quote_text(template)} holds {{}} {template.count('{}')} times; allowed: once"
+            )
     return templates
 
 

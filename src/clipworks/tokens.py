@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from clipworks.cards import TextInput
 from clipworks.clip_vocabulary import write_clip_tokenizer
+from clipworks.display import quote_text
 from clipworks.errors import BundleError, TextError, UsageError
 
 __all__ = ["Ids", "Tokenizer", "open_tokenizer", "write_clip_tokenizer"]
@@ -153,4 +154,4 @@ def _open_with_library(path: Path) -> tuple[Callable[[str], list[int]], int]:
 
 def _quote(text: str) -> str:
     shown = " ".join(text.split())
-    return repr(shown if len(shown) <= _QUOTED_LENGTH else shown[: _QUOTED_LENGTH - 3] + "...")
+    return quote_text(shown if len(shown) <= _QUOTED_LENGTH else shown[: _QUOTED_LENGTH - 3] + "...")

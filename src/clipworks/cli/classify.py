@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
+from clipworks.cli.terminal import show_text
 
 if TYPE_CHECKING:
     from clipworks.distributed.records import State
@@ -127,8 +128,8 @@ def say_failed(failed: int) -> str:
 def tell_end(end: Progress | State, said: str, args: argparse.Namespace) -> int:
     """Tell how a run ended, with ``--json`` as numbers too, and return its exit status."""
     if args.json:
-        print(json.dumps({"output": args.output, **dataclasses.asdict(end), "whole": end.whole}))
-    print(f"{args.output}: {said}", file=sys.stderr)
+        print_json({"output": args.output, **dataclasses.asdict(end), "whole": end.whole})
+    print(f"{show_text(args.output)}: {said}", file=sys.stderr)
     if not end.whole:
         return 130
     return 1 if args.strict and end.failed else 0

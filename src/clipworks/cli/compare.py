@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 from clipworks.errors import UsageError
 
@@ -116,10 +118,13 @@ def run(args: argparse.Namespace) -> int:
         bar.clear()
     content = comparison_to_json(found)
     try:
-        print(content if args.json else format_comparison(found), end="" if args.json else "\n")
+        if args.json:
+            print_json(json.loads(content), indent=1)
+        else:
+            print(format_comparison(found))
     finally:  # whichever of the two cannot be written, the other is
         written = write_comparison(folder, content, partial=found.partial)
-    print(f"\nwritten: {', '.join(map(str, written))}", file=sys.stderr)
+    print(f"\nwritten: {', '.join(show_text(str(path)) for path in written)}", file=sys.stderr)
     return _conclude(found, gates, strict=args.strict)
 
 

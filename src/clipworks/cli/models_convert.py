@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import options
-from clipworks.cli.bundles import add_name, print_bundle, print_json
+from clipworks.cli.bundles import add_name, print_bundle
+from clipworks.cli.json_output import print_json
+from clipworks.cli.terminal import show_text
 from clipworks.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def run_verify(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report)
     else:
-        print(f"{report['name']}: {report['files']} files have the SHA-256 that the card records")
+        print(f"{show_text(report['name'])}: {report['files']} files have the SHA-256 that the card records")
         if args.against:
             differences = f"image {report['image_difference']:.1e}, text {report['text_difference']:.1e}"
             granted = f"{report['runtime']}, {report['device']}, {report['precision']}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
+from clipworks.cli.terminal import show_text
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     line.clear()
     written = None if args.output is None else _write(document, args.output)
     if args.json:
-        print(json.dumps(_summarise(document, args.files, args.output, written)))
+        print_json(_summarise(document, args.files, args.output, written))
     elif args.markdown:
         print(format_markdown(document))
     elif args.output is None:
@@ -131,7 +132,7 @@ def _write(document: Document, output: str) -> int:
     line.clear()
     with explain_write_errors(output):
         write_atomically(output, content)
-    print(f"{output}: {len(content) / 1000:,.0f} kB, {len(document.warnings)} warnings", file=sys.stderr)
+    print(f"{show_text(output)}: {len(content) / 1000:,.0f} kB, {len(document.warnings)} warnings", file=sys.stderr)
     return len(content)
 
 
