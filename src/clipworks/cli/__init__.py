@@ -15,12 +15,13 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol, TextIO
 
 from clipworks import __version__
 from clipworks.cli.terminal import show_text
-from clipworks.errors import ClipworksError, unknown_name
+from clipworks.errors import ClipworksError, ClipworksWarning, unknown_name
 
 
 class Command(NamedTuple):
@@ -108,7 +109,7 @@ def run_guarded(program: str, run: Callable[[list[str]], int], argv: Sequence[st
         words.remove("--traceback")
     _prepare_streams()
     try:
-        with _interruptible():
+        with _interruptible(), _noting(always=program == "clipworks"):
             status = run(words)
         sys.stdout.flush()  # here, so that a broken pipe is met where it is handled
         return status
@@ -145,6 +146,39 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _noting(*, always: bool) -> Iterator[None]:
+    """Show each warning of ours in one line on stderr, once.
+
+    Args:
+        always: else where someone watches only: a harness that runs the vendor's commands takes any byte on stderr for
+            a failure.
+    """
+    said: set[str] = set()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, ClipworksWarning):
+            before(message, category, filename, lineno, file, line)
+        elif (text := show_text(str(message))) not in said:
+            said.add(text)
+            watched = sys.stderr.isatty()
+            if always or watched:  # a line of progress may stand there
+                print("\r\x1b[K" * watched + f"note: {text}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+        warnings.simplefilter("always", ClipworksWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _report(program: str, message: str, hint: str | None, status: int) -> int:

@@ -10,20 +10,17 @@ from clipworks._towers import has_tiles, list_precisions
 from clipworks.caches import map_sealed, write_sealed
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.runtimes.grants import refuse
+from clipworks.runtimes.missing import is_ours
 from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
 from clipworks.runtimes.protocol import AUTO, EncoderRequest, Opening
 
 _FORMAT = 2  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
-_ENDS = 4096  # bytes at either end of an ONNX file in which it says who wrote it, and what else it knows
 DEVICES = (AUTO, "cpu", "0")
 
 
 def suits(path: Path, device: str, precision: str) -> bool:
     """Whether a tower is best run here when nobody has chosen a runtime.
-
-    The file is only glanced at: it is ours, and young enough to tell what is needed. (To import onnx for it would take
-    longer than opening a tower.)
 
     Args:
         path: its ONNX file.
@@ -35,13 +32,7 @@ def suits(path: Path, device: str, precision: str) -> bool:
         return False
     if choose_precision(precision) != "f32" and has_tiles():
         return False  # products by tiles are several times as fast, and other engines have them
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(_ENDS)
-            stream.seek(-min(_ENDS, path.stat().st_size), 2)
-            return b"\x12\x09clipworks" in start[:32] and b"clipworks.activation" in stream.read()
-    except OSError:
-        return False  # whoever is to run it will say so
+    return is_ours(path)
 
 
 def check_request(request: EncoderRequest) -> str:
