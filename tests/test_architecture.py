@@ -17,11 +17,12 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
 }
 # What a module may import from clipworks at any level; a module that is not here may import anything but the entry
-# points below. Everybody may import errors and display.
-FREE = {"clipworks.errors", "clipworks.display"}
+# points below. Everybody may import errors, display and endings.
+FREE = {"clipworks.errors", "clipworks.display", "clipworks.endings"}
 ALLOWED = {
     "clipworks.errors": set(),
     "clipworks.display": set(),
+    "clipworks.endings": set(),
     "clipworks.caches": set(),
     "clipworks.cards": set(),
     "clipworks.bundle": {"clipworks.cards", "clipworks.caches"},

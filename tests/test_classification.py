@@ -260,7 +260,7 @@ def test_ctrl_c_finishes_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
 def test_a_run_with_other_settings_refuses_and_says_what_differs(
     home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    output = home / "mixed.jsonl"
+    output = home / "mixed"
     assert run(home, output) == 0
     before = output.read_bytes()
     (tmp_path / "templates.txt").write_text("a drawing of a {}.\n")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
 from clipworks.journal import Journal, agree_on_manifest, explain_write_errors
 from clipworks.pipeline import Block, embed_blocks, prepare_sample
@@ -36,6 +37,7 @@ ROWS = "embeddings.npy"
 RECORDS = "records.jsonl"
 TABLE = "embeddings.parquet"
 MANIFEST = "run.json"
+HOLDS = {"npy": f"{ROWS} and {RECORDS}", "parquet": TABLE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ def embed(
         How far the run came; not ``whole`` if it was stopped.
 
     Raises:
-        UsageError: the folder was begun with other settings, or holds something else.
+        UsageError: the folder's name ends as a file's does, it was begun with other settings, or holds something else.
         ResultsError: it cannot be written; what is there is kept.
     """
     if format not in FORMATS:
@@ -96,6 +98,7 @@ def embed(
         require_pyarrow()
     if batch_size < 1:
         raise UsageError(f"batch size is {batch_size}; allowed: 1 or more")
+    check_folder_name(os.fspath(folder), holds=HOLDS[format])
     home = Path(folder)
     total, dim = len(dataset), model.card.dim
     settings: dict[str, Any] = {

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from clipworks.endings import choose_by_ending
 from clipworks.errors import UsageError, unknown_name
 from clipworks.records import Extent, Prediction, Record, ResultsError
 from clipworks.sample_text import decode_text, encode_text, scan_text
@@ -27,16 +28,16 @@ class Format(NamedTuple):
 
 
 def choose_format(name: str | None, output: str | os.PathLike[str]) -> str:
-    """The format of a name, or by the ending of the output's name, or JSON lines.
+    """The format of a name, or by the ending of the output's name, or JSON lines where it has none.
 
     Raises:
         UnknownNameError: no format of this name.
-        UsageError: Parquet, and its package is not installed.
+        UsageError: the ending means another format, or Parquet's package is not installed.
     """
     if name is not None and name not in FORMATS:
         raise unknown_name("format", name, FORMATS)
-    suffix = Path(output).suffix.lower()
-    chosen = name or next((key for key, row in FORMATS.items() if suffix in row.suffixes), "jsonl")
+    endings = {key: row.suffixes for key, row in FORMATS.items()}
+    chosen = choose_by_ending(os.fspath(output), endings, default="jsonl", asked=name, option=f"--format {name}")
     if chosen == "parquet":
         from clipworks.parquet import require_pyarrow
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from clipworks.cli import options
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
+from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     gates = parse_gates(args.gate) if args.gate is not None else {}
     published = read_published(args.published) if args.published is not None else ()
     plan = _read_plan(args)
+    check_folder_name(args.output, holds="comparison.json, .md and .html")
     folder = Path(args.output)
     check_output(folder)
     from clipworks.cli.compare_tables import format_comparison

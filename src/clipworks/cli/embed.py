@@ -28,13 +28,15 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.cli.classify import conclude
     from clipworks.cli.progress import Bar, stopping
     from clipworks.datasets import read_dataset
-    from clipworks.embedding import embed
+    from clipworks.embedding import HOLDS, embed
+    from clipworks.endings import check_folder_name
 
     options.check_engine_options(args)
     if args.engine == "ray":
         from clipworks.cli.distributed import run_request
 
         return run_request(args, None)
+    check_folder_name(args.output, holds=HOLDS[args.format or "npy"])
     dataset = read_dataset(args.source, root=args.root)
     options.report_left_out(dataset.left_out, args.source)
     bar = Bar("images")

@@ -12,6 +12,7 @@ from clipworks.cli import options
 from clipworks.cli.bundles import add_name, print_bundle
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
+from clipworks.endings import check_folder_name
 from clipworks.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def run_convert(args: argparse.Namespace) -> int:
     """Convert, print, and return 0."""
     if (args.precision == "int8") != (args.images is not None):
         raise UsageError("--precision int8 and --images FOLDER go together: int8 towers are made for pictures")
+    check_folder_name(args.output, holds="a bundle")
     paths = _choose_pictures(args.images) if args.images else []
     from clipworks.convert import quantize_towers
     from clipworks.convert.conversion import new_folder
