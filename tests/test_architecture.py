@@ -42,7 +42,8 @@ ALLOWED = {
     "clipworks.locations": set(),
     "clipworks.shards": {"clipworks.journal", "clipworks.locations", "clipworks.parquet", "clipworks.records"},
     "clipworks.results": {"clipworks.records", "clipworks.sample_text", "clipworks.parquet", "clipworks.shards"},
-    "clipworks.journal": {"clipworks.records"},
+    "clipworks.journal": {"clipworks.locks", "clipworks.records"},
+    "clipworks.locks": {"clipworks.records"},
     "clipworks.evaluation": {
         "clipworks.datasets",
         "clipworks.evaluation.accuracy",

@@ -28,7 +28,7 @@ class Format(NamedTuple):
 
 
 def choose_format(name: str | None, output: str | os.PathLike[str]) -> str:
-    """The format of a name, or by the ending of the output's name, or JSON lines where it has none.
+    """The format of a name; else by the ending of the output's name; else, where that has none, JSON lines.
 
     Raises:
         UnknownNameError: no format of this name.
@@ -36,13 +36,17 @@ def choose_format(name: str | None, output: str | os.PathLike[str]) -> str:
     """
     if name is not None and name not in FORMATS:
         raise unknown_name("format", name, FORMATS)
-    endings = {key: row.suffixes for key, row in FORMATS.items()}
-    chosen = choose_by_ending(os.fspath(output), endings, default="jsonl", asked=name, option=f"--format {name}")
+    chosen = name or choose_by_ending(os.fspath(output), list_endings(), default="jsonl")
     if chosen == "parquet":
         from clipworks.parquet import require_pyarrow
 
         require_pyarrow()
     return chosen
+
+
+def list_endings() -> dict[str, tuple[str, ...]]:
+    """Each format with the endings that mean it."""
+    return {name: row.suffixes for name, row in FORMATS.items()}
 
 
 def encode_json(record: Record) -> bytes:

@@ -55,15 +55,17 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.classification import classify
     from clipworks.cli.progress import Bar, stopping
     from clipworks.datasets import read_dataset
+    from clipworks.endings import choose_by_ending
     from clipworks.journal import check_target
     from clipworks.prompts import read_labels, read_templates
-    from clipworks.results import choose_format
+    from clipworks.results import choose_format, list_endings
 
     options.check_engine_options(args)
     if args.engine == "ray":
         return _run_on_ray(args)
     # Whatever can be refused is refused before the model loads.
-    choose_format(args.format, args.output)
+    chosen = choose_format(args.format, args.output)
+    choose_by_ending(args.output, list_endings(), default="jsonl", asked=chosen, option=f"--format {chosen}")
     if not args.restart:
         check_target(args.output)
     labels = read_labels(args.labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 from clipworks.endings import choose_by_ending
 from clipworks.errors import UsageError
+from clipworks.journal import explain_write_errors
+from clipworks.locks import hold_part
 
 if TYPE_CHECKING:
     from clipworks.report.document import Document
@@ -70,6 +73,15 @@ def run(args: argparse.Namespace) -> int:
     form = None if args.output is None else _choose_form(args)
     if form is not None:
         _check_output(args.output, args.files, form)
+    with contextlib.ExitStack() as held:
+        if form is not None:
+            with explain_write_errors(args.output):
+                held.enter_context(hold_part(args.output))
+        _report(args, form)
+    return 0
+
+
+def _report(args: argparse.Namespace, form: str | None) -> None:
     from clipworks.cli.progress import ProgressLine
     from clipworks.comparison.published import read_published
     from clipworks.report.assembly import build_document
@@ -98,7 +110,6 @@ def run(args: argparse.Namespace) -> int:
         from clipworks.cli.tables import format_document
 
         print(format_document(document))
-    return 0
 
 
 _MOST_THUMBNAILS = 100
@@ -135,7 +146,7 @@ def _check_output(output: str, files: list[str], form: str) -> None:
 def _write(document: Document, output: str, form: str) -> int:
     """Write the page or its tables, and return the file's size in bytes."""
     from clipworks.cli.progress import ProgressLine
-    from clipworks.journal import explain_write_errors, write_atomically
+    from clipworks.journal import write_atomically
     from clipworks.report.html import GENERATOR, render_page
     from clipworks.report.markdown import format_markdown
 
