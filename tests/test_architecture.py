@@ -77,6 +77,7 @@ ALLOWED = {
     # Saved results in, pictures out: whatever could run something again is out of its reach.
     "clipworks.report": {
         "clipworks",
+        "clipworks.caches",
         "clipworks.cards",
         "clipworks.comparison.figures",
         "clipworks.comparison.published",
