@@ -29,7 +29,7 @@ def find_fragments(vocabulary: ClipVocabulary) -> Check:
 
     A word counts where more than half of its tokens are no whole characters: Chinese and Greek, not French or Persian.
     """
-    bytes_of = {symbol: value for value, symbol in enumerate(BYTE_SYMBOLS)}
+    bytes_of = {symbol: bytes([value]) for value, symbol in enumerate(BYTE_SYMBOLS)}
 
     @functools.cache
     def name_tokens() -> dict[int, str]:
@@ -39,7 +39,8 @@ def find_fragments(vocabulary: ClipVocabulary) -> Check:
     def look_at(place: int) -> tuple[bytes, bool, bool]:
         """The bytes of a token, whether they are no whole characters, and whether it ends a word."""
         token = name_tokens()[place]
-        content = bytes(bytes_of[symbol] for symbol in token.removesuffix(WORD_END))
+        # A vocabulary of others may hold tokens that are written otherwise; those are whole.
+        content = b"".join(bytes_of.get(symbol) or symbol.encode() for symbol in token.removesuffix(WORD_END))
         return content, "\ufffd" in content.decode(errors="replace"), token.endswith(WORD_END)
 
     def check(ids: Sequence[int]) -> bool:

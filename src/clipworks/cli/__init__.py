@@ -174,11 +174,14 @@ def _noting(*, always: bool) -> Iterator[None]:
             if always or watched:  # a line of progress may stand there
                 print("\r\x1b[K" * watched + f"note: {text}", file=sys.stderr)
 
-    with warnings.catch_warnings():
-        before = warnings.showwarning
-        warnings.simplefilter("always", ClipworksWarning)
-        warnings.showwarning = show
+    # Not catch_warnings: it would also take back the filters of modules that are imported meanwhile.
+    before = warnings.showwarning
+    warnings.simplefilter("always", ClipworksWarning)
+    warnings.showwarning = show
+    try:
         yield
+    finally:
+        warnings.showwarning = before
 
 
 def _report(program: str, message: str, hint: str | None, status: int) -> int:
