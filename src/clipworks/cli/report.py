@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--root {args.root} is not a folder")
     form = None if args.output is None else _choose_form(args)
     if form is not None:
-        _check_output(args.output, args.files, form)
+        _check_output(args.output, form)
     with contextlib.ExitStack() as held:
         if form is not None:
             with explain_write_errors(args.output):
@@ -117,11 +117,14 @@ _FORMS = {"html": (".html", ".htm"), "markdown": (".md", ".markdown")}
 
 
 def _choose_form(args: argparse.Namespace) -> str:
+    output = Path(args.output)
+    if output.exists() and any(Path(name).exists() and output.samefile(name) for name in args.files):
+        raise UsageError(f"{output} is one of the files to report on; allowed: another name")
     asked = "markdown" if args.markdown else None
     return choose_by_ending(args.output, _FORMS, default="html", asked=asked, option="--markdown")
 
 
-def _check_output(output: str, files: list[str], form: str) -> None:
+def _check_output(output: str, form: str) -> None:
     """Refuse, before any work is done, to write where something else would be lost."""
     from clipworks.report.html import GENERATOR
     from clipworks.report.plots import require_matplotlib
@@ -135,8 +138,6 @@ def _check_output(output: str, files: list[str], form: str) -> None:
         raise UsageError(f"the folder {path.parent} does not exist; {output} cannot be written")
     if not path.exists():
         return
-    if any(Path(name).exists() and path.samefile(name) for name in files):
-        raise UsageError(f"{output} is one of the files to report on; allowed: another name")
     with path.open("rb") as stream:
         start = stream.read(2000)
     if start and GENERATOR.encode() not in start:
