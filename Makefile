@@ -39,7 +39,12 @@ format: .venv/installed  ## bring the code to the house style
 
 wheel: .venv/installed  ## build the wheel, install it into an empty environment and use it from another folder
 	rm -rf dist build .venv/wheel
+	@# what an earlier build left behind must not come into the wheel: a module that is gone, an old compiled file
+	for folder in build/lib "build/lib.$$($(BIN)/python -c 'import sys, sysconfig; print(sysconfig.get_platform() + "-" + sys.implementation.cache_tag)')"; do \
+	  mkdir -p "$$folder/clipworks" && touch "$$folder/clipworks/stale.py" "$$folder/clipworks/_stale.abi3.so" "$$folder/clipworks/_towers.abi3.so"; done
 	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
+	$(BIN)/python -c 'import sys, zipfile; found = [item.filename for item in zipfile.ZipFile(sys.argv[1]).infolist() if "stale" in item.filename or (item.filename.endswith(".so") and not item.file_size)]; sys.exit(f"stale files in the wheel: {found}" if found else 0)' dist/*.whl
+	rm -rf build
 	$(PYTHON) -m venv .venv/wheel
 	.venv/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	cd / && "$(CURDIR)/.venv/wheel/bin/clipworks" match "$(CURDIR)/examples/CLIP.png" "a diagram" "a dog" "a cat" --json

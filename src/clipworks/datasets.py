@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+from clipworks.display import quote_text
 from clipworks.errors import ImageError, UsageError
 from clipworks.folders import walk_folder
 
@@ -198,7 +199,7 @@ def parse_pairs(content: bytes, name: str, *, exists: Callable[[str], bool]) -> 
 def _split_tab(line: str, name: str) -> tuple[str, str]:
     path, tab, label = line.partition("\t")
     if not tab or not path or not label.strip():
-        raise UsageError(f"{name} has labels, but not in the line {line!r}; allowed: path, tab, label")
+        raise UsageError(f"{name} has labels, but not in the line {quote_text(line)}; allowed: path, tab, label")
     return path, label.strip()
 
 

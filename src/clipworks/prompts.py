@@ -7,10 +7,13 @@ import json
 import os
 import re
 import unicodedata
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clipworks.errors import TextError, UsageError, unknown_name
+from clipworks.display import quote_text
+from clipworks.errors import ClipworksWarning, TextError, UsageError, unknown_name
 from clipworks.text_files import read_lines
 
 SIMPLE_TEMPLATE = "a photo of a {}."
@@ -58,12 +61,27 @@ def read_labels(source: str) -> Labels:
     lines = [unicodedata.normalize("NFC", line) for line in _read_set(source, "label set", list(LABEL_SETS))]
     found = [_WORDNET_LABEL.fullmatch(line) for line in lines]
     if not all(found):
-        return Labels(name=source, names=tuple(lines))
+        return _tell_repeated(Labels(name=source, names=tuple(lines)))
     ids = [match["id"] for match in found if match]
     if len(set(ids)) < len(ids):
         twice = next(item for item in ids if ids.count(item) > 1)
         raise TextError(f"{source} gives the WordNet id {twice} to two classes")
-    return Labels(name=source, names=tuple(match["name"] for match in found if match), ids=tuple(ids))
+    return _tell_repeated(Labels(name=source, names=tuple(match["name"] for match in found if match), ids=tuple(ids)))
+
+
+def _tell_repeated(labels: Labels) -> Labels:
+    """Warn of names that several classes of a user's file share; of the built-in sets it is known and published."""
+    counts = Counter(unicodedata.normalize("NFC", name) for name in labels.names)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        others = f" and {len(repeated) - 1:,} more" if len(repeated) > 1 else ""
+        warnings.warn(
+            f"{labels.name} gives the name {quote_text(repeated[0])}{others} to several classes: they stay apart, but "
+            "get equal scores, and the first of them goes before the others",
+            ClipworksWarning,
+            stacklevel=3,
+        )
+    return labels
 
 
 def read_templates(source: str) -> tuple[str, ...]:
@@ -85,7 +103,9 @@ def read_templates(source: str) -> tuple[str, ...]:
     templates = tuple(_read_set(source, "template set", list(TEMPLATE_SETS)))
     for template in templates:
         if template.count("{}") != 1:
-            raise UsageError(f"the template {template!r} holds {{}} {template.count('{}')} times; allowed: once")
+            raise UsageError(
+                f"the template {quote_text(template)} holds {{}} {template.count('{}')} times; allowed: once"
+            )
     return templates
 
 

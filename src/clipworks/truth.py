@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 
+from clipworks.display import quote_text
 from clipworks.errors import UsageError
 from clipworks.prompts import Labels, read_labels
 
@@ -39,13 +40,15 @@ class ClassIndex:
         if name in self._shared:
             places = [index for index, other in enumerate(self.labels.names) if _fold(other) == name]
             raise UsageError(
-                f"the label {text!r} is the name of {len(places)} classes: {', '.join(map(str, places))}; "
+                f"the label {quote_text(text)} is the name of {len(places)} classes: {', '.join(map(str, places))}; "
                 "allowed: an index or a WordNet id"
             )
         named = self._by_name.get(name)
         placed = int(text) if text.isascii() and text.isdecimal() and int(text) < len(self.labels) else None
         if named is not None and placed is not None and named != placed:
-            raise UsageError(f"the label {text!r} is the index of one class and the name of another, class {named}")
+            raise UsageError(
+                f"the label {quote_text(text)} is the index of one class and the name of another, class {named}"
+            )
         return named if placed is None else placed
 
     def find_in_path(self, path: str) -> int | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
+from clipworks.cli.terminal import show_text
 
 if TYPE_CHECKING:
     from clipworks.distributed.records import State
@@ -58,16 +59,18 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.classification import classify
     from clipworks.cli.progress import Bar, stopping
     from clipworks.datasets import read_dataset
+    from clipworks.endings import choose_by_ending
     from clipworks.journal import check_target, manifest_path
     from clipworks.prompts import read_labels, read_templates
-    from clipworks.results import choose_format
+    from clipworks.results import choose_format, list_endings
 
     options.check_engine_options(args)
     if args.engine == "ray":
         return _run_on_ray(args)
     # Whatever can be refused is refused before the model loads.
     images = options.read_image_options(args)
-    choose_format(args.format, args.output)
+    chosen = choose_format(args.format, args.output)
+    choose_by_ending(args.output, list_endings(), default="jsonl", asked=chosen, option=f"--format {chosen}")
     if not args.restart:
         check_target(args.output)
     options.recall_choice(args, Path(manifest_path(args.output)))
@@ -133,8 +136,8 @@ def say_failed(failed: int) -> str:
 def tell_end(end: Progress | State, said: str, args: argparse.Namespace) -> int:
     """Tell how a run ended, with ``--json`` as numbers too, and return its exit status."""
     if args.json:
-        print(json.dumps({"output": args.output, **dataclasses.asdict(end), "whole": end.whole}))
-    print(f"{args.output}: {said}", file=sys.stderr)
+        print_json({"output": args.output, **dataclasses.asdict(end), "whole": end.whole})
+    print(f"{show_text(args.output)}: {said}", file=sys.stderr)
     if not end.whole:
         return 130
     return 1 if args.strict and end.failed else 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +55,6 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.cli.progress import ProgressLine
     from clipworks.diagnosis.diagnosing import Plan, diagnose
     from clipworks.diagnosis.dumps import SUFFIX, write_dump
-    from clipworks.diagnosis.records import diagnosis_to_json
     from clipworks.diagnosis.references import Asked
     from clipworks.diagnosis.stages import parse_tolerances
     from clipworks.store import open_bundle
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         line.clear()
     if args.json:
-        print(diagnosis_to_json(diagnosis))
+        print_json(dataclasses.asdict(diagnosis))
     else:
         from clipworks.cli.doctor_tables import format_diagnosis
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import draw_bar, fit_text, measure_width, show_text
 from clipworks.errors import UsageError
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     with loading.result() as model:
         match = model.match(decoded, texts, top=args.top, truncate=args.truncate)
     if args.json:
-        print(json.dumps({**_describe(match), "image": args.image}, ensure_ascii=False))
+        print_json({**_describe(match), "image": args.image})
     elif sys.stdout.isatty():
         print(_draw(match, shutil.get_terminal_size().columns))
     else:
@@ -102,5 +102,5 @@ def _draw(match: Match, columns: int) -> str:
     for text, score in zip(texts, match.scores, strict=True):
         bar = draw_bar(score.score, _BAR_WIDTH)
         lines.append(f"{fit_text(text, width)}  {score.score:>7.2%}  {score.cosine:>7.4f}  {bar}".rstrip())
-    lines.append(f"{match.model} on {match.runtime}, {match.device}, {match.precision}")
+    lines.append(f"{show_text(match.model)} on {match.runtime}, {match.device}, {match.precision}")
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipworks.cli.terminal import show_text
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, MAX_PIXELS, ImageOptions
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def report_left_out(count: int, source: str) -> None:
     """Say on stderr how many files of a folder are no pictures, if any."""
     if count:
         what = "1 file is no picture" if count == 1 else f"{count:,} files are no pictures"
-        print(f"{source}: {what} by the ending: left out", file=sys.stderr)
+        print(f"{show_text(source)}: {what} by the ending: left out", file=sys.stderr)
 
 
 def report_decoder(decoder: BatchDecoder | None) -> None:

@@ -6,13 +6,14 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import options
+from clipworks.cli.json_output import format_json, print_json
+from clipworks.cli.terminal import show_text
 from clipworks.errors import ClipworksError, UsageError
 from clipworks.options import DEFAULT_IMAGE_OPTIONS
 
@@ -126,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
 
     with _watching() as report:
         result = profile(setup, load, report=report, keep_samples=args.raw, repeats=args.repeats, check=args.check)
-    print(_to_json(dataclasses.asdict(result)) if args.json else format_profile(result))
+    print(format_json(dataclasses.asdict(result)) if args.json else format_profile(result))
     return 130 if result.partial else 0
 
 
@@ -163,7 +164,7 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
             break
         except ClipworksError as error:
             failed = error
-            print(f"{what}: {error.message}", file=sys.stderr)
+            print(f"{what}: {show_text(error.message)}", file=sys.stderr)
             continue
         results.append(result)
         if result.partial:
@@ -178,7 +179,7 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
     if args.json:
         best, front = rank_profiles(results, percent)
         profiles = [dataclasses.asdict(item) for item in results]
-        print(_to_json({"profiles": profiles, "best_throughput": best, "pareto": front, "pareto_percentile": percent}))
+        print_json({"profiles": profiles, "best_throughput": best, "pareto": front, "pareto_percentile": percent})
     else:
         print(format_sweep(results, percent))
     if interrupted:
@@ -196,7 +197,7 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
         with _watching("capacity") as report:
             closed = bench.measure(load, report=report)
         if closed.partial:
-            print(_to_json(dataclasses.asdict(closed)) if args.json else format_profile(closed))
+            print(format_json(dataclasses.asdict(closed)) if args.json else format_profile(closed))
             return 130
 
         def run_load(trial: Load) -> Any:
@@ -207,7 +208,7 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
     finally:
         bench.close()
     if args.json:
-        print(_to_json({"capacity": dataclasses.asdict(closed), "search": dataclasses.asdict(found)}))
+        print_json({"capacity": dataclasses.asdict(closed), "search": dataclasses.asdict(found)})
     else:
         print(f"closed loop: {closed.run.window.requests_per_s:.2f} requests/s at {closed.run.places} in flight")
         print(format_search(found))
@@ -257,10 +258,6 @@ def _read_setup(args: argparse.Namespace) -> Setup:
         reading=reading,
         offline=args.offline,
     )
-
-
-def _to_json(record: object) -> str:
-    return json.dumps(record, allow_nan=False)
 
 
 @contextlib.contextmanager
