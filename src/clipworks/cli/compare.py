@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     plan = _read_plan(args)
     folder = Path(args.output)
     check_output(folder)
+    from clipworks import interrupts
     from clipworks.cli.compare_tables import format_comparison
     from clipworks.cli.progress import StageBar
     from clipworks.comparison.comparing import compare
@@ -103,6 +104,12 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.prompts import read_labels
 
     bar = StageBar()
+
+    def report(what: str, done: int, total: int) -> None:
+        interrupts.keep()
+        interrupts.check()  # KeyboardInterrupt comes from here alone: what was measured by then is written
+        bar.show(what, done, total)
+
     try:
         found = compare(
             plan,
@@ -110,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
             read_labels(args.labels),
             published=published,
             gates=gates,
-            report=bar.show,
+            report=report,
         )
     finally:
         bar.clear()
