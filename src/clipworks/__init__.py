@@ -9,7 +9,7 @@ The public API, loaded on first use so that ``import clipworks`` costs nothing::
 
 from __future__ import annotations
 
-# Python's own constant would cost an import, and until the command line has taken over the signals a Ctrl-C is a traceback.
+# Python's own constant would cost an import, and a Ctrl-C is a traceback until a command has taken over its signals.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:

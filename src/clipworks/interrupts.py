@@ -71,6 +71,8 @@ def install(program: str) -> None:
     for number in SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _take)
+    if hasattr(signal, "pthread_sigmask"):  # whoever starts a command may hold signals back until it can answer them
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     atexit.register(_leave)  # the first one registered is the last one called
     if os.name == "posix":
         _start_watcher()
@@ -218,20 +220,20 @@ def _forget_watcher() -> None:
 
 def _watch(reader: int) -> None:
     """End the process on a second signal, and on a first one that its handler does not answer in time."""
-    came = deadline = None
+    first, came, deadline = 0, 0.0, None
     while True:
         rest = None if deadline is None else max(deadline - time.monotonic(), 0)
         if not select.select([reader], [], [], rest)[0]:
             if _state.asked is None or not _state.kept:
-                os._exit(128 + number)
+                os._exit(128 + first)
             deadline = None
             continue
         number, now = os.read(reader, 1)[0], time.monotonic()
-        if number not in SIGNALS or (came is not None and now - came < _TWICE_S):
+        if number not in SIGNALS or (first and now - came < _TWICE_S):
             continue
-        if came is not None:
+        if first:
             os._exit(128 + number)
-        came = now
+        first, came = number, now
         if not _state.kept:
             deadline = now + (_UNWIND_S if _state.raised else _FLUSH_S)
 

@@ -106,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
     bar = StageBar()
 
     def report(what: str, done: int, total: int) -> None:
-        interrupts.keep()
+        if what.startswith("pictures") and done == total:  # the first row has figures
+            interrupts.keep()
         interrupts.check()  # KeyboardInterrupt comes from here alone: what was measured by then is written
         bar.show(what, done, total)
 

@@ -147,9 +147,7 @@ def measure_footprint(setup: Setup, say: Callable[[], None] = lambda: None) -> F
     status, out, err = _run_process([sys.executable, "-m", "clipworks.comparison.footprint", json.dumps(words)], say)
     if status:
         lines = err.strip().splitlines()
-        why = (
-            f"ended by signal {-status}" if status < 0 else lines[-1] if lines else "it says nothing"
-        )
+        why = f"ended by signal {-status}" if status < 0 else lines[-1] if lines else "it says nothing"
         raise EncodingError(f"the process that opens the row failed: {why}")
     return read_record(Footprint, json.loads(out.splitlines()[-1]), "footprint")
 
