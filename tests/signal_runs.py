@@ -26,7 +26,14 @@ from picture_sets import LABELS, write_labels, write_pictures
 
 HANG_S = 10.0
 """Seconds after a signal for a command to end in, on a machine that is busy with others."""
-LENGTHS_S = {"profile": 4.0, "compare": 12.0, "clip_image_prof": 4.0, "clip_text_prof": 4.0}
+LENGTHS_S = {
+    "classify": 3.0,
+    "embed": 3.0,
+    "profile": 4.0,
+    "compare": 12.0,
+    "clip_image_prof": 4.0,
+    "clip_text_prof": 4.0,
+}
 """Seconds of a command's life that random moments are drawn from, where they are not the usual ones."""
 USUAL_S = 2.0
 PROGRAMS = ("clip_sample", "make_input_npz", "clip_image_prof", "clip_text_prof", "eval_topk")
@@ -80,7 +87,7 @@ def write_inputs(home: Path) -> dict[str, list[str]]:
         "profile": ["profile", "image", "--duration", "60"],
         "compare": ["compare", "--images", images, "--labels", labels, "-o", "{new}", "--duration", "0.2"],
         "doctor": ["doctor"],
-        "report": ["report", str(results), "-o", "{new}.html"],
+        "report": ["report", str(results)],
         "models list": ["models", "list"],
         "models convert": ["models", "convert", str(home / "checkpoint"), "-o", "{new}"],
         "clip_sample": ["--input_file", image],
