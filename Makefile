@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test sanitize test-torch test-ray lint format wheel bench bench-peers parity clean
+.PHONY: help demo test sanitize test-torch test-ray test-signals lint format wheel bench bench-peers parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -75,6 +75,21 @@ parity: .venv-reference/installed  ## compare converted towers with transformers
 test-ray: .venv-ray/installed  ## test classify and embed on a real Ray (about five minutes)
 	.venv-ray/bin/python -m pytest -m ray
 
+# What Ctrl-C finds in the midst of an import differs between Pythons, so two are tried.
+PYTHON312 ?= python3.12
+MOMENTS ?= 50
+
+.venv-312/installed: $(BUILT)
+	$(PYTHON312) -m venv .venv-312
+	.venv-312/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' 'pytest>=8.4,<10'
+	@touch $@
+
+test-signals: .venv/installed  ## press Ctrl-C at 50 random moments of every command, on two Pythons (MOMENTS=N; PYTHON312=...)
+	$(BIN)/python tests/signal_runs.py --moments $(MOMENTS)
+	@if $(PYTHON312) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null; then \
+	  $(MAKE) .venv-312/installed && .venv-312/bin/python tests/signal_runs.py --moments $(MOMENTS); \
+	else echo "SKIPPED on Python 3.12: $(PYTHON312) is none; PYTHON312=... names one"; fi
+
 bench: .venv/installed  ## measure start-up time and memory
 	$(BIN)/python benchmarks/startup.py
 
@@ -86,4 +101,4 @@ bench-peers: .venv/installed .venv-reference/installed  ## compare with other li
 	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" $(if $(WORK),--work $(WORK)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean:  ## remove the environment and caches
-	rm -rf .venv .venv-reference .venv-ray .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache .sanitize
+	rm -rf .venv .venv-reference .venv-ray .venv-312 .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache .sanitize

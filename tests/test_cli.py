@@ -338,7 +338,7 @@ def test_ctrl_c_and_sigterm_print_what_was_measured_marked_partial() -> None:
         for process, name in zip(processes, (signal.SIGINT, signal.SIGTERM), strict=True):
             process.send_signal(name)
             out, err = process.communicate(timeout=20)
-            assert process.returncode == 130, err
+            assert process.returncode == 128 + name, err
             assert "PARTIAL: interrupted" in out
             assert "throughput (qps)" in out
             assert "Traceback" not in err

@@ -9,12 +9,12 @@ The public API, loaded on first use so that ``import clipworks`` costs nothing::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from clipworks.errors import ClipworksError
+# Python's own constant would cost an import, and a Ctrl-C is a traceback until a command has taken over its signals.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from clipworks.cards import Card
+    from clipworks.errors import ClipworksError
     from clipworks.loading import load
     from clipworks.matching import Match, Score
     from clipworks.model import Model
@@ -24,6 +24,7 @@ __all__ = ["Card", "ClipworksError", "Match", "Model", "Score", "load"]
 
 _HOMES = {
     "Card": "clipworks.cards",
+    "ClipworksError": "clipworks.errors",
     "Match": "clipworks.matching",
     "Score": "clipworks.matching",
     "Model": "clipworks.model",

@@ -8,6 +8,7 @@ import mmap
 import os
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _SEAL = hashlib.sha256().digest_size
+_PART = ".part-"
+_PART_S = 3600
+"""Seconds after which a part of a file is one that a run which was ended has left behind."""
 _SUMMED = 1 << 15
 """Bytes whose sum stands for them in a seal."""
 
@@ -153,7 +157,8 @@ def write_sealed(path: Path, body: bytes | memoryview, *, keep: int) -> None:
 
     temporary = path
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as stream:
+        _sweep(path.parent)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_PART, delete=False) as stream:
             temporary = Path(stream.name)
             stream.write(body)
             stream.write(_seal(np.frombuffer(body, np.uint8)))
@@ -165,3 +170,10 @@ def write_sealed(path: Path, body: bytes | memoryview, *, keep: int) -> None:
         if temporary != path:
             temporary.unlink(missing_ok=True)
         _warn_unkept(f"{path.parent.parent}: {error.strerror}")
+
+
+def _sweep(folder: Path) -> None:
+    """Delete the parts of files that runs which were ended have left behind."""
+    for part in folder.glob(f"{_PART}*"):
+        if time.time() - part.stat().st_mtime > _PART_S:
+            part.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ command line returns: 2 for wrong usage (an unknown name, an impossible combinat
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -80,6 +79,8 @@ class EncodingError(ClipworksError):
 
 def unknown_name(kind: str, given: str, known: Iterable[str], *, hint: str | None = None) -> UnknownNameError:
     """Build the error for a name that is not in a table, with the nearest known name as a suggestion."""
+    import difflib  # here, since only a typo needs it
+
     names = list(known)
     near = difflib.get_close_matches(given.lower(), [name.lower() for name in names], n=1)
     meant = next((name for name in names if near and name.lower() == near[0]), None)

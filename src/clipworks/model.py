@@ -79,11 +79,19 @@ class Model:
                 cache=cache,
             )
 
-        # Engines compile outside Python's lock: the towers load side by side, and the tokenizer meanwhile.
-        with ThreadPoolExecutor(len(runtimes.ROLES)) as pool:
+        # Imported here, by one thread: Ctrl-C within an import of the main thread's may leave a lock behind, and
+        # another thread that imports would wait for it for ever.
+        runtimes.import_runtime(runtimes.choose_for(bundle, runtime, device, precision).name)
+        # Engines compile outside Python's lock: the towers load side by side, and the tokenizer meanwhile. This thread
+        # only waits, so that Ctrl-C finds it doing nothing else.
+        pool = ThreadPoolExecutor(len(runtimes.ROLES) + 1, thread_name_prefix="load")
+        try:
             opening = {role: pool.submit(open_tower, role) for role in towers}
-            self._tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text) if "text" in towers else None
+            reading = pool.submit(open_tokenizer, bundle.tokenizer, bundle.card.text) if "text" in towers else None
             self._encoders = {role: job.result() for role, job in opening.items()}
+            self._tokenizer = reading.result() if reading else None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # an engine may take long to compile what nobody wants now
 
     @property
     def card(self) -> Card:

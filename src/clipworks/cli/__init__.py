@@ -12,14 +12,12 @@ import errno
 import importlib
 import io
 import os
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, NoReturn, Protocol, TextIO
 
-from clipworks import __version__
+from clipworks import __version__, interrupts
 from clipworks.cli.terminal import show_text
 from clipworks.errors import ClipworksError, ClipworksWarning, ImageError, unknown_name
 
@@ -91,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; None for the process's own.
 
     Returns:
-        The exit status: 0, 1 for a run that failed, 2 for wrong usage, 130 after Ctrl-C or SIGTERM.
+        The exit status: 0, 1 for a run that failed, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM.
     """
     return run_guarded("clipworks", _run, argv)
 
@@ -108,12 +106,16 @@ def run_guarded(program: str, run: Callable[[list[str]], int], argv: Sequence[st
     traceback = "--traceback" in words
     if traceback:
         words.remove("--traceback")
+    if argv is None:
+        interrupts.install(program)
     _prepare_streams()
     try:
-        with _interruptible(), _noting():
-            status = run(words)
-        sys.stdout.flush()  # here, so that a broken pipe is met where it is handled
-        return status
+        try:
+            with interrupts.borrowing(), _noting():
+                status = run(words)
+        finally:
+            sys.stdout.flush()  # here, so that a broken pipe is met where it is handled
+        return interrupts.resolve(status)
     except BrokenPipeError:  # the reader has gone, as with `| head`: nobody is left to tell
         _silence_stdout()
         return 141
@@ -124,7 +126,7 @@ def run_guarded(program: str, run: Callable[[list[str]], int], argv: Sequence[st
     except KeyboardInterrupt:
         if traceback:
             raise
-        return _report(program, "interrupted", None, 130)
+        return interrupts.resolve(_report(program, "interrupted", None, 130))
     except Exception as error:  # whatever is left: one line for the user, the whole with --traceback
         if traceback:
             raise
@@ -134,19 +136,6 @@ def run_guarded(program: str, run: Callable[[list[str]], int], argv: Sequence[st
                 return _report(program, f"the output cannot be written: {error.strerror}", None, 1)
         what = str(error).strip().partition("\n")[0]
         return _report(program, f"{type(error).__name__}{': ' if what else ''}{what}", "--traceback shows where", 1)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, so that what was measured by then is kept."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

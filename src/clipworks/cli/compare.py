@@ -110,12 +110,20 @@ def run(args: argparse.Namespace) -> int:
 def _compare(
     args: argparse.Namespace, plan: Plan, published: tuple[PublishedRow, ...], gates: dict[str, float]
 ) -> Comparison:
+    from clipworks import interrupts
     from clipworks.cli.progress import StageBar
     from clipworks.comparison.comparing import compare
     from clipworks.datasets import read_dataset
     from clipworks.prompts import read_labels
 
     bar = StageBar()
+
+    def report(what: str, done: int, total: int) -> None:
+        if what.startswith("pictures") and done == total:  # the first row has figures
+            interrupts.keep()
+        interrupts.check()  # KeyboardInterrupt comes from here alone: what was measured by then is written
+        bar.show(what, done, total)
+
     try:
         return compare(
             plan,
@@ -123,7 +131,7 @@ def _compare(
             read_labels(args.labels),
             published=published,
             gates=gates,
-            report=bar.show,
+            report=report,
         )
     finally:
         bar.clear()

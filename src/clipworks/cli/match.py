@@ -44,11 +44,12 @@ def run(args: argparse.Namespace) -> int:
         texts += read_lines(args.texts_file)
     if not texts:
         raise UsageError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
+    import clipworks.loading  # noqa: F401  # before there is a second thread: two that import can lock each other out
+    from clipworks.images import open_file, open_image
+
     with ThreadPoolExecutor(1) as pool:
         # The image is decoded while the engines start: both leave Python's lock for most of their time.
         loading = pool.submit(options.load_model, args, images=images)
-        from clipworks.images import open_file, open_image
-
         if args.image == "-":
             decoded = open_image(_read_stdin(), name="standard input", options=images)
         else:

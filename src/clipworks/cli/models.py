@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from clipworks import interrupts
 from clipworks.cli import options
 from clipworks.cli.bundles import add_name, describe_bundle, print_bundle
 from clipworks.cli.json_output import print_json
@@ -125,7 +126,7 @@ def _add_pull(parser: argparse.ArgumentParser) -> None:
 def _pull(args: argparse.Namespace) -> int:
     from clipworks.store.pulling import pull_model
 
-    with _progress() as show:
+    with interrupts.raising(), _progress() as show:
         bundle = pull_model(args.name, offline=args.offline, force=args.force, check=not args.no_check, progress=show)
     print_bundle(bundle, as_json=args.json)
     return 0

@@ -98,12 +98,13 @@ def run_convert(args: argparse.Namespace) -> int:
         raise UsageError("--precision int8 and --images FOLDER go together: int8 towers are made for pictures")
     check_folder_name(args.output, holds="a bundle")
     paths = _choose_pictures(args.images) if args.images else []
+    from clipworks import interrupts
     from clipworks.convert import quantize_towers
     from clipworks.convert.conversion import new_folder
     from clipworks.images import load_batch
 
     output = Path(args.output)
-    with new_folder(output, overwrite=args.force) as folder:
+    with interrupts.raising(), new_folder(output, overwrite=args.force) as folder:
         bundle = _make_bundle(args, folder)
         if paths:
             bundle = quantize_towers(bundle, load_batch(paths, bundle.card.image))

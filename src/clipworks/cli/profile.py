@@ -262,13 +262,16 @@ def _read_setup(args: argparse.Namespace) -> Setup:
 
 @contextlib.contextmanager
 def _watching(what: str = "") -> Iterator[Report]:
-    """Draw progress while a measurement runs, and take it away afterwards."""
+    """Draw progress while a measurement runs, and take it away afterwards; from its first report on it is kept."""
+    from clipworks import interrupts
     from clipworks.cli.progress import ProgressLine
 
     line = ProgressLine()
 
     def report(elapsed_s: float, rate: float | None) -> None:
         speed = f", {rate:.2f} requests/s" if rate is not None else ""
+        interrupts.keep()
+        interrupts.check()  # KeyboardInterrupt comes from here alone: what was measured by then is told
         line.show(f"{what}  measuring: {elapsed_s:.0f} s{speed}".strip())
 
     try:

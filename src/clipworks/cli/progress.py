@@ -1,17 +1,13 @@
-"""One line of progress on stderr, drawn only where someone watches, and an end that keeps what is done."""
+"""One line of progress on stderr, drawn only where someone watches."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 
 from clipworks.cli.terminal import cut_text, show_text
+from clipworks.interrupts import keeping
 
 _BAR_WIDTH = 24
 
@@ -98,28 +94,5 @@ def format_time(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-@contextlib.contextmanager
-def stopping() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C and SIGTERM ask for an end instead of forcing one; a second one forces it.
-
-    Yields:
-        What says whether an end was asked for.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked = threading.Event()
-
-    def ask(number: int, frame: object) -> None:  # noqa: ARG001  # the form of a signal's handler
-        asked.set()
-        for name in before:
-            signal.signal(name, signal.default_int_handler)
-        # Not print: the signal may have come in the midst of one.
-        os.write(2, b"\nfinishing the pictures under way; once more stops at once\n")
-
-    before = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+stopping = keeping
+"""What `clipworks.interrupts` offers to a run over a data set: Ctrl-C asks for an end, and what is done is kept."""

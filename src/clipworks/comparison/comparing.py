@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -187,14 +188,15 @@ def _measure_speeds(
     total, done = plan.repeats * len(rows), 0
     for number in range(plan.repeats):
         for row in order_round(rows, number, plan.repeats):
-            report(f"speed: {row.name}, round {number + 1}", done, total)
+            say = functools.partial(report, f"speed: {row.name}, round {number + 1}", done, total)
             done += 1
-            if problems[row.name]:
-                continue
             try:
+                say()
+                if problems[row.name]:
+                    continue
                 for tower in TOWERS:
                     setup = dataclasses.replace(_make_setup(plan, row), target=tower)
-                    if not measure_once(setup, tower, loads, runs[row.name], number):
+                    if not measure_once(setup, tower, loads, runs[row.name], number, say):
                         return number
             except KeyboardInterrupt:
                 return number
@@ -212,9 +214,10 @@ def _measure_footprints(
 ) -> bool:
     """Measure start and memory of every row; returns whether it went to its end."""
     for place, row in enumerate(rows if plan.footprint else []):
-        report(f"start and memory: {row.name}", place, len(rows))
+        say = functools.partial(report, f"start and memory: {row.name}", place, len(rows))
         try:
-            found[row.name] = measure_footprint(_make_setup(plan, row))
+            say()
+            found[row.name] = measure_footprint(_make_setup(plan, row), say)
         except KeyboardInterrupt:
             return False
         except ClipworksError as error:

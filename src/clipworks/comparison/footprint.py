@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
+import threading
 
 from clipworks.comparison.figures import Footprint, TowerStart
 from clipworks.comparison.speeds import TOWERS
@@ -42,5 +44,17 @@ def measure(model: str, runtime: str, device: str, precision: str, threads: int 
     return Footprint(towers=tuple(starts), before_memory_mib=before, peak_memory_mib=peak)
 
 
+def end_with_parent() -> None:
+    """End this process when the one that started it has gone: its end of our standard input is closed then."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 if __name__ == "__main__":
+    end_with_parent()
     print(json.dumps(dataclasses.asdict(measure(*json.loads(sys.argv[1])))))

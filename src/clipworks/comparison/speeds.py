@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,6 +20,8 @@ from clipworks.profiling.records import Load, Profile
 from clipworks.profiling.setup import Setup
 
 TOWERS: tuple[Tower, ...] = ("image", "text")
+_STEP_S = 0.2
+"""Seconds between two looks at whether a process is to be ended."""
 
 
 @dataclass(kw_only=True)
@@ -55,7 +59,14 @@ def order_round(rows: Sequence[Item], number: int, rounds: int) -> list[Item]:
     return [*forwards[:1], *forwards[:0:-1]] if number % 2 else forwards
 
 
-def measure_once(setup: Setup, tower: Tower, loads: Sequence[tuple[int, Load]], runs: Runs, number: int) -> bool:
+def measure_once(
+    setup: Setup,
+    tower: Tower,
+    loads: Sequence[tuple[int, Load]],
+    runs: Runs,
+    number: int,
+    say: Callable[[], None] = lambda: None,
+) -> bool:
     """Measure one tower of a row under every load; the engine is opened for it and closed again.
 
     Reopening takes a moment, and keeps one engine in memory, however many rows there are. Threads that would spin on
@@ -68,6 +79,7 @@ def measure_once(setup: Setup, tower: Tower, loads: Sequence[tuple[int, Load]], 
         loads: batch size and load.
         runs: takes the measurements.
         number: of the round.
+        say: called again and again while it runs; it may raise KeyboardInterrupt to end it.
 
     Returns:
         Whether all of it was measured; Ctrl-C ends it early.
@@ -76,7 +88,7 @@ def measure_once(setup: Setup, tower: Tower, loads: Sequence[tuple[int, Load]], 
     try:
         for place, (batch_size, load) in enumerate(loads):
             bench.resize(batch_size)
-            profile = bench.measure(load)
+            profile = bench.measure(load, report=lambda elapsed_s, rate: say())  # noqa: ARG005  # the form of a report
             if profile.partial:
                 return False
             runs.add(tower, place, number, profile)
@@ -121,26 +133,47 @@ def summarise_speeds(runs: Runs, reference: Runs | None, loads: Sequence[tuple[i
     return tuple(speeds)
 
 
-def measure_footprint(setup: Setup) -> Footprint:
+def measure_footprint(setup: Setup, say: Callable[[], None] = lambda: None) -> Footprint:
     """Open both towers in a fresh process, without a compiled cache, and see what it takes.
+
+    Args:
+        setup: the row.
+        say: called again and again while it runs; what it raises ends the process.
 
     Raises:
         EncodingError: the process failed; the message is its last line.
     """
     words = [setup.model, setup.runtime, setup.devices[0], setup.precision, setup.threads, setup.offline]
-    done = subprocess.run(
-        [sys.executable, "-m", "clipworks.comparison.footprint", json.dumps(words)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        why = (
-            f"ended by signal {-done.returncode}" if done.returncode < 0 else lines[-1] if lines else "it says nothing"
-        )
+    status, out, err = _run_process([sys.executable, "-m", "clipworks.comparison.footprint", json.dumps(words)], say)
+    if status:
+        lines = err.strip().splitlines()
+        why = f"ended by signal {-status}" if status < 0 else lines[-1] if lines else "it says nothing"
         raise EncodingError(f"the process that opens the row failed: {why}")
-    return read_record(Footprint, json.loads(done.stdout.splitlines()[-1]), "footprint")
+    return read_record(Footprint, json.loads(out.splitlines()[-1]), "footprint")
+
+
+def _run_process(command: Sequence[str], say: Callable[[], None]) -> tuple[int, str, str]:
+    """Run a process to its end: status, what it prints and what it prints to stderr.
+
+    Its standard input is a pipe that nothing is written to: it ends when this process does, however that comes about.
+    """
+    reader, writer = os.pipe()
+    try:
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=reader, stdout=pipe, stderr=pipe, text=True) as process:
+            try:
+                while True:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        out, err = process.communicate(timeout=_STEP_S)
+                        say()  # Ctrl-C in a terminal reaches both processes, and is no failure of the row
+                        return process.returncode, out, err
+                    say()
+            except BaseException:
+                process.kill()
+                raise
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def _rate(profile: Profile) -> float:

@@ -58,7 +58,9 @@ def write_token_files(labels: Sequence[str], folder: Path) -> int:
         for name, row in zip(files, rows, strict=True):
             np.savez(folder / name, **_fill(row))  # type: ignore[arg-type]  # names of arrays, not of options
         if mapped:
-            index.write_text(json.dumps(mapped, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            part = folder / f".{INDEX}"  # whole or not at all
+            part.write_text(json.dumps(mapped, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            part.replace(index)
         else:
             index.unlink(missing_ok=True)  # of an earlier run
     except OSError as error:

@@ -100,8 +100,8 @@ def new_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
         raise ConversionError(f"{output} exists already; a bundle is written to a new folder", hint="choose another")
     temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
     retired = output.with_name(f".{output.name}.{os.getpid()}.old")
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)  # within, since Ctrl-C may come just behind it
         yield temporary
         if overwrite and output.exists():
             output.rename(retired)

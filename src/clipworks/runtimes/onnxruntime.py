@@ -22,7 +22,7 @@ import onnxruntime
 
 from clipworks.environment import count_cores
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
+from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, forking
 from clipworks.runtimes.grants import is_place, refuse
 from clipworks.runtimes.inputs import drop_filling, name_inputs
 from clipworks.runtimes.packing import GROUPS
@@ -55,9 +55,11 @@ class OnnxRuntimeEncoder:
         self._inputs = [value.name for value in session.get_inputs()]
         self.packs = GROUPS in self._inputs
         self._output = session.get_outputs()[0].name
+        self._home = forking.guard(self)
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
         """Encode one batch; see `clipworks.runtimes.Encoder`."""
+        forking.check(self._home, self.runtime)
         if self._session is None:
             raise EncodingError("this encoder is closed")
         rows = batch.rows if isinstance(batch, Staged) else len(batch)
@@ -81,7 +83,9 @@ class OnnxRuntimeEncoder:
         return Staged(handle=values, rows=len(batch))
 
     def close(self) -> None:
-        """Free the session."""
+        """Free the session, but for a forked process, which cannot."""
+        if os.getpid() != self._home:
+            return
         self._session = None
 
 
@@ -123,8 +127,10 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
     )
     session, _, _ = _open_session(request, model.SerializeToString(), options)
     inputs = [value.name for value in session.get_inputs()]
+    home = forking.guard(session)
 
     def run(batch: Batch) -> dict[str, npt.NDArray[Any]]:
+        forking.check(home, "onnxruntime")
         try:
             found = session.run(list(values.values()), name_inputs(batch, inputs))
         except Exception as error:  # noqa: BLE001  # as above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import time
 from collections import deque
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from clipworks.caches import map_sealed, write_sealed
 from clipworks.errors import EncodingError
 from clipworks.processor import find_onednn_ceiling, is_below
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
+from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, forking
 from clipworks.runtimes.choice import Choice, choose_float
 from clipworks.runtimes.grants import is_place, refuse
 from clipworks.runtimes.inputs import drop_filling, name_inputs
@@ -71,9 +72,11 @@ class OpenVinoEncoder:
         self.packs = GROUPS in self._inputs
         self._compiled: openvino.CompiledModel | None = compiled
         self._idle: deque[Any] = deque()
+        self._home = forking.guard(self)
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
         """Encode one batch; see `clipworks.runtimes.Encoder`."""
+        forking.check(self._home, self.runtime)
         if self._compiled is None:
             raise EncodingError("this encoder is closed")
         rows = batch.rows if isinstance(batch, Staged) else len(batch)
@@ -107,13 +110,16 @@ class OpenVinoEncoder:
         return Staged(handle=tensors, rows=len(batch))
 
     def close(self) -> None:
-        """Free the compiled model."""
+        """Free the compiled model, but for a forked process, which cannot."""
+        if os.getpid() != self._home:
+            return
         self._idle.clear()
         self._compiled = None
 
 
 def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
     """Compile a tower; see `clipworks.runtimes.open_encoder`."""
+    forking.enter("openvino")
     core = openvino.Core()
     device = _choose_device(core, request.device)
     choice = _choose_precision(device, request)
@@ -150,6 +156,7 @@ def _open(core: openvino.Core, request: EncoderRequest, device: str, choice: Cho
 
 def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[Batch], dict[str, npt.NDArray[Any]]]:
     """Compile a tower with more outputs; see `clipworks.runtimes.probes`."""
+    forking.enter("openvino")
     core = openvino.Core()
     device = _choose_device(core, request.device)
     config = _configure(request, _choose_precision(device, request).precision)
@@ -161,8 +168,10 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
     except RuntimeError as error:
         raise EncodingError(f"openvino cannot compile {request.path.name}: {_last_line(error)}") from None
     inputs = [port.any_name for port in compiled.inputs]
+    home = forking.guard(compiled)
 
     def run(batch: Batch) -> dict[str, npt.NDArray[Any]]:
+        forking.check(home, "openvino")
         tensors = {name: openvino.Tensor(np.array(part)) for name, part in name_inputs(batch, inputs).items()}
         try:
             found = compiled.create_infer_request().infer(tensors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import traceback
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import AUTO, EMBEDDING, Batch, EncoderRequest, Opening, Role, Staged
+from clipworks.runtimes import AUTO, EMBEDDING, Batch, EncoderRequest, Opening, Role, Staged, forking
 from clipworks.runtimes.torch.devices import KINDS, choose_device, choose_precision, free_cache, name_f32_spoiler
 from clipworks.runtimes.torch.lanes import CudaLane, Lane, PlainLane
 from clipworks.runtimes.torch.loading import load_tower
@@ -47,10 +48,12 @@ class TorchEncoder:
         self._tower: ImageTower | TextTower | None = tower
         self._lock = threading.Lock()
         self._idle: list[Lane] = []
-        weakref.finalize(self, _close_lanes, self._idle)
+        self._home = forking.guard(self)
+        weakref.finalize(self, _close_lanes, self._idle, self._home)
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
         """Encode one batch; see `clipworks.runtimes.Encoder`."""
+        forking.check(self._home, self.runtime)
         rows = batch.rows if isinstance(batch, Staged) else len(batch)
         if rows == 0 and self._tower is not None:
             return np.empty((0, self.dim), dtype=np.float32)
@@ -80,10 +83,15 @@ class TorchEncoder:
         return {**found, EMBEDDING: embedding.cpu().numpy()}
 
     def close(self) -> None:
-        """Free the weights, and what the lanes hold; calls that are under way come to their end first."""
+        """Free the weights, and what the lanes hold; calls that are under way come to their end first.
+
+        In a forked process nothing is freed, since it cannot be.
+        """
+        if os.getpid() != self._home:
+            return
         with self._lock:
             self._tower = None
-            _close_lanes(self._idle)
+            _close_lanes(self._idle, self._home)
         free_cache(self._place)
 
     @contextlib.contextmanager
@@ -109,6 +117,7 @@ class TorchEncoder:
 
     def _take(self) -> Lane:
         """The lane that this thread had last, else the one that has waited longest, else a new one."""
+        forking.check(self._home, self.runtime)
         thread = threading.get_ident()
         with self._lock:
             if self._tower is None:
@@ -141,6 +150,7 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
 
     Threads are PyTorch's own setting of the whole process, so ``threads`` changes them for all of its CPU encoders.
     """
+    forking.enter("torch")
     device = choose_device(request.device)
     if request.stored != "f32":
         raise RuntimeUnavailableError(
@@ -172,8 +182,8 @@ def open_probe(
     return open_encoder(request).watch
 
 
-def _close_lanes(lanes: list[Lane]) -> None:
-    while lanes:
+def _close_lanes(lanes: list[Lane], home: int) -> None:
+    while lanes and os.getpid() == home:
         lanes.pop().close()
 
 
