@@ -474,6 +474,7 @@ def test_the_terminal_gets_tables_that_line_up(tmp_path: Path, capsys: pytest.Ca
     assert sum(row.startswith("* ") for row in rows) == 1
 
 
+@pytest.mark.shows("report FILES", "report --json")
 def test_json_says_what_is_in_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_json(tmp_path / "p.json", make_profile())
     assert main(["report", str(path), "--json"]) == 0
