@@ -14,6 +14,9 @@ from clipworks.errors import UsageError
 if TYPE_CHECKING:
     from clipworks.report.document import Document
 
+_THUMBNAILS = 12
+_MOST_THUMBNAILS = 100
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks report``."""
@@ -40,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--thumbnails",
         type=options.at_least(0),
-        default=12,
         metavar="N",
-        help="the worst pictures of each file on the page, up to 100; 0 for none (default: 12)",
+        help=f"the worst pictures of each file on the page, up to {_MOST_THUMBNAILS}; 0 for none "
+        f"(default: {_THUMBNAILS})",
     )
     group.add_argument("--truth", metavar="FILE", help="as in clipworks evaluate")
     group.add_argument("--labels", metavar="L", help="as in clipworks evaluate")
@@ -59,10 +62,14 @@ def run(args: argparse.Namespace) -> int:
     """Report, and return 0."""
     if args.json and args.markdown:
         raise UsageError("--json and --markdown are two forms of what is printed; allowed: one of them")
-    if args.thumbnails > _MOST_THUMBNAILS:
+    thumbnails = _THUMBNAILS if args.thumbnails is None else args.thumbnails
+    if thumbnails > _MOST_THUMBNAILS:
         raise UsageError(f"--thumbnails is {args.thumbnails}; allowed: 0 to {_MOST_THUMBNAILS}")
     if args.root is not None and not Path(args.root).is_dir():
         raise UsageError(f"--root {args.root} is not a folder")
+    for name in ("root", "thumbnails"):
+        if getattr(args, name) is not None and args.output is None:
+            raise UsageError(f"--{name} goes with --output: only a page shows images")
     if args.output is not None:
         _check_output(args.output, args.files)
     from clipworks.cli.progress import ProgressLine
@@ -79,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         truth=args.truth,
         labels=args.labels,
         errors=args.errors,
-        thumbnails=args.thumbnails if args.output is not None else 0,
+        thumbnails=thumbnails if args.output is not None else 0,
         published=published,
         report=lambda name: line.show(f"reading {name}"),
     )
@@ -94,9 +101,6 @@ def run(args: argparse.Namespace) -> int:
 
         print(format_document(document))
     return 0
-
-
-_MOST_THUMBNAILS = 100
 
 
 def _check_output(output: str, files: list[str]) -> None:
