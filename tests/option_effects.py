@@ -22,7 +22,7 @@ from clipworks.compat import clip_sample, eval_topk, make_input_npz, profilers
 from clipworks.profiling import profiler
 from clipworks.profiling.measurement import measure
 from clipworks.profiling.records import Load, Run
-from clipworks.runtimes import EncoderRequest
+from clipworks.runtimes import EncoderRequest, OpenEncoder, import_runtime
 from clipworks.runtimes.fake import FakeEncoder
 
 FOLDER = Path(__file__).parent
@@ -39,6 +39,7 @@ VENDOR: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[lis
 
 def list_options() -> Iterator[str]:
     """Every option and positional argument of every command, as ``classify --top`` and ``models info NAME``."""
+    yield from ("clipworks --version", "clipworks --traceback")  # taken off before a command's parser sees them
     for command, row in COMMANDS.items():
         parser = argparse.ArgumentParser()
         importlib.import_module(row.module).add_arguments(parser)
@@ -114,6 +115,7 @@ class Recorder:
     """Stands in for the runtime ``fake``: grants every device and precision, and keeps what it is asked.
 
     Attributes:
+        runtimes: that were imported, others than this one among them.
         requests: for the encoders that were opened.
         batches: that they were given, with the role of the encoder; staged or not.
     """
@@ -121,7 +123,13 @@ class Recorder:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.requests: list[EncoderRequest] = []
         self.batches: list[tuple[str, Any]] = []
+        self.runtimes: set[str] = set()
+        monkeypatch.setattr("clipworks.runtimes.import_runtime", self._import)
         monkeypatch.setattr("clipworks.runtimes.fake.open_encoder", self._open)
+
+    def _import(self, name: str) -> OpenEncoder:
+        self.runtimes.add(name)
+        return import_runtime(name)
 
     def _open(self, request: EncoderRequest) -> FakeEncoder:
         self.requests.append(request)

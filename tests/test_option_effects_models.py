@@ -81,7 +81,7 @@ def test_an_encoder_is_opened_as_the_option_says(
     chosen = [name, values[option]] if option in values else []
     status, _, err = run(capsys, *COMMANDS[command], *chosen, "--runtime", "fake", *_brief(command, option))
     assert status in (0, 1), err  # the doctor may find two fakes of different runtimes different
-    assert asked.requests, err
+    assert (asked.runtimes, bool(asked.requests)) == ({"fake"}, True), err
     seen: dict[str, set[object]] = {
         "--model": {str(request.path.parent) for request in asked.requests},
         "--device": {request.device for request in asked.requests},

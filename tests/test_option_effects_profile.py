@@ -132,7 +132,7 @@ def test_a_record_has_what_the_options_ask_for(
 def test_embeddings_are_compared_with_those_in_f32(
     home: Path, clip_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("image", "--model", clip_bundle, "--texts", home / "one.txt", *BRIEF)
+    words = ("text", "--model", clip_bundle, "--texts", home / "one.txt", *BRIEF)
     assert profile(capsys, *words)["parity"] is None
     assert abs(profile(capsys, *words, "--check")["parity"]["cosine_min"]) < 0.9  # of a fake, whose own are others
 

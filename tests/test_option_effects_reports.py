@@ -151,6 +151,26 @@ def test_an_option_that_would_do_nothing_is_refused(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("report", "r.jsonl", "--root", "."), "--root goes with --output"),
+        (("report", "r.jsonl", "--thumbnails", "3"), "--thumbnails goes with --output"),
+        (("profile", "image", "--texts", "labels.txt"), "--texts does not go with image"),
+        (("profile", "text", "--images", "."), "--images does not go with text"),
+        (("doctor", "--reference-config", "c.json"), "goes with a reference that is a checkpoint, not with equations"),
+        (("doctor", "--reference", "starter", "--reference-config", "c.json"), "a checkpoint, not with starter"),
+        (("doctor", "--reference", "d.npz", "--reference-config", "c.json"), "a checkpoint, not with d.npz"),
+    ],
+)
+def test_an_option_of_something_that_is_not_asked_for_is_refused(
+    words: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(capsys, *words, *(FAKE if words[0] != "report" else ()))
+    assert (status, out, said in err, err.count("\n")) == (2, "", True, 1), err
+
+
 # the vendor's commands
 
 
