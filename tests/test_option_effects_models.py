@@ -36,11 +36,16 @@ VENDORS = {
     "clip_text_prof": {"--model": "--model_prefix", "--device": "--device_ids"},
 }
 
-# What a reference is opened with: of a doctor's own, and of a comparison's that was not asked for.
+# What encoders beside those that were asked for are opened with: references, and the f32 that a profile tells of too.
 OTHERS: dict[tuple[str, str], set[object]] = {
     ("compare", "--precision"): {"f32"},
     ("doctor", "--precision"): {"f32"},
     ("doctor", "--device"): {"auto"},
+    **{
+        (command, "--precision"): {"f32"}
+        for command in COMMANDS
+        if command.startswith("profile") or command.endswith("_prof")
+    },
 }
 
 
@@ -74,7 +79,7 @@ def test_an_encoder_is_opened_as_the_option_says(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Every one that the command opens, but for references."""
+    """Every one that the command opens, but for those beside it in `OTHERS`."""
     asked = Recorder(monkeypatch)
     skip_warm_up(monkeypatch)
     values = {"--model": str(home / "model"), "--device": "gpu:1", "--precision": "bf16", "--threads": "1"}
