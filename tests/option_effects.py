@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from clipworks.cli import COMMANDS, main
-from clipworks.compat import clip_sample, eval_topk, make_input_npz, profilers
+from clipworks.compat import arguments, clip_sample, eval_topk, make_input_npz, profilers
 from clipworks.profiling import profiler
 from clipworks.profiling.measurement import measure
 from clipworks.profiling.records import Load, Run
@@ -45,7 +45,7 @@ def list_options() -> Iterator[str]:
         importlib.import_module(row.module).add_arguments(parser)
         yield from _walk(command, parser)
     for command, (add_arguments, _) in VENDOR.items():
-        parser = argparse.ArgumentParser()
+        parser = arguments.make_parser(command, None)  # which may declare what all of them have
         add_arguments(parser)
         yield from _walk(command, parser)
 
