@@ -493,8 +493,8 @@ def test_wrong_usage_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     odd.write_text("{}")
     for words, status, message in (
         ([profile, "--json", "--markdown"], 2, "allowed: one of them"),
-        ([profile, "--root", "nowhere"], 2, "--root nowhere is not a folder"),
-        ([profile, "--thumbnails", "101"], 2, "--thumbnails is 101; allowed: 0 to 100"),
+        ([profile, "--root", "nowhere", "-o", "x.html"], 2, "--root nowhere is not a folder"),
+        ([profile, "--thumbnails", "101", "-o", "x.html"], 2, "--thumbnails is 101; allowed: 0 to 100"),
         ([profile, "-o", profile], 2, "is one of the files to report on"),
         ([profile, "-o", str(other)], 2, "exists and is no report of clipworks"),
         ([profile, "-o", str(tmp_path)], 2, "is a folder"),

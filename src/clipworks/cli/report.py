@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from clipworks.report.document import Document
 
 _THUMBNAILS = 12
-_MOST_THUMBNAILS = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--thumbnails",
         type=options.at_least(0),
         metavar="N",
-        help=f"the worst pictures of each file on the page, up to {_MOST_THUMBNAILS}; 0 for none "
-        f"(default: {_THUMBNAILS})",
+        help=f"the worst pictures of each file on the page, up to 100; 0 for none (default: {_THUMBNAILS})",
     )
     group.add_argument("--truth", metavar="FILE", help="as in clipworks evaluate")
     group.add_argument("--labels", metavar="L", help="as in clipworks evaluate")
@@ -58,18 +56,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_json_option(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Report, and return 0."""
-    if args.json and args.markdown:
-        raise UsageError("--json and --markdown are two forms of what is printed; allowed: one of them")
-    thumbnails = _THUMBNAILS if args.thumbnails is None else args.thumbnails
-    if thumbnails > _MOST_THUMBNAILS:
-        raise UsageError(f"--thumbnails is {args.thumbnails}; allowed: 0 to {_MOST_THUMBNAILS}")
-    if args.root is not None and not Path(args.root).is_dir():
-        raise UsageError(f"--root {args.root} is not a folder")
+def _settle_thumbnails(args: argparse.Namespace) -> None:
+    """Refuse options on images where no page shows any; else there are as many as usual if nothing is said."""
     for name in ("root", "thumbnails"):
         if getattr(args, name) is not None and args.output is None:
             raise UsageError(f"--{name} goes with --output: only a page shows images")
+    args.thumbnails = _THUMBNAILS if args.thumbnails is None else args.thumbnails
+
+
+def run(args: argparse.Namespace) -> int:
+    """Report, and return 0."""
+    _settle_thumbnails(args)
+    if args.json and args.markdown:
+        raise UsageError("--json and --markdown are two forms of what is printed; allowed: one of them")
+    if args.thumbnails > _MOST_THUMBNAILS:
+        raise UsageError(f"--thumbnails is {args.thumbnails}; allowed: 0 to {_MOST_THUMBNAILS}")
+    if args.root is not None and not Path(args.root).is_dir():
+        raise UsageError(f"--root {args.root} is not a folder")
     if args.output is not None:
         _check_output(args.output, args.files)
     from clipworks.cli.progress import ProgressLine
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         truth=args.truth,
         labels=args.labels,
         errors=args.errors,
-        thumbnails=thumbnails if args.output is not None else 0,
+        thumbnails=args.thumbnails if args.output is not None else 0,
         published=published,
         report=lambda name: line.show(f"reading {name}"),
     )
@@ -101,6 +104,9 @@ def run(args: argparse.Namespace) -> int:
 
         print(format_document(document))
     return 0
+
+
+_MOST_THUMBNAILS = 100
 
 
 def _check_output(output: str, files: list[str]) -> None:
