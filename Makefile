@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch test-ray lint format wheel bench bench-peers parity clean
+.PHONY: help demo test sanitize test-torch test-ray lint format wheel bench bench-peers parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ demo: .venv/installed  ## match the example picture with three texts
 
 test: .venv/installed  ## run the tests (offline)
 	$(BIN)/python -m pytest
+
+sanitize: .venv/installed  ## run the compiled code's tests under gcc's sanitizers (address, undefined behaviour, threads)
+	$(BIN)/python tools/sanitize.py
 
 test-torch: .venv-reference/installed  ## run the tests that need PyTorch
 	.venv-reference/bin/python -m pytest tests/test_torch.py tests/test_torch_cuda.py tests/test_torch_decoding.py tests/test_convert_checkpoint.py
@@ -78,4 +81,4 @@ bench-peers: .venv/installed .venv-reference/installed  ## compare with other li
 	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" $(if $(WORK),--work $(WORK)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean:  ## remove the environment and caches
-	rm -rf .venv .venv-reference .venv-ray .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-reference .venv-ray .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache .sanitize

@@ -150,7 +150,7 @@ class Model:
 
     def embed_pixels(self, pixels: Pixels) -> Floats:
         """Embed one batch of prepared pictures, uint8 ``[n, size, size, 3]``, as float32 unit rows ``[n, dim]``."""
-        return scoring.normalise(self._encoder("image")(pixels))
+        return _encode(self._encoder("image"), pixels)
 
     def embed_texts(
         self, texts: str | Iterable[str], *, batch_size: int = TEXT_BATCH, truncate: bool = False
@@ -186,7 +186,7 @@ class Model:
             return encoder.stage(batch) if encoder.device.startswith("cpu") else batch
 
         for part, batch in zip(plan, make_ahead(make, plan), strict=True):
-            rows[part] = scoring.normalise(encoder(batch))
+            rows[part] = _encode(encoder, batch)
         return rows
 
     def match(self, image: Picture, texts: Sequence[str], *, top: int | None = None, truncate: bool = False) -> Match:
@@ -253,6 +253,10 @@ class Model:
         if role not in self._encoders:
             raise UsageError(f"this model was loaded without its {role} tower")
         return self._encoders[role]
+
+
+def _encode(encoder: runtimes.Encoder, batch: Batch | Staged) -> Floats:
+    return scoring.normalise(encoder(batch), made_by=f"{encoder.runtime} in {encoder.precision}")
 
 
 def _check_batch_size(batch_size: int) -> int:

@@ -56,6 +56,7 @@ class Pipeline:
 
     def call(self, encoder: Encoder, now: Callable[[], int]) -> Call:
         """The call for one instance; ``now`` is the clock's."""
+        made_by = f"{encoder.runtime} in {encoder.precision}"
 
         def run(number: int) -> None:
             times = array("q", [0] * len(STAGES))
@@ -77,7 +78,7 @@ class Pipeline:
             staged = now()
             embeddings = encoder(batch)
             encoded = now()
-            cosines = scoring.compare(scoring.normalise(embeddings), self._head)
+            cosines = scoring.compare(scoring.normalise(embeddings, made_by=made_by), self._head)
             scoring.rank(scoring.softmax(cosines, self._card.logit_scale), 5)
             scored = now()
             times[3], times[4], times[5] = staged - begin, encoded - staged, scored - encoded
