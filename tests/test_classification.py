@@ -358,6 +358,7 @@ def test_an_unfinished_run_evaluates_with_a_warning(home: Path, capsys: pytest.C
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.shows("classify --json")
 def test_the_summary_is_one_json_object_when_asked_for(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = home / "summary.jsonl"
     assert run(home, output, "--json") == 0

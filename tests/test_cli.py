@@ -77,6 +77,7 @@ def test_match_draws_a_table_with_bars_on_a_terminal(
     assert max(map(len, lines)) <= 60
 
 
+@pytest.mark.shows("match --json")
 def test_match_prints_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = run(capsys, "match", str(EXAMPLE), "a dog", "ein Hund", "--json", "--top", "1", *FAKE)
     assert (status, err) == (0, "")

@@ -53,6 +53,7 @@ def test_the_list_has_a_line_a_model(capsys: pytest.CaptureFixture[str]) -> None
     assert len(rows) == 1 + len(known_models())
 
 
+@pytest.mark.shows("models list --here")
 def test_the_list_on_a_terminal_has_a_heading(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +64,7 @@ def test_the_list_on_a_terminal_has_a_heading(
     assert [line.split()[0] for line in lines[1:]] == ["starter"]
 
 
+@pytest.mark.shows("models list --json")
 def test_the_list_as_json_has_the_same_models(capsys: pytest.CaptureFixture[str]) -> None:
     models = json.loads(run(capsys, "list", "--json")[1])
     assert models[0]["folder"] == str(STARTER_FOLDER)
@@ -70,6 +72,7 @@ def test_the_list_as_json_has_the_same_models(capsys: pytest.CaptureFixture[str]
     assert models[1]["imagenet_top1"] == known_models()[models[1]["name"]].published[0].imagenet_top1
 
 
+@pytest.mark.shows("models info NAME", "models info --json")
 def test_info_of_a_known_model_says_that_it_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "info", "ViT-B/32")
     assert status == 0
@@ -95,6 +98,9 @@ def test_info_of_an_unknown_model_suggests(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("hub")
+@pytest.mark.shows(
+    "models pull NAME", "models verify NAME", "models verify --images", "models verify --json", "models remove NAME"
+)
 def test_pull_verify_info_remove(capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path) -> None:
     """The life of a model: pulled, proved against its checkpoint, shown, removed."""
     folder = models_folder() / TINY.replace("/", "--")
@@ -118,6 +124,9 @@ def test_offline_pull_fails_with_one_line_and_a_hint(capsys: pytest.CaptureFixtu
     assert hub.requests == []
 
 
+@pytest.mark.shows(
+    "models convert SOURCE", "models convert --output", "models convert --name", "models convert --force"
+)
 def test_convert_writes_a_bundle_once(
     capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +145,7 @@ def test_convert_writes_a_bundle_once(
     assert out.splitlines()[1].endswith(": equal")
 
 
+@pytest.mark.shows("models convert --card")
 def test_convert_takes_ready_made_towers_with_a_card(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Without a card it says what is missing; a card that cannot be read is named."""
     source, bundle, card = tmp_path / "theirs", tmp_path / "bundle", tmp_path / "card.json"
@@ -150,6 +160,7 @@ def test_convert_takes_ready_made_towers_with_a_card(capsys: pytest.CaptureFixtu
     assert run(capsys, *words, "--card", str(card)) == (0, f"theirs\t{bundle}\n", "")
 
 
+@pytest.mark.shows("models convert --precision", "models convert --images")
 def test_convert_adds_int8_towers(
     capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path, photo: Image.Image
 ) -> None:
@@ -187,6 +198,7 @@ def test_int8_needs_pictures_to_calibrate_on(
     assert not bundle.exists()
 
 
+@pytest.mark.shows("models verify --against")
 def test_verify_finds_another_checkpoint_unequal(
     capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -105,6 +105,8 @@ def test_a_working_command_writes_nothing_to_stderr(capfd: pytest.CaptureFixture
     assert (status, err) == (0, "")
 
 
+@pytest.mark.shows("clip_sample --verbose", "make_input_npz --verbose", "eval_topk --verbose")
+@pytest.mark.shows("clip_image_prof --verbose", "clip_text_prof --verbose")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_verbose_writes_the_notice(capfd: pytest.CaptureFixture[str], files: Path, name: str) -> None:
     quiet = run(capfd, COMMANDS[name].main, *fill(COMMANDS[name], files))[1]
@@ -196,6 +198,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+@pytest.mark.shows("clip_image_prof --warmup_times", "clip_text_prof --warmup_times")
 @pytest.mark.parametrize("main", [profilers.profile_image, profilers.profile_text])
 @pytest.mark.parametrize(("words", "requests"), [([], 10), (["--warmup_times", "3"], 3), (["--warmup_times", "0"], 0)])
 def test_each_instance_is_warmed_up_as_often_as_asked_for(

@@ -25,6 +25,7 @@ def look(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.shows("devices --json")
 def test_it_lists_what_the_runtimes_themselves_offer(capsys: pytest.CaptureFixture[str], clip_bundle: Path) -> None:
     found = look(capsys)
     assert [item["name"] for item in found["runtimes"]] == list(registry.CHOICES)
@@ -54,6 +55,7 @@ def test_what_it_says_of_auto_is_what_auto_takes(
     assert json.loads(capsys.readouterr().out)["why"] is None
 
 
+@pytest.mark.shows("devices --measure")
 def test_rates_are_measured_again_only_when_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,7 @@ def test_what_is_not_ours_or_not_the_same_is_refused(pictures: Path, tmp_path: P
         embed(fake, dataset, tmp_path / "out", format="csv")
 
 
+@pytest.mark.shows("embed --json")
 def test_the_command_says_how_it_went(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["embed", str(pictures), "-o", str(tmp_path / "out"), "--runtime", "fake", "--json"]
     assert main(words) == 0

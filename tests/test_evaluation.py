@@ -233,6 +233,7 @@ def test_labels_are_guessed_only_where_every_name_fits() -> None:
         assert (guess_labels([cut]) is not None) == known
 
 
+@pytest.mark.shows("evaluate RESULTS", "evaluate --top", "evaluate --json")
 def test_a_k_beyond_the_results_is_refused_and_the_default_goes_as_far_as_they_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,6 +251,7 @@ def test_a_k_beyond_the_results_is_refused_and_the_default_goes_as_far_as_they_d
         assert "allowed: whole numbers from 1 on" in capsys.readouterr().err
 
 
+@pytest.mark.shows("evaluate --errors")
 def test_errors_count_as_wrong_unless_told_otherwise_and_the_table_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,6 +282,7 @@ def test_nothing_to_evaluate_is_an_error_that_says_why() -> None:
         evaluate([], known, errors="hide")  # type: ignore[arg-type]
 
 
+@pytest.mark.shows("evaluate --truth")
 def test_every_format_of_a_run_evaluates_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pyarrow")
     from clipworks.parquet import write_parquet

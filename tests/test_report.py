@@ -474,6 +474,7 @@ def test_the_terminal_gets_tables_that_line_up(tmp_path: Path, capsys: pytest.Ca
     assert sum(row.startswith("* ") for row in rows) == 1
 
 
+@pytest.mark.shows("report FILES", "report --json")
 def test_json_says_what_is_in_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_json(tmp_path / "p.json", make_profile())
     assert main(["report", str(path), "--json"]) == 0
@@ -492,8 +493,8 @@ def test_wrong_usage_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     odd.write_text("{}")
     for words, status, message in (
         ([profile, "--json", "--markdown"], 2, "allowed: one of them"),
-        ([profile, "--root", "nowhere"], 2, "--root nowhere is not a folder"),
-        ([profile, "--thumbnails", "101"], 2, "--thumbnails is 101; allowed: 0 to 100"),
+        ([profile, "--root", "nowhere", "-o", "x.html"], 2, "--root nowhere is not a folder"),
+        ([profile, "--thumbnails", "101", "-o", "x.html"], 2, "--thumbnails is 101; allowed: 0 to 100"),
         ([profile, "-o", profile], 2, "is one of the files to report on"),
         ([profile, "-o", str(other)], 2, "exists and is no report of clipworks"),
         ([profile, "-o", str(tmp_path)], 2, "is a folder"),

@@ -86,6 +86,7 @@ def test_a_model_that_knows_its_captions_finds_them_all() -> None:
     assert rank_pictures(rows, rows, owners).tolist() == [1] * 40
 
 
+@pytest.mark.shows("retrieve --top", "retrieve --errors", "retrieve --json")
 def test_the_command_prints_both_ways(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["retrieve", str(pairs), "--root", str(tmp_path), *FAKE]
     assert main(words) == 0

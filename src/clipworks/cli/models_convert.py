@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clipworks.cards import Card
 
 _CALIBRATION_IMAGES = 128
+_VERIFIED_IMAGES = 2
 
 
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,10 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
         "--against", metavar="CHECKPOINT", help="compare the embeddings with those of this checkpoint's equations too"
     )
     parser.add_argument(
-        "--images", type=options.at_least(1), default=2, metavar="N", help="pictures to compare (default: 2)"
+        "--images",
+        type=options.at_least(1),
+        metavar="N",
+        help=f"with --against: images to compare (default: {_VERIFIED_IMAGES})",
     )
 
 
@@ -38,6 +42,8 @@ def run_verify(args: argparse.Namespace) -> int:
     from clipworks.bundle import verify_bundle
     from clipworks.store.listing import find_bundle
 
+    if args.images is not None and not args.against:
+        raise UsageError("--images goes with --against: without it no image is compared")
     bundle = find_bundle(args.name)
     if bundle is None:
         raise UsageError(f"{args.name} is not here", hint=f"clipworks models pull {args.name}")
@@ -47,7 +53,7 @@ def run_verify(args: argparse.Namespace) -> int:
     if args.against:
         from clipworks.convert import compare_with_checkpoint
 
-        result = compare_with_checkpoint(bundle, Path(args.against), images=args.images)
+        result = compare_with_checkpoint(bundle, Path(args.against), images=args.images or _VERIFIED_IMAGES)
         equal = result.equal
         report |= {**dataclasses.asdict(result), "equal": equal}
     if args.json:
@@ -123,6 +129,8 @@ def _make_bundle(args: argparse.Namespace, folder: Path) -> Bundle:
     name = args.name or (card.name if card else Path(args.output).name)
     here = _find_here(args.source)
     if here is not None:
+        _refuse(args, "card", "a bundle, which has one")
+        _refuse(args, "config", "a bundle, which needs none")
         if args.precision == "f32":
             raise UsageError(f"{args.source} is a bundle already", hint=explain_int8(here))
         shutil.copytree(here.folder, folder, dirs_exist_ok=True)
@@ -131,12 +139,19 @@ def _make_bundle(args: argparse.Namespace, folder: Path) -> Bundle:
     if not has_towers(source):
         config = Path(args.config) if args.config else None
         return convert_checkpoint(source, folder, name=name, card=card, config=config, overwrite=True)
+    _refuse(args, "config", "ready-made ONNX towers, which need none")
     if card is None:
         raise UsageError(
             f"{source} holds ready-made ONNX towers, which do not say how to preprocess pictures or scale scores",
             hint="name a card: --card FILE; clipworks models info NAME --json shows what is in one",
         )
     return adopt_towers(source, folder, card=dataclasses.replace(card, name=name), overwrite=True)
+
+
+def _refuse(args: argparse.Namespace, option: str, what: str) -> None:
+    """Raise UsageError for an option that would do nothing with such a source."""
+    if getattr(args, option):
+        raise UsageError(f"--{option} does not go with {args.source}: it is {what}")
 
 
 def _find_here(source: str) -> Bundle | None:

@@ -108,6 +108,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--slo measures many rates once each; it does not go with --check or --repeats")
     if args.raw and not args.json:
         raise UsageError("--raw adds samples to --json; it does nothing without it")
+    for option, other in (("texts", "image"), ("images", "text")):
+        if getattr(args, option) is not None and args.target == other and not args.check:
+            raise UsageError(f"--{option} does not go with {other}, but for --check: that tower takes none")
     from clipworks.profiling import search
     from clipworks.profiling.measurement import check_load
 

@@ -19,6 +19,8 @@ from clipworks.locks import hold_part
 if TYPE_CHECKING:
     from clipworks.report.document import Document
 
+_THUMBNAILS = 12
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks report``."""
@@ -47,9 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--thumbnails",
         type=options.at_least(0),
-        default=12,
         metavar="N",
-        help="the worst pictures of each file on the page, up to 100; 0 for none (default: 12)",
+        help=f"the worst pictures of each file on the page, up to 100; 0 for none (default: {_THUMBNAILS})",
     )
     group.add_argument("--truth", metavar="FILE", help="as in clipworks evaluate")
     group.add_argument("--labels", metavar="L", help="as in clipworks evaluate")
@@ -62,8 +63,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_json_option(parser)
 
 
+def _settle_thumbnails(args: argparse.Namespace) -> None:
+    """Refuse options on images where no page shows any; else there are as many as usual if nothing is said."""
+    for name in ("root", "thumbnails"):
+        if getattr(args, name) is not None and args.output is None:
+            raise UsageError(f"--{name} goes with --output: only a page shows images")
+    args.thumbnails = _THUMBNAILS if args.thumbnails is None else args.thumbnails
+
+
 def run(args: argparse.Namespace) -> int:
     """Report, and return 0."""
+    _settle_thumbnails(args)
     if args.json and args.markdown:
         raise UsageError("--json and --markdown are two forms of what is printed; allowed: one of them")
     if args.thumbnails > _MOST_THUMBNAILS:

@@ -82,6 +82,7 @@ def open_reference(asked: Asked, bundle: Bundle, subject: Pipeline) -> Reference
         ClipworksError: what was named cannot be read.
     """
     engine = (asked.runtime, asked.device, asked.precision)
+    _refuse_config(asked)
     if asked.what is None and engine == (None, None, None):
         return _open_default(bundle, subject, asked)
     if asked.what is None:
@@ -95,7 +96,7 @@ def open_reference(asked: Asked, bundle: Bundle, subject: Pipeline) -> Reference
         dump = read_dump(path, bundle.card)
         about = About(kind="dump", name=str(path), precision=asked.precision or dump.precision)
         return Reference(about=about, dump=dump, notes=() if asked.precision else dump.notes)
-    if path.is_file() or (path.is_dir() and not (path / CARD_FILE).is_file()):
+    if _is_checkpoint(path):
         _refuse(engine, "a checkpoint")
         return _open_checkpoint(path, asked, bundle)
     return _open_engine(open_bundle(asked.what, offline=asked.offline), asked, subject)
@@ -168,6 +169,19 @@ def _open_engine(bundle: Bundle, asked: Asked, subject: Pipeline) -> Reference:
     else:
         notes = ()
     return Reference(about=pipeline.about, pipeline=pipeline, weights=weights, notes=notes)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.is_file() or (path.is_dir() and not (path / CARD_FILE).is_file())
+
+
+def _refuse_config(asked: Asked) -> None:
+    """Raise UsageError for a configuration that nothing would read."""
+    if asked.config is None:
+        return
+    path = Path(asked.what or EQUATIONS).expanduser()
+    if asked.what in (None, EQUATIONS) or path.suffix == SUFFIX or not _is_checkpoint(path):
+        raise UsageError(f"--reference-config goes with a reference that is a checkpoint, not with {path}")
 
 
 def _refuse(engine: tuple[str | None, ...], what: str) -> None:

@@ -169,17 +169,9 @@ class Bench:
         runtimes.import_runtime(chosen.name)
         imported = time.perf_counter_ns()
         cold: Cold | None = None
-        threads = self.setup.threads or share_threads(self.setup)
         for device in self.setup.devices:
             for _ in range(self.setup.instances):
-                encoder = runtimes.open_encoder(
-                    self.bundle,
-                    _ROLES[self.setup.target],
-                    runtime=self.setup.runtime,
-                    device=device,
-                    precision=self.setup.precision,
-                    threads=threads,
-                )
+                encoder = self._open_encoder(_ROLES[self.setup.target], device)
                 self.encoders.append(encoder)
                 opened = time.perf_counter_ns()
                 encoder(self._batches[0])
@@ -196,6 +188,16 @@ class Bench:
             raise UsageError(f"the devices grant different precisions ({', '.join(granted)}); name one: --precision")
         return cold
 
+    def _open_encoder(self, role: runtimes.Role, device: str) -> Encoder:
+        return runtimes.open_encoder(
+            self.bundle,
+            role,
+            runtime=self.setup.runtime,
+            device=device,
+            precision=self.setup.precision,
+            threads=self.setup.threads or share_threads(self.setup),
+        )
+
     def _make_pipeline(self, folder: Path) -> Pipeline:
         files: Sequence[Path]
         if self._files is not None:
@@ -204,7 +206,7 @@ class Bench:
             files = [folder / f"{number}.jpg" for number in range(len(inputs.built_in_pictures()))]
             for path, content in zip(files, inputs.built_in_pictures(), strict=True):
                 path.write_bytes(content)
-        tower = runtimes.open_encoder(self.bundle, "text", runtime=self.setup.runtime)
+        tower = self._open_encoder("text", self.setup.devices[0])
         head = embed(tower, self._tokenizer.encode(self._prompts))
         tower.close()
         return Pipeline(self.bundle.card, files, head, batch_size=self.setup.batch_size, options=self.setup.reading)
