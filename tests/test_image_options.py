@@ -50,6 +50,8 @@ def run(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, st
     return status, out, err
 
 
+@pytest.mark.shows("match --exif", "match --alpha", "match --as-published")
+@pytest.mark.shows("embed --exif", "embed --alpha", "embed --as-published")
 @pytest.mark.parametrize("option", OPTIONS)
 def test_match_and_embed_do_what_the_api_does(
     option: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -91,6 +93,7 @@ def test_match_reads_standard_input_with_the_same_options(
             assert run(capsys, "match", "-", *TEXTS, *FAKE, *words)[1] == out
 
 
+@pytest.mark.shows("match --max-pixels", "embed --max-pixels", "retrieve --max-pixels", "profile --max-pixels")
 def test_a_limit_of_pixels_is_named_and_raised_by_its_option(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +115,13 @@ def test_a_limit_of_pixels_is_named_and_raised_by_its_option(
     assert (status, "none of its 3 files is a picture" in err) == (1, True)
 
 
+@pytest.mark.shows(
+    *(
+        f"{command} {option}"
+        for command in ("classify", "compare", "doctor", "profile", "retrieve")
+        for option in ("--exif", "--alpha", "--as-published", "--max-pixels")
+    )
+)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_other_command_passes_them_on_whole(
     option: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -98,7 +98,6 @@ def test_a_text_that_is_too_long_is_refused_or_cut(
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.shows("match --exif")
-@pytest.mark.xfail(reason="the model turns the picture once more: match decodes it with --exif, then hands it on")
 def test_match_turns_a_picture_or_not(capsys: pytest.CaptureFixture[str]) -> None:
     for exif, same in (("apply", "upright.png"), ("ignore", "raw.png")):
         assert match(capsys, "turned.jpg", "a dog", "--exif", exif) == match(capsys, same, "a dog")
