@@ -32,10 +32,11 @@ ROOMS = {
     "locations": "",
     "modes": "",
     "prompts": "",
+    "processor": "",
     "records": "",
     "scoring": "",
     "signatures": "",
-    "environment": "clipworks",
+    "environment": "clipworks processor",
     "bundle": "caches cards",
     # Images and texts on their way to a tower.
     "resizing": "_resampling cards",
@@ -45,7 +46,7 @@ ROOMS = {
     "tokens": "cards clip_text clip_vocabulary",
     "text_batches": "runtimes.packing tokens",
     # Towers: from checkpoints, on runtimes, in the store.
-    "runtimes": "_towers bundle caches environment resizing",
+    "runtimes": "_towers bundle caches environment processor resizing",
     "convert": "bundle cards runtimes.* tokens",
     "store": "bundle caches cards convert",
     # One model at work.

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipworks import __version__
+from clipworks.processor import describe_processor
 
 _PACKAGES = ("numpy", "pillow", "tokenizers", "openvino", "onnxruntime", "torch")
-_ISA = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp", "bf16", "sve")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Environment:
     Attributes:
         cpu: the processor's name.
         cores: processors that this process may use.
-        isa: vector extensions that matter for inference, as the system names them.
+        isa: instruction sets that matter for inference and may be used; see `clipworks.processor`.
         memory_gib: main memory, or None where the system does not say.
         load_1m: load average of the last minute when the run began, or None: a busy machine measures badly.
         system: operating system and its version.
@@ -42,11 +42,11 @@ class Environment:
 
 def describe_environment() -> Environment:
     """Look at this machine; nothing is imported for it."""
-    facts = _read_cpuinfo()
+    processor = describe_processor()
     return Environment(
-        cpu=facts.get("model name") or platform.processor() or platform.machine(),
+        cpu=processor.name,
         cores=count_cores(),
-        isa=tuple(name for name in _ISA if name in (facts.get("flags") or facts.get("Features") or "").split()),
+        isa=processor.instruction_sets,
         memory_gib=_measure_memory(),
         load_1m=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -97,15 +97,6 @@ def measure_peak_memory() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
-
-
-def _read_cpuinfo() -> dict[str, str]:
-    try:
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0]
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _measure_memory() -> float | None:

@@ -109,7 +109,7 @@ def is_installed(name: str) -> bool:
 def is_native_granted() -> bool:
     """Whether ``native`` is there and this CPU has what it needs."""
     try:
-        from clipworks._towers import list_precisions
+        from clipworks.runtimes.native.opening import list_precisions
     except ImportError:  # built without a C compiler, or for another system than this
         return False
     return bool(list_precisions())

@@ -6,9 +6,10 @@ import hashlib
 import time
 from pathlib import Path
 
-from clipworks._towers import has_tiles, list_precisions
+import clipworks._towers as compiled
 from clipworks.caches import map_sealed, write_sealed
 from clipworks.errors import RuntimeUnavailableError
+from clipworks.processor import find_ceiling, is_below
 from clipworks.runtimes.grants import refuse
 from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
 from clipworks.runtimes.protocol import AUTO, EncoderRequest, Opening
@@ -17,6 +18,18 @@ _FORMAT = 2  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
 _ENDS = 4096  # bytes at either end of an ONNX file in which it says who wrote it, and what else it knows
 DEVICES = (AUTO, "cpu", "0")
+_NEEDS = {"f32": "avx512f", "bf16": "avx512_bf16", "int8": "avx512_vnni"}
+
+
+def list_precisions() -> list[str]:
+    """The precisions that this processor has the instructions for, below the ceiling that is set."""
+    ceiling = find_ceiling()
+    return [name for name in compiled.list_precisions() if is_below(_NEEDS[name], ceiling)]
+
+
+def has_tiles() -> bool:
+    """Whether the processor has AMX, which other runtimes use and these towers do not."""
+    return compiled.has_tiles() and is_below("amx_bf16", find_ceiling())
 
 
 def suits(path: Path, device: str, precision: str) -> bool:

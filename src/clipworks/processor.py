@@ -1,0 +1,109 @@
+"""The processor: its name, its maker, and the instruction sets that may be used.
+
+``CLIPWORKS_CPU`` sets a ceiling: nothing above it is used by the native runtime or counted on when a precision or a
+runtime is chosen. oneDNN, which computes inside OpenVINO, has a switch of its own, ``ONEDNN_MAX_CPU_ISA``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from clipworks.errors import UsageError
+
+VARIABLE = "CLIPWORKS_CPU"
+CEILINGS = ("avx2", "avx512", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx")
+"""Values of `VARIABLE`, from the lowest to the highest; each allows those before it."""
+
+Maker = Literal["intel", "amd", "arm", "apple", "other"]
+
+# Those that matter for inference, as Linux names them.
+_NAMED = (
+    *("avx2", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_bf16", "amx_int8", "amx_fp16", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
+)
+_MAKERS: dict[str, Maker] = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "0x41": "arm", "0x61": "apple"}
+# oneDNN's own names of instruction sets (dnnl_cpu_isa_t), as ceilings of ours; whatever else it takes sets none.
+_ONEDNN = {
+    **dict.fromkeys(("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"), "avx2"),
+    "AVX512_CORE": "avx512",
+    "AVX512_CORE_VNNI": "avx512_vnni",
+    "AVX512_CORE_BF16": "avx512_bf16",
+    **dict.fromkeys(("AVX512_CORE_FP16", "AVX10_1_512"), "avx512_fp16"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processor:
+    """A processor.
+
+    Attributes:
+        name: as the system gives it.
+        maker: who made it, which tells processors apart that have an instruction set but not its speed.
+        instruction_sets: those that matter for inference and that may be used, as Linux names them; empty on a system
+            that does not tell.
+        ceiling: one of `CEILINGS`, or None.
+    """
+
+    name: str
+    maker: Maker
+    instruction_sets: tuple[str, ...]
+    ceiling: str | None = None
+
+
+def describe_processor() -> Processor:
+    """The processor of this machine, as `VARIABLE` allows it to be used.
+
+    Raises:
+        UsageError: `VARIABLE` is no ceiling that there is.
+    """
+    facts, ceiling = read_cpuinfo(), find_ceiling()
+    listed = (facts.get("flags") or facts.get("Features") or "").split()
+    return Processor(
+        name=facts.get("model name") or platform.processor() or platform.machine(),
+        maker=_MAKERS.get(facts.get("vendor_id") or facts.get("CPU implementer") or "", "other"),
+        instruction_sets=tuple(name for name in _NAMED if name in listed and is_below(name, ceiling)),
+        ceiling=ceiling,
+    )
+
+
+def find_ceiling() -> str | None:
+    """The ceiling that `VARIABLE` sets, or None.
+
+    Raises:
+        UsageError: it is no ceiling that there is.
+    """
+    given = os.environ.get(VARIABLE, "").strip().lower()
+    if given and given not in CEILINGS:
+        raise UsageError(f"{VARIABLE} is {given!r}; allowed: {', '.join(CEILINGS)}")
+    return given or None
+
+
+def find_onednn_ceiling() -> str | None:
+    """The ceiling that oneDNN's own switch sets, by our name for it, or None."""
+    given = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    return _ONEDNN.get(given.strip().upper())
+
+
+def is_below(instruction_set: str, ceiling: str | None) -> bool:
+    """Whether an instruction set, as Linux names it, may be used under a ceiling."""
+    if ceiling is None:
+        return True
+    needed = next((name for name in reversed(CEILINGS) if instruction_set.startswith(name)), CEILINGS[0])
+    return CEILINGS.index(needed) <= CEILINGS.index(ceiling)
+
+
+@functools.cache
+def read_cpuinfo() -> dict[str, str]:
+    """What Linux tells of the first processor, by its own names; empty elsewhere."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as stream:
+            lines = [line for line in iter(stream.readline, "\n") if line]  # a blank line ends the first processor
+            pairs = (line.partition(":") for line in lines)
+            return {key.strip(): value.strip() for key, _, value in pairs}
+    except OSError:
+        return {}
