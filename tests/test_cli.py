@@ -279,6 +279,7 @@ def test_profile_json_holds_everything(target: str, capsys: pytest.CaptureFixtur
     assert stages == (["read", "decode", "resize", "stage", "encode", "score"] if target == "pipeline" else [])
 
 
+@pytest.mark.runtimes
 def test_the_parity_check_of_a_true_runtime_finds_it_true(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("profile", "text", "--duration", "0", "--iterations", "5", "--warmup", "0", "--precision", "f32")
     _, out, _ = run(capsys, *words, "--check", "--json", "--runtime", "openvino")

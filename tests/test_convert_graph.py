@@ -27,6 +27,8 @@ from clipworks.convert.checkpoint import Checkpoint
 from clipworks.convert.reference import embed_images, embed_texts
 from clipworks.runtimes.inputs import count_shared, name_inputs
 
+pytestmark = pytest.mark.runtimes
+
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_text(encoding="utf-8"))["models"]
 LIMIT = 2e-6
 Floats = npt.NDArray[np.floating[Any]]

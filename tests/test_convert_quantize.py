@@ -25,6 +25,8 @@ from clipworks.errors import ConversionError, RuntimeUnavailableError
 from clipworks.runtimes import registry
 from clipworks.runtimes.inputs import name_inputs
 
+pytestmark = pytest.mark.runtimes
+
 # Wide enough that 256 levels are many: rounding errors add up as the root of the width, results as the width.
 MODEL = dataclasses.replace(MODELS["openai"], context=77)
 

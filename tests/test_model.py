@@ -14,6 +14,8 @@ import clipworks
 from clipworks.errors import ImageError, TextError, UsageError
 from clipworks.images import Picture
 
+pytestmark = pytest.mark.runtimes
+
 
 @pytest.fixture(scope="module")
 def starter() -> clipworks.Model:

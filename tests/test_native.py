@@ -27,16 +27,18 @@ from clipworks.runtimes.probes import open_probe
 from clipworks.tokens import open_tokenizer
 
 compiled = pytest.importorskip("clipworks._towers", reason="built without a C compiler")
-if not compiled.list_precisions():
-    pytest.skip("needs AVX-512", allow_module_level=True)
 
 from clipworks.runtimes.native import layout, opening  # noqa: E402  # needs the compiled module
+
+if not opening.list_precisions():
+    pytest.skip("needs AVX-512", allow_module_level=True)
+pytestmark = pytest.mark.runtimes
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_text(encoding="utf-8"))["models"]
 LIMIT = 2e-6
 # bf16 keeps 8 bits of each factor; these narrow towers of few layers are the worst case of it.
 LEAST = {"f32": 1 - 1e-9, "bf16": 0.9999}
-PRECISIONS = [name for name in compiled.list_precisions() if name != "int8"]
+PRECISIONS = [name for name in opening.list_precisions() if name != "int8"]
 Floats = npt.NDArray[np.floating[Any]]
 
 # More than one panel of columns and one block of rows, sides that are no multiple of anything, more heads than a vector
@@ -161,7 +163,7 @@ def test_a_batch_gives_what_its_rows_give_alone_with_any_number_of_threads(
             assert np.abs(unit(encoder(row[None]))[0] - unit(together)[index]).max() <= LIMIT
 
 
-@pytest.mark.skipif("int8" not in compiled.list_precisions(), reason="needs AVX-512 VNNI")
+@pytest.mark.skipif("int8" not in opening.list_precisions(), reason="needs AVX-512 VNNI")
 @pytest.mark.parametrize("model", [WIDE, dataclasses.replace(MODELS["quick"], context=77)])
 def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside ONNX Runtime on the same int8 graph: near to it with floats in f32, and with bf16 no further from f32."""
@@ -193,7 +195,7 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
         open_tower(bundle, "image", precision="int8")
 
 
-@pytest.mark.parametrize("precision", compiled.list_precisions())
+@pytest.mark.parametrize("precision", opening.list_precisions())
 def test_parts_of_many_texts_give_what_few_texts_give(
     precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
