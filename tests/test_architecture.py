@@ -55,7 +55,7 @@ ROOMS = {
     "matching": "cards clipworks scoring",
     "pipeline": "datasets decoding environment model scoring",
     "heads": "bundle caches model prompts runtimes scoring",
-    "provenance": "bundle datasets decoding environment model",
+    "provenance": "bundle datasets decoding environment model runtimes",
     # What is written and read again.
     "sample_text": "records",
     "parquet": "records",

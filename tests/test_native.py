@@ -21,7 +21,8 @@ from clipworks.bundle import Bundle, read_bundle
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import Role
+from clipworks.runtimes import Role, registry
+from clipworks.runtimes.choice import Choice
 from clipworks.runtimes.packing import count_packed, pack_texts
 from clipworks.runtimes.probes import open_probe
 from clipworks.tokens import open_tokenizer
@@ -30,7 +31,8 @@ compiled = pytest.importorskip("clipworks._towers", reason="built without a C co
 
 from clipworks.runtimes.native import layout, opening  # noqa: E402  # needs the compiled module
 
-if not opening.list_precisions():
+AVAILABLE = opening.list_precisions()
+if not AVAILABLE:
     pytest.skip("needs AVX-512", allow_module_level=True)
 pytestmark = pytest.mark.runtimes
 
@@ -38,7 +40,7 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_tex
 LIMIT = 2e-6
 # bf16 keeps 8 bits of each factor; these narrow towers of few layers are the worst case of it.
 LEAST = {"f32": 1 - 1e-9, "bf16": 0.9999}
-PRECISIONS = [name for name in opening.list_precisions() if name != "int8"]
+PRECISIONS = [name for name in AVAILABLE if name != "int8"]
 Floats = npt.NDArray[np.floating[Any]]
 
 # More than one panel of columns and one block of rows, sides that are no multiple of anything, more heads than a vector
@@ -163,7 +165,7 @@ def test_a_batch_gives_what_its_rows_give_alone_with_any_number_of_threads(
             assert np.abs(unit(encoder(row[None]))[0] - unit(together)[index]).max() <= LIMIT
 
 
-@pytest.mark.skipif("int8" not in opening.list_precisions(), reason="needs AVX-512 VNNI")
+@pytest.mark.skipif("int8" not in AVAILABLE, reason="needs AVX-512 VNNI")
 @pytest.mark.parametrize("model", [WIDE, dataclasses.replace(MODELS["quick"], context=77)])
 def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside ONNX Runtime on the same int8 graph: near to it with floats in f32, and with bf16 no further from f32."""
@@ -177,17 +179,18 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
             for kind in ("int8", "f32")
         )
         lost = ((graph - exact) ** 2).sum()
-        for floats in (["f32"], PRECISIONS):
-            monkeypatch.setattr(opening, "list_precisions", lambda floats=floats: [*floats, "int8"])
+        for floats in PRECISIONS:
+            chosen = Choice(precision=floats, reason="a test wants it")
+            monkeypatch.setattr(opening, "choose_float", lambda runtime, listed, chosen=chosen: chosen)  # noqa: ARG005
             one, two = (open_tower(bundle, role, precision="int8", threads=threads) for threads in (1, 2))  # type: ignore[arg-type]
             assert (one.precision, one.packs) == ("int8", role == "text")
             found = one(batch)
             np.testing.assert_array_equal(found, two(batch))
             assert ((unit(found) - exact) ** 2).sum() < 1.6 * lost
-            if floats == ["f32"]:
+            if floats == "f32":
                 assert ((unit(found) - graph) ** 2).sum() < lost / 8
     # A tower that turns out not to suit is run by the runtime that would have been next.
-    monkeypatch.setattr(opening, "has_tiles", lambda: False)
+    monkeypatch.setattr(registry, "has_openvino_tiles", lambda precision: False)  # noqa: ARG005
     assert runtimes.open_encoder(bundle, "image", precision="int8").runtime == "native"
     monkeypatch.setattr(layout, "is_rounded", lambda weights: False)  # noqa: ARG005
     assert runtimes.open_encoder(bundle, "image", precision="int8").runtime == "openvino"
@@ -195,7 +198,7 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
         open_tower(bundle, "image", precision="int8")
 
 
-@pytest.mark.parametrize("precision", opening.list_precisions())
+@pytest.mark.parametrize("precision", AVAILABLE)
 def test_parts_of_many_texts_give_what_few_texts_give(
     precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,20 +309,22 @@ def test_packed_weights_come_from_the_cache_and_damage_is_mended(quick: Bundle, 
 
 
 def test_it_is_the_default_for_towers_of_ours_and_for_no_others(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(bundle: Bundle, runtime: str = "auto", device: str = "auto", precision: str = "auto") -> str:
+        return runtimes.choose_for(bundle, runtime, device, precision).name
+
     starter = store.open_bundle("starter")
-    monkeypatch.setattr(opening, "has_tiles", lambda: False)
-    assert runtimes.choose_for(quick) == "native"
-    assert runtimes.choose_for(quick, device="cpu", precision="f32") == "native"
-    assert runtimes.choose_for(starter) == "openvino"
-    assert runtimes.choose_for(quick, "onnxruntime") == "onnxruntime"
+    monkeypatch.setattr(registry, "has_openvino_tiles", lambda precision: False)  # noqa: ARG005
+    assert choose(quick) == "native"
+    assert choose(quick, device="cpu", precision="f32") == "native"
+    assert choose(starter) == "openvino"
+    assert choose(quick, "onnxruntime") == "onnxruntime"
     for device, precision in (("gpu", "auto"), ("auto", "f16"), ("auto", "int8")):
-        assert runtimes.choose_for(quick, device=device, precision=precision) == "openvino"
-    monkeypatch.setattr(opening, "has_tiles", lambda: True)
-    assert runtimes.choose_for(quick, precision="f32") == "native"
-    if "bf16" in PRECISIONS:
-        assert runtimes.choose_for(quick) == "openvino"
-    monkeypatch.setattr(opening, "list_precisions", lambda: ())
-    assert runtimes.choose_for(quick, precision="f32") == "openvino"
+        assert choose(quick, device=device, precision=precision) == "openvino"
+    monkeypatch.setattr(registry, "has_openvino_tiles", lambda precision: precision != "f32")
+    assert choose(quick, precision="f32") == "native"
+    assert choose(quick) == "openvino"
+    monkeypatch.setattr(opening, "list_precisions", list)
+    assert choose(quick, precision="f32") == "openvino"
 
 
 def test_what_cannot_be_granted_is_refused_in_one_line(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +334,7 @@ def test_what_cannot_be_granted_is_refused_in_one_line(quick: Bundle, monkeypatc
         open_tower(quick, "image", precision="f16")
     with pytest.raises(RuntimeUnavailableError, match="no tower that clipworks converted"):
         open_tower(store.open_bundle("starter"), "image")
-    monkeypatch.setattr(opening, "list_precisions", lambda: ())
+    monkeypatch.setattr(opening, "list_precisions", list)
     with pytest.raises(RuntimeUnavailableError, match="native needs an x86 CPU with AVX-512, and clipworks built by"):
         open_tower(quick, "image")
 

@@ -153,9 +153,9 @@ def test_devices_are_the_gpus_first(monkeypatch: pytest.MonkeyPatch) -> None:
     for asked, found in (("auto", "cuda:0"), ("cuda", "cuda:0"), ("1", "cuda:1"), ("2", "cpu"), ("cpu", "cpu")):
         assert str(devices.choose_device(asked)) == found
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
-    assert devices.choose_precision(torch.device("cuda:0"), "auto") == "f32"
+    assert devices.choose_precision(torch.device("cuda:0"), "auto").precision == "f32"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
-    assert devices.choose_precision(torch.device("cuda:0"), "auto") == "bf16"
+    assert devices.choose_precision(torch.device("cuda:0"), "auto").precision == "bf16"
     assert devices.list_precisions(torch.device("mps")) == ["f32", "f16"]
 
 

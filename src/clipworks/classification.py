@@ -88,7 +88,7 @@ def classify(
         "batch_size": batch_size,
         "format": chosen,
     }
-    described = {"labels": asdict(labels), "templates": list(templates)}
+    described = {"labels": asdict(labels), "templates": list(templates), "why": model.why}
     with explain_write_errors(output):
         if restart:
             for path in (output, f"{output}.journal", manifest_path(output)):

@@ -107,7 +107,7 @@ def embed(
     }
     with explain_write_errors(str(home)):
         _prepare_folder(home, restart=restart)
-        agree_on_manifest(str(home / MANIFEST), settings, {"kind": "embeddings"})
+        agree_on_manifest(str(home / MANIFEST), settings, {"kind": "embeddings", "why": model.why})
         if (home / TABLE).exists():
             return _count_table(home, total)
         with contextlib.ExitStack() as stack:

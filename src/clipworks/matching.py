@@ -39,6 +39,7 @@ class Match:
         runtime: as granted.
         device: as granted.
         precision: as granted.
+        why: what ``auto`` went by where the runtime or the precision was left to it; else None.
         scores: best first.
     """
 
@@ -47,6 +48,7 @@ class Match:
     runtime: str
     device: str
     precision: str
+    why: str | None = None
     scores: tuple[Score, ...]
 
 
@@ -59,6 +61,7 @@ def match_embeddings(
     runtime: str,
     device: str,
     precision: str,
+    why: str | None = None,
     top: int | None = None,
 ) -> Match:
     """Rank texts by their cosines with one image.
@@ -71,6 +74,7 @@ def match_embeddings(
         runtime: as granted.
         device: as granted.
         precision: as granted.
+        why: what ``auto`` went by, or None.
         top: keep the best only; None for all.
 
     Returns:
@@ -81,4 +85,6 @@ def match_embeddings(
         Score(index=int(index), text=texts[index], score=float(probabilities[index]), cosine=float(cosines[index]))
         for index in scoring.rank(cosines, top)
     )
-    return Match(image=image, model=card.name, runtime=runtime, device=device, precision=precision, scores=scores)
+    return Match(
+        image=image, model=card.name, runtime=runtime, device=device, precision=precision, why=why, scores=scores
+    )

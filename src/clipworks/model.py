@@ -102,6 +102,11 @@ class Model:
         return self._granted.precision
 
     @property
+    def why(self) -> str | None:
+        """What ``auto`` went by where the runtime or the precision was left to it; else None."""
+        return self._granted.why
+
+    @property
     def exif(self) -> Exif:
         """Whether pictures are turned as their EXIF orientation says."""
         return self._exif
@@ -223,6 +228,7 @@ class Model:
             runtime=self.runtime,
             device=self.device,
             precision=self.precision,
+            why=self.why,
             top=top,
         )
 

@@ -6,11 +6,12 @@ Nothing here differs between two runs of the same command on the same machine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipworks.bundle import card_hash
 from clipworks.environment import describe_environment
+from clipworks.runtimes import AUTO, AUTOMATIC
 
 if TYPE_CHECKING:
     from clipworks.datasets import DataSet
@@ -36,6 +37,29 @@ def describe_model(model: Model, decoder: BatchDecoder | None = None) -> dict[st
         "isa": list(environment.isa),
         "packages": {name: version for name, version in environment.packages.items() if name in relevant},
     }
+
+
+def recall_choice(manifest: Mapping[str, Any] | None, runtime: str, precision: str) -> tuple[str, str]:
+    """What a run that goes on with another asks for: where it says ``auto``, what the first one's ``auto`` took.
+
+    A measured rate, or a newly installed runtime, must not change the choice in the middle of a file.
+
+    Args:
+        manifest: of the first run; None where there is none.
+        runtime: as asked for.
+        precision: as asked for.
+
+    Returns:
+        The runtime and the precision to ask for.
+    """
+    if not manifest or manifest.get("why") is None:
+        return runtime, precision
+    settings = manifest.get("settings", {})
+    if runtime == AUTO:
+        runtime = settings.get("runtime", AUTO)
+    if precision == AUTO and settings.get("precision") in AUTOMATIC:
+        precision = settings["precision"]
+    return runtime, precision
 
 
 def describe_source(dataset: DataSet) -> dict[str, Any]:

@@ -45,6 +45,7 @@ COMMANDS: dict[str, Command] = {
     "match": Command("clipworks.cli.match", "rank texts by how well they fit an image"),
     "classify": Command("clipworks.cli.classify", "classify a data set into a results file; goes on where it stopped"),
     "compare": Command("clipworks.cli.compare", "what each runtime and precision costs in accuracy and buys in speed"),
+    "devices": Command("clipworks.cli.devices", "what this machine offers, how quick it is, and what auto takes"),
     "doctor": Command("clipworks.cli.doctor", "where scores begin to differ from a reference's, stage by stage"),
     "embed": Command("clipworks.cli.embed", "embed a data set into a folder of vectors; goes on where it stopped"),
     "evaluate": Command("clipworks.cli.evaluate", "accuracy, classes, confusions and calibration of a results file"),

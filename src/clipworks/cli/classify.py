@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.classification import classify
     from clipworks.cli.progress import Bar, stopping
     from clipworks.datasets import read_dataset
-    from clipworks.journal import check_target
+    from clipworks.journal import check_target, manifest_path
     from clipworks.prompts import read_labels, read_templates
     from clipworks.results import choose_format
 
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     choose_format(args.format, args.output)
     if not args.restart:
         check_target(args.output)
+    options.recall_choice(args, Path(manifest_path(args.output)))
     labels = read_labels(args.labels)
     templates = read_templates(args.templates)
     dataset = read_dataset(args.source, root=args.root)

@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from clipworks.cli.terminal import fit_text, measure_width, show_text
-from clipworks.report.comparison_lists import list_worst, say_found, say_path
+from clipworks.report.comparison_lists import list_slower, list_worst, say_found, say_path
 from clipworks.report.comparison_plots import find_speed
 from clipworks.report.comparison_tables import list_speeds, say_difference, say_granted
 from clipworks.report.figures import say_bytes, say_ms, say_number, say_share
@@ -58,6 +58,8 @@ def format_comparison(found: Comparison) -> str:
     ]
     if moved:
         parts.append("\n".join(["Pictures furthest from the reference:", *(_wrap(line, "  ") for line in moved)]))
+    if slower := list_slower(rows):
+        parts.append("\n".join(["SLOWER than f32 on the same runtime:", *(_wrap(line, "  ") for line in slower)]))
     missing = [
         f"{row.name}: {problem.reason}" + (f" ({problem.hint})" if problem.hint else "")
         for row in found.rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from clipworks.cli import options
 
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.cli.classify import conclude
     from clipworks.cli.progress import Bar, stopping
     from clipworks.datasets import read_dataset
-    from clipworks.embedding import embed
+    from clipworks.embedding import MANIFEST, embed
 
     options.check_engine_options(args)
     if args.engine == "ray":
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         return run_request(args, None)
     dataset = read_dataset(args.source, root=args.root)
     options.report_left_out(dataset.left_out, args.source)
+    options.recall_choice(args, Path(args.output) / MANIFEST)
     bar = Bar("images")
     with options.load_model(args, exif=args.exif, towers=("image",), streams=None) as model, stopping() as stop:
         decoder = options.open_decoder(args, model)

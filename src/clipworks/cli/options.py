@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="R",
         help="native, openvino, onnxruntime, torch or auto (default: auto: native for CLIP on CPUs with AVX-512, "
-        "else openvino where installed)",
+        "else openvino where installed; clipworks devices says which)",
     )
     group.add_argument(
         "--device", default="auto", metavar="D", help="cpu, gpu, cuda:0, ... as the runtime names it (default: auto)"
@@ -36,7 +37,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         default="auto",
         metavar="P",
-        help="f32, bf16, f16, int8 or auto (default: auto: bf16 where the CPU computes it natively, else f32)",
+        help="f32, bf16, f16, int8 or auto (default: auto: bf16 where it is quicker than f32, else f32)",
     )
     group.add_argument(
         "--threads", type=at_least(1), metavar="N", help="CPU threads of the runtime (default: its own choice)"
@@ -169,6 +170,16 @@ def load_model(
         towers=towers,
         streams=streams,
     )
+
+
+def recall_choice(args: argparse.Namespace, manifest: Path) -> None:
+    """Let ``auto`` stand for what it took when the run was begun that this one goes on with."""
+    from clipworks import provenance
+    from clipworks.journal import read_manifest
+
+    if args.restart or not manifest.is_file():
+        return
+    args.runtime, args.precision = provenance.recall_choice(read_manifest(str(manifest)), args.runtime, args.precision)
 
 
 def open_decoder(args: argparse.Namespace, model: Model) -> BatchDecoder | None:

@@ -80,12 +80,14 @@ class Found:
 
     Attributes:
         granted: see `clipworks.provenance.describe_model`.
+        why: what ``auto`` went by, or None.
         spec: the square that the tower takes.
         dim: numbers in an embedding.
         head: float32 unit rows ``[classes, dim]``, or None without classes.
     """
 
     granted: dict[str, Any]
+    why: str | None
     spec: ImageInput
     dim: int
     head: Floats | None
@@ -113,13 +115,13 @@ class Encoding:
 def examine(loading: Loading, classes: Classes | None) -> Found:
     """Load the model where encoders will, and say what is granted there; makes the text head if one is wanted."""
     with loading.load("image") as model:
-        granted, card = describe_model(model), model.card
+        granted, why, card = describe_model(model), model.why, model.card
         head = None if classes is None else find_head(model, classes.labels, classes.templates)
         if classes is not None and head is None:
             with loading.load("text") as tower:
                 head = build_head(tower, classes.labels, classes.templates)
             keep_head(model, classes.labels, classes.templates, head)
-    return Found(granted=granted, spec=card.image, dim=card.dim, head=head)
+    return Found(granted=granted, why=why, spec=card.image, dim=card.dim, head=head)
 
 
 class Encoder:

@@ -25,7 +25,7 @@ from clipworks.distributed.visibility import check_visible
 from clipworks.environment import count_cores
 from clipworks.heads import hash_head
 from clipworks.journal import compare_settings, compose_manifest, explain_write_errors
-from clipworks.provenance import hash_texts
+from clipworks.provenance import hash_texts, recall_choice
 from clipworks.shards import Shard, list_shards, open_folder, write_folder_manifest
 
 # Runtimes that never take a GPU unless they are told to: on Ray only an encoder that asks for one has it.
@@ -63,6 +63,8 @@ def run(
     plan = make_plan(source, batch_size=request.batch_size, shard_size=size)
     with explain_write_errors(request.output):
         manifest = open_folder(request.output, restart=request.restart)
+    runtime, precision = recall_choice(manifest, request.loading.runtime, request.loading.precision)
+    request = ask_for(request, runtime=runtime, precision=precision)
     if request.address is None:
         request = share_cores(request)
     threads = request.loading.threads
@@ -79,10 +81,12 @@ def run(
             check_visible(source, plan.base)
         found = examined()
         check_store(cluster, request.batch_size, found.spec.size)
+        # What auto took where it was examined holds on every node: none chooses for itself.
+        request = ask_for(request, runtime=found.granted["runtime"], precision=found.granted["precision"])
         settings = describe_settings(plan, request.classes, found)
         with explain_write_errors(request.output):
             if manifest is None:
-                write_folder_manifest(request.output, compose_manifest(settings, describe_run(request.classes)))
+                write_folder_manifest(request.output, compose_manifest(settings, describe_run(request.classes, found)))
             else:
                 compare_settings(request.output, manifest, settings)
             shards = list_shards(request.output)
@@ -90,9 +94,18 @@ def run(
             state = work(request, plan, found, shards, pool, cores, report, stop)
             if state.whole and not (manifest or {}).get("whole"):
                 finished = sorted(list_shards(request.output).values(), key=lambda shard: shard.number)
-                described = {**describe_run(request.classes), **describe_shards(finished)}
+                described = {**describe_run(request.classes, found), **describe_shards(finished)}
+                if manifest is not None:  # what auto went by is of the first run
+                    described["why"] = manifest.get("why")
                 write_folder_manifest(request.output, compose_manifest(settings, described))
     return state
+
+
+def ask_for(request: Request, *, runtime: str, precision: str) -> Request:
+    """The same request, with a runtime and a precision that are settled."""
+    return dataclasses.replace(
+        request, loading=dataclasses.replace(request.loading, runtime=runtime, precision=precision)
+    )
 
 
 def share_cores(request: Request) -> Request:
@@ -202,11 +215,11 @@ def describe_settings(plan: Plan, classes: Classes | None, found: Found) -> dict
     return settings
 
 
-def describe_run(classes: Classes | None) -> dict[str, Any]:
+def describe_run(classes: Classes | None, found: Found) -> dict[str, Any]:
     """What a reader of the shards wants to know beside the settings."""
     if classes is None:
-        return {"kind": "embeddings"}
-    return {"kind": "results", "labels": asdict(classes.labels), "templates": list(classes.templates)}
+        return {"kind": "embeddings", "why": found.why}
+    return {"kind": "results", "why": found.why, "labels": asdict(classes.labels), "templates": list(classes.templates)}
 
 
 def describe_shards(shards: list[Shard]) -> dict[str, Any]:

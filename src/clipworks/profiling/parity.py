@@ -1,15 +1,22 @@
-"""Parity: how near a configuration's embeddings come to f32 on the same inputs."""
+"""Beside f32: how near a configuration's embeddings come to it on the same inputs, and whether it is quicker at all."""
 
 from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from clipworks import runtimes, scoring
 from clipworks.bundle import Bundle
+from clipworks.errors import ClipworksError
 from clipworks.profiling.records import Parity
 from clipworks.runtimes import Batch, Encoder, Role
 
 _CHUNK = 16
+# Calls of each of two encoders in turn: so many at the least, and for so many seconds.
+_FEWEST, _SECONDS = 3, 1.0
 
 
 def compare_with_f32(bundle: Bundle, role: Role, encoder: Encoder, own: Batch, others: Batch) -> Parity:
@@ -42,6 +49,44 @@ def compare_with_f32(bundle: Bundle, role: Role, encoder: Encoder, own: Batch, o
         cosine_median=float(np.median(cosines)),
         top1_agreement=float(agreement),
     )
+
+
+def measure_beside_f32(
+    bundle: Bundle, role: Role, encoder: Encoder, batches: Sequence[Batch], *, threads: int | None
+) -> float | None:
+    """How many times as fast as f32 an encoder is: both encode the same batches, in turn.
+
+    Args:
+        bundle: the model.
+        role: of the encoder.
+        encoder: what is compared.
+        batches: its requests.
+        threads: CPU threads as asked for.
+
+    Returns:
+        The median ratio of two calls; None where f32 cannot be opened beside it.
+    """
+    try:
+        exact = runtimes.open_encoder(
+            bundle, role, runtime=encoder.runtime, device=encoder.device, precision="f32", threads=threads
+        )
+    except ClipworksError:
+        return None
+    ratios: list[float] = []
+    try:
+        for one in (exact, encoder):
+            one(batches[0])
+        begin = time.perf_counter()
+        while len(ratios) < _FEWEST or time.perf_counter() - begin < _SECONDS:
+            batch = batches[len(ratios) % len(batches)]
+            times = [time.perf_counter()]
+            for one in (exact, encoder):
+                one(batch)
+                times.append(time.perf_counter())
+            ratios.append((times[1] - times[0]) / (times[2] - times[1]))
+    finally:
+        exact.close()
+    return statistics.median(ratios)
 
 
 def embed(encoder: Encoder, batch: Batch) -> scoring.Floats:

@@ -18,7 +18,7 @@ from clipworks.profiling import inputs
 from clipworks.profiling.clock import Clock, MonotonicClock
 from clipworks.profiling.load import Call
 from clipworks.profiling.measurement import Report, check_load, measure
-from clipworks.profiling.parity import compare_with_f32, embed
+from clipworks.profiling.parity import compare_with_f32, embed, measure_beside_f32
 from clipworks.profiling.records import Cold, Load, Parity, Profile, Run, Target
 from clipworks.profiling.servers import Pipeline, call_encoder
 from clipworks.profiling.setup import Setup, check_setup, share_threads
@@ -89,6 +89,7 @@ class Bench:
             runtime=first.runtime,
             devices=tuple(encoder.device for encoder in self.encoders[:: self.setup.instances]),
             precision=first.precision,
+            why=first.why,
             threads=first.threads,
             batch_size=self.setup.batch_size,
             instances=self.setup.instances,
@@ -122,6 +123,14 @@ class Bench:
         own, others = (pictures, texts) if role == "image" else (texts, pictures)
         return compare_with_f32(self.bundle, role, self.encoders[0], own, others)
 
+    def measure_beside_f32(self) -> float | None:
+        """How many times as fast as f32 this configuration is; see `clipworks.profiling.parity`."""
+        encoder = self.encoders[0]
+        if encoder.precision == "f32":
+            return None
+        role, threads = _ROLES[self.setup.target], self.setup.threads or share_threads(self.setup)
+        return measure_beside_f32(self.bundle, role, encoder, self._batches, threads=threads)
+
     def close(self) -> None:
         """Free the engines' memory."""
         for encoder in self.encoders:
@@ -141,7 +150,8 @@ class Bench:
     def _open_encoders(self) -> Cold:
         begin = time.perf_counter_ns()
         setup = self.setup
-        runtimes.import_runtime(runtimes.choose_for(self.bundle, setup.runtime, setup.devices[0], setup.precision))
+        chosen = runtimes.choose_for(self.bundle, setup.runtime, setup.devices[0], setup.precision)
+        runtimes.import_runtime(chosen.name)
         imported = time.perf_counter_ns()
         cold: Cold | None = None
         threads = self.setup.threads or share_threads(self.setup)
@@ -232,6 +242,8 @@ def profile(
         # Before the measurement: a reference that cannot be opened must not cost a finished one.
         parity = bench.check_parity() if check else None
         result = bench.measure(load, report=report, keep_samples=keep_samples, repeats=repeats)
-        return dataclasses.replace(result, parity=parity)
+        # Behind the measurement: a second model in memory is none of its business.
+        ratio = None if result.partial else bench.measure_beside_f32()
+        return dataclasses.replace(result, parity=parity, times_f32=ratio)
     finally:
         bench.close()

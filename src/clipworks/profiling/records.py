@@ -10,6 +10,8 @@ from clipworks.environment import Environment
 from clipworks.profiling.statistics import Overload, Window
 
 PROFILE_FORMAT = 1
+SLOWER = 0.97
+"""Below so many times f32's speed a precision is called slower: what is nearer may be noise."""
 Target = Literal["image", "text", "pipeline"]
 Stop = Literal["stable", "overloaded", "time is up", "count reached", "interrupted"]
 
@@ -138,6 +140,7 @@ class Profile:
         runtime: granted.
         devices: granted, one for each asked for.
         precision: granted.
+        why: what ``auto`` went by where the runtime or the precision was left to it; else None.
         threads: CPU threads of each instance, as granted; None where the engine does not say.
         batch_size: pictures or texts in a request.
         instances: compiled encoders for each device.
@@ -147,6 +150,8 @@ class Profile:
         cold: apart from everything else.
         runs: repeats, in the order they were run.
         parity: where it was checked.
+        times_f32: how many times as fast as f32 on the same runtime, calls in turn; None for f32 itself, and where it
+            was not measured.
         peak_memory_mib: of the whole process since its start.
         partial: whether Ctrl-C cut it short.
         environment: the machine, looked at before anything was opened.
@@ -160,6 +165,7 @@ class Profile:
     runtime: str
     devices: tuple[str, ...]
     precision: str
+    why: str | None = None
     threads: int | None
     batch_size: int
     instances: int
@@ -169,6 +175,7 @@ class Profile:
     cold: Cold
     runs: tuple[Run, ...]
     parity: Parity | None = None
+    times_f32: float | None = None
     peak_memory_mib: float | None
     partial: bool
     environment: Environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from clipworks.profiling.records import Profile, Run
+from clipworks.profiling.records import SLOWER, Profile, Run
 from clipworks.profiling.search import RateSearch, rank_profiles
 from clipworks.profiling.statistics import Percentile, Spread
 
@@ -61,6 +61,11 @@ def format_profile(profile: Profile) -> str:
     if run.stages:
         lines.append("stages of a request, mean us (share):")
         lines += [f"  {stage.name:<7}{stage.mean_us:>10.0f}  {stage.share:>6.1%}" for stage in run.stages]
+    if profile.why:
+        lines.append(f"auto: {profile.why}")
+    if profile.times_f32 is not None:
+        slower = f"; {profile.precision} is SLOWER than f32 here" if profile.times_f32 < SLOWER else ""
+        lines.append(f"beside f32, calls in turn: {profile.times_f32:.2f} times as fast{slower}")
     if profile.parity:
         parity = profile.parity
         lines.append(

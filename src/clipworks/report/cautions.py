@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 
 from clipworks.comparison.records import Comparison
-from clipworks.profiling.records import Profile
+from clipworks.profiling.records import SLOWER, Profile
 from clipworks.report.classes import Evaluated
+from clipworks.report.comparison_lists import list_slower
 from clipworks.report.configurations import Named
 from clipworks.report.document import Caution
 from clipworks.report.figures import join_words, say_count
@@ -28,6 +29,7 @@ def doubt_profiles(found: Sequence[Named]) -> list[Caution]:
             ("was interrupted: its figures are partial", [item for item in own if item.profile.partial]),
             ("was overloaded: its latencies say how long it was measured", [item for item in own if _overloaded(item)]),
             ("was not stable when time was up", [item for item in own if item.profile.run.stop == "time is up"]),
+            ("was slower than f32 on the same runtime", [item for item in own if _is_slower(item.profile)]),
         )
         for words, where in checks:
             if where:
@@ -115,6 +117,7 @@ def doubt_comparison(name: str, found: Comparison) -> list[Caution]:
         cautions.append(
             Caution(source=name, text=f"{say_count(found.pictures.errors, 'picture')} could not be read: wrong.")
         )
+    cautions += [Caution(source=name, text=f"Slower than f32: {text}.") for text in list_slower(found.rows)]
     unstable = {
         row.name for row in found.rows for speed in row.speeds for run in speed.runs if run.stop == "time is up"
     }
@@ -177,6 +180,10 @@ def _list(files: Iterable[str], most: int = 4) -> str:
 def _overloaded(item: Named) -> bool:
     overload = item.profile.run.overload
     return overload is not None and overload.overloaded
+
+
+def _is_slower(profile: Profile) -> bool:
+    return profile.times_f32 is not None and profile.times_f32 < SLOWER
 
 
 def _little_gap(profile: Profile) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from clipworks.comparison.figures import ChangedImage
 from clipworks.comparison.records import Comparison, GateResult, Row
 from clipworks.report.document import Column, Table
-from clipworks.report.figures import cut_rows, drop_empty, say_cosine
+from clipworks.report.figures import cut_rows, drop_empty, say_cosine, say_number
 
 _CHANGED = 20
 _WORST = 3
@@ -84,6 +86,29 @@ def tabulate_problems(found: Comparison) -> Table:
             )
         )
     )
+
+
+def list_slower(rows: Sequence[Row]) -> list[str]:
+    """What is slower in a lower precision than in f32 on the same runtime and device, beyond the rounds' spread."""
+    exact = {_name_place(row): row for row in rows if row.granted is not None and row.granted.precision == "f32"}
+    said = []
+    for row in rows:
+        base = exact.get(_name_place(row))
+        if base is None or base is row:
+            continue
+        rates = {(item.tower, item.batch_size, item.depth): item.samples_per_s for item in base.speeds}
+        for speed in row.speeds:
+            own, other = speed.samples_per_s, rates.get((speed.tower, speed.batch_size, speed.depth))
+            if other is not None and own.high < other.low:
+                load = f"batch {speed.batch_size}, depth {speed.depth}"
+                figures = f"{say_number(own.median)} a second, f32 {say_number(other.median)}"
+                said.append(f"{row.name}, {speed.tower}, {load}: {figures}")
+    return said
+
+
+def _name_place(row: Row) -> tuple[str, ...] | None:
+    granted = row.granted
+    return None if granted is None else (row.asked.model, granted.runtime, granted.device)
 
 
 def say_found(gate: GateResult) -> str:

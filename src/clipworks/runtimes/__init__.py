@@ -15,6 +15,7 @@ from clipworks.environment import count_cores
 from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError, unknown_name
 from clipworks.runtimes.protocol import (
     AUTO,
+    AUTOMATIC,
     EMBEDDING,
     FIRST,
     POOLED,
@@ -32,6 +33,7 @@ from clipworks.runtimes.registry import (
     CHOICES,
     PREFERENCE,
     RUNTIMES,
+    Chosen,
     Runtime,
     choose_for,
     choose_runtime,
@@ -43,6 +45,7 @@ from clipworks.runtimes.registry import (
 
 __all__ = [
     "AUTO",
+    "AUTOMATIC",
     "CHOICES",
     "EMBEDDING",
     "FIRST",
@@ -52,6 +55,7 @@ __all__ = [
     "ROLES",
     "RUNTIMES",
     "Batch",
+    "Chosen",
     "Encoder",
     "EncoderRequest",
     "OpenEncoder",
@@ -92,7 +96,7 @@ def open_encoder(
         runtime: a name in `RUNTIMES`, or ``auto``.
         device: ``cpu``, ``gpu``, ``cuda:0``, ... as the runtime names them, a place in its list
             (``0`` for the first), or ``auto`` for its default.
-        precision: one of `PRECISIONS`, or ``auto``: bf16 where the CPU computes it natively, else f32; never int8.
+        precision: one of `PRECISIONS`, or ``auto``: bf16 where it is quicker than f32, else f32; never int8.
         threads: CPU threads, 1 to the cores that this process may use; None for the engine's default.
         streams: how many calls the engine should be able to run at once, at least 1.
         cache: folder for compiled models, or None.
@@ -133,11 +137,14 @@ def open_encoder(
         cache=cache,
     )
     try:
-        return import_runtime(chosen)(request)
-    except RuntimeUnavailableError:
-        if chosen != "native" or runtime != AUTO:
+        encoder = import_runtime(chosen.name)(request)
+    except RuntimeUnavailableError as error:
+        if chosen.name != "native" or runtime != AUTO:
             raise
-        return import_runtime(choose_runtime())(request)  # `suits` only glances at a tower
+        chosen = Chosen(choose_runtime(), error.message)  # `suits` only glances at a tower
+        encoder = import_runtime(chosen.name)(request)
+    encoder.why = "; ".join(filter(None, (chosen.why, encoder.why))) or None
+    return encoder
 
 
 def identify_tower(bundle: Bundle, name: str) -> str:

@@ -16,6 +16,7 @@ class FakeEncoder:
 
     runtime = "fake"
     packs = False
+    why: str | None = None
 
     def __init__(self, *, precision: str, dim: int) -> None:
         self.device = "cpu"

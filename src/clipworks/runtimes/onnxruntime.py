@@ -25,6 +25,7 @@ class OnnxRuntimeEncoder:
     """A tower in an ONNX Runtime session; sessions may be run from several threads at once."""
 
     runtime = "onnxruntime"
+    why: str | None = None
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class OnnxRuntimeEncoder:
 def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
     """Open a session; see `clipworks.runtimes.open_encoder`."""
     session, device, compile_ms = _open_session(request, str(request.path), onnxruntime.SessionOptions())
-    return OnnxRuntimeEncoder(
+    encoder = OnnxRuntimeEncoder(
         session,
         device=device,
         precision=request.stored,
@@ -86,6 +87,17 @@ def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
         dim=request.dim,
         opening=Opening(read_ms=None, compile_ms=compile_ms),
     )
+    encoder.why = "onnxruntime computes in the type of the weights" if request.precision == AUTO else None
+    return encoder
+
+
+def describe_devices() -> dict[str, list[str]]:
+    """The devices that there are, by the names that they are asked for with, each with its precisions."""
+    return {name: ["f32", "int8"] for name in _list_devices()}
+
+
+def _list_devices() -> list[str]:
+    return [name for name, provider in _PROVIDERS.items() if provider in onnxruntime.get_available_providers()]
 
 
 def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[Batch], dict[str, npt.NDArray[Any]]]:
@@ -118,7 +130,7 @@ def _open_session(
 ) -> tuple[onnxruntime.InferenceSession, str, float]:
     """Open a session of a file or of a graph's bytes: with it the device granted, and the ms that it took."""
     device = "cpu" if request.device == AUTO else request.device
-    available = [name for name, provider in _PROVIDERS.items() if provider in onnxruntime.get_available_providers()]
+    available = _list_devices()
     if is_place(device, available):
         device = available[int(device)]
     kind, _, index = device.partition(":")

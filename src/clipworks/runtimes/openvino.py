@@ -16,7 +16,9 @@ import numpy.typing as npt
 
 from clipworks.caches import map_sealed, write_sealed
 from clipworks.errors import EncodingError
+from clipworks.processor import find_onednn_ceiling, is_below
 from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
+from clipworks.runtimes.choice import Choice, choose_float
 from clipworks.runtimes.grants import is_place, refuse
 from clipworks.runtimes.inputs import drop_filling, name_inputs
 from clipworks.runtimes.packing import GROUPS
@@ -36,8 +38,8 @@ _KEPT_BLOBS = 24
 
 _PRECISIONS = {"f32": openvino.Type.f32, "bf16": openvino.Type.bf16, "f16": openvino.Type.f16}
 _NAMES = {"f32": "f32", "bf16": "bf16", "f16": "f16", "float": "f32", "bfloat16": "bf16", "float16": "f16"}
-# What the CPU or GPU plugin calls a precision that the hardware computes natively; anything else would be emulated.
-_CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
+# What the CPU or GPU plugin calls a precision that the hardware computes natively, and, on x86, what it needs.
+_CAPABILITIES = {"f32": ("FP32", "avx2"), "bf16": ("BF16", "avx512_bf16"), "f16": ("FP16", "avx512_fp16")}
 
 
 class OpenVinoEncoder:
@@ -61,6 +63,7 @@ class OpenVinoEncoder:
         self.precision = precision
         self.dim = dim
         self.opening = opening
+        self.why: str | None = None
         properties = compiled.get_property("SUPPORTED_PROPERTIES")
         name = "INFERENCE_NUM_THREADS"
         self.threads: int | None = int(compiled.get_property(name)) if name in properties else None
@@ -113,16 +116,27 @@ def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
     """Compile a tower; see `clipworks.runtimes.open_encoder`."""
     core = openvino.Core()
     device = _choose_device(core, request.device)
-    precision = _choose_precision(core, device, request)
-    config = _configure(request, precision)
+    choice = _choose_precision(device, request)
+    try:
+        return _open(core, request, device, choice)
+    except EncodingError as error:
+        if request.precision not in (AUTO, "int8") or choice.precision == "f32":
+            raise
+        # OpenVINO lists types that it cannot compile where an instruction set is hidden from it.
+        return _open(core, request, device, Choice(precision="f32", reason=error.message))
+
+
+def _open(core: openvino.Core, request: EncoderRequest, device: str, choice: Choice) -> OpenVinoEncoder:
+    config = _configure(request, choice.precision)
     try:
         compiled, mapped, opening = _compile(core, request, device, config)
         granted = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
     except RuntimeError as error:
-        raise EncodingError(f"openvino cannot compile {request.path.name}: {_last_line(error)}") from None
-    if granted != precision:
-        raise refuse("the precision", precision, "openvino", [granted])
-    return OpenVinoEncoder(
+        what = f"{request.path.name} in {choice.precision}"
+        raise EncodingError(f"openvino cannot compile {what}: {_last_line(error)}") from None
+    if granted != choice.precision:
+        raise refuse("the precision", choice.precision, "openvino", [granted])
+    encoder = OpenVinoEncoder(
         compiled,
         device=device.lower(),
         precision="int8" if request.stored == "int8" else granted,
@@ -130,13 +144,15 @@ def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
         opening=opening,
         mapped=mapped,
     )
+    encoder.why = choice.reason if request.precision == AUTO else None
+    return encoder
 
 
 def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[Batch], dict[str, npt.NDArray[Any]]]:
     """Compile a tower with more outputs; see `clipworks.runtimes.probes`."""
     core = openvino.Core()
     device = _choose_device(core, request.device)
-    config = _configure(request, _choose_precision(core, device, request))
+    config = _configure(request, _choose_precision(device, request).precision)
     try:
         model = core.read_model(request.path)
         known = {name for output in model.outputs for name in output.names}
@@ -219,18 +235,34 @@ def _choose_device(core: openvino.Core, device: str) -> str:
     return name
 
 
-def _choose_precision(core: openvino.Core, device: str, request: EncoderRequest) -> str:
+def describe_devices() -> dict[str, list[str]]:
+    """The devices that there are, by the names that they are asked for with, each with its precisions."""
+    return {name.lower(): [*list_precisions(name), "int8"] for name in openvino.Core().available_devices}
+
+
+def list_precisions(device: str = "CPU") -> list[str]:
+    """The float types that a device computes natively and that oneDNN's ceiling leaves; anything else is emulated."""
+    ceiling = find_onednn_ceiling()
+    capabilities = openvino.Core().get_property(device, "OPTIMIZATION_CAPABILITIES")
+    return [
+        name for name, (listed, needs) in _CAPABILITIES.items() if listed in capabilities and is_below(needs, ceiling)
+    ]
+
+
+def _choose_precision(device: str, request: EncoderRequest) -> Choice:
     """The float type that a tower is computed in; of an int8 one, the parts that are not int8."""
-    capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
-    native = [name for name, capability in _CAPABILITIES.items() if capability in capabilities]
-    if request.precision == "int8":
-        # Of texts these parts take a fifth of the time, of pictures less than their accuracy is worth.
-        return "bf16" if request.role == "text" and "bf16" in native else "f32"
-    if request.precision == AUTO:
-        return "bf16" if "bf16" in native else "f32"
-    if request.precision not in native:
+    native = list_precisions(device)
+    named = request.precision not in (AUTO, "int8")
+    if named and request.precision not in native:
         raise refuse(f"the precision on {device.lower()}", request.precision, "openvino", native)
-    return request.precision
+    if named:
+        return Choice(precision=request.precision, reason="it was asked for")
+    if device != "CPU":
+        return Choice(precision="f32", reason="auto takes f32 on every device but the CPU")
+    if request.precision == "int8" and request.role == "image":
+        # Of texts these parts take a fifth of the time, of images less than their accuracy is worth.
+        return Choice(precision="f32", reason="the image tower's float parts are few")
+    return choose_float("openvino", native)
 
 
 def _last_line(error: Exception) -> str:

@@ -13,6 +13,8 @@ Role = Literal["image", "text"]
 ROLES: tuple[Role, ...] = ("image", "text")
 PRECISIONS = ("f32", "bf16", "f16", "int8")
 AUTO = "auto"
+AUTOMATIC = ("f32", "bf16")
+"""The precisions that ``auto`` may take."""
 EMBEDDING, FIRST, POOLED = "embedding", "first", "pooled"
 """What a probe calls the values of a tower; `clipworks.runtimes.probes` tells what they are."""
 
@@ -57,6 +59,7 @@ class Encoder(Protocol):
         threads: CPU threads granted, or None where the engine does not say.
         dim: width of an embedding.
         opening: how long reading and compiling took.
+        why: what ``auto`` went by where the request left it something to choose; else None.
         packs: whether whatever texts of a batch begin with is computed once, and nothing behind their ends, so that it
             pays to bring texts that begin alike together and texts of any lengths may be.
     """
@@ -67,6 +70,7 @@ class Encoder(Protocol):
     threads: int | None
     dim: int
     opening: Opening
+    why: str | None
     packs: bool
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:

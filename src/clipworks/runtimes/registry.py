@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from clipworks.bundle import Bundle
 from clipworks.errors import RuntimeUnavailableError, unknown_name
+from clipworks.processor import describe_processor, find_onednn_ceiling
+from clipworks.runtimes.choice import limit_to_runtime
 from clipworks.runtimes.protocol import AUTO, OpenEncoder
 
 
@@ -60,22 +62,61 @@ def choose_runtime(name: str = AUTO) -> str:
     return name
 
 
-def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precision: str = AUTO) -> str:
-    """Resolve ``auto`` for a bundle: ``native`` where the bundle and this CPU suit it, else `choose_runtime`'s.
+class Chosen(NamedTuple):
+    """A runtime, and what ``auto`` went by; None where it was named."""
+
+    name: str
+    why: str | None
+
+
+def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precision: str = AUTO) -> Chosen:
+    """Resolve ``auto`` for a bundle: what is quickest here of what can run it; checks any other name.
 
     Raises:
         UnknownNameError: no such runtime; the message names the choices.
         RuntimeUnavailableError: its package is not installed.
     """
-    if runtime == AUTO and is_native_granted():
+    if runtime != AUTO:
+        return Chosen(choose_runtime(runtime), None)
+    if is_native_granted():
         from clipworks.runtimes.native.opening import suits
 
         files = bundle.card.towers.get("int8" if precision == "int8" else "f32")
         if files is not None and all(
             suits(bundle.folder / name, device.lower(), precision) for name in (files.image, files.text)
         ):
-            return "native"
-    return choose_runtime(runtime)
+            return choose_converted(precision)
+    return choose_other()
+
+
+def choose_converted(precision: str = AUTO) -> Chosen:
+    """What ``auto`` takes on the CPU for models that clipworks converted, in a precision that native has."""
+    if not is_native_granted():
+        return choose_other()
+    if has_openvino_tiles(precision):
+        return Chosen("openvino", "openvino uses AMX, which native does not")
+    return Chosen("native", "native is the quickest on AVX-512 for models that clipworks converted")
+
+
+def choose_other() -> Chosen:
+    """What ``auto`` takes where native does not run a model.
+
+    Raises:
+        RuntimeUnavailableError: no runtime is installed.
+    """
+    return Chosen(choose_runtime(), f"the first that is installed of {', '.join(PREFERENCE)}")
+
+
+def has_openvino_tiles(precision: str) -> bool:
+    """Whether OpenVINO is installed and would compute a precision, or what ``auto`` takes for it, by AMX."""
+    if precision not in (AUTO, "bf16", "int8") or not is_installed("openvino"):
+        return False
+    processor = limit_to_runtime(describe_processor(), "openvino")
+    if processor.instruction_sets:
+        return ("amx_int8" if precision == "int8" else "amx_bf16") in processor.instruction_sets
+    from clipworks.runtimes.native.opening import has_tiles  # a system that does not list them
+
+    return find_onednn_ceiling() is None and has_tiles()
 
 
 def list_installed(names: Sequence[str] = PREFERENCE) -> list[str]:

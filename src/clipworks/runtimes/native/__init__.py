@@ -5,6 +5,6 @@ is the runtime. The compiled code itself is ``_towers.c``.
 """
 
 from clipworks.runtimes.native.encoder import open_encoder, open_probe
-from clipworks.runtimes.native.opening import suits
+from clipworks.runtimes.native.opening import describe_devices, suits
 
-__all__ = ["open_encoder", "open_probe", "suits"]
+__all__ = ["describe_devices", "open_encoder", "open_probe", "suits"]

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from clipworks._towers import encode_images, encode_texts, open_tower
 from clipworks.environment import count_physical_cores
 from clipworks.errors import EncodingError
-from clipworks.runtimes import EMBEDDING, FIRST, POOLED, Batch, EncoderRequest, Opening, Staged
+from clipworks.runtimes import AUTO, EMBEDDING, FIRST, POOLED, Batch, EncoderRequest, Opening, Staged
+from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.native.facts import Bytes, Facts
-from clipworks.runtimes.native.opening import check_request, open_weights
+from clipworks.runtimes.native.opening import check_request, list_precisions, open_weights
 from clipworks.runtimes.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS, pack_texts
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class NativeEncoder:
 
     runtime = "native"
     device = "cpu"
+    why: str | None = None
 
     def __init__(self, facts: Facts, weights: Bytes, *, threads: int, opening: Opening) -> None:
         self.precision = "int8" if facts.int8 else "bf16" if facts.bf16 else "f32"
@@ -130,7 +132,9 @@ def open_encoder(request: EncoderRequest) -> NativeEncoder:
     precision = check_request(request)
     facts, weights, opening = open_weights(request, precision)
     threads = request.threads or count_physical_cores()
-    return NativeEncoder(facts, weights, threads=threads, opening=opening)
+    encoder = NativeEncoder(facts, weights, threads=threads, opening=opening)
+    encoder.why = choose_float("native", list_precisions()).reason if request.precision == AUTO else None
+    return encoder
 
 
 def open_probe(

@@ -10,6 +10,7 @@ import clipworks._towers as compiled
 from clipworks.caches import map_sealed, write_sealed
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.processor import find_ceiling, is_below
+from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.grants import refuse
 from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
 from clipworks.runtimes.protocol import AUTO, EncoderRequest, Opening
@@ -25,6 +26,11 @@ def list_precisions() -> list[str]:
     """The precisions that this processor has the instructions for, below the ceiling that is set."""
     ceiling = find_ceiling()
     return [name for name in compiled.list_precisions() if is_below(_NEEDS[name], ceiling)]
+
+
+def describe_devices() -> dict[str, list[str]]:
+    """The devices that there are, each with its precisions; none where the processor lacks what is needed."""
+    return {"cpu": found} if (found := list_precisions()) else {}
 
 
 def has_tiles() -> bool:
@@ -46,8 +52,6 @@ def suits(path: Path, device: str, precision: str) -> bool:
     granted = list_precisions()
     if device not in DEVICES or not granted or (precision != AUTO and precision not in granted):
         return False
-    if choose_precision(precision) != "f32" and has_tiles():
-        return False  # products by tiles are several times as fast, and other engines have them
     try:
         with path.open("rb") as stream:
             start = stream.read(_ENDS)
@@ -73,12 +77,7 @@ def check_request(request: EncoderRequest) -> str:
         raise refuse("the device", request.device, "native", ["cpu"])
     if request.precision != AUTO and request.precision not in granted:
         raise refuse("the precision", request.precision, "native", list(granted))
-    return choose_precision(request.precision)
-
-
-def choose_precision(asked: str) -> str:
-    """Resolve ``auto``: bf16 where the processor computes it, never int8."""
-    return ("bf16" if "bf16" in list_precisions() else "f32") if asked == AUTO else asked
+    return choose_float("native", granted).precision if request.precision == AUTO else request.precision
 
 
 def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes, Opening]:
@@ -90,8 +89,8 @@ def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes,
     """
     start, path = time.perf_counter(), None
     int8 = precision == "int8"
-    # Of int8 the rest is in bf16: sums are f32 all the same, and what it costs is far below what int8 costs.
-    bf16 = precision == "bf16" or (int8 and "bf16" in list_precisions())
+    # Of int8 the rest is in bf16 where that is quicker: what it costs is far below what int8 costs.
+    bf16 = precision == "bf16" or (int8 and choose_float("native", list_precisions()).precision == "bf16")
     if request.cache is not None:
         key = hashlib.sha256(f"{request.sha256} {int8} {bf16} {_FORMAT}".encode()).hexdigest()
         path = request.cache / f"{key[:32]}.packed"

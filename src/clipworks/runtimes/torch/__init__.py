@@ -4,6 +4,7 @@
 equations, `lanes` what one call needs for itself on a device, `encoder` the runtime.
 """
 
+from clipworks.runtimes.torch.devices import describe_devices
 from clipworks.runtimes.torch.encoder import open_encoder, open_probe
 
-__all__ = ["open_encoder", "open_probe"]
+__all__ = ["describe_devices", "open_encoder", "open_probe"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from clipworks.runtimes import AUTO
+from clipworks.runtimes.choice import Choice, choose_float
 from clipworks.runtimes.grants import is_place, refuse
 
 KINDS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -16,6 +17,11 @@ def list_devices() -> list[str]:
     if torch.backends.mps.is_available():
         found.append("mps")
     return [*found, "cpu"]
+
+
+def describe_devices() -> dict[str, list[str]]:
+    """The devices that can be used, each with its precisions."""
+    return {name: list_precisions(torch.device(name)) for name in list_devices()}
 
 
 def choose_device(asked: str) -> torch.device:
@@ -47,18 +53,21 @@ def list_precisions(device: torch.device) -> list[str]:
     return ["f32", "bf16"] if native else ["f32"]
 
 
-def choose_precision(device: torch.device, asked: str) -> str:
-    """Resolve ``auto``, bf16 where it is native, and check any other name.
+def choose_precision(device: torch.device, asked: str) -> Choice:
+    """Resolve ``auto``, bf16 where it pays, and check any other name.
 
     Raises:
         RuntimeUnavailableError: the device does not compute it; the message lists what it does.
     """
     granted = list_precisions(device)
-    if asked == AUTO:
-        return "bf16" if "bf16" in granted else "f32"
-    if asked not in granted:
+    if asked != AUTO and asked not in granted:
         raise refuse(f"the precision on {device}", asked, "torch", granted)
-    return asked
+    if asked != AUTO:
+        return Choice(precision=asked, reason="it was asked for")
+    if device.type == "cpu":
+        return choose_float("torch", granted)
+    native = "bf16" in granted
+    return Choice(precision="bf16" if native else "f32", reason=f"bf16 is {'' if native else 'not '}native to the GPU")
 
 
 def name_f32_spoiler(device: torch.device) -> str | None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import EMBEDDING, Batch, EncoderRequest, Opening, Role, Staged
+from clipworks.runtimes import AUTO, EMBEDDING, Batch, EncoderRequest, Opening, Role, Staged
 from clipworks.runtimes.torch.devices import KINDS, choose_device, choose_precision, free_cache, name_f32_spoiler
 from clipworks.runtimes.torch.lanes import CudaLane, Lane, PlainLane
 from clipworks.runtimes.torch.loading import load_tower
@@ -34,6 +34,7 @@ class TorchEncoder:
     """A tower on a device; each call takes its own lane (stream, buffers) from a pool."""
 
     runtime = "torch"
+    why: str | None = None
 
     def __init__(self, tower: ImageTower | TextTower, *, device: torch.device, precision: str, dim: int) -> None:
         self.device = str(device)
@@ -145,7 +146,8 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
         raise RuntimeUnavailableError(
             f"torch runs no {request.stored} towers", hint="--runtime openvino and onnxruntime run them"
         )
-    precision = choose_precision(device, request.precision)
+    choice = choose_precision(device, request.precision)
+    precision = choice.precision
     if request.threads is not None and device.type == "cpu":
         torch.set_num_threads(request.threads)
     start = time.perf_counter()
@@ -158,6 +160,7 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
         raise EncodingError(f"torch cannot load {request.path.name}: {str(error).partition(chr(10))[0]}") from None
     encoder = TorchEncoder(tower, device=device, precision=precision, dim=request.dim)
     encoder.opening = Opening(read_ms=read_ms, compile_ms=_since(start))
+    encoder.why = choice.reason if request.precision == AUTO else None
     return encoder
 
 

@@ -1,0 +1,111 @@
+"""What ``auto`` takes: the float type that pays on this processor, and why.
+
+That a processor has bf16 does not say that bf16 is quicker. A table by instruction set and maker decides; where it says
+nothing, both types are measured once (`clipworks.runtimes.rates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clipworks.processor import CEILINGS, Maker, Processor, describe_processor, find_onednn_ceiling, is_below
+
+MARGIN = 1.2
+"""A measured rate must be so many times f32's before its type is taken: f32 is exact, and measuring is noisy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What ``auto`` takes.
+
+    Attributes:
+        precision: ``f32`` or ``bf16``.
+        reason: why, in one clause.
+    """
+
+    precision: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A row of the table: on processors with an instruction set, a runtime's bf16 pays or does not.
+
+    Attributes:
+        runtimes: names.
+        instruction_set: as Linux names it.
+        maker: of the processor, or None for any.
+        pays: whether bf16 is quicker than f32.
+        reason: why, in one clause.
+    """
+
+    runtimes: tuple[str, ...]
+    instruction_set: str
+    maker: Maker | None
+    pays: bool
+    reason: str
+
+
+# The first that fits decides. Sources: the instructions' rates in uops.info's table (VDPBF16PS beside VFMADD231PS, both
+# on 512 bits; it multiplies two values where the other multiplies one), Intel's optimization manual for AMX (1,024
+# bf16 multiply-adds a cycle for 32 f32 ones), and our own measurements: docs/performance.md, "Which precision".
+RULES = (
+    Rule(
+        runtimes=("openvino", "torch"),
+        instruction_set="amx_bf16",
+        maker=None,
+        pays=True,
+        reason="AMX multiplies bf16 several times as fast as AVX-512 multiplies f32",
+    ),
+    Rule(
+        runtimes=("native", "openvino", "torch"),
+        instruction_set="avx512_bf16",
+        maker="amd",
+        pays=True,
+        reason="AVX512_BF16 runs at twice the rate of f32 on AMD's processors",
+    ),
+    Rule(
+        runtimes=("native", "openvino", "torch"),
+        instruction_set="avx512_bf16",
+        maker="intel",
+        pays=False,
+        reason="AVX512_BF16 runs at half the rate of f32 on Intel's processors",
+    ),
+)
+_WITH_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+def choose_float(runtime: str, available: Sequence[str]) -> Choice:
+    """The float type to compute in on the CPU when nobody has named one.
+
+    Args:
+        runtime: name.
+        available: precisions that the runtime computes natively here.
+    """
+    processor = limit_to_runtime(describe_processor(), runtime)
+    known = processor.instruction_sets
+    if "bf16" not in available or (known and not set(known) & _WITH_BF16):
+        return Choice(precision="f32", reason="bf16 is not native to this processor, or is hidden by a ceiling")
+    for rule in RULES:
+        fits = runtime in rule.runtimes and rule.instruction_set in known
+        if fits and rule.maker in (None, processor.maker):
+            return Choice(precision="bf16" if rule.pays else "f32", reason=rule.reason)
+    from clipworks.runtimes.rates import measure_rates
+
+    rates = measure_rates(runtime, ("f32", "bf16"))
+    if "bf16" not in rates:
+        return Choice(precision="f32", reason="bf16 is listed but cannot be compiled here")
+    ratio = rates["bf16"] / rates["f32"]
+    return Choice(
+        precision="bf16" if ratio >= MARGIN else "f32",
+        reason=f"bf16 was measured at {ratio:.2f} times the rate of f32 (taken from {MARGIN:g} on)",
+    )
+
+
+def limit_to_runtime(processor: Processor, runtime: str) -> Processor:
+    """The processor as a runtime may use it: oneDNN, inside OpenVINO, has a ceiling of its own."""
+    ceiling = find_onednn_ceiling() if runtime == "openvino" else None
+    kept = tuple(name for name in processor.instruction_sets if is_below(name, ceiling))
+    lower = min((item for item in (ceiling, processor.ceiling) if item), key=CEILINGS.index, default=None)
+    return Processor(name=processor.name, maker=processor.maker, instruction_sets=kept, ceiling=lower)
