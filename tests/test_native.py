@@ -73,6 +73,11 @@ def open_tower(bundle: Bundle, role: Role, **options: Any) -> runtimes.Encoder:
 
 
 @pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+    return {name: convert(model, tmp_path_factory.mktemp(name)) for name, model in MODELS.items()}
+
+
+@pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return convert(WIDE, tmp_path_factory.mktemp("wide"))
 
@@ -101,9 +106,9 @@ def texts() -> npt.NDArray[np.int32]:
 @pytest.mark.parametrize("reference", ["transformers", "open_clip"])
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_the_towers_give_the_embeddings_of_the_reference(
-    name: str, reference: str, precision: str, tmp_path: Path
+    name: str, reference: str, precision: str, bundles: dict[str, Bundle]
 ) -> None:
-    bundle = convert(MODELS[name], tmp_path)
+    bundle = bundles[name]
     for role, batch in (("image", draw_pictures(MODELS[name])), ("text", draw_ids(MODELS[name]))):
         found = open_tower(bundle, role, precision=precision)(batch)  # type: ignore[arg-type]
         expected = unit(GOLDEN[name][reference][role])
