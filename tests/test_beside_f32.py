@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from clipworks import store
 from clipworks.cli import main
 from clipworks.cli.compare_tables import format_comparison
 from clipworks.comparison.figures import Repeated
-from clipworks.profiling import parity
 from clipworks.profiling.parity import measure_beside_f32
 from clipworks.profiling.text import format_profile
 from clipworks.provenance import recall_choice
@@ -48,8 +48,8 @@ class Slow:
 @pytest.mark.parametrize("own", [0.02, 0.005])
 def test_two_encoders_in_turn_tell_how_much_quicker_one_is(own: float, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(parity.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(parity.runtimes, "open_encoder", lambda *_, **__: Slow(clock, 0.01))
+    monkeypatch.setattr("clipworks.profiling.parity.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr("clipworks.runtimes.open_encoder", lambda *_, **__: Slow(clock, 0.01))
     bundle, batches = store.open_bundle("starter"), [np.zeros((1, 2), np.int32)]
     found = measure_beside_f32(bundle, "image", Slow(clock, own), batches, threads=None)  # type: ignore[arg-type]
     assert found == pytest.approx(0.01 / own)

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -122,11 +123,12 @@ def test_options_that_are_empty_count_as_not_given(capsys: pytest.CaptureFixture
 def test_files_of_the_card_are_taken_and_named_once(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--imgmod_hw_config", "a.json", "--norm_elf", "n.elf", "--space2depth_elf", "s.elf"]
     words += ["--txtmod_hw_config", "b.json", "--txtmod_vdsp_params", "v.json", "--imgmod_prefix", "starter"]
-    status, out, err = run(capsys, clip_sample.main, "--input_file", EXAMPLE, *words, "--runtime", "fake")
+    words += ["--runtime", "fake", "--verbose"]
+    status, out, err = run(capsys, clip_sample.main, "--input_file", EXAMPLE, *words)
     assert status == 0
     assert out.startswith("Top3:\n")
     assert err == (
-        "not used by this runtime: --imgmod_hw_config a.json, --norm_elf n.elf, --space2depth_elf s.elf, "
+        "note: not used by this runtime: --imgmod_hw_config a.json, --norm_elf n.elf, --space2depth_elf s.elf, "
         "--txtmod_hw_config b.json, --txtmod_vdsp_params v.json\n"
     )
 
@@ -144,7 +146,7 @@ def test_a_list_of_pictures_becomes_five_lines_each(capsys: pytest.CaptureFixtur
     status, out, err = run(capsys, clip_sample.main, *words, "--label_file", labels)
     assert (status, out) == (1, "")
     assert err.splitlines()[0].startswith(f"clip_sample: {tmp_path}/broken.png ")
-    assert err.splitlines()[1] == (f"clip_sample: 1 of 3 pictures could not be read; their lines in {output} say why")
+    assert err.splitlines()[1] == (f"clip_sample: 1 of 3 images could not be read; their lines in {output} say why")
     names = labels.read_text(encoding="utf-8").splitlines()
     lines = output.read_text(encoding="utf-8").splitlines()
     assert lines.pop(5).startswith("broken.png: error: ")
@@ -181,9 +183,9 @@ def test_no_results_are_lost(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     output.write_bytes(whole[: len(whole) // 2])  # as a run leaves it that was killed while it wrote
     assert run(capsys, clip_sample.main, *words, "[a,b]") == (0, "", "")
     assert output.read_bytes() == whole
-    status, out, err = run(capsys, clip_sample.main, *words, "[a,b]")
+    status, out, err = run(capsys, clip_sample.main, *words, "[a,b]", "--verbose")
     assert (status, out) == (0, "")
-    assert err == f"{output} is whole already: nothing was done (--restart makes it anew)\n"
+    assert err == f"note: {output} is complete already: nothing was done (--restart starts over)\n"
     status, _, err = run(capsys, clip_sample.main, *words, "[a,c]")
     assert status == 2
     assert "was begun with other settings: labels_sha256" in err
@@ -196,12 +198,14 @@ def test_no_results_are_lost(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert "it is no results file that a run can go on with" in err
 
 
-def test_a_list_without_labels_says_which_it_takes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_list_without_labels_takes_the_synset_strings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The sample for Python reads the same strings by default, from a file of its own."""
     listed, output = write_lines(tmp_path / "list.txt", str(EXAMPLE)), tmp_path / "result.txt"
     words = ["--dataset_filelist", listed, "--dataset_output_file", output, "--runtime", "fake"]
-    status, _, err = run(capsys, clip_sample.main, *words)
-    assert (status, err) == (0, "no --label_file: the labels are [a diagram,a dog,a cat]\n")
-    assert len(output.read_text().splitlines()) == 3
+    assert run(capsys, clip_sample.main, *words) == (0, "", "")
+    found = [re.search(r" id: (\d+), .* class name: (.*)", line) for line in output.read_text().splitlines()]
+    assert [match and match[2] for match in found] == [match and SYNSETS.names[int(match[1])] for match in found]
+    assert len(found) == 5
 
 
 # make_input_npz, and the two steps of the C++ sample
@@ -231,9 +235,10 @@ def test_labels_that_cannot_be_file_names_get_safe_ones(capsys: pytest.CaptureFi
     long = "very " * 60
     names = ["crane", "a/c", "crane", long.strip(), ".hidden", "Crane", "label_00001"]
     labels, folder = write_lines(tmp_path / "labels.txt", *names), tmp_path / "npz"
-    status, _, err = run(capsys, make_input_npz.main, "--label_file", labels, "--npz_files_path", folder)
+    words = ["--label_file", labels, "--npz_files_path", folder, "--verbose"]
+    status, _, err = run(capsys, make_input_npz.main, *words)
     assert status == 0
-    assert err == "4 labels cannot have files of that name; index.json says which is theirs\n"
+    assert err == "note: 4 labels cannot have files of that name; index.json says which is theirs\n"
     mapped = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     assert {int(place): entry["label"] for place, entry in mapped.items()} == {
         place: names[place] for place in (1, 2, 3, 4)
@@ -249,8 +254,8 @@ def test_labels_that_cannot_be_file_names_get_safe_ones(capsys: pytest.CaptureFi
 def test_the_synset_strings_need_no_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Of the set that comes with clipworks, only the second crane cannot have a file of its name."""
     words = ["--label_file", "imagenet-synsets", "--npz_files_path", tmp_path]
-    status, _, err = run(capsys, make_input_npz.main, *words)
-    assert (status, err) == (0, "1 label cannot have a file of that name; index.json says which is theirs\n")
+    status, _, err = run(capsys, make_input_npz.main, *words, "--verbose")
+    assert (status, err) == (0, "note: 1 label cannot have a file of that name; index.json says which is theirs\n")
     assert len(list(tmp_path.glob("*.npz"))) == 1000
     assert json.loads((tmp_path / "index.json").read_text()) == {"517": {"label": "crane", "file": "label_00517.npz"}}
     words += ["--input_file", EXAMPLE, "--runtime", "fake"]
@@ -301,6 +306,7 @@ def test_the_defaults_are_those_of_the_sample(target: profilers.Target, options:
         "queue_size": 1,
         "percentiles": "[50,90,95,99]",
         "input_host": "0",
+        "warmup_times": 10,
         "runtime": "auto",
         "precision": "auto",
         "threads": None,
@@ -311,6 +317,8 @@ def form(
     queue: int = 1, devices: str = "[0]", instances: int = 1, batch: int = 1, percents: str = "50 90 95 99"
 ) -> str:
     lines = [
+        *(f"Warmup done for instance {place}" for place in range(instances)),
+        "",
         rf"- number of instances: {instances}",
         rf"  devices: {re.escape(devices)}",
         rf"  queue size: {queue}",
@@ -319,21 +327,21 @@ def form(
         r"  latency \(us\):",
         *(rf"    {name} latency: \d+" for name in ("avg", "min", "max", *(f"p{item}" for item in percents.split()))),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n"
 
 
 @pytest.mark.parametrize("main", [profilers.profile_image, profilers.profile_text])
 def test_a_profile_has_the_form_of_the_sample(capsys: pytest.CaptureFixture[str], main: Main) -> None:
-    status, out, err = run(capsys, main, "-m", "starter", "--hw_config", "hw.json", *BRIEF)
-    assert (status, err) == (0, "not used by this runtime: --hw_config hw.json\n")
+    status, out, err = run(capsys, main, "-m", "starter", "--hw_config", "hw.json", *BRIEF, "--verbose")
+    assert (status, err) == (0, "note: not used by this runtime: --hw_config hw.json\n")
     assert re.fullmatch(form(), out)
 
 
 def test_every_option_of_the_image_profiler(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--norm_elf", "n", "--space2depth_elf", "s", "-d", "[0]", "-b", "2", "-i", "2", "-s", "[3,260,260]"]
-    words += ["-q", "3", "--percentiles", "[50, 99.9]", "--input_host", "1"]
+    words += ["-q", "3", "--percentiles", "[50, 99.9]", "--input_host", "1", "--warmup_times", "4", "--verbose"]
     status, out, err = run(capsys, profilers.profile_image, *words, *BRIEF)
-    assert (status, err) == (0, "not used by this runtime: --norm_elf n, --space2depth_elf s\n")
+    assert (status, err) == (0, "note: not used by this runtime: --norm_elf n, --space2depth_elf s\n")
     assert re.fullmatch(form(queue=3, instances=2, batch=2, percents=r"50 99\.9"), out)
 
 
@@ -354,8 +362,10 @@ def test_as_many_requests_are_measured_as_iterations_say(
     seen = []
     real = profiler.profile
 
-    def watch(setup: Setup, load: Load, *, report: Report) -> Profile:
-        seen.append(real(setup, load, report=report))
+    def watch(
+        setup: Setup, load: Load, *, report: Report, warmup_requests: int, tell_warm: Callable[[int], None]
+    ) -> Profile:
+        seen.append(real(setup, load, report=report, warmup_requests=warmup_requests, tell_warm=tell_warm))
         return seen[-1]
 
     monkeypatch.setattr(profiler, "profile", watch)
@@ -406,8 +416,8 @@ def test_what_clip_sample_writes_evaluates(capsys: pytest.CaptureFixture[str], t
     output = tmp_path / "result.txt"
     words = ["--dataset_filelist", listed, "--dataset_root", tmp_path, "--dataset_output_file", output]
     assert run(capsys, clip_sample.main, *words, "--label_file", labels, "--runtime", "fake")[0] == 1
-    status, out, err = run(capsys, eval_topk.main, output)
-    assert (status, err) == (0, "pictures that could not be read, counted as wrong: 1\n")
+    status, out, err = run(capsys, eval_topk.main, output, "--verbose")
+    assert (status, err) == (0, "note: images that could not be read, counted as wrong: 1\n")
     assert re.fullmatch(r"\[clipworks\]: top1_rate: (0|50)\.000 top5_rate: (0|50)\.000\n", out)
 
 
@@ -425,9 +435,9 @@ def test_names_of_ones_own_may_hold_colons_and_commas(capsys: pytest.CaptureFixt
 
 def test_what_is_left_out_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     rows = [("n01440764/a.jpg", [0, 1, 2, 3, 4]), ("elsewhere/b.jpg", [0, 1, 2, 3, 4])]
-    status, out, err = run(capsys, eval_topk.main, write_results(tmp_path / "result.txt", rows))
+    status, out, err = run(capsys, eval_topk.main, write_results(tmp_path / "result.txt", rows), "--verbose")
     assert (status, out) == (0, "[clipworks]: top1_rate: 100.000 top5_rate: 100.000\n")
-    assert err == "pictures left out, as no path tells their class: 1\n"
+    assert err == "note: images left out, as no path tells their class: 1\n"
 
 
 # the scripts

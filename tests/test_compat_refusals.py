@@ -22,7 +22,7 @@ LISTED = ["--dataset_filelist"]
 @pytest.mark.parametrize(
     ("main", "words", "message"),
     [
-        (clip_sample.main, [], "one of --input_file (a picture) and --dataset_filelist"),
+        (clip_sample.main, [], "one of --input_file (an image) and --dataset_filelist"),
         (clip_sample.main, ["--dataset_filelist", "x"], "--dataset_filelist and --dataset_output_file go together"),
         (clip_sample.main, ["--input_file", "x", "--dataset_root", "y"], "--dataset_root goes with --dataset_filelist"),
         (clip_sample.main, ["--input_file", "x", "--strings", "[a,,b]"], "--strings is '[a,,b]'; allowed: a list"),
@@ -60,7 +60,9 @@ LISTED = ["--dataset_filelist"]
         (profilers.profile_image, ["-s", "[4,260,260]"], "--shape is [4,260,260]; allowed: a square of 3 channels"),
         (profilers.profile_image, ["-d", "[]"], "--device_ids is '[]'"),
         (profilers.profile_image, ["-d", "[7]"], "'7'"),
-        (profilers.profile_image, ["-d", "[0, 0]"], "--device_ids names 0 twice"),
+        (profilers.profile_image, ["-d", "[0, 0]"], "--device_ids is [0, 0]; allowed: each device once"),
+        (profilers.profile_text, ["-d", "[0,1]", "-i", "3"], "--instance is 3; allowed: up to 2, the number of"),
+        (profilers.profile_text, ["--warmup_times", "-1"], "--warmup_times is -1; allowed: 0 or more"),
         (profilers.profile_image, ["-i", "0"], "--instance is 0; allowed: 1 or more"),
         (profilers.profile_image, ["-b", "100000"], "--batch_size is 100000; allowed: 1 to 2,647"),
         (profilers.profile_image, ["-s", "inf"], "--shape is inf; allowed: a square of 3 channels"),
@@ -89,7 +91,7 @@ def test_towers_of_two_models_must_have_one_width(
     assert status == 2
     assert "has embeddings of width" in err
     other = convert_checkpoint(write_huggingface(tmp_path / "c", MODELS["quick"]), tmp_path / "other").folder
-    words = ["--input_file", EXAMPLE, "--imgmod_prefix", clip_bundle, "--txtmod_prefix", other]
+    words = ["--input_file", EXAMPLE, "--imgmod_prefix", clip_bundle, "--txtmod_prefix", other, "--verbose"]
     status, out, err = run(capsys, clip_sample.main, *words)
     assert status == 0
     assert out.startswith("Top3:\n")

@@ -1,4 +1,4 @@
-"""What the sample's commands have in common: lists in brackets, files of the card, models by a path's beginning."""
+"""What the sample's commands have in common: lists in brackets, files of the card, models by a path's prefix."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ import argparse
 import contextlib
 import csv
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from clipworks.bundle import CARD_FILE
+from clipworks.compat.notices import VERBOSE, notify
 from clipworks.errors import ClipworksError, UsageError
 
 STARTER = "starter"
 STRINGS = "[a diagram,a dog,a cat]"
 # What the sample calls each of its compiled models' files, without their endings.
 _MODEL_FILE = "mod"
+_OPTION = re.compile(r"(?<![\w-])--\w[\w-]*")
 
 
 def make_parser(program: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser whose errors are one line, with -? for help too, as the sample's C++ programs have it."""
+    """A parser whose errors are one line, with -? for help too, as the sample's C++ programs have it, and --verbose."""
     from clipworks.cli import Parser
 
     parser = Parser(prog=program, description=description, allow_abbrev=False, add_help=False)
     parser.add_argument("-h", "-?", "--help", action="help", help="show this help and exit")
+    parser.add_argument(
+        VERBOSE, action="store_true", help="write notices to stderr also where it is no terminal; errors always are"
+    )
     return parser
 
 
@@ -45,10 +49,10 @@ def add_runtime_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
 
 
 def note_hardware(args: argparse.Namespace, *names: str) -> None:
-    """Say once which files of the vendor's card were given for nothing."""
+    """Note once which files of the vendor's card were given and are not used."""
     given = [f"--{name} {value}" for name in names if (value := getattr(args, name))]
     if given:
-        print(f"not used by this runtime: {', '.join(given)}", file=sys.stderr)
+        notify(args, f"not used by this runtime: {', '.join(given)}")
 
 
 def read_list(text: str, option: str) -> list[str]:
@@ -115,8 +119,11 @@ def _exists(path: str | Path) -> bool:
 
 
 @contextlib.contextmanager
-def renaming(names: Mapping[str, str]) -> Iterator[None]:
-    """Let an error of clipworks speak of the sample's options: ``names`` maps those of clipworks to them."""
+def renaming(parser: argparse.ArgumentParser, names: Mapping[str, str]) -> Iterator[None]:
+    """Let an error of clipworks speak of the sample's options: ``names`` maps those of clipworks to them.
+
+    A hint that names an option which ``parser`` lacks is left out, unless it is a whole command line of clipworks.
+    """
     found = re.compile("|".join(rf"(?<![\w-]){re.escape(name)}(?![\w-])" for name in names))
 
     def rename(text: str) -> str:
@@ -126,5 +133,8 @@ def renaming(names: Mapping[str, str]) -> Iterator[None]:
         yield
     except ClipworksError as error:
         error.message = rename(error.message)
-        error.hint = rename(error.hint) if error.hint else None
+        hint = rename(error.hint) if error.hint else ""
+        known = set(_OPTION.findall(parser.format_help()))
+        kept = "clipworks " in hint or known.issuperset(_OPTION.findall(hint))
+        error.hint = hint if hint and kept else None
         raise

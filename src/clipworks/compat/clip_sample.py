@@ -1,4 +1,4 @@
-"""Match one picture with strings, or classify a list of pictures, in the forms of the vendor's CLIP sample."""
+"""Match one image with strings, or classify a list of images, in the forms of the vendor's CLIP sample."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from clipworks.compat import arguments
+from clipworks.compat import arguments, notices
 from clipworks.errors import ImageError, UsageError
 
 _HARDWARE = (
@@ -23,9 +23,7 @@ _SHOWN_ERRORS = 10
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``clip_sample``; see `clipworks.cli.main` for the arguments and the exit status."""
-    from clipworks.cli import run_guarded
-
-    return run_guarded("clip_sample", _run, argv)
+    return notices.run_command("clip_sample", _run, argv)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,17 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--txtmod_prefix", metavar="BUNDLE", help="text model, likewise (default: that of --imgmod_prefix)"
     )
     parser.add_argument(
-        "-d", "--device_id", default="0", metavar="N", help="place in the runtime's list of devices (default: 0)"
+        "-d", "--device_id", default="0", metavar="N", help="index in the runtime's list of devices (default: 0)"
     )
-    parser.add_argument("--input_file", metavar="FILE", help="one picture: print its best strings")
-    parser.add_argument("--strings", metavar="LIST", help=f'the labels (default: "{arguments.STRINGS}")')
+    parser.add_argument("--input_file", metavar="FILE", help="one image: print its best strings")
+    parser.add_argument("--strings", metavar="LIST", help=f'the labels (default for one image: "{arguments.STRINGS}")')
     parser.add_argument(
-        "--label_file", metavar="FILE", help="the labels, one a line; or imagenet, imagenet-synsets, which come with it"
+        "--label_file",
+        metavar="FILE",
+        help="the labels, one a line; or imagenet, imagenet-synsets, which come with it (default for a list of images: "
+        "imagenet-synsets)",
     )
     parser.add_argument(
         "--npz_files_path", metavar="FOLDER", help="token files of make_input_npz for the labels of --label_file"
     )
-    parser.add_argument("--dataset_filelist", metavar="FILE", help="pictures, one path a line: write their best five")
+    parser.add_argument("--dataset_filelist", metavar="FILE", help="images, one path a line: write their best five")
     parser.add_argument("--dataset_root", metavar="FOLDER", help="what the paths of the list are relative to")
     parser.add_argument("--dataset_output_file", metavar="FILE", help="the file to write for the list")
     arguments.add_hardware_options(parser, *(f"--{name}" for name in _HARDWARE))
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--restart",
         action="store_true",
-        help="throw away what an earlier run wrote to --dataset_output_file, instead of going on with it",
+        help="throw away what an earlier run wrote to --dataset_output_file, instead of resuming it",
     )
 
 
@@ -67,9 +68,12 @@ def _run(words: list[str]) -> int:
     args = parser.parse_args(words)
     _check(args)
     arguments.note_hardware(args, *_HARDWARE)
-    if args.dataset_filelist:
-        with arguments.renaming({"--root": "--dataset_root"}):
-            return _classify(args)
+    with arguments.renaming(parser, {"--root": "--dataset_root", "--device": "--device_id"}):
+        return _classify(args) if args.dataset_filelist else _match(args)
+
+
+def _match(args: argparse.Namespace) -> int:
+    """Print the best five strings for one image."""
     from clipworks.cli.terminal import show_text
     from clipworks.compat.towers import choose_labels, open_towers
     from clipworks.scoring import compare, rank, softmax
@@ -82,13 +86,14 @@ def _run(words: list[str]) -> int:
     most = min(_TOP, len(names))
     print(f"Top{most}:")
     for place, index in enumerate(rank(scores, most)):
-        print(f"{place}th, string: {show_text(names.names[index])}, score: {scores[index]:.6g}")
+        # Always with a point, as the sample for Python has it: scripts find scores by their digits around it.
+        print(f"{place}th, string: {show_text(names.names[index])}, score: {scores[index]:#.6g}")
     return 0
 
 
 def _check(args: argparse.Namespace) -> None:
     if bool(args.input_file) == bool(args.dataset_filelist):
-        raise UsageError("one of --input_file (a picture) and --dataset_filelist (a list of them) is needed, not both")
+        raise UsageError("one of --input_file (an image) and --dataset_filelist (a list of them) is needed, not both")
     if bool(args.dataset_filelist) != bool(args.dataset_output_file):
         raise UsageError("--dataset_filelist and --dataset_output_file go together")
     for option in ("dataset_root", "restart"):
@@ -101,7 +106,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _classify(args: argparse.Namespace) -> int:
-    """Write the best five of every picture of the list, or go on where an earlier run stopped."""
+    """Write the best five of every image of the list, or go on where an earlier run stopped."""
     from clipworks.classification import classify
     from clipworks.cli.progress import Bar, stopping
     from clipworks.compat.towers import choose_labels, open_towers
@@ -112,16 +117,14 @@ def _classify(args: argparse.Namespace) -> int:
     if not args.restart:
         check_target(output)
     labels = choose_labels(args)
-    pictures = read_dataset(args.dataset_filelist, root=args.dataset_root or None)
-    if not args.label_file and args.strings is None:
-        print(f"no --label_file: the labels are {arguments.STRINGS}", file=sys.stderr)
+    images = read_dataset(args.dataset_filelist, root=args.dataset_root or None)
     bar = Bar("images")
     with open_towers(args) as towers:
         head = towers.embed_labels(labels, args.npz_files_path or None)
         with stopping() as stop:
             progress = classify(
                 towers.image,
-                pictures,
+                images,
                 labels,
                 head,
                 output,
@@ -134,15 +137,15 @@ def _classify(args: argparse.Namespace) -> int:
             )
     bar.clear()
     if not progress.whole:
-        done = f"{progress.done:,} of {progress.total:,} pictures"
-        print(f"{output}: stopped after {done}; the same command goes on from there", file=sys.stderr)
+        done = f"{progress.done:,} of {progress.total:,} images"
+        print(f"{output}: stopped after {done}; the same command resumes there", file=sys.stderr)
         return 130
     if progress.before == progress.total:
-        print(f"{output} is whole already: nothing was done (--restart makes it anew)", file=sys.stderr)
+        notices.notify(args, f"{output} is complete already: nothing was done (--restart starts over)")
     if progress.failed:
         _show_errors(output)
         raise ImageError(
-            f"{progress.failed:,} of {progress.total:,} pictures could not be read; their lines in {output} say why"
+            f"{progress.failed:,} of {progress.total:,} images could not be read; their lines in {output} say why"
         )
     return 0
 

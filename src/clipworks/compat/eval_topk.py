@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from clipworks.compat import arguments
+from clipworks.compat import arguments, notices
 from clipworks.errors import UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``eval_topk``; see `clipworks.cli.main` for the arguments and the exit status."""
-    from clipworks.cli import run_guarded
-
-    return run_guarded("eval_topk", _run, argv)
+    return notices.run_command("eval_topk", _run, argv)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +47,7 @@ def _run(words: list[str]) -> int:
     try:
         found = evaluate_file(args.results, known, ks=(1, min(5, depth)))
     except UsageError as error:
-        hint = "a folder named by a WordNet id tells a picture's class; --labels L says which class has which id"
+        hint = "a folder named by a WordNet id tells an image's class; --labels L says which class has which id"
         raise UsageError(error.message, hint=hint) from None
     for what, count in (
         ("left out, as no path tells their class", found.without_truth),
@@ -58,7 +55,7 @@ def _run(words: list[str]) -> int:
         ("in the whole run, of which the file has a part", count_missing(found, known)),
     ):
         if count:
-            print(f"pictures {what}: {count:,}", file=sys.stderr)
+            notices.notify(args, f"images {what}: {count:,}")
     first, last = (100 * item.share for item in (found.accuracy[0], found.accuracy[-1]))
     print(f"[{args.name}]: top1_rate: {first:.3f} top5_rate: {last:.3f}")
     return 0

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipworks.compat import arguments
+from clipworks.compat import arguments, notices
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``make_input_npz``; see `clipworks.cli.main` for the arguments and the exit status."""
-    from clipworks.cli import run_guarded
-
-    return run_guarded("make_input_npz", _run, argv)
+    return notices.run_command("make_input_npz", _run, argv)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,5 +41,5 @@ def _run(words: list[str]) -> int:
     renamed = write_token_files(labels, Path(args.npz_files_path))
     if renamed:
         what = "1 label cannot have a file" if renamed == 1 else f"{renamed:,} labels cannot have files"
-        print(f"{what} of that name; {INDEX} says which is theirs", file=sys.stderr)
+        notices.notify(args, f"{what} of that name; {INDEX} says which is theirs")
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from clipworks.compat import arguments
+from clipworks.compat import arguments, notices
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ def profile_text(argv: Sequence[str] | None = None) -> int:
 
 
 def _guard(program: str, target: Target, argv: Sequence[str] | None) -> int:
-    from clipworks.cli import run_guarded
-
-    return run_guarded(program, lambda words: _run(program, target, words), argv)
+    return notices.run_command(program, lambda words: _run(program, target, words), argv)
 
 
 def add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
@@ -60,11 +58,16 @@ def add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
         "--device_ids",
         default="[0]",
         metavar="LIST",
-        help="places in the runtime's list of devices (default: [0])",
+        help="indices in the runtime's list of devices (default: [0])",
     )
     parser.add_argument("-b", "--batch_size", type=int, default=1, metavar="N", help="samples a request (default: 1)")
     parser.add_argument(
-        "-i", "--instance", type=int, default=1, metavar="N", help="encoders for each device (default: 1)"
+        "-i",
+        "--instance",
+        type=int,
+        default=1,
+        metavar="N",
+        help="encoders in all, dealt out evenly to the devices (default: 1)",
     )
     if target == "image":
         parser.add_argument(
@@ -95,6 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
         default="0",
         help="1: a request begins on the host, 0: on the device (default: 0)",
     )
+    parser.add_argument(
+        "--warmup_times",
+        type=int,
+        default=10,
+        metavar="N",
+        help="requests to each instance before the measured ones, one after another (default: 10)",
+    )
     arguments.add_hardware_options(parser, *(f"--{name}" for name in _HARDWARE[target]))
     arguments.add_runtime_options(parser)
 
@@ -115,14 +125,18 @@ def _run(program: str, target: Target, words: list[str]) -> int:
     def report(elapsed_s: float, rate: float | None) -> None:
         line.show(f"measuring: {elapsed_s:.0f} s" + (f", {rate:.2f} requests/s" if rate is not None else ""))
 
-    with arguments.renaming(_OPTIONS), _open_setup(args, target, devices) as setup:
+    def tell_warm(instance: int) -> None:
+        print(f"Warmup done for instance {instance}", flush=True)
+
+    with arguments.renaming(parser, _OPTIONS), _open_setup(args, target, devices) as setup:
         try:
-            result = profile(setup, load, report=report)
+            result = profile(setup, load, report=report, warmup_requests=args.warmup_times, tell_warm=tell_warm)
         finally:
             line.clear()
     if result.partial:
         print("PARTIAL: interrupted; these are the figures up to then")
-    print(format_sample_form(result, f"[{', '.join(devices)}]"))
+    form = format_sample_form(result, f"[{', '.join(devices)}]", args.instance)
+    print(f"\n{form}\n")  # with an empty line before and behind, as in the sample for Python
     return 130 if result.partial else 0
 
 
@@ -130,7 +144,7 @@ def _read_load(args: argparse.Namespace) -> Load:
     from clipworks.profiling.records import Load
     from clipworks.profiling.statistics import check_percentiles
 
-    for option, low in (("batch_size", 1), ("instance", 1), ("iterations", 1), ("queue_size", 0)):
+    for option, low in (("batch_size", 1), ("instance", 1), ("iterations", 1), ("queue_size", 0), ("warmup_times", 0)):
         if getattr(args, option) < low:
             raise UsageError(f"--{option} is {getattr(args, option)}; allowed: {low} or more")
     percentiles = arguments.read_numbers(args.percentiles, "--percentiles", "[50,99]")
@@ -138,6 +152,7 @@ def _read_load(args: argparse.Namespace) -> Load:
         depth=args.queue_size,
         iterations=args.iterations,
         duration_s=0.0,
+        warmup_s=0.0,  # --warmup_times counts requests
         percentiles=check_percentiles(tuple(percentiles)),
     )
 
@@ -146,6 +161,7 @@ def _read_load(args: argparse.Namespace) -> Load:
 def _open_setup(args: argparse.Namespace, target: Target, devices: list[str]) -> Iterator[Setup]:
     from clipworks.profiling.setup import Setup
 
+    devices, instances = _deal(devices, args.instance)
     with tempfile.TemporaryDirectory(prefix="clipworks-") as folder:
         texts = None
         if target == "text" and args.test_input_npz:
@@ -161,11 +177,32 @@ def _open_setup(args: argparse.Namespace, target: Target, devices: list[str]) ->
             precision=args.precision,
             threads=args.threads,
             batch_size=args.batch_size,
-            instances=args.instance,
+            instances=instances,
             staged=args.input_host == "0",
             image_size=_read_size(args.shape) if target == "image" and args.shape else None,
             texts=texts,
         )
+
+
+def _deal(devices: list[str], count: int) -> tuple[list[str], int]:
+    """Deal ``count`` instances out to devices, as the sample does: the devices that get any, and how many each has.
+
+    Raises:
+        UsageError: a device stands there twice, or some devices would have more instances than others.
+    """
+    if len(set(devices)) < len(devices):
+        raise UsageError(
+            f"--device_ids is [{', '.join(devices)}]; allowed: each device once",
+            hint="--instance opens several encoders on one device",
+        )
+    if count <= len(devices):
+        return devices[:count], 1
+    each, over = divmod(count, len(devices))
+    if over:
+        raise UsageError(
+            f"--instance is {count}; allowed: up to {len(devices)}, the number of --device_ids, or a multiple of it"
+        )
+    return devices, each
 
 
 def _read_size(shape: str) -> int:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipworks import scoring, store
 from clipworks.bundle import card_hash
-from clipworks.compat import arguments
+from clipworks.compat import arguments, notices
 from clipworks.errors import TextError, UsageError
 from clipworks.model import Model
 from clipworks.prompts import LABEL_SETS, Labels, read_labels, read_lines
 
+SYNSETS = "imagenet-synsets"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Towers:
-    """The models that embed pictures and texts, which may be one."""
+    """The models that embed images and texts, which may be one."""
 
     image: Model
     text: Model
@@ -76,10 +77,10 @@ def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
             "allowed: two towers of one model"
         )
     if card_hash(first) != card_hash(last):
-        print(
+        notices.notify(
+            args,
             f"the image tower is of {first.name} and the text tower of {last.name}: scores mean something only if the "
             "two were trained together",
-            file=sys.stderr,
         )
     with contextlib.ExitStack() as stack:
 
@@ -105,11 +106,16 @@ def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
 def choose_labels(args: argparse.Namespace) -> Labels:
     """The labels of ``--label_file``, one a line as it stands there, or of ``--strings``.
 
+    Without either a list of images takes ImageNet's synset strings, as the sample for Python does, and one image the
+    sample's three strings.
+
     Raises:
         TextError, UsageError: no such file or label set, or a list with gaps.
     """
     if args.label_file:
         return read_label_file(args.label_file)
+    if args.dataset_filelist and args.strings is None:
+        return read_labels(SYNSETS)
     strings = arguments.STRINGS if args.strings is None else args.strings
     return Labels(name="--strings", names=tuple(arguments.read_list(strings, "--strings")))
 

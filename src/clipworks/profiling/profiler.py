@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -103,6 +103,19 @@ class Bench:
             environment=self._environment,
             measured_at=self._measured_at,
         )
+
+    def warm_up(self, requests: int, tell_warm: Callable[[int], None] | None = None) -> None:
+        """Send each instance in turn so many requests, one after another.
+
+        Args:
+            requests: to each instance; 0 for none.
+            tell_warm: told the number of each instance, from 0, when its last request is answered.
+        """
+        for instance, call in enumerate(self._calls()):
+            for number in range(requests):
+                call(number)
+            if tell_warm is not None:
+                tell_warm(instance)
 
     def resize(self, batch_size: int) -> None:
         """Make a tower's requests of another size from here on; the encoders stay open. Not for a pipeline.
@@ -221,6 +234,8 @@ def profile(
     keep_samples: bool = False,
     repeats: int = 1,
     check: bool = False,
+    warmup_requests: int = 0,
+    tell_warm: Callable[[int], None] | None = None,
 ) -> Profile:
     """Open a setup, measure one load on it, and close it.
 
@@ -231,6 +246,8 @@ def profile(
         keep_samples: keep every request's times.
         repeats: how often to measure, at least 1.
         check: compare the embeddings with those in f32.
+        warmup_requests: requests to each instance before anything else is measured; see `Bench.warm_up`.
+        tell_warm: told the number of each instance that has answered them.
 
     Raises:
         UsageError: an impossible combination; the message names the option and what is allowed.
@@ -241,6 +258,8 @@ def profile(
     try:
         # Before the measurement: a reference that cannot be opened must not cost a finished one.
         parity = bench.check_parity() if check else None
+        if tell_warm is not None or warmup_requests:
+            bench.warm_up(warmup_requests, tell_warm)
         result = bench.measure(load, report=report, keep_samples=keep_samples, repeats=repeats)
         # Behind the measurement: a second model in memory is none of its business.
         ratio = None if result.partial else bench.measure_beside_f32()

@@ -10,12 +10,18 @@ from clipworks.profiling.search import RateSearch, rank_profiles
 from clipworks.profiling.statistics import Percentile, Spread
 
 
-def format_sample_form(profile: Profile, devices: str | None = None) -> str:
-    """The vendor sample's lines: instances, devices, queue size, batch size, throughput and latency."""
+def format_sample_form(profile: Profile, devices: str | None = None, instances: int | None = None) -> str:
+    """The vendor sample's lines: instances, devices, queue size, batch size, throughput and latency.
+
+    Args:
+        profile: what was measured.
+        devices: how they were asked for; None for their names.
+        instances: in all, as the sample counts them; None for those of each device.
+    """
     run = profile.run
     latency = run.window.response
     lines = [
-        f"- number of instances: {profile.instances}",
+        f"- number of instances: {instances or profile.instances}",
         f"  devices: {devices or '[' + ', '.join(profile.devices) + ']'}",
         f"  queue size: {profile.load.depth}",
         f"  batch size: {profile.batch_size}",

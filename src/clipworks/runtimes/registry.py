@@ -108,12 +108,15 @@ def choose_other() -> Chosen:
 
 
 def has_openvino_tiles(precision: str) -> bool:
-    """Whether OpenVINO is installed and would compute a precision, or what ``auto`` takes for it, by AMX."""
-    if precision not in (AUTO, "bf16", "int8") or not is_installed("openvino"):
+    """Whether OpenVINO is installed and would compute bf16, asked for or taken by ``auto``, by AMX.
+
+    Not int8: native's VNNI products were measured quicker than OpenVINO's by AMX (docs/performance.md).
+    """
+    if precision not in (AUTO, "bf16") or not is_installed("openvino"):
         return False
     processor = limit_to_runtime(describe_processor(), "openvino")
     if processor.instruction_sets:
-        return ("amx_int8" if precision == "int8" else "amx_bf16") in processor.instruction_sets
+        return "amx_bf16" in processor.instruction_sets
     from clipworks.runtimes.native.opening import has_tiles  # a system that does not list them
 
     return find_onednn_ceiling() is None and has_tiles()
