@@ -53,6 +53,16 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         r'"precision": "f32", .*"scores": \[\{"index": 0, "text": "a diagram", "score": 0\.5[34]\d+, '
         r'"cosine": 0\.05\d+\}\].*\}',
     ),
+    "clipworks devices": (
+        r"CPU +.+, \d+ cores?, .+ GiB",
+        r"runtime +version +device +precision +GFLOP/s +beside f32",
+        rf"{ENGINE} +\S+ +cpu +f32 +[\d,.]+ +1\.00",
+        r"auto takes",
+        r"  for models that clipworks converted: (native|openvino|onnxruntime), (f32|bf16)",
+        r"    .+",
+        rf"  for other models: {ENGINE}, (f32|bf16)",
+        r"    .+",
+    ),
     "clipworks profile image --duration 1": profile(
         IMAGE,
         r"inputs: 64 views of 6 built-in pictures; a request is a batch of 1 on the host",

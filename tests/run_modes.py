@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,12 @@ print(json.dumps({
 }))
 """
 
+PIN = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
@@ -53,7 +60,7 @@ class Mode:
     Attributes:
         title: what it lacks.
         holds: whether what `PROBE` prints is that.
-        least: how many tests must pass; half as many again pass on a CPU with AVX-512 and all runtimes.
+        least: how many tests must pass, somewhat fewer than do on a CPU without AVX-512.
         variables: environment variables that make it.
         one_core: whether its processes are pinned to one core.
     """
@@ -70,21 +77,21 @@ MODES = {
         title="without the compiled modules",
         variables=HIDDEN | {"CLIPWORKS_TEST_HIDES": ",".join(COMPILED)},
         holds=lambda seen: not seen["native"] and not seen["resampling"],
-        least=150,
+        least=200,
     ),
     "avx2": Mode(
         title="AVX2 at most",
         variables={"ONEDNN_MAX_CPU_ISA": "AVX2", "CLIPWORKS_CPU": "avx2"},
         holds=lambda seen: not seen["native"] and seen["ceiling"] == seen["onednn"] == "avx2",
-        least=150,
+        least=200,
     ),
     "no-bf16": Mode(
         title="no BF16, no FP16",
         variables={"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "CLIPWORKS_CPU": "avx512_vnni"},
         holds=lambda seen: "bf16" not in seen["native"] and seen["ceiling"] == seen["onednn"] == "avx512_vnni",
-        least=150,
+        least=200,
     ),
-    "one-core": Mode(title="one core", one_core=True, holds=lambda seen: seen["cores"] == 1, least=150),
+    "one-core": Mode(title="one core", one_core=True, holds=lambda seen: seen["cores"] == 1, least=200),
 }
 
 
@@ -100,7 +107,9 @@ def main() -> int:
     if args.user:
         return 0 if run_as_user() else 1
     names = args.modes or list(MODES)
-    failed = [name for name in names if not run_mode(name, MODES[name])]
+    with ThreadPoolExecutor(max_workers=2) as pool:  # a run of tests keeps one core busy, and measures nothing
+        sound = list(pool.map(lambda name: run_mode(name, MODES[name]), names))
+    failed = [name for name, good in zip(names, sound, strict=True) if not good]
     print(f"modes that failed: {', '.join(failed) or 'none'}")
     return 1 if failed else 0
 
@@ -113,15 +122,11 @@ def run_mode(name: str, mode: Mode) -> bool:
     kept = {key: value for key, value in os.environ.items() if key not in ("ONEDNN_MAX_CPU_ISA", "CLIPWORKS_CPU")}
     variables = kept | dict(mode.variables)
 
-    def pin() -> None:
-        if mode.one_core:
-            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    pinned = ["-c", PIN] if mode.one_core else []
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *words]
-        return subprocess.run(
-            command, cwd=REPOSITORY, env=variables, preexec_fn=pin, stdout=subprocess.PIPE, text=True, check=False
-        )
+        command = [sys.executable, *pinned, *words]
+        return subprocess.run(command, cwd=REPOSITORY, env=variables, stdout=subprocess.PIPE, text=True, check=False)
 
     seen = json.loads(run("-c", PROBE, PROBE).stdout or "null")
     print(f"{name}: {mode.title}; a process sees {seen}", flush=True)

@@ -233,7 +233,6 @@ def test_int8_within_its_tolerances_is_healthy_and_its_drift_is_told(
     assert 1e-4 < image["growth"] <= image["largest"] < 0.2
 
 
-@pytest.mark.runtimes
 def test_int8_past_tolerance_is_told_as_precision_loss(int8_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     """With a tolerance that f32 keeps and int8 does not."""
     words = ["--precision", "int8", "--tolerance", "values=1e-4"]
@@ -249,7 +248,6 @@ def test_int8_past_tolerance_is_told_as_precision_loss(int8_bundle: Bundle, caps
     )
 
 
-@pytest.mark.runtimes
 def test_a_fault_below_a_coarse_precisions_tolerance_is_found_in_f32(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
