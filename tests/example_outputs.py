@@ -24,8 +24,9 @@ def profile(model: str, *measured: str, depth: int = 1, batch: int = 1) -> tuple
 
 def sample_profile(depth: int) -> tuple[str, ...]:
     """The lines of the sample's profilers, and no others."""
+    warm = ("Warmup done for instance 0", "")
     head = (r"- number of instances: 1", r"  devices: \[0\]", f"  queue size: {depth}", "  batch size: 1")
-    return (*head, *BLOCK)
+    return (*warm, *head, *BLOCK, "")
 
 
 IMAGE = rf"model: starter, image on {ENGINE}, precision f32"
