@@ -83,6 +83,12 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    model = dataclasses.replace(WIDE, text=Tower(width=33, heads=3, mlp=50, layers=4))
+    return convert(model, tmp_path_factory.mktemp("odd"))
+
+
+@pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return convert(dataclasses.replace(MODELS["quick"], context=77), tmp_path_factory.mktemp("quick"))
 
@@ -136,11 +142,10 @@ def test_any_sides_and_any_number_of_threads(
 @pytest.mark.skipif("bf16" not in PRECISIONS, reason="needs AVX-512 BF16")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_what_another_batch_left_in_memory_does_not_count(
-    threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    threads: int, odd: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In bf16 half a word lies behind a row of an odd width; the -1 of a smaller batch would be NaN there."""
     monkeypatch.setattr(runtimes, "count_cores", lambda: 8)
-    odd = convert(dataclasses.replace(WIDE, text=Tower(width=33, heads=3, mlp=50, layers=4)), tmp_path)
     rounded, exact = (open_tower(odd, "text", precision=name, threads=threads) for name in ("bf16", "f32"))
     rng = np.random.default_rng(threads)
 
