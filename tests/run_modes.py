@@ -157,6 +157,8 @@ def run_as_user() -> bool:
             os.chown(scratch, NOBODY, NOBODY)
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "HF_", "CLIPWORKS_"))}
         paths = [str(clone / "src"), *([str(packages)] if packages else [])]
+        if packages:  # the library of the copy, not whatever the system has under that name
+            kept["LD_LIBRARY_PATH"] = str(place / "python" / "lib")
         own = {"HOME": str(home), "TMPDIR": str(scratch), "PYTHONPATH": os.pathsep.join(paths), "USER": "nobody"}
         command = [python, "-B", "-m", "pytest", "-q"]
         start = time.monotonic()
