@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test sanitize test-torch test-ray test-signals lint format wheel bench bench-peers parity clean
+.PHONY: help demo test test-modes test-user sanitize test-torch test-ray test-signals lint format wheel bench bench-peers parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,12 @@ test: .venv/installed  ## run the tests (offline)
 
 sanitize: .venv/installed  ## run the compiled code's tests under gcc's sanitizers (address, undefined behaviour, threads)
 	$(BIN)/python tools/sanitize.py
+
+test-modes: .venv/installed  ## run the tests that touch runtimes on less: no compiled code, AVX2, no BF16, one core
+	$(BIN)/python tests/run_modes.py
+
+test-user: .venv/installed  ## run the tests as a user who is not root, with a read-only home
+	$(BIN)/python tests/run_modes.py --user
 
 test-torch: .venv-reference/installed  ## run the tests that need PyTorch
 	.venv-reference/bin/python -m pytest tests/test_torch.py tests/test_torch_cuda.py tests/test_torch_decoding.py tests/test_convert_checkpoint.py

@@ -68,6 +68,7 @@ def by_name(found: Comparison) -> dict[str, Row]:
     return {row.name: row for row in found.rows}
 
 
+@pytest.mark.runtimes
 def test_every_combination_is_there_or_says_why_not(
     home: Path, small: Bundle, tmp_path: Path, monkeypatch: Any
 ) -> None:

@@ -33,6 +33,7 @@ BRIEF = ["--iterations", "3", "--runtime", "fake"]
 # clip_sample
 
 
+@pytest.mark.runtimes
 def test_one_picture_prints_the_best_three_of_the_strings(capsys: pytest.CaptureFixture[str]) -> None:
     """The default strings, in the sample's form, and the figures of clipworks match."""
     status, out, err = run(capsys, clip_sample.main, "--input_file", EXAMPLE, "-d", "0", "--precision", "f32")

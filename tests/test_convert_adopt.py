@@ -20,6 +20,8 @@ from clipworks.convert import adopt_towers
 from clipworks.errors import ConversionError
 from clipworks.runtimes import open_encoder
 
+pytestmark = pytest.mark.runtimes
+
 SIZE, DIM, CONTEXT = 12, 5, 10
 CARD = Card(
     name="theirs",

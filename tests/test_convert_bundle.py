@@ -14,6 +14,8 @@ from clipworks.cards import Card, Published, Tower
 from clipworks.convert import compare_with_checkpoint, conversion, convert_checkpoint
 from clipworks.errors import ConversionError
 
+pytestmark = pytest.mark.runtimes
+
 MODEL = MODELS["quick"]
 
 

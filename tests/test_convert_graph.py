@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from clipworks.convert.checkpoint import Checkpoint
 from clipworks.convert.reference import embed_images, embed_texts
 from clipworks.runtimes.inputs import count_shared, name_inputs
 
+pytestmark = pytest.mark.runtimes
+
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_text(encoding="utf-8"))["models"]
 LIMIT = 2e-6
 Floats = npt.NDArray[np.floating[Any]]
@@ -35,14 +38,24 @@ Floats = npt.NDArray[np.floating[Any]]
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
+@functools.cache  # a file is written once, and compiling it takes longer than running it
+def compile_once(path: Path) -> openvino.CompiledModel:
+    return openvino.Core().compile_model(str(path), "CPU", EXACT)
+
+
+@functools.cache
+def open_once(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
 def run_openvino(path: Path, batch: npt.NDArray[Any]) -> Floats:
-    compiled = openvino.Core().compile_model(str(path), "CPU", EXACT)
+    compiled = compile_once(path)
     found: Floats = np.array(compiled(name_inputs(batch, [port.any_name for port in compiled.inputs]))[0])
     return found
 
 
 def run_onnxruntime(path: Path, batch: npt.NDArray[Any]) -> Floats:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_once(path)
     found: Floats = session.run(None, name_inputs(batch, [value.name for value in session.get_inputs()]))[0]
     return found
 

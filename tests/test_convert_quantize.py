@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-import openvino
 import pytest
 from convert_checkpoints import MODELS, VOCABULARY, write_huggingface
 from PIL import Image
@@ -22,7 +21,9 @@ from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.convert.rounding import LEVELS, Grid, balance_channels, choose_grid, round_weights
 from clipworks.errors import ConversionError, RuntimeUnavailableError
+from clipworks.runtimes import openvino as openvino_runtime
 from clipworks.runtimes import registry
+from clipworks.runtimes.choice import Choice
 from clipworks.runtimes.inputs import name_inputs
 
 # Wide enough that 256 levels are many: rounding errors add up as the root of the width, results as the width.
@@ -72,6 +73,7 @@ def test_the_bundle_stays_whole_and_names_the_int8_towers(bundle: Bundle) -> Non
     assert not [path for path in bundle.folder.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.runtimes
 def test_int8_embeddings_stay_close_to_f32(bundle: Bundle) -> None:
     pictures = draw_pictures(48, seed=2)
     exact, rounded = (run_plain(bundle.folder / file, pictures) for file in ("image.onnx", "image.int8.onnx"))
@@ -86,11 +88,15 @@ def test_int8_embeddings_stay_close_to_f32(bundle: Bundle) -> None:
     assert cosines.max() < 1 - 1e-9
 
 
-@pytest.mark.skipif(
-    "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
-    reason="on other processors the float parts are f32, and the engine's own int8 kernels may lose some",
-)
-def test_int8_texts_stay_as_close_to_f32_with_their_float_parts_in_bf16(bundle: Bundle) -> None:
+@pytest.mark.runtimes
+def test_int8_texts_stay_as_close_to_f32_with_their_float_parts_in_bf16(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the processor has bf16, even if it does not pay; in f32 the engine's own int8 kernels may lose some."""
+    if "bf16" not in openvino_runtime.list_precisions():
+        pytest.skip("needs a processor with bf16")
+    choice = Choice(precision="bf16", reason="to be tested")
+    monkeypatch.setattr(openvino_runtime, "choose_float", lambda *_: choice)
     encoder = runtimes.open_encoder(bundle, "text", runtime="openvino", precision="int8")
     rounded = encoder(draw_texts()).astype(np.float64)
     rounded /= np.linalg.norm(rounded, axis=1, keepdims=True)

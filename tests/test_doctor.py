@@ -238,6 +238,7 @@ def test_two_faults_are_both_named(
     assert record["begins"] == ["resized", "logit_scale"]
 
 
+@pytest.mark.runtimes
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime", "torch"])
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_a_healthy_pipeline_alarms_nobody(
@@ -257,6 +258,7 @@ def test_a_healthy_pipeline_alarms_nobody(
         assert {drift["branch"] for drift in record["drifts"]} == (set() if precision == "f32" else {"image", "text"})
 
 
+@pytest.mark.runtimes
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_weights_beside_the_graph_and_other_layouts_are_no_matter(
     runtime: str, bundle: Bundle, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -281,6 +283,7 @@ def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return quantize_towers(made, load_batch(list_pictures() * 8, made.card.image))
 
 
+@pytest.mark.runtimes
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_int8_within_its_tolerances_is_healthy_and_its_drift_is_told(
     runtime: str, int8_bundle: Bundle, capsys: pytest.CaptureFixture[str]
@@ -322,6 +325,7 @@ def test_a_fault_below_a_coarse_precisions_tolerance_is_found_in_f32(
     assert layer["figures"]["judged"] < 0.2
 
 
+@pytest.mark.runtimes
 def test_towers_of_other_makers_are_compared_at_their_ends(capsys: pytest.CaptureFixture[str]) -> None:
     """The starter's towers have no layers that are known; that is said, not guessed."""
     status, record = examine(capsys, Path("starter"), "--precision", "f32", "--runtime", "openvino")

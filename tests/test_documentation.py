@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import io
 import re
@@ -14,7 +15,9 @@ from typing import NamedTuple
 
 import pytest
 from conftest import REPOSITORY
+from example_outputs import EXACTLY, EXPECTED, differs_from_shown, find_difference
 
+import clipworks
 from clipworks.cli import COMMANDS, main
 from clipworks.compat import clip_sample, eval_topk, make_input_npz, profilers
 
@@ -40,11 +43,19 @@ def blocks(kind: str) -> Iterator[tuple[Path, str, bool]]:
                 yield page, match["body"], match["before"].startswith(SKIP)
 
 
+class Step(NamedTuple):
+    """One command of a console block: as it stands there, its words, and the output that the page shows below it."""
+
+    line: str
+    words: tuple[str, ...]
+    shown: str
+
+
 class Example(NamedTuple):
     """The commands of one console block, in order, ``cd`` among them."""
 
     page: Path
-    commands: tuple[tuple[str, ...], ...]
+    steps: tuple[Step, ...]
     skipped: bool
 
 
@@ -52,22 +63,27 @@ def examples() -> Iterator[Example]:
     """Every console block that runs a program of ours."""
     for page, body, skipped in blocks("console"):
         found = []
-        for line in body.replace("\\\n", " ").splitlines():
-            words = shlex.split(line[2:], comments=True) if line.startswith("$ ") else []
+        for part in re.split(r"^\$ ", body.replace("\\\n", " "), flags=re.MULTILINE)[1:]:
+            line, _, shown = part.partition("\n")
+            words = shlex.split(line, comments=True)
             if words[:1] == ["python3"] and Path(words[1]).stem in PROGRAMS:
                 words = [Path(words[1]).stem, *words[2:]]
             if words and (words[0] in PROGRAMS or words[0] == "cd"):
-                found.append(tuple(words))
-        if any(words[0] in PROGRAMS for words in found):
+                found.append(Step(line.strip(), tuple(words), shown))
+        if any(step.words[0] in PROGRAMS for step in found):
             yield Example(page, tuple(found), skipped)
 
 
-# Added to an example that measures: what it says is checked, not how long it takes.
+# Added to an example: what a run measures is checked, not how long it takes, and numbers are those of one precision.
 BRIEF = {
-    "profile": ("--duration", "0", "--iterations", "5", "--warmup", "0"),
+    "match": ("--precision", "f32"),
+    "clip_sample": ("--precision", "f32"),
+    "profile": ("--duration", "0", "--iterations", "5", "--warmup", "0", "--precision", "f32"),
     "clip_image_prof": ("--iterations", "5", "--runtime", "fake"),
     "clip_text_prof": ("--iterations", "5", "--runtime", "fake"),
 }
+# Those that measure many points do it on what costs nothing: others of the pages run on a true engine.
+MANY = {"--sweep", "--slo"}
 EXAMPLES = list(examples())
 
 
@@ -96,45 +112,99 @@ def options_of_the_sample(program: str) -> set[str]:
 
 
 def test_there_are_examples_to_check() -> None:
-    named = {words[0] for example in EXAMPLES for words in example.commands}
+    named = {step.words[0] for example in EXAMPLES for step in example.steps}
     assert named - {"cd"} == set(PROGRAMS)
 
 
+def test_every_command_that_is_run_has_an_output_to_be_compared_with() -> None:
+    """In the page, or in the table; and the table has nothing that no page has."""
+    run = [step for example in EXAMPLES if not example.skipped for step in example.steps if step.words[0] != "cd"]
+    assert [step.line for step in run if not step.shown and step.line not in EXPECTED] == []
+    assert sorted(set(EXPECTED) - {step.line for step in run if not step.shown}) == []
+
+
 @pytest.mark.parametrize(
-    "commands",
-    list(dict.fromkeys(example.commands for example in EXAMPLES if not example.skipped)),
-    ids=lambda commands: " ".join(commands[0])[:60],
+    "steps",
+    list(dict.fromkeys(example.steps for example in EXAMPLES if not example.skipped)),
+    ids=lambda steps: steps[0].line[:60],
 )
-def test_every_example_runs(
-    commands: tuple[tuple[str, ...], ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_every_example_prints_what_is_expected(
+    steps: tuple[Step, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One after another, in a folder that has what a clone has, and may be written to."""
     for item in REPOSITORY.iterdir():
         if not item.name.startswith("."):
             (tmp_path / item.name).symlink_to(item)
     monkeypatch.chdir(tmp_path)
-    out = ""
-    for program, *words in commands:
+    for line, (program, *words), shown in steps:
         if program == "cd":
             monkeypatch.chdir(words[0])
             continue
         given, saved = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
         brief = BRIEF.get(words[0] if program == "clipworks" else program, ())
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            assert PROGRAMS[program]([word.replace("OUT/", f"{tmp_path}/") for word in (*given, *brief)]) == 0
+        cheap = ("--runtime", "fake") if MANY & set(words) else ()
+        with contextlib.redirect_stdout(io.StringIO()) as stream:
+            assert PROGRAMS[program]([*given, *brief, *cheap]) == 0
+        printed = stream.getvalue()
         if saved is not None:
-            Path(saved).write_text(printed.getvalue(), encoding="utf-8")
-        out += printed.getvalue()
-    assert out
+            Path(saved).write_text(printed, encoding="utf-8")
+        if shown:
+            assert not differs_from_shown(printed, shown), f"{line}\n{printed}\nbut the page shows\n{shown}"
+        else:
+            assert find_difference(printed, EXPECTED[line]) is None, f"{line}\n{printed}"
 
 
 @pytest.mark.parametrize("body", [body for _, body, skipped in blocks("python") if not skipped])
-def test_every_python_example_runs(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_python_example_prints_what_its_comments_say(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind each ``print`` stands what it prints, in f32."""
     monkeypatch.chdir(REPOSITORY)
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
+    monkeypatch.setattr(clipworks, "load", functools.partial(clipworks.load, precision="f32"))
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
         exec(compile(body, "example", "exec"), {})
-    assert out.getvalue()
+    comments = re.findall(r"^print\(.*\)(?: +# (.*))?$", body, flags=re.MULTILINE)
+    assert comments
+    assert "" not in comments
+    assert not differs_from_shown(stream.getvalue(), "\n".join(comments)), stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown", "differs"),
+    [
+        ("0.535826\ta dog\n", "0.54\ta dog\n", False),
+        ("0.535826\ta dog\n", "0.55\ta dog\n", True),
+        ("0.535826\ta dog\n", "0.535826\ta cat\n", True),
+        ("0.535826\ta dog\n", "0.535826\ta dog\n0.1\ta cat\n", True),
+        ("-0.51 dog", "0.51 dog", True),
+        ("Top3:", "Top4:", True),
+        ("", "Top3:", True),
+    ],
+)
+def test_an_output_that_a_page_shows_is_compared_in_words_and_to_two_decimals(
+    printed: str,
+    shown: str,
+    differs: bool,  # noqa: FBT001  # a row of a table
+) -> None:
+    assert differs_from_shown(printed, shown) == differs
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected", "difference"),
+    [
+        ("a 1\nx\nb 2\n", (r"a \d", r"b \d"), None),
+        ("b 2\na 1\n", (r"a \d", r"b \d"), r"at its place, is: b \d"),
+        ("a 1\n", (r"a \d", r"b \d"), r"is: b \d"),
+        ("a 12\n", (r"a \d",), r"is: a \d"),
+        ("a 1\nb 2\n", (EXACTLY, r"a \d"), "2 lines where 1 were expected"),
+        ("a 1\nb x\n", (EXACTLY, r"a \d", r"b \d"), "not as expected: b x"),
+        ("a line\n", (EXACTLY,), "1 lines where 0"),
+        ("", (EXACTLY,), None),
+    ],
+)
+def test_an_output_is_compared_with_the_patterns_of_the_table(
+    printed: str, expected: tuple[str, ...], difference: str | None
+) -> None:
+    found = find_difference(printed, expected)
+    assert found is None if difference is None else found is not None and difference in found
 
 
 def test_every_command_and_option_that_is_named_exists() -> None:
@@ -148,9 +218,9 @@ def test_every_command_and_option_that_is_named_exists() -> None:
                 for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", code):
                     assert option in known, f"{page.name}: {code}"
     for example in EXAMPLES:
-        for words in example.commands:
-            named = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--"}
-            assert named <= known, f"{example.page.name}: {words}"
+        for step in example.steps:
+            named = {word.partition("=")[0] for word in step.words if word.startswith("--")} - {"--"}
+            assert named <= known, f"{example.page.name}: {step.line}"
 
 
 def test_every_link_within_the_repository_leads_somewhere() -> None:

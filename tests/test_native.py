@@ -34,6 +34,7 @@ from clipworks.runtimes.native import layout, opening  # noqa: E402  # needs the
 AVAILABLE = opening.list_precisions()
 if not AVAILABLE:
     pytest.skip("needs AVX-512", allow_module_level=True)
+pytestmark = pytest.mark.runtimes
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_text(encoding="utf-8"))["models"]
 LIMIT = 2e-6
@@ -71,9 +72,26 @@ def open_tower(bundle: Bundle, role: Role, **options: Any) -> runtimes.Encoder:
     return runtimes.open_encoder(bundle, role, runtime="native", **{"precision": "f32"} | options)
 
 
+@pytest.fixture(autouse=True)
+def _many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads may be more than the cores of this machine, which may be one."""
+    monkeypatch.setattr(runtimes, "count_cores", lambda: 32)
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+    return {name: convert(model, tmp_path_factory.mktemp(name)) for name, model in MODELS.items()}
+
+
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return convert(WIDE, tmp_path_factory.mktemp("wide"))
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    model = dataclasses.replace(WIDE, text=Tower(width=33, heads=3, mlp=50, layers=4))
+    return convert(model, tmp_path_factory.mktemp("odd"))
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +118,9 @@ def texts() -> npt.NDArray[np.int32]:
 @pytest.mark.parametrize("reference", ["transformers", "open_clip"])
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_the_towers_give_the_embeddings_of_the_reference(
-    name: str, reference: str, precision: str, tmp_path: Path
+    name: str, reference: str, precision: str, bundles: dict[str, Bundle]
 ) -> None:
-    bundle = convert(MODELS[name], tmp_path)
+    bundle = bundles[name]
     for role, batch in (("image", draw_pictures(MODELS[name])), ("text", draw_ids(MODELS[name]))):
         found = open_tower(bundle, role, precision=precision)(batch)  # type: ignore[arg-type]
         expected = unit(GOLDEN[name][reference][role])
@@ -115,9 +133,8 @@ def test_the_towers_give_the_embeddings_of_the_reference(
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_any_sides_and_any_number_of_threads(
-    wide: Bundle, texts: npt.NDArray[np.int32], precision: str, threads: int, monkeypatch: pytest.MonkeyPatch
+    wide: Bundle, texts: npt.NDArray[np.int32], precision: str, threads: int
 ) -> None:
-    monkeypatch.setattr(runtimes, "count_cores", lambda: 8)
     pictures = np.random.default_rng(3).integers(0, 256, (13, WIDE.size, WIDE.size, 3), dtype=np.uint8)
     for role, batch in (("image", pictures), ("text", texts)):
         other = runtimes.open_encoder(wide, role, runtime="onnxruntime", precision="f32")  # type: ignore[arg-type]
@@ -129,12 +146,8 @@ def test_any_sides_and_any_number_of_threads(
 
 @pytest.mark.skipif("bf16" not in PRECISIONS, reason="needs AVX-512 BF16")
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_what_another_batch_left_in_memory_does_not_count(
-    threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_another_batch_left_in_memory_does_not_count(threads: int, odd: Bundle) -> None:
     """In bf16 half a word lies behind a row of an odd width; the -1 of a smaller batch would be NaN there."""
-    monkeypatch.setattr(runtimes, "count_cores", lambda: 8)
-    odd = convert(dataclasses.replace(WIDE, text=Tower(width=33, heads=3, mlp=50, layers=4)), tmp_path)
     rounded, exact = (open_tower(odd, "text", precision=name, threads=threads) for name in ("bf16", "f32"))
     rng = np.random.default_rng(threads)
 
@@ -198,11 +211,8 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("precision", AVAILABLE)
-def test_parts_of_many_texts_give_what_few_texts_give(
-    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_of_many_texts_give_what_few_texts_give(precision: str, tmp_path: Path) -> None:
     """Many layers, groups that threads take whole, rows so long that products are cut; few texts take none of that."""
-    monkeypatch.setattr(runtimes, "count_cores", lambda: 32)
     model = dataclasses.replace(
         MODELS["quick"], text=Tower(width=66, heads=3, mlp=2100, layers=5), context=30, end=VOCABULARY - 1
     )

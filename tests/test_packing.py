@@ -7,6 +7,8 @@ import pytest
 
 from clipworks.runtimes.packing import count_packed, pack_texts
 
+pytestmark = pytest.mark.runtimes
+
 END = 99
 
 

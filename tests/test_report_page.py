@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -270,7 +271,8 @@ def browse(tmp_path: Path, url: str, *words: str) -> subprocess.CompletedProcess
         *("--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000"),
         *(*words, url),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120, check=False)
+    own = {**os.environ, "HOME": str(tmp_path)}  # it wants to write there, whatever it is told of its profile
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120, check=False, env=own)
     if done.returncode != 0 and "<html" not in done.stdout:
         pytest.skip(f"the browser does not start here: {done.stderr[-200:]}")
     return done

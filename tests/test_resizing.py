@@ -14,6 +14,8 @@ from clipworks import resizing
 from clipworks.cards import ImageInput
 from clipworks.resizing import crop_image, resize_image, transform_image
 
+pytestmark = pytest.mark.runtimes
+
 built = pytest.mark.skipif(not resizing.COMPILED, reason="built without a C compiler")
 SIDES = (1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 101, 375, 500, 900, 2048)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import sys
 import threading
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 from conftest import EXAMPLE
 from convert_checkpoints import MODELS, Tower, draw_pictures, write_huggingface
@@ -20,8 +22,13 @@ from clipworks.errors import EncodingError, RuntimeUnavailableError, UnknownName
 from clipworks.runtimes import Encoder, Role, registry
 from clipworks.tokens import open_tokenizer
 
+pytestmark = pytest.mark.runtimes
+
 ENGINES = ("openvino", "onnxruntime")
 TEXTS = ["dog", "a red apple on a table", "boats on a lake " * 12, "a photo of a cat", "12 o'clock", "ein Hund", "犬"]
+
+
+LISTED_AS = {"bf16": "BF16", "f16": "FP16"}
 
 
 def open_tower(role: Role, runtime: str, **options: object) -> Encoder:
@@ -123,11 +130,41 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(engine: str) 
             open_tower("image", engine, device=device)
 
 
-def test_a_precision_that_is_not_native_is_refused_never_emulated() -> None:
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_a_precision_is_computed_or_refused_whatever_the_processor(precision: str) -> None:
+    """No processor is assumed: OpenVINO computes what this one is said to have, and the answer is near that in f32."""
+    batch = pictures(2)
+    exact = scoring.normalise(open_tower("image", "openvino", precision="f32", device="cpu")(batch))
+    try:
+        encoder = open_tower("image", "openvino", precision=precision, device="cpu")
+    except RuntimeUnavailableError as error:
+        assert re.search(rf"openvino cannot grant .*'{precision}'.* f32", error.message)  # noqa: PT017
+        return
+    assert encoder.precision == precision
+    assert LISTED_AS[precision] in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert 0.98 < np.sum(exact * scoring.normalise(encoder(batch)), axis=1).min() < 1 - 1e-7
+
+
+@pytest.mark.parametrize(
+    ("precision", "has"), [("f16", ["FP32", "BF16"]), ("bf16", ["FP32", "FP16"]), ("f16", ["FP32"])]
+)
+def test_a_precision_that_the_processor_lacks_is_refused_never_emulated(
+    precision: str, has: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processor is simulated: OpenVINO would emulate what it lacks."""
+
+    class Lesser(openvino.Core):  # type: ignore[misc]  # it publishes no types
+        def get_property(self, device: str, name: str) -> object:
+            return has if name == "OPTIMIZATION_CAPABILITIES" else super().get_property(device, name)
+
+    monkeypatch.setattr(openvino, "Core", Lesser)
+    with pytest.raises(RuntimeUnavailableError, match=rf"openvino cannot grant .*'{precision}'.* f32"):
+        open_tower("image", "openvino", precision=precision, device="cpu")
+
+
+def test_a_precision_that_no_tower_or_engine_has_is_refused() -> None:
     with pytest.raises(RuntimeUnavailableError, match=r"onnxruntime cannot grant .*'bf16'.* f32"):
         open_tower("image", "onnxruntime", precision="bf16")
-    with pytest.raises(RuntimeUnavailableError, match=r"openvino cannot grant .*'f16'.* f32"):
-        open_tower("image", "openvino", precision="f16", device="cpu")
     with pytest.raises(RuntimeUnavailableError, match="has no int8 towers; it has f32"):
         open_tower("image", "openvino", precision="int8")
 
@@ -195,10 +232,8 @@ def test_two_models_that_differ_in_files_beside_their_graphs_alone_are_told_apar
     runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Graphs of large models hold no weights: two of one shape are the same file."""
-    if runtime == "native":
-        compiled = pytest.importorskip("clipworks._towers", reason="built without a C compiler")
-        if not compiled.list_precisions():
-            pytest.skip("needs AVX-512")
+    if runtime == "native" and not runtimes.is_native_granted():
+        pytest.skip("needs AVX-512 and a C compiler")
     monkeypatch.setattr(conversion, "write_towers", functools.partial(write_towers, external_bytes=10_000))
     wide = Tower(width=260, heads=2, mlp=260, layers=2)  # smaller tensors stay in the graph
     batch = draw_pictures(MODELS["quick"])

@@ -9,6 +9,8 @@ from clipworks.runtimes.packing import count_packed, round_group
 from clipworks.text_batches import _MOST_WHOLE, _PACKED_ROWS, Places, join_texts, make_ahead, plan_batches
 from clipworks.tokens import Ids
 
+pytestmark = pytest.mark.runtimes
+
 
 def draw_texts(seed: int, count: int) -> list[Ids]:
     """Texts of few different tokens, so that many begin alike; some are equal."""

@@ -5,6 +5,7 @@ The merges come with the package (MIT licence, see NOTICE); ``tools/make_clip_to
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ def read_clip_vocabulary(path: Path) -> ClipVocabulary:
     return ClipVocabulary(ids=ids, ranks=dict(zip(pairs, range(len(pairs)), strict=True)))
 
 
+@functools.cache
 def built_in_vocabulary() -> ClipVocabulary:
     """OpenAI's own vocabulary, as it comes with the package."""
     merges = _read_merges()
@@ -82,6 +84,11 @@ def write_clip_tokenizer(path: Path) -> None:
     Args:
         path: the file to write.
     """
+    path.write_bytes(_make_tokenizer())
+
+
+@functools.cache  # for whoever converts many checkpoints: it takes longer than writing the towers of a small one
+def _make_tokenizer() -> bytes:
     merges = _read_merges()
     ids = _number_tokens(merges)
     words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -132,7 +139,7 @@ def write_clip_tokenizer(path: Path) -> None:
             "merges": merges,
         },
     }
-    path.write_bytes(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode())
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _read_merges() -> list[str]:

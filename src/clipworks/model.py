@@ -16,7 +16,7 @@ from clipworks.errors import ImageError, TextError, UsageError
 from clipworks.matching import Match, match_embeddings
 from clipworks.options import DEFAULT_IMAGE_OPTIONS
 from clipworks.pipeline import embed_blocks
-from clipworks.text_batches import join_texts, make_ahead, plan_batches
+from clipworks.text_batches import stage_ahead
 from clipworks.tokens import open_tokenizer
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from clipworks.resizing import Pixels
     from clipworks.runtimes import Batch, Staged
     from clipworks.scoring import Floats
-    from clipworks.text_batches import Places
     from clipworks.tokens import Ids
 
 # Larger batches win nothing on a CPU; measured in docs/performance.md.
@@ -196,14 +195,7 @@ class Model:
         encoder, tokenizer = self._encoder("text"), self._tokenizer
         assert tokenizer is not None  # as above
         rows = np.empty((len(texts), self.card.dim), dtype=np.float32)
-        join, plan = join_texts if encoder.packs else tokenizer.pad, plan_batches(texts, size=size, packs=encoder.packs)
-
-        def make(part: Places) -> Batch | Staged:
-            batch = join([texts[index] for index in part])
-            # Elsewhere a batch made ahead would take memory of the device.
-            return encoder.stage(batch) if encoder.device.startswith("cpu") else batch
-
-        for part, batch in zip(plan, make_ahead(make, plan), strict=True):
+        for part, batch in stage_ahead(encoder, texts, size=size, pad=tokenizer.pad):
             rows[part] = _encode(encoder, batch)
         return rows
 

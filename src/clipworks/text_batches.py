@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from clipworks.runtimes.packing import count_alike, round_group, share_out, sort_texts
 from clipworks.tokens import Ids
+
+if TYPE_CHECKING:
+    from clipworks.runtimes import Batch, Encoder, Staged
 
 Places = npt.NDArray[np.intp]
 Made = TypeVar("Made")
@@ -55,6 +58,30 @@ def plan_batches(texts: Sequence[Ids], *, size: int, packs: bool) -> list[Places
         first = share_out(lengths[part], count_alike(ids[part], lengths[part]), _PACKED_ROWS, size)
         plan += np.split(part, first[1:])
     return plan
+
+
+def stage_ahead(
+    encoder: Encoder, texts: Sequence[Ids], *, size: int, pad: Callable[[Sequence[Ids]], Ids]
+) -> Iterator[tuple[Places, Batch | Staged]]:
+    """Make a tower's batches of texts, each while the one before is being encoded.
+
+    Args:
+        encoder: of the text tower.
+        texts: int32 ``[length]`` each.
+        size: texts in a batch at most, at least 1.
+        pad: makes one batch of texts for a tower that does not pack.
+
+    Yields:
+        The places of a batch's texts, and the batch; on the CPU where the runtime wants it.
+    """
+    join, plan = join_texts if encoder.packs else pad, plan_batches(texts, size=size, packs=encoder.packs)
+
+    def make(part: Places) -> Batch | Staged:
+        batch = join([texts[index] for index in part])
+        # Elsewhere a batch made ahead would take memory of the device.
+        return encoder.stage(batch) if encoder.device.startswith("cpu") else batch
+
+    yield from zip(plan, make_ahead(make, plan), strict=True)
 
 
 def join_texts(texts: Sequence[Ids]) -> Ids:

@@ -1,0 +1,174 @@
+"""What the examples of the documentation print, where the pages do not show it, and how the two are compared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+ENGINE = "(openvino|onnxruntime)"
+TIME = r"[1-9]\d*"  # us, of something that takes time
+RATE = r"[1-9]\d*\.\d\d"
+BLOCK = (
+    rf"  throughput \(qps\): (0\.\d*[1-9]\d*|{RATE})",
+    r"  latency \(us\):",
+    *(rf"    {name} latency: {TIME}" for name in ("avg", "min", "max", "p50", "p90", "p95", "p99")),
+)
+
+
+def profile(model: str, *measured: str, depth: int = 1, batch: int = 1) -> tuple[str, ...]:
+    """The lines of a profile on a CPU: the block, what was profiled, how, and where."""
+    head = (r"- number of instances: 1", r"  devices: \[cpu\]", f"  queue size: {depth}", f"  batch size: {batch}")
+    return (*head, *BLOCK, model, *measured, r"machine: .*\d+ cores?, .+")
+
+
+def sample_profile(depth: int) -> tuple[str, ...]:
+    """The lines of the sample's profilers, and no others."""
+    warm = ("Warmup done for instance 0", "")
+    head = (r"- number of instances: 1", r"  devices: \[0\]", f"  queue size: {depth}", "  batch size: 1")
+    return (*warm, *head, *BLOCK, "")
+
+
+IMAGE = rf"model: starter, image on {ENGINE}, precision f32"
+TEXT = rf"model: starter, text on {ENGINE}, precision f32"
+COLD = r"cold start: import the engine \d+ ms, read \d+ ms, compile \d+ ms, first call \d+ us"
+COMPARISON = (
+    r"clipworks report",
+    r"Fastest row: 515 pictures/s \(openvino int8, batch 8, depth 0; 3\.06 times its reference\)",
+    r"Least agreement with its reference: 97\.0% \(openvino int8: .*\)",
+    r"\* +3 +openvino int8 +starter-int8 +cpu int8, 2 threads +on the front +89\.5% .*",
+    r" +3 +openvino int8 +1 openvino f32 +top-1 +-0\.5 \(-1\.5 to \+0\.5\) +0\.383 +8 +13",
+    r"\* openvino int8 +agreement +0\.99 +0\.97 +MISSED",
+    r" +3 +openvino int8 +image +8 +0 +515 \(507 to 531\) +3\.06 .*",
+)
+CLOSED = r"closed loop: asked for {0} in flight, {0}\.000 measured; Little's law: .+ = \d\.\d+ \(.+% off\)"
+OPEN = r"open loop: Poisson, {0} requests/s asked for \(seed 0\), .+ offered, .+ answered, up to 1 in flight; .+"
+
+# Command -> patterns of lines that it prints, in this order; other lines may stand between them, but not where the
+# first is EXACTLY. Numbers that a processor decides have a form, others have a value.
+EXACTLY = "these lines and no others"
+EXPECTED: dict[str, tuple[str, ...]] = {
+    'clipworks match examples/CLIP.png "a diagram" "a dog" "a cat" --top 1 --json': (
+        EXACTLY,
+        rf'\{{"image": "examples/CLIP.png", "model": "starter", "runtime": "{ENGINE}", "device": "cpu", '
+        r'"precision": "f32", .*"scores": \[\{"index": 0, "text": "a diagram", "score": 0\.5[34]\d+, '
+        r'"cosine": 0\.05\d+\}\].*\}',
+    ),
+    "clipworks devices": (
+        r"CPU +.+, \d+ cores?, .+ GiB",
+        r"runtime +version +device +precision +GFLOP/s +beside f32",
+        rf"{ENGINE} +\S+ +cpu +f32 +[\d,.]+ +1\.00",
+        r"auto takes",
+        r"  for models that clipworks converted: (native|openvino|onnxruntime), (f32|bf16)",
+        r"    .+",
+        rf"  for other models: {ENGINE}, (f32|bf16)",
+        r"    .+",
+    ),
+    "clipworks profile image --duration 1": profile(
+        IMAGE,
+        r"inputs: 64 views of 6 built-in pictures; a request is a batch of 1 on the host",
+        r"measured: 5 requests in \d+\.\d\d s after warm-up; as many requests as asked for",
+        CLOSED.format(1),
+        r"p99: too few samples to trust \(5; 662 needed\)",
+        COLD,
+    ),
+    "clipworks profile text --batch-size 8 --depth 2 --duration 1 --check": profile(
+        TEXT,
+        r"inputs: 24 built-in prompts, batches 17 to 36 tokens long; a request is a batch of 8 on the host",
+        CLOSED.format(2),
+        rf"parity with {ENGINE} f32, 24 inputs: cosine min (0\.9999\d\d|1\.000000), median .+, top-1 agreement 100\.0%",
+        depth=2,
+        batch=8,
+    ),
+    "clipworks profile image --sweep batch=1,4 depth=0,2 --duration 0.5": (
+        EXACTLY,
+        r"batch depth instances threads +qps +avg us +p99 us in flight",
+        *(
+            rf" +{batch} +{depth} +1 +\d+ +{RATE} +{TIME} +{TIME} +\d\.\d\d( +best throughput)?( +Pareto)?"
+            for batch in (1, 4)
+            for depth in (0, 2)
+        ),
+    ),
+    "clipworks profile image --rate 20 --duration 2": profile(
+        IMAGE,
+        r"measured: 5 requests in .+",
+        OPEN.format(20),
+        r"  queue delay \(us\): avg \d+, max \d+; service time \(us\): avg \d+, max \d+",
+    ),
+    "clipworks report docs/examples/comparison.json": COMPARISON,
+    "clipworks doctor --precision f32": (
+        r"HEALTHY: 10 of 14 stages compared, none past its tolerance",
+        rf"model +starter: {ENGINE} on cpu, f32",
+        rf"reference +starter: {ENGINE} on cpu, f32",
+        r"decode +0/255 +2/255",
+        r"resize +0/255 +2/255",
+        r"crop +0/255 +2/255",
+        r"image projection +\d(\.\d)?e-0[5-9] +0\.001",
+        r"tokens +0% +0%",
+        r"text projection +\d(\.\d)?e-0[5-9] +0\.001",
+        r"scores +(0|\d(\.\d)?e-\d\d) +0\.005",
+        r"from file to score: .+",
+    ),
+    "clipworks profile image --depth 0 --duration 1": profile(
+        IMAGE, r"measured: 5 requests in .+", CLOSED.format(1), COLD, depth=0
+    ),
+    "clipworks profile text --rate 30 --duration 2": profile(TEXT, OPEN.format(30)),
+    "clipworks profile text --slo p90=200ms --duration 0.5 --iterations 1": (
+        r"closed loop: .+ requests/s at 1 in flight",
+        r" +rate/s answered/s +p90 us +bound 200000 us",
+        rf" +{RATE} +{RATE} +{TIME} +(kept|broken|overloaded)",
+        r"(highest rate that keeps|no rate tried keeps|every rate tried keeps) p90 within 200000 us.*",
+    ),
+    "clipworks profile text --sweep batch=1,8 depth=0,2 --duration 0.5": (
+        r"batch depth instances threads +qps +avg us +p99 us in flight",
+        *(rf" +{batch} +{depth} +1 +\d+ +{RATE} .+" for batch in (1, 8) for depth in (0, 2)),
+    ),
+    "make_input_npz --label_file samples/clip/test_label.txt --npz_files_path npz_files": (EXACTLY,),
+    "clip_sample --label_file samples/clip/test_label.txt --npz_files_path npz_files --input_file examples/CLIP.png": (
+        EXACTLY,
+        r"Top3:",
+        r"0th, string: a diagram, score: 0\.5[34]\d+",
+        r"1th, string: a dog, score: 0\.3[34]\d+",
+        r"2th, string: a cat, score: 0\.1[23]\d+",
+    ),
+    'clip_image_prof --device_ids [0] --batch_size 1 --instance 1 --iterations 1000 --percentiles "[50,90,95,99]" '
+    "--input_host 1 --queue_size 0": (EXACTLY, *sample_profile(0)),
+    'clip_text_prof -d [0] -b 1 -i 1 --iterations 1000 --percentiles "[50,90,95,99]" --input_host 1 -q 3': (
+        EXACTLY,
+        *sample_profile(3),
+    ),
+    "clipworks profile image --depth 3 --duration 1 --json > image.json": (
+        EXACTLY,
+        r"\{.*\"precision\": \"f32\".*\}",
+    ),
+    "clipworks report image.json --published vendor-card": (
+        r"From 1 file of saved results: image\.json",
+        rf"Highest throughput, image: .+ pictures/s \(image, starter, {ENGINE}, cpu, f32\)",
+        rf"Measured: image, starter, {ENGINE}, cpu, f32, \d+ threads, 1 instance, batch 1, depth 3, .+",
+        r"Published by others: not measured here:",
+        r"  vendor's card +ViT-B/32 \(OpenAI\) +the vendor's accelerator card +f16 +55\.6% +82\.6% .+",
+        r"  vendor's card +image +1 +2\.98 +192\.8 +15\.5",
+    ),
+}
+
+
+def find_difference(printed: str, expected: Sequence[str]) -> str | None:
+    """What a command's output lacks, or has too much, by the patterns of the table; None where it is as expected."""
+    lines = printed.splitlines()
+    if expected[:1] == (EXACTLY,):
+        expected = expected[1:]
+        if len(lines) != len(expected):
+            return f"{len(lines)} lines where {len(expected)} were expected"
+        wrong = [line for line, pattern in zip(lines, expected, strict=True) if not re.fullmatch(pattern, line)]
+        return f"not as expected: {wrong[0]}" if wrong else None
+    rest = iter(lines)
+    missing = [pattern for pattern in expected if not any(re.fullmatch(pattern, line) for line in rest)]
+    return f"no line, or not at its place, is: {missing[0]}" if missing else None
+
+
+def differs_from_shown(printed: str, shown: str) -> bool:
+    """Whether an output differs from the one that a page shows: words to the letter, fractions to two decimals."""
+    if NUMBER.sub("0", printed).split() != NUMBER.sub("0", shown).split():
+        return True
+    pairs = zip(NUMBER.findall(printed), NUMBER.findall(shown), strict=True)
+    return any(abs(float(one) - float(two)) >= (0.005 if "." in two else 0.5) for one, two in pairs)
