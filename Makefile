@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-modes test-user test-torch test-ray lint format wheel bench bench-peers parity clean
+.PHONY: help demo test test-modes test-user sanitize test-torch test-ray lint format wheel bench bench-peers parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test-modes: .venv/installed  ## run the tests that touch runtimes on less: no co
 test-user: .venv/installed  ## run the tests as a user who is not root, with a read-only home
 	$(BIN)/python tests/run_modes.py --user
 
+sanitize: .venv/installed  ## run the compiled code's tests under gcc's sanitizers (address, undefined behaviour, threads)
+	$(BIN)/python tools/sanitize.py
+
 test-torch: .venv-reference/installed  ## run the tests that need PyTorch
 	.venv-reference/bin/python -m pytest tests/test_torch.py tests/test_torch_cuda.py tests/test_torch_decoding.py tests/test_convert_checkpoint.py
 
@@ -42,7 +45,12 @@ format: .venv/installed  ## bring the code to the house style
 
 wheel: .venv/installed  ## build the wheel, install it into an empty environment and use it from another folder
 	rm -rf dist build .venv/wheel
+	@# what an earlier build left behind must not come into the wheel: a module that is gone, an old compiled file
+	for folder in build/lib "build/lib.$$($(BIN)/python -c 'import sys, sysconfig; print(sysconfig.get_platform() + "-" + sys.implementation.cache_tag)')"; do \
+	  mkdir -p "$$folder/clipworks" && touch "$$folder/clipworks/stale.py" "$$folder/clipworks/_stale.abi3.so" "$$folder/clipworks/_towers.abi3.so"; done
 	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
+	$(BIN)/python -c 'import sys, zipfile; found = [item.filename for item in zipfile.ZipFile(sys.argv[1]).infolist() if "stale" in item.filename or (item.filename.endswith(".so") and not item.file_size)]; sys.exit(f"stale files in the wheel: {found}" if found else 0)' dist/*.whl
+	rm -rf build
 	$(PYTHON) -m venv .venv/wheel
 	.venv/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	cd / && "$(CURDIR)/.venv/wheel/bin/clipworks" match "$(CURDIR)/examples/CLIP.png" "a diagram" "a dog" "a cat" --json
@@ -84,4 +92,4 @@ bench-peers: .venv/installed .venv-reference/installed  ## compare with other li
 	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" $(if $(WORK),--work $(WORK)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean:  ## remove the environment and caches
-	rm -rf .venv .venv-reference .venv-ray .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-reference .venv-ray .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache .sanitize

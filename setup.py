@@ -1,14 +1,34 @@
 """Build the compiled modules, with whatever C compiler is there; without one the package does without them."""
 
+import atexit
+import shutil
 import sys
+import tempfile
 
 from setuptools import Extension, setup
+from setuptools.command.build import build
 
 # Weights round as Pillow's do; what debuggers read would be ten times the code.
 OPTIMISED = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0", "-ffp-contract=off"]
 THREADS = [] if sys.platform == "win32" else ["-pthread"]
 
+
+class CleanBuild(build):
+    """Build in a folder of its own each time.
+
+    setuptools packs all that lies in ``build/lib*``, also modules that are gone since an earlier build, and takes a
+    compiled file that is newer than its source for its own. Another folder may still be named by ``--build-base``.
+    """
+
+    def initialize_options(self) -> None:
+        """Choose a new folder, which goes away with this process."""
+        super().initialize_options()
+        self.build_base = tempfile.mkdtemp(prefix="clipworks-build-")
+        atexit.register(shutil.rmtree, self.build_base, ignore_errors=True)
+
+
 setup(
+    cmdclass={"build": CleanBuild},
     ext_modules=[
         Extension(
             f"clipworks.{name}",

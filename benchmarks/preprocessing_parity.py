@@ -15,6 +15,7 @@ from PIL import Image
 
 from clipworks.cards import ImageInput
 from clipworks.images import load_image
+from clipworks.options import ImageOptions
 from clipworks.resizing import transform_image
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
@@ -27,7 +28,7 @@ SIZES = (224, 336)
 
 def make_spec(size: int) -> ImageInput:
     """OpenAI's preprocessing for a tower of this size."""
-    return ImageInput(size=size, resize_to=size, mean=tuple(MEAN), std=tuple(STD))
+    return ImageInput(size=size, resize_to=size, drop_alpha="after", mean=tuple(MEAN), std=tuple(STD))
 
 
 def main() -> int:
@@ -43,7 +44,7 @@ def main() -> int:
     for path in files:
         with Image.open(path) as opened:
             opened.load()
-        ours = load_image(path, exif="ignore")
+        ours = load_image(path, options=ImageOptions(as_published=True), drop_alpha="after")
         differing += [
             f"{path.name} at {size}"
             for size in SIZES

@@ -16,7 +16,7 @@ from convert_checkpoints import MEAN, MODELS, STD, draw_tensors, write_huggingfa
 from PIL import Image
 
 from clipworks.bundle import Bundle, write_card
-from clipworks.cards import ImageInput
+from clipworks.cards import DropAlpha, ImageInput
 from clipworks.convert import convert_checkpoint, read_checkpoint
 from clipworks.convert.checkpoint import Stack
 from clipworks.convert.reference import run_layer
@@ -26,7 +26,8 @@ from clipworks.diagnosis.pictures import Stretch
 from clipworks.diagnosis.pipelines import Inputs, checkpoint_text, open_equations, run_pipeline
 from clipworks.diagnosis.records import About
 from clipworks.diagnosis.stages import Array, Trace
-from clipworks.images import Exif, Picture, load_image
+from clipworks.images import Picture, load_image
+from clipworks.options import Alpha, ImageOptions
 from clipworks.resizing import crop_image, resize_image
 from clipworks.scoring import softmax
 from clipworks.tokens import Ids, Tokenizer
@@ -138,8 +139,28 @@ def resize_without_antialiasing(patch: Patch) -> None:
 
 
 def read_as_bgr(patch: Patch) -> None:
-    def load(picture: Picture, *, exif: Exif) -> Image.Image:
-        return Image.fromarray(np.asarray(load_image(picture, exif=exif))[..., ::-1])
+    def load(picture: Picture, *, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:
+        return Image.fromarray(np.asarray(load_image(picture, options=options, drop_alpha=drop_alpha))[..., ::-1])
+
+    patch.setattr("clipworks.diagnosis.pictures.load_image", load)
+
+
+def treat_alpha(alpha: Alpha) -> Callable[[Patch], None]:
+    """A pipeline that treats alpha in a way of its own, whatever the model's card says."""
+
+    def plant(patch: Patch) -> None:
+        def load(picture: Picture, *, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:
+            return load_image(picture, options=dataclasses.replace(options, alpha=alpha), drop_alpha=drop_alpha)
+
+        patch.setattr("clipworks.diagnosis.pictures.load_image", load)
+
+    return plant
+
+
+def lay_over_black(patch: Patch) -> None:
+    def load(picture: Picture, *, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:  # noqa: ARG001
+        rgba = Image.open(str(picture)).convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB")
 
     patch.setattr("clipworks.diagnosis.pictures.load_image", load)
 
@@ -215,18 +236,23 @@ def keep_only(trace: Trace, *names: str) -> None:
 
 
 def make_dump(
-    source: Path, path: Path, plant: Callable[[Patch], None], edit: Callable[[Trace], None] | None = None
+    source: Path,
+    path: Path,
+    plant: Callable[[Patch], None],
+    edit: Callable[[Trace], None] | None = None,
+    pictures: Sequence[str] | None = None,
 ) -> Path:
     """What a pipeline with a fault would dump, run on the plain equations with the checkpoint's weights."""
     checkpoint = read_checkpoint(source)
     weights = (checkpoint.image, checkpoint.text)
     about, text = About(kind="checkpoint", name="theirs"), checkpoint_text(checkpoint)
     pipeline = open_equations(about, weights, checkpoint.preprocessing, text, checkpoint.logit_scale, None)
-    inputs = Inputs(pictures=list_pictures(), texts=TEXTS)
+    files = tuple(pictures or list_pictures())
+    inputs = Inputs(pictures=files, texts=TEXTS)
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
         trace = run_pipeline(pipeline, inputs, given={}, before=Stretch(trace={})).trace
     if edit is not None:
         edit(trace)
-    write_dump(path, Dump(trace=trace, texts=TEXTS, images=list_pictures()))
+    write_dump(path, Dump(trace=trace, texts=TEXTS, images=files))
     return path

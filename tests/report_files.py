@@ -36,6 +36,7 @@ from clipworks.comparison.records import (
 from clipworks.environment import Environment
 from clipworks.evaluation.accuracy import wilson
 from clipworks.evaluation.records import Accuracy
+from clipworks.options import ImageOptions
 from clipworks.profiling.records import Cold, Load, Parity, Profile, Run, Stage
 from clipworks.profiling.search import RateSearch, Slo, Trial
 from clipworks.profiling.statistics import Overload, Window, spread
@@ -226,7 +227,7 @@ def make_comparison(**changes: Any) -> Comparison:
             labels="imagenet",
             classes=1000,
             templates=1,
-            exif="apply",
+            options=ImageOptions(),
         ),
         loads=(LOAD,),
         batch_sizes=(1,),

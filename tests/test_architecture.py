@@ -16,7 +16,9 @@ MODULES = {
     ".".join(("clipworks", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
-# Room -> what its modules may import of clipworks at any level, beside their own room and errors. "store" is the front
+# Everybody may import these.
+FREE = ("errors", "display", "endings")
+# Room -> what its modules may import of clipworks at any level, beside their own room and those. "store" is the front
 # door of that room alone, "store.known" one module of it, "store.*" all of it, "clipworks" the package itself. Every
 # module belongs to a room of this table: a new one gets a line here.
 ROOMS = {
@@ -24,34 +26,47 @@ ROOMS = {
     "__main__": "cli",
     # Facts and small tools: they know nobody.
     "errors": "",
+    "display": "",
+    "endings": "",
+    "depth": "",
+    "folders": "",
+    "options": "",
+    "png_chunks": "",
+    "streams": "",
+    "text_files": "",
     "caches": "",
     "cards": "",
     "clip_characters": "",
     "clip_vocabulary": "",
-    "datasets": "",
     "locations": "",
-    "modes": "",
-    "prompts": "",
     "processor": "",
     "records": "",
     "scoring": "",
     "signatures": "",
     "environment": "clipworks processor",
     "bundle": "caches cards",
+    "datasets": "folders",
+    "prompts": "text_files",
     # Images and texts on their way to a tower.
-    "resizing": "_resampling cards",
-    "images": "cards modes resizing signatures",
-    "decoding": "cards images resizing runtimes.decoders",
+    "formats": "depth signatures",
+    "modes": "cards options",
+    "resizing": "_resampling cards modes options",
+    "images": "cards depth formats modes options png_chunks resizing signatures streams",
+    "decoding": "cards images options resizing runtimes.decoders",
     "clip_text": "clip_characters clip_vocabulary",
-    "tokens": "cards clip_text clip_vocabulary",
+    "unread": "clip_vocabulary",
+    "tokens": "cards clip_text clip_vocabulary unread",
+    "arguments": "cards resizing tokens",
     "text_batches": "runtimes.packing tokens",
     # Towers: from checkpoints, on runtimes, in the store.
     "runtimes": "_towers bundle caches environment processor resizing",
     "convert": "bundle cards runtimes.* tokens",
     "store": "bundle caches cards convert",
     # One model at work.
-    "model": "bundle caches cards images matching pipeline resizing runtimes scoring text_batches tokens",
-    "loading": "images model runtimes store",
+    "model": (
+        "arguments bundle caches cards images matching options pipeline resizing runtimes scoring text_batches tokens"
+    ),
+    "loading": "arguments images model options runtimes store",
     "matching": "cards clipworks scoring",
     "pipeline": "datasets decoding environment model scoring",
     "heads": "bundle caches model prompts runtimes scoring",
@@ -59,36 +74,39 @@ ROOMS = {
     # What is written and read again.
     "sample_text": "records",
     "parquet": "records",
-    "journal": "records",
+    "locks": "records",
+    "journal": "locks records",
     "truth": "prompts",
     "shards": "journal locations parquet records",
     "results": "parquet records sample_text shards",
     "evaluation": "datasets journal prompts records results shards truth",
     # Tasks.
     "classification": (
-        "datasets decoding heads journal model parquet pipeline prompts provenance records results scoring truth"
+        "datasets decoding heads journal locks model parquet pipeline prompts provenance records results scoring truth"
     ),
-    "embedding": "datasets decoding journal model parquet pipeline provenance records results scoring",
+    "embedding": "datasets decoding journal locks model parquet pipeline provenance records results scoring",
     "retrieval": "datasets evaluation.accuracy evaluation.records model pipeline scoring",
-    "profiling": "bundle cards environment images prompts resizing runtimes scoring store tokens",
+    "profiling": (
+        "bundle cards environment folders images options prompts resizing runtimes scoring store text_files tokens"
+    ),
     "comparison": (
         "bundle cards classification datasets environment evaluation.accuracy evaluation.records heads images model "
-        "pipeline profiling.* prompts records runtimes scoring store"
+        "options pipeline profiling.* prompts records runtimes scoring store"
     ),
     # Two pipelines side by side: it may run everything below the command line, but measures and writes no results.
     "diagnosis": (
-        "bundle cards clip_vocabulary convert.checkpoint convert.layouts convert.reference environment images resizing "
-        "runtimes runtimes.probes runtimes.weights scoring store tokens"
+        "bundle cards clip_vocabulary convert.checkpoint convert.layouts convert.reference environment images modes "
+        "options resizing runtimes runtimes.probes runtimes.weights scoring store tokens"
     ),
     "distributed": (
-        "cards classification datasets embedding environment heads images journal loading locations model parquet "
-        "pipeline prompts provenance records resizing results scoring shards"
+        "cards classification datasets embedding environment heads images journal loading locations locks model "
+        "options parquet pipeline prompts provenance records resizing results scoring shards"
     ),
     # Saved results in, figures out: whatever could run something again is out of its reach.
     "report": (
-        "cards clipworks comparison.figures comparison.published comparison.records environment evaluation.accuracy "
-        "evaluation.files evaluation.records evaluation.text images profiling.records profiling.search "
-        "profiling.statistics records results shards"
+        "caches cards clipworks comparison.figures comparison.published comparison.records environment "
+        "evaluation.accuracy evaluation.files evaluation.records evaluation.text images options profiling.records "
+        "profiling.search profiling.statistics records results shards"
     ),
     # The entry points may use everything, and nothing imports them.
     "cli": "*",
@@ -145,7 +163,7 @@ def find_faults(name: str, found: set[str]) -> list[str]:
         if package == "clipworks":
             other = room_of(item)
             entry = other in ENTRY_POINTS and room not in (*ENTRY_POINTS, "__main__")
-            if other not in (room, "errors") and (entry or not is_allowed(inner or "clipworks", ROOMS[room])):
+            if other not in (room, *FREE) and (entry or not is_allowed(inner or "clipworks", ROOMS[room])):
                 faults.append(f"{name} imports {item}; {room} may import: {ROOMS[room] or 'nothing'}")
         elif package in ENGINES and not is_allowed(name.removeprefix("clipworks."), ENGINES[package]):
             faults.append(f"{name} imports {item}; only these may: {ENGINES[package] or 'none'}")

@@ -31,7 +31,7 @@ CARD = Card(
     logit_scale=100.0,
     activation="quick_gelu",
     pooling="argmax",
-    image=ImageInput(size=SIZE, resize_to=SIZE, mean=tuple(MEAN), std=tuple(STD)),
+    image=ImageInput(size=SIZE, resize_to=SIZE, drop_alpha="after", mean=tuple(MEAN), std=tuple(STD)),
     text=TextInput(context=CONTEXT, cleaning="clip", pad_id=0, vocabulary=VOCABULARY),
     image_tower=Tower(kind="vit", layers=1, width=4),
     text_tower=Tower(kind="transformer", layers=1, width=4),
@@ -220,7 +220,7 @@ def test_a_folder_without_towers_says_what_is_expected(tmp_path: Path) -> None:
     [
         ({"dim": 6}, r"the output image_embeds is float \[b, 5\]; the card says float \[n, 6\]"),
         (
-            {"image": ImageInput(size=16, resize_to=16, mean=tuple(MEAN), std=tuple(STD))},
+            {"image": ImageInput(size=16, resize_to=16, drop_alpha="after", mean=tuple(MEAN), std=tuple(STD))},
             r"crops to 12 pixels; the image tower takes 16",
         ),
         (

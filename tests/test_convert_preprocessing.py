@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,17 @@ from convert_checkpoints import MEAN, MODELS, STD, describe_preprocessor, write_
 
 from clipworks.cards import ImageInput
 from clipworks.convert import read_checkpoint
-from clipworks.convert.preprocessing import read_huggingface_preprocessing, read_open_clip_preprocessing
+from clipworks.convert.preprocessing import (
+    read_huggingface_preprocessing,
+    read_open_clip_preprocessing,
+    settle_preprocessing,
+)
 from clipworks.errors import ConversionError
+from clipworks.store.known import known_models
 
-OPENAI = ImageInput(
-    size=224, resize="shortest", resize_to=224, interpolation="bicubic", mean=tuple(MEAN), std=tuple(STD)
-)
+OPENAI = ImageInput(size=224, resize="shortest", resize_to=224, drop_alpha="before", mean=tuple(MEAN), std=tuple(STD))
 SQUARE = {"height": 224, "width": 224}
-SQUASHED = ImageInput(
-    size=224, resize="squash", resize_to=224, interpolation="bicubic", mean=tuple(MEAN), std=tuple(STD)
-)
+SQUASHED = ImageInput(size=224, resize="squash", resize_to=224, drop_alpha="before", mean=tuple(MEAN), std=tuple(STD))
 
 
 @pytest.mark.parametrize(
@@ -36,12 +38,23 @@ SQUASHED = ImageInput(
         ({"size": [224, 224]}, SQUASHED),
         (
             {"size": {"shortest_edge": 256}, "resample": 2, "image_mean": [0.5, 0.5, 0.5], "image_std": 0.5},
-            ImageInput(size=224, resize_to=256, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+            dataclasses.replace(OPENAI, resize_to=256, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3),
         ),
     ],
 )
 def test_the_forms_of_transformers(values: dict[str, Any], expected: ImageInput) -> None:
     assert read_huggingface_preprocessing(values, 224, origin="here") == expected
+
+
+def test_what_the_card_says_of_alpha_holds() -> None:
+    """OpenAI's own code drops it after the crop, also for a checkpoint of its weights that is for transformers."""
+    card = dataclasses.replace(OPENAI, drop_alpha="after")
+    assert settle_preprocessing(OPENAI, card, origin="here") == card
+    assert settle_preprocessing(OPENAI, None, origin="here").drop_alpha == "before"
+    assert settle_preprocessing(None, card, origin="here") == card
+    with pytest.raises(ConversionError, match="the card says"):
+        settle_preprocessing(OPENAI, dataclasses.replace(card, resize="squash"), origin="here")
+    assert {model.image.drop_alpha for model in known_models().values() if model.image} == {"after"}
 
 
 @pytest.mark.parametrize(
@@ -75,12 +88,13 @@ def test_what_is_not_known_of_transformers_is_an_error(values: dict[str, Any], m
         ({"resize_mode": "squash", "mode": "RGB", "fill_color": 0}, SQUASHED),
         (
             {"mean": 0.5, "std": 0.5, "interpolation": "bilinear", "size": 224},
-            ImageInput(size=224, resize_to=224, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+            dataclasses.replace(OPENAI, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3),
         ),
     ],
 )
 def test_the_forms_of_open_clip(values: dict[str, Any], expected: ImageInput) -> None:
-    assert read_open_clip_preprocessing(values, 224, origin="here") == expected
+    after = dataclasses.replace(expected, drop_alpha="after")  # open_clip makes RGB of the crop
+    assert read_open_clip_preprocessing(values, 224, origin="here") == after
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from clipworks.convert.preprocessing import openai_preprocessing
 from clipworks.decoding import BatchDecoder, Undeveloped
 from clipworks.errors import ImageError, RuntimeUnavailableError, UnknownNameError
 from clipworks.images import load_batch
+from clipworks.options import ImageOptions
 from clipworks.resizing import Cut
 from clipworks.runtimes import decoders
 from clipworks.runtimes.decoders import open_decoder
@@ -86,7 +87,22 @@ def test_whatever_decoders_do_not_read_alike_is_left_to_pillow(photo: Image.Imag
     prepared = [decoder.prepare(str(file)) for file in files]
     np.testing.assert_array_equal(np.stack(decoder.develop(prepared)), load_batch(files, SPEC))
     assert (decoder.batched, decoder.single) == (0, 3)
-    assert isinstance(BatchDecoder(FakeDecoder(), SPEC, exif="ignore").prepare(str(files[2])), Undeveloped)
+    stored = BatchDecoder(FakeDecoder(), SPEC, options=ImageOptions(exif="ignore"))
+    assert isinstance(stored.prepare(str(files[2])), Undeveloped)
+
+
+def test_a_batch_decoder_reads_images_as_the_options_say(photo: Image.Image, tmp_path: Path) -> None:
+    clear = photo.copy()
+    clear.putalpha(Image.linear_gradient("L").resize(photo.size))
+    files = [write(clear, tmp_path / "clear.png"), write(photo, tmp_path / "a.jpg")]
+    white, low = ImageOptions(alpha="white"), ImageOptions(max_pixels=photo.width * photo.height - 1)
+    decoder = BatchDecoder(FakeDecoder(), SPEC, options=white)
+    found = decoder.develop([decoder.prepare(str(files[0]))])
+    np.testing.assert_array_equal(np.stack(found), load_batch(files[:1], SPEC, options=white))
+    assert (found[0] != load_batch(files[:1], SPEC)[0]).any()
+    for file in files:
+        with pytest.raises(ImageError, match="more than 3,071 pixels"):
+            BatchDecoder(FakeDecoder(), SPEC, options=low).prepare(str(file))
 
 
 def test_what_the_decoder_gives_up_on_gets_what_pillow_says(photo: Image.Image, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from picture_sets import make_picture, write_bad_files, write_labels, write_pict
 pytest.importorskip("pyarrow")
 
 import pyarrow as pa
+from PIL import Image
 from ray_runs import POISON, STARTUP, environment, table_rows
 
 from clipworks.cli import main
@@ -32,7 +33,9 @@ from clipworks.distributed.running import share_cores
 from clipworks.distributed.sources import Archives, read_source
 from clipworks.distributed.statistics import Stage, Statistics
 from clipworks.errors import ImageError, UsageError
+from clipworks.images import prepare_image
 from clipworks.loading import load
+from clipworks.options import ImageOptions
 from clipworks.pipeline import attempt, prepare_sample
 from clipworks.prompts import read_labels
 from clipworks.records import ResultsError
@@ -148,7 +151,7 @@ def test_decoding_apart_gives_the_same_squares_and_errors(tmp_path: Path, monkey
         local = [attempt(lambda sample: prepare_sample(model, sample), sample) for sample in samples]
     monkeypatch.chdir("/")
     piece = Piece(shard=7, start=16, size=64, samples=samples)
-    job = Decoding(spec=spec, exif="apply", batch_size=32, base=str(tmp_path))
+    job = Decoding(spec=spec, options=ImageOptions(), batch_size=32, base=str(tmp_path))
     (table,) = decode_pieces(pa.table({"piece": [pickle.dumps(piece)]}), job)
     shard, start, size, items, prepared = unpack_block(table, spec.size)
     assert (shard, start, size, items) == (7, 16, 64, samples)
@@ -157,13 +160,33 @@ def test_decoding_apart_gives_the_same_squares_and_errors(tmp_path: Path, monkey
         assert np.array_equal(np.asarray(mine), np.asarray(theirs))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [ImageOptions(), ImageOptions(alpha="white"), ImageOptions(as_published=True), ImageOptions(max_pixels=100)],
+)
+def test_decoding_apart_reads_images_as_the_options_say(options: ImageOptions, tmp_path: Path) -> None:
+    clear = Image.effect_noise((40, 30), 90).convert("RGB")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    clear.save(tmp_path / "clear.png")
+    samples = name_samples("clear.png")
+    with load("starter", runtime="fake", towers=("image",)) as model:
+        spec = model.card.image
+    decoder = Decoder(spec, options)
+    (found,) = decoder.decode(samples, [(tmp_path / "clear.png").read_bytes()])
+    decoder.close()
+    if options.max_pixels == 100:
+        assert found == "clear.png unpacks to more than 100 pixels (max_pixels), which may be a decompression bomb"
+    else:
+        np.testing.assert_array_equal(found, prepare_image(tmp_path / "clear.png", spec, options=options))
+
+
 @pytest.fixture
 def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
     """A decoder whose process certain bytes end."""
     (tmp_path / "sitecustomize.py").write_text(STARTUP)
     monkeypatch.setenv("PYTHONPATH", environment(PYTHONPATH=str(tmp_path))["PYTHONPATH"])
     with load("starter", runtime="fake", towers=("image",)) as model:
-        decoder = Decoder(model.card.image, "apply")
+        decoder = Decoder(model.card.image, ImageOptions())
     yield decoder
     decoder.close()
 
@@ -234,7 +257,7 @@ def test_an_encoder_gives_the_rows_of_a_run_on_one_machine(tmp_path: Path, monke
     classes = Classes(labels=read_labels("labels.txt"), templates=("a photo of a {}.",), top=3)
     for wanted, output in ((classes, "r.parquet"), (None, "vectors/embeddings.parquet")):
         granted = examine(loading, wanted)
-        decoding = Decoding(spec=granted.spec, exif="apply", batch_size=64, base=str(tmp_path))
+        decoding = Decoding(spec=granted.spec, options=ImageOptions(), batch_size=64, base=str(tmp_path))
         (table,) = decode_pieces(pa.table({"piece": [pickle.dumps(piece)]}), decoding)
         rows = Encoder(Encoding(loading=loading, source="set", classes=wanted, found=granted))(table)
         assert rows.drop_columns(["shard", "size"]).to_pylist() == table_rows(Path(output))

@@ -15,6 +15,7 @@ from convert_checkpoints import MODELS, write_huggingface, write_open_clip
 from PIL import Image
 
 from clipworks.bundle import Bundle, write_card
+from clipworks.cards import DropAlpha
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers, read_checkpoint, write_towers
 from clipworks.diagnosis.inputs import TEXTS, list_pictures
@@ -164,6 +165,67 @@ def test_pictures_that_were_not_turned_are_told(
     assert (status, record["begins"]) == (1, ["decoded"])
     assert "turned by" in tell_causes(record)
     assert "EXIF" in tell_causes(record)
+
+
+# How a bundle drops alpha, what another pipeline does, and what is said of the two.
+ALPHAS: dict[str, tuple[DropAlpha, Callable[[pytest.MonkeyPatch], None], str, str]] = {
+    "over white": ("before", traps.treat_alpha("white"), "dropped before the resize", "composited over white"),
+    "over black": ("before", traps.lay_over_black, "dropped before the resize", "composited over black"),
+    "dropped after": (
+        "before",
+        traps.treat_alpha("after"),
+        "dropped before the resize",
+        "dropped after resize and crop",
+    ),
+    "dropped before": (
+        "after",
+        traps.treat_alpha("before"),
+        "dropped after resize and crop",
+        "dropped before the resize",
+    ),
+    "over white, not after": (
+        "after",
+        traps.treat_alpha("white"),
+        "dropped after resize and crop",
+        "composited over white",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("trap", "kept"),
+    [
+        *((trap, "decoded") for trap in ALPHAS),
+        *((trap, "pixels") for trap in ALPHAS),
+        *(("dropped before", kept) for kept in ("resized", "normalised")),
+    ],
+)
+def test_another_treatment_of_alpha_is_named_whatever_the_dump_begins_with(
+    trap: str, kept: str, bundle: Bundle, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order, plant, here, there = ALPHAS[trap]
+    made = traps.change_card(
+        bundle, tmp_path / "bundle", image=dataclasses.replace(bundle.card.image, drop_alpha=order)
+    )
+    clear = Image.open(list_pictures()[1]).resize((120, 90))
+    fade = Image.linear_gradient("L").rotate(90).resize(clear.size)
+    clear.putalpha(fade.point(lambda value: max(0, min(255, 2 * value - 128))))
+    clear.save(tmp_path / "clear.png")
+    plain = tmp_path / "plain.png"
+    clear.convert("RGB").save(plain)
+    files = (str(plain), str(tmp_path / "clear.png"))
+    names = ["decoded", "resized", "pixels", "normalised"]
+    names = names[names.index(kept) :] if kept != "normalised" else [kept]
+    dump = traps.make_dump(
+        source, tmp_path / "theirs.npz", plant, lambda trace: traps.keep_only(trace, *names, "ids"), files
+    )
+    status, record = examine(capsys, made.folder, "--reference", dump)
+    assert (status, record["begins"]) == (1, [kept])
+    said = tell_causes(record)
+    assert said.count("alpha ") >= 1
+    assert f"alpha {'is ' if kept == 'decoded' else ''}{there}" in said.partition("in the reference ")[2]
+    assert here in said or kept != "decoded"
+    assert not any("no picture has alpha" in note for note in record["notes"])
 
 
 def test_two_faults_are_both_named(
@@ -366,7 +428,13 @@ def test_what_the_inputs_cannot_show_is_said(
     Image.new("L", (64, 64), 90).save(tmp_path / "grey.png")
     _, record = examine(capsys, bundle.folder, "--images", tmp_path / "grey.png", "--texts", "a cat")
     notes = "\n".join(record["notes"])
-    for said in ("no picture has an odd margin", "no picture has colours", "no text has 20 tokens", "one text alone"):
+    for said in (
+        "no picture has an odd margin",
+        "no picture has colours",
+        "no picture has alpha",
+        "no text has 20 tokens",
+        "one text alone",
+    ):
         assert said in notes
 
 

@@ -352,7 +352,7 @@ def test_bad_input_is_one_error_and_the_next_call_works(quick: Bundle) -> None:
     image, text = open_tower(quick, "image"), open_tower(quick, "text")
     with pytest.raises(
         EncodingError,
-        match=r"native failed on a batch of 2: it is uint8 \[2, 10, 10, 3\]; allowed: uint8 \[n, 32, 32, 3\]",
+        match=r"native failed on a batch of 2: pixels is uint8 \[2, 10, 10, 3\]; allowed: uint8 \[n, 32, 32, 3\]",
     ):
         image(np.zeros((2, 10, 10, 3), np.uint8))
     pictures = draw_pictures(MODELS["quick"])

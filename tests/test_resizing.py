@@ -21,7 +21,14 @@ SIDES = (1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 101, 375, 500, 900, 2048)
 
 
 def spec(size: int, **changes: object) -> ImageInput:
-    values: dict[str, object] = {"size": size, "resize_to": size, "mean": (0.5,) * 3, "std": (0.5,) * 3, **changes}
+    values: dict[str, object] = {
+        "size": size,
+        "resize_to": size,
+        "drop_alpha": "before",
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+        **changes,
+    }
     return ImageInput(**values)  # type: ignore[arg-type]  # tests change single fields
 
 
@@ -111,3 +118,24 @@ def test_sizes_that_do_not_fit_are_refused_and_nothing_is_written_past_an_end(ch
     with pytest.raises(ValueError, match="do not fit"):
         compiled.cut_square(bytes(8 * 8 * 3), out, *given.values(), *(True, False))
     assert not out.any()
+
+
+def test_arrays_that_are_none_and_sizes_past_all_numbers_are_refused() -> None:
+    compiled = pytest.importorskip("clipworks._resampling", reason="built without a C compiler")
+    pixels, out, rest = bytes(8 * 8 * 3), np.zeros((4, 4, 3), np.uint8), ((4, 4), (0, 0), 4, True, False)
+    wrong: list[tuple[object, object, object]] = [
+        (None, out, (8, 8)),
+        (np.zeros(48, np.float32), out, (8, 8)),  # as many bytes
+        (np.zeros((8, 8, 6), np.uint8)[..., ::2], out, (8, 8)),
+        (pixels, bytes(48), (8, 8)),
+        (pixels, np.zeros(12, np.float32), (8, 8)),
+        (pixels, np.zeros((4, 4, 6), np.uint8)[..., ::2], (8, 8)),
+        (pixels, out, (8.0, 8)),
+        (pixels, out, (2**63, 8)),
+        (pixels, out, (-(2**70), 8)),
+        (pixels, out, (8,)),
+    ]
+    for given, place, size in wrong:
+        with pytest.raises((ValueError, TypeError)):
+            compiled.cut_square(given, place, size, *rest)
+    compiled.cut_square(pixels, out, (8, 8), *rest)

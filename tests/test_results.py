@@ -131,13 +131,14 @@ def test_whole_records_are_told_from_torn_ones_at_every_byte(name: str) -> None:
 
 
 def test_the_ending_chooses_the_format_and_the_name_overrules_it() -> None:
-    assert [choose_format(None, name) for name in ("a.jsonl", "a.txt", "a.TXT", "a", "a.json")] == [
+    assert [choose_format(None, name) for name in ("a.jsonl", "a.txt", "a.TXT", "a")] == [
         "jsonl",
         "text",
         "text",
-        "jsonl",
         "jsonl",
     ]
+    with pytest.raises(UsageError, match=r"a\.json ends in \.json; allowed: \.jsonl, \.ndjson, \.txt, \.parquet"):
+        choose_format(None, "a.json")
     assert choose_format("text", "a.jsonl") == "text"
     with pytest.raises(UnknownNameError, match="unknown format 'json': did you mean 'jsonl'"):
         choose_format("json", "a.json")

@@ -172,6 +172,7 @@ def describe(weights: str, image_parameters: int, text_parameters: int) -> Card:
         image=ImageInput(
             size=SIZE,
             resize_to=RESIZE_TO,
+            drop_alpha="after",  # as OpenAI's CLIP, for which it stands in
             mean=(PIXEL_MEAN / 255,) * 3,
             std=(PIXEL_RANGE / 255,) * 3,
         ),

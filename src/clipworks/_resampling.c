@@ -210,12 +210,21 @@ static PyObject *cut_square(PyObject *module, PyObject *args)
 
     (void)module;
     if (!PyArg_ParseTuple(args, "y*w*(nn)(nn)(nn)npp", &pixels, &out, &width, &height, &resized_width, &resized_height,
-                          &left, &top, &side, &cubic, &columns_first))
+                          &left, &top, &side, &cubic, &columns_first)) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Clear();
+            PyErr_Format(PyExc_ValueError, "a size is too large; allowed: up to %d", LARGEST);
+        }
         return NULL;
+    }
     if (width < 1 || height < 1 || width > LARGEST || height > LARGEST || side < 1 || side > LARGEST ||
         resized_width > LARGEST || resized_height > LARGEST || left < 0 || top < 0 || left > resized_width - side ||
-        top > resized_height - side || pixels.len != width * height * CHANNELS || out.len != side * side * CHANNELS) {
-        PyErr_SetString(PyExc_ValueError, "sizes that do not fit each other, or a side over 65,535");
+        top > resized_height - side || pixels.itemsize != 1 || out.itemsize != 1 ||
+        pixels.len != (int64_t)width * height * CHANNELS || out.len != (int64_t)side * side * CHANNELS) {
+        PyErr_Format(PyExc_ValueError,
+                     "sizes that do not fit each other, or a side over 65,535: %zd x %zd pixels in %zd bytes become "
+                     "%zd x %zd, of which %zd x %zd from %zd, %zd on go to %zd bytes; allowed: uint8",
+                     width, height, pixels.len, resized_width, resized_height, side, side, left, top, out.len);
         goto end;
     }
     Py_BEGIN_ALLOW_THREADS

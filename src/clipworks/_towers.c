@@ -5,18 +5,25 @@
  * whoever is free takes the next one, and all meet before the next step. The steps themselves are in
  * _towers_steps.h, which is compiled once for each precision. Weights come packed for the products' inner loop, from
  * one buffer that clipworks.runtimes.native makes, so nothing is copied when a tower is opened.
+ *
+ * Nothing that Python gives is trusted: sizes, types and shapes are checked before use, numbers that become addresses
+ * are copied first, so that no other thread can change them afterwards. Calls of one tower wait for their turn here,
+ * without Python's lock. A fork has no workers and perhaps a call that nobody finishes: its next call starts anew.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #ifndef COMPILED
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(_WIN32) && (defined(__clang__) || __GNUC__ >= 10)
+#if defined(__x86_64__) && defined(__LP64__) && defined(__GNUC__) && !defined(_WIN32) && (defined(__clang__) || __GNUC__ >= 10)
 #define COMPILED 1
 #else
 #define COMPILED 0
@@ -30,7 +37,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <unistd.h>
 
 #define LANES 16            /* f32 values of a vector */
 #define PANEL 48            /* columns of a packed matrix that lie together: three vectors */
@@ -68,6 +74,7 @@ typedef struct {
 typedef struct {
     float inverse;
     int zero;
+    atomic_int *broken; /* set where a value is NaN or Inf, for which no byte can stand */
 } Grid;
 
 typedef struct {
@@ -138,8 +145,11 @@ typedef struct Tower {
 
     Team team;
     pthread_t *workers;
-    int started;
-    pid_t process; /* a fork has the memory, but not the workers */
+    int started, enlisted; /* enlisted: whether all workers are there */
+    pthread_mutex_t turn;  /* held through a call */
+    atomic_int busy;       /* whether it is, for a fork */
+    atomic_int closed;
+    atomic_int broken; /* of int8: whether the call met NaN or Inf */
     pthread_mutex_t lock;
     pthread_cond_t wake;
     long generation;
@@ -152,6 +162,7 @@ typedef struct Tower {
     size_t held;
     Desk *desks; /* two of each thread: with all others, and alone */
     Team *alone;
+    struct Tower *next, *previous; /* in the roster */
 } Tower;
 
 static size_t round_up(size_t number, size_t step)
@@ -304,12 +315,15 @@ INLINE VECTORS void transpose(const uint32_t *const from[LANES], long rows, long
             _mm512_storeu_si512(to + i * step, b[i]);
 }
 
-/* bf16 and back, without the instructions for it: the nearest, of two equally near ones the even one. */
+/* bf16 and back, without the instructions for it: the nearest, of two equally near ones the even one. NaN stays NaN:
+ * added to, its bits could become a number's. */
 INLINE VECTORS __m256i halve(__m512 x)
 {
     __m512i bits = _mm512_castps_si512(x);
     __m512i even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
     bits = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), even);
+    bits = _mm512_mask_mov_epi32(bits, nan, _mm512_set1_epi32(0x7FC00000));
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
 }
 
@@ -356,6 +370,27 @@ INLINE VECTORS __m512 widen(__m256i halves)
 
 /* The team. */
 
+/* A fault that tools/sanitize.py plants, to see that the sanitizers find it; builds for use have none. */
+#ifdef PLANTED
+static long raced;
+
+static void plant(const Tower *tower)
+{
+    const char *fault = getenv("CLIPWORKS_PLANTED");
+    volatile int most = INT_MAX;
+    if (fault == NULL)
+        return;
+    if (!strcmp(fault, "overflow"))
+        tower->memory[tower->held] = 0;
+    else if (!strcmp(fault, "undefined"))
+        most = most + tower->team.threads;
+    else
+        raced++; /* in all threads at once */
+}
+#else
+#define plant(tower)
+#endif
+
 typedef struct {
     Tower *tower;
     int me;
@@ -375,6 +410,7 @@ static void *work_on(void *argument)
         pthread_mutex_unlock(&tower->lock);
         if (stop)
             return NULL;
+        plant(tower);
         tower->steps(tower, tower->job, me); /* its last step ends with a meeting */
     }
 }
@@ -382,15 +418,6 @@ static void *work_on(void *argument)
 /* Start all workers; 0 where the system gives too few threads. */
 static int enlist(Tower *tower)
 {
-    pthread_mutex_init(&tower->lock, NULL);
-    pthread_cond_init(&tower->wake, NULL);
-    atomic_store(&tower->team.next, 0);
-    atomic_store(&tower->team.arrived, 0);
-    for (int i = 0; i < tower->team.threads; i++)
-        atomic_store(&tower->alone[i].next, 0);
-    tower->generation = 0;
-    tower->started = 0;
-    tower->process = getpid();
     while (tower->started < tower->team.threads - 1) {
         Place *place = malloc(sizeof *place);
         if (place == NULL)
@@ -402,25 +429,89 @@ static int enlist(Tower *tower)
         }
         tower->started++;
     }
+    tower->enlisted = 1;
     return 1;
 }
 
 static void dismiss(Tower *tower)
 {
-    if (tower->process != getpid())
-        return;
     pthread_mutex_lock(&tower->lock);
     tower->stop = 1;
     pthread_cond_broadcast(&tower->wake);
     pthread_mutex_unlock(&tower->lock);
     for (int i = 0; i < tower->started; i++)
         pthread_join(tower->workers[i], NULL);
-    pthread_mutex_destroy(&tower->lock);
-    pthread_cond_destroy(&tower->wake);
+    tower->started = tower->enlisted = tower->stop = 0;
+    tower->generation = 0; /* as a new worker has seen none */
+}
+
+/* Bring a tower to where nobody works. */
+static void set_up(Tower *tower)
+{
+    pthread_mutex_init(&tower->turn, NULL);
+    pthread_mutex_init(&tower->lock, NULL);
+    pthread_cond_init(&tower->wake, NULL);
+    atomic_store(&tower->team.next, 0);
+    atomic_store(&tower->team.arrived, 0);
+    for (int i = 0; i < tower->team.threads; i++)
+        atomic_store(&tower->alone[i].next, 0);
+    tower->generation = 0;
+    tower->started = tower->enlisted = tower->stop = 0;
+    atomic_store(&tower->broken, 0);
+}
+
+/* All towers of this process. A fork happens while no other thread changes the list; in the child no thread is left but
+ * the one that forked, and what the others held, or were in the middle of, is set up anew. */
+static pthread_mutex_t roster = PTHREAD_MUTEX_INITIALIZER;
+static Tower *towers;
+
+static void enter(Tower *tower)
+{
+    pthread_mutex_lock(&roster);
+    tower->next = towers;
+    if (towers != NULL)
+        towers->previous = tower;
+    towers = tower;
+    pthread_mutex_unlock(&roster);
+}
+
+static void leave(Tower *tower)
+{
+    pthread_mutex_lock(&roster);
+    if (tower->previous != NULL)
+        tower->previous->next = tower->next;
+    else if (towers == tower)
+        towers = tower->next;
+    if (tower->next != NULL)
+        tower->next->previous = tower->previous;
+    pthread_mutex_unlock(&roster);
+}
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&roster);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&roster);
+}
+
+static void after_fork_in_child(void)
+{
+    pthread_mutex_unlock(&roster);
+    for (Tower *tower = towers; tower != NULL; tower = tower->next) {
+        set_up(tower);
+        if (atomic_exchange(&tower->busy, 0)) { /* perhaps it was just being freed: a leak is the lesser evil */
+            tower->memory = NULL;
+            tower->held = 0;
+        }
+    }
 }
 
 static void run(Tower *tower, const Job *job)
 {
+    plant(tower);
     if (tower->team.threads > 1) {
         pthread_mutex_lock(&tower->lock);
         tower->job = job;
@@ -429,6 +520,9 @@ static void run(Tower *tower, const Job *job)
         pthread_mutex_unlock(&tower->lock);
     }
     tower->steps(tower, job, 0);
+    if (atomic_exchange(&tower->broken, 0)) /* which rows saw it is not known */
+        for (long i = 0; i < job->count * tower->facts.dim; i++)
+            job->out[i] = NAN;
 }
 
 /* How many parts of how many pictures threads take through the layers alone; the rest is for all together. */
@@ -491,6 +585,15 @@ static void pair_rows(Work *work, const Job *job, const Facts *facts, int32_t *t
         work->twins[i] = kinds[job->groups[i]];
 }
 
+/* A product of sizes, or MOST where it is larger: some such can still be added up. */
+#define MOST ((size_t)PTRDIFF_MAX / 64)
+
+static size_t times(size_t one, size_t other)
+{
+    size_t product;
+    return __builtin_mul_overflow(one, other, &product) || product > MOST ? MOST : product;
+}
+
 /* Memory for a call, kept from the one before if it is large enough, and who does what; 0 where there is not enough. */
 static int reserve(Tower *tower, const Job *job, long sequences, long length, long rows)
 {
@@ -528,16 +631,16 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     enum { ROWS, EMBEDDED, POOLED, QUERY, LOOK, FACTORS, WIDE, BYTES, EVEN, ODD, SHARES, PASSED, OWNED, TWINS, FIRSTS,
            KINDS, TABLE, PARTS };
     size_t sizes[PARTS] = {
-        [ROWS] = count * step * 4,
-        [EMBEDDED] = texts ? 0 : count * step * 4,
-        [POOLED] = ends * step * 4,
-        [QUERY] = ends * step * 4,
-        [LOOK] = ends * heads * full * 4,
-        [FACTORS] = desk * step * value,
-        [WIDE] = desk * (size_t)work->wide_step * value,
-        [BYTES] = facts->int8 ? desk * step : 0,
-        [EVEN] = (texts ? count : desk) * qkv,
-        [ODD] = texts * count * qkv,
+        [ROWS] = times(count, step * 4),
+        [EMBEDDED] = texts ? 0 : times(count, step * 4),
+        [POOLED] = times(ends, step * 4),
+        [QUERY] = times(ends, step * 4),
+        [LOOK] = times(ends, heads * full * 4),
+        [FACTORS] = times(desk, step * value),
+        [WIDE] = times(desk, (size_t)work->wide_step * value),
+        [BYTES] = facts->int8 ? times(desk, step) : 0,
+        [EVEN] = times(texts ? count : desk, qkv),
+        [ODD] = times(texts * count, qkv),
         [SHARES] = texts * (size_t)work->parts * sizeof(Part),
         [PASSED] = texts * (size_t)work->parts * sizeof *work->passed,
         [OWNED] = slots * 4,
@@ -546,17 +649,21 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
         [KINDS] = texts * count * 4,
         [TABLE] = texts * room * 4,
     };
-    size_t attention = 4 * (round_up(side, LANES) * padded + (padded + 1) * round_up(side, LANES) +
-                            QUERIES * (side + 2 * padded + round_up(side, LANES)));
-    size_t gaze = 4 * (full * lanes + 2 * padded * lanes + (size_t)length * full);
+    const size_t sides = round_up(side, LANES);
+    size_t attention = times(4, times(sides, padded) + times(padded + 1, sides) +
+                                    times(QUERIES, side + 2 * padded + sides));
+    size_t gaze = times(4, times(full, lanes) + times(2 * padded, lanes) + times((size_t)length, full));
     size_t scratch = BLOCK * PANEL * 4;
     scratch = round_up((scratch < attention ? attention : scratch) + ALIGNMENT, ALIGNMENT);
     scratch = scratch < gaze ? round_up(gaze, ALIGNMENT) : scratch;
-    size_t total = ALIGNMENT * 4 + scratch * (size_t)threads;
+    size_t total = ALIGNMENT * 4 + times(scratch, (size_t)threads);
     for (int i = 0; i < PARTS; i++)
         total += round_up(sizes[i] + ALIGNMENT, ALIGNMENT);
+    if (total > MOST)
+        return 0;
     if (total > tower->held) {
         free(tower->memory);
+        tower->memory = NULL;
         tower->held = 0;
         if (posix_memalign((void **)&tower->memory, ALIGNMENT, total)) {
             tower->memory = NULL;
@@ -602,21 +709,108 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
 
 #define CAPSULE "clipworks._towers.Tower"
 
-static void free_tower(Tower *tower)
+/* End the threads and free what they worked in; the weights are released by who has Python's lock. */
+static void shut(Tower *tower)
 {
     dismiss(tower);
+    free(tower->memory);
+    tower->memory = NULL;
+    tower->held = 0;
+}
+
+static void free_tower(Tower *tower)
+{
+    leave(tower);
+    shut(tower);
+    pthread_mutex_destroy(&tower->turn);
+    pthread_mutex_destroy(&tower->lock);
+    pthread_cond_destroy(&tower->wake);
     PyBuffer_Release(&tower->body);
     free(tower->layers);
     free(tower->workers);
     free(tower->desks);
     free(tower->alone);
-    free(tower->memory);
     free(tower);
 }
 
 static void drop(PyObject *capsule)
 {
     free_tower(PyCapsule_GetPointer(capsule, CAPSULE));
+}
+
+/* The tower that Python means, open and of this kind; sets the error. */
+static Tower *find_tower(PyObject *capsule, int texts)
+{
+    if (!PyCapsule_IsValid(capsule, CAPSULE)) {
+        PyErr_SetString(PyExc_TypeError, "the tower is none that open_tower gave");
+        return NULL;
+    }
+    Tower *tower = PyCapsule_GetPointer(capsule, CAPSULE);
+    if (atomic_load(&tower->closed))
+        PyErr_SetString(PyExc_ValueError, "the tower is closed");
+    else if (texts == !!tower->facts.size)
+        PyErr_Format(PyExc_ValueError, "the tower is one for %s", texts ? "images" : "texts");
+    else
+        return tower;
+    return NULL;
+}
+
+/* A type and shape in words; -1 stands for any number. */
+static const char *describe(char *text, size_t room, const char *format, int dims, const Py_ssize_t *shape)
+{
+    static const char *const names[] = {"B" "uint8", "b" "int8", "?" "bool", "H" "uint16", "h" "int16", "I" "uint32",
+                                        "i" "int32", "L" "uint64", "l" "int64", "e" "float16", "f" "float32",
+                                        "d" "float64"};
+    const char *name = format;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (format[0] == names[i][0] && !format[1])
+            name = names[i] + 1;
+    size_t used = (size_t)snprintf(text, room, "%.20s [", name);
+    for (int i = 0; i < dims && used < room; i++) {
+        const char *comma = i ? ", " : "";
+        used += (size_t)(shape[i] < 0 ? snprintf(text + used, room - used, "%sn", comma)
+                                      : snprintf(text + used, room - used, "%s%zd", comma, shape[i]));
+    }
+    if (used < room)
+        snprintf(text + used, room - used, "]");
+    return text;
+}
+
+/* An array as it lies in memory, contiguous, of one type ("B", "i" or "f") and of a shape, in which -1 is any number;
+ * sets the error. What could not be had may be released all the same. */
+static int open_view(PyObject *object, const char *name, int writable, const char *type, int dims,
+                     const Py_ssize_t *shape, Py_buffer *view)
+{
+    char given[200], allowed[200];
+    view->obj = NULL;
+    if (!PyObject_CheckBuffer(object)) {
+        PyErr_Format(PyExc_TypeError, "%s is no array", name);
+        return 0;
+    }
+    if (PyObject_GetBuffer(object, view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS | (writable ? PyBUF_WRITABLE : 0))) {
+        view->obj = NULL;
+        if (PyErr_ExceptionMatches(PyExc_MemoryError))
+            return 0;
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError, "%s does not lie in memory as it must: contiguous%s", name,
+                     writable ? " and writable" : "");
+        return 0;
+    }
+    const char *format = view->format == NULL ? "B" : view->format;
+    int fits = !strcmp(format, type) && view->ndim == dims && view->itemsize == (*type == 'B' ? 1 : 4);
+    for (int i = 0; fits && i < dims; i++)
+        fits = shape[i] < 0 || view->shape[i] == shape[i];
+    if (!fits) {
+        PyErr_Format(PyExc_ValueError, "%s is %s; allowed: %s", name,
+                     describe(given, sizeof given, format, view->ndim, view->shape),
+                     describe(allowed, sizeof allowed, type, dims, shape));
+        return 0;
+    }
+    if ((uintptr_t)view->buf % (size_t)view->itemsize) {
+        PyErr_Format(PyExc_ValueError, "%s begins within a number; allowed: multiples of %zd bytes", name, view->itemsize);
+        return 0;
+    }
+    return 1;
 }
 
 /* The parts of a body in their order; each begins at a multiple of ALIGNMENT. */
@@ -649,7 +843,8 @@ static Map read_map(Reader *reader, long inputs, long outputs, int per_word, int
     return map;
 }
 
-static int read_body(Tower *tower, long expanded)
+/* Find all parts of the packed weights; what is wrong with them, or NULL. */
+static const char *read_body(Tower *tower, long expanded)
 {
     const Facts *facts = &tower->facts;
     Reader reader = {.at = tower->body.buf, .end = (const char *)tower->body.buf + tower->body.len};
@@ -676,8 +871,11 @@ static int read_body(Tower *tower, long expanded)
             layer->gains[0] = read_part(&reader, (size_t)width * 4);
             layer->gains[1] = read_part(&reader, (size_t)width * 4);
             const float *grids = read_part(&reader, 8 * sizeof *grids);
-            for (int j = 0; j < 4 && !reader.short_of; j++)
-                layer->grids[j] = (Grid){.inverse = grids[2 * j], .zero = (int)grids[2 * j + 1]};
+            for (int j = 0; j < 4 && !reader.short_of; j++) {
+                if (!(grids[2 * j] > 0 && grids[2 * j] <= FLT_MAX && grids[2 * j + 1] >= 0 && grids[2 * j + 1] <= 255))
+                    return "the packed weights round by a scale or a zero point that is none";
+                layer->grids[j] = (Grid){grids[2 * j], (int)grids[2 * j + 1], &tower->broken};
+            }
         }
     }
     tower->keys = read_map(&reader, side, width, 1, 0);
@@ -688,39 +886,113 @@ static int read_body(Tower *tower, long expanded)
     tower->last_norm[0] = read_part(&reader, (size_t)width * 4);
     tower->last_norm[1] = read_part(&reader, (size_t)width * 4);
     tower->projection = read_map(&reader, width, facts->dim, 1, 0);
-    return !reader.short_of && reader.at == reader.end;
+    return !reader.short_of && reader.at == reader.end ? NULL
+                                                       : "the packed weights are not as long as the tower's facts say";
+}
+
+/* The precisions that the processor has the instructions for, in the order f32, bf16, int8. */
+static void find_precisions(int found[3])
+{
+    __builtin_cpu_init();
+    found[0] = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    found[1] = found[0] && __builtin_cpu_supports("avx512bf16");
+    found[2] = found[0] && __builtin_cpu_supports("avx512vnni");
+}
+
+/* Whether a tower can be of these sizes; sets the error. With these bounds no product of a tower's own sizes overflows. */
+static int check_facts(const Facts *facts, long expanded, int threads)
+{
+    const long images = facts->size != 0;
+    const struct {
+        const char *name;
+        long value, least, most;
+    } sizes[] = {
+        {"size", facts->size, 0, 1 << 14},
+        {"grid", facts->grid, images, facts->size},
+        {"side", facts->side, images, facts->grid > 0 ? facts->size / facts->grid : 0},
+        {"width", facts->width, 1, 1 << 16},
+        {"heads", facts->heads, 1, facts->width},
+        {"dim", facts->dim, 1, 1 << 16},
+        {"layers", facts->layers, 1, 1 << 12},
+        {"expanded", expanded, 1, 1 << 20},
+        {"vocabulary", facts->vocabulary, !images, images ? 0 : 1 << 28},
+        {"context", facts->context, !images, images ? 0 : 1 << 20},
+        {"threads", threads, 1, 1 << 12},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (sizes[i].value < sizes[i].least || sizes[i].value > sizes[i].most) {
+            PyErr_Format(PyExc_ValueError, "%s is %ld; allowed: %ld to %ld", sizes[i].name, sizes[i].value,
+                         sizes[i].least, sizes[i].most);
+            return 0;
+        }
+    if (facts->width % facts->heads) {
+        PyErr_Format(PyExc_ValueError, "heads is %ld; allowed: what divides width, %ld", facts->heads, facts->width);
+        return 0;
+    }
+    if (!(facts->centre >= 0 && facts->centre <= 255 && facts->epsilon >= 0 && facts->epsilon <= 1)) {
+        PyErr_SetString(PyExc_ValueError, "centre or epsilon is out of range; allowed: 0 to 255, and 0 to 1");
+        return 0;
+    }
+    int found[3];
+    find_precisions(found);
+    if (!found[0] || (facts->bf16 && !found[1]) || (facts->int8 && !found[2])) {
+        PyErr_SetString(PyExc_ValueError, "this processor lacks the instructions for the tower's precision");
+        return 0;
+    }
+    return 1;
 }
 
 static PyObject *open_tower(PyObject *self, PyObject *args)
 {
     (void)self;
+    static const Py_ssize_t any[] = {-1};
+    Facts given;
+    PyObject *weights;
+    long expanded;
+    int threads;
+    if (!PyArg_ParseTuple(args, "O(llllllllllddppp)i", &weights, &given.size, &given.grid, &given.side, &given.width,
+                          &given.heads, &given.dim, &given.layers, &expanded, &given.vocabulary, &given.context,
+                          &given.centre, &given.epsilon, &given.quick, &given.bf16, &given.int8, &threads)) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Clear();
+            PyErr_SetString(PyExc_ValueError, "a size is too large for a number of the processor");
+        }
+        return NULL;
+    }
+    if (!check_facts(&given, expanded, threads))
+        return NULL;
     Tower *tower = calloc(1, sizeof *tower);
     if (tower == NULL)
         return PyErr_NoMemory();
-    Facts *facts = &tower->facts;
-    long expanded;
-    int threads;
-    if (!PyArg_ParseTuple(args, "y*(llllllllllddppp)i", &tower->body, &facts->size, &facts->grid, &facts->side,
-                          &facts->width, &facts->heads, &facts->dim, &facts->layers, &expanded, &facts->vocabulary,
-                          &facts->context, &facts->centre, &facts->epsilon, &facts->quick, &facts->bf16, &facts->int8,
-                          &threads)) {
+    if (!open_view(weights, "weights", 0, "B", 1, any, &tower->body)) {
+        PyBuffer_Release(&tower->body);
         free(tower);
         return NULL;
     }
+    const Facts *facts = &tower->facts;
+    tower->facts = given;
     tower->team.threads = threads;
     tower->layers = calloc((size_t)facts->layers, sizeof *tower->layers);
     tower->workers = calloc((size_t)threads, sizeof *tower->workers);
     tower->desks = calloc(2 * (size_t)threads, sizeof *tower->desks);
     tower->alone = calloc((size_t)threads, sizeof *tower->alone);
-    if (tower->layers == NULL || tower->workers == NULL || tower->desks == NULL || tower->alone == NULL) {
+    int enough = tower->layers != NULL && tower->workers != NULL && tower->desks != NULL && tower->alone != NULL;
+    if (!enough)
+        tower->team.threads = 0;
+    for (int i = 0; i < tower->team.threads; i++)
+        tower->alone[i].threads = 1;
+    set_up(tower);
+    enter(tower);
+    if (!enough) {
         free_tower(tower);
         return PyErr_NoMemory();
     }
-    for (int i = 0; i < threads; i++)
-        tower->alone[i].threads = 1;
-    if (!read_body(tower, expanded)) {
+    const char *wrong = (uintptr_t)tower->body.buf % sizeof(float) ? "the packed weights begin within a number"
+                                                                   : read_body(tower, expanded);
+    if (wrong != NULL) {
         free_tower(tower);
-        PyErr_SetString(PyExc_ValueError, "the packed weights are not as long as the tower's facts say");
+        PyErr_SetString(PyExc_ValueError, wrong);
         return NULL;
     }
     if (facts->size)
@@ -738,50 +1010,87 @@ static PyObject *open_tower(PyObject *self, PyObject *args)
     return capsule;
 }
 
-/* Run a job on so many rows, of sequences of this length at most. */
+/* Once the calls before have come to their end. */
+static PyObject *close_tower(PyObject *self, PyObject *capsule)
+{
+    (void)self;
+    if (!PyCapsule_IsValid(capsule, CAPSULE)) {
+        PyErr_SetString(PyExc_TypeError, "the tower is none that open_tower gave");
+        return NULL;
+    }
+    Tower *tower = PyCapsule_GetPointer(capsule, CAPSULE);
+    int first = 0;
+    Py_BEGIN_ALLOW_THREADS
+    pthread_mutex_lock(&tower->turn);
+    atomic_store(&tower->busy, 1);
+    first = !atomic_exchange(&tower->closed, 1);
+    if (first)
+        shut(tower);
+    atomic_store(&tower->busy, 0);
+    pthread_mutex_unlock(&tower->turn);
+    Py_END_ALLOW_THREADS
+    if (first)
+        PyBuffer_Release(&tower->body);
+    Py_RETURN_NONE;
+}
+
+/* Run a job on so many rows, of sequences of this length at most, when it is its turn. */
 static PyObject *finish_call(Tower *tower, Job *job, const Py_buffer *watched, long length, long rows)
 {
-    long seen = (tower->facts.layers * rows + job->count) * tower->facts.width * 4;
-    if (watched->len && watched->len != seen)
-        return PyErr_Format(PyExc_ValueError, "what is watched has %zd bytes, not %ld", watched->len, seen);
+    const size_t shown = times(times((size_t)tower->facts.layers, (size_t)rows) + (size_t)job->count,
+                               (size_t)tower->facts.width);
+    if (watched->len && (size_t)watched->len != times(shown, 4))
+        return PyErr_Format(PyExc_ValueError, "watched has %zd numbers; allowed: 0 or %zu", watched->len / 4, shown);
     job->watched = watched->len ? watched->buf : NULL;
     if (job->count == 0)
         Py_RETURN_NONE;
-    if (tower->process != getpid() && !enlist(tower)) {
-        PyErr_Format(PyExc_RuntimeError, "the system gave %d of %d threads", tower->started + 1, tower->team.threads);
-        dismiss(tower);
-        tower->stop = 0;
-        tower->process = 0; /* so that the next call tries again */
-        return NULL;
-    }
-    int enough = 0;
+    enum { DONE, CLOSED, NO_THREADS, NO_MEMORY } end = DONE;
+    int started = 0;
     Py_BEGIN_ALLOW_THREADS
-    enough = reserve(tower, job, job->count, length, rows);
-    if (enough)
+    pthread_mutex_lock(&tower->turn);
+    atomic_store(&tower->busy, 1);
+    if (atomic_load(&tower->closed)) {
+        end = CLOSED;
+    } else if (!tower->enlisted && !enlist(tower)) { /* in a fork */
+        end = NO_THREADS;
+        started = tower->started;
+        dismiss(tower); /* so that the next call tries again */
+    } else if (!reserve(tower, job, job->count, length, rows)) {
+        end = NO_MEMORY;
+    } else {
         run(tower, job);
+    }
+    atomic_store(&tower->busy, 0);
+    pthread_mutex_unlock(&tower->turn);
     Py_END_ALLOW_THREADS
-    if (!enough)
+    if (end == NO_MEMORY)
         return PyErr_NoMemory();
-    Py_RETURN_NONE;
+    if (end == CLOSED)
+        PyErr_SetString(PyExc_ValueError, "the tower is closed");
+    else if (end == NO_THREADS)
+        PyErr_Format(PyExc_RuntimeError, "the system gave %d of %d threads", started + 1, tower->team.threads);
+    else
+        Py_RETURN_NONE;
+    return NULL;
 }
 
 static PyObject *encode_images(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *capsule, *result = NULL;
-    Py_buffer pixels, out, watched;
-    if (!PyArg_ParseTuple(args, "Oy*w*w*", &capsule, &pixels, &out, &watched))
+    PyObject *capsule, *objects[3], *result = NULL;
+    Py_buffer pixels = {0}, out = {0}, watched = {0};
+    if (!PyArg_ParseTuple(args, "OOOO", &capsule, &objects[0], &objects[1], &objects[2]))
         return NULL;
-    Tower *tower = PyCapsule_GetPointer(capsule, CAPSULE);
-    if (tower != NULL) {
-        const Facts *facts = &tower->facts;
-        Job job = {.pixels = pixels.buf, .out = out.buf, .count = (long)(out.len / (facts->dim * 4))};
-        if (!facts->size || pixels.len != job.count * facts->size * facts->size * 3)
-            PyErr_Format(PyExc_ValueError, "%zd bytes are not %ld pictures of %ld x %ld pixels", pixels.len, job.count,
-                         facts->size, facts->size);
-        else
-            result = finish_call(tower, &job, &watched, 1 + facts->grid * facts->grid,
-                                 job.count * (1 + facts->grid * facts->grid));
+    Tower *tower = find_tower(capsule, 0);
+    if (tower == NULL)
+        return NULL;
+    const Facts *facts = &tower->facts;
+    if (open_view(objects[0], "pixels", 0, "B", 4, (Py_ssize_t[]){-1, facts->size, facts->size, 3}, &pixels) &&
+        open_view(objects[1], "out", 1, "f", 2, (Py_ssize_t[]){pixels.shape[0], facts->dim}, &out) &&
+        open_view(objects[2], "watched", 1, "f", 1, (Py_ssize_t[]){-1}, &watched)) {
+        const long length = 1 + facts->grid * facts->grid;
+        Job job = {.pixels = pixels.buf, .out = out.buf, .count = (long)pixels.shape[0]};
+        result = finish_call(tower, &job, &watched, length, job.count * length);
     }
     PyBuffer_Release(&pixels);
     PyBuffer_Release(&out);
@@ -790,23 +1099,18 @@ static PyObject *encode_images(PyObject *self, PyObject *args)
 }
 
 /* Whether all numbers are from 0 up to below a bound; sets the error. */
-static int check(const char *name, const Py_buffer *numbers, long count, long bound)
+static int check(const char *name, const int32_t *numbers, long count, long bound)
 {
-    const int32_t *values = numbers->buf;
-    if (numbers->len != count * 4) {
-        PyErr_Format(PyExc_ValueError, "%s has %zd bytes, not %ld", name, numbers->len, count * 4);
-        return 0;
-    }
     for (long i = 0; i < count; i++)
-        if (values[i] < 0 || values[i] >= bound) {
-            PyErr_Format(PyExc_ValueError, "%s has %d; allowed: 0 to %ld", name, (int)values[i], bound - 1);
+        if (numbers[i] < 0 || numbers[i] >= bound) {
+            PyErr_Format(PyExc_ValueError, "%s has %d; allowed: 0 to %ld", name, (int)numbers[i], bound - 1);
             return 0;
         }
     return 1;
 }
 
-/* Whether rows are listed in the order of their places in the groups, and see none behind them, as threads take them in
- * that order; sets the error. */
+/* Whether rows are listed in the order of their places in the groups, which name them, and see none behind them, as
+ * threads take them in that order; sets the error. */
 static int check_order(const Job *job)
 {
     for (long i = 0, place = 0; i < job->rows; i++) {
@@ -822,38 +1126,88 @@ static int check_order(const Job *job)
                              (int)job->groups[place], i);
                 return 0;
             }
+        if (job->groups[back] != i || job->ends[back] <= back - first) {
+            PyErr_Format(PyExc_ValueError, "back has %ld for row %ld, where groups has row %d seen up to place %d", back,
+                         i, (int)job->groups[back], (int)job->ends[back]);
+            return 0;
+        }
     }
     return 1;
+}
+
+/* The arrays of packed texts, in the order in which they are given; behind them come two of floats. */
+enum { IDS, PLACES, GROUPS, ENDS, BACK, TEXTS, CHOSEN, NUMBERS, OUT = NUMBERS, WATCHED, ARRAYS };
+
+/* Look at all arrays and make a job of them. What becomes an address is copied first; `copy` is to be freed. */
+static int read_texts(const Facts *facts, PyObject *const objects[ARRAYS], Py_buffer views[ARRAYS], Job *job,
+                      int32_t **copy)
+{
+    static const char *const names[] = {"ids", "places", "groups", "ends", "back", "texts", "pooled"};
+    Py_ssize_t one_row[] = {1, -1}, table[] = {-1, -1}, line[] = {-1};
+    size_t total = 1; /* as there may be none */
+    for (int i = 0; i < NUMBERS; i++) {
+        const Py_ssize_t *shape = i == CHOSEN ? line : i == GROUPS || i == ENDS || i == TEXTS ? table : one_row;
+        if (!open_view(objects[i], names[i], 0, "i", i == CHOSEN ? 1 : 2, shape, &views[i]))
+            return 0;
+        if (i == IDS)
+            one_row[1] = views[IDS].shape[1];
+        if (i == GROUPS)
+            table[0] = views[GROUPS].shape[0], table[1] = views[GROUPS].shape[1];
+        if (i == ENDS)
+            table[0] = table[1] = -1;
+        if (i == TEXTS)
+            line[0] = views[TEXTS].shape[0];
+        if (views[i].len / 4 > INT32_MAX) {
+            PyErr_Format(PyExc_ValueError, "%s has %zd numbers; allowed: %d", names[i], views[i].len / 4, INT32_MAX);
+            return 0;
+        }
+        total += (size_t)views[i].len / 4;
+    }
+    if (!open_view(objects[OUT], "out", 1, "f", 2, (Py_ssize_t[]){views[TEXTS].shape[0], facts->dim}, &views[OUT]) ||
+        !open_view(objects[WATCHED], "watched", 1, "f", 1, (Py_ssize_t[]){-1}, &views[WATCHED]))
+        return 0;
+    *copy = malloc(total * sizeof **copy);
+    if (*copy == NULL) {
+        PyErr_NoMemory();
+        return 0;
+    }
+    const int32_t **into[] = {&job->ids, &job->places, &job->groups, &job->ends, &job->back, &job->texts, &job->pooled};
+    int32_t *at = *copy;
+    for (int i = 0; i < NUMBERS; at += views[i].len / 4, i++)
+        *into[i] = memcpy(at, views[i].buf, (size_t)views[i].len);
+    job->out = views[OUT].buf;
+    job->rows = (long)views[IDS].shape[1];
+    job->count = (long)views[TEXTS].shape[0];
+    job->group_count = (long)views[GROUPS].shape[0];
+    job->length = (long)views[GROUPS].shape[1];
+    job->longest = (long)views[TEXTS].shape[1];
+    const long slots = job->group_count * job->length;
+    return check("ids", job->ids, job->rows, facts->vocabulary) &&
+           check("places", job->places, job->rows, facts->context) && check("groups", job->groups, slots, job->rows) &&
+           check("ends", job->ends, slots, job->length + 1) && check("back", job->back, job->rows, slots) &&
+           check("texts", job->texts, job->count * job->longest, job->rows) &&
+           check("pooled", job->pooled, job->count, job->longest) && check_order(job);
 }
 
 static PyObject *encode_texts(PyObject *self, PyObject *args)
 {
     (void)self;
-    PyObject *capsule, *result = NULL;
-    Py_buffer ids, places, groups, ends, back, texts, pooled, out, watched;
+    PyObject *capsule, *objects[ARRAYS], *result = NULL;
+    Py_buffer views[ARRAYS] = {0};
     Job job = {0};
-    if (!PyArg_ParseTuple(args, "Oy*y*y*y*y*y*y*w*w*lll", &capsule, &ids, &places, &groups, &ends, &back, &texts,
-                          &pooled, &out, &watched, &job.group_count, &job.length, &job.longest))
+    int32_t *copy = NULL;
+    if (!PyArg_ParseTuple(args, "OOOOOOOOOO", &capsule, &objects[IDS], &objects[PLACES], &objects[GROUPS],
+                          &objects[ENDS], &objects[BACK], &objects[TEXTS], &objects[CHOSEN], &objects[OUT],
+                          &objects[WATCHED]))
         return NULL;
-    Tower *tower = PyCapsule_GetPointer(capsule, CAPSULE);
-    if (tower != NULL) {
-        const Facts *facts = &tower->facts;
-        job.rows = (long)(ids.len / 4);
-        job.count = (long)(out.len / (facts->dim * 4));
-        job.ids = ids.buf, job.places = places.buf, job.groups = groups.buf, job.ends = ends.buf, job.back = back.buf;
-        job.texts = texts.buf, job.pooled = pooled.buf, job.out = out.buf;
-        long slots = job.group_count * job.length;
-        if (facts->size)
-            PyErr_SetString(PyExc_ValueError, "an image tower takes no texts");
-        else if (check("ids", &ids, job.rows, facts->vocabulary) && check("places", &places, job.rows, facts->context) &&
-                 check("groups", &groups, slots, job.rows) && check("ends", &ends, slots, job.length + 1) &&
-                 check("back", &back, job.rows, slots) && check("texts", &texts, job.count * job.longest, job.rows) &&
-                 check("pooled", &pooled, job.count, job.longest) && check_order(&job))
-            result = finish_call(tower, &job, &watched, job.length > job.longest ? job.length : job.longest, job.rows);
-    }
-    Py_buffer *all[] = {&ids, &places, &groups, &ends, &back, &texts, &pooled, &out, &watched};
-    for (int i = 0; i < 9; i++)
-        PyBuffer_Release(all[i]);
+    Tower *tower = find_tower(capsule, 1);
+    if (tower == NULL)
+        return NULL;
+    if (read_texts(&tower->facts, objects, views, &job, &copy))
+        result = finish_call(tower, &job, &views[WATCHED], job.length > job.longest ? job.length : job.longest, job.rows);
+    free(copy);
+    for (int i = 0; i < ARRAYS; i++)
+        PyBuffer_Release(&views[i]);
     return result;
 }
 
@@ -867,6 +1221,7 @@ static PyObject *refuse(PyObject *self, PyObject *args)
 }
 
 #define open_tower refuse
+#define close_tower refuse
 #define encode_images refuse
 #define encode_texts refuse
 
@@ -877,13 +1232,11 @@ static PyObject *list_precisions(PyObject *self, PyObject *args)
     (void)self, (void)args;
     PyObject *names = PyList_New(0);
 #if COMPILED
-    __builtin_cpu_init();
-    int base = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    const char *found[] = {base ? "f32" : NULL, base && __builtin_cpu_supports("avx512bf16") ? "bf16" : NULL,
-                           base && __builtin_cpu_supports("avx512vnni") ? "int8" : NULL};
+    static const char *const precisions[] = {"f32", "bf16", "int8"};
+    int found[3];
+    find_precisions(found);
     for (int i = 0; i < 3 && names != NULL; i++) {
-        PyObject *name = found[i] == NULL ? NULL : PyUnicode_FromString(found[i]);
+        PyObject *name = found[i] ? PyUnicode_FromString(precisions[i]) : NULL;
         if (name != NULL && PyList_Append(names, name))
             Py_CLEAR(names);
         Py_XDECREF(name);
@@ -908,6 +1261,7 @@ static PyMethodDef methods[] = {
     {"list_precisions", list_precisions, METH_NOARGS, "The precisions that this processor has the instructions for."},
     {"has_tiles", has_tiles, METH_NOARGS, "Whether this processor has AMX for bf16."},
     {"open_tower", open_tower, METH_VARARGS, "Make a tower of packed weights, its facts and a number of threads."},
+    {"close_tower", close_tower, METH_O, "End a tower's threads and free its memory, after the calls before."},
     {"encode_images", encode_images, METH_VARARGS, "Pictures to embeddings."},
     {"encode_texts", encode_texts, METH_VARARGS, "Packed texts to embeddings."},
     {NULL, NULL, 0, NULL},
@@ -919,5 +1273,11 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__towers(void)
 {
+#if COMPILED
+    static int watching; /* for forks; there is no way to end that */
+    if (!watching && pthread_atfork(before_fork, after_fork, after_fork_in_child))
+        return PyErr_NoMemory();
+    watching = 1;
+#endif
     return PyModule_Create(&definition);
 }

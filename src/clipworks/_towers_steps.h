@@ -11,9 +11,11 @@
 
 #if PER_WORD == 4
 
-/* The bytes that stand for values. */
+/* The bytes that stand for values; no byte stands for NaN or Inf, so that is told. */
 INLINE TARGET void NAME(put)(uint8_t *to, __m512 values, __mmask16 mask, const Grid *grid)
 {
+    if (__builtin_expect(_mm512_mask_fpclass_ps_mask(mask, values, 0x99), 0)) /* NaN of both kinds, Inf of both signs */
+        atomic_store_explicit(grid->broken, 1, memory_order_relaxed);
     __m512 scaled = _mm512_min_ps(_mm512_mul_ps(values, _mm512_set1_ps(grid->inverse)), _mm512_set1_ps(1e6f));
     __m512i whole = _mm512_cvtps_epi32(scaled);
     whole = _mm512_add_epi32(whole, _mm512_set1_epi32(grid->zero));
@@ -383,6 +385,8 @@ INLINE TARGET void NAME(normalise_row)(const float *row, long width, double epsi
         squares = _mm512_fmadd_ps(rest, rest, squares);
     }
     float variance = _mm512_reduce_add_ps(squares) / (float)width + (float)epsilon;
+    if (variance > FLT_MAX) /* squares that overflow are no reason for values of 0 */
+        variance = NAN;
     __m512 factor = _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_sqrt_ps(_mm512_set1_ps(variance)));
     for (long j = 0; j < width; j += LANES) {
         __mmask16 mask = first_lanes(width - j);
@@ -481,7 +485,7 @@ static TARGET void NAME(attend)(const Facts *facts, const VALUE *rows, long step
             most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
             for (long j = 0; j < lanes; j += LANES) {
                 __m512 x = _mm512_loadu_ps(row + j);
-                __mmask16 some = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-INFINITY), _CMP_GT_OQ);
+                __mmask16 some = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-INFINITY), _CMP_NLE_UQ); /* NaN, too */
                 x = _mm512_maskz_mov_ps(some, exponential(_mm512_sub_ps(x, most)));
                 sum = _mm512_add_ps(sum, x);
                 _mm512_storeu_ps(row + j, x);

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipworks.errors import UsageError
+from clipworks.display import quote_text
+from clipworks.errors import ClipworksWarning, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,18 +27,26 @@ _SUMMED = 1 << 15
 def cache_folder() -> Path:
     """The user's cache folder for clipworks: ``CLIPWORKS_CACHE``, or the platform's own place.
 
+    A relative CLIPWORKS_CACHE is taken from the current folder on, which is warned of.
+
     Returns:
         An absolute path; the folder may not exist yet.
 
     Raises:
-        UsageError: CLIPWORKS_CACHE is a relative path, or there is no home folder to put a cache into.
+        UsageError: there is no home folder to put a cache into.
     """
     try:
         chosen = os.environ.get("CLIPWORKS_CACHE")
         if chosen:
             folder = Path(chosen).expanduser()
             if not folder.is_absolute():
-                raise UsageError(f"CLIPWORKS_CACHE is {chosen!r}; it must be an absolute path")
+                folder = Path.cwd() / folder
+                warnings.warn(
+                    f"CLIPWORKS_CACHE is the relative path {quote_text(chosen)}: taken as {folder}, and as another "
+                    "folder wherever else it is run",
+                    ClipworksWarning,
+                    stacklevel=2,
+                )
             return folder
         if sys.platform == "win32":
             base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
@@ -52,14 +63,40 @@ def cache_folder() -> Path:
         ) from None
 
 
-def open_folder(name: str) -> Path | None:
-    """A folder in the cache, made if need be; None where nothing can be written, which is no error."""
+def find_cache() -> Path | None:
+    """`cache_folder`, or None where there is no home folder to put it into."""
     try:
-        folder = cache_folder() / name
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, UsageError):
+        return cache_folder()
+    except UsageError:
         return None
-    return folder if os.access(folder, os.W_OK) else None
+
+
+def open_folder(name: str) -> Path | None:
+    """A folder in the cache, made if need be; None where nothing can be written, which is warned of and no error."""
+    try:
+        cache = cache_folder()
+    except UsageError as error:
+        _warn_unkept(error.message)
+        return None
+    folder = cache / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        _warn_unkept(f"{cache}: {error.strerror}")
+        return None
+    return folder
+
+
+def _warn_unkept(why: str) -> None:
+    """Warn in one text for all folders of a cache, so that it is shown once."""
+    warnings.warn(
+        f"nothing can be kept in the cache ({why}), so that models are checked and prepared anew at every start; set "
+        "CLIPWORKS_CACHE to a folder that can be written",
+        ClipworksWarning,
+        stacklevel=3,
+    )
 
 
 def read_sealed(path: Path) -> bytes | None:
@@ -124,6 +161,7 @@ def write_sealed(path: Path, body: bytes | memoryview, *, keep: int) -> None:
         kept = sorted(path.parent.glob(f"*{path.suffix}"), key=lambda item: item.stat().st_mtime, reverse=True)
         for old in kept[keep:]:
             old.unlink(missing_ok=True)
-    except OSError:
+    except OSError as error:
         if temporary != path:
             temporary.unlink(missing_ok=True)
+        _warn_unkept(f"{path.parent.parent}: {error.strerror}")

@@ -22,6 +22,7 @@ _LARGEST = 1_000_000  # of any width, side or count of tokens
 
 Resize = Literal["shortest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
+DropAlpha = Literal["before", "after"]
 Cleaning = Literal["clip", "none"]
 Record = TypeVar("Record")
 
@@ -36,6 +37,8 @@ class ImageInput:
             sides to ``size``.
         resize_to: pixels of the shorter side before the crop; at least ``size``.
         interpolation: Pillow's filter, antialiased.
+        drop_alpha: when the model's own transform drops alpha, and makes RGB of other modes: ``before`` the resize, as
+            transformers and OpenCV do, or ``after`` resize and crop, as OpenAI's clip and open_clip do.
         mean: per channel, of pixels in 0..1. Folded into the tower: kept here for the record.
         std: per channel, of pixels in 0..1. Folded into the tower: kept here for the record.
     """
@@ -44,6 +47,7 @@ class ImageInput:
     resize: Resize = "shortest"
     resize_to: int
     interpolation: Interpolation = "bicubic"
+    drop_alpha: DropAlpha
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -229,7 +233,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return read_record(kind, value, where)
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):  # Literal[...] | None is the latter
         return None if value is None else _read(parts[0], value, where)
     if origin is Literal:
         if value not in parts:
@@ -264,6 +268,8 @@ def read_record(kind: type[Record], value: Any, where: str) -> Record:
     if not isinstance(value, dict):
         raise BundleError(f"{where} must be an object, not {value!r}")
     hints = typing.get_type_hints(kind)
+    if "drop_alpha" in hints and "drop_alpha" not in value:
+        raise BundleError(f"{where} has no field drop_alpha", hint="of an earlier clipworks: pull or convert it again")
     unknown = sorted(set(value) - set(hints))
     if unknown:
         raise BundleError(f"{where} has the unknown field {unknown[0]!r}; allowed: {', '.join(hints)}")

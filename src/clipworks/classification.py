@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks import scoring
+from clipworks.display import quote_text
 from clipworks.errors import UsageError
 from clipworks.heads import FoldedHead, fold_head, hash_head
-from clipworks.journal import Journal, agree_on_manifest, check_target, explain_write_errors, manifest_path
+from clipworks.journal import Journal, agree_on_manifest, check_place, check_target, explain_write_errors, manifest_path
+from clipworks.locks import hold_file
 from clipworks.pipeline import Block, embed_blocks, prepare_sample
 from clipworks.provenance import describe_model, describe_source, hash_texts
 from clipworks.records import Prediction, Progress, Record
@@ -66,7 +68,7 @@ def classify(
 
     Raises:
         UsageError: the file was begun with other settings, or a list's label is no class.
-        ResultsError: the file cannot be written; what is there is kept.
+        ResultsError: the file cannot be written, or another run is writing it; what is there is kept.
     """
     output = os.fspath(output)
     chosen = choose_format(format, output)
@@ -89,18 +91,22 @@ def classify(
         "format": chosen,
     }
     described = {"labels": asdict(labels), "templates": list(templates), "why": model.why}
-    with explain_write_errors(output):
+    with explain_write_errors(output), contextlib.ExitStack() as stack:
+        (check_place if restart else check_target)(output)
+        held = stack.enter_context(hold_file(journal_path, output=output))
         if restart:
-            for path in (output, f"{output}.journal", manifest_path(output)):
+            held.truncate(0)
+            for path in {output, f"{output}.journal", manifest_path(output)} - {journal_path}:
                 Path(path).unlink(missing_ok=True)
-        check_target(output)
         if not any(Path(path).exists() and Path(path).stat().st_size for path in (output, journal_path)):
             Path(manifest_path(output)).unlink(missing_ok=True)  # nothing was written under it
         agree_on_manifest(manifest_path(output), settings, described)
         if chosen == "parquet" and Path(output).exists():
             return _count_parquet(output, len(dataset))
         scan = FORMATS[chosen].scan
-        with Journal(journal_path, lambda stream: scan(stream, depth), block=batch_size, total=len(dataset)) as journal:
+        with Journal(
+            journal_path, lambda stream: scan(stream, depth), block=batch_size, total=len(dataset), held=held
+        ) as journal:
             before = journal.rows
             if before < len(dataset):
                 blocks = embed_blocks(
@@ -163,8 +169,8 @@ def look_up_truths(source: str, labels: Labels) -> Callable[[Sample], int | None
                 known[text] = None  # a folder's name need not be a class's
         if known[text] is None and sample.labelled:
             raise UsageError(
-                f"{source} gives {sample.path} the label {text!r}, which is none of the {len(labels)} classes; "
-                "allowed: an index, a WordNet id or a class's name"
+                f"{source} gives {sample.path} the label {quote_text(text)}, which is none of the "
+                f"{len(labels)} classes; allowed: an index, a WordNet id or a class's name"
             )
         return classes.find_in_path(sample.path) if known[text] is None else known[text]
 

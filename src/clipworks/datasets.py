@@ -7,12 +7,14 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+from clipworks.display import quote_text
 from clipworks.errors import ImageError, UsageError
+from clipworks.folders import walk_folder
 
 # Files of a folder with other endings are no pictures; a list may name anything.
 SUFFIXES = frozenset(
@@ -122,14 +124,14 @@ def read_dataset(source: str | os.PathLike[str], *, root: str | os.PathLike[str]
 
     Raises:
         UsageError: nothing of that name, no list, or a root for a folder.
-        ImageError: no picture in it, or a folder that may not be read.
+        ImageError: no picture in it, or the folder itself may not be read.
     """
     source = os.fspath(source)
-    if Path(source).is_dir():
+    if os.path.isdir(source):  # noqa: PTH112  # a Path raises for a name that is too long
         if root is not None:
             raise UsageError(f"--root {os.fspath(root)} goes with a list; {source} is a folder")
         return _read_folder(source)
-    if root is not None and not Path(root).is_dir():
+    if root is not None and not os.path.isdir(root):  # noqa: PTH112  # as above
         raise UsageError(f"--root {os.fspath(root)} is not a folder")
     return list_samples(read_pairs(source, root=root), source, None if root is None else os.fspath(root))
 
@@ -163,7 +165,7 @@ def read_pairs(
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UsageError(f"{name} cannot be read: {reason}") from None
-    return parse_pairs(content, name, exists=lambda path: (Path(root or "") / path).exists())
+    return parse_pairs(content, name, exists=lambda path: os.path.exists(Path(root or "") / path))  # noqa: PTH110
 
 
 def parse_pairs(content: bytes, name: str, *, exists: Callable[[str], bool]) -> list[tuple[str, str | None]]:
@@ -197,7 +199,7 @@ def parse_pairs(content: bytes, name: str, *, exists: Callable[[str], bool]) -> 
 def _split_tab(line: str, name: str) -> tuple[str, str]:
     path, tab, label = line.partition("\t")
     if not tab or not path or not label.strip():
-        raise UsageError(f"{name} has labels, but not in the line {line!r}; allowed: path, tab, label")
+        raise UsageError(f"{name} has labels, but not in the line {quote_text(line)}; allowed: path, tab, label")
     return path, label.strip()
 
 
@@ -218,8 +220,9 @@ def _read_folder(source: str) -> DataSet:
     paths: list[str] = []
     truths: list[str | None] = []
     left_out = 0
-    for path, first in _walk(source, None, frozenset()):
-        if os.path.splitext(path)[1].lower() in SUFFIXES:  # noqa: PTH122  # a Path for each of a million files is slow
+    for path, first, unlisted in walk_folder(source):
+        # A Path for each of a million files is slow.
+        if unlisted or os.path.splitext(path)[1].lower() in SUFFIXES:  # noqa: PTH122
             paths.append(path)
             truths.append(first)
         else:
@@ -228,23 +231,3 @@ def _read_folder(source: str) -> DataSet:
         others = f"; it holds {left_out} other files" if left_out else ""
         raise ImageError(f"{source} holds no picture{others}; known endings: {', '.join(sorted(SUFFIXES))}")
     return DataSet(source=source, root=None, paths=paths, truths=truths, labelled=False, left_out=left_out)
-
-
-def _walk(folder: str, first: str | None, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, str | None]]:
-    """Every file below a folder, each folder in the order of its names, with the first folder's name on the way."""
-    try:
-        status = os.stat(folder)  # noqa: PTH116
-        with os.scandir(folder) as entries:
-            names = sorted(entries, key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        raise ImageError(f"the folder {folder} cannot be read: {error.strerror}") from None
-    here = above | {(status.st_dev, status.st_ino)}
-    for entry in names:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():  # links are followed, as data sets are often made of them, but not in a circle
-            inner = entry.stat()
-            if (inner.st_dev, inner.st_ino) not in here:
-                yield from _walk(entry.path, first or entry.name, here)
-        elif entry.is_file() or entry.is_symlink():  # a dangling link is a missing picture, and is said to be one
-            yield entry.path, first

@@ -17,8 +17,9 @@ from PIL import Image
 
 from clipworks.cards import ImageInput
 from clipworks.errors import ImageError, RuntimeUnavailableError
-from clipworks.images import Exif, decode_image, read_file
-from clipworks.resizing import MAX_PIXELS, Cut, Pixels, plan_cut, transform_image
+from clipworks.images import decode_image, read_file
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+from clipworks.resizing import Cut, Pixels, plan_cut, transform_image
 from clipworks.runtimes.decoders import JpegDecoder, open_decoder
 
 _ORIENTATION = 0x0112
@@ -44,11 +45,13 @@ class BatchDecoder:
         single: pictures that Pillow has decoded.
     """
 
-    def __init__(self, decoder: JpegDecoder, spec: ImageInput, *, exif: Exif = "apply") -> None:
+    def __init__(
+        self, decoder: JpegDecoder, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
+    ) -> None:
         """Take a decoder into use; raises RuntimeUnavailableError if it decodes nothing here."""
         self.name = decoder.name
         self.batched = self.single = 0
-        self._decode, self._spec, self._exif = decoder, spec, exif
+        self._decode, self._spec, self._options = decoder, spec, options
         self._lock = threading.Lock()
         probe = io.BytesIO()
         Image.new("RGB", (64, 48), (200, 100, 50)).save(probe, "JPEG")
@@ -62,8 +65,8 @@ class BatchDecoder:
             ImageError: as `clipworks.images.load_image`.
         """
         content = read_file(Path(file))
-        if (size := _find_plain_size(content, self._exif)) is None:
-            return transform_image(decode_image(content, name=file, exif=self._exif), self._spec)
+        if (size := _find_plain_size(content, self._options)) is None:
+            return self._transform(content, file)
         return Undeveloped(content=content, name=file, cut=plan_cut(size, self._spec))
 
     def develop(self, prepared: Sequence[Undeveloped | Pixels | str]) -> list[Pixels | str]:
@@ -80,42 +83,48 @@ class BatchDecoder:
             self.batched += 1
             return square
         try:
-            image = decode_image(item.content, name=item.name, exif=self._exif)
+            square = self._transform(item.content, item.name)
         except ImageError as error:
             return error.message
         self.single += 1
-        return transform_image(image, self._spec)
+        return square
+
+    def _transform(self, content: bytes, name: str) -> Pixels:
+        order = self._spec.drop_alpha
+        return transform_image(decode_image(content, name=name, options=self._options, drop_alpha=order), self._spec)
 
     def _count(self, item: Pixels | str) -> Pixels | str:
         self.single += not isinstance(item, str)
         return item
 
 
-def open_batch_decoder(name: str, device: str, spec: ImageInput, *, exif: Exif = "apply") -> BatchDecoder:
+def open_batch_decoder(
+    name: str, device: str, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
+) -> BatchDecoder:
     """Open a batch decoder for pictures of a model.
 
     Args:
         name: in `clipworks.runtimes.decoders.DECODERS`.
         device: the encoder's, as granted.
         spec: from the model's card.
-        exif: as in `clipworks.images.load_image`.
+        options: how images are read.
 
     Raises:
         UnknownNameError: no such decoder.
         RuntimeUnavailableError: it cannot be had here.
     """
-    return BatchDecoder(open_decoder(name, device), spec, exif=exif)
+    return BatchDecoder(open_decoder(name, device), spec, options=options)
 
 
-def _find_plain_size(content: bytes, exif: Exif) -> tuple[int, int] | None:
+def _find_plain_size(content: bytes, options: ImageOptions) -> tuple[int, int] | None:
     """Width and height of a JPEG file that any decoder reads alike; None for what Pillow shall decode, or refuse."""
     if not content.startswith(b"\xff\xd8\xff") or b"\xff\xd9" not in content[-_TAIL:]:
         return None
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
-            turned = exif == "apply" and image.getexif().get(_ORIENTATION, 1) != 1
+            turned = options.exif == "apply" and image.getexif().get(_ORIENTATION, 1) != 1
             # Three channels that are no YCbCr are told apart by markers that not every decoder heeds.
             odd = image.format != "JPEG" or image.mode not in ("RGB", "L") or image.info.get("adobe_transform") == 0
-            return None if turned or odd or image.width * image.height > MAX_PIXELS else image.size
+            return None if turned or odd or image.width * image.height > options.max_pixels else image.size
     except Exception:  # noqa: BLE001  # Pillow's readers raise almost anything; it shall say what is wrong itself
         return None

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
 from clipworks.journal import Journal, agree_on_manifest, explain_write_errors
+from clipworks.locks import hold_folder
 from clipworks.pipeline import Block, embed_blocks, prepare_sample
 from clipworks.provenance import describe_model, describe_source
 from clipworks.records import Extent, Progress
@@ -36,6 +38,7 @@ ROWS = "embeddings.npy"
 RECORDS = "records.jsonl"
 TABLE = "embeddings.parquet"
 MANIFEST = "run.json"
+HOLDS = {"npy": f"{ROWS} and {RECORDS}", "parquet": TABLE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +88,8 @@ def embed(
         How far the run came; not ``whole`` if it was stopped.
 
     Raises:
-        UsageError: the folder was begun with other settings, or holds something else.
-        ResultsError: it cannot be written; what is there is kept.
+        UsageError: the folder's name ends as a file's does, it was begun with other settings, or holds something else.
+        ResultsError: it cannot be written, or another run is writing it; what is there is kept.
     """
     if format not in FORMATS:
         raise UsageError(f"format is {format!r}; allowed: {', '.join(FORMATS)}")
@@ -96,6 +99,7 @@ def embed(
         require_pyarrow()
     if batch_size < 1:
         raise UsageError(f"batch size is {batch_size}; allowed: 1 or more")
+    check_folder_name(os.fspath(folder), holds=HOLDS[format])
     home = Path(folder)
     total, dim = len(dataset), model.card.dim
     settings: dict[str, Any] = {
@@ -105,7 +109,9 @@ def embed(
         "batch_size": batch_size,
         "format": format,
     }
-    with explain_write_errors(str(home)):
+    with explain_write_errors(str(home)), contextlib.ExitStack() as held:
+        _make_folder(home)
+        held.enter_context(hold_folder(str(home)))
         _prepare_folder(home, restart=restart)
         agree_on_manifest(str(home / MANIFEST), settings, {"kind": "embeddings", "why": model.why})
         if (home / TABLE).exists():
@@ -140,10 +146,13 @@ def embed(
     return progress
 
 
-def _prepare_folder(home: Path, *, restart: bool) -> None:
+def _make_folder(home: Path) -> None:
     if home.exists() and not home.is_dir():
         raise UsageError(f"{home} is a file; allowed: a folder's name")
     home.mkdir(exist_ok=True)  # its parent must be there: a slip of the pen should not make a tree
+
+
+def _prepare_folder(home: Path, *, restart: bool) -> None:
     ours = [home / name for name in (ROWS, RECORDS, TABLE, MANIFEST)]
     if restart:
         for path in ours:

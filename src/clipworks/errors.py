@@ -29,6 +29,13 @@ class ClipworksError(Exception):
         return _rebuild, (type(self), self.message, self.hint)
 
 
+class ClipworksWarning(UserWarning):
+    """Something is lost, or taken otherwise than it was said, and clipworks goes on all the same.
+
+    The one way in which the library says so: Python's ``warnings`` carry it, and the command line shows it in one line.
+    """
+
+
 class UsageError(ClipworksError):
     """An argument is wrong, or two do not go together."""
 

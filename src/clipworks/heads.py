@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from clipworks import scoring
 from clipworks.bundle import card_hash
-from clipworks.caches import cache_folder, open_folder, read_sealed, write_sealed
+from clipworks.caches import find_cache, open_folder, read_sealed, write_sealed
 from clipworks.errors import UsageError
 from clipworks.prompts import Labels, fill_templates
 from clipworks.runtimes import find_version
@@ -101,7 +101,8 @@ def fold_head(head: scoring.Floats) -> FoldedHead:
 
 def find_head(model: Model, labels: Labels, templates: Sequence[str]) -> scoring.Floats | None:
     """The head of an earlier run with the same model, engine and its version, device, precision and texts, or None."""
-    body = read_sealed(cache_folder() / _FOLDER / _name_head(model, labels, templates))
+    cache = find_cache()
+    body = None if cache is None else read_sealed(cache / _FOLDER / _name_head(model, labels, templates))
     return None if body is None else np.load(io.BytesIO(body), allow_pickle=False)
 
 

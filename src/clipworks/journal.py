@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from clipworks.errors import UsageError
+from clipworks.locks import open_held
 from clipworks.records import Extent, ResultsError
 
 # Seconds between two orders to the system to bring what was written to the disk: what a power failure may cost.
@@ -35,17 +36,27 @@ def check_target(output: str) -> None:
     Raises:
         UsageError: it is a folder or a device, its folder does not exist, or it holds something else.
     """
+    check_place(output)
+    path = Path(output)
+    if path.exists() and path.stat().st_size and not Path(manifest_path(output)).exists():
+        raise UsageError(
+            f"{output} exists, and it is no results file that a run can go on with: {manifest_path(output)} is missing",
+            hint="choose another name, or write it anew with --restart",
+        )
+
+
+def check_place(output: str) -> None:
+    """Refuse an output that no file can be written to.
+
+    Raises:
+        UsageError: it is a folder or a device, or its folder does not exist.
+    """
     path = Path(output)
     if path.exists() and not path.is_file():
         # A device has no end to go on from.
         raise UsageError(f"{output} is {'a folder' if path.is_dir() else 'no regular file'}; allowed: a file's name")
     if not path.parent.is_dir():
         raise UsageError(f"the folder {path.parent} does not exist; {output} cannot be written")
-    if path.exists() and path.stat().st_size and not Path(manifest_path(output)).exists():
-        raise UsageError(
-            f"{output} exists, and it is no results file that a run can go on with: {manifest_path(output)} is missing",
-            hint="choose another name, or write it anew with --restart",
-        )
 
 
 def agree_on_manifest(path: str, settings: dict[str, Any], described: dict[str, Any]) -> None:
@@ -138,7 +149,15 @@ class Journal:
         failed: how many of them are errors.
     """
 
-    def __init__(self, path: str, scan: Callable[[BinaryIO], Iterator[Extent]], *, block: int, total: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        scan: Callable[[BinaryIO], Iterator[Extent]],
+        *,
+        block: int,
+        total: int,
+        held: BinaryIO | None = None,
+    ) -> None:
         """Open a journal and cut it behind its last whole block.
 
         Args:
@@ -146,15 +165,16 @@ class Journal:
             scan: finds whole records; see `clipworks.results.Format`.
             block: records in a block; only the last one may be shorter.
             total: records that the finished journal holds.
+            held: the file as `clipworks.locks.hold_file` gave it; None to hold it from here on.
 
         Raises:
-            UsageError: another run is writing it.
+            ResultsError: another run is writing it.
             OSError: it cannot be opened.
         """
         self._path = path
-        self._file = open(path, "ab+", buffering=0)  # noqa: PTH123, SIM115  # closed by `close`
+        # A copy, so that closing it leaves the file to whoever holds it.
+        self._file = open_held(path) if held is None else open(os.dup(held.fileno()), "ab+", buffering=0)  # noqa: PTH123, SIM115  # closed by `close`
         try:
-            _lock(self._file, path)
             self.rows, self.failed = self._cut(scan, block, total)
         except BaseException:
             self._file.close()
@@ -200,19 +220,6 @@ class Journal:
         self._file.truncate(end)
         self._file.seek(0, os.SEEK_END)
         return kept, kept_failed
-
-
-def _lock(file: Any, path: str) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: nothing keeps a second run away
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(f"another run is writing {path}") from None
-    except OSError:  # a file system without locks
-        return
 
 
 def _show(value: Any) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from clipworks import runtimes, store
+from clipworks.arguments import check_name
 from clipworks.model import Model
+from clipworks.options import MAX_PIXELS, ImageOptions
 
 if TYPE_CHECKING:
-    from clipworks.images import Exif
+    from clipworks.options import Alpha, Exif
 
 DEFAULT_MODEL = "starter"
 
@@ -22,7 +24,10 @@ def load(
     device: str = runtimes.AUTO,
     precision: str = runtimes.AUTO,
     threads: int | None = None,
-    exif: Exif = "apply",
+    exif: Exif | None = None,
+    alpha: Alpha = "card",
+    as_published: bool = False,
+    max_pixels: int = MAX_PIXELS,
     offline: bool = False,
     cache_compiled: bool = True,
     towers: Sequence[runtimes.Role] = runtimes.ROLES,
@@ -37,7 +42,12 @@ def load(
         device: as the runtime names it, or ``auto``.
         precision: ``f32``, ``bf16``, ``f16``, ``int8`` or ``auto``; see `clipworks.runtimes.open_encoder`.
         threads: CPU threads of the engine; None for its default.
-        exif: ``apply`` turns pictures as their EXIF orientation says; ``ignore`` does what the reference does.
+        exif: ``apply`` turns images as their EXIF orientation says; ``ignore`` does what the reference does. None is
+            ``apply``, or ``ignore`` with ``as_published``.
+        alpha: when alpha is dropped, ``before`` the resize, ``after`` resize and crop, or as the model's ``card`` says;
+            ``white`` composites over white.
+        as_published: do to the bit what the model's own transform does; see `clipworks.options.ImageOptions`.
+        max_pixels: most pixels that an image file may unpack to.
         offline: never ask a model hub.
         cache_compiled: keep compiled towers in the user's cache folder, so that the next start is quicker.
         towers: which halves to open: leave one out to save its memory and its time to load.
@@ -50,17 +60,20 @@ def load(
 
     Raises:
         UnknownNameError: an unknown model, runtime or precision.
+        UsageError: an option that cannot be, is of a wrong kind, or does not go with another.
         RuntimeUnavailableError: the engine, device or precision is not to be had here.
         BundleError: the bundle is incomplete or damaged.
     """
-    bundle = store.open_bundle(os.fspath(model), offline=offline, progress=progress)
+    name = os.fspath(model) if isinstance(model, str | os.PathLike) else model
+    check_name("model", name, allowed="a known name, a hub id or a bundle's folder")
+    bundle = store.open_bundle(name, offline=offline, progress=progress)
     return Model(
         bundle,
         runtime=runtime,
         device=device,
         precision=precision,
         threads=threads,
-        exif=exif,
+        images=ImageOptions(exif=exif, alpha=alpha, as_published=as_published, max_pixels=max_pixels),
         cache_compiled=cache_compiled,
         towers=towers,
         streams=streams,

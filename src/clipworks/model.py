@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self, TypeGuard
 
 import numpy as np
 
 from clipworks import runtimes, scoring
+from clipworks.arguments import check_choices, check_count, check_name, check_pixels, list_texts, list_tokens
 from clipworks.caches import open_folder
 from clipworks.errors import ImageError, TextError, UsageError
 from clipworks.matching import Match, match_embeddings
+from clipworks.options import DEFAULT_IMAGE_OPTIONS
 from clipworks.pipeline import embed_blocks
 from clipworks.text_batches import join_texts, make_ahead, plan_batches
 from clipworks.tokens import open_tokenizer
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
     from clipworks.bundle import Bundle
     from clipworks.cards import Card
-    from clipworks.images import Exif, Picture
+    from clipworks.images import Picture
+    from clipworks.options import ImageOptions
     from clipworks.resizing import Pixels
     from clipworks.runtimes import Batch, Staged
     from clipworks.scoring import Floats
@@ -49,18 +52,19 @@ class Model:
         device: str = runtimes.AUTO,
         precision: str = runtimes.AUTO,
         threads: int | None = None,
-        exif: Exif = "apply",
+        images: ImageOptions = DEFAULT_IMAGE_OPTIONS,
         cache_compiled: bool = True,
         towers: Sequence[runtimes.Role] = runtimes.ROLES,
         streams: int | None = 1,
     ) -> None:
-        if exif not in ("apply", "ignore"):
-            raise UsageError(f"exif is {exif!r}; allowed: apply, ignore")
         self._bundle = bundle
-        self._exif: Exif = exif
-        if not towers or not set(towers) <= set(runtimes.ROLES):
-            raise UsageError(f"towers is {list(towers)}; allowed: one or both of {', '.join(runtimes.ROLES)}")
-        self.streams = runtimes.choose_streams(device) if streams is None else streams
+        self._images = images
+        check_choices("towers", towers, runtimes.ROLES)
+        for name, value in (("runtime", runtime), ("device", device), ("precision", precision)):
+            check_name(name, value, allowed="a name, or auto")
+        if threads is not None and not isinstance(threads, int):  # how many there may be is the runtime's to say
+            threads = check_count("threads", threads)
+        self.streams = runtimes.choose_streams(device) if streams is None else check_count("streams", streams)
         cache = open_folder("compiled") if cache_compiled else None
 
         def open_tower(role: runtimes.Role) -> runtimes.Encoder:
@@ -107,27 +111,28 @@ class Model:
         return self._granted.why
 
     @property
-    def exif(self) -> Exif:
-        """Whether pictures are turned as their EXIF orientation says."""
-        return self._exif
+    def image_options(self) -> ImageOptions:
+        """How images are read."""
+        return self._images
 
     def embed_images(self, images: Picture | Iterable[Picture], *, batch_size: int = IMAGE_BATCH) -> Floats:
         """Embed pictures.
 
         Args:
-            images: one or many: paths, bytes of image files, Pillow images, uint8 arrays ``[H, W, 3]``, ``[H, W]``,
-                ``[H, W, 4]``, or one array ``[n, H, W, C]``.
+            images: one or many: paths, bytes of image files, files open in binary mode, Pillow images, uint8 arrays
+                ``[H, W, 3]``, ``[H, W]``, ``[H, W, 4]``, or one array ``[n, H, W, C]``.
             batch_size: pictures encoded at once, at least 1.
 
         Returns:
             float32 unit rows ``[n, dim]`` in the given order; one picture gives ``[1, dim]``, none ``[0, dim]``.
 
         Raises:
-            ImageError: a picture cannot be decoded; the message names it.
+            ImageError: a picture cannot be decoded; the message names it by its path or its place.
+            UsageError: something that is no image, or a batch size below 1.
         """
         from clipworks.images import list_pictures
 
-        size = _check_batch_size(batch_size)
+        size = check_count("batch size", batch_size)
         pictures = list_pictures(images)
         self._encoder("image")  # so that a missing tower is told also when there is no picture
         if len(pictures) == 1:  # threads would only cost
@@ -135,22 +140,21 @@ class Model:
         rows = np.empty((len(pictures), self.card.dim), dtype=np.float32)
         blocks = embed_blocks(pictures, self.prepare_image, self.embed_pixels, batch_size=size, streams=self.streams)
         for block in blocks:
-            error = next((error for error in block.errors if error is not None), None)
-            if error is not None:
-                raise ImageError(error)
+            for place, (picture, error) in enumerate(zip(block.items, block.errors, strict=True), block.start):
+                if error is not None:
+                    raise ImageError(error if _has_path(picture) else f"images[{place}]: {error}")
             rows[block.start : block.start + len(block.rows)] = block.rows
         return rows
 
     def prepare_image(self, picture: Picture) -> Pixels:
         """Decode one picture to the uint8 ``[size, size, 3]`` that the image tower takes; see `embed_images`."""
-        from clipworks.images import load_image
-        from clipworks.resizing import transform_image
+        from clipworks.images import prepare_image
 
-        return transform_image(load_image(picture, exif=self._exif), self.card.image)
+        return prepare_image(picture, self.card.image, options=self._images)
 
     def embed_pixels(self, pixels: Pixels) -> Floats:
         """Embed one batch of prepared pictures, uint8 ``[n, size, size, 3]``, as float32 unit rows ``[n, dim]``."""
-        return scoring.normalise(self._encoder("image")(pixels))
+        return _encode(self._encoder("image"), check_pixels(pixels, self.card.image.size))
 
     def embed_texts(
         self, texts: str | Iterable[str], *, batch_size: int = TEXT_BATCH, truncate: bool = False
@@ -167,15 +171,21 @@ class Model:
 
         Raises:
             TextError: a text is empty or too long; the message names it.
+            UsageError: something that is no text, or a batch size below 1.
         """
-        prompts = [texts] if isinstance(texts, str) else list(texts)
+        size, prompts = check_count("batch size", batch_size), list_texts(texts)
         self._encoder("text")  # so that a missing tower is told before anything else
         assert self._tokenizer is not None  # opened together with the text tower
-        return self.embed_tokens(self._tokenizer.encode_ragged(prompts, truncate=truncate), batch_size=batch_size)
+        return self._embed_ids(self._tokenizer.encode_ragged(prompts, truncate=truncate), size)
 
     def embed_tokens(self, texts: Sequence[Ids], *, batch_size: int = TEXT_BATCH) -> Floats:
         """Embed token ids, int32 ``[length]`` each with their start and end, as `embed_texts` does texts."""
-        size, encoder, tokenizer = _check_batch_size(batch_size), self._encoder("text"), self._tokenizer
+        size = check_count("batch size", batch_size)
+        self._encoder("text")  # as above
+        return self._embed_ids(list_tokens(texts, self.card.text), size)
+
+    def _embed_ids(self, texts: Sequence[Ids], size: int) -> Floats:
+        encoder, tokenizer = self._encoder("text"), self._tokenizer
         assert tokenizer is not None  # as above
         rows = np.empty((len(texts), self.card.dim), dtype=np.float32)
         join, plan = join_texts if encoder.packs else tokenizer.pad, plan_batches(texts, size=size, packs=encoder.packs)
@@ -186,14 +196,14 @@ class Model:
             return encoder.stage(batch) if encoder.device.startswith("cpu") else batch
 
         for part, batch in zip(plan, make_ahead(make, plan), strict=True):
-            rows[part] = scoring.normalise(encoder(batch))
+            rows[part] = _encode(encoder, batch)
         return rows
 
     def match(self, image: Picture, texts: Sequence[str], *, top: int | None = None, truncate: bool = False) -> Match:
         """Rank texts by how well they fit one picture.
 
         Args:
-            image: a path, the bytes of an image file, a Pillow image or a uint8 array.
+            image: a path, the bytes of an image file, a file open in binary mode, a Pillow image or a uint8 array.
             texts: at least one; equal texts stay separate entries.
             top: keep the best ``top`` only, at least 1; None for all. Scores are always over all texts.
             truncate: cut a text that is longer than the model's context instead of raising.
@@ -204,26 +214,26 @@ class Model:
         Raises:
             ImageError: the picture cannot be decoded.
             TextError: no text, an empty one, or one over the context.
+            UsageError: something that is no image, no text, or no number of texts.
         """
         if isinstance(texts, str):
             raise UsageError("texts must be a list of texts, not one string")
-        texts = list(texts)
+        texts = list_texts(texts)
         if not texts:
             raise TextError("no text given; at least one is needed")
-        if top is not None and top < 1:
-            raise UsageError(f"top is {top}; allowed: 1 or more")
+        top = None if top is None else check_count("top", top)
         # Each different text once: equal texts must get equal scores to the last bit, or they would not tie.
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         self._encoder("image")  # so that a missing tower is told before anything else
         with ThreadPoolExecutor(1) as pool:  # decoding takes one core and encoding few texts does not fill the others
             decoding = pool.submit(self.prepare_image, image)
-            encoded = self.embed_texts(places, truncate=truncate)
+            encoded = self.embed_texts(list(places), truncate=truncate)
             cosines = scoring.compare(self.embed_pixels(decoding.result()[None]), encoded)[0]
         cosines = cosines[[places[text] for text in texts]]
         return match_embeddings(
             cosines,
             texts,
-            image=os.fspath(image) if isinstance(image, str | os.PathLike) else None,
+            image=os.fsdecode(image) if _has_path(image) else None,
             card=self.card,
             runtime=self.runtime,
             device=self.device,
@@ -236,6 +246,13 @@ class Model:
         """Free the engines' memory; the model cannot be used afterwards."""
         for encoder in self._encoders.values():
             encoder.close()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: a compiled tower belongs to its process."""
+        raise UsageError(
+            "a model cannot be pickled or copied: its compiled towers belong to this process",
+            hint="call clipworks.load in each process; the threads of one process may share a model",
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -255,7 +272,9 @@ class Model:
         return self._encoders[role]
 
 
-def _check_batch_size(batch_size: int) -> int:
-    if batch_size < 1:
-        raise UsageError(f"batch size is {batch_size}; allowed: 1 or more")
-    return batch_size
+def _encode(encoder: runtimes.Encoder, batch: Batch | Staged) -> Floats:
+    return scoring.normalise(encoder(batch), made_by=f"{encoder.runtime} in {encoder.precision}")
+
+
+def _has_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(image, str | os.PathLike)

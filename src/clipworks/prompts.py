@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import os
 import re
+import unicodedata
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from clipworks.errors import TextError, UsageError, unknown_name
+from clipworks.display import quote_text
+from clipworks.errors import ClipworksWarning, TextError, UsageError, unknown_name
+from clipworks.text_files import read_lines
 
 SIMPLE_TEMPLATE = "a photo of a {}."
 _WORDNET_LABEL = re.compile(r"(?P<id>n\d{8})(?:\s*,\s*|\s+)(?P<name>.+)")
@@ -41,33 +46,52 @@ TEMPLATE_SETS = ("none", "simple", "openai-7", "openai-80")
 def read_labels(source: str) -> Labels:
     """Read labels: a built-in set's name, or a UTF-8 file with one label a line (empty lines are left out).
 
-    A file whose lines all begin with a WordNet id, each with a blank, tab or comma behind it, gives ids too.
+    The file may also be a JSON list; see `clipworks.text_files`. One whose lines all begin with a WordNet id, each with
+    a blank, tab or comma behind it, gives ids too. Names are brought to Unicode's composed form (NFC), so that those
+    that look the same are the same, however a file spells them.
 
     Raises:
         UnknownNameError: neither a set nor a file.
-        TextError: the file cannot be read or holds no label.
+        TextError: the file cannot be read, holds no label, or looks like another format.
     """
     if source in LABEL_SETS:
         rows = json.loads(_read_built_in("imagenet.json"))
         names = tuple(row[LABEL_SETS[source]] for row in rows)
         return Labels(name=source, names=names, ids=tuple(row[0] for row in rows))
-    lines = _read_set(source, "label set", list(LABEL_SETS))
+    lines = [unicodedata.normalize("NFC", line) for line in _read_set(source, "label set", list(LABEL_SETS))]
     found = [_WORDNET_LABEL.fullmatch(line) for line in lines]
     if not all(found):
-        return Labels(name=source, names=tuple(lines))
+        return _tell_repeated(Labels(name=source, names=tuple(lines)))
     ids = [match["id"] for match in found if match]
     if len(set(ids)) < len(ids):
         twice = next(item for item in ids if ids.count(item) > 1)
         raise TextError(f"{source} gives the WordNet id {twice} to two classes")
-    return Labels(name=source, names=tuple(match["name"] for match in found if match), ids=tuple(ids))
+    return _tell_repeated(Labels(name=source, names=tuple(match["name"] for match in found if match), ids=tuple(ids)))
+
+
+def _tell_repeated(labels: Labels) -> Labels:
+    """Warn of names that several classes of a user's file share; of the built-in sets it is known and published."""
+    counts = Counter(unicodedata.normalize("NFC", name) for name in labels.names)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        others = f" and {len(repeated) - 1:,} more" if len(repeated) > 1 else ""
+        warnings.warn(
+            f"{labels.name} gives the name {quote_text(repeated[0])}{others} to several classes: they stay apart, but "
+            "get equal scores, and the first of them goes before the others",
+            ClipworksWarning,
+            stacklevel=3,
+        )
+    return labels
 
 
 def read_templates(source: str) -> tuple[str, ...]:
     """Read templates: a built-in set's name, or a UTF-8 file with one a line; each holds ``{}`` once, for the label.
 
+    The file may also be a JSON list; see `clipworks.text_files`.
+
     Raises:
         UnknownNameError: neither a set nor a file.
-        TextError: the file cannot be read or holds no template.
+        TextError: the file cannot be read, holds no template, or looks like another format.
         UsageError: a template without ``{}``, or with two.
     """
     if source == "none":
@@ -79,7 +103,9 @@ def read_templates(source: str) -> tuple[str, ...]:
     templates = tuple(_read_set(source, "template set", list(TEMPLATE_SETS)))
     for template in templates:
         if template.count("{}") != 1:
-            raise UsageError(f"the template {template!r} holds {{}} {template.count('{}')} times; allowed: once")
+            raise UsageError(
+                f"the template {quote_text(template)} holds {{}} {template.count('{}')} times; allowed: once"
+            )
     return templates
 
 
@@ -89,30 +115,11 @@ def fill_templates(names: Sequence[str], templates: Sequence[str]) -> list[str]:
     return [template.replace("{}", name) for template in templates for name in names]
 
 
-def read_lines(path: str | Path) -> list[str]:
-    """Read a UTF-8 file of texts, one a line; white space around them and empty lines are left out.
-
-    Raises:
-        TextError: the file cannot be read, is not UTF-8, or holds no text.
-    """
-    try:
-        content = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise TextError(f"{path} cannot be read: {reason}") from None
-    lines = [line.strip() for line in content.split("\n") if line.strip()]
-    if not lines:
-        raise TextError(f"{path} holds no text; allowed: one a line")
-    return lines
-
-
 def _read_built_in(name: str) -> str:
     return (importlib.resources.files("clipworks") / "labels" / name).read_text(encoding="utf-8")
 
 
 def _read_set(source: str, kind: str, sets: list[str]) -> list[str]:
-    if not source or not Path(source).exists():
-        raise unknown_name(kind, source, sets, hint="a file with one a line is taken too")
+    if not source or not os.path.exists(source):  # noqa: PTH110  # a Path raises for a name that is too long
+        raise unknown_name(kind, source, sets, hint="a file with one a line, or a JSON list, is taken too")
     return read_lines(source)

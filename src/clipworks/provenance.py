@@ -5,6 +5,7 @@ Nothing here differs between two runs of the same command on the same machine.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ def describe_model(model: Model, decoder: BatchDecoder | None = None) -> dict[st
         "runtime": model.runtime,
         "device": model.device,
         "precision": model.precision,
-        "exif": model.exif,
+        **dataclasses.asdict(model.image_options),
         **({"decoder": decoder.name} if decoder else {}),
         "cpu": environment.cpu,
         "isa": list(environment.isa),

@@ -15,6 +15,8 @@ import PIL
 from PIL import Image
 
 from clipworks.errors import ImageError
+from clipworks.modes import to_rgb
+from clipworks.options import MAX_PIXELS
 
 try:
     from clipworks._resampling import cut_square
@@ -28,9 +30,6 @@ Pixels = npt.NDArray[np.uint8]
 
 # Whether the quick way is there; it changes no byte.
 COMPILED = cut_square is not None
-
-# Pillow's own limit for an error (twice its limit for a warning): a 13,000 x 13,000 photograph passes.
-MAX_PIXELS = 2 * 89_478_485
 
 # The compiled code keeps whole rows or columns of the picture between its two passes.
 _LONGEST_SIDE = 65_535
@@ -59,10 +58,10 @@ class Cut:
 
 
 def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
-    """Bring an RGB picture to the square that an image tower takes.
+    """Bring a picture to the square that an image tower takes.
 
     Args:
-        image: mode RGB.
+        image: mode RGB, or another one that is resized as it is and becomes RGB after the crop.
         spec: size, resize rule and filter, from the model's card.
 
     Returns:
@@ -76,7 +75,7 @@ def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
         ``round``), on Pillow images.
     """
     cut = plan_cut(image.size, spec)
-    if not COMPILED or not _is_compiled_for(image.size, cut):
+    if not COMPILED or image.mode != "RGB" or not _is_compiled_for(image.size, cut):
         return crop_image(resize_image(image, spec), spec)
     square = np.empty((cut.side, cut.side, 3), dtype=np.uint8)
     cut_square(
@@ -93,7 +92,7 @@ def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
 
 
 def resize_image(image: Image.Image, spec: ImageInput) -> Image.Image:
-    """The first half of `transform_image`, by Pillow: an RGB picture in the size that the crop is taken from."""
+    """The first half of `transform_image`, by Pillow: a picture in the size that the crop is taken from."""
     size = _plan_resize(image.size, spec)
     if spec.resize == "shortest" and size == image.size:
         return image
@@ -103,9 +102,9 @@ def resize_image(image: Image.Image, spec: ImageInput) -> Image.Image:
 def crop_image(image: Image.Image, spec: ImageInput) -> Pixels:
     """The second half of `transform_image`, by Pillow: the square in the middle of a resized picture."""
     if image.size == (spec.size, spec.size):
-        return np.asarray(image)
+        return np.asarray(to_rgb(image))
     left, top = _plan_crop(image.size, spec)
-    return np.asarray(image.crop((left, top, left + spec.size, top + spec.size)))
+    return np.asarray(to_rgb(image.crop((left, top, left + spec.size, top + spec.size))))
 
 
 def plan_cut(size: tuple[int, int], spec: ImageInput) -> Cut:

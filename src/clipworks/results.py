@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from clipworks.endings import choose_by_ending
 from clipworks.errors import UsageError, unknown_name
 from clipworks.records import Extent, Prediction, Record, ResultsError
 from clipworks.sample_text import decode_text, encode_text, scan_text
@@ -27,21 +28,25 @@ class Format(NamedTuple):
 
 
 def choose_format(name: str | None, output: str | os.PathLike[str]) -> str:
-    """The format of a name, or by the ending of the output's name, or JSON lines.
+    """The format of a name; else by the ending of the output's name; else, where that has none, JSON lines.
 
     Raises:
         UnknownNameError: no format of this name.
-        UsageError: Parquet, and its package is not installed.
+        UsageError: the ending means another format, or Parquet's package is not installed.
     """
     if name is not None and name not in FORMATS:
         raise unknown_name("format", name, FORMATS)
-    suffix = Path(output).suffix.lower()
-    chosen = name or next((key for key, row in FORMATS.items() if suffix in row.suffixes), "jsonl")
+    chosen = name or choose_by_ending(os.fspath(output), list_endings(), default="jsonl")
     if chosen == "parquet":
         from clipworks.parquet import require_pyarrow
 
         require_pyarrow()
     return chosen
+
+
+def list_endings() -> dict[str, tuple[str, ...]]:
+    """Each format with the endings that mean it."""
+    return {name: row.suffixes for name, row in FORMATS.items()}
 
 
 def encode_json(record: Record) -> bytes:

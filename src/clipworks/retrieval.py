@@ -136,7 +136,7 @@ def retrieve(
         raise UsageError(f"k is {min(ks, default=None)}; allowed: 1 or more")
     # Each different caption once: equal ones must tie to the last bit.
     distinct = {text: place for place, text in enumerate(dict.fromkeys(captions.texts))}
-    texts = model.embed_texts(distinct, truncate=truncate)[[distinct[text] for text in captions.texts]]
+    texts = model.embed_texts(list(distinct), truncate=truncate)[[distinct[text] for text in captions.texts]]
     images = np.zeros((len(captions.pictures), model.card.dim), dtype=np.float32)
     readable = np.ones(len(captions.pictures), dtype=bool)
     failures: list[tuple[str, str]] = []

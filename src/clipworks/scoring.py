@@ -13,25 +13,26 @@ from clipworks.errors import EncodingError
 Floats = npt.NDArray[np.float32]
 
 
-def normalise(embeddings: npt.NDArray[np.floating]) -> Floats:
+def normalise(embeddings: npt.NDArray[np.floating], *, made_by: str = "") -> Floats:
     """Scale each row to unit length.
 
     Args:
         embeddings: ``[n, dim]``, any float type.
+        made_by: the runtime and precision that made them, for the error.
 
     Returns:
         float32 ``[n, dim]``; a row of zeros stays zeros.
 
     Raises:
-        EncodingError: a value is infinite or no number, as when a half precision overflows.
+        EncodingError: a value is NaN or Inf, as when a half precision overflows.
     """
     rows = embeddings.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
     if not np.isfinite(lengths).all():
         broken = int((~np.isfinite(lengths)).sum())
         raise EncodingError(
-            f"{broken} of {len(rows)} embeddings hold values that are infinite or no numbers",
-            hint="a half precision that overflowed? --precision f32 tells",
+            f"{broken} of {len(rows)} embeddings hold NaN or Inf{made_by and ' from '}{made_by}",
+            hint="a precision that overflowed, or damaged weights? --precision f32 tells",
         )
     rows /= np.maximum(lengths, np.finfo(np.float32).tiny)
     return rows.astype(np.float32)
@@ -90,6 +91,11 @@ def rank(scores: npt.NDArray[np.floating], k: int | None = None) -> npt.NDArray[
 
     Returns:
         Indices ``[..., k]``.
+
+    Raises:
+        EncodingError: a score is NaN, which has no rank.
     """
+    if np.isnan(scores).any():
+        raise EncodingError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN and have no rank")
     order: npt.NDArray[np.intp] = np.argsort(-scores, axis=-1, kind="stable")
     return order if k is None else order[..., :k]

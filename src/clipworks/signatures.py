@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+# Both orders of bytes, then BigTIFF.
+_TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG", "a damaged PNG file"),
     (b"\xff\xd8", "a damaged JPEG file"),
     (b"GIF8", "a damaged GIF file"),
-    (b"II*\x00", "a damaged TIFF file"),
-    (b"MM\x00*", "a damaged TIFF file"),
+    *((start, "a TIFF file, damaged or of a kind that Pillow does not decode") for start in _TIFF_STARTS),
     (b"RIFF", "a RIFF file (audio, video or a damaged WebP)"),
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive"),
@@ -25,11 +26,23 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer (run 'git lfs pull')"),
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+# The containers that HEIC and AVIF share: their first brand does not tell which; those behind it do.
+_SHARED_BRANDS = (b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
 
 
 def is_heif(content: bytes) -> bool:
-    """Whether the bytes begin a HEIC or HEIF picture, which Pillow reads with a plugin only."""
-    return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
+    """Whether the bytes begin a HEIC or HEIF image, which Pillow reads with a plugin only; AVIF is none."""
+    if content[4:8] != b"ftyp" or content[8:12] not in _HEIF_BRANDS:
+        return False
+    end = min(int.from_bytes(content[:4], "big"), 512)
+    others = {content[place : place + 4] for place in range(16, end - 3, 4)}
+    return content[8:12] not in _SHARED_BRANDS or others.isdisjoint(_AVIF_BRANDS)
+
+
+def is_tiff(content: bytes) -> bool:
+    """Whether the bytes begin a TIFF file."""
+    return content.startswith(_TIFF_STARTS)
 
 
 def describe_content(content: bytes) -> str:

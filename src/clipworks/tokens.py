@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from clipworks.cards import TextInput
 from clipworks.clip_vocabulary import write_clip_tokenizer
+from clipworks.display import quote_text
 from clipworks.errors import BundleError, TextError, UsageError
+from clipworks.unread import Check, find_fragments, find_unknown, warn_unread
 
 __all__ = ["Ids", "Tokenizer", "open_tokenizer", "write_clip_tokenizer"]
 
@@ -31,6 +33,9 @@ class Tokenizer:
     text: TextInput
     _encode: Callable[[str], list[int]]
     _empty_length: int
+    _is_unread: Check
+    _bytewise: bool
+    _said: list[str] = field(default_factory=list)
 
     def encode(self, texts: Sequence[str], *, truncate: bool = False) -> Ids:
         """Turn texts into one batch.
@@ -65,7 +70,9 @@ class Tokenizer:
         """
         if isinstance(texts, str):
             raise UsageError("texts must be a list of texts, not one string")
-        return [self._encode_one(number, text, truncate=truncate) for number, text in enumerate(texts)]
+        rows = [self._encode_one(number, text, truncate=truncate) for number, text in enumerate(texts)]
+        self._tell_unread(texts, rows)
+        return rows
 
     def pad(self, rows: Sequence[Ids]) -> Ids:
         """Make one batch of rows that `encode_ragged` gave.
@@ -83,6 +90,18 @@ class Tokenizer:
         for padded, row in zip(batch, rows, strict=True):
             padded[: len(row)] = row
         return batch
+
+    def _tell_unread(self, texts: Sequence[str], rows: Sequence[Ids]) -> None:
+        """Warn once of texts that cannot be read; every byte of ASCII is a character."""
+        if self._said:
+            return
+        pairs = zip(texts, rows, strict=True)
+        unread = [
+            text for text, ids in pairs if not (self._bytewise and text.isascii()) and self._is_unread(ids.tolist())
+        ]
+        if unread:
+            self._said.append(unread[0])
+            warn_unread([_shorten(text) for text in unread], bytewise=self._bytewise)
 
     def _encode_one(self, number: int, text: str, *, truncate: bool) -> Ids:
         if not isinstance(text, str):
@@ -118,17 +137,23 @@ def open_tokenizer(path: Path | None, text: TextInput) -> Tokenizer:
         from clipworks.clip_vocabulary import built_in_vocabulary, read_clip_vocabulary
 
         vocabulary = built_in_vocabulary() if path is None else read_clip_vocabulary(path)
-        encode, size = make_clip_encoder(vocabulary), len(vocabulary.ids)
+        encode, size, check = make_clip_encoder(vocabulary), len(vocabulary.ids), find_fragments(vocabulary)
     elif path is None:
         raise UsageError("OpenAI's vocabulary cleans texts as OpenAI does; this card says cleaning is none")
     else:
-        encode, size = _open_with_library(path)
+        encode, size, check = _open_with_library(path)
     if size > text.vocabulary:
         raise BundleError(f"{path} has {size} tokens, but the model only {text.vocabulary}")
-    return Tokenizer(text=text, _encode=encode, _empty_length=len(encode("")))
+    return Tokenizer(
+        text=text,
+        _encode=encode,
+        _empty_length=len(encode("")),
+        _is_unread=check,
+        _bytewise=text.cleaning == "clip",
+    )
 
 
-def _open_with_library(path: Path) -> tuple[Callable[[str], list[int]], int]:
+def _open_with_library(path: Path) -> tuple[Callable[[str], list[int]], int, Check]:
     from tokenizers import Tokenizer as LibraryTokenizer
 
     try:
@@ -148,9 +173,13 @@ def _open_with_library(path: Path) -> tuple[Callable[[str], list[int]], int]:
             ids = tokenizer.encode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")).ids
         return ids
 
-    return encode, tokenizer.get_vocab_size()
+    return encode, tokenizer.get_vocab_size(), find_unknown(tokenizer)
 
 
 def _quote(text: str) -> str:
+    return quote_text(_shorten(text))
+
+
+def _shorten(text: str) -> str:
     shown = " ".join(text.split())
-    return repr(shown if len(shown) <= _QUOTED_LENGTH else shown[: _QUOTED_LENGTH - 3] + "...")
+    return shown if len(shown) <= _QUOTED_LENGTH else shown[: _QUOTED_LENGTH - 3] + "..."

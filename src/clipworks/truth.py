@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import re
+import unicodedata
 from collections import Counter
 
+from clipworks.display import quote_text
 from clipworks.errors import UsageError
 from clipworks.prompts import Labels, read_labels
 
@@ -38,13 +40,15 @@ class ClassIndex:
         if name in self._shared:
             places = [index for index, other in enumerate(self.labels.names) if _fold(other) == name]
             raise UsageError(
-                f"the label {text!r} is the name of {len(places)} classes: {', '.join(map(str, places))}; "
+                f"the label {quote_text(text)} is the name of {len(places)} classes: {', '.join(map(str, places))}; "
                 "allowed: an index or a WordNet id"
             )
         named = self._by_name.get(name)
         placed = int(text) if text.isascii() and text.isdecimal() and int(text) < len(self.labels) else None
         if named is not None and placed is not None and named != placed:
-            raise UsageError(f"the label {text!r} is the index of one class and the name of another, class {named}")
+            raise UsageError(
+                f"the label {quote_text(text)} is the index of one class and the name of another, class {named}"
+            )
         return named if placed is None else placed
 
     def find_in_path(self, path: str) -> int | None:
@@ -63,7 +67,10 @@ class ClassIndex:
 
 
 def _fold(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
+    # Names that look the same are the same: a Mac decomposes the accents of its folders' names. Once more afterwards,
+    # as to fold cases may decompose.
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return " ".join(folded.replace("_", " ").split())
 
 
 @functools.cache

@@ -15,12 +15,13 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol, TextIO
 
 from clipworks import __version__
 from clipworks.cli.terminal import show_text
-from clipworks.errors import ClipworksError, unknown_name
+from clipworks.errors import ClipworksError, ClipworksWarning, ImageError, unknown_name
 
 
 class Command(NamedTuple):
@@ -109,7 +110,7 @@ def run_guarded(program: str, run: Callable[[list[str]], int], argv: Sequence[st
         words.remove("--traceback")
     _prepare_streams()
     try:
-        with _interruptible():
+        with _interruptible(), _noting():
             status = run(words)
         sys.stdout.flush()  # here, so that a broken pipe is met where it is handled
         return status
@@ -146,6 +147,36 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _noting() -> Iterator[None]:
+    """Show each warning of ours in one line on stderr, once; the vendor's commands hold theirs back themselves."""
+    said: set[str] = set()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, ClipworksWarning):
+            before(message, category, filename, lineno, file, line)
+        elif (text := show_text(str(message))) not in said:
+            said.add(text)
+            watched = sys.stderr.isatty()
+            print("\r\x1b[K" * watched + f"note: {text}", file=sys.stderr)  # a line of progress may stand there
+
+    # Not catch_warnings: it would also take back the filters of modules that are imported meanwhile.
+    before = warnings.showwarning
+    warnings.simplefilter("always", ClipworksWarning)
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _report(program: str, message: str, hint: str | None, status: int) -> int:
@@ -188,4 +219,10 @@ def _run(words: list[str]) -> int:
     parser = Parser(prog=f"clipworks {name}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     # argparse cannot let options stand between positional arguments where there are subcommands.
-    return module.run(parser.parse_args(rest) if command.nested else parser.parse_intermixed_args(rest))
+    args = parser.parse_args(rest) if command.nested else parser.parse_intermixed_args(rest)
+    try:
+        return module.run(args)
+    except ImageError as error:
+        if "(max_pixels)" in error.message and hasattr(args, "max_pixels"):  # only here the option's name is known
+            raise ImageError(error.message, hint="--max-pixels N raises the limit") from None
+        raise

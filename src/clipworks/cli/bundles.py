@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipworks.cli.json_output import print_json
+from clipworks.cli.terminal import show_text
+
 if TYPE_CHECKING:
     from clipworks.bundle import Bundle
     from clipworks.cards import Card
@@ -30,9 +33,4 @@ def print_bundle(bundle: Bundle, *, as_json: bool) -> None:
     if as_json:
         print_json(describe_bundle(bundle.card, bundle.folder))
     else:
-        print(f"{bundle.card.name}\t{bundle.folder}")
-
-
-def print_json(value: object) -> None:
-    """Print one JSON value on one line."""
-    print(json.dumps(value, ensure_ascii=False))
+        print(show_text(bundle.card.name), show_text(str(bundle.folder)), sep="\t")

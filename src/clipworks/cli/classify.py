@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
+from clipworks.cli.terminal import show_text
 
 if TYPE_CHECKING:
     from clipworks.distributed.records import State
@@ -23,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks classify``."""
     options.add_dataset_options(parser)
     parser.add_argument(
-        "--labels", required=True, metavar="L", help="a file, one label a line, or imagenet, imagenet-synsets"
+        "--labels",
+        required=True,
+        metavar="L",
+        help="a file, one label a line or a JSON list, or imagenet, imagenet-synsets",
     )
     parser.add_argument(
         "-o",
@@ -37,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--templates",
         default="simple",
         metavar="T",
-        help="none, simple, openai-7, openai-80, or a file, one a line with {} in each (default: simple)",
+        help="none, simple, openai-7, openai-80, a file, one a line, or a JSON list; {} in each (default: simple)",
     )
     parser.add_argument(
         "--top", type=options.at_least(1), default=5, metavar="K", help="classes kept for a picture (default: 5)"
@@ -55,15 +59,18 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.classification import classify
     from clipworks.cli.progress import Bar, stopping
     from clipworks.datasets import read_dataset
+    from clipworks.endings import choose_by_ending
     from clipworks.journal import check_target, manifest_path
     from clipworks.prompts import read_labels, read_templates
-    from clipworks.results import choose_format
+    from clipworks.results import choose_format, list_endings
 
     options.check_engine_options(args)
     if args.engine == "ray":
         return _run_on_ray(args)
     # Whatever can be refused is refused before the model loads.
-    choose_format(args.format, args.output)
+    images = options.read_image_options(args)
+    chosen = choose_format(args.format, args.output)
+    choose_by_ending(args.output, list_endings(), default="jsonl", asked=chosen, option=f"--format {chosen}")
     if not args.restart:
         check_target(args.output)
     options.recall_choice(args, Path(manifest_path(args.output)))
@@ -72,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = read_dataset(args.source, root=args.root)
     options.report_left_out(dataset.left_out, args.source)
     bar = Bar("images")
-    with options.load_model(args, exif=args.exif, towers=("image",), streams=None) as model:
+    with options.load_model(args, images=images, towers=("image",), streams=None) as model:
         decoder = options.open_decoder(args, model)
         head = _get_head(args, model, labels, templates)
         with stopping() as stop:
@@ -129,8 +136,8 @@ def say_failed(failed: int) -> str:
 def tell_end(end: Progress | State, said: str, args: argparse.Namespace) -> int:
     """Tell how a run ended, with ``--json`` as numbers too, and return its exit status."""
     if args.json:
-        print(json.dumps({"output": args.output, **dataclasses.asdict(end), "whole": end.whole}))
-    print(f"{args.output}: {said}", file=sys.stderr)
+        print_json({"output": args.output, **dataclasses.asdict(end), "whole": end.whole})
+    print(f"{show_text(args.output)}: {said}", file=sys.stderr)
     if not end.whole:
         return 130
     return 1 if args.strict and end.failed else 0

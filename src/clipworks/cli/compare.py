@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
+from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
     from clipworks.comparison.comparing import Plan
+    from clipworks.comparison.published import PublishedRow
     from clipworks.comparison.records import Comparison
 
 ALL = "all"
@@ -44,13 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--root", metavar="FOLDER", help="the folder that a list's paths are relative to")
     what.add_argument("--labels", required=True, metavar="L", help="as in clipworks classify")
     what.add_argument("--templates", default="simple", metavar="T", help="as in clipworks classify (default: simple)")
-    what.add_argument(
-        "--exif",
-        choices=("apply", "ignore"),
-        default="apply",
-        help="apply turns a picture as its EXIF orientation says (the default); ignore is what the reference does",
-    )
     what.add_argument("--limit", type=options.at_least(1), metavar="N", help="the first N pictures only")
+    options.add_image_options(parser)
     speed = parser.add_argument_group("speed")
     speed.add_argument("--batch-size", default="1,8", metavar="N,N", help="of the requests (default: 1,8)")
     speed.add_argument(
@@ -86,25 +86,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, write, print; 1 when a gate is missed, 130 for a partial comparison."""
-    from clipworks.cli.compare_files import check_output, write_comparison
+    from clipworks.cli.compare_files import check_output
     from clipworks.comparison.gates import parse_gates
     from clipworks.comparison.published import read_published
 
     gates = parse_gates(args.gate) if args.gate is not None else {}
     published = read_published(args.published) if args.published is not None else ()
     plan = _read_plan(args)
-    folder = Path(args.output)
-    check_output(folder)
-    from clipworks.cli.compare_tables import format_comparison
+    check_folder_name(args.output, holds="comparison.json, .md and .html")
+    check_output(Path(args.output))
+    from clipworks.journal import explain_write_errors
+    from clipworks.locks import hold_folder
+
+    with contextlib.ExitStack() as held:
+        with explain_write_errors(args.output):
+            held.enter_context(hold_folder(args.output))
+        found = _compare(args, plan, published, gates)
+        written = _show_and_write(args, found)
+    print(f"\nwritten: {', '.join(show_text(str(path)) for path in written)}", file=sys.stderr)
+    return _conclude(found, gates, strict=args.strict)
+
+
+def _compare(
+    args: argparse.Namespace, plan: Plan, published: tuple[PublishedRow, ...], gates: dict[str, float]
+) -> Comparison:
     from clipworks.cli.progress import StageBar
     from clipworks.comparison.comparing import compare
-    from clipworks.comparison.records import comparison_to_json
     from clipworks.datasets import read_dataset
     from clipworks.prompts import read_labels
 
     bar = StageBar()
     try:
-        found = compare(
+        return compare(
             plan,
             read_dataset(args.images, root=args.root),
             read_labels(args.labels),
@@ -114,13 +127,22 @@ def run(args: argparse.Namespace) -> int:
         )
     finally:
         bar.clear()
+
+
+def _show_and_write(args: argparse.Namespace, found: Comparison) -> list[Path]:
+    from clipworks.cli.compare_files import write_comparison
+    from clipworks.cli.compare_tables import format_comparison
+    from clipworks.comparison.records import comparison_to_json
+
     content = comparison_to_json(found)
     try:
-        print(content if args.json else format_comparison(found), end="" if args.json else "\n")
+        if args.json:
+            print_json(json.loads(content), indent=1)
+        else:
+            print(format_comparison(found))
     finally:  # whichever of the two cannot be written, the other is
-        written = write_comparison(folder, content, partial=found.partial)
-    print(f"\nwritten: {', '.join(map(str, written))}", file=sys.stderr)
-    return _conclude(found, gates, strict=args.strict)
+        written = write_comparison(Path(args.output), content, partial=found.partial)
+    return written
 
 
 def _conclude(found: Comparison, gates: dict[str, float], *, strict: bool) -> int:
@@ -173,7 +195,7 @@ def _read_plan(args: argparse.Namespace) -> Plan:
         precisions=precisions,
         reference=args.reference,
         templates=read_templates(args.templates),
-        exif=args.exif,
+        images=options.read_image_options(args),
         limit=args.limit,
         batch_sizes=tuple(size for size, _ in loads),
         loads=tuple(

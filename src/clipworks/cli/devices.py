@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
 
 if TYPE_CHECKING:
     from clipworks.runtimes.survey import RuntimeFacts, Survey
@@ -31,7 +31,10 @@ def run(args: argparse.Namespace) -> int:
         found = survey(measure_again=args.measure, report=line.show)
     finally:
         line.clear()
-    print(json.dumps(dataclasses.asdict(found)) if args.json else format_survey(found))
+    if args.json:
+        print_json(dataclasses.asdict(found))
+    else:
+        print(format_survey(found))
     return 0
 
 

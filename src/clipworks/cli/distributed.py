@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
     """Run, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
     if args.format not in (None, "parquet"):
         raise UsageError(f"--format is {args.format}; allowed with --engine ray: parquet")
+    check_folder_name(args.output, holds="Parquet shards")
     from clipworks.cli.progress import ProgressLine, stopping
     from clipworks.distributed.encoding import Loading
     from clipworks.distributed.records import Request
@@ -32,7 +34,7 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
         device=args.device,
         precision=args.precision,
         threads=args.threads,
-        exif=args.exif,
+        images=options.read_image_options(args),
         offline=args.offline,
     )
     request = Request(

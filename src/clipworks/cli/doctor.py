@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("pictures and texts (default: two photographs and three texts that come with it)")
     what.add_argument("--images", nargs="+", metavar="FILE", help="pictures; of a dump, those that it was made from")
     what.add_argument("--texts", nargs="+", metavar="TEXT", help="texts; those that are too long are cut")
-    what.add_argument("--texts-file", metavar="FILE", help="more texts, one a line (UTF-8)")
-    options.add_exif_option(parser)
+    what.add_argument("--texts-file", metavar="FILE", help="more texts (UTF-8), one a line or a JSON list")
+    options.add_image_options(parser)
     parser.add_argument(
         "--tolerance",
         nargs="+",
@@ -53,7 +55,6 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.cli.progress import ProgressLine
     from clipworks.diagnosis.diagnosing import Plan, diagnose
     from clipworks.diagnosis.dumps import SUFFIX, write_dump
-    from clipworks.diagnosis.records import diagnosis_to_json
     from clipworks.diagnosis.references import Asked
     from clipworks.diagnosis.stages import parse_tolerances
     from clipworks.store import open_bundle
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         line.clear()
     if args.json:
-        print(diagnosis_to_json(diagnosis))
+        print_json(dataclasses.asdict(diagnosis))
     else:
         from clipworks.cli.doctor_tables import format_diagnosis
 
@@ -101,9 +102,9 @@ def _choose_inputs(args: argparse.Namespace, dump: Dump | None) -> Inputs:
 
     images, texts = list(args.images or []), list(args.texts or [])
     if args.texts_file is not None:
-        from clipworks.prompts import read_lines
+        from clipworks.text_files import read_lines
 
         texts += read_lines(args.texts_file)
     pictures = images or (dump.images if dump else ()) or list_pictures()
     words = texts or (dump.texts if dump else ()) or TEXTS
-    return Inputs(pictures=tuple(pictures), texts=tuple(words), exif=args.exif)
+    return Inputs(pictures=tuple(pictures), texts=tuple(words), options=options.read_image_options(args))

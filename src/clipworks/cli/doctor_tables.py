@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from clipworks.cli.terminal import fit_text, measure_width, show_text
+from clipworks.cli.terminal import cut_text, fit_text, measure_width, show_text
 
 if TYPE_CHECKING:
     from clipworks.diagnosis.figures import Figures
@@ -144,7 +144,7 @@ def _show(value: float | None) -> str:
 
 
 def _shorten(text: str) -> str:
-    return text if measure_width(text) <= 48 else f"{text[:45]}..."
+    return text if measure_width(text) <= 48 else f"{cut_text(text, 45)}..."
 
 
 def _describe_effect(diagnosis: Diagnosis) -> list[str]:

@@ -29,18 +29,21 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.cli.classify import conclude
     from clipworks.cli.progress import Bar, stopping
     from clipworks.datasets import read_dataset
-    from clipworks.embedding import MANIFEST, embed
+    from clipworks.embedding import HOLDS, MANIFEST, embed
+    from clipworks.endings import check_folder_name
 
     options.check_engine_options(args)
+    images = options.read_image_options(args)
     if args.engine == "ray":
         from clipworks.cli.distributed import run_request
 
         return run_request(args, None)
+    check_folder_name(args.output, holds=HOLDS[args.format or "npy"])
     dataset = read_dataset(args.source, root=args.root)
     options.report_left_out(dataset.left_out, args.source)
     options.recall_choice(args, Path(args.output) / MANIFEST)
     bar = Bar("images")
-    with options.load_model(args, exif=args.exif, towers=("image",), streams=None) as model, stopping() as stop:
+    with options.load_model(args, images=images, towers=("image",), streams=None) as model, stopping() as stop:
         decoder = options.open_decoder(args, model)
         progress = embed(
             model,

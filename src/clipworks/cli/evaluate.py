@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
+from clipworks.cli.terminal import show_text
 from clipworks.errors import UsageError
 
 
@@ -43,19 +44,18 @@ def run(args: argparse.Namespace) -> int:
     ks = _read_ks(args.top)
     known = read_file_labels(args.results, args.labels)
     if known.guessed and known.labels:
-        print(f"labels: {known.labels.name}, by the names in {args.results}", file=sys.stderr)
+        print(f"labels: {show_text(known.labels.name)}, by the names in {show_text(args.results)}", file=sys.stderr)
     found = evaluate_file(args.results, known, truth=args.truth, ks=ks, errors=args.errors, most=args.most)
     if total := count_missing(found, known):
         print(
-            f"{args.results} holds {found.pictures:,} of the {total:,} pictures of its run: the figures are of those; "
-            "the command that wrote it goes on with it",
+            f"{show_text(args.results)} holds {found.pictures:,} of the {total:,} pictures of its run: the figures are "
+            "of those; the command that wrote it goes on with it",
             file=sys.stderr,
         )
-    print(
-        json.dumps({"results": args.results, **dataclasses.asdict(found)})
-        if args.json
-        else format_evaluation(found, most=args.most)
-    )
+    if args.json:
+        print_json({"results": args.results, **dataclasses.asdict(found)})
+    else:
+        print(format_evaluation(found, most=args.most))
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import draw_bar, fit_text, measure_width, show_text
 from clipworks.errors import UsageError
 
@@ -26,37 +26,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks match``."""
     parser.add_argument("image", metavar="IMAGE", help="a picture's file; - reads it from standard input")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to compare the picture with")
-    parser.add_argument("--texts-file", metavar="FILE", help="more texts, one a line (UTF-8); empty lines are left out")
+    parser.add_argument("--texts-file", metavar="FILE", help="more texts (UTF-8), one a line or a JSON list")
     parser.add_argument("--top", type=options.at_least(1), metavar="K", help="print the best K only")
     parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the model's context")
-    options.add_exif_option(parser)
+    options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Match, print, and return 0."""
-    texts = list(args.texts)
+    images, texts = options.read_image_options(args), list(args.texts)
     _refuse_pictures(args.image, texts)
     if args.texts_file is not None:
-        from clipworks.prompts import read_lines
+        from clipworks.text_files import read_lines
 
         texts += read_lines(args.texts_file)
     if not texts:
         raise UsageError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
     with ThreadPoolExecutor(1) as pool:
-        # The picture is decoded while the engines start: both leave Python's lock for most of their time.
-        loading = pool.submit(options.load_model, args)
-        from clipworks.images import decode_image, load_image
+        # The image is decoded while the engines start: both leave Python's lock for most of their time.
+        loading = pool.submit(options.load_model, args, images=images)
+        from clipworks.images import open_file, open_image
 
         if args.image == "-":
-            picture = decode_image(_read_stdin(), name="standard input", exif=args.exif)
+            decoded = open_image(_read_stdin(), name="standard input", options=images)
         else:
-            picture = load_image(args.image, exif=args.exif)
+            decoded = open_file(args.image, options=images)
     with loading.result() as model:
-        match = model.match(picture, texts, top=args.top, truncate=args.truncate)
+        match = model.match(decoded, texts, top=args.top, truncate=args.truncate)
     if args.json:
-        print(json.dumps({**_describe(match), "image": args.image}, ensure_ascii=False))
+        print_json({**_describe(match), "image": args.image})
     elif sys.stdout.isatty():
         print(_draw(match, shutil.get_terminal_size().columns))
     else:
@@ -102,5 +102,5 @@ def _draw(match: Match, columns: int) -> str:
     for text, score in zip(texts, match.scores, strict=True):
         bar = draw_bar(score.score, _BAR_WIDTH)
         lines.append(f"{fit_text(text, width)}  {score.score:>7.2%}  {score.cosine:>7.4f}  {bar}".rstrip())
-    lines.append(f"{match.model} on {match.runtime}, {match.device}, {match.precision}")
+    lines.append(f"{show_text(match.model)} on {match.runtime}, {match.device}, {match.precision}")
     return "\n".join(lines)

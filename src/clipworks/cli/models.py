@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipworks.cli import options
-from clipworks.cli.bundles import add_name, describe_bundle, print_bundle, print_json
+from clipworks.cli.bundles import add_name, describe_bundle, print_bundle
+from clipworks.cli.json_output import print_json
 from clipworks.cli.models_convert import add_convert_arguments, add_verify_arguments, run_convert, run_verify
+from clipworks.cli.terminal import fit_text, measure_width, show_text
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,25 +54,26 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json([dataclasses.asdict(model) for model in models])
         return 0
-    rows = [("name", "state", "parameters", "pixels", "ImageNet top-1", "licence"), *map(_list_row, models)]
+    rows: list[tuple[str, ...]] = [("name", "state", "parameters", "pixels", "ImageNet top-1", "licence")]
+    rows += [_list_row(model) for model in models]
     if not sys.stdout.isatty():
         for row in rows[1:]:
             print("\t".join(row))
         return 0
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(measure_width, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print("  ".join(fit_text(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
 
 
 def _list_row(model: ListedModel) -> tuple[str, ...]:
     return (
-        model.name,
+        show_text(model.name),
         model.state,
         f"{model.parameters / 1e6:.0f} M" if model.parameters else "-",
         str(model.image_size or "-"),
         f"{model.imagenet_top1:.1%}" if model.imagenet_top1 else "-",
-        model.licence,
+        show_text(model.licence),
     )
 
 
@@ -90,7 +93,7 @@ def _info(args: argparse.Namespace) -> int:
     for name, value in facts.items():
         for line in value if isinstance(value, list) else [value]:
             if text := _describe_value(line):
-                print(f"{name:<{width}}{text}")
+                print(f"{name:<{width}}{show_text(text)}")
     return 0
 
 
@@ -139,7 +142,7 @@ def _remove(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"name": args.name, "removed": str(folder)})
     else:
-        print(f"removed\t{folder}")
+        print(f"removed\t{show_text(str(folder))}")
     return 0
 
 

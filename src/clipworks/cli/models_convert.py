@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import options
-from clipworks.cli.bundles import add_name, print_bundle, print_json
+from clipworks.cli.bundles import add_name, print_bundle
+from clipworks.cli.json_output import print_json
+from clipworks.cli.terminal import show_text
+from clipworks.endings import check_folder_name
 from clipworks.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ def run_verify(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report)
     else:
-        print(f"{report['name']}: {report['files']} files have the SHA-256 that the card records")
+        print(f"{show_text(report['name'])}: {report['files']} files have the SHA-256 that the card records")
         if args.against:
             differences = f"image {report['image_difference']:.1e}, text {report['text_difference']:.1e}"
             granted = f"{report['runtime']}, {report['device']}, {report['precision']}"
@@ -93,6 +96,7 @@ def run_convert(args: argparse.Namespace) -> int:
     """Convert, print, and return 0."""
     if (args.precision == "int8") != (args.images is not None):
         raise UsageError("--precision int8 and --images FOLDER go together: int8 towers are made for pictures")
+    check_folder_name(args.output, holds="a bundle")
     paths = _choose_pictures(args.images) if args.images else []
     from clipworks.convert import quantize_towers
     from clipworks.convert.conversion import new_folder

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from clipworks.cli.terminal import show_text
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, MAX_PIXELS, ImageOptions
 
 if TYPE_CHECKING:
     from clipworks.decoding import BatchDecoder
@@ -60,7 +64,7 @@ def add_published_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
-    """Add SOURCE, --root, --batch-size, --workers, --exif, --decoder, --restart and --strict."""
+    """Add SOURCE, --root, --batch-size, --workers, `add_image_options`, --decoder, --restart and --strict."""
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -77,7 +81,7 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
         help="threads that read and decode (default: one a core); with --engine ray tasks (default: one for two cores "
         "of a Ray started here, on a cluster as many as it has CPUs for)",
     )
-    add_exif_option(parser)
+    add_image_options(parser)
     parser.add_argument(
         "--decoder",
         default="pillow",
@@ -117,14 +121,39 @@ def check_engine_options(args: argparse.Namespace) -> None:
         raise UsageError("--decoder goes with --engine local")
 
 
-def add_exif_option(parser: argparse.ArgumentParser) -> None:
-    """Add --exif."""
-    parser.add_argument(
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Add --exif, --alpha, --as-published and --max-pixels."""
+    group = parser.add_argument_group("how images are read")
+    group.add_argument(
         "--exif",
         choices=("apply", "ignore"),
-        default="apply",
-        help="apply turns a picture as its EXIF orientation says (the default); ignore is what the reference does",
+        help="apply turns an image as its EXIF orientation says (the default); ignore is what the reference does",
     )
+    group.add_argument(
+        "--alpha",
+        choices=("card", "before", "after", "white"),
+        default="card",
+        help="when alpha is dropped: before the resize, after resize and crop, or as the model's card says (the "
+        "default); white composites over white, as a person sees the image",
+    )
+    group.add_argument(
+        "--as-published",
+        action="store_true",
+        help="to the bit what the model's own transform does: EXIF is not applied, a palette not expanded before the "
+        "resize, 16 bits not scaled to 8",
+    )
+    group.add_argument(
+        "--max-pixels",
+        type=at_least(1),
+        default=MAX_PIXELS,
+        metavar="N",
+        help=f"most pixels that an image file may have (default: {MAX_PIXELS:,})",
+    )
+
+
+def read_image_options(args: argparse.Namespace) -> ImageOptions:
+    """The options of `add_image_options`; raises UsageError where two do not go together."""
+    return ImageOptions(exif=args.exif, alpha=args.alpha, as_published=args.as_published, max_pixels=args.max_pixels)
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -152,7 +181,7 @@ def output_name(text: str) -> str:
 def load_model(
     args: argparse.Namespace,
     *,
-    exif: str = "apply",
+    images: ImageOptions = DEFAULT_IMAGE_OPTIONS,
     towers: Sequence[Role] = ("image", "text"),
     streams: int | None = 1,
 ) -> Model:
@@ -165,10 +194,10 @@ def load_model(
         device=args.device,
         precision=args.precision,
         threads=args.threads,
-        exif=exif,  # type: ignore[arg-type]  # argparse keeps to its choices
         offline=args.offline,
         towers=towers,
         streams=streams,
+        **dataclasses.asdict(images),
     )
 
 
@@ -188,7 +217,7 @@ def open_decoder(args: argparse.Namespace, model: Model) -> BatchDecoder | None:
         return None
     from clipworks.decoding import open_batch_decoder
 
-    decoder = open_batch_decoder(args.decoder, model.device, model.card.image, exif=args.exif)
+    decoder = open_batch_decoder(args.decoder, model.device, model.card.image, options=model.image_options)
     print(f"JPEG files are decoded by {decoder.name}, whose pixels are not those of Pillow", file=sys.stderr)
     return decoder
 
@@ -197,7 +226,7 @@ def report_left_out(count: int, source: str) -> None:
     """Say on stderr how many files of a folder are no pictures, if any."""
     if count:
         what = "1 file is no picture" if count == 1 else f"{count:,} files are no pictures"
-        print(f"{source}: {what} by the ending: left out", file=sys.stderr)
+        print(f"{show_text(source)}: {what} by the ending: left out", file=sys.stderr)
 
 
 def report_decoder(decoder: BatchDecoder | None) -> None:

@@ -6,14 +6,16 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import options
+from clipworks.cli.json_output import format_json, print_json
+from clipworks.cli.terminal import show_text
 from clipworks.errors import ClipworksError, UsageError
+from clipworks.options import DEFAULT_IMAGE_OPTIONS
 
 if TYPE_CHECKING:
     from clipworks.profiling.measurement import Report
@@ -82,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size", type=int, metavar="PX", help="side of the square; only the tower's own is allowed"
     )
     what.add_argument(
-        "--texts", type=Path, metavar="FILE", help="prompts, one a line (default: two dozen built-in ones)"
+        "--texts", type=Path, metavar="FILE", help="prompts, lines or a JSON list (default: two dozen built-in ones)"
     )
     what.add_argument(
         "--images", type=Path, metavar="FOLDER", help="pictures (default: views of the built-in photographs)"
@@ -93,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--percentiles", default="50,90,95,99", metavar="P,P", help="0 to 100 (default: 50,90,95,99)")
     what.add_argument("--check", action="store_true", help="compare the embeddings with f32: a speed beside its parity")
     what.add_argument("--raw", action="store_true", help="with --json: every request's times too")
+    options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
 
@@ -124,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
 
     with _watching() as report:
         result = profile(setup, load, report=report, keep_samples=args.raw, repeats=args.repeats, check=args.check)
-    print(_to_json(dataclasses.asdict(result)) if args.json else format_profile(result))
+    print(format_json(dataclasses.asdict(result)) if args.json else format_profile(result))
     return 130 if result.partial else 0
 
 
@@ -161,7 +164,7 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
             break
         except ClipworksError as error:
             failed = error
-            print(f"{what}: {error.message}", file=sys.stderr)
+            print(f"{what}: {show_text(error.message)}", file=sys.stderr)
             continue
         results.append(result)
         if result.partial:
@@ -176,7 +179,7 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
     if args.json:
         best, front = rank_profiles(results, percent)
         profiles = [dataclasses.asdict(item) for item in results]
-        print(_to_json({"profiles": profiles, "best_throughput": best, "pareto": front, "pareto_percentile": percent}))
+        print_json({"profiles": profiles, "best_throughput": best, "pareto": front, "pareto_percentile": percent})
     else:
         print(format_sweep(results, percent))
     if interrupted:
@@ -194,7 +197,7 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
         with _watching("capacity") as report:
             closed = bench.measure(load, report=report)
         if closed.partial:
-            print(_to_json(dataclasses.asdict(closed)) if args.json else format_profile(closed))
+            print(format_json(dataclasses.asdict(closed)) if args.json else format_profile(closed))
             return 130
 
         def run_load(trial: Load) -> Any:
@@ -205,7 +208,7 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
     finally:
         bench.close()
     if args.json:
-        print(_to_json({"capacity": dataclasses.asdict(closed), "search": dataclasses.asdict(found)}))
+        print_json({"capacity": dataclasses.asdict(closed), "search": dataclasses.asdict(found)})
     else:
         print(f"closed loop: {closed.run.window.requests_per_s:.2f} requests/s at {closed.run.places} in flight")
         print(format_search(found))
@@ -236,6 +239,9 @@ def _read_load(args: argparse.Namespace) -> Load:
 def _read_setup(args: argparse.Namespace) -> Setup:
     from clipworks.profiling.setup import Setup
 
+    reading = options.read_image_options(args)
+    if args.images is None and reading != DEFAULT_IMAGE_OPTIONS:
+        raise UsageError("--exif, --alpha, --as-published and --max-pixels say how the files of --images are read")
     return Setup(
         target=args.target,
         model=args.model,
@@ -249,12 +255,9 @@ def _read_setup(args: argparse.Namespace) -> Setup:
         image_size=args.image_size,
         texts=args.texts,
         images=args.images,
+        reading=reading,
         offline=args.offline,
     )
-
-
-def _to_json(record: object) -> str:
-    return json.dumps(record, allow_nan=False)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from clipworks.cli.terminal import cut_text, show_text
+
 _BAR_WIDTH = 24
 
 
@@ -26,7 +28,7 @@ class ProgressLine:
         if self._watched and time.monotonic() - self._drawn >= 0.2:
             self._drawn = time.monotonic()
             width = shutil.get_terminal_size().columns - 1
-            print(f"\r\x1b[K{text[:width]}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{cut_text(show_text(text), width)}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Take the line away."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
+from clipworks.cli.terminal import show_text
+from clipworks.endings import choose_by_ending
 from clipworks.errors import UsageError
+from clipworks.journal import explain_write_errors
+from clipworks.locks import hold_part
 
 if TYPE_CHECKING:
     from clipworks.report.document import Document
@@ -28,10 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=options.output_name,
         metavar="FILE",
-        help="the page, .html; without it the tables are printed",
+        help="the page, .html, or its tables as Markdown, .md; without it the tables are printed",
     )
     parser.add_argument("--title", default="clipworks report", metavar="TEXT", help="of the page")
-    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown, for pull requests")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print or write the tables as Markdown, for pull requests"
+    )
     options.add_published_option(parser)
     group = parser.add_argument_group("results of classify")
     group.add_argument(
@@ -63,8 +70,18 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--thumbnails is {args.thumbnails}; allowed: 0 to {_MOST_THUMBNAILS}")
     if args.root is not None and not Path(args.root).is_dir():
         raise UsageError(f"--root {args.root} is not a folder")
-    if args.output is not None:
-        _check_output(args.output, args.files)
+    form = None if args.output is None else _choose_form(args)
+    if form is not None:
+        _check_output(args.output, form)
+    with contextlib.ExitStack() as held:
+        if form is not None:
+            with explain_write_errors(args.output):
+                held.enter_context(hold_part(args.output))
+        _report(args, form)
+    return 0
+
+
+def _report(args: argparse.Namespace, form: str | None) -> None:
     from clipworks.cli.progress import ProgressLine
     from clipworks.comparison.published import read_published
     from clipworks.report.assembly import build_document
@@ -79,32 +96,41 @@ def run(args: argparse.Namespace) -> int:
         truth=args.truth,
         labels=args.labels,
         errors=args.errors,
-        thumbnails=args.thumbnails if args.output is not None else 0,
+        thumbnails=args.thumbnails if form == "html" else 0,
         published=published,
         report=lambda name: line.show(f"reading {name}"),
     )
     line.clear()
-    written = None if args.output is None else _write(document, args.output)
+    written = None if form is None else _write(document, args.output, form)
     if args.json:
-        print(json.dumps(_summarise(document, args.files, args.output, written)))
-    elif args.markdown:
+        print_json(_summarise(document, args.files, args.output, written))
+    elif form is None and args.markdown:
         print(format_markdown(document))
-    elif args.output is None:
+    elif form is None:
         from clipworks.cli.tables import format_document
 
         print(format_document(document))
-    return 0
 
 
 _MOST_THUMBNAILS = 100
+_FORMS = {"html": (".html", ".htm"), "markdown": (".md", ".markdown")}
 
 
-def _check_output(output: str, files: list[str]) -> None:
+def _choose_form(args: argparse.Namespace) -> str:
+    output = Path(args.output)
+    if output.exists() and any(Path(name).exists() and output.samefile(name) for name in args.files):
+        raise UsageError(f"{output} is one of the files to report on; allowed: another name")
+    asked = "markdown" if args.markdown else None
+    return choose_by_ending(args.output, _FORMS, default="html", asked=asked, option="--markdown")
+
+
+def _check_output(output: str, form: str) -> None:
     """Refuse, before any work is done, to write where something else would be lost."""
     from clipworks.report.html import GENERATOR
     from clipworks.report.plots import require_matplotlib
 
-    require_matplotlib()
+    if form == "html":
+        require_matplotlib()
     path = Path(output)
     if path.is_dir():
         raise UsageError(f"{output} is a folder; allowed: a file's name")
@@ -112,26 +138,28 @@ def _check_output(output: str, files: list[str]) -> None:
         raise UsageError(f"the folder {path.parent} does not exist; {output} cannot be written")
     if not path.exists():
         return
-    if any(Path(name).exists() and path.samefile(name) for name in files):
-        raise UsageError(f"{output} is one of the files to report on; allowed: another name")
     with path.open("rb") as stream:
         start = stream.read(2000)
     if start and GENERATOR.encode() not in start:
         raise UsageError(f"{output} exists and is no report of clipworks", hint="choose another name, or remove it")
 
 
-def _write(document: Document, output: str) -> int:
-    """Write the page, and return its size in bytes."""
+def _write(document: Document, output: str, form: str) -> int:
+    """Write the page or its tables, and return the file's size in bytes."""
     from clipworks.cli.progress import ProgressLine
-    from clipworks.journal import explain_write_errors, write_atomically
-    from clipworks.report.html import render_page
+    from clipworks.journal import write_atomically
+    from clipworks.report.html import GENERATOR, render_page
+    from clipworks.report.markdown import format_markdown
 
     line = ProgressLine()
-    content = render_page(document, report=lambda done, total: line.show(f"plot {done} of {total}")).encode()
+    if form == "html":
+        content = render_page(document, report=lambda done, total: line.show(f"plot {done} of {total}")).encode()
+    else:  # the first line says whose file it is, so that the next report may write it again
+        content = f"<!-- {GENERATOR} -->\n\n{format_markdown(document)}\n".encode()
     line.clear()
     with explain_write_errors(output):
         write_atomically(output, content)
-    print(f"{output}: {len(content) / 1000:,.0f} kB, {len(document.warnings)} warnings", file=sys.stderr)
+    print(f"{show_text(output)}: {len(content) / 1000:,.0f} kB, {len(document.warnings)} warnings", file=sys.stderr)
     return len(content)
 
 

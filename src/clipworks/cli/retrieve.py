@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.json_output import print_json
+from clipworks.cli.terminal import show_text
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=options.at_least(1), metavar="N", help="threads that read and decode (default: one a core)"
     )
+    options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
 
@@ -47,9 +49,10 @@ def run(args: argparse.Namespace) -> int:
         ks = [0]
     if min(ks) < 1:
         raise UsageError(f"--top is {args.top!r}; allowed: whole numbers from 1 on with commas, as in 1,5,10")
+    images = options.read_image_options(args)
     captions = read_captions(args.pairs, root=args.root)
     bar = Bar("images")
-    with options.load_model(args, streams=None) as model:
+    with options.load_model(args, images=images, streams=None) as model:
         found = retrieve(
             model,
             captions,
@@ -61,20 +64,21 @@ def run(args: argparse.Namespace) -> int:
             report=bar.show,
         )
     bar.clear()
-    print(json.dumps(dataclasses.asdict(found)) if args.json else _format(found))
+    if args.json:
+        print_json(dataclasses.asdict(found))
+    else:
+        print(_format(found))
     return 0
 
 
 def _format(found: Retrieval) -> str:
-    from clipworks.evaluation.text import show_line
-
     lines = _format_direction("image to text", found.image_to_text)
     lines += _format_direction("text to image", found.text_to_image)
     if found.errors:
         how = "counted as wrong" if found.errors_as == "wrong" else "left out with their captions"
         lines.append(f"{len(found.errors):,} pictures could not be read: {how}")
-        lines += [f"  {show_line(reason)}" for _, reason in found.errors[:5]]
-    lines.append(f"{found.model} on {found.runtime}, {found.device}, {found.precision}")
+        lines += [f"  {show_text(reason)}" for _, reason in found.errors[:5]]
+    lines.append(f"{show_text(found.model)} on {found.runtime}, {found.device}, {found.precision}")
     return "\n".join(lines)
 
 

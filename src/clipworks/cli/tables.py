@@ -47,4 +47,6 @@ def _lay_out(table: Table) -> list[str]:
 
 def _cut(text: str) -> str:
     """A cell of a bearable width: of a path the end says more than the beginning."""
-    return text if len(text) <= _WIDEST else "…" + text[1 - _WIDEST :]
+    while measure_width(text) > _WIDEST:
+        text = "…" + text.removeprefix("…")[1:]
+    return text

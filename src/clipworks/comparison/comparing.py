@@ -22,7 +22,7 @@ from clipworks.comparison.speeds import TOWERS, Runs, measure_footprint, measure
 from clipworks.datasets import DataSet
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksError, UsageError
-from clipworks.images import Exif
+from clipworks.options import ImageOptions
 from clipworks.profiling.measurement import check_load
 from clipworks.profiling.records import Load
 from clipworks.profiling.setup import Setup, check_setup
@@ -42,7 +42,7 @@ class Plan:
         reference: the runtime whose f32 is the reference, one of ``runtimes`` or not; None for the first of them that
             grants f32.
         templates: of the prompts.
-        exif: whether pictures are turned as their EXIF orientation says.
+        images: how they are read.
         limit: pictures at most; None for all.
         batch_sizes: of the loads' requests, one for each load.
         loads: how requests are sent.
@@ -58,7 +58,7 @@ class Plan:
     precisions: tuple[str, ...]
     reference: str | None
     templates: tuple[str, ...]
-    exif: Exif
+    images: ImageOptions
     limit: int | None
     batch_sizes: tuple[int, ...]
     loads: tuple[Load, ...]
@@ -110,7 +110,7 @@ def compare(
         for bundle in bundles.values():
             for tower in TOWERS:
                 check_setup(Setup(target=tower, batch_size=batch_size), bundle.card)
-    pictures = Pictures(dataset, labels, exif=plan.exif, limit=plan.limit)
+    pictures = Pictures(dataset, labels, options=plan.images, limit=plan.limit)
     candidates = list_candidates(bundles, plan.runtimes, plan.devices, plan.precisions, plan.reference)
     rows, whole = _embed_rows(plan, candidates, pictures, report)
     references = choose_references(rows, plan.reference)
@@ -175,7 +175,7 @@ def _describe_pictures(dataset: DataSet, pictures: Pictures, labels: Labels, pla
         labels=labels.name,
         classes=len(labels),
         templates=len(plan.templates),
-        exif=plan.exif,
+        options=plan.images,
     )
 
 

@@ -16,8 +16,8 @@ from clipworks.comparison.records import Granted
 from clipworks.datasets import DataSet, Sample
 from clipworks.errors import ClipworksError, ImageError
 from clipworks.heads import build_head
-from clipworks.images import Exif
 from clipworks.model import Model
+from clipworks.options import ImageOptions
 from clipworks.pipeline import embed_blocks, prepare_sample
 from clipworks.prompts import Labels
 
@@ -33,11 +33,11 @@ Report = Callable[[str, int, int], None]
 class Pictures:
     """The pictures of a comparison: truth found once, decoded once as far as memory goes."""
 
-    def __init__(self, dataset: DataSet, labels: Labels, *, exif: Exif, limit: int | None) -> None:
+    def __init__(self, dataset: DataSet, labels: Labels, *, options: ImageOptions, limit: int | None) -> None:
         """Look up every picture's class; a labelled list that names none raises UsageError."""
         truth = find_truths(dataset, labels)
         self.samples: list[Sample] = dataset[: limit or len(dataset)]
-        self.exif = exif
+        self.options = options
         self.truths = [truth(sample) for sample in self.samples]
         self.labels = labels
         self.readable: list[int] | None = None
@@ -107,7 +107,7 @@ def embed_row(
             device=row.asked.device,
             precision=row.asked.precision,
             threads=threads,
-            exif=pictures.exif,
+            images=pictures.options,
             cache_compiled=False,
         ) as model:
             row.granted = Granted(

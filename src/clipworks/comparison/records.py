@@ -16,10 +16,11 @@ from clipworks.comparison.published import PublishedRow
 from clipworks.environment import Environment
 from clipworks.errors import BundleError
 from clipworks.evaluation.records import Accuracy
+from clipworks.options import ImageOptions
 from clipworks.profiling.records import Load
 from clipworks.records import ResultsError
 
-COMPARISON_FORMAT = 1
+COMPARISON_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ class Pictures:
         labels: name of the label set, or its file.
         classes: how many.
         templates: how many prompts a class.
-        exif: ``apply`` or ``ignore``.
+        options: how they were read.
     """
 
     source: str
@@ -125,7 +126,7 @@ class Pictures:
     labels: str
     classes: int
     templates: int
-    exif: str
+    options: ImageOptions
 
 
 @dataclass(frozen=True, kw_only=True)

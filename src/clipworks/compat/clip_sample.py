@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label_file",
         metavar="FILE",
-        help="the labels, one a line; or imagenet, imagenet-synsets, which come with it (default for a list of images: "
-        "imagenet-synsets)",
+        help="the labels, one a line or a JSON list; or imagenet, imagenet-synsets, which come with it (default for a "
+        "list of images: imagenet-synsets)",
     )
     parser.add_argument(
         "--npz_files_path", metavar="FOLDER", help="token files of make_input_npz for the labels of --label_file"

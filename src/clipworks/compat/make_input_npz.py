@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label_file",
         required=True,
         metavar="FILE",
-        help="the labels, one a line; or imagenet, imagenet-synsets, which come with it",
+        help="the labels, one a line or a JSON list; or imagenet, imagenet-synsets, which come with it",
     )
     parser.add_argument(
         "--npz_files_path",

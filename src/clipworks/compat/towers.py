@@ -13,7 +13,9 @@ from clipworks.bundle import card_hash
 from clipworks.compat import arguments, notices
 from clipworks.errors import TextError, UsageError
 from clipworks.model import Model
-from clipworks.prompts import LABEL_SETS, Labels, read_labels, read_lines
+from clipworks.options import ImageOptions
+from clipworks.prompts import LABEL_SETS, Labels, read_labels
+from clipworks.text_files import read_lines
 
 SYNSETS = "imagenet-synsets"
 
@@ -57,6 +59,10 @@ class Towers:
         return self.text.embed_tokens(rows)
 
 
+# The sample reads images with cv2.imread, which drops alpha: before the resize, whatever the model's card says.
+_AS_OPENCV = ImageOptions(alpha="before")
+
+
 @contextlib.contextmanager
 def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
     """Open what ``--imgmod_prefix`` and ``--txtmod_prefix`` name; one that is not given is that of the other.
@@ -91,6 +97,7 @@ def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
                 device=args.device_id.strip("[] "),
                 precision=args.precision,
                 threads=args.threads,
+                images=_AS_OPENCV,
                 towers=towers,  # type: ignore[arg-type]  # image and text, as written below
                 streams=None if args.dataset_filelist else 1,
             )
@@ -124,7 +131,7 @@ def read_label_file(source: str) -> Labels:
     """Labels of a file, each line as it stands there, or of a label set that comes with clipworks.
 
     Raises:
-        TextError: the file cannot be read or holds no label.
+        TextError: the file cannot be read, holds no label, or looks like another format.
     """
     if source in LABEL_SETS and not Path(source).exists():
         return read_labels(source)

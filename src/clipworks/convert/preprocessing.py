@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from clipworks.cards import ImageInput, Interpolation, Resize
+from clipworks.cards import DropAlpha, ImageInput, Interpolation, Resize
 from clipworks.errors import ConversionError
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -25,7 +26,7 @@ _RESCALE = 1 / 255
 
 def openai_preprocessing(size: int) -> ImageInput:
     """OpenAI's preprocessing for a tower of one size."""
-    return ImageInput(size=size, resize_to=size, mean=OPENAI_MEAN, std=OPENAI_STD)
+    return ImageInput(size=size, resize_to=size, drop_alpha="after", mean=OPENAI_MEAN, std=OPENAI_STD)
 
 
 def read_huggingface_preprocessing(values: Mapping[str, Any], size: int, *, origin: str) -> ImageInput:
@@ -66,6 +67,7 @@ def read_huggingface_preprocessing(values: Mapping[str, Any], size: int, *, orig
         crop=crop,
         size=size,
         interpolation=values.get("resample", 3),
+        drop_alpha="before",  # do_convert_rgb comes first
         mean=values.get("image_mean", OPENAI_MEAN),
         std=values.get("image_std", OPENAI_STD),
         origin=origin,
@@ -102,6 +104,7 @@ def read_open_clip_preprocessing(values: Mapping[str, Any], size: int, *, origin
         crop=crop,
         size=size,
         interpolation="bicubic" if interpolation == "random" else interpolation,  # open_clip runs random as bicubic
+        drop_alpha="after",  # _convert_to_rgb comes after Resize and CenterCrop
         mean=values.get("mean") or OPENAI_MEAN,
         std=values.get("std") or OPENAI_STD,
         origin=origin,
@@ -111,6 +114,9 @@ def read_open_clip_preprocessing(values: Mapping[str, Any], size: int, *, origin
 def settle_preprocessing(found: ImageInput | None, given: ImageInput | None, *, origin: str) -> ImageInput:
     """Choose between what a checkpoint says and what the caller says; both may speak, but only alike.
 
+    No checkpoint's file says when alpha is dropped, the library that the file is for does: what the caller says of it
+    holds, since the weights may have been made with another library than the one that this checkpoint is for.
+
     Raises:
         ConversionError: neither says anything, or they contradict each other.
     """
@@ -119,9 +125,9 @@ def settle_preprocessing(found: ImageInput | None, given: ImageInput | None, *, 
             f"nothing says how to preprocess pictures: {origin} is missing",
             hint="put that file of the model there, or convert with the model's card",
         )
-    if found is not None and given is not None and found != given:
+    if found is not None and given is not None and dataclasses.replace(found, drop_alpha=given.drop_alpha) != given:
         raise ConversionError(f"{origin} says {found}; the card says {given}")
-    settled = found or given
+    settled = given or found
     assert settled is not None
     return settled
 
@@ -154,7 +160,16 @@ def _square(value: Any, where: str) -> int:
 
 
 def _checked(
-    *, resize: Resize, resize_to: int, crop: int, size: int, interpolation: Any, mean: Any, std: Any, origin: str
+    *,
+    resize: Resize,
+    resize_to: int,
+    crop: int,
+    size: int,
+    interpolation: Any,
+    drop_alpha: DropAlpha,
+    mean: Any,
+    std: Any,
+    origin: str,
 ) -> ImageInput:
     if crop != size:
         raise ConversionError(f"{origin} crops to {crop} pixels; the image tower takes {size}")
@@ -169,6 +184,7 @@ def _checked(
         resize=resize,
         resize_to=resize_to,
         interpolation=_PILLOW_FILTERS[interpolation],
+        drop_alpha=drop_alpha,
         mean=_channels(mean, f"{origin}: mean"),
         std=_channels(std, f"{origin}: std"),
     )

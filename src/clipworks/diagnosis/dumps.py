@@ -153,7 +153,7 @@ def _guess_precision(trace: Trace) -> str:
 
 
 def _channels_last(picture: Array) -> Array:
-    return picture.transpose(1, 2, 0) if picture.shape[0] == 3 and picture.shape[2] != 3 else picture
+    return picture.transpose(1, 2, 0) if picture.shape[0] in (3, 4) and picture.shape[2] not in (3, 4) else picture
 
 
 def _cut(row: Array, card: Card) -> Array:

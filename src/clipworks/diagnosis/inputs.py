@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from clipworks.diagnosis.pictures import list_alphas
 from clipworks.diagnosis.pipelines import Inputs, Pipeline
 from clipworks.diagnosis.stages import Trace
 from clipworks.images import load_image
+from clipworks.modes import to_rgb
 from clipworks.resizing import resize_image
 
 # Of photographs that come with the package: colours, and margins that are odd for most sizes.
@@ -32,13 +34,15 @@ def find_blind_spots(inputs: Inputs, pipeline: Pipeline, expected: Trace) -> lis
     """Faults that would not show with these inputs."""
     notes = []
     spec, text = pipeline.spec, pipeline.text
-    images = [load_image(picture, exif=inputs.exif) for picture in inputs.pictures]
+    images = [load_image(picture, options=inputs.options, drop_alpha=spec.drop_alpha) for picture in inputs.pictures]
     if spec.resize == "shortest":
         margins = [side - spec.size for image in images for side in resize_image(image, spec).size]
         if all(round(margin / 2) == margin // 2 for margin in margins):
             notes.append("no picture has an odd margin: a crop with floored offsets would not show")
-    if all((np.ptp(np.asarray(image).astype(int), axis=-1) <= 2).all() for image in images):
+    if all((np.ptp(np.asarray(to_rgb(image)).astype(int), axis=-1) <= 2).all() for image in images):
         notes.append("no picture has colours: exchanged channels would not show")
+    if not any(list_alphas(picture, inputs.options) for picture in inputs.pictures):
+        notes.append("no picture has alpha: dropped at another time, or composited, it would not show")
     if all(len(row) < text.context for row in pipeline.tokenizer.encode_ragged(inputs.texts, truncate=True)):
         notes.append(f"no text has {text.context} tokens or more: a wrong cut of long texts would not show")
     if len(inputs.texts) < 2:

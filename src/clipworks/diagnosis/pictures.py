@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,18 @@ from PIL import Image
 
 from clipworks.cards import ImageInput
 from clipworks.diagnosis.stages import Array, Trace
-from clipworks.images import Exif, Picture, load_image
+from clipworks.images import Picture, load_image
+from clipworks.options import Alpha, ImageOptions
 from clipworks.resizing import crop_image, resize_image
 
+_MODES = {2: "LA", 3: "RGB", 4: "RGBA"}
+# What is said of a way to treat alpha, and the option that does it; nobody should want the last.
+ALPHAS: dict[str, Alpha] = {
+    "dropped before the resize": "before",
+    "dropped after resize and crop": "after",
+    "composited over white": "white",
+    "composited over black": "white",
+}
 _WHOLE = 0.02  # of a level: what a float that stands for a whole number may be off by
 
 
@@ -31,28 +41,29 @@ class Stretch:
 
 
 def trace_pictures(
-    pictures: Sequence[Picture], spec: ImageInput, *, exif: Exif, given: Mapping[str, list[Array]]
+    pictures: Sequence[Picture], spec: ImageInput, *, options: ImageOptions, given: Mapping[str, list[Array]]
 ) -> Stretch:
     """Take pictures from their files to normalised pixels.
 
     Args:
         pictures: as `clipworks.images.load_image` takes them.
         spec: the rules.
-        exif: as `load_image` takes it.
+        options: how they are read.
         given: another pipeline's values; a step starts from them where they are there, else from its own.
     """
-    decoded = [np.asarray(load_image(picture, exif=exif)) for picture in pictures]
-    steps = {"resized": _resize, "pixels": _crop}
-    trace: Trace = {"decoded": decoded}
+    own = [load_image(picture, options=options, drop_alpha=spec.drop_alpha) for picture in pictures]
+    modes = [image.mode for image in own]
+    trace: Trace = {"decoded": [_lay_out(image) for image in own]}
     fed = set()
     before = "decoded"
+    steps: dict[str, Callable[[Image.Image, ImageInput], Any]] = {"resized": resize_image, "pixels": crop_image}
     for name, step in steps.items():
         start = as_levels(given.get(before))
         if start is not None and _holds(start, spec, squares=False) and (before != "resized" or _fits(start, spec)):
             fed.add(name)
-        else:
-            start = trace[before]
-        trace[name] = [step(array, spec) for array in start]
+            own = [wrap_array(array, mode) for array, mode in zip(start, modes, strict=True)]
+        own = [step(image, spec) for image in own]
+        trace[name] = [_lay_out(image) for image in own]
         before = name
     start = as_levels(given.get("pixels"))
     if start is not None and _holds(start, spec, squares=True):
@@ -62,6 +73,21 @@ def trace_pictures(
     mean, std = np.array(spec.mean), np.array(spec.std)
     trace["normalised"] = [((array / 255.0 - mean) / std).astype(np.float32) for array in start]
     return Stretch(trace=trace, fed=frozenset(fed))
+
+
+def list_alphas(picture: Picture, options: ImageOptions) -> dict[str, Image.Image]:
+    """What an image with alpha is made of in every known way, by what is said of each; empty for one without alpha."""
+    exif, limit = options.exif, options.max_pixels
+    found = {
+        name: load_image(picture, options=ImageOptions(exif=exif, alpha=alpha, max_pixels=limit))
+        for name, alpha in list(ALPHAS.items())[:-1]
+    }
+    plain, clear, white = found.values()
+    if clear.mode not in ("RGBA", "LA") and plain.tobytes() == white.tobytes():
+        return {}
+    black = clear.convert("RGBA")
+    found[list(ALPHAS)[-1]] = Image.alpha_composite(Image.new("RGBA", black.size, "black"), black).convert("RGB")
+    return found
 
 
 def as_levels(arrays: Sequence[Array] | None) -> list[npt.NDArray[np.uint8]] | None:
@@ -88,16 +114,21 @@ def has_size(arrays: Sequence[Array], size: int) -> bool:
     return all(array.shape == (size, size, 3) for array in arrays)
 
 
-def _resize(array: npt.NDArray[np.uint8], spec: ImageInput) -> npt.NDArray[np.uint8]:
-    return np.asarray(resize_image(Image.fromarray(array), spec))
+def wrap_array(array: npt.NDArray[np.uint8], mode: str = "RGB") -> Image.Image:
+    """An array ``[H, W, C]`` as an image of a mode, or of the one that its channels say where the mode has others."""
+    if Image.getmodebands(mode) != array.shape[2]:
+        mode = _MODES[array.shape[2]]
+    return Image.frombytes(mode, (array.shape[1], array.shape[0]), np.ascontiguousarray(array).tobytes())
 
 
-def _crop(array: npt.NDArray[np.uint8], spec: ImageInput) -> npt.NDArray[np.uint8]:
-    return crop_image(Image.fromarray(array), spec)
+def _lay_out(image: Image.Image | npt.NDArray[np.uint8]) -> Array:
+    """An image's values as ``[H, W, C]``."""
+    values = np.asarray(image)
+    return values if values.ndim == 3 else values[..., None]
 
 
 def _holds(arrays: Sequence[Array], spec: ImageInput, *, squares: bool) -> bool:
-    return has_size(arrays, spec.size) if squares else all(a.ndim == 3 and a.shape[2] == 3 for a in arrays)
+    return has_size(arrays, spec.size) if squares else all(a.ndim == 3 and a.shape[2] in _MODES for a in arrays)
 
 
 def _fits(arrays: Sequence[Array], spec: ImageInput) -> bool:

@@ -17,7 +17,8 @@ from clipworks.diagnosis.pictures import Stretch, as_levels, has_size, recover_p
 from clipworks.diagnosis.records import About
 from clipworks.diagnosis.stages import Array, Trace
 from clipworks.errors import RuntimeUnavailableError
-from clipworks.images import Exif, Picture
+from clipworks.images import Picture
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 from clipworks.runtimes import EMBEDDING, FIRST, POOLED, ROLES, Encoder, Role, open_encoder
 from clipworks.runtimes.probes import open_probe
 from clipworks.runtimes.weights import read_image_weights, read_text_weights
@@ -34,12 +35,12 @@ class Inputs:
     Attributes:
         pictures: as `clipworks.images.load_image` takes them.
         texts: at least one; those over the context are cut.
-        exif: as `load_image` takes it.
+        options: how the pictures are read.
     """
 
     pictures: tuple[Picture, ...]
     texts: tuple[str, ...]
-    exif: Exif = "apply"
+    options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,7 @@ def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list
             that it is judged by itself. Empty to let the pipeline go its own way.
         before: an earlier run of the same pipeline; a tower that would be given the same again is not run again.
     """
-    parts = [trace_pictures(inputs.pictures, pipeline.spec, exif=inputs.exif, given=given)]
+    parts = [trace_pictures(inputs.pictures, pipeline.spec, options=inputs.options, given=given)]
     pixels = _choose_pixels(parts[0].trace["pixels"], given, pipeline.spec)
     parts.append(_run_tower(pipeline, "image", pixels, own=parts[0].trace["pixels"], before=before))
     own_ids = list(pipeline.tokenizer.encode_ragged(inputs.texts, truncate=True))

@@ -1,9 +1,7 @@
-"""Records of a diagnosis, and their JSON."""
+"""Records of a diagnosis."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -144,8 +142,3 @@ class Diagnosis:
     notes: tuple[str, ...]
     card_sha256: str
     environment: Environment
-
-
-def diagnosis_to_json(diagnosis: Diagnosis) -> str:
-    """Write a diagnosis as one line of JSON."""
-    return json.dumps(dataclasses.asdict(diagnosis), ensure_ascii=False)

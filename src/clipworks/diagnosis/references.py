@@ -20,7 +20,7 @@ from clipworks.diagnosis.pipelines import (
 from clipworks.diagnosis.records import About
 from clipworks.errors import ConversionError, RuntimeUnavailableError, UsageError
 from clipworks.runtimes import AUTO, PREFERENCE, RUNTIMES, list_installed
-from clipworks.store import open_bundle
+from clipworks.store import expand_home, open_bundle
 
 EQUATIONS = "equations"
 _CLIP_VOCABULARY = 49408
@@ -89,7 +89,7 @@ def open_reference(asked: Asked, bundle: Bundle, subject: Pipeline) -> Reference
     if asked.what == EQUATIONS:
         _refuse(engine, f"--reference {EQUATIONS}")
         return _open_equations(bundle)
-    path = Path(asked.what).expanduser()
+    path = expand_home(asked.what)
     if path.suffix == SUFFIX:
         _refuse(engine[:2], "a dump")
         dump = read_dump(path, bundle.card)

@@ -53,7 +53,7 @@ def main() -> None:
     os.dup2(2, 1)
     requests = sys.stdin.buffer
     try:
-        spec, exif, yields, shared = pickle.load(requests)  # from the process that started this one
+        spec, options, yields, shared = pickle.load(requests)  # from the process that started this one
         squares = map_squares(shared, spec.size)
 
         if yields:
@@ -62,7 +62,8 @@ def main() -> None:
         def prepare(request: tuple[str, bytes]) -> Pixels:
             name, content = request
             try:
-                return transform_image(decode_image(content, name=name, exif=exif), spec)
+                image = decode_image(content, name=name, options=options, drop_alpha=spec.drop_alpha)
+                return transform_image(image, spec)
             except MemoryError:
                 raise explain_memory(name) from None
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from clipworks.cards import ImageInput
     from clipworks.datasets import Sample
     from clipworks.distributed.reading import RawBlock
-    from clipworks.images import Exif
+    from clipworks.options import ImageOptions
     from clipworks.resizing import Pixels
 
 # Far more than any picture within the pixel limit takes on a busy machine.
@@ -43,14 +43,14 @@ class Decoding:
 
     Attributes:
         spec: the square that the tower takes, from the model's card.
-        exif: see `clipworks.images.load_image`.
+        options: how images are read.
         batch_size: pictures in a block.
         base: the folder that relative paths are below.
         yields: whether encoders compute on the same cores, and go first.
     """
 
     spec: ImageInput
-    exif: Exif
+    options: ImageOptions
     batch_size: int
     base: str
     yields: bool = False
@@ -66,7 +66,7 @@ def decode_pieces(table: Any, job: Decoding) -> Iterator[Any]:
     Yields:
         For each block a ``pyarrow.Table`` of one row; see `unpack_block`.
     """
-    decoder = _open_decoder(job.spec, job.exif, job.yields)
+    decoder = _open_decoder(job.spec, job.options, job.yields)
     for content in table.column("piece"):
         piece = pickle.loads(content.as_py())  # from the driver
         for block in read_piece(piece, batch_size=job.batch_size, base=job.base):
@@ -100,10 +100,10 @@ def unpack_block(table: Any, size: int) -> tuple[int, int, int | None, tuple[Sam
 class Decoder:
     """Decodes pictures in a process of its own, which is started anew where a picture has ended it."""
 
-    def __init__(self, spec: ImageInput, exif: Exif, *, yields: bool = False) -> None:
+    def __init__(self, spec: ImageInput, options: ImageOptions, *, yields: bool = False) -> None:
         shared = share_squares(spec.size, _TOGETHER)
         self._squares = map_squares(shared, spec.size)
-        self._settings = (spec, exif, yields, shared)
+        self._settings = (spec, options, yields, shared)
         self._process: subprocess.Popen[bytes] | None = None
 
     def decode(self, samples: Sequence[Sample], contents: Sequence[bytes | Unread]) -> list[Pixels | str]:
@@ -196,8 +196,8 @@ def _describe_status(status: int) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _open_decoder(spec: ImageInput, exif: Exif, yields: bool) -> Decoder:  # noqa: FBT001  # a key of the cache
+def _open_decoder(spec: ImageInput, options: ImageOptions, yields: bool) -> Decoder:  # noqa: FBT001  # a key of the cache
     """One decoder for each worker of the engine, kept for its next task."""
-    decoder = Decoder(spec, exif, yields=yields)
+    decoder = Decoder(spec, options, yields=yields)
     atexit.register(decoder.close)
     return decoder

@@ -17,6 +17,7 @@ from clipworks.errors import ClipworksError, UsageError
 from clipworks.heads import build_head, find_head, fold_head, keep_head
 from clipworks.loading import load
 from clipworks.model import Model
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 from clipworks.parquet import tabulate_embeddings, tabulate_records
 from clipworks.pipeline import encode_block
 from clipworks.provenance import describe_model
@@ -26,7 +27,6 @@ from clipworks.scoring import compare_on_one_thread
 if TYPE_CHECKING:
     from clipworks.cards import ImageInput
     from clipworks.datasets import Sample
-    from clipworks.images import Exif
     from clipworks.pipeline import Block
     from clipworks.prompts import Labels
     from clipworks.records import Record
@@ -42,7 +42,7 @@ class Loading:
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
-    exif: Exif = "apply"
+    images: ImageOptions = DEFAULT_IMAGE_OPTIONS
     offline: bool = False
 
     def load(self, tower: str) -> Model:
@@ -53,9 +53,9 @@ class Loading:
             device=self.device,
             precision=self.precision,
             threads=self.threads,
-            exif=self.exif,
             offline=self.offline,
             towers=(tower,),  # type: ignore[arg-type]  # one of the two
+            **dataclasses.asdict(self.images),
         )
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from clipworks.classification import find_truths
@@ -25,6 +26,8 @@ from clipworks.distributed.visibility import check_visible
 from clipworks.environment import count_cores
 from clipworks.heads import hash_head
 from clipworks.journal import compare_settings, compose_manifest, explain_write_errors
+from clipworks.locations import is_url, make_folder
+from clipworks.locks import hold_folder
 from clipworks.provenance import hash_texts, recall_choice
 from clipworks.shards import Shard, list_shards, open_folder, write_folder_manifest
 
@@ -61,14 +64,18 @@ def run(
     size = request.shard_size or SHARD_SIZE
     size = -(-size // request.batch_size) * request.batch_size
     plan = make_plan(source, batch_size=request.batch_size, shard_size=size)
-    with explain_write_errors(request.output):
-        manifest = open_folder(request.output, restart=request.restart)
-    runtime, precision = recall_choice(manifest, request.loading.runtime, request.loading.precision)
-    request = ask_for(request, runtime=runtime, precision=precision)
-    if request.address is None:
-        request = share_cores(request)
-    threads = request.loading.threads
     with contextlib.ExitStack() as stack:
+        with explain_write_errors(request.output):
+            if not is_url(request.output) and not Path(request.output).is_file():  # an object store has no locks
+                if not Path(request.output).exists():
+                    make_folder(request.output)
+                stack.enter_context(hold_folder(request.output))  # before anything in it is deleted
+            manifest = open_folder(request.output, restart=request.restart)
+        runtime, precision = recall_choice(manifest, request.loading.runtime, request.loading.precision)
+        request = ask_for(request, runtime=runtime, precision=precision)
+        if request.address is None:
+            request = share_cores(request)
+        threads = request.loading.threads
         here = examine_here(request, stack)
         cluster = stack.enter_context(join_cluster(request.address, encoders=request.encoders, threads=threads))
         if joined is not None:
@@ -161,7 +168,7 @@ def work(
         return state
     decoding = Decoding(
         spec=found.spec,
-        exif=request.loading.exif,
+        options=request.loading.images,
         batch_size=plan.batch_size,
         base=plan.base,
         # An encoder of one thread has no other that waits for it: there, sharing evenly keeps all cores at work.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clipworks.display import show_text
 from clipworks.evaluation.records import ClassResult, Evaluation
 
 
@@ -32,7 +33,7 @@ def format_evaluation(found: Evaluation, *, most: int = 10) -> str:
     lines += _section(
         "worst images",
         [
-            f"{item.score:.4f}  {show_line(item.path)}  is {_call(item.truth, item.truth_name)}, "
+            f"{item.score:.4f}  {show_text(item.path)}  is {_call(item.truth, item.truth_name)}, "
             f"taken for {_call(item.predicted, item.predicted_name)}"
             for item in found.worst[:most]
         ],
@@ -61,12 +62,4 @@ def _say_class(item: ClassResult) -> str:
 
 
 def _call(index: int, name: str | None) -> str:
-    return f"{index}" if name is None else f"{index} {show_line(name)}"
-
-
-def show_line(text: str) -> str:
-    """Spell out whatever would end the line or move a terminal's cursor: a path may hold anything."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    return f"{index}" if name is None else f"{index} {show_text(name)}"

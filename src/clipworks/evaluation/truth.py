@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -73,17 +74,22 @@ def read_truth(path: str, labels: Labels | None) -> FindTruth:
 
         return find_by_place
     by_path: dict[str, int] = {}
+    # Names that look the same are the same, unless two files differ in nothing else.
+    alike: dict[str, set[int]] = {}
     by_name: dict[str, set[int]] = {}
     for name, label in pairs:
         index = lookup(label or "")
         if by_path.setdefault(name, index) != index:
             raise UsageError(f"{path} gives {name} two different labels")
-        by_name.setdefault(_last(name), set()).add(index)
+        composed = unicodedata.normalize("NFC", name)
+        alike.setdefault(composed, set()).add(index)
+        by_name.setdefault(_last(composed), set()).add(index)
 
     def find_by_path(record: Record) -> tuple[int, str] | None:
         if record.path in by_path:
             return by_path[record.path], path
-        named = by_name.get(_last(record.path), set())
+        composed = unicodedata.normalize("NFC", record.path)
+        named = alike.get(composed) or by_name.get(_last(composed), set())
         return (next(iter(named)), path) if len(named) == 1 else None
 
     return find_by_path
@@ -108,7 +114,10 @@ def find_label_set(classes: Iterable[tuple[int, str | None]]) -> Labels | None:
 
 
 def _is_name(text: str | None, name: str) -> bool:
-    return text is not None and (text == name or name.startswith(f"{text},"))
+    if text is None:
+        return False
+    text, name = unicodedata.normalize("NFC", text), unicodedata.normalize("NFC", name)
+    return text == name or name.startswith(f"{text},")
 
 
 def _look_up(labels: Labels | None, path: str) -> Callable[[str], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from PIL import Image
 
 from clipworks.cards import ImageInput
 from clipworks.errors import ImageError, UsageError
-from clipworks.images import load_image
-from clipworks.prompts import read_lines
+from clipworks.folders import walk_folder
+from clipworks.images import load_image, prepare_image
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 from clipworks.resizing import Pixels, transform_image
+from clipworks.text_files import read_lines
 from clipworks.tokens import Tokenizer
 
 # Enough that caches of values cannot help, few enough to prepare in a moment.
@@ -37,7 +40,7 @@ class PictureFiles:
     left_out: int
 
 
-def choose_files(folder: Path, seed: int) -> PictureFiles:
+def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> PictureFiles:
     """Choose picture files below a folder at random, each decoded once to make sure of it.
 
     Raises:
@@ -46,7 +49,8 @@ def choose_files(folder: Path, seed: int) -> PictureFiles:
     """
     if not folder.is_dir():
         raise UsageError(f"--images {folder} is not a folder")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    found = [Path(path) for path, _, _ in walk_folder(str(folder))]
+    files = sorted(path for path in found if path.suffix.lower() in _SUFFIXES and os.path.isfile(path))  # noqa: PTH113
     if not files:
         raise UsageError(f"--images {folder} holds no picture ({', '.join(sorted(_SUFFIXES))})")
     np.random.default_rng(seed).shuffle(files)
@@ -54,7 +58,7 @@ def choose_files(folder: Path, seed: int) -> PictureFiles:
     left_out = 0
     for path in files:
         try:
-            load_image(path)
+            load_image(path, options=options)
             good.append(path)
         except ImageError:
             left_out += 1
@@ -83,20 +87,23 @@ def vary_pictures(pictures: Sequence[Image.Image], seed: int) -> Iterator[Image.
         yield view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view
 
 
-def make_image_pool(spec: ImageInput, files: PictureFiles | None, seed: int) -> Pixels:
+def make_image_pool(
+    spec: ImageInput, files: PictureFiles | None, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
+) -> Pixels:
     """Pictures as the image tower takes them.
 
     Args:
         spec: size and geometry, from the model's card.
         files: pictures of the user's own; None for views of the built-in ones.
         seed: chooses the views.
+        options: how the files are read.
 
     Returns:
         uint8 ``[n, size, size, 3]``: `POOL` views, or one of each file.
     """
     if files is None:
         return _view_built_in(spec, seed)
-    return np.stack([transform_image(load_image(path), spec) for path in files.paths])
+    return np.stack([prepare_image(path, spec, options=options) for path in files.paths])
 
 
 @functools.lru_cache(maxsize=1)  # a comparison opens the same towers again and again

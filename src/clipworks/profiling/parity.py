@@ -92,7 +92,7 @@ def measure_beside_f32(
 def embed(encoder: Encoder, batch: Batch) -> scoring.Floats:
     """Unit rows of a whole pool, in chunks."""
     parts = [encoder(batch[start : start + _CHUNK]) for start in range(0, len(batch), _CHUNK)]
-    return scoring.normalise(np.concatenate(parts))
+    return scoring.normalise(np.concatenate(parts), made_by=f"{encoder.runtime} in {encoder.precision}")
 
 
 def _is_f32(encoder: Encoder) -> bool:

@@ -49,7 +49,9 @@ class Bench:
         check_setup(setup, self.bundle.card)
         self._tokenizer = open_tokenizer(self.bundle.tokenizer, self.bundle.card.text)
         self._prompts = inputs.read_prompts(setup.texts)
-        self._files = inputs.choose_files(setup.images, seed) if setup.images is not None else None
+        self._files = (
+            inputs.choose_files(setup.images, seed, options=setup.reading) if setup.images is not None else None
+        )
         self._batches = self._make_batches()
         self.encoders: list[Encoder] = []
         self.cold = self._open_encoders()
@@ -153,7 +155,7 @@ class Bench:
 
     @cached_property
     def _pool(self) -> Pixels:
-        return inputs.make_image_pool(self.bundle.card.image, self._files, self.seed)
+        return inputs.make_image_pool(self.bundle.card.image, self._files, self.seed, options=self.setup.reading)
 
     def _make_batches(self) -> Sequence[Batch]:
         if self.setup.target == "text":
@@ -205,7 +207,7 @@ class Bench:
         tower = runtimes.open_encoder(self.bundle, "text", runtime=self.setup.runtime)
         head = embed(tower, self._tokenizer.encode(self._prompts))
         tower.close()
-        return Pipeline(self.bundle.card, files, head, batch_size=self.setup.batch_size)
+        return Pipeline(self.bundle.card, files, head, batch_size=self.setup.batch_size, options=self.setup.reading)
 
     def _calls(self) -> list[Call]:
         if self._pipeline is not None:

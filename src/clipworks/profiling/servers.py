@@ -11,6 +11,7 @@ import numpy as np
 from clipworks import scoring
 from clipworks.cards import Card
 from clipworks.images import decode_image, read_file
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 from clipworks.profiling.load import Call
 from clipworks.profiling.records import Stage
 from clipworks.resizing import transform_image
@@ -46,16 +47,26 @@ def call_encoder(encoder: Encoder, batches: Sequence[Batch], *, staged: bool) ->
 class Pipeline:
     """Files to scores, every stage timed; one object serves all instances and may be called by many threads."""
 
-    def __init__(self, card: Card, files: Sequence[Path], head: Floats, *, batch_size: int) -> None:
+    def __init__(
+        self,
+        card: Card,
+        files: Sequence[Path],
+        head: Floats,
+        *,
+        batch_size: int,
+        options: ImageOptions = DEFAULT_IMAGE_OPTIONS,
+    ) -> None:
         self._card = card
         self._files = files
         self._head = head
         self._batch_size = batch_size
+        self._options = options
         # One append a request keeps the six times of a request together without a lock.
         self._times: list[tuple[int, ...]] = []  # when it finished, then the stages
 
     def call(self, encoder: Encoder, now: Callable[[], int]) -> Call:
         """The call for one instance; ``now`` is the clock's."""
+        made_by = f"{encoder.runtime} in {encoder.precision}"
 
         def run(number: int) -> None:
             times = array("q", [0] * len(STAGES))
@@ -65,7 +76,8 @@ class Pipeline:
                 start = now()
                 content = read_file(file)
                 read = now()
-                image = decode_image(content, name=str(file))
+                order = self._card.image.drop_alpha
+                image = decode_image(content, name=str(file), options=self._options, drop_alpha=order)
                 decoded = now()
                 squares.append(transform_image(image, self._card.image))
                 resized = now()
@@ -77,7 +89,7 @@ class Pipeline:
             staged = now()
             embeddings = encoder(batch)
             encoded = now()
-            cosines = scoring.compare(scoring.normalise(embeddings), self._head)
+            cosines = scoring.compare(scoring.normalise(embeddings, made_by=made_by), self._head)
             scoring.rank(scoring.softmax(cosines, self._card.logit_scale), 5)
             scored = now()
             times[3], times[4], times[5] = staged - begin, encoded - staged, scored - encoded

@@ -9,6 +9,7 @@ from clipworks import runtimes
 from clipworks.cards import Card
 from clipworks.environment import count_cores
 from clipworks.errors import UsageError
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 from clipworks.profiling.records import Target
 
 _LARGEST_BATCH_BYTES = 1 << 29
@@ -31,6 +32,7 @@ class Setup:
         image_size: checked against the tower; None takes the tower's.
         texts: file of prompts, or None for the built-in ones.
         images: folder of pictures, or None for views of the built-in ones.
+        reading: how image files are read.
         offline: never ask a model hub.
     """
 
@@ -46,6 +48,7 @@ class Setup:
     image_size: int | None = None
     texts: Path | None = None
     images: Path | None = None
+    reading: ImageOptions = DEFAULT_IMAGE_OPTIONS
     offline: bool = False
 
 

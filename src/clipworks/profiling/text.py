@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from clipworks.display import show_text
 from clipworks.profiling.records import SLOWER, Profile, Run
 from clipworks.profiling.search import RateSearch, rank_profiles
 from clipworks.profiling.statistics import Percentile, Spread
@@ -44,10 +45,10 @@ def format_profile(profile: Profile) -> str:
     if profile.partial:
         lines.append("PARTIAL: interrupted; these are the figures up to then")
     lines += [
-        f"model: {profile.model}, {profile.target} on {profile.runtime}, precision {profile.precision}",
+        f"model: {show_text(profile.model)}, {profile.target} on {profile.runtime}, precision {profile.precision}",
         f"instances: {profile.instances} for each device, {in_all} in all"
         + (f", {profile.threads} CPU threads each" if profile.threads else ", CPU threads: the runtime's choice"),
-        f"inputs: {profile.inputs}; a request is a batch of {profile.batch_size} on the {profile.input}",
+        f"inputs: {show_text(profile.inputs)}; a request is a batch of {profile.batch_size} on the {profile.input}",
         f"measured: {window.requests} requests in {window.seconds:.2f} s after warm-up; {_explain_stop(profile, run)}",
     ]
     lines += _describe_loop(profile, run)

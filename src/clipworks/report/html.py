@@ -8,7 +8,7 @@ import importlib.resources
 import re
 from collections.abc import Callable, Sequence
 
-from clipworks.evaluation.text import show_line
+from clipworks.display import show_text
 from clipworks.report.document import Caution, Document, Gallery, Headline, Plot, Section, Table
 from clipworks.report.legends import write_legend, write_parts
 from clipworks.report.plots import draw
@@ -71,7 +71,7 @@ def render_page(document: Document, *, report: Callable[[int, int], None] | None
 
 def escape(text: str) -> str:
     """Text that stays text in HTML, in quotes too; what could turn the line's direction or end it is spelled out."""
-    return html.escape(show_line(text), quote=True)
+    return html.escape(show_text(text), quote=True)
 
 
 class _Artist:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from clipworks.evaluation.text import show_line
+from clipworks.display import show_text
 from clipworks.report.document import Caution, Document, Section, Table
 
 # Whatever Markdown, or a forge that shows it, would read as more than text.
@@ -34,7 +34,7 @@ def format_markdown(document: Document) -> str:
 
 def escape_markdown(text: str) -> str:
     """Text that stays text in Markdown: no markup, no HTML, no address that becomes a link, nobody called by name."""
-    shown = show_line(text).replace("&", "&amp;")
+    shown = show_text(text).replace("&", "&amp;")
     shown = _SPECIAL.sub(r"\\\1", shown)
     shown = shown.replace("@", "&#64;").replace("://", "&#58;//")
     return re.sub(r"\bwww\.", "www&#46;", shown, flags=re.IGNORECASE)

@@ -6,13 +6,17 @@ are in the legend, which the page writes.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
+import os
 import re
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from clipworks.caches import open_folder
 from clipworks.errors import UsageError
 from clipworks.report.document import Axis, Plot, Series
 
@@ -73,9 +77,10 @@ def draw(plot: Plot, name: str) -> str:
         UsageError: matplotlib is not installed.
     """
     require_matplotlib()
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
+    with _LOCK, _caching():
+        import matplotlib as mpl
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
 
     settings: Any = {**_SETTINGS, "svg.hashsalt": name}
     with _LOCK, mpl.rc_context(settings):
@@ -92,6 +97,21 @@ def draw(plot: Plot, name: str) -> str:
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return _adopt(stream.getvalue(), name)
+
+
+@contextlib.contextmanager
+def _caching() -> Iterator[None]:
+    """Let matplotlib, which looks for a folder when it is imported, keep its list of fonts in our cache."""
+    name = "MPLCONFIGDIR"
+    folder = None if "matplotlib" in sys.modules or name in os.environ else open_folder("matplotlib")
+    if folder is None:
+        yield
+        return
+    os.environ[name] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _draw_series(axes: Axes, series: Series, hue: int) -> None:

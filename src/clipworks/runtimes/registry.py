@@ -86,6 +86,10 @@ def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precisio
             suits(bundle.folder / name, device.lower(), precision) for name in (files.image, files.text)
         ):
             return choose_converted(precision)
+    else:
+        from clipworks.runtimes.missing import warn_missing_native
+
+        warn_missing_native(bundle, device.lower(), precision)
     return choose_other()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clipworks.bundle import CARD_FILE, Bundle, read_bundle, verify_once
+from clipworks.display import quote_text
 from clipworks.errors import BundleError, DownloadError, UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _find_bundle(model: str, *, offline: bool, progress: Progress | None) -> Bun
         raise UsageError("the model's name is empty", hint="clipworks models list shows the models known by name")
     if model == STARTER:
         return read_bundle(Path(__file__).parent.parent / STARTER)
-    folder = Path(model).expanduser()
+    folder = expand_home(model)
     if _is_folder(folder):
         return read_bundle(folder)
     if folder.is_absolute() or model.startswith((".", "~")):
@@ -66,6 +67,20 @@ def _find_bundle(model: str, *, offline: bool, progress: Progress | None) -> Bun
         if target.known is None and "has no model" in error.message:
             raise DownloadError(f"{error.message}, and there is no folder of that name", hint=error.hint) from None
         raise
+
+
+def expand_home(text: str) -> Path:
+    """A path as a user may write it, ``~`` for the home folder.
+
+    Raises:
+        UsageError: it begins with ``~``, and there is no such home folder.
+    """
+    from pathlib import Path
+
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(f"there is no home folder for {quote_text(text)}; allowed: a path without ~") from None
 
 
 def _is_folder(path: Path) -> bool:

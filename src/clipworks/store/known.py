@@ -30,7 +30,10 @@ class KnownModel:
         activation: that of both towers, where published; a checkpoint that says another is refused.
         logit_scale: factor of the cosine before softmax, where published.
         pooling: which token the text tower pools, where published.
-        image: the preprocessing, where published; it goes before what the checkpoint's files say.
+        image: the preprocessing, where published; it goes before what the checkpoint's files say. Its ``drop_alpha`` is
+            that of the library that the weights were published with and measured by: OpenAI's clip, and open_clip or a
+            fork of it (LAION, DataComp, MetaCLIP), all of which drop alpha after the crop, also where the checkpoint
+            is one for transformers, which drops it before the resize.
         image_tower: its shape.
         text_tower: its shape.
         sources: where the files are, the best first; all hold the same weights.

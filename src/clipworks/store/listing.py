@@ -8,8 +8,16 @@ from pathlib import Path
 
 from clipworks.bundle import CARD_FILE, Bundle, read_bundle
 from clipworks.errors import BundleError, UsageError
+from clipworks.store import expand_home
 from clipworks.store.known import KnownModel, known_models
-from clipworks.store.names import STARTER, STARTER_FOLDER, find_target, models_folder, work_folder
+from clipworks.store.names import (
+    STARTER,
+    STARTER_FOLDER,
+    find_models_folder,
+    find_target,
+    models_folder,
+    work_folder,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +51,9 @@ class ListedModel:
 
 def list_models() -> list[ListedModel]:
     """List the built-in model, the known ones, and what else is in the cache."""
-    kept = {path.name: path for path in sorted(models_folder().glob("*")) if (path / CARD_FILE).is_file()}
+    home = find_models_folder()
+    found = sorted(home.glob("*")) if home else []
+    kept = {path.name: path for path in found if (path / CARD_FILE).is_file()}
     listed = [_list_bundle(STARTER_FOLDER, name=STARTER, state="built in")]
     for known in known_models().values():
         folder = kept.pop(known.name, None)
@@ -60,11 +70,12 @@ def find_bundle(model: str) -> Bundle | None:
     """
     if model == STARTER:
         return read_bundle(STARTER_FOLDER)
-    folder = Path(model).expanduser()
+    folder = expand_home(model)
     if not folder.is_dir():
-        folder = models_folder() / find_target(model).key
-        if not (folder / CARD_FILE).is_file():
+        target, home = find_target(model), find_models_folder()
+        if home is None or not (home / target.key / CARD_FILE).is_file():
             return None
+        folder = home / target.key
     return read_bundle(folder)
 
 

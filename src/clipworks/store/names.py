@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks.caches import cache_folder
+from clipworks.caches import cache_folder, find_cache
 from clipworks.cards import Source
 from clipworks.errors import UsageError, unknown_name
 from clipworks.store.known import KnownModel, find_known, known_models
@@ -62,6 +62,12 @@ def find_target(model: str) -> Target:
 def models_folder() -> Path:
     """The folder in the user's cache that holds one bundle a model."""
     return cache_folder() / "models"
+
+
+def find_models_folder() -> Path | None:
+    """`models_folder`, or None where there is no home folder, and so no cache to look in."""
+    cache = find_cache()
+    return None if cache is None else cache / "models"
 
 
 def work_folder(target: Target) -> Path:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from clipworks.cards import ImageInput
 from clipworks.diagnosis.causes.cases import SIDES, Case
-from clipworks.diagnosis.pictures import as_levels
+from clipworks.diagnosis.pictures import ALPHAS, as_levels, has_size, list_alphas, recover_pixels
 from clipworks.diagnosis.stages import Array
+from clipworks.images import Picture
 
 _CLOSE = 2.0  # levels that a mere change of order may miss by
 _NEAR, _FAR = 0.75, 16  # levels that a recipe may miss by in the mean, and at most
@@ -30,6 +31,8 @@ Bytes = npt.NDArray[np.uint8]
 
 def explain_decoded(case: Case) -> list[str]:
     """Whether one side's pictures are the other's, turned or with other channels."""
+    if alphas := _explain_alpha(case):
+        return alphas
     found, expected = case.sides("decoded")
     turns: dict[str, Callable[[Array], Array]] = {
         "is not turned as its EXIF orientation says": lambda a: a,
@@ -60,9 +63,12 @@ def explain_resized(case: Case) -> list[str]:
     spec, said = case.subject.spec, []
     for side, arrays in zip(SIDES, case.sides("resized"), strict=True):
         shapes = [array.shape[:2] for array in arrays]
-        recipe = _find_recipe(
-            arrays, [list(_list_resized(one, [shape])) for one, shape in zip(entry, shapes, strict=True)]
-        )
+        recipes = [list(_list_resized(one, [shape])) for one, shape in zip(entry, shapes, strict=True)]
+        if "decoded" not in case.expected:
+            for tried, one, picture, shape in zip(recipes, entry, case.inputs.pictures, shapes, strict=True):
+                for name, array in _list_alphas(case, picture, one):
+                    tried.extend((f"{recipe}{name}", made) for recipe, made in _list_resized(array, [shape]))
+        recipe = _find_recipe(arrays, recipes)
         geometry = {_name_geometry(one.shape[:2], shape, spec) for one, shape in zip(entry, shapes, strict=True)}
         said.append((side, ", ".join([recipe or "no filter that is known", *sorted(geometry - {""})])))
     return _contrast(said)
@@ -83,8 +89,7 @@ def explain_pixels(case: Case) -> list[str]:
             shapes = {tuple(array.shape) for array in arrays}
             said.append((side, f"no bytes of [{spec.size}, {spec.size}, 3] but shape {sorted(shapes)[0]}"))
         elif decoded is not None:
-            recipes = [list(_list_squares(picture, spec)) for picture in decoded]
-            said.append((side, _find_recipe(levels, recipes) or "no recipe that is known"))
+            said.append((side, _find_square(case, levels, decoded)))
         elif resized is not None:
             said.append(
                 (
@@ -100,6 +105,8 @@ def explain_normalised(case: Case) -> list[str]:
     entry = case.entry("normalised", "pixels")
     if entry is None:
         return []
+    if squares := _explain_squares(case):
+        return squares
     said = []
     for side, arrays in zip(SIDES, case.sides("normalised"), strict=True):
         if any(one.shape != other.shape for one, other in zip(arrays, entry, strict=True)):
@@ -107,6 +114,53 @@ def explain_normalised(case: Case) -> list[str]:
             continue
         said.append((side, _describe_line(np.stack(entry), np.stack(arrays))))
     return _contrast(said)
+
+
+def _explain_alpha(case: Case) -> list[str]:
+    """Which way each side's decoded pictures were freed from alpha, if that tells them apart."""
+    ways = [list_alphas(picture, case.inputs.options) for picture in case.inputs.pictures]
+    names = next((list(way) for way in ways if way), [])
+    said = []
+    for side, arrays in zip(SIDES, case.sides("decoded"), strict=True):
+        pairs = [(array, way) for array, way in zip(arrays, ways, strict=True) if way]
+        name = next(
+            (name for name in names if all(_distance(one, np.asarray(way[name])) <= _CLOSE for one, way in pairs)), None
+        )
+        if name is None:
+            return []
+        said.append((side, f"alpha is {name}"))
+    return _contrast(said) if names else []
+
+
+def _explain_squares(case: Case) -> list[str]:
+    """How each side made its squares, where nobody kept any stage before the normalised one."""
+    theirs = recover_pixels(case.expected["normalised"], case.subject.spec)
+    ours, decoded = as_levels(case.found.get("pixels")), as_levels(case.entry("pixels", "decoded"))
+    kept = "pixels" in case.expected or "resized" in case.expected
+    size = case.subject.spec.size
+    if kept or theirs is None or ours is None or decoded is None or not has_size(theirs, size):
+        return []
+    return _contrast(
+        [(side, _find_square(case, levels, decoded)) for side, levels in zip(SIDES, (ours, theirs), strict=True)]
+    )
+
+
+def _find_square(case: Case, levels: Sequence[Bytes], decoded: Sequence[Bytes]) -> str:
+    spec = case.subject.spec
+    recipes = [list(_list_squares(picture, spec)) for picture in decoded]
+    if "decoded" not in case.expected:
+        for tried, picture, array in zip(recipes, case.inputs.pictures, decoded, strict=True):
+            for name, other in _list_alphas(case, picture, array):
+                tried.extend((f"{recipe}{name}", made) for recipe, made in _list_squares(other, spec))
+    return _find_recipe(levels, recipes) or "no recipe that is known"
+
+
+def _list_alphas(case: Case, picture: Picture, own: Bytes) -> Iterator[tuple[str, Bytes]]:
+    """A picture by every way to treat alpha, if any has some; its own pixels where it has none."""
+    if any(list_alphas(other, case.inputs.options) for other in case.inputs.pictures):
+        ways = list_alphas(picture, case.inputs.options)
+        for name in ALPHAS:
+            yield f", alpha {name}", np.asarray(ways[name]) if ways else own
 
 
 def _describe_line(pixels: npt.NDArray[Any], values: npt.NDArray[Any]) -> str:
@@ -158,7 +212,7 @@ def _list_squares(picture: Bytes, spec: ImageInput) -> Iterator[tuple[str, Bytes
                 for crop, square in _list_crops(resized, spec):
                     yield f"{name}{size}{rule}, {crop}", square
     for name, square in _list_resized(picture, [(spec.size, spec.size)]):
-        yield f"{name}, both sides to {spec.size} without a crop", square
+        yield f"{name}, both sides to {spec.size} without a crop", square[..., :3]
 
 
 def _list_crops(resized: Bytes, spec: ImageInput, *, wide: bool = False) -> Iterator[tuple[str, Bytes]]:
@@ -176,7 +230,7 @@ def _list_crops(resized: Bytes, spec: ImageInput, *, wide: bool = False) -> Iter
         near = itertools.product(*(range(max(m // 2 - 2, 0), min(m // 2 + 3, m) + 1) for m in spare))
         rules += [(f"from row {row}, column {column}", (row, column)) for row, column in near]
     for rule, (top, left) in rules:
-        yield rule, resized[top : top + spec.size, left : left + spec.size]
+        yield rule, resized[top : top + spec.size, left : left + spec.size, :3]
 
 
 def _find_recipe(arrays: Sequence[Array], recipes: Sequence[Sequence[tuple[str, Bytes]]]) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from clipworks._towers import encode_images, encode_texts, open_tower
+from clipworks._towers import close_tower, encode_images, encode_texts, open_tower
 from clipworks.environment import count_physical_cores
 from clipworks.errors import EncodingError
 from clipworks.runtimes import AUTO, EMBEDDING, FIRST, POOLED, Batch, EncoderRequest, Opening, Staged
@@ -19,16 +18,13 @@ from clipworks.runtimes.native.facts import Bytes, Facts
 from clipworks.runtimes.native.opening import check_request, list_precisions, open_weights
 from clipworks.runtimes.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS, pack_texts
 
-if TYPE_CHECKING:
-    from clipworks._towers import Tower
-
 Floats = npt.NDArray[np.float32]
 Packed = tuple[dict[str, npt.NDArray[np.int32]], npt.NDArray[np.int32]]
 _NOTHING = np.empty(0, np.float32)
 
 
 class NativeEncoder:
-    """A tower and its team of threads; calls come after each other."""
+    """A tower and its team of threads; the compiled code checks its input and lets calls come after each other."""
 
     runtime = "native"
     device = "cpu"
@@ -41,10 +37,9 @@ class NativeEncoder:
         self.opening = opening
         self.packs = not facts.size
         self._facts = facts
-        self._lock = threading.Lock()
         *sides, _ = dataclasses.astuple(facts)
         try:
-            self._tower: Tower | None = open_tower(weights, tuple(sides), threads)
+            self._tower = open_tower(weights, tuple(sides), threads)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise EncodingError(f"native cannot open the tower: {str(error) or 'not enough memory'}") from None
 
@@ -57,8 +52,9 @@ class NativeEncoder:
 
         The handle is the batch itself and, of texts, what `pack_texts` gives and the place of each that is pooled.
         """
-        self._check(batch)
         packed: Packed | None = None
+        if self.packs:
+            _check_ids(batch)
         if self.packs and len(batch):
             packed = pack_texts(batch, filled=False), _find_pooled(batch, self._facts.end_id)  # type: ignore[arg-type]
         return Staged(handle=(np.ascontiguousarray(batch), packed), rows=len(batch))
@@ -77,54 +73,31 @@ class NativeEncoder:
 
     def close(self) -> None:
         """End the threads and let go of the weights; a call that is under way comes to its end first."""
-        with self._lock:
-            self._tower = None
+        close_tower(self._tower)
 
     def _run(self, staged: Staged, watched: Floats = _NOTHING) -> Floats:
         batch, packed = staged.handle
         out = np.empty((staged.rows, self.dim), np.float32)
-        with self._lock:
-            if self._tower is None:
-                raise EncodingError("this encoder is closed")
-            if not staged.rows:
-                return out
-            try:
-                if packed is None:
-                    encode_images(self._tower, batch, out, watched)
-                else:
-                    texts, pooled = packed
-                    count, length = texts[GROUPS].shape
-                    encode_texts(
-                        self._tower,
-                        texts[IDS],
-                        texts[PLACES],
-                        texts[GROUPS],
-                        texts[ENDS],
-                        texts[BACK],
-                        texts[TEXTS],
-                        pooled,
-                        out,
-                        watched,
-                        count,
-                        length,
-                        batch.shape[1],
-                    )
-            except (RuntimeError, ValueError, MemoryError) as error:
-                why = str(error) or "not enough memory"
-                raise EncodingError(f"native failed on a batch of {staged.rows}: {why}") from None
+        try:
+            if packed is not None:
+                texts, pooled = packed
+                encode_texts(
+                    self._tower,
+                    texts[IDS],
+                    texts[PLACES],
+                    texts[GROUPS],
+                    texts[ENDS],
+                    texts[BACK],
+                    texts[TEXTS],
+                    pooled,
+                    out,
+                    watched,
+                )
+            elif not self.packs:
+                encode_images(self._tower, batch, out, watched)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise _refuse(staged.rows, str(error) or "not enough memory") from None
         return out
-
-    def _check(self, batch: Batch) -> None:
-        """The compiled code sees bytes alone."""
-        size = self._facts.size
-        if size and (batch.dtype != np.uint8 or batch.shape[1:] != (size, size, 3)):
-            allowed = f"uint8 [n, {size}, {size}, 3]"
-        elif not size and (batch.dtype != np.int32 or batch.ndim != 2 or not batch.shape[1]):
-            allowed = "int32 [n, length]"
-        else:
-            return
-        given = f"{batch.dtype} {list(batch.shape)}"
-        raise EncodingError(f"native failed on a batch of {len(batch)}: it is {given}; allowed: {allowed}")
 
 
 def open_encoder(request: EncoderRequest) -> NativeEncoder:
@@ -149,3 +122,14 @@ def _find_pooled(ids: Batch, end_id: int | None) -> npt.NDArray[np.int32]:
     """The place in each text whose row is pooled, ``[n]``: of equal values argmax gives the first."""
     first: npt.NDArray[np.intp] = (ids if end_id is None else ids == end_id).argmax(axis=1)
     return first.astype(np.int32)
+
+
+def _check_ids(batch: Batch) -> None:
+    """Look at ids before they are packed; the compiled code sees to what is packed, and to pictures."""
+    if batch.dtype != np.int32 or batch.ndim != 2 or not batch.shape[1]:
+        given = f"{batch.dtype} {list(batch.shape)}"
+        raise _refuse(len(batch), f"ids is {given}; allowed: int32 [n, length]")
+
+
+def _refuse(rows: int, why: str) -> EncodingError:
+    return EncodingError(f"native failed on a batch of {rows}: {why}")

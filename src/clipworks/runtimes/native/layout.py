@@ -94,8 +94,10 @@ def _cut(words: npt.NDArray[np.uint32]) -> Bytes:
 
 
 def round_to_bf16(bits: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    """The nearest bf16 of f32 values, both as bits; of two equally near ones the even one."""
-    return (bits + np.uint32(0x7FFF) + ((bits >> _HALF) & np.uint32(1))) >> _HALF
+    """The nearest bf16 of f32 values, both as bits; of two equally near ones the even one, and NaN for NaN."""
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> _HALF) & np.uint32(1))) >> _HALF
+    nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)  # what is added can make a number of it
+    return np.where(nan, np.uint32(0x7FC0), rounded)
 
 
 def _describe(weights: ImageWeights | TextWeights, *, bf16: bool, int8: bool) -> Facts:
@@ -186,7 +188,7 @@ def _list_rounded_layer(layer: Layer) -> Iterator[Bytes]:
         yield from _list_rounded(group)
     yield from map(_view, layer.gains)
     roundings = [group[0].rounding for group in groups]
-    yield _view(np.array([(1 / item.scale, item.zero) for item in roundings if item is not None]))
+    yield _view(np.array([(np.divide(1, item.scale), item.zero) for item in roundings if item is not None]))
 
 
 def _list_rounded(maps: list[Linear]) -> Iterator[Bytes]:

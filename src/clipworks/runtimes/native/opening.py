@@ -12,12 +12,12 @@ from clipworks.errors import RuntimeUnavailableError
 from clipworks.processor import find_ceiling, is_below
 from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.grants import refuse
+from clipworks.runtimes.missing import is_ours
 from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
 from clipworks.runtimes.protocol import AUTO, EncoderRequest, Opening
 
 _FORMAT = 2  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
-_ENDS = 4096  # bytes at either end of an ONNX file in which it says who wrote it, and what else it knows
 DEVICES = (AUTO, "cpu", "0")
 _NEEDS = {"f32": "avx512f", "bf16": "avx512_bf16", "int8": "avx512_vnni"}
 
@@ -41,9 +41,6 @@ def has_tiles() -> bool:
 def suits(path: Path, device: str, precision: str) -> bool:
     """Whether a tower is best run here when nobody has chosen a runtime.
 
-    The file is only glanced at: it is ours, and young enough to tell what is needed. (To import onnx for it would take
-    longer than opening a tower.)
-
     Args:
         path: its ONNX file.
         device: as it was asked for.
@@ -52,13 +49,7 @@ def suits(path: Path, device: str, precision: str) -> bool:
     granted = list_precisions()
     if device not in DEVICES or not granted or (precision != AUTO and precision not in granted):
         return False
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(_ENDS)
-            stream.seek(-min(_ENDS, path.stat().st_size), 2)
-            return b"\x12\x09clipworks" in start[:32] and b"clipworks.activation" in stream.read()
-    except OSError:
-        return False  # whoever is to run it will say so
+    return is_ours(path)
 
 
 def check_request(request: EncoderRequest) -> str:

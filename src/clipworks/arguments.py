@@ -1,0 +1,98 @@
+"""Arguments of the public calls: what is none of the kinds allowed is refused by name, before anything is computed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipworks.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipworks.cards import TextInput
+    from clipworks.resizing import Pixels
+    from clipworks.tokens import Ids
+
+
+def check_count(name: str, value: Any) -> int:
+    """A whole number from 1 on; raises UsageError for anything else."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise UsageError(f"{name} is {value!r}; allowed: 1 or more")
+    return count
+
+
+def check_name(name: str, value: Any, *, allowed: str) -> str:
+    """A text; raises UsageError that says what is allowed for anything else."""
+    if not isinstance(value, str):
+        raise UsageError(f"{name} is {value!r}; allowed: {allowed}")
+    return value
+
+
+def check_choices(name: str, values: Any, allowed: Sequence[str]) -> None:
+    """Raise UsageError unless ``values`` are one or more of the names that are allowed, in a list or tuple."""
+    given = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else []
+    if not given or any(item not in allowed for item in given):
+        raise UsageError(f"{name} is {values!r}; allowed: a list of one or more of {', '.join(allowed)}")
+
+
+def list_texts(texts: str | Iterable[str]) -> list[str]:
+    """One text or many as a list.
+
+    Raises:
+        UsageError: neither a text nor an ordered iterable of texts; the message says what was given.
+    """
+    if isinstance(texts, str):
+        return [texts]
+    said = f"texts must be a text or a list of texts, not {type(texts).__name__}"
+    if isinstance(texts, bytes | bytearray | memoryview | Mapping | set | frozenset):
+        raise UsageError(said)
+    try:
+        items = iter(texts)
+    except TypeError:
+        raise UsageError(said) from None
+    found = list(items)
+    for number, text in enumerate(found):
+        if not isinstance(text, str):
+            raise UsageError(f"texts[{number}] is of type {type(text).__name__}; it must be a string")
+    return found
+
+
+def check_pixels(pixels: Any, size: int) -> Pixels:
+    """A batch of prepared images, uint8 ``[n, size, size, 3]``; raises UsageError for anything else."""
+    shape = (size, size, 3)
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != shape or pixels.ndim != 4:
+        given = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise UsageError(f"pixels must be an array, uint8 [n, {size}, {size}, 3], as prepare_image makes; not {given}")
+    return pixels
+
+
+def list_tokens(texts: Any, spec: TextInput) -> list[Ids]:
+    """Token ids of texts, each int32 ``[length]``.
+
+    Raises:
+        UsageError: no list of such arrays, none or too many ids in one of them, or one that is no token of the model.
+    """
+    if isinstance(texts, str | bytes) or not isinstance(texts, Sequence | np.ndarray):
+        raise UsageError(f"token ids must be a list of int32 arrays, one a text; not {type(texts).__name__}")
+    return [_check_ids(number, ids, spec) for number, ids in enumerate(texts)]
+
+
+def _check_ids(number: int, ids: Any, spec: TextInput) -> Ids:
+    try:
+        row = np.asarray(ids)
+    except ValueError:  # rows of different lengths
+        row = np.empty(0)
+    if row.ndim != 1 or row.dtype.kind not in "iu" or not 1 <= len(row) <= spec.context:
+        given = f"{row.dtype} {list(row.shape)}" if isinstance(ids, np.ndarray) else type(ids).__name__
+        raise UsageError(f"the token ids of text {number} are {given}; allowed: int32 [1 to {spec.context}]")
+    if row.min() < 0 or row.max() >= spec.vocabulary:
+        raise UsageError(
+            f"the token ids of text {number} go from {row.min()} to {row.max()}; allowed: 0 to {spec.vocabulary - 1}"
+        )
+    return row.astype(np.int32, copy=False)

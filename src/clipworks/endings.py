@@ -1,0 +1,76 @@
+"""The endings of outputs' names: one decides the format, or is refused; none is ignored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+
+from clipworks.display import quote_text
+from clipworks.errors import UsageError
+
+# What a program that reads a name takes for a file of this kind. A folder's name may have any other point in it
+# (`vit-b.32`, `run.2026-11-28`), and so may a file's whose format is said by an option.
+_FILES = re.compile(
+    r"\.(arrow|avro|bin|csv|db|feather|gz|h5|hdf5|html?|jpe?g|json|jsonl|lmdb|log|markdown|mat|md|ndjson|np[yz]|onnx"
+    r"|parquet|pb|pdf|pkl|png|pth?|safetensors|sqlite|svg|tar|tex|tgz|tsv|txt|webp|xlsx?|xml|ya?ml|zip)"
+)
+_ENDING = re.compile(r"\.[a-z][a-z0-9]{0,9}", re.IGNORECASE)
+
+
+def find_ending(output: str) -> str:
+    """The ending of a name in small letters with its point, or nothing: a number or a date is none."""
+    suffix = PurePath(output).suffix
+    return suffix.lower() if _ENDING.fullmatch(suffix) else ""
+
+
+def choose_by_ending(
+    output: str, formats: Mapping[str, Sequence[str]], *, default: str, asked: str | None = None, option: str = ""
+) -> str:
+    """Find the format of an output file.
+
+    Args:
+        output: its name.
+        formats: what can be written, each with the endings that mean it.
+        default: of a name without an ending.
+        asked: the format that an option asks for, or None.
+        option: that option as it was written, for the message.
+
+    Returns:
+        The format's name.
+
+    Raises:
+        UsageError: the ending means something else: none of the formats, or another than the one asked for.
+    """
+    ending = find_ending(output)
+    meant = next((name for name, endings in formats.items() if ending in endings), None)
+    if asked is not None:
+        if meant not in (None, asked) or (meant is None and _FILES.fullmatch(ending)):
+            raise UsageError(
+                f"{output} ends in {ending}, and {option} writes another format; allowed with it: "
+                f"{', '.join(formats[asked])}"
+            )
+        return asked
+    if meant is None and ending:
+        allowed = ", ".join(ending for endings in formats.values() for ending in endings)
+        raise UsageError(f"{output} ends in {ending}; allowed: {allowed}, or no ending ({default})")
+    return meant or default
+
+
+def check_folder_name(output: str, *, holds: str) -> None:
+    """Refuse a folder's name that ends as a file's does.
+
+    Args:
+        output: the name.
+        holds: what will be in the folder, for the message.
+
+    Raises:
+        UsageError: it does.
+    """
+    ending = find_ending(output.rstrip("/"))
+    if _FILES.fullmatch(ending):
+        name = PurePath(output).stem
+        raise UsageError(
+            f"{output} ends in {ending}, but a folder is written, with {holds} in it; allowed: a folder's name, as in "
+            f"{quote_text(name)}"
+        )

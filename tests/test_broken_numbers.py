@@ -1,0 +1,176 @@
+"""NaN and Inf in a tower, from broken weights or sums that overflow, come out as NaN or an error, never as numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from convert_checkpoints import MODELS, draw_pictures, write_huggingface
+
+from clipworks import scoring
+from clipworks.convert import convert_checkpoint, quantize_towers
+from clipworks.errors import EncodingError
+from clipworks.model import _encode
+from clipworks.runtimes import Opening
+from clipworks.runtimes.weights import ImageWeights, Layer, read_image_weights
+
+compiled = pytest.importorskip("clipworks._towers", reason="built without a C compiler")
+PRECISIONS = compiled.list_precisions()
+needs_towers = pytest.mark.skipif(not PRECISIONS, reason="needs AVX-512")
+
+from clipworks.runtimes.native import layout  # noqa: E402  # needs the compiled module
+from clipworks.runtimes.native.encoder import NativeEncoder  # noqa: E402
+from clipworks.runtimes.native.facts import HEAD  # noqa: E402
+
+MODEL = MODELS["quick"]
+# A NaN whose bits become those of -0 when half of a bf16's last place is added to them.
+FULL_NAN = np.array([0xFFFFFFFF], np.uint32).view(np.float32)[0]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, ImageWeights]:
+    """By whether they are int8."""
+    folder: Path = tmp_path_factory.mktemp("broken")
+    bundle = convert_checkpoint(write_huggingface(folder / "checkpoint", MODEL), folder / "bundle")
+    bundle = quantize_towers(bundle, draw_pictures(MODEL, 16), texts=["a dog", "a cat", "the red apple"])
+    return {int8: read_image_weights(bundle.folder / f"image{'.int8' * int8}.onnx") for int8 in (False, True)}
+
+
+def change(array: Any, place: Any, value: float) -> Any:
+    changed = np.array(array)
+    changed[place] = value
+    return changed
+
+
+def change_layer(weights: ImageWeights, number: int, make: Callable[[Layer], Layer]) -> ImageWeights:
+    layers = list(weights.stack.layers)
+    layers[number] = make(layers[number])
+    return dataclasses.replace(weights, stack=dataclasses.replace(weights.stack, layers=tuple(layers)))
+
+
+def change_bias(name: str, value: float) -> Callable[[ImageWeights], ImageWeights]:
+    def make(layer: Layer) -> Layer:
+        linear = getattr(layer, name)
+        return dataclasses.replace(layer, **{name: dataclasses.replace(linear, bias=change(linear.bias, 3, value))})
+
+    return lambda weights: change_layer(weights, 0, make)
+
+
+def change_positions(value: float) -> Callable[[ImageWeights], ImageWeights]:
+    """Of a single patch, which the others see through attention alone."""
+    return lambda weights: dataclasses.replace(weights, positions=change(weights.positions, (2, 5), value))
+
+
+def overflow_some_keys(weights: ImageWeights) -> ImageWeights:
+    """Only the class row, alone in its direction, has keys so large that scores are Inf less Inf."""
+
+    def make(layer: Layer) -> Layer:
+        matrix = np.zeros_like(layer.key.matrix)
+        matrix[3, :2] = 1e38, -1e38
+        return dataclasses.replace(layer, key=dataclasses.replace(layer.key, matrix=matrix))
+
+    row = change(np.zeros_like(weights.class_row), 3, 1e4)
+    return change_layer(dataclasses.replace(weights, class_row=row), 0, make)
+
+
+def scale_gain(value: float) -> Callable[[ImageWeights], ImageWeights]:
+    return lambda weights: change_layer(
+        weights, 0, lambda layer: dataclasses.replace(layer, gains=(layer.gains[0], change(layer.gains[1], 3, value)))
+    )
+
+
+FAULTS: dict[str, Callable[[ImageWeights], ImageWeights]] = {
+    "NaN in one patch": change_positions(np.nan),
+    "Inf in one patch": change_positions(np.inf),
+    "squares that overflow in one patch": change_positions(1e30),
+    "NaN in queries": change_bias("query", np.nan),
+    "a NaN of all bits in queries": change_bias("query", float(FULL_NAN)),
+    "NaN behind the attention": change_bias("out", np.nan),
+    "sums whose squares overflow": change_bias("out", 1e30),
+    "NaN before the activation": change_bias("expand", np.nan),
+    "Inf before the activation": change_bias("expand", np.inf),
+    "-Inf before the activation": change_bias("expand", -np.inf),
+    "NaN behind a layer": change_bias("contract", np.nan),
+    "keys that overflow": overflow_some_keys,
+    "NaN in a gain of int8": scale_gain(np.nan),
+}
+
+
+def open_native(weights: ImageWeights, precision: str, *, bf16: bool = "bf16" in PRECISIONS) -> NativeEncoder:
+    halves = precision == "bf16" or (precision == "int8" and bf16)
+    facts, body = layout.pack_tower(weights, bf16=halves, int8=precision == "int8")
+    return NativeEncoder(facts, body[HEAD:], threads=2, opening=Opening(read_ms=None, compile_ms=0.0))
+
+
+@needs_towers
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_compiled_towers_give_no_numbers_where_there_are_none(
+    weights: dict[bool, ImageWeights], fault: str
+) -> None:
+    pictures = draw_pictures(MODEL)
+    halves = "bf16" in PRECISIONS
+    for precision, bf16 in [(name, halves) for name in PRECISIONS] + [("int8", False)] * ("int8" in PRECISIONS):
+        int8 = precision == "int8"
+        if (fault.endswith("int8") and not int8) or (fault.startswith("keys") and int8):
+            continue  # only int8 towers have such gains; their keys are whole numbers
+        assert np.isfinite(open_native(weights[int8], precision, bf16=bf16)(pictures)).all()
+        encoder = open_native(FAULTS[fault](weights[int8]), precision, bf16=bf16)
+        with pytest.raises(EncodingError, match=rf"3 of 3 embeddings hold NaN or Inf from native in {precision}"):
+            _encode(encoder, pictures)
+
+
+@needs_towers
+@pytest.mark.skipif("int8" not in PRECISIONS, reason="needs AVX-512 VNNI")
+def test_a_call_after_one_with_nan_is_not_touched_by_it(weights: dict[bool, ImageWeights]) -> None:
+    """Of int8 it is told by the call, not by the row."""
+
+    def break_one_value(weights: ImageWeights) -> ImageWeights:
+        """White pictures alone overflow."""
+        patches = weights.patches
+        assert patches.rounding is not None
+        scales = change(patches.rounding.scales, 0, 1e38 / 192)
+        rounding = dataclasses.replace(patches.rounding, steps=np.abs(patches.rounding.steps), scales=scales)
+        return dataclasses.replace(weights, patches=dataclasses.replace(patches, rounding=rounding), centre=0.0)
+
+    encoder = open_native(break_one_value(weights[True]), "int8")
+    black, white = (np.full((1, MODEL.size, MODEL.size, 3), value, np.uint8) for value in (0, 255))
+    expected = encoder(black)
+    assert np.isfinite(expected).all()
+    assert not np.isfinite(encoder(white)).any()
+    np.testing.assert_array_equal(encoder(black), expected)
+
+
+@needs_towers
+@pytest.mark.skipif("int8" not in PRECISIONS, reason="needs AVX-512 VNNI")
+@pytest.mark.parametrize(("scale", "zero"), [(np.nan, 3), (0.0, 3), (-1.0, 3), (np.inf, 3), (1.0, -1), (1.0, 256)])
+def test_a_scale_or_a_zero_that_is_none_is_refused(weights: dict[bool, ImageWeights], scale: float, zero: int) -> None:
+    def make(layer: Layer) -> Layer:
+        rounding = layer.out.rounding
+        assert rounding is not None
+        rounding = dataclasses.replace(rounding, scale=scale, zero=zero)
+        return dataclasses.replace(layer, out=dataclasses.replace(layer.out, rounding=rounding))
+
+    broken = change_layer(weights[True], 0, make)
+    with np.errstate(all="ignore"), pytest.raises(EncodingError, match="round by a scale or a zero point that is none"):
+        open_native(broken, "int8")
+
+
+def test_bf16_of_nan_is_nan() -> None:
+    values = np.array([np.nan, FULL_NAN, -np.nan, np.inf, -np.inf, 3.4e38], np.float32)
+    rounded = (layout.round_to_bf16(values.view(np.uint32)) << np.uint32(16)).view(np.float32)
+    assert np.isnan(rounded[:3]).all()
+    assert rounded[3:].tolist() == [np.inf, -np.inf, np.inf]  # the last is nearer to Inf than to any bf16
+
+
+def test_nan_is_no_embedding_and_has_no_rank() -> None:
+    rows = np.ones((3, 4), np.float32)
+    rows[1, 2] = np.nan
+    rows[2, 0] = -np.inf
+    with pytest.raises(EncodingError, match="2 of 3 embeddings hold NaN or Inf from openvino in f16"):
+        scoring.normalise(rows, made_by="openvino in f16")
+    with pytest.raises(EncodingError, match="1 of 3 scores are NaN and have no rank"):
+        scoring.rank(np.array([0.5, np.nan, 0.7]))

@@ -1,0 +1,139 @@
+"""Files of labels, templates and prompts: lines or a JSON list; another format is refused with file and line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import EXAMPLE
+
+from clipworks.cli import main
+from clipworks.compat import clip_sample, make_input_npz
+from clipworks.errors import TextError
+from clipworks.prompts import read_labels, read_templates
+from clipworks.text_files import read_lines
+
+GOOD = {
+    "lines": ("cat\n\n  dog  \r\n", ["cat", "dog"]),
+    "byte order mark": ("\ufeffcat\ndog", ["cat", "dog"]),
+    "old line ends": ("cat\rdog\r", ["cat", "dog"]),
+    "JSON on one line": ('["cat", "dog"]\n', ["cat", "dog"]),
+    "JSON over lines": ('[\n  "cat",\n  "dog"\n]\n', ["cat", "dog"]),
+    "JSON of what lines may not be": (
+        json.dumps(["# 1", '"quoted"', "[x]", "a\tb", "label", "1. one"]),
+        ["# 1", '"quoted"', "[x]", "a\tb", "label", "1. one"],
+    ),
+    "JSON of other scripts": ('["گربه", "\\u732b", "👩\u200d🚀"]', ["گربه", "猫", "👩\u200d🚀"]),
+    "brackets": ("[red] car\n{b} c\n<3 hearts\n", ["[red] car", "{b} c", "<3 hearts"]),
+    "apostrophes": ("'90s fashion\nrock 'n' roll\ndogs'\n", ["'90s fashion", "rock 'n' roll", "dogs'"]),
+    "numbers": ("1 dog\n2 dogs\n3.5 mm jack\n", ["1 dog", "2 dogs", "3.5 mm jack"]),
+    "commas": ("crane, machine\ncrane, bird\n", ["crane, machine", "crane, bird"]),
+    "one heading alone": ("text\n", ["text"]),
+    "a hash within": ("C# code\nnumber #1\n", ["C# code", "number #1"]),
+    "a dash": ("- a\nb\n", ["- a", "b"]),
+    "WordNet ids": ("n01440764\ttench\n", ["n01440764\ttench"]),
+}
+WRONG: dict[str, tuple[str | bytes, int | None, str]] = {
+    "NUL": ("cat\nd\0g\n", 2, r"control character '\\x00'"),
+    "escape": ("\x1b[31mcat\n", 1, r"control character '\\x1b'"),
+    "UTF-16": ("cat\ndog\n".encode("utf-16"), None, "is UTF-16 text; allowed: UTF-8"),
+    "Latin-1": (b"cat\nni\xf1o\n", 2, "not UTF-8 text: byte 6 is 0xf1"),
+    "comment": ("cat\n# animals\ndog\n", 2, "'# animals' looks like a comment"),
+    "quotes": ('"cat"\n"dog"\n', 1, "looks like a quoted text"),
+    "quoted CSV": ('cat\n"dog, brown",2\n', 2, "looks like a quoted text"),
+    "Python": ("'cat',\n'dog',\n", 1, "looks like a quoted text"),
+    "CSV header": ("id,label\n0,cat\n1,dog\n", 1, "looks like the header of a table"),
+    "one column with a header": ("label\ncat\ndog\n", 1, "looks like the header of a table"),
+    "table": ("cat\t0\ndog\t1\n", 1, "looks like the row of a table"),
+    "numbered": ("0: cat\n1: dog\n", 1, "begins with its number"),
+    "numbered CSV": ("1,cat\n2,dog\n", 1, "begins with its number"),
+    "YAML": ("- cat\n- dog\n", 1, "looks like an entry of a list in YAML"),
+    "XML": ('<?xml version="1.0"?>\n<a/>', 1, "looks like HTML or XML"),
+    "LFS": ("version https://git-lfs.github.com/spec/v1\noid 1\n", 1, "Git LFS pointer"),
+    "JSON object": ('{"0": "cat"}', 1, "a JSON object; allowed: a JSON list of texts"),
+    "JSON lines": ('{"label": "cat"}\n{"label": "dog"}\n', 2, "looks like JSON, but is damaged"),
+    "damaged JSON": ('[\n"cat",\n"dog",\n]', 4, "looks like JSON, but is damaged"),
+    "brackets alone": ("[\ncat\n]\n", 2, "looks like JSON, but is damaged"),
+    "JSON of numbers": ("[1, 2]", None, "entry 0 of its JSON list is '1'; allowed: texts"),
+    "JSON of lists": ('["a", ["n01", "b"]]', None, "entry 1 of its JSON list is"),
+    "JSON of null": ('["a", null]', None, "entry 1 of its JSON list is 'null'"),
+    "JSON of blanks": ('["a", " "]', None, "entry 1 of its JSON list is ' '; allowed: a text"),
+    "JSON of lines": ('["a\\nb"]', None, "allowed: a text without line ends"),
+    "JSON of NULs": ('["a\\u0000"]', None, "allowed: a text without line ends or control characters"),
+    "empty JSON": ("[]", None, "holds no text"),
+    "nested JSON": ("[" * 100_000, 1, "nested too deeply|damaged"),
+    "empty": (" \n", None, "holds no text"),
+}
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_lines_and_json_lists_are_read(name: str, tmp_path: Path) -> None:
+    content, texts = GOOD[name]
+    assert read_lines(write(tmp_path / "texts.txt", content)) == texts
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_looks_like_another_format_is_refused_with_its_line(name: str, tmp_path: Path) -> None:
+    content, line, message = WRONG[name]
+    path = write(tmp_path / "texts.txt", content)
+    place = f"{path}, line {line}: " if line else str(path)
+    with pytest.raises(TextError, match=message) as caught:
+        read_lines(path)
+    assert caught.value.message.startswith(place)
+    assert "\n" not in caught.value.message
+
+
+def test_labels_and_templates_come_from_json_too(tmp_path: Path) -> None:
+    path = str(write(tmp_path / "list.json", '["n01440764 tench", "n02012849 crane"]'))
+    assert read_labels(path).ids == ("n01440764", "n02012849")
+    path = str(write(tmp_path / "templates.json", '["# {}", "\\"{}\\""]'))
+    assert read_templates(path) == ("# {}", '"{}"')
+
+
+def commands(path: Path, folder: Path) -> dict[str, list[Any]]:
+    """Every command that takes a file of texts, given this one."""
+    good, model = write(folder / "good.txt", "cat\ndog\n"), ["--runtime", "fake"]
+    results = write(folder / "r.jsonl", '{"index":0,"path":"cat/a.png","top":[{"id":0,"score":1.0,"name":"cat"}]}\n')
+    classify = ["classify", folder, *model, "-o", folder / "out.jsonl"]
+    compare = ["compare", *model, "--images", EXAMPLE.parent, "-o", folder / "compared"]
+    return {
+        "match": ["match", EXAMPLE, *model, "--texts-file", path],
+        "classify labels": [*classify, "--labels", path],
+        "classify templates": [*classify, "--labels", good, "--templates", path],
+        "compare": [*compare, "--labels", path],
+        "doctor": ["doctor", *model, "--texts-file", path],
+        "profile": ["profile", "text", *model, "--texts", path],
+        "evaluate": ["evaluate", results, "--labels", path],
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["match", "classify labels", "classify templates", "compare", "doctor", "profile", "evaluate"]
+)
+def test_every_command_refuses_another_format(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "texts.txt", "label\ncat {}\ndog {}\n")
+    words = commands(path, tmp_path)[name]
+    assert main([str(word) for word in words]) == 1
+    assert f"{path}, line 1: 'label' looks like the header of a table" in capsys.readouterr().err
+
+
+def test_the_vendors_commands_refuse_another_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "labels.txt", "# classes\ncat\n")
+    said = f"{path}, line 1: '# classes' looks like a comment"
+    assert make_input_npz.main(["--label_file", str(path), "--npz_files_path", str(tmp_path / "npz")]) == 1
+    assert said in capsys.readouterr().err
+    assert clip_sample.main(["--input_file", str(EXAMPLE), "--label_file", str(path)]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_json_list_gives_match_its_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "texts.json", '["cat", "# dog"]')
+    assert main(["match", str(EXAMPLE), "--texts-file", str(path), "--runtime", "fake", "--json"]) == 0
+    assert {score["text"] for score in json.loads(capsys.readouterr().out)["scores"]} == {"cat", "# dog"}
