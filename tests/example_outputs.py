@@ -41,7 +41,7 @@ COMPARISON = (
     r"\* openvino int8 +agreement +0\.99 +0\.97 +MISSED",
     r" +3 +openvino int8 +image +8 +0 +515 \(507 to 531\) +3\.06 .*",
 )
-CLOSED = r"closed loop: asked for {0} in flight, {0}\.000 measured; Little's law: .+ = \d\.\d+ \(.+% off\)"
+CLOSED = r"closed loop: asked for {0} in flight, \d\.\d\d\d measured; Little's law: .+ = \d\.\d+ \(.+% off\)"
 OPEN = r"open loop: Poisson, {0} requests/s asked for \(seed 0\), .+ offered, .+ answered, up to 1 in flight; .+"
 
 # Command -> patterns of lines that it prints, in this order; other lines may stand between them, but not where the

@@ -145,7 +145,7 @@ def test_a_run_goes_on_though_auto_would_choose_anew(
     write_pictures(tmp_path / "set", 4)
     (tmp_path / "labels.txt").write_text("a dog\na cat\n")
     monkeypatch.setattr(registry, "PREFERENCE", ("openvino",))
-    output = tmp_path / "out.jsonl"
+    output = tmp_path / ("out.jsonl" if command == "classify" else "out")
     words = [command, str(tmp_path / "set"), "-o", str(output), "--json"]
     words += ["--labels", str(tmp_path / "labels.txt")] if command == "classify" else []
     assert main([*words, "--runtime", "auto"]) == 0

@@ -157,8 +157,10 @@ def test_speeds_are_measured_as_the_options_say(
 ) -> None:
     asked: list[tuple[int, tuple[int, int, float, float, tuple[float, ...]]]] = []
 
-    def measure(setup: Setup, tower: str, loads: Sequence[tuple[int, Load]], runs: object, number: int) -> bool:
-        assert (setup.target, runs is None) == (tower, False)
+    def measure(
+        setup: Setup, tower: str, loads: Sequence[tuple[int, Load]], runs: object, number: int, say: object
+    ) -> bool:
+        assert (setup.target, runs is None, callable(say)) == (tower, False, True)
         for size, load in loads:
             asked.append((number, (size, load.depth, load.duration_s, load.warmup_s, load.percentiles)))
         return True
@@ -177,7 +179,7 @@ def test_speeds_are_measured_as_the_options_say(
 def test_start_and_memory_are_left_out_when_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(setup: Setup) -> None:
+    def fail(setup: Setup, say: object) -> None:  # noqa: ARG001
         raise EncodingError(f"a process was started for {setup.runtime}")
 
     monkeypatch.setattr(comparing, "measure_footprint", fail)
