@@ -20,7 +20,7 @@ demo: .venv/installed  ## match the example picture with three texts
 	$(BIN)/clipworks match examples/CLIP.png "a diagram" "a dog" "a cat"
 
 test: .venv/installed  ## run the tests (offline)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 sanitize: .venv/installed  ## run the compiled code's tests under gcc's sanitizers (address, undefined behaviour, threads)
 	$(BIN)/python tools/sanitize.py

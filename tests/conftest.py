@@ -15,6 +15,8 @@ from PIL import Image
 
 from clipworks.convert import convert_checkpoint
 from clipworks.processor import find_onednn_ceiling, read_cpuinfo
+from clipworks.profiling import parity
+from clipworks.runtimes import rates
 
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLE = REPOSITORY / "examples" / "CLIP.png"
@@ -25,6 +27,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """No test reads or writes the user's cache; compiled towers are shared within one run."""
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for module in (parity, rates):  # how quick something is matters to no test: the fewest calls do
+        monkeypatch.setattr(module, "_SECONDS", 0.0)
     for name in ("COLUMNS", "LINES", "PYTHONIOENCODING"):  # as whoever runs the tests has them
         monkeypatch.delenv(name, raising=False)
 

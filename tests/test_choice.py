@@ -113,7 +113,6 @@ def test_openvino_has_tiles_where_there_is_amx(
 
 def test_rates_are_measured_once_and_kept_by_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second process, which has measured nothing yet, takes what lies in the cache."""
-    monkeypatch.setattr(rates, "_SECONDS", 0.0)
     opened: list[str] = []
     first = MEASURE("openvino", ("f32", "int8"), again=True, opened=opened.append)
     assert opened == ["f32", "int8"]
@@ -128,7 +127,6 @@ def test_rates_are_measured_once_and_kept_by_the_processor(monkeypatch: pytest.M
 
 
 def test_a_precision_that_cannot_be_opened_has_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates, "_SECONDS", 0.0)
 
     def refuse(runtime: str, precision: str, folder: object) -> tuple[int, object]:  # noqa: ARG001
         if precision == "bf16":

@@ -14,11 +14,6 @@ from clipworks.errors import EncodingError
 from clipworks.runtimes import rates, registry
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates, "_SECONDS", 0.0)
-
-
 def look(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
     assert main(["devices", "--json", *options]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)

@@ -130,8 +130,8 @@ def test_offline_asks_no_hub(command: str, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr("clipworks.store.sources.list_repository", refuse)
     words = [*OFFLINE[command], *([] if HUB in OFFLINE[command] else ["--model", HUB])]
     words += ["--runtime", "fake"] if command != "models pull" else []
-    assert run(capsys, *words)[0] == 1
-    assert asked == [HUB]
+    status, _, err = run(capsys, *words)
+    assert (status, asked) == (1, [HUB]), err
     status, _, err = run(capsys, *words, "--offline")
     assert (status, asked) == (1, [HUB])
     assert "--offline" in err

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
+import time
 import weakref
+from pathlib import Path
 
 from clipworks.errors import EncodingError
 
+_REST_S = 0.5  # at most, before a fork: threads of the caller's own may never sleep
 _engines: weakref.WeakSet[object] = weakref.WeakSet()
 _first: dict[str, int] = {}
 _libc = ctypes.CDLL(None) if os.name == "posix" else None
@@ -59,5 +63,31 @@ def _leave_alone() -> None:
         _libc.on_exit(_libc._exit, None)  # noqa: SLF001  # that is its name
 
 
+def _wait_for_rest() -> None:
+    """Before a fork: let the engines' threads go to sleep, as they do a moment after a call.
+
+    A fork that finds a thread of TBB (inside OpenVINO) on its way in or out leaves the child with a counter that no
+    thread of its own will ever take back, and its exit waits for that before anything of ours could end it.
+    """
+    if not len(_engines):
+        return
+    end = time.monotonic() + _REST_S
+    while _is_busy() and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def _is_busy() -> bool:
+    """Whether another thread of this process runs, where the system tells."""
+    own = str(threading.get_native_id())
+    for task in Path("/proc/self/task").glob("*/stat"):
+        try:
+            state = task.read_text().rpartition(") ")[2][:1]
+        except OSError:
+            continue  # it has ended
+        if task.parent.name != own and state in "RD":
+            return True
+    return False
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_alone)
+    os.register_at_fork(before=_wait_for_rest, after_in_child=_leave_alone)
