@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from picture_sets import write_labels, write_pictures
 
+# These keep the functions that are replaced below, if they are imported while they are.
+import clipworks.diagnosis.references
+import clipworks.distributed.encoding  # noqa: F401
 from clipworks.cli import main
 from clipworks.results import read_results
 
