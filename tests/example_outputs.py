@@ -31,7 +31,7 @@ def sample_profile(depth: int) -> tuple[str, ...]:
 
 IMAGE = rf"model: starter, image on {ENGINE}, precision f32"
 TEXT = rf"model: starter, text on {ENGINE}, precision f32"
-COLD = r"cold start: import the engine \d+ ms, read \d+ ms, compile \d+ ms, first call \d+ us"
+COLD = r"cold start: import the engine \d+ ms, (read \d+ ms, )?compile \d+ ms, first call \d+ us"
 COMPARISON = (
     r"clipworks report",
     r"Fastest row: 515 pictures/s \(openvino int8, batch 8, depth 0; 3\.06 times its reference\)",
@@ -60,6 +60,8 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         rf"{ENGINE} +\S+ +cpu +f32 +[\d,.]+ +1\.00",
         r"auto takes",
         r"  for models that clipworks converted: (native|openvino|onnxruntime), (f32|bf16)",
+        r"    .+",
+        rf"  for convolutional image towers \(starter\): {ENGINE}, (f32|bf16)",
         r"    .+",
         rf"  for other models: {ENGINE}, (f32|bf16)",
         r"    .+",
@@ -144,7 +146,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "clipworks report image.json --published vendor-card": (
         r"From 1 file of saved results: image\.json",
         rf"Highest throughput, image: .+ pictures/s \(image, starter, {ENGINE}, cpu, f32\)",
-        rf"Measured: image, starter, {ENGINE}, cpu, f32, \d+ threads, 1 instance, batch 1, depth 3, .+",
+        rf"Measured: image, starter, {ENGINE}, cpu, f32, (\d+|auto) threads, 1 instance, batch 1, depth 3, .+",
         r"Published by others: not measured here:",
         r"  vendor's card +ViT-B/32 \(OpenAI\) +the vendor's accelerator card +f16 +55\.6% +82\.6% .+",
         r"  vendor's card +image +1 +2\.98 +192\.8 +15\.5",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from clipworks import processor
+from clipworks import processor, store
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.runtimes import choice, rates, registry
 from clipworks.runtimes.choice import choose_float
@@ -18,6 +18,7 @@ ICE_LAKE = ("GenuineIntel", "avx2 avx512f avx512_vnni")
 UNKNOWN = ("HygonGenuine", "avx2 avx512f avx512_bf16")
 SILENT = ("", "")  # a system that does not list instruction sets
 MEASURE = rates.measure_rates
+PREFERRED = registry.PREFERENCE
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +96,7 @@ def test_what_cannot_be_compiled_when_it_is_measured_is_not_taken(monkeypatch: p
     [
         (SAPPHIRE_RAPIDS, "auto", True),
         (SAPPHIRE_RAPIDS, "bf16", True),
-        (SAPPHIRE_RAPIDS, "int8", False),
+        (SAPPHIRE_RAPIDS, "int8", True),
         (SAPPHIRE_RAPIDS, "f32", False),
         (COOPER_LAKE, "auto", False),
         (ZEN4, "bf16", False),
@@ -139,3 +140,26 @@ def test_a_precision_that_cannot_be_opened_has_no_rate(monkeypatch: pytest.Monke
 
 def test_every_rule_names_a_runtime_and_a_reason() -> None:
     assert all(set(rule.runtimes) <= set(registry.RUNTIMES) and rule.reason for rule in choice.RULES)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "precision", "installed", "taken"),
+    [
+        (ICE_LAKE, "auto", {"openvino", "onnxruntime"}, "onnxruntime"),
+        (ICE_LAKE, "f32", {"openvino", "onnxruntime"}, "onnxruntime"),
+        (ICE_LAKE, "auto", {"openvino"}, "openvino"),
+        (ICE_LAKE, "auto", {"onnxruntime"}, "onnxruntime"),
+        (ZEN4, "auto", {"openvino", "onnxruntime"}, "openvino"),
+        (ZEN4, "f32", {"openvino", "onnxruntime"}, "onnxruntime"),
+        (SAPPHIRE_RAPIDS, "auto", {"openvino", "onnxruntime"}, "openvino"),
+    ],
+)
+def test_convolutions_of_f32_are_for_onnxruntime(
+    cpu: tuple[str, str], precision: str, installed: set[str], taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate(monkeypatch, cpu)
+    monkeypatch.setattr(registry, "is_installed", lambda name: name in installed)
+    monkeypatch.setattr(registry, "is_native_granted", lambda: False)
+    starter = store.open_bundle("starter")
+    assert registry.choose_for(starter, precision=precision).name == taken
+    assert registry.choose_for(starter, device="gpu", precision=precision).name == min(installed, key=PREFERRED.index)

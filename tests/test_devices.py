@@ -41,7 +41,9 @@ def test_it_lists_what_the_runtimes_themselves_offer(capsys: pytest.CaptureFixtu
 def test_what_it_says_of_auto_is_what_auto_takes(
     capsys: pytest.CaptureFixture[str], clip_bundle: Path, photo_file: Path
 ) -> None:
-    for auto, model in zip(look(capsys)["auto"], (str(clip_bundle), "starter"), strict=True):
+    converted, convolutional, other = look(capsys)["auto"]
+    assert other["models"] == "other models"
+    for auto, model in ((converted, str(clip_bundle)), (convolutional, "starter")):
         assert main(["match", str(photo_file), "a dog", "--model", model, "--json"]) == 0
         match = json.loads(capsys.readouterr().out)
         assert (match["runtime"], match["precision"]) == (auto["runtime"], auto["precision"])

@@ -11,7 +11,7 @@ from conftest import EXAMPLE
 from PIL import Image
 
 import clipworks
-from clipworks import runtimes
+from clipworks import runtimes, store
 from clipworks.errors import ImageError, TextError, UsageError
 from clipworks.images import Picture
 
@@ -34,7 +34,7 @@ def test_the_example_picture_is_a_diagram(starter: clipworks.Model) -> None:
     assert match.scores[0].index == 1
     assert sum(score.score for score in match.scores) == pytest.approx(1)
     assert match.image == str(EXAMPLE)
-    expected = ("starter", runtimes.choose_runtime(), "cpu", "f32")
+    expected = ("starter", runtimes.choose_for(store.open_bundle("starter"), precision="f32").name, "cpu", "f32")
     assert (match.model, match.runtime, match.device, match.precision) == expected
 
 

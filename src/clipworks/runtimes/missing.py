@@ -49,8 +49,8 @@ def warn_missing_native(bundle: Bundle, device: str, precision: str) -> None:
     if folder is not None and (folder / _MARK).exists():
         return
     isa = describe_environment().isa
-    # With AMX another runtime is taken for bf16.
-    if "avx512f" not in isa or ("amx_bf16" in isa and precision in (AUTO, "bf16")):
+    # With AMX another runtime is taken for all but f32.
+    if "avx512f" not in isa or ("amx_bf16" in isa and precision != "f32"):
         return
     warnings.warn(
         "clipworks was installed without its compiled module, for want of a C compiler: the runtime native, which is "

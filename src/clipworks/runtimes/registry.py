@@ -10,8 +10,8 @@ from typing import NamedTuple
 from clipworks.bundle import Bundle
 from clipworks.errors import RuntimeUnavailableError, unknown_name
 from clipworks.processor import describe_processor, find_onednn_ceiling
-from clipworks.runtimes.choice import limit_to_runtime
-from clipworks.runtimes.protocol import AUTO, OpenEncoder
+from clipworks.runtimes.choice import choose_float, limit_to_runtime
+from clipworks.runtimes.protocol import AUTO, AUTOMATIC, OpenEncoder
 
 
 class Runtime(NamedTuple):
@@ -36,6 +36,8 @@ RUNTIMES: dict[str, Runtime] = {
 # The first one that is installed is the default for whatever native does not suit. torch runs only towers of our
 # converter, and fake computes nothing: they are never chosen for anyone.
 PREFERENCE = ("openvino", "onnxruntime")
+CONVOLUTIONAL = ("EfficientNet-Lite2 with ConSE",)
+"""Kinds of image towers, as cards name them, whose convolutions decide how quick they are."""
 CHOICES = (*PREFERENCE, "torch", "native")
 """All that compute something, for messages and comparisons; ours last, so that it is compared with the others."""
 
@@ -90,6 +92,8 @@ def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precisio
         from clipworks.runtimes.missing import warn_missing_native
 
         warn_missing_native(bundle, device.lower(), precision)
+    if device.lower() in (AUTO, "cpu") and bundle.card.image_tower.kind in CONVOLUTIONAL:
+        return choose_convolutional(precision)
     return choose_other()
 
 
@@ -111,16 +115,25 @@ def choose_other() -> Chosen:
     return Chosen(choose_runtime(), f"the first that is installed of {', '.join(PREFERENCE)}")
 
 
-def has_openvino_tiles(precision: str) -> bool:
-    """Whether OpenVINO is installed and would compute bf16, asked for or taken by ``auto``, by AMX.
+def choose_convolutional(precision: str = AUTO) -> Chosen:
+    """What ``auto`` takes on the CPU for a model whose image tower is a convolutional network.
 
-    Not int8: native's VNNI products were measured quicker than OpenVINO's by AMX (docs/performance.md).
+    Raises:
+        RuntimeUnavailableError: no runtime is installed.
     """
-    if precision not in (AUTO, "bf16") or not is_installed("openvino"):
+    exact = precision == "f32" or (precision == AUTO and choose_float("openvino", AUTOMATIC).precision == "f32")
+    if exact and set(PREFERENCE) <= set(list_installed()):
+        return Chosen("onnxruntime", "onnxruntime is quicker than openvino with convolutions of f32")
+    return choose_other()
+
+
+def has_openvino_tiles(precision: str) -> bool:
+    """Whether OpenVINO is installed and would compute a precision, or what ``auto`` takes for it, by AMX."""
+    if precision not in (AUTO, "bf16", "int8") or not is_installed("openvino"):
         return False
     processor = limit_to_runtime(describe_processor(), "openvino")
     if processor.instruction_sets:
-        return "amx_bf16" in processor.instruction_sets
+        return ("amx_int8" if precision == "int8" else "amx_bf16") in processor.instruction_sets
     from clipworks.runtimes.native.opening import has_tiles  # a system that does not list them
 
     return find_onednn_ceiling() is None and has_tiles()

@@ -18,6 +18,7 @@ from clipworks.runtimes.registry import (
     RUNTIMES,
     Chosen,
     choose_converted,
+    choose_convolutional,
     choose_other,
     choose_runtime,
     find_version,
@@ -115,6 +116,7 @@ def survey(*, measure_again: bool = False, report: Callable[[str], None] = lambd
         runtimes=runtimes,
         auto=(
             _explain("models that clipworks converted", choose_converted, runtimes),
+            _explain("convolutional image towers (starter)", choose_convolutional, runtimes),
             _explain("other models", choose_other, runtimes),
         ),
     )
