@@ -261,3 +261,19 @@ def test_a_tower_that_mixes_the_rows_of_a_batch_is_an_error(source: Path, tmp_pa
     onnx.save_model(model, str(path))
     with pytest.raises(ConversionError, match="the image tower gives another embedding for an input in a batch"):
         adopt_towers(source, tmp_path / "bundle", card=CARD)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["image", "text"])
+def test_weights_that_are_no_numbers_are_refused(source: Path, tmp_path: Path, name: str, broken: float) -> None:
+    """Some runtimes make numbers of them, and the embeddings would look sound."""
+    file = next(path for path in sorted(source.rglob("*.onnx")) if ("vision" in path.name) == (name == "image"))
+    model = onnx.load(file)
+    tensor = next(item for item in model.graph.initializer if item.data_type == TensorProto.FLOAT)
+    values = numpy_helper.to_array(tensor).copy()
+    values.flat[3] = broken
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    onnx.save_model(model, str(file))
+    with pytest.raises(ConversionError, match=rf"{file.name} holds NaN or Inf in {tensor.name}"):
+        adopt_towers(source, tmp_path / "bundle", card=CARD)
+    assert not (tmp_path / "bundle").exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 
 from clipworks.bundle import TOKENIZER_FILE, Bundle, describe_file, write_card
 from clipworks.cards import Card, ImageInput, TowerFiles
@@ -56,13 +57,15 @@ def adopt_towers(source: Path, output: Path, *, card: Card, overwrite: bool = Fa
         The bundle. Its card says ``dynamic_length`` false where the text tower takes its full context only.
 
     Raises:
-        ConversionError: the folder holds no such pair, a graph has inputs or outputs that are not known, or it
-            contradicts the card.
+        ConversionError: the folder holds no such pair, a graph has inputs or outputs that are not known, its weights
+            hold NaN or Inf, or it contradicts the card.
     """
     image_file, text_file = _find_pair(source)
     _check_card(card)
     preprocessing = _read_preprocessing(source, image_file, card)
     image_graph, text_graph = onnx.load(image_file), onnx.load(text_file)
+    for graph, file in ((image_graph, image_file), (text_graph, text_file)):
+        _check_numbers(graph, file)
     with new_folder(output, overwrite=overwrite) as folder:
         _save(wrap_image(image_graph, preprocessing, card, image_file), folder / IMAGE_FILE)
         text_model, fixed = wrap_text(text_graph, card, text_file)
@@ -72,6 +75,18 @@ def adopt_towers(source: Path, output: Path, *, card: Card, overwrite: bool = Fa
         described = _settle_length(write_card(folder, described))
         complete = write_card(folder, described).card
     return Bundle(folder=output, card=complete)
+
+
+def _check_numbers(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse weights that are NaN or Inf: some runtimes make numbers of them (-Inf alone hides what a mask hides)."""
+    constants = [attribute.t for node in model.graph.node if node.op_type == "Constant" for attribute in node.attribute]
+    for tensor in (*model.graph.initializer, *constants):
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype.kind not in "fV":  # V: bf16, which numpy does not know
+            continue
+        values = values.astype(np.float32)
+        if np.isnan(values).any() or np.isposinf(values).any():
+            raise ConversionError(f"{path} holds NaN or Inf in {tensor.name or 'a constant'}")
 
 
 def has_towers(source: Path) -> bool:
