@@ -31,6 +31,7 @@ LENGTHS_S = {
     "embed": 3.0,
     "profile": 4.0,
     "compare": 12.0,
+    "devices": 5.0,
     "clip_image_prof": 4.0,
     "clip_text_prof": 4.0,
 }
@@ -86,6 +87,7 @@ def write_inputs(home: Path) -> dict[str, list[str]]:
         "evaluate": ["evaluate", str(results)],
         "profile": ["profile", "image", "--duration", "60"],
         "compare": ["compare", "--images", images, "--labels", labels, "-o", "{new}", "--duration", "0.2"],
+        "devices": ["devices", "--measure"],
         "doctor": ["doctor"],
         "report": ["report", str(results)],
         "models list": ["models", "list"],

@@ -37,7 +37,7 @@ ROOMS = {
     "formats": "depth signatures",
     "interrupts": "",
     "locations": "",
-    "locks": "records",
+    "locks": "interrupts records",
     "modes": "cards",
     "png_chunks": "",
     "prompts": "text_files",
@@ -58,7 +58,7 @@ ROOMS = {
     "tokens": "cards clip_text clip_vocabulary unread",
     "text_batches": "runtimes runtimes.packing tokens",
     # Towers: from checkpoints, on runtimes, in the store.
-    "runtimes": "_towers bundle caches environment processor resizing",
+    "runtimes": "_towers bundle caches environment interrupts processor resizing",
     "convert": "bundle cards runtimes.* tokens",
     "store": "bundle caches cards convert",
     # One model at work.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -158,8 +157,7 @@ def test_an_error_leaves_no_empty_file_and_no_new_folder(tmp_path: Path) -> None
     with pytest.raises(RuntimeError), hold_file(str(tmp_path / "r")), hold_folder(str(tmp_path / "a" / "b")):
         raise RuntimeError
     assert not (tmp_path / "r").exists()
-    assert not (tmp_path / "a" / "b").exists()
-    shutil.rmtree(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
     (tmp_path / "r").write_bytes(b"x")
     with pytest.raises(RuntimeError), hold_file(str(tmp_path / "r")):
         raise RuntimeError
@@ -170,3 +168,21 @@ def test_an_error_leaves_no_empty_file_and_no_new_folder(tmp_path: Path) -> None
         hold_folder(str(tmp_path)),
     ):
         pass
+
+
+def test_a_part_of_somebody_else_s_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A report that fails takes away what it made itself, and nothing that was there."""
+    other = tmp_path / "page.md.part"
+    other.write_text("mine")
+    assert main(["report", str(tmp_path / "missing.jsonl"), "-o", str(tmp_path / "page.md")]) != 0
+    assert other.read_text() == "mine"
+    other.unlink()
+    assert main(["report", str(tmp_path / "missing.jsonl"), "-o", str(tmp_path / "page.md")]) != 0
+    assert list(tmp_path.iterdir()) == []
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_folders_made_for_an_output_that_stays_empty_go_again(tmp_path: Path) -> None:
+    words = ["compare", "--images", str(tmp_path / "missing"), "--labels", "imagenet"]
+    assert main([*words, "-o", str(tmp_path / "one" / "two" / "three")]) != 0
+    assert list(tmp_path.iterdir()) == []

@@ -36,6 +36,7 @@ COMMANDS = (
     "evaluate",
     "profile",
     "compare",
+    "devices",
     "doctor",
     "report",
     "models list",
@@ -123,7 +124,9 @@ slow = "--slow" in sys.argv
 words = [word for word in sys.argv[1:] if word != "--slow"]
 sys.argv[1:] = [*words, "--slow"] if slow else words
 interrupts.install("clipworks")
-sys.exit(main(words))
+status = main(words)
+interrupts.leave_with(status)  # as the installed command does
+sys.exit(status)
 """
 
 
@@ -259,3 +262,29 @@ def test_a_users_ctrl_c_leaves_a_model_that_works_and_no_thread() -> None:
     with allowing_signals():
         done = subprocess.run([sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr) == ("3 [] 200 1.0\n", "")
+
+
+def test_every_command_is_tried() -> None:
+    from clipworks.cli import COMMANDS as KNOWN
+
+    assert set(KNOWN) | {"clip_sample", "make_input_npz", "clip_image_prof", "clip_text_prof", "eval_topk"} == {
+        name.partition(" ")[0] for name in COMMANDS
+    }
+
+
+def test_what_a_signal_leaves_no_time_for_is_removed(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from clipworks import interrupts; interrupts.install('test')\n"
+        "with interrupts.removing(sys.argv[1]), interrupts.removing(sys.argv[2]):\n"
+        "    print('ready', flush=True); time.sleep(60)"
+    )
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "file").write_text("half")
+    words = [sys.executable, "-c", program, str(tmp_path / "folder"), str(tmp_path / "file")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=HANG_S)
+    assert (process.returncode, err) == (130, "test: interrupted\n")
+    assert list(tmp_path.iterdir()) == []

@@ -61,7 +61,7 @@ WRONG: dict[str, tuple[str | bytes, int | None, str]] = {
     "JSON of null": ('["a", null]', None, "entry 1 of its JSON list is 'null'"),
     "JSON of blanks": ('["a", " "]', None, "entry 1 of its JSON list is ' '; allowed: a text"),
     "JSON of lines": ('["a\\nb"]', None, "allowed: a text without line ends"),
-    "JSON of NULs": ('["a\\u0000"]', None, "allowed: a text without line ends or control characters"),
+    "JSON of NULs": ('["a\\u0000"]', None, "allowed: a text without line ends, control characters"),
     "empty JSON": ("[]", None, "holds no text"),
     "nested JSON": ("[" * 100_000, 1, "nested too deeply|damaged"),
     "empty": (" \n", None, "holds no text"),
@@ -137,3 +137,17 @@ def test_a_json_list_gives_match_its_texts(tmp_path: Path, capsys: pytest.Captur
     path = write(tmp_path / "texts.json", '["cat", "# dog"]')
     assert main(["match", str(EXAMPLE), "--texts-file", str(path), "--runtime", "fake", "--json"]) == 0
     assert {score["text"] for score in json.loads(capsys.readouterr().out)["scores"]} == {"cat", "# dog"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (r'["\ud83d cat", "a dog"]', "entry 0 of its JSON list is .*; allowed: a text without"),
+        (f"[{'1' * 5000}]", "holds a number that is too long"),
+    ],
+)
+def test_json_that_python_reads_and_nobody_wants_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "texts.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(TextError, match=said):
+        read_lines(path)

@@ -13,7 +13,15 @@ from clipworks import scoring
 from clipworks.display import quote_text
 from clipworks.errors import UsageError
 from clipworks.heads import FoldedHead, fold_head, hash_head
-from clipworks.journal import Journal, agree_on_manifest, check_place, check_target, explain_write_errors, manifest_path
+from clipworks.journal import (
+    Journal,
+    agree_on_manifest,
+    check_place,
+    check_target,
+    explain_write_errors,
+    find_why,
+    manifest_path,
+)
 from clipworks.locks import hold_file
 from clipworks.pipeline import Block, embed_blocks, prepare_sample
 from clipworks.provenance import describe_model, describe_source, hash_texts
@@ -99,7 +107,9 @@ def classify(
             for path in {output, f"{output}.journal", manifest_path(output)} - {journal_path}:
                 Path(path).unlink(missing_ok=True)
         if not any(Path(path).exists() and Path(path).stat().st_size for path in (output, journal_path)):
-            Path(manifest_path(output)).unlink(missing_ok=True)  # nothing was written under it
+            # Nothing was written under it; but what auto took at first holds.
+            described["why"] = described["why"] or find_why(manifest_path(output))
+            Path(manifest_path(output)).unlink(missing_ok=True)
         agree_on_manifest(manifest_path(output), settings, described)
         if chosen == "parquet" and Path(output).exists():
             return _count_parquet(output, len(dataset))

@@ -32,7 +32,12 @@ class ClipworksWarning(UserWarning):
     """Something is lost, or taken otherwise than it was said, and clipworks goes on all the same.
 
     The one way in which the library says so: Python's ``warnings`` carry it, and the command line shows it in one line.
+
+    Attributes:
+        mark: a file to be made once it has been shown, so that it is not said again; or None.
     """
+
+    mark: str | None = None
 
 
 class UsageError(ClipworksError):

@@ -21,6 +21,7 @@ import atexit
 import contextlib
 import os
 import select
+import shutil
 import signal
 import sys
 import threading
@@ -31,6 +32,7 @@ TYPE_CHECKING = False  # as in clipworks/__init__.py
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
+    from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TWICE_S = 0.1
@@ -51,6 +53,7 @@ class _State:
         self.asked: int | None = None
         self.came: float | None = None
         self.status: int | None = None
+        self.removed: list[str] = []
 
 
 _state = _State()
@@ -96,7 +99,7 @@ def check() -> None:
 
 def resolve(status: int) -> int:
     """The status of a command that would end with ``status``: that of the signal that asked for its end, if one did."""
-    return status if _state.asked is None or status not in (0, 130) else 128 + _state.asked
+    return status if _state.asked is None or status != 130 else 128 + _state.asked
 
 
 def keep() -> None:
@@ -117,7 +120,9 @@ def keeping() -> Iterator[Callable[[], bool]]:
         return
     if not _state.installed:
         _state.asked = _state.came = None
-    before = {number: signal.signal(number, _take) for number in SIGNALS}
+    # What was turned off stays off, and a handler that was set from C could not be put back.
+    taken = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, _take) for number in taken}
     _state.kept += 1
     try:
         yield is_asked
@@ -142,6 +147,17 @@ def borrowing() -> Iterator[None]:
     finally:
         if before == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def removing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Remove a file or folder that is not for keeping where a signal ends the process; else its maker does."""
+    name = os.fspath(path)
+    _state.removed.append(name)
+    try:
+        yield
+    finally:
+        _state.removed.remove(name)
 
 
 @contextlib.contextmanager
@@ -187,7 +203,14 @@ def _end(number: int) -> None:
     """End the process, with what it has printed so far written."""
     with contextlib.suppress(BaseException):  # a closed pipe, or a print that this signal came into
         sys.stdout.flush()
+    _leave_at_once(number)
+
+
+def _leave_at_once(number: int) -> NoReturn:
     _tell(f"{_state.program}: interrupted\n", clear=True)
+    for name in _state.removed:
+        with contextlib.suppress(OSError):
+            os.unlink(name) if os.path.isfile(name) else shutil.rmtree(name, ignore_errors=True)  # noqa: PTH108, PTH113
     os._exit(128 + number)
 
 
@@ -225,14 +248,14 @@ def _watch(reader: int) -> None:
         rest = None if deadline is None else max(deadline - time.monotonic(), 0)
         if not select.select([reader], [], [], rest)[0]:
             if _state.asked is None or not _state.kept:
-                os._exit(128 + first)
+                _leave_at_once(first)
             deadline = None
             continue
         number, now = os.read(reader, 1)[0], time.monotonic()
         if number not in SIGNALS or (first and now - came < _TWICE_S):
             continue
         if first:
-            os._exit(128 + number)
+            _leave_at_once(number)
         first, came = number, now
         if not _state.kept:
             deadline = now + (_UNWIND_S if _state.raised else _FLUSH_S)

@@ -118,6 +118,15 @@ def parse_manifest(content: bytes, path: str) -> dict[str, Any]:
     return found
 
 
+def find_why(path: str) -> str | None:
+    """What ``auto`` went by in the run of a manifest; None where it chose nothing, or the manifest cannot be read."""
+    try:
+        found = read_manifest(path).get("why")
+    except ResultsError:
+        return None
+    return found if isinstance(found, str) else None
+
+
 def write_atomically(path: str, content: bytes) -> None:
     """Write a file that is there whole or not at all."""
     part = f"{path}.part"

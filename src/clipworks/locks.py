@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from clipworks import interrupts
 from clipworks.records import ResultsError
 
 
@@ -71,11 +72,13 @@ def hold_part(output: str) -> Iterator[None]:
         OSError: its part cannot be opened.
     """
     part = f"{output}.part"
-    with open_held(part, output=output) as file:
+    made = not Path(part).exists()
+    with open_held(part, output=output) as file, interrupts.removing(part) if made else contextlib.nullcontext():
         try:
             yield
         finally:
-            if _is_at(file, part):  # it was not written
+            # It was not written; what was there before, and holds something, is not ours to delete.
+            if _is_at(file, part) and (made or not os.fstat(file.fileno()).st_size):
                 Path(part).unlink()
 
 
@@ -88,7 +91,7 @@ def hold_folder(folder: str) -> Iterator[None]:
         OSError: it cannot be made.
     """
     path = Path(folder)
-    made = not path.exists()
+    made = [part for part in (path, *path.parents) if not part.exists()]
     path.mkdir(parents=True, exist_ok=True)
     try:
         number = os.open(path, os.O_RDONLY)
@@ -100,9 +103,9 @@ def hold_folder(folder: str) -> Iterator[None]:
         yield
     finally:
         os.close(number)
-        if made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        with contextlib.suppress(OSError):
+            for part in made:
+                part.rmdir()
 
 
 def _lock(number: int, path: str) -> None:

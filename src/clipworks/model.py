@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NoReturn, Self, TypeGuard
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import numpy as np
 
@@ -78,8 +78,7 @@ class Model:
                 cache=cache,
             )
 
-        # Imported here, by one thread: Ctrl-C within an import of the main thread's may leave a lock behind, and
-        # another thread that imports would wait for it for ever.
+        # Imported by one thread: Ctrl-C may leave an import's lock behind that another would wait for for ever.
         runtimes.import_runtime(runtimes.choose_for(bundle, runtime, device, precision).name)
         # Engines compile outside Python's lock: the towers load side by side, and the tokenizer meanwhile. This thread
         # only waits, so that Ctrl-C finds it doing nothing else.
@@ -111,6 +110,11 @@ class Model:
     def precision(self) -> str:
         """The precision granted, as the runtime reports it."""
         return self._granted.precision
+
+    @property
+    def floats(self) -> str:
+        """The type of what is computed in floats: the precision itself, but in int8 towers."""
+        return self._granted.floats
 
     @property
     def why(self) -> str | None:
@@ -149,7 +153,7 @@ class Model:
         for block in blocks:
             for place, (picture, error) in enumerate(zip(block.items, block.errors, strict=True), block.start):
                 if error is not None:
-                    raise ImageError(error if _has_path(picture) else f"images[{place}]: {error}")
+                    raise ImageError(error if isinstance(picture, str | os.PathLike) else f"images[{place}]: {error}")
             rows[block.start : block.start + len(block.rows)] = block.rows
         return rows
 
@@ -233,7 +237,7 @@ class Model:
         return match_embeddings(
             cosines,
             texts,
-            image=os.fsdecode(image) if _has_path(image) else None,
+            image=os.fsdecode(image) if isinstance(image, str | os.PathLike) else None,
             card=self.card,
             runtime=self.runtime,
             device=self.device,
@@ -274,7 +278,3 @@ class Model:
 
 def _encode(encoder: runtimes.Encoder, batch: Batch | Staged) -> Floats:
     return scoring.normalise(encoder(batch), made_by=f"{encoder.runtime} in {encoder.precision}")
-
-
-def _has_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
-    return isinstance(image, str | os.PathLike)

@@ -32,6 +32,7 @@ def describe_model(model: Model, decoder: BatchDecoder | None = None) -> dict[st
         "runtime": model.runtime,
         "device": model.device,
         "precision": model.precision,
+        **({"floats": model.floats} if model.precision == "int8" else {}),
         **dataclasses.asdict(model.image_options),
         **({"decoder": decoder.name} if decoder else {}),
         "cpu": environment.cpu,

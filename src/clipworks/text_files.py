@@ -18,6 +18,7 @@ _HINT = 'allowed: texts one a line, as they are, or a JSON list such as ["a dog"
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # Control characters; a tab is told apart from them, as it means a table.
 _CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # What JSON can begin with: a list of anything, or an object. "[red] car" and "{} at night" are texts.
 _JSON = re.compile(r'\[\s*(?:["\[{\d\]-]|true\b|false\b|null\b|$)|\{\s*(?:"|$)|[\[{][ \t]*\n')
 _MARKUP = re.compile(r"<(?:!doctype|\?xml|html|svg)", re.IGNORECASE)
@@ -91,6 +92,8 @@ def _read_json(text: str, path: str | Path) -> list[str]:
         ) from None
     except RecursionError:
         raise TextError(f"{path}, line 1: looks like JSON, but is nested too deeply", hint=_HINT) from None
+    except ValueError:  # a number of thousands of digits
+        raise TextError(f"{path}, line 1: looks like JSON, but holds a number that is too long", hint=_HINT) from None
     if not isinstance(content, list):
         raise TextError(f"{path}, line 1: a JSON object; allowed: a JSON list of texts, or texts one a line")
     if not content:
@@ -98,9 +101,9 @@ def _read_json(text: str, path: str | Path) -> list[str]:
     for place, item in enumerate(content):
         if not isinstance(item, str):
             raise TextError(f"{path}: entry {place} of its JSON list is {_show(json.dumps(item))}; allowed: texts")
-        if not item.strip() or _CONTROL.search(item) or "\n" in item:
+        if not item.strip() or _CONTROL.search(item) or "\n" in item or _SURROGATE.search(item):
             wrong = f"{path}: entry {place} of its JSON list is {_show(item)}"
-            raise TextError(f"{wrong}; allowed: a text without line ends or control characters")
+            raise TextError(f"{wrong}; allowed: a text without line ends, control characters or halves of characters")
     return [item.strip() for item in content]
 
 

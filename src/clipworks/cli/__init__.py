@@ -157,6 +157,9 @@ def _noting() -> Iterator[None]:
             said.add(text)
             watched = sys.stderr.isatty()
             print("\r\x1b[K" * watched + f"note: {text}", file=sys.stderr)  # a line of progress may stand there
+            if isinstance(message, ClipworksWarning) and message.mark is not None:
+                with contextlib.suppress(OSError):
+                    open(message.mark, "ab").close()  # noqa: PTH123  # pathlib would be imported for it
 
     # Not catch_warnings: it would also take back the filters of modules that are imported meanwhile.
     before = warnings.showwarning

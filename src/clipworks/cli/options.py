@@ -31,8 +31,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         default="auto",
         metavar="R",
-        help="native, openvino, onnxruntime, torch or auto (default: auto: native for CLIP on CPUs with AVX-512, "
-        "else openvino where installed; clipworks devices says which)",
+        help="native, openvino, onnxruntime, torch or auto (default: auto: native for CLIP on CPUs with AVX-512 but "
+        "without AMX, else openvino where installed; clipworks devices says which)",
     )
     group.add_argument(
         "--device", default="auto", metavar="D", help="cpu, gpu, cuda:0, ... as the runtime names it (default: auto)"
@@ -186,19 +186,25 @@ def load_model(
     streams: int | None = 1,
 ) -> Model:
     """Load the model that the options of `add_model_options` name; see `clipworks.load` for the rest."""
+    from clipworks.errors import RuntimeUnavailableError
     from clipworks.loading import load
 
-    return load(
-        args.model,
-        runtime=args.runtime,
-        device=args.device,
-        precision=args.precision,
-        threads=args.threads,
-        offline=args.offline,
-        towers=towers,
-        streams=streams,
-        **dataclasses.asdict(images),
-    )
+    try:
+        return load(
+            args.model,
+            runtime=args.runtime,
+            device=args.device,
+            precision=args.precision,
+            threads=args.threads,
+            offline=args.offline,
+            towers=towers,
+            streams=streams,
+            **dataclasses.asdict(images),
+        )
+    except RuntimeUnavailableError as error:
+        if (recalled := getattr(args, "recalled", None)) is None:
+            raise
+        raise RuntimeUnavailableError(f"{error.message}; {recalled}", hint="--restart starts over") from None
 
 
 def recall_choice(args: argparse.Namespace, manifest: Path) -> None:
@@ -208,7 +214,10 @@ def recall_choice(args: argparse.Namespace, manifest: Path) -> None:
 
     if args.restart or not manifest.is_file():
         return
-    args.runtime, args.precision = provenance.recall_choice(read_manifest(str(manifest)), args.runtime, args.precision)
+    asked = args.runtime, args.precision
+    args.runtime, args.precision = provenance.recall_choice(read_manifest(str(manifest)), *asked)
+    if asked != (args.runtime, args.precision):
+        args.recalled = f"{args.runtime}, {args.precision}, is what the run took that {manifest} is of"
 
 
 def open_decoder(args: argparse.Namespace, model: Model) -> BatchDecoder | None:

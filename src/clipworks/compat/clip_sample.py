@@ -6,6 +6,7 @@ import argparse
 import itertools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from clipworks.compat import arguments, notices
 from clipworks.errors import ImageError, UsageError
@@ -108,14 +109,16 @@ def _check(args: argparse.Namespace) -> None:
 def _classify(args: argparse.Namespace) -> int:
     """Write the best five of every image of the list, or go on where an earlier run stopped."""
     from clipworks.classification import classify
+    from clipworks.cli import options
     from clipworks.cli.progress import Bar, stopping
     from clipworks.compat.towers import choose_labels, open_towers
     from clipworks.datasets import read_dataset
-    from clipworks.journal import check_target
+    from clipworks.journal import check_target, manifest_path
 
     output = args.dataset_output_file
     if not args.restart:
         check_target(output)
+    options.recall_choice(args, Path(manifest_path(output)))
     labels = choose_labels(args)
     images = read_dataset(args.dataset_filelist, root=args.dataset_root or None)
     bar = Bar("images")

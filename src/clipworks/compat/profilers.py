@@ -116,6 +116,7 @@ def _run(program: str, target: Target, words: list[str]) -> int:
     load = _read_load(args)
     devices = arguments.read_list(args.device_ids, "--device_ids")
     arguments.note_hardware(args, *_HARDWARE[target])
+    from clipworks import interrupts
     from clipworks.cli.progress import ProgressLine
     from clipworks.profiling.profiler import profile
     from clipworks.profiling.text import format_sample_form
@@ -123,6 +124,8 @@ def _run(program: str, target: Target, words: list[str]) -> int:
     line = ProgressLine()
 
     def report(elapsed_s: float, rate: float | None) -> None:
+        interrupts.keep()  # from here on there are figures
+        interrupts.check()
         line.show(f"measuring: {elapsed_s:.0f} s" + (f", {rate:.2f} requests/s" if rate is not None else ""))
 
     def tell_warm(instance: int) -> None:

@@ -49,7 +49,7 @@ class Rule:
 
 # The first that fits decides. Sources: the instructions' rates in uops.info's table (VDPBF16PS beside VFMADD231PS, both
 # on 512 bits; it multiplies two values where the other multiplies one), Intel's optimization manual for AMX (1,024
-# bf16 multiply-adds a cycle for 32 f32 ones), and our own measurements: docs/performance.md, "Which precision".
+# bf16 multiply-adds a cycle for 32 f32 ones), and our own measurements: docs/devices.md.
 RULES = (
     Rule(
         runtimes=("openvino", "torch"),
@@ -93,8 +93,11 @@ def choose_float(runtime: str, available: Sequence[str]) -> Choice:
             return Choice(precision="bf16" if rule.pays else "f32", reason=rule.reason)
     from clipworks.runtimes.rates import measure_rates
 
-    rates = measure_rates(runtime, ("f32", "bf16"))
-    if "bf16" not in rates:
+    try:
+        rates = measure_rates(runtime, ("f32", "bf16"))
+    except OSError as error:  # no room for what is measured
+        return Choice(precision="f32", reason=f"bf16 could not be measured: {error.strerror or error}")
+    if not {"f32", "bf16"} <= rates.keys():
         return Choice(precision="f32", reason="bf16 is listed but cannot be compiled here")
     ratio = rates["bf16"] / rates["f32"]
     return Choice(

@@ -20,7 +20,7 @@ class FakeEncoder:
 
     def __init__(self, *, precision: str, dim: int) -> None:
         self.device = "cpu"
-        self.precision = precision
+        self.precision = self.floats = precision
         self.threads = 1
         self.dim = dim
         self.opening = Opening(read_ms=0.0, compile_ms=0.0)

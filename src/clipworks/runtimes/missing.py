@@ -52,12 +52,10 @@ def warn_missing_native(bundle: Bundle, device: str, precision: str) -> None:
     # With AMX another runtime is taken for all but f32.
     if "avx512f" not in isa or ("amx_bf16" in isa and precision != "f32"):
         return
-    warnings.warn(
+    warning = ClipworksWarning(
         "clipworks was installed without its compiled module, for want of a C compiler: the runtime native, which is "
         "quicker on this CPU, is not available; to get it, install clipworks again where gcc or clang and Python's "
-        "headers are",
-        ClipworksWarning,
-        stacklevel=2,
+        "headers are"
     )
-    if folder is not None:
-        (folder / _MARK).touch()
+    warning.mark = None if folder is None else str(folder / _MARK)
+    warnings.warn(warning, stacklevel=2)

@@ -34,6 +34,7 @@ class OnnxRuntimeEncoder:
     """A tower in an ONNX Runtime session; sessions may be run from several threads at once."""
 
     runtime = "onnxruntime"
+    floats = "f32"
     why: str | None = None
 
     def __init__(

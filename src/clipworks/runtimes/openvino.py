@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipworks.caches import map_sealed, write_sealed
-from clipworks.errors import EncodingError
+from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.processor import find_onednn_ceiling, is_below
 from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, forking
 from clipworks.runtimes.choice import Choice, choose_float
@@ -36,7 +37,6 @@ else:
     import openvino
 
 _KEPT_BLOBS = 24
-
 _PRECISIONS = {"f32": openvino.Type.f32, "bf16": openvino.Type.bf16, "f16": openvino.Type.f16}
 _NAMES = {"f32": "f32", "bf16": "bf16", "f16": "f16", "float": "f32", "bfloat16": "bf16", "float16": "f16"}
 # What the CPU or GPU plugin calls a precision that the hardware computes natively, and, on x86, what it needs.
@@ -61,7 +61,7 @@ class OpenVinoEncoder:
         # Weights may lie in the mapped file itself: never let go before this object, as calls may still be running.
         self._mapped = mapped
         self.device = device
-        self.precision = precision
+        self.precision = self.floats = precision
         self.dim = dim
         self.opening = opening
         self.why: str | None = None
@@ -125,10 +125,10 @@ def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
     choice = _choose_precision(device, request)
     try:
         return _open(core, request, device, choice)
-    except EncodingError as error:
+    except (EncodingError, RuntimeUnavailableError) as error:
         if request.precision not in (AUTO, "int8") or choice.precision == "f32":
             raise
-        # OpenVINO lists types that it cannot compile where an instruction set is hidden from it.
+        # A type may be listed and not compiled, where an instruction set is hidden.
         return _open(core, request, device, Choice(precision="f32", reason=error.message))
 
 
@@ -150,7 +150,7 @@ def _open(core: openvino.Core, request: EncoderRequest, device: str, choice: Cho
         opening=opening,
         mapped=mapped,
     )
-    encoder.why = choice.reason if request.precision == AUTO else None
+    encoder.floats, encoder.why = granted, choice.reason if request.precision == AUTO else None
     return encoder
 
 
@@ -159,13 +159,15 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
     forking.enter("openvino")
     core = openvino.Core()
     device = _choose_device(core, request.device)
-    config = _configure(request, _choose_precision(device, request).precision)
+    choice = _choose_precision(device, request)
     try:
         model = core.read_model(request.path)
         known = {name for output in model.outputs for name in output.names}
         model.add_outputs([name for name in values.values() if name not in known])
-        compiled = core.compile_model(model, device, config)
+        compiled = core.compile_model(model, device, _configure(request, choice.precision))
     except RuntimeError as error:
+        if request.precision in (AUTO, "int8") and choice.precision != "f32":  # as in `open_encoder`
+            return open_probe(dataclasses.replace(request, precision="f32"), values)
         raise EncodingError(f"openvino cannot compile {request.path.name}: {_last_line(error)}") from None
     inputs = [port.any_name for port in compiled.inputs]
     home = forking.guard(compiled)
@@ -203,9 +205,8 @@ def _compile(
 ) -> tuple[openvino.CompiledModel, openvino.Tensor | None, Opening]:
     """Compile a tower, or import it from the cache, where it lies under all that it depends on.
 
-    The second value is the mapped file of an imported one, which must live as long as it does.
-
-    OpenVINO's own cache is not used: it takes a damaged file for a whole one.
+    The second value is the mapped file of an imported one, which must live as long as it does. OpenVINO's own cache is
+    not used: it takes a damaged file for a whole one.
     """
     blob: Path | None = None
     start = time.perf_counter()
@@ -224,10 +225,10 @@ def _compile(
     model = core.read_model(request.path)
     read_ms, start = _since(start), time.perf_counter()
     compiled = core.compile_model(model, device, config)
-    opening = Opening(read_ms=read_ms, compile_ms=_since(start))
+    compile_ms = _since(start)
     if blob is not None:
         write_sealed(blob, compiled.export_model().getvalue(), keep=_KEPT_BLOBS)
-    return compiled, None, opening
+    return compiled, None, Opening(read_ms=read_ms, compile_ms=compile_ms)
 
 
 def _since(start: float) -> float:
@@ -265,7 +266,7 @@ def _choose_precision(device: str, request: EncoderRequest) -> Choice:
     if named and request.precision not in native:
         raise refuse(f"the precision on {device.lower()}", request.precision, "openvino", native)
     if named:
-        return Choice(precision=request.precision, reason="it was asked for")
+        return Choice(precision=request.precision, reason="asked for")
     if device != "CPU":
         return Choice(precision="f32", reason="auto takes f32 on every device but the CPU")
     if request.precision == "int8" and request.role == "image":

@@ -56,6 +56,7 @@ class Encoder(Protocol):
         runtime: the engine's name.
         device: the device granted, as the engine reports it, e.g. ``cpu``.
         precision: the precision granted, as the engine reports it.
+        floats: the type of what is computed in floats: the precision itself, but in int8 towers.
         threads: CPU threads granted, or None where the engine does not say.
         dim: width of an embedding.
         opening: how long reading and compiling took.
@@ -67,6 +68,7 @@ class Encoder(Protocol):
     runtime: str
     device: str
     precision: str
+    floats: str
     threads: int | None
     dim: int
     opening: Opening

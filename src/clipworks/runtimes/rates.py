@@ -11,12 +11,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clipworks import interrupts
 from clipworks.caches import open_folder, read_sealed, write_sealed
 from clipworks.environment import count_cores
 from clipworks.errors import ClipworksError
@@ -64,7 +66,11 @@ def measure_rates(
             if path is not None and (body := read_sealed(path)) is not None:
                 _measured[key] = json.loads(body)
                 return _measured[key]
-        _measured[key] = _measure(runtime, precisions, opened)
+        import_runtime(runtime)  # here: two threads that import can lock each other out
+        # In a thread of its own: OpenVINO lays a stack for signals under the thread that runs a model. Freed in another
+        # order than they were made, models leave the thread with a stack that is gone, and the next signal kills.
+        with ThreadPoolExecutor(1) as pool:
+            _measured[key] = pool.submit(_measure, runtime, precisions, opened).result()
         if path is not None:
             write_sealed(path, json.dumps(_measured[key]).encode(), keep=_KEPT)
         return _measured[key]
@@ -80,7 +86,7 @@ def _name_rates(runtime: str, precisions: Sequence[str]) -> str:
 def _measure(runtime: str, precisions: Sequence[str], opened: Callable[[str], None] | None) -> dict[str, float]:
     operations: dict[str, int] = {}
     calls: dict[str, Callable[[], object]] = {}
-    with TemporaryDirectory(prefix="clipworks-") as folder:
+    with TemporaryDirectory(prefix="clipworks-") as folder, interrupts.removing(folder):
         for precision in precisions:
             if opened is not None:
                 opened(precision)
@@ -88,18 +94,18 @@ def _measure(runtime: str, precisions: Sequence[str], opened: Callable[[str], No
                 operations[precision], calls[precision] = _open_products(runtime, precision, Path(folder))
             except ClipworksError:
                 continue  # not available after all: who names it is told why
-        best = dict.fromkeys(calls, float("inf"))
-        spent, count = 0.0, 0
-        for call in calls.values():
+    best = dict.fromkeys(calls, float("inf"))
+    spent, count = 0.0, 0
+    for call in calls.values():
+        call()
+    while calls and (count < _FEWEST or spent < _SECONDS * len(calls)):
+        count += 1
+        for precision, call in calls.items():
+            start = time.perf_counter()
             call()
-        while calls and (count < _FEWEST or spent < _SECONDS * len(calls)):
-            count += 1
-            for precision, call in calls.items():
-                start = time.perf_counter()
-                call()
-                seconds = time.perf_counter() - start
-                best[precision] = min(best[precision], seconds)
-                spent += seconds
+            seconds = time.perf_counter() - start
+            best[precision] = min(best[precision], seconds)
+            spent += seconds
     return {precision: operations[precision] / seconds / 1e9 for precision, seconds in best.items()}
 
 

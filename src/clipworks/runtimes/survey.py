@@ -130,7 +130,9 @@ def _look_at(name: str, again: bool, report: Callable[[str], None]) -> RuntimeFa
         module: Any = importlib.import_module(RUNTIMES[name].module)
         found: dict[str, list[str]] = module.describe_devices()
     except ClipworksError as error:
-        return RuntimeFacts(name=name, version=None, devices=(), problem=error.message, hint=error.hint)
+        return RuntimeFacts(name=name, version=version, devices=(), problem=error.message, hint=error.hint)
+    except (RuntimeError, OSError) as error:  # the runtime's own
+        return RuntimeFacts(name=name, version=version, devices=(), problem=f"it fails: {error}")
     if not found:
         problem = "the processor lacks AVX-512, or it is hidden by CLIPWORKS_CPU"
         return RuntimeFacts(name=name, version=version, devices=(), problem=problem)

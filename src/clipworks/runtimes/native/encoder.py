@@ -31,7 +31,8 @@ class NativeEncoder:
     why: str | None = None
 
     def __init__(self, facts: Facts, weights: Bytes, *, threads: int, opening: Opening) -> None:
-        self.precision = "int8" if facts.int8 else "bf16" if facts.bf16 else "f32"
+        self.floats = "bf16" if facts.bf16 else "f32"
+        self.precision = "int8" if facts.int8 else self.floats
         self.threads: int | None = threads
         self.dim = facts.dim
         self.opening = opening

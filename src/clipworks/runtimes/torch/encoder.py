@@ -39,7 +39,7 @@ class TorchEncoder:
 
     def __init__(self, tower: ImageTower | TextTower, *, device: torch.device, precision: str, dim: int) -> None:
         self.device = str(device)
-        self.precision = precision
+        self.precision = self.floats = precision
         self.dim = dim
         self.opening = Opening(read_ms=None, compile_ms=0.0)
         self.packs = isinstance(tower, TextTower) and tower.packs
