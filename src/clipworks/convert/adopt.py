@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.numpy_helper
 
 from clipworks.bundle import TOKENIZER_FILE, Bundle, describe_file, write_card
 from clipworks.cards import Card, ImageInput, TowerFiles
@@ -30,6 +29,7 @@ from clipworks.convert.preprocessing import (
 from clipworks.convert.tensors import read_json
 from clipworks.errors import ClipworksError, ConversionError
 from clipworks.runtimes import open_encoder
+from clipworks.runtimes.finite import find_broken
 from clipworks.tokens import write_clip_tokenizer
 
 LAYOUT = "onnx"
@@ -65,7 +65,8 @@ def adopt_towers(source: Path, output: Path, *, card: Card, overwrite: bool = Fa
     preprocessing = _read_preprocessing(source, image_file, card)
     image_graph, text_graph = onnx.load(image_file), onnx.load(text_file)
     for graph, file in ((image_graph, image_file), (text_graph, text_file)):
-        _check_numbers(graph, file)
+        if (broken := find_broken(graph)) is not None:
+            raise ConversionError(f"{file} holds NaN or Inf in {broken}")
     with new_folder(output, overwrite=overwrite) as folder:
         _save(wrap_image(image_graph, preprocessing, card, image_file), folder / IMAGE_FILE)
         text_model, fixed = wrap_text(text_graph, card, text_file)
@@ -75,18 +76,6 @@ def adopt_towers(source: Path, output: Path, *, card: Card, overwrite: bool = Fa
         described = _settle_length(write_card(folder, described))
         complete = write_card(folder, described).card
     return Bundle(folder=output, card=complete)
-
-
-def _check_numbers(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse weights that are NaN or Inf: some runtimes make numbers of them (-Inf alone hides what a mask hides)."""
-    constants = [attribute.t for node in model.graph.node if node.op_type == "Constant" for attribute in node.attribute]
-    for tensor in (*model.graph.initializer, *constants):
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype.kind not in "fV":  # V: bf16, which numpy does not know
-            continue
-        values = values.astype(np.float32)
-        if np.isnan(values).any() or np.isposinf(values).any():
-            raise ConversionError(f"{path} holds NaN or Inf in {tensor.name or 'a constant'}")
 
 
 def has_towers(source: Path) -> bool:

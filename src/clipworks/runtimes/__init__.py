@@ -13,6 +13,7 @@ from pathlib import Path
 from clipworks.bundle import Bundle
 from clipworks.environment import count_cores
 from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError, unknown_name
+from clipworks.runtimes.finite import check_weights
 from clipworks.runtimes.protocol import (
     AUTO,
     AUTOMATIC,
@@ -137,14 +138,20 @@ def open_encoder(
         cache=cache,
     )
     try:
-        encoder = import_runtime(chosen.name)(request)
+        encoder = _open(chosen.name, request)
     except RuntimeUnavailableError as error:
         if chosen.name != "native" or runtime != AUTO:
             raise
         chosen = Chosen(choose_runtime(), error.message)  # `suits` only glances at a tower
-        encoder = import_runtime(chosen.name)(request)
+        encoder = _open(chosen.name, request)
     encoder.why = "; ".join(filter(None, (chosen.why, encoder.why))) or None
     return encoder
+
+
+def _open(runtime: str, request: EncoderRequest) -> Encoder:
+    if runtime in ("openvino", "onnxruntime"):  # elsewhere NaN and Inf come out as they went in
+        check_weights(request)
+    return import_runtime(runtime)(request)
 
 
 def identify_tower(bundle: Bundle, name: str) -> str:

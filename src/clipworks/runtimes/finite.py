@@ -1,0 +1,61 @@
+"""Weights that are NaN or Inf: some runtimes make numbers of them, and the embeddings would look sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipworks.errors import EncodingError
+from clipworks.runtimes.protocol import EncoderRequest
+
+if TYPE_CHECKING:
+    import onnx
+
+_sound: set[str] = set()
+
+
+def check_weights(request: EncoderRequest) -> None:
+    """Refuse a tower whose weights hold NaN or Inf; looked at once, and remembered in the cache.
+
+    Raises:
+        EncodingError: they do; the message names the tensor.
+    """
+    if not request.sha256 or request.sha256 in _sound:
+        return
+    mark = None if request.cache is None else request.cache / f"{request.sha256[:32]}.finite"
+    if mark is None or not mark.exists():
+        import onnx
+
+        try:
+            broken = find_broken(onnx.load(request.path))
+        except Exception:  # noqa: BLE001  # the runtime will say what is wrong with the file
+            return
+        if broken is not None:
+            raise EncodingError(f"{request.path.name} holds NaN or Inf in {broken}")
+        if mark is not None:
+            _touch(mark)
+    _sound.add(request.sha256)
+
+
+def find_broken(model: onnx.ModelProto) -> str | None:
+    """The name of a weight of a graph that holds NaN or Inf; None where there is none (-Inf alone is a mask)."""
+    from onnx import numpy_helper
+
+    constants = [item.t for node in model.graph.node if node.op_type == "Constant" for item in node.attribute]
+    for tensor in (*model.graph.initializer, *constants):
+        values = numpy_helper.to_array(tensor)
+        if values.dtype.kind not in "fV":  # V: bf16, which numpy does not know
+            continue
+        values = values.astype(np.float32)
+        if np.isnan(values).any() or np.isposinf(values).any():
+            return str(tensor.name) or "a constant"
+    return None
+
+
+def _touch(mark: Path) -> None:
+    try:
+        mark.touch()
+    except OSError:
+        return  # it is looked at again
