@@ -122,17 +122,17 @@ def test_embeddings_are_bit_for_bit_those_of_one_machine_and_a_rerun_finds_them(
     assert len(err.splitlines()) == 3, err
     found = json.loads(out)
     rows = local_embeddings(home, "set", *EXACT)
-    assert (found["done"], found["failed"], found["shards"], found["whole"]) == (154, 4, 3, True)
-    assert [row["index"] for row in shard_rows(home / "exact")] == list(range(154))
+    assert (found["done"], found["failed"], found["shards"], found["whole"]) == (155, 5, 3, True)
+    assert [row["index"] for row in shard_rows(home / "exact")] == list(range(155))
     assert same_rows(shard_rows(home / "exact"), rows)
     stages = found["statistics"]["stages"]
     assert [stage["rows"] for stage in stages[1:]] == [20, len(rows)]
     manifest = json.loads((home / "exact" / "run.json").read_text())
-    assert [shard["pictures"] for shard in manifest["shards"]] == [56, 56, 42]
+    assert [shard["pictures"] for shard in manifest["shards"]] == [56, 56, 43]
     before = {path: path.stat().st_mtime_ns for path in (home / "exact").iterdir()}
     status, _, err = run(*command, "--strict", folder=home)
     assert (status, before) == (1, {path: path.stat().st_mtime_ns for path in (home / "exact").iterdir()})
-    assert "complete already: 154 pictures in 3 shards, 4 could not be read" in err
+    assert "complete already: 155 pictures in 3 shards, 5 could not be read" in err
 
 
 def test_classes_are_those_of_one_machine_and_evaluate_and_report_read_the_folder(home: Path) -> None:
@@ -147,7 +147,7 @@ def test_classes_are_those_of_one_machine_and_evaluate_and_report_read_the_folde
     wait_for(lambda: len(find_processes("gcs_server")) == engines)
     found = [json.loads(run("evaluate", name, "--json", folder=home)[1]) for name in ("classes", "local.parquet")]
     assert {**found[0], "results": ""} == {**found[1], "results": ""}
-    assert found[0]["pictures"] == 154
+    assert found[0]["pictures"] == 155
     status, out, err = run("report", "classes", folder=home)
     assert status == 0, err
     assert "top-1" in out
@@ -284,17 +284,34 @@ def test_a_source_that_nodes_cannot_see_is_named(home: Path, cluster: Cluster) -
 
 def test_an_encoder_that_is_granted_something_else_ends_the_run_in_one_line(home: Path, cluster: Cluster) -> None:
     """As on a node with another processor: what the first one found is changed here before the others compare."""
+    done = embed_as_granted(home, cluster, "mixed", cpu="another processor")
+    assert done.returncode == 2
+    said = [line for line in done.stderr.splitlines() if not line.startswith(("Ray: ", "set: 1 file is no picture"))]
+    assert len(said) == 2, done.stderr
+    assert "would make other rows than the rest of this run: cpu is " in said[0]
+    assert " and not another processor" in said[0]
+
+
+def test_every_node_takes_the_precision_that_the_first_encoder_took(home: Path, cluster: Cluster) -> None:
+    """Auto is settled once: here the first encoder is made to say bf16, which none would choose for itself."""
+    done = embed_as_granted(home, cluster, "settled", precision="bf16")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((home / "settled" / "run.json").read_text())["settings"]["precision"] == "bf16"
+
+
+def embed_as_granted(home: Path, cluster: Cluster, output: str, **granted: str) -> subprocess.CompletedProcess[str]:
+    """Embed a set where the first encoder is made to find something else than is there."""
     program = (
         "import dataclasses, sys; from clipworks.cli import main; from clipworks.distributed import engine; "
         "whole = engine.examine\n"
         "def differ(*given):\n"
         "    found = whole(*given)\n"
-        "    return dataclasses.replace(found, granted={**found.granted, 'precision': 'bf16'})\n"
+        f"    return dataclasses.replace(found, granted={{**found.granted, **{granted!r}}})\n"
         "engine.examine = differ\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    command = [*map(str, words(cluster, "embed", "set", "-o", "mixed", *FAKE))]
-    done = subprocess.run(
+    command = [*map(str, words(cluster, "embed", "set", "-o", output, *FAKE))]
+    return subprocess.run(
         [sys.executable, "-c", program, *command],
         cwd=home,
         env=environment(),
@@ -302,10 +319,6 @@ def test_an_encoder_that_is_granted_something_else_ends_the_run_in_one_line(home
         text=True,
         check=False,
     )
-    assert done.returncode == 2
-    said = [line for line in done.stderr.splitlines() if not line.startswith(("Ray: ", "set: 1 file is no picture"))]
-    assert len(said) == 2, done.stderr
-    assert "would make other rows than the rest of this run: precision is f32 and not bf16" in said[0]
 
 
 def test_a_store_that_fills_up_is_one_clear_line() -> None:
