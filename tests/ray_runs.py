@@ -28,7 +28,8 @@ Image.open = open_or_die
 
 def environment(**more: str) -> dict[str, str]:
     """Of a command: it and the engine's workers run this code, and offline."""
-    path = os.pathsep.join(filter(None, (more.pop("PYTHONPATH", ""), str(REPOSITORY / "src"))))
+    own = more.pop("PYTHONPATH", ""), str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")
+    path = os.pathsep.join(filter(None, own))
     return {**os.environ, "PYTHONPATH": path, **more}
 
 
