@@ -47,9 +47,7 @@ class Rule:
     reason: str
 
 
-# The first that fits decides. Sources: the instructions' rates in uops.info's table (VDPBF16PS beside VFMADD231PS, both
-# on 512 bits; it multiplies two values where the other multiplies one), Intel's optimization manual for AMX (1,024
-# bf16 multiply-adds a cycle for 32 f32 ones), and our own measurements: docs/devices.md.
+# The first that fits decides. Source: our own measurements, on one processor of each kind; docs/devices.md has them.
 RULES = (
     Rule(
         runtimes=("openvino", "torch"),
