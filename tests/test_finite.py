@@ -20,7 +20,7 @@ pytestmark = pytest.mark.runtimes
 
 
 def break_tower(folder: Path, source: Path, value: float) -> Bundle:
-    """A copy of a bundle whose image tower has one value changed."""
+    """A copy of a bundle whose image tower is another maker's, with one value changed."""
     shutil.copytree(source, folder)
     bundle = read_bundle(folder)
     path = folder / "image.onnx"
@@ -29,6 +29,7 @@ def break_tower(folder: Path, source: Path, value: float) -> Bundle:
     values = numpy_helper.to_array(tensor).copy()
     values.flat[1] = value
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    model.producer_name = "others"
     onnx.save_model(model, str(path))
     files = {**bundle.card.files, "image.onnx": describe_file(path)}
     return Bundle(folder=folder, card=dataclasses.replace(bundle.card, files=files))
@@ -56,11 +57,13 @@ def test_sound_weights_are_looked_at_once(clip_bundle: Path, tmp_path: Path, mon
     looked: list[object] = []
     find = finite.find_broken
     monkeypatch.setattr(finite, "find_broken", lambda model: looked.append(model) or find(model))  # type: ignore[func-returns-value]
-    bundle = read_bundle(clip_bundle)
+    bundle = break_tower(tmp_path / "sound", clip_bundle, 0.5)
     for _ in range(2):  # as two processes that share the cache
         monkeypatch.setattr(finite, "_sound", set())
-        runtimes.open_encoder(bundle, "text", runtime="openvino", precision="f32", cache=tmp_path)
+        runtimes.open_encoder(bundle, "image", runtime="openvino", precision="f32", cache=tmp_path)
     assert len(looked) == 1
+    runtimes.open_encoder(bundle, "text", runtime="openvino", precision="f32", cache=tmp_path)
+    assert len(looked) == 1  # our converter has looked at its own
 
 
 def test_a_mask_of_minus_inf_is_sound() -> None:

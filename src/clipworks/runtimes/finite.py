@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipworks.errors import EncodingError
+from clipworks.runtimes.missing import is_ours
 from clipworks.runtimes.protocol import EncoderRequest
 
 if TYPE_CHECKING:
@@ -17,12 +18,15 @@ _sound: set[str] = set()
 
 
 def check_weights(request: EncoderRequest) -> None:
-    """Refuse a tower whose weights hold NaN or Inf; looked at once, and remembered in the cache.
+    """Refuse a tower of others whose weights hold NaN or Inf; looked at once, and remembered in the cache.
+
+    Our converter refuses such weights itself. To read a large tower once more here would cost a second of the first
+    start, and memory that measurements would take for the runtime's.
 
     Raises:
         EncodingError: they do; the message names the tensor.
     """
-    if not request.sha256 or request.sha256 in _sound:
+    if not request.sha256 or request.sha256 in _sound or is_ours(request.path):
         return
     mark = None if request.cache is None else request.cache / f"{request.sha256[:32]}.finite"
     if mark is None or not mark.exists():
