@@ -32,14 +32,17 @@ setup(
     ext_modules=[
         Extension(
             f"clipworks.{name}",
-            [f"src/clipworks/{name}.c"],
+            [f"src/clipworks/{name.replace('.', '/')}.c"],
             depends=headers,
             extra_compile_args=OPTIMISED + THREADS,
             extra_link_args=THREADS,
             py_limited_api=True,
             optional=True,
         )
-        for name, headers in (("_resampling", []), ("_towers", ["src/clipworks/_towers_steps.h"]))
+        for name, headers in (
+            ("images._resampling", []),
+            ("runtimes.native._towers", ["src/clipworks/runtimes/native/_towers_steps.h"]),
+        )
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

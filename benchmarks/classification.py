@@ -32,15 +32,15 @@ from pathlib import Path
 
 import numpy as np
 
-from clipworks.classification import classify
-from clipworks.datasets import DataSet, read_dataset
+from clipworks.datasets.listing import DataSet, read_dataset
 from clipworks.environment import count_cores, describe_environment, measure_peak_memory
-from clipworks.heads import build_head, find_head, keep_head
 from clipworks.loading import load
 from clipworks.model import Model
 from clipworks.pipeline import prepare_sample
-from clipworks.prompts import Labels, read_labels, read_templates
 from clipworks.scoring import Floats
+from clipworks.tasks.classify import classify
+from clipworks.tasks.zero_shot import build_head, find_head, keep_head
+from clipworks.text.prompts import Labels, read_labels, read_templates
 
 SHARE = 0.9
 MEMORY_MIB = 300.0

@@ -19,7 +19,7 @@ from typing import Any
 
 from clipworks.environment import describe_environment
 from clipworks.profiling.measurement import measure
-from clipworks.profiling.records import Load
+from clipworks.profiling.profile import Load
 
 BOUND_US = 20.0
 RATE = 10_000.0

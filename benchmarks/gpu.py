@@ -48,13 +48,13 @@ import torch
 import towers
 from plain_clip import PlainTowers
 
-from clipworks.bundle import Bundle
+from clipworks.bundle.files import Bundle
 from clipworks.convert import convert_checkpoint
-from clipworks.convert.preprocessing import openai_preprocessing
-from clipworks.decoding import open_batch_decoder
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksError
-from clipworks.images import load_batch
+from clipworks.families.preprocessing import openai_preprocessing
+from clipworks.images.batch_decoders import open_batch_decoder
+from clipworks.images.decode import load_batch
 from clipworks.profiling.inputs import built_in_pictures
 from clipworks.runtimes import Encoder, Role, open_encoder
 from clipworks.runtimes.torch.devices import KINDS, choose_device, list_precisions

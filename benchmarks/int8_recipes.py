@@ -27,16 +27,17 @@ import onnx
 import parity
 import towers
 
-from clipworks import prompts
-from clipworks.bundle import Bundle
-from clipworks.convert import convert_checkpoint, quantize, quantize_towers
-from clipworks.convert.preprocessing import openai_preprocessing
-from clipworks.convert.quantize_graph import TowerGraph, find_groups
-from clipworks.convert.rounding import LEVELS, Grid, RoundedWeights
+from clipworks.bundle.files import Bundle
+from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.environment import describe_environment
-from clipworks.images import load_batch
+from clipworks.export import quantize
+from clipworks.export.quantize_graph import TowerGraph, find_groups
+from clipworks.export.rounding import LEVELS, Grid, RoundedWeights
+from clipworks.families.preprocessing import openai_preprocessing
+from clipworks.images.decode import load_batch
 from clipworks.model import Model
 from clipworks.runtimes import open_encoder
+from clipworks.text import prompts
 
 PICTURES, CALIBRATION, NAMES, BATCH = 192, 96, 100, 32
 GROUPS = (32, 128)

@@ -32,14 +32,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.bundle import Bundle
+from clipworks.bundle.files import Bundle
 from clipworks.convert import convert_checkpoint, quantize_towers
-from clipworks.convert.preprocessing import OPENAI_MEAN, OPENAI_STD, openai_preprocessing
 from clipworks.environment import describe_environment
-from clipworks.images import load_batch
+from clipworks.families.preprocessing import OPENAI_MEAN, OPENAI_STD, openai_preprocessing
+from clipworks.images.decode import load_batch
 from clipworks.runtimes import is_native_granted, open_encoder
 from clipworks.runtimes.inputs import name_inputs
-from clipworks.tokens import open_tokenizer
+from clipworks.text.tokenizers import open_tokenizer
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 2e-6

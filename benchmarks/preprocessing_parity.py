@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clipworks.cards import ImageInput
-from clipworks.images import load_image
+from clipworks.bundle.card import ImageInput
+from clipworks.images.decode import load_image
+from clipworks.images.resize import transform_image
 from clipworks.options import ImageOptions
-from clipworks.resizing import transform_image
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 from torchvision_reference import open_torchvision  # the path is set above

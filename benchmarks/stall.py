@@ -12,7 +12,7 @@ import time
 
 from clipworks.profiling.clock import NS
 from clipworks.profiling.measurement import measure
-from clipworks.profiling.records import Load, Run
+from clipworks.profiling.profile import Load, Run
 
 EVERY_S, STALL_S, SERVICE_S = 1.0, 0.2, 0.001
 RATE = 300.0

@@ -29,10 +29,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 from make_tokens_golden import load_reference
 from tokenizer_strings import make_strings, read_prompts
 
-from clipworks.cards import TextInput
-from clipworks.clip_text import make_clip_encoder
-from clipworks.clip_vocabulary import read_clip_vocabulary, write_clip_tokenizer
-from clipworks.tokens import open_tokenizer
+from clipworks.bundle.card import TextInput
+from clipworks.text.clip_rules import make_clip_encoder
+from clipworks.text.clip_vocabulary import read_clip_vocabulary, write_clip_tokenizer
+from clipworks.text.tokenizers import open_tokenizer
 
 SHOWN = 10
 

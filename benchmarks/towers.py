@@ -26,15 +26,15 @@ import numpy as np
 import onnx
 import parity
 
-from clipworks import prompts
-from clipworks.bundle import Bundle
+from clipworks.bundle.files import Bundle
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.environment import describe_environment
 from clipworks.errors import RuntimeUnavailableError
-from clipworks.images import load_batch
+from clipworks.images.decode import load_batch
 from clipworks.model import Model
 from clipworks.runtimes import open_encoder
-from clipworks.tokens import open_tokenizer
+from clipworks.text import prompts
+from clipworks.text.tokenizers import open_tokenizer
 
 BATCH = 32
 CALIBRATION = 64  # pictures, none of which is timed

@@ -15,22 +15,22 @@ import pytest
 from convert_checkpoints import MEAN, MODELS, STD, draw_tensors, write_huggingface, write_json
 from PIL import Image
 
-from clipworks.bundle import Bundle, write_card
-from clipworks.cards import DropAlpha, ImageInput
+from clipworks.bundle.card import DropAlpha, ImageInput
+from clipworks.bundle.files import Bundle, write_card
 from clipworks.convert import convert_checkpoint, read_checkpoint
-from clipworks.convert.checkpoint import Stack
-from clipworks.convert.reference import run_layer
-from clipworks.diagnosis.dumps import Dump, write_dump
-from clipworks.diagnosis.inputs import TEXTS, list_pictures
-from clipworks.diagnosis.pictures import Stretch
-from clipworks.diagnosis.pipelines import Inputs, checkpoint_text, open_equations, run_pipeline
-from clipworks.diagnosis.records import About
-from clipworks.diagnosis.stages import Array, Trace
-from clipworks.images import Picture, load_image
+from clipworks.doctor.diagnosis import About
+from clipworks.doctor.dumps import Dump, write_dump
+from clipworks.doctor.inputs import TEXTS, list_pictures
+from clipworks.doctor.pictures import Stretch
+from clipworks.doctor.pipelines import Inputs, checkpoint_text, open_equations, run_pipeline
+from clipworks.doctor.stages import Array, Trace
+from clipworks.images.decode import Picture, load_image
+from clipworks.images.resize import crop_image, resize_image
 from clipworks.options import Alpha, ImageOptions
-from clipworks.resizing import crop_image, resize_image
 from clipworks.scoring import softmax
-from clipworks.tokens import Ids, Tokenizer
+from clipworks.text.tokenizers import Ids, Tokenizer
+from clipworks.towers.reference import run_layer
+from clipworks.towers.weights import Stack
 
 MODEL = MODELS["quick"]
 Patch = pytest.MonkeyPatch
@@ -112,21 +112,21 @@ def floor_crop(patch: Patch) -> None:
         left, top = (image.width - spec.size) // 2, (image.height - spec.size) // 2
         return np.asarray(image.crop((left, top, left + spec.size, top + spec.size)))
 
-    patch.setattr("clipworks.diagnosis.pictures.crop_image", crop)
+    patch.setattr("clipworks.doctor.pictures.crop_image", crop)
 
 
 def resize_bilinear(patch: Patch) -> None:
     def resize(image: Image.Image, spec: ImageInput) -> Image.Image:
         return resize_image(image, dataclasses.replace(spec, interpolation="bilinear"))
 
-    patch.setattr("clipworks.diagnosis.pictures.resize_image", resize)
+    patch.setattr("clipworks.doctor.pictures.resize_image", resize)
 
 
 def squash(patch: Patch) -> None:
     def resize(image: Image.Image, spec: ImageInput) -> Image.Image:
         return resize_image(image, dataclasses.replace(spec, resize="squash"))
 
-    patch.setattr("clipworks.diagnosis.pictures.resize_image", resize)
+    patch.setattr("clipworks.doctor.pictures.resize_image", resize)
 
 
 def resize_without_antialiasing(patch: Patch) -> None:
@@ -135,14 +135,14 @@ def resize_without_antialiasing(patch: Patch) -> None:
         steps = (image.width / width, 0, 0, 0, image.height / height, 0)
         return image.transform((width, height), Image.Transform.AFFINE, steps, Image.Resampling.BICUBIC)
 
-    patch.setattr("clipworks.diagnosis.pictures.resize_image", resize)
+    patch.setattr("clipworks.doctor.pictures.resize_image", resize)
 
 
 def read_as_bgr(patch: Patch) -> None:
     def load(picture: Picture, *, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:
         return Image.fromarray(np.asarray(load_image(picture, options=options, drop_alpha=drop_alpha))[..., ::-1])
 
-    patch.setattr("clipworks.diagnosis.pictures.load_image", load)
+    patch.setattr("clipworks.doctor.pictures.load_image", load)
 
 
 def treat_alpha(alpha: Alpha) -> Callable[[Patch], None]:
@@ -152,7 +152,7 @@ def treat_alpha(alpha: Alpha) -> Callable[[Patch], None]:
         def load(picture: Picture, *, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:
             return load_image(picture, options=dataclasses.replace(options, alpha=alpha), drop_alpha=drop_alpha)
 
-        patch.setattr("clipworks.diagnosis.pictures.load_image", load)
+        patch.setattr("clipworks.doctor.pictures.load_image", load)
 
     return plant
 
@@ -162,48 +162,48 @@ def lay_over_black(patch: Patch) -> None:
         rgba = Image.open(str(picture)).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB")
 
-    patch.setattr("clipworks.diagnosis.pictures.load_image", load)
+    patch.setattr("clipworks.doctor.pictures.load_image", load)
 
 
 def crop_to_bgr(patch: Patch) -> None:
     def crop(image: Image.Image, spec: ImageInput) -> Array:
         return crop_image(image, spec)[..., ::-1]
 
-    patch.setattr("clipworks.diagnosis.pictures.crop_image", crop)
+    patch.setattr("clipworks.doctor.pictures.crop_image", crop)
 
 
 def use_exact_gelu(patch: Patch) -> None:
     def run(layer: Any, rows: Any, lengths: Any, stack: Stack, *, causal: bool) -> Any:
         return run_layer(layer, rows, lengths, dataclasses.replace(stack, activation="gelu"), causal=causal)
 
-    patch.setattr("clipworks.diagnosis.equations.run_layer", run)
+    patch.setattr("clipworks.doctor.equations.run_layer", run)
 
 
 def leave_out_mask(patch: Patch) -> None:
     def run(*args: Any, causal: bool) -> Any:  # noqa: ARG001  # that is the fault
         return run_layer(*args, causal=False)
 
-    patch.setattr("clipworks.diagnosis.equations.run_layer", run)
+    patch.setattr("clipworks.doctor.equations.run_layer", run)
 
 
 def pool_first(patch: Patch) -> None:
     """What an end token of 2 gives that is looked for, and not found."""
-    patch.setattr("clipworks.diagnosis.equations.find_pooled", lambda *_: 0)
+    patch.setattr("clipworks.doctor.equations.find_pooled", lambda *_: 0)
 
 
 def pool_before_last(patch: Patch) -> None:
-    patch.setattr("clipworks.diagnosis.equations.find_pooled", lambda _, ids: len(ids) - 2)
+    patch.setattr("clipworks.doctor.equations.find_pooled", lambda _, ids: len(ids) - 2)
 
 
 def leave_out_norm(patch: Patch) -> None:
     def project(rows: Any, weights: Any) -> Any:
         return rows @ weights.projection.T.astype(np.float64)
 
-    patch.setattr("clipworks.diagnosis.equations.project_rows", project)
+    patch.setattr("clipworks.doctor.equations.project_rows", project)
 
 
 def leave_out_lengths(patch: Patch) -> None:
-    patch.setattr("clipworks.diagnosis.joint.unit_rows", lambda rows: rows)
+    patch.setattr("clipworks.doctor.joint.unit_rows", lambda rows: rows)
 
 
 def leave_out_scale(patch: Patch) -> None:

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from clipworks.cli import COMMANDS, main
-from clipworks.compat import arguments, clip_sample, eval_topk, make_input_npz, profilers
 from clipworks.profiling import profiler
 from clipworks.profiling.measurement import measure
-from clipworks.profiling.records import Load, Run
+from clipworks.profiling.profile import Load, Run
 from clipworks.runtimes import EncoderRequest, OpenEncoder, import_runtime
 from clipworks.runtimes.fake import FakeEncoder
+from clipworks.vendor_sample import arguments, clip_sample, eval_topk, make_input_npz, profilers
 
 FOLDER = Path(__file__).parent
 

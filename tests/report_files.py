@@ -10,6 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from clipworks.comparison.comparison import (
+    Asked,
+    Comparison,
+    GateResult,
+    Granted,
+    Pareto,
+    Pictures,
+    Row,
+    comparison_to_json,
+)
 from clipworks.comparison.figures import (
     Agreement,
     ChangedImage,
@@ -23,25 +33,15 @@ from clipworks.comparison.figures import (
     TowerStart,
 )
 from clipworks.comparison.published import PublishedRow, PublishedSpeed
-from clipworks.comparison.records import (
-    Asked,
-    Comparison,
-    GateResult,
-    Granted,
-    Pareto,
-    Pictures,
-    Row,
-    comparison_to_json,
-)
 from clipworks.environment import Environment
 from clipworks.evaluation.accuracy import wilson
-from clipworks.evaluation.records import Accuracy
+from clipworks.evaluation.evaluation import Accuracy
 from clipworks.options import ImageOptions
-from clipworks.profiling.records import Cold, Load, Parity, Profile, Run, Stage
+from clipworks.profiling.profile import Cold, Load, Parity, Profile, Run, Stage
 from clipworks.profiling.search import RateSearch, Slo, Trial
 from clipworks.profiling.statistics import Overload, Window, spread
-from clipworks.records import Prediction, Record
-from clipworks.results import FORMATS
+from clipworks.results.formats import FORMATS
+from clipworks.results.records import Prediction, Record
 
 ENVIRONMENT = Environment(
     cpu="a processor",

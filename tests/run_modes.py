@@ -27,13 +27,14 @@ REPOSITORY = Path(__file__).parent.parent
 NOBODY = 65534  # needs no account, and owns nothing anywhere
 LEAST_AS_USER = 1700
 HIDDEN = {"PYTHONPATH": str(REPOSITORY / "tests" / "hidden_modules")}
-COMPILED = ("clipworks._resampling", "clipworks._towers")
+COMPILED = ("clipworks.images._resampling", "clipworks.runtimes.native._towers")
 # What a process sees, asked in a child of a child, so that it is known to be handed down.
 PROBE = """
 import json, subprocess, sys
 if len(sys.argv) == 2:
     sys.exit(subprocess.run([sys.executable, "-c", sys.argv[1]]).returncode)
-from clipworks import resizing, runtimes
+from clipworks import runtimes
+from clipworks.images import resize as resizing
 from clipworks.environment import count_cores
 from clipworks.processor import describe_processor, find_onednn_ceiling
 native = []

@@ -14,9 +14,9 @@ import pytest
 from conftest import EXAMPLE
 from PIL import Image, ImageOps
 
-from clipworks.cards import DropAlpha, ImageInput
+from clipworks.bundle.card import DropAlpha, ImageInput
 from clipworks.errors import ImageError, UsageError
-from clipworks.images import load_image, prepare_image
+from clipworks.images.decode import load_image, prepare_image
 from clipworks.options import Alpha, ImageOptions
 
 SIZE = 64

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import clipworks
-from clipworks import images
 from clipworks.errors import ClipworksError, ImageError, UsageError
+from clipworks.images import decode as images
 
 
 @pytest.fixture(scope="module")

@@ -22,99 +22,68 @@ FREE = ("errors", "display", "endings", "options")
 # door of that room alone, "store.known" one module of it, "store.*" all of it, "clipworks" the package itself. Every
 # module belongs to a room of this table: a new one gets a line here.
 ROOMS = {
-    "clipworks": "cards loading matching model",
+    "clipworks": "bundle.card loading matching model",
     "__main__": "cli interrupts",
     # Facts and small tools: they know nobody.
     **dict.fromkeys(FREE, ""),
-    "arguments": "cards resizing tokens",
-    "caches": "",
-    "cards": "",
-    "clip_characters": "",
-    "clip_vocabulary": "",
-    "datasets": "folders",
-    "depth": "",
-    "folders": "",
-    "formats": "depth signatures",
+    "cache": "",
     "interrupts": "",
-    "locations": "",
-    "locks": "interrupts records",
-    "modes": "cards",
-    "png_chunks": "",
-    "prompts": "text_files",
     "processor": "",
-    "records": "",
     "scoring": "",
-    "signatures": "",
-    "streams": "",
-    "text_files": "",
-    "unread": "clip_vocabulary",
     "environment": "clipworks processor",
-    "bundle": "caches cards",
+    "bundle": "cache",
     # Images and texts on their way to a tower.
-    "resizing": "_resampling cards modes",
-    "images": "cards modes resizing signatures depth formats png_chunks streams",
-    "decoding": "cards images resizing runtimes.decoders",
-    "clip_text": "clip_characters clip_vocabulary",
-    "tokens": "cards clip_text clip_vocabulary unread",
-    "text_batches": "runtimes runtimes.packing tokens",
+    "images": "bundle.card runtimes.decoders",
+    "text": "bundle.card runtimes runtimes.packing",
     # Towers: from checkpoints, on runtimes, in the store.
-    "runtimes": "_towers bundle caches environment interrupts processor resizing",
-    "convert": "bundle cards runtimes.* tokens",
-    "store": "bundle caches cards convert",
+    "towers": "bundle.card",
+    "families": "bundle.card towers.*",
+    "runtimes": "bundle.* cache environment images._resampling images.resize interrupts processor",
+    "export": "bundle.* convert.conversion runtimes.* text.* towers.*",
+    "convert": "bundle.* export.* families.* runtimes.* text.* towers.*",
+    "store": "bundle.* cache convert",
     # One model at work.
-    "model": "bundle caches cards images matching pipeline resizing runtimes scoring text_batches tokens arguments",
-    "loading": "images model runtimes store arguments",
-    "matching": "cards clipworks scoring",
-    "pipeline": "datasets decoding environment model scoring",
-    "heads": "bundle caches model prompts runtimes scoring",
-    "provenance": "bundle datasets decoding environment model runtimes",
+    "arguments": "bundle.card images.resize text.tokenizers",
+    "model": "arguments bundle.* cache images.* matching pipeline runtimes scoring text.*",
+    "loading": "arguments images.* model runtimes store",
+    "matching": "bundle.card clipworks scoring",
+    "datasets": "text.files text.prompts",
+    "pipeline": "datasets.* environment images.* model scoring",
     # What is written and read again.
-    "sample_text": "records",
-    "parquet": "records",
-    "journal": "records locks",
-    "truth": "prompts",
-    "shards": "journal locations parquet records",
-    "results": "parquet records sample_text shards",
-    "evaluation": "datasets journal prompts records results shards truth",
+    "results": "bundle.* datasets.* environment images.* interrupts model runtimes",
+    "evaluation": "datasets.* results.* text.*",
     # Tasks.
-    "classification": (
-        "locks datasets decoding heads journal model parquet pipeline prompts provenance records results scoring truth"
+    "tasks": (
+        "bundle.* cache datasets.* evaluation.accuracy evaluation.evaluation images.* model pipeline results.* "
+        "runtimes scoring text.*"
     ),
-    "embedding": "datasets decoding journal model parquet pipeline provenance records results scoring locks",
-    "retrieval": "datasets evaluation.accuracy evaluation.records model pipeline scoring",
-    "profiling": "bundle cards environment images prompts resizing runtimes scoring store tokens folders text_files",
+    "profiling": "bundle.* datasets.folders environment images.* runtimes scoring store text.*",
     "comparison": (
-        "bundle cards classification datasets environment evaluation.accuracy evaluation.records heads images model "
-        "pipeline profiling.* prompts records runtimes scoring store"
+        "bundle.* datasets.* environment evaluation.accuracy evaluation.evaluation images.* model pipeline profiling.* "
+        "results.* runtimes scoring store tasks.* text.*"
     ),
     # Two pipelines side by side: it may run everything below the command line, but measures and writes no results.
-    "diagnosis": (
-        "bundle cards clip_vocabulary convert.checkpoint convert.layouts convert.reference environment images modes "
-        "resizing runtimes runtimes.probes runtimes.weights scoring store tokens"
-    ),
-    "distributed": (
-        "cards classification datasets embedding environment heads images journal loading locations locks model "
-        "parquet pipeline prompts provenance records resizing results scoring shards"
-    ),
+    "doctor": "bundle.* environment families.* images.* runtimes.* scoring store text.* towers.*",
+    "cluster": "bundle.* datasets.* environment images.* loading model pipeline results.* scoring tasks.* text.*",
     # Saved results in, figures out: whatever could run something again is out of its reach.
     "report": (
-        "caches cards clipworks comparison.figures comparison.published comparison.records environment "
-        "evaluation.accuracy evaluation.files evaluation.records evaluation.text images profiling.records "
-        "profiling.search profiling.statistics records results shards"
+        "bundle.card cache clipworks comparison.figures comparison.published comparison.comparison environment "
+        "evaluation.accuracy evaluation.files evaluation.evaluation evaluation.text images.* profiling.profile "
+        "profiling.search profiling.statistics results.*"
     ),
     # The entry points may use everything, and nothing imports them.
     "cli": "*",
-    "compat": "*",
+    "vendor_sample": "*",
 }
-ENTRY_POINTS = ("cli", "compat")
+ENTRY_POINTS = ("cli", "vendor_sample")
 # Package -> the only modules or rooms that import it, under clipworks. Ray is an engine of another kind: it brings the
 # scheduling. A .pt checkpoint can be read by PyTorch alone.
 ENGINES = {
     "openvino": "runtimes.openvino",
     "onnxruntime": "runtimes.onnxruntime",
-    "torch": "runtimes.torch.* convert.*",
+    "torch": "runtimes.torch.* families.tensors",
     "tensorrt": "",
-    "ray": "distributed.cluster distributed.engine distributed.failures distributed.head distributed.statistics",
+    "ray": "cluster.cluster cluster.engine cluster.failures cluster.head cluster.statistics",
 }
 
 
@@ -170,7 +139,8 @@ def test_every_module_imports_only_what_its_room_may() -> None:
 
 
 def test_the_table_of_rooms_names_what_there_is() -> None:
-    known = {name.removeprefix("clipworks.") for name in MODULES} | {"_resampling", "_towers", "*"}
+    known = {name.removeprefix("clipworks.") for name in MODULES}
+    known |= {"images._resampling", "runtimes.native._towers", "*"}
     known |= {f"{name.rpartition('.')[0]}.*" for name in known if "." in name}
     named = {item for line in (*ROOMS.values(), *ENGINES.values()) for item in line.split()} | set(ROOMS)
     assert sorted(named - known) == []
@@ -179,21 +149,21 @@ def test_the_table_of_rooms_names_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("name", "imported", "fault"),
     [
-        ("clipworks.cards", "clipworks.bundle", "cards may import: nothing"),
+        ("clipworks.bundle.card", "clipworks.images.resize", "bundle may import: cache"),
         ("clipworks.report.plots", "clipworks.evaluation.truth", "imports clipworks.evaluation.truth; report may"),
         ("clipworks.report.plots", "clipworks.profiling", "imports clipworks.profiling; report may import"),
         ("clipworks.runtimes.openvino", "clipworks", "imports clipworks; runtimes may import"),
-        ("clipworks.classification", "clipworks.cli.tables", "imports clipworks.cli.tables; classification may"),
-        ("clipworks", "clipworks.compat", "imports clipworks.compat; clipworks may import"),
-        ("clipworks.novelty", "clipworks.cards", "the table has no room 'novelty'"),
+        ("clipworks.tasks.classify", "clipworks.cli.tables", "imports clipworks.cli.tables; tasks may"),
+        ("clipworks", "clipworks.vendor_sample", "imports clipworks.vendor_sample; clipworks may import"),
+        ("clipworks.novelty", "clipworks.bundle.card", "the table has no room 'novelty'"),
         ("clipworks.model", "torch.nn", "imports torch.nn; only these may: runtimes.torch"),
         ("clipworks.runtimes.openvino", "onnxruntime", "imports onnxruntime; only these may: runtimes.onnxruntime"),
-        ("clipworks.distributed.plan", "ray.data", "imports ray.data; only these may: distributed.cluster"),
+        ("clipworks.cluster.plan", "ray.data", "imports ray.data; only these may: cluster.cluster"),
         ("clipworks.store.hub", "clipworks.store.known", None),
         ("clipworks.convert.verify", "clipworks.runtimes.probes", None),
         ("clipworks.runtimes.torch.jpeg", "torch", None),
         ("clipworks.cli.match", "clipworks.profiling.text", None),
-        ("clipworks.modes", "clipworks.errors", None),
+        ("clipworks.images.modes", "clipworks.errors", None),
     ],
 )
 def test_an_import_that_is_not_allowed_is_a_fault(name: str, imported: str, fault: str | None) -> None:

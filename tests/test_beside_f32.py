@@ -19,10 +19,10 @@ from clipworks.cli.compare_tables import format_comparison
 from clipworks.comparison.figures import Repeated
 from clipworks.profiling.parity import measure_beside_f32
 from clipworks.profiling.text import format_profile
-from clipworks.provenance import recall_choice
 from clipworks.report.cautions import doubt_comparison, doubt_profiles
 from clipworks.report.comparison_lists import list_slower
 from clipworks.report.configurations import Named
+from clipworks.results.manifest import recall_choice
 from clipworks.runtimes import choice, registry
 
 MANIFEST = {"settings": {"runtime": "openvino", "precision": "bf16"}, "why": "reasons"}

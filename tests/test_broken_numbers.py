@@ -18,7 +18,7 @@ from clipworks.model import _encode
 from clipworks.runtimes import Opening
 from clipworks.runtimes.weights import ImageWeights, Layer, read_image_weights
 
-compiled = pytest.importorskip("clipworks._towers", reason="built without a C compiler")
+compiled = pytest.importorskip("clipworks.runtimes.native._towers", reason="built without a C compiler")
 PRECISIONS = compiled.list_precisions()
 needs_towers = pytest.mark.skipif(not PRECISIONS, reason="needs AVX-512")
 

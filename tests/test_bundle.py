@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clipworks import bundle, cards
+from clipworks.bundle import card as cards
+from clipworks.bundle import files as bundle
 from clipworks.errors import BundleError
 
 CARD = cards.Card(

@@ -17,16 +17,17 @@ import numpy as np
 import pytest
 from picture_sets import LABELS, make_picture, write_bad_files, write_labels, write_pictures
 
-from clipworks import heads, journal
-from clipworks.classification import classify, find_truths
 from clipworks.cli import main
-from clipworks.datasets import read_dataset
+from clipworks.datasets.listing import read_dataset
 from clipworks.errors import UsageError
 from clipworks.loading import load
 from clipworks.model import Model
-from clipworks.prompts import Labels, read_labels
-from clipworks.records import ResultsError
-from clipworks.results import read_results
+from clipworks.results import journal
+from clipworks.results.formats import read_results
+from clipworks.results.records import ResultsError
+from clipworks.tasks import zero_shot as heads
+from clipworks.tasks.classify import classify, find_truths
+from clipworks.text.prompts import Labels, read_labels
 
 COUNT = 45
 

@@ -16,11 +16,11 @@ from convert_checkpoints import MODELS, write_huggingface
 from picture_sets import LABELS, write_labels, write_pictures
 
 from clipworks import runtimes
-from clipworks.bundle import Bundle
-from clipworks.caches import cache_folder
+from clipworks.bundle.files import Bundle
+from clipworks.cache import cache_folder
 from clipworks.cli import main
 from clipworks.comparison import comparing, embedding
-from clipworks.comparison.records import Comparison, Row, comparison_from_json
+from clipworks.comparison.comparison import Comparison, Row, comparison_from_json
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError
 from clipworks.runtimes import registry
@@ -200,7 +200,8 @@ def test_size_start_and_memory_are_those_of_a_process_of_its_own(home: Path, tmp
     (row,) = read(tmp_path).rows
     assert row.footprint is not None
     sizes = [
-        (Path(comparing.__file__).parents[1] / "starter" / f"{name}.onnx").stat().st_size for name in ("image", "text")
+        (Path(comparing.__file__).parents[1] / "store" / "starter" / f"{name}.onnx").stat().st_size
+        for name in ("image", "text")
     ]
     assert [tower.file_bytes for tower in row.footprint.towers] == sizes
     peak, before = row.footprint.peak_memory_mib, row.footprint.before_memory_mib

@@ -20,15 +20,15 @@ from clipworks.comparison.accuracy import (
     measure_accuracy,
     measure_agreement,
 )
+from clipworks.comparison.comparison import Row, comparison_from_json, comparison_to_json
 from clipworks.comparison.figures import Difference
 from clipworks.comparison.gates import check_gates, parse_gates
 from clipworks.comparison.pareto import mark_front
-from clipworks.comparison.records import Row, comparison_from_json, comparison_to_json
 from clipworks.comparison.speeds import order_round
 from clipworks.errors import UnknownNameError, UsageError
 from clipworks.evaluation.accuracy import wilson
-from clipworks.prompts import Labels
 from clipworks.scoring import Floats, normalise
+from clipworks.text.prompts import Labels
 
 
 def compare_counts(both: int, only_row: int, only_reference: int, neither: int) -> Difference:

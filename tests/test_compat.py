@@ -16,14 +16,14 @@ from conftest import EXAMPLE, REPOSITORY
 from PIL import Image
 from sample_commands import Main, run, write_lines
 
-from clipworks.compat import clip_sample, eval_topk, make_input_npz, profilers
-from clipworks.compat.arguments import find_model
-from clipworks.compat.token_files import spell, write_token_files
 from clipworks.errors import UsageError
 from clipworks.profiling.measurement import Report
-from clipworks.profiling.records import Load, Profile
+from clipworks.profiling.profile import Load, Profile
 from clipworks.profiling.setup import Setup
-from clipworks.prompts import read_labels
+from clipworks.text.prompts import read_labels
+from clipworks.vendor_sample import clip_sample, eval_topk, make_input_npz, profilers
+from clipworks.vendor_sample.arguments import find_model
+from clipworks.vendor_sample.token_files import spell, write_token_files
 
 NUMBER = r"[-+.\de]+"
 SYNSETS = read_labels("imagenet-synsets")
@@ -278,8 +278,8 @@ def test_token_files_give_the_scores_of_the_texts_that_they_spell(
 
 def test_spelling_is_what_the_tokenizer_reads() -> None:
     texts = ["a photo of a dog.", "naïve café", "犬 and 🐕", "it's 12 o'clock"]
-    from clipworks.clip_text import make_clip_encoder
-    from clipworks.clip_vocabulary import built_in_vocabulary
+    from clipworks.text.clip_rules import make_clip_encoder
+    from clipworks.text.clip_vocabulary import built_in_vocabulary
 
     encode = make_clip_encoder(built_in_vocabulary())
     rows = [np.array(encode(text), np.int32) for text in texts]

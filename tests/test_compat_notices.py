@@ -16,16 +16,16 @@ from conftest import EXAMPLE, REPOSITORY
 from convert_checkpoints import MODELS, write_huggingface
 from sample_commands import Main, run, write_lines
 
-from clipworks.compat import clip_sample, eval_topk, make_input_npz, notices, profilers
 from clipworks.convert import convert_checkpoint
 from clipworks.errors import UsageError
 from clipworks.profiling import measurement, profiler
 from clipworks.profiling.clock import Clock
 from clipworks.profiling.load import Call
 from clipworks.profiling.measurement import Report
-from clipworks.profiling.records import Load, Run
+from clipworks.profiling.profile import Load, Run
 from clipworks.runtimes import Batch, Staged
 from clipworks.runtimes.fake import FakeEncoder
+from clipworks.vendor_sample import clip_sample, eval_topk, make_input_npz, notices, profilers
 
 FAKE = ["--runtime", "fake"]
 PROFILE = [*FAKE, "--iterations", "3", "--warmup_times", "1"]

@@ -10,9 +10,9 @@ from conftest import EXAMPLE
 from convert_checkpoints import MODELS, write_huggingface
 from sample_commands import Main, run, write_lines
 
-from clipworks.compat import clip_sample, eval_topk, make_input_npz, profilers
-from clipworks.compat.token_files import read_token_file, write_token_files
 from clipworks.convert import convert_checkpoint
+from clipworks.vendor_sample import clip_sample, eval_topk, make_input_npz, profilers
+from clipworks.vendor_sample.token_files import read_token_file, write_token_files
 
 LONG = f"[a,{'word ' * 600}]"
 SUITE = "/opt/models/clip_image-fp16/mod"

@@ -14,8 +14,8 @@ import pytest
 from convert_checkpoints import MEAN, STD, VOCABULARY, write_json
 from onnx import TensorProto, helper, numpy_helper
 
-from clipworks.bundle import read_bundle, verify_bundle
-from clipworks.cards import Card, ImageInput, TextInput, Tower
+from clipworks.bundle.card import Card, ImageInput, TextInput, Tower
+from clipworks.bundle.files import read_bundle, verify_bundle
 from clipworks.convert import adopt_towers
 from clipworks.errors import ConversionError
 from clipworks.runtimes import open_encoder

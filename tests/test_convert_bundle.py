@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from convert_checkpoints import MODELS, VOCABULARY, describe_huggingface, write_huggingface, write_json
 
-from clipworks.bundle import Bundle, read_bundle, verify_bundle
-from clipworks.cards import Card, Published, Tower
+from clipworks.bundle.card import Card, Published, Tower
+from clipworks.bundle.files import Bundle, read_bundle, verify_bundle
 from clipworks.convert import compare_with_checkpoint, conversion, convert_checkpoint
 from clipworks.errors import ConversionError
 

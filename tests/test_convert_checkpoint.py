@@ -24,11 +24,11 @@ from convert_checkpoints import (
 )
 from safetensors.numpy import save_file
 
-from clipworks.cards import ImageInput
+from clipworks.bundle.card import ImageInput
 from clipworks.convert import read_checkpoint
-from clipworks.convert.checkpoint import Checkpoint
-from clipworks.convert.open_clip import read_openai
 from clipworks.errors import ConversionError
+from clipworks.families.open_clip import read_openai
+from clipworks.towers.weights import Checkpoint
 
 MODEL = MODELS["quick"]
 OTHER = ImageInput(size=32, resize_to=32, drop_alpha="before", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

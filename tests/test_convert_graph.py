@@ -24,9 +24,9 @@ from convert_checkpoints import (
 )
 
 from clipworks.convert import read_checkpoint, write_towers
-from clipworks.convert.checkpoint import Checkpoint
-from clipworks.convert.reference import embed_images, embed_texts
 from clipworks.runtimes.inputs import count_shared, name_inputs
+from clipworks.towers.reference import embed_images, embed_texts
+from clipworks.towers.weights import Checkpoint
 
 pytestmark = pytest.mark.runtimes
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from convert_checkpoints import MEAN, MODELS, STD, describe_preprocessor, write_huggingface, write_json
 
-from clipworks.cards import ImageInput
+from clipworks.bundle.card import ImageInput
 from clipworks.convert import read_checkpoint
-from clipworks.convert.preprocessing import (
+from clipworks.errors import ConversionError
+from clipworks.families.preprocessing import (
     read_huggingface_preprocessing,
     read_open_clip_preprocessing,
     settle_preprocessing,
 )
-from clipworks.errors import ConversionError
 from clipworks.store.known import known_models
 
 OPENAI = ImageInput(size=224, resize="shortest", resize_to=224, drop_alpha="before", mean=tuple(MEAN), std=tuple(STD))

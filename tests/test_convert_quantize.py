@@ -16,11 +16,11 @@ from convert_checkpoints import MODELS, VOCABULARY, write_huggingface
 from PIL import Image
 
 from clipworks import runtimes
-from clipworks.bundle import Bundle, read_bundle, verify_bundle, write_card
+from clipworks.bundle.files import Bundle, read_bundle, verify_bundle, write_card
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
-from clipworks.convert.rounding import LEVELS, Grid, balance_channels, choose_grid, round_weights
 from clipworks.errors import ConversionError, RuntimeUnavailableError
+from clipworks.export.rounding import LEVELS, Grid, balance_channels, choose_grid, round_weights
 from clipworks.runtimes import openvino as openvino_runtime
 from clipworks.runtimes import registry
 from clipworks.runtimes.choice import Choice

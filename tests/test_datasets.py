@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from clipworks.datasets import read_dataset, read_pairs
+from clipworks.datasets.ground_truth import ClassIndex
+from clipworks.datasets.listing import read_dataset, read_pairs
 from clipworks.errors import ImageError, UsageError
-from clipworks.prompts import Labels, read_labels
-from clipworks.truth import ClassIndex
+from clipworks.text.prompts import Labels, read_labels
 
 ODD_NAMES = ["a b.jpg", "c:d.jpg", "e,f.jpg", "ü ☃.jpg", "new\nline.jpg", "tab\there.jpg", 'quote".jpg']
 

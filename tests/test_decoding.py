@@ -14,14 +14,14 @@ import pytest
 from conftest import EXAMPLE
 from PIL import Image
 
-from clipworks.cards import ImageInput
+from clipworks.bundle.card import ImageInput
 from clipworks.cli import main
-from clipworks.convert.preprocessing import openai_preprocessing
-from clipworks.decoding import BatchDecoder, Undeveloped
 from clipworks.errors import ImageError, RuntimeUnavailableError, UnknownNameError
-from clipworks.images import load_batch
+from clipworks.families.preprocessing import openai_preprocessing
+from clipworks.images.batch_decoders import BatchDecoder, Undeveloped
+from clipworks.images.decode import load_batch
+from clipworks.images.resize import Cut
 from clipworks.options import ImageOptions
-from clipworks.resizing import Cut
 from clipworks.runtimes import decoders
 from clipworks.runtimes.decoders import open_decoder
 
@@ -168,7 +168,7 @@ def test_a_run_says_who_decodes_and_records_it(
     Image.open(EXAMPLE).save(folder / "3.png")
     (folder / "4.jpg").write_bytes(b"nothing")
     fake = FakeDecoder()
-    monkeypatch.setattr("clipworks.decoding.open_decoder", lambda _name, _device: fake)
+    monkeypatch.setattr("clipworks.images.batch_decoders.open_decoder", lambda _name, _device: fake)
     labels = tmp_path / "labels.txt"
     labels.write_text("a\nb\n")
     output = tmp_path / ("out.jsonl" if command == "classify" else "out")

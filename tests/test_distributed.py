@@ -21,25 +21,25 @@ from ray_runs import POISON, STARTUP, environment, table_rows
 
 from clipworks.cli import main
 from clipworks.cli.distributed import format_state
-from clipworks.datasets import Sample, read_dataset
-from clipworks.distributed.cluster import Cluster, check_store, plan_pool
-from clipworks.distributed.collecting import Collector
-from clipworks.distributed.decoding import Decoder, Decoding, decode_pieces, unpack_block
-from clipworks.distributed.encoding import Classes, Encoder, Encoding, Loading, check_granted, examine
-from clipworks.distributed.plan import Piece, make_plan
-from clipworks.distributed.reading import Unread, read_piece
-from clipworks.distributed.records import Request, State
-from clipworks.distributed.running import share_cores
-from clipworks.distributed.sources import Archives, read_source
-from clipworks.distributed.statistics import Stage, Statistics
+from clipworks.cluster.cluster import Cluster, check_store, plan_pool
+from clipworks.cluster.collecting import Collector
+from clipworks.cluster.decoding import Decoder, Decoding, decode_pieces, unpack_block
+from clipworks.cluster.encoding import Classes, Encoder, Encoding, Loading, check_granted, examine
+from clipworks.cluster.job import Request, State
+from clipworks.cluster.plan import Piece, make_plan
+from clipworks.cluster.reading import Unread, read_piece
+from clipworks.cluster.running import share_cores
+from clipworks.cluster.sources import Archives, read_source
+from clipworks.cluster.statistics import Stage, Statistics
+from clipworks.datasets.listing import Sample, read_dataset
 from clipworks.errors import ImageError, UsageError
-from clipworks.images import prepare_image
+from clipworks.images.decode import prepare_image
 from clipworks.loading import load
 from clipworks.options import ImageOptions
 from clipworks.pipeline import attempt, prepare_sample
-from clipworks.prompts import read_labels
-from clipworks.records import ResultsError
-from clipworks.shards import list_shards, open_folder, write_shard
+from clipworks.results.records import ResultsError
+from clipworks.results.shards import list_shards, open_folder, write_shard
+from clipworks.text.prompts import read_labels
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
@@ -211,7 +211,7 @@ def test_a_picture_that_ends_its_process_is_one_error(deadly: Decoder) -> None:
 
 
 def test_a_picture_that_never_ends_is_one_error(deadly: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipworks.distributed.decoding.LIMIT_S", 0.0)
+    monkeypatch.setattr("clipworks.cluster.decoding.LIMIT_S", 0.0)
     said = deadly.decode(name_samples("a.png"), [make_picture(1)])
     assert said == ["a.png takes longer than 0 s to decode"]
 
@@ -219,12 +219,12 @@ def test_a_picture_that_never_ends_is_one_error(deadly: Decoder, monkeypatch: py
 def test_pictures_of_many_messages_keep_their_places(deadly: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut by number and by size; a picture that is larger than a message may be goes alone."""
     contents = [make_picture(number % 7) for number in range(70)]
-    monkeypatch.setattr("clipworks.distributed.decoding._TOGETHER_BYTES", sum(map(len, contents[:20])))
+    monkeypatch.setattr("clipworks.cluster.decoding._TOGETHER_BYTES", sum(map(len, contents[:20])))
     squares = deadly.decode(name_samples(*map(str, range(70))), contents)
     for number in range(70):
         assert np.array_equal(squares[number], squares[number % 7])
     assert not np.array_equal(squares[0], squares[1])
-    monkeypatch.setattr("clipworks.distributed.decoding._TOGETHER_BYTES", 1)
+    monkeypatch.setattr("clipworks.cluster.decoding._TOGETHER_BYTES", 1)
     alone = deadly.decode(name_samples(*"abcdefgh"), contents[:8])
     assert all(np.array_equal(one, other) for one, other in zip(alone, squares[:8], strict=True))
 
@@ -316,7 +316,7 @@ def test_a_ray_of_ones_own_has_two_encoders_and_half_as_many_decoding_tasks_as_c
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was asked for stays."""
-    monkeypatch.setattr("clipworks.distributed.running.count_cores", lambda: 8)
+    monkeypatch.setattr("clipworks.cluster.running.count_cores", lambda: 8)
     request = Request(source="pictures", output="rows", loading=Loading(model="starter"))
     shared = share_cores(request)
     assert (shared.encoders, shared.loading.threads, shared.workers) == (2, 4, 4)
@@ -355,7 +355,7 @@ def test_bad_usage_is_one_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("clipworks.distributed.cluster.importlib.util.find_spec", {}.get)
+    monkeypatch.setattr("clipworks.cluster.cluster.importlib.util.find_spec", {}.get)
     labels = write_labels(tmp_path / "labels.txt")
     write_pictures(tmp_path / "set", 2)
     command = ["classify", str(tmp_path / "set"), "-o", str(tmp_path / "out"), "--labels", str(labels), *words]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from clipworks.distributed import cores
+from clipworks.cluster import cores
 
 Marks = dict[int, socket.socket]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads are tied to cores on Linux only")

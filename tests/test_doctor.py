@@ -14,16 +14,16 @@ import pytest
 from convert_checkpoints import MODELS, write_huggingface, write_open_clip
 from PIL import Image
 
-from clipworks.bundle import Bundle, write_card
-from clipworks.cards import DropAlpha
+from clipworks.bundle.card import DropAlpha
+from clipworks.bundle.files import Bundle, write_card
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers, read_checkpoint, write_towers
-from clipworks.diagnosis.inputs import TEXTS, list_pictures
-from clipworks.diagnosis.stages import Trace
+from clipworks.doctor.inputs import TEXTS, list_pictures
+from clipworks.doctor.stages import Trace
 from clipworks.errors import RuntimeUnavailableError
-from clipworks.images import load_batch
+from clipworks.images.decode import load_batch
 from clipworks.runtimes import open_encoder
-from clipworks.tokens import Ids, Tokenizer
+from clipworks.text.tokenizers import Ids, Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from example_outputs import EXACTLY, EXPECTED, differs_from_shown, find_differen
 
 import clipworks
 from clipworks.cli import COMMANDS, main
-from clipworks.compat import clip_sample, eval_topk, make_input_npz, profilers
+from clipworks.vendor_sample import clip_sample, eval_topk, make_input_npz, profilers
 
 # The programs that an example may run, by their names; the sample's also as scripts: python3 clip_sample.py.
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {

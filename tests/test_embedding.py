@@ -16,11 +16,11 @@ import pytest
 from picture_sets import make_picture, write_bad_files, write_pictures
 
 from clipworks.cli import main
-from clipworks.datasets import read_dataset
-from clipworks.embedding import embed
+from clipworks.datasets.listing import read_dataset
 from clipworks.errors import UsageError
 from clipworks.loading import load
 from clipworks.model import Model
+from clipworks.tasks.embed import embed
 
 COUNT = 30
 
@@ -107,7 +107,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_parquet_table_holds_the_same(tmp_path: Path, fake: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("clipworks.parquet._GROUP", 3)
+    monkeypatch.setattr("clipworks.results.parquet._GROUP", 3)
     for number in range(7):
         (tmp_path / f"{number}.png").write_bytes(make_picture(number))
     (tmp_path / "list.csv").write_text("".join(f"{n}.png,{n % 2}\n" for n in (0, 1, 9, 2, 3, 4, 5, 6)))

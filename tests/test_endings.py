@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from pathlib import Path
 
 import pytest
 from picture_sets import write_labels, write_pictures
 
-# These keep the functions that are replaced below, if they are imported while they are.
-import clipworks.diagnosis.references
-import clipworks.distributed.encoding  # noqa: F401
-from clipworks.cli import main
-from clipworks.results import read_results
+from clipworks import doctor
+from clipworks.cli import COMMANDS, main
+from clipworks.results.formats import read_results
+
+# What is imported while a function is replaced would keep the replacement: all that a command imports comes first.
+for name in [command.module for command in COMMANDS.values()] + [
+    item.name for item in pkgutil.iter_modules(doctor.__path__, "clipworks.doctor.")
+]:
+    importlib.import_module(name)
 
 FAKE = ("--runtime", "fake")
 
@@ -76,7 +82,7 @@ def test_an_ending_that_means_something_else_is_refused_at_once(
         raise AssertionError("a model was loaded, or a data set read, for an output that is refused")
 
     monkeypatch.chdir(home)
-    for place in ("clipworks.loading.load", "clipworks.datasets.read_dataset", "clipworks.store.open_bundle"):
+    for place in ("clipworks.loading.load", "clipworks.datasets.listing.read_dataset", "clipworks.store.open_bundle"):
         monkeypatch.setattr(place, refuse)
     before = sorted(home.iterdir())
     assert main(list(words)) == 2

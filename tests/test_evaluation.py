@@ -17,9 +17,9 @@ from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import evaluate, wilson
 from clipworks.evaluation.text import format_evaluation
 from clipworks.evaluation.truth import find_in_results, guess_labels, read_truth
-from clipworks.prompts import Labels, read_labels
-from clipworks.records import Prediction, Record
-from clipworks.results import FORMATS, read_results
+from clipworks.results.formats import FORMATS, read_results
+from clipworks.results.records import Prediction, Record
+from clipworks.text.prompts import Labels, read_labels
 
 CLASSES = 7
 
@@ -285,7 +285,7 @@ def test_nothing_to_evaluate_is_an_error_that_says_why() -> None:
 @pytest.mark.shows("evaluate --truth")
 def test_every_format_of_a_run_evaluates_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pyarrow")
-    from clipworks.parquet import write_parquet
+    from clipworks.results.parquet import write_parquet
 
     records = [item for item in make_records(60, seed=5) if item.truth is not None]
     records = [

@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from clipworks import runtimes
-from clipworks.bundle import Bundle, describe_file, read_bundle
+from clipworks.bundle.files import Bundle, describe_file, read_bundle
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.runtimes import finite
 

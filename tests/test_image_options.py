@@ -140,12 +140,12 @@ def test_every_other_command_passes_them_on_whole(
     labels, pairs = tmp_path / "labels.txt", tmp_path / "pairs.tsv"
     labels.write_text("a dog\na cat\n")
     pairs.write_text(f"{folder / 'clear.png'}\ta dog\n")
-    monkeypatch.setattr("clipworks.retrieval.retrieve", lambda model, *_, **__: see(model.image_options))
-    monkeypatch.setattr("clipworks.classification.classify", lambda model, *_, **__: see(model.image_options))
+    monkeypatch.setattr("clipworks.tasks.retrieve.retrieve", lambda model, *_, **__: see(model.image_options))
+    monkeypatch.setattr("clipworks.tasks.classify.classify", lambda model, *_, **__: see(model.image_options))
     monkeypatch.setattr("clipworks.comparison.comparing.compare", lambda plan, *_, **__: see(plan.images))
-    monkeypatch.setattr("clipworks.diagnosis.diagnosing.diagnose", lambda _, choose, **__: see(choose(None).options))
+    monkeypatch.setattr("clipworks.doctor.diagnosing.diagnose", lambda _, choose, **__: see(choose(None).options))
     monkeypatch.setattr("clipworks.profiling.profiler.profile", lambda setup, *_, **__: see(setup.reading))
-    monkeypatch.setattr("clipworks.distributed.running.run", lambda request, **_: see(request.loading.images))
+    monkeypatch.setattr("clipworks.cluster.running.run", lambda request, **_: see(request.loading.images))
     commands: tuple[tuple[str | Path, ...], ...] = (
         ("retrieve", pairs, *FAKE),
         ("classify", folder, "--labels", labels, "-o", tmp_path / "r.jsonl", *FAKE),
@@ -174,7 +174,7 @@ def test_options_that_do_nothing_or_contradict_are_refused(folder: Path, capsys:
 
 
 def test_a_run_record_tells_all_of_them() -> None:
-    from clipworks.provenance import describe_model
+    from clipworks.results.manifest import describe_model
 
     with clipworks.load(runtime="fake", alpha="white", max_pixels=7000) as model:
         described = describe_model(model)

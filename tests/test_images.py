@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipworks import images
-from clipworks.cards import ImageInput
+from clipworks.bundle.card import ImageInput
 from clipworks.errors import ImageError, UsageError
+from clipworks.images import decode as images
+from clipworks.images.resize import transform_image
 from clipworks.options import ImageOptions
-from clipworks.resizing import transform_image
 
 
 def spec(size: int = 16, **changes: object) -> ImageInput:

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from picture_sets import write_labels, write_pictures
 
-from clipworks.classification import classify
 from clipworks.cli import main
-from clipworks.datasets import read_dataset
-from clipworks.embedding import embed
-from clipworks.heads import build_head
+from clipworks.datasets.listing import read_dataset
 from clipworks.loading import load
-from clipworks.locks import hold_file, hold_folder, hold_part
 from clipworks.model import Model
-from clipworks.prompts import read_labels
-from clipworks.records import ResultsError
-from clipworks.results import read_results
+from clipworks.results.formats import read_results
+from clipworks.results.locks import hold_file, hold_folder, hold_part
+from clipworks.results.records import ResultsError
+from clipworks.tasks.classify import classify
+from clipworks.tasks.embed import embed
+from clipworks.tasks.zero_shot import build_head
+from clipworks.text.prompts import read_labels
 
 pytest.importorskip("fcntl")  # elsewhere the system's locks are not used
 
@@ -123,7 +123,7 @@ def test_a_second_compare_or_report_is_told_before_it_begins(
 def test_a_run_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     """What it leaves behind is taken over, its part of a page too."""
     code = (
-        "import os, sys; from clipworks.locks import open_held, hold_part\n"
+        "import os, sys; from clipworks.results.locks import open_held, hold_part\n"
         "with hold_part(sys.argv[1]):\n"
         "    open_held(sys.argv[2]).write(b'x'); print(os.path.exists(sys.argv[1] + '.part')); os._exit(9)\n"
     )

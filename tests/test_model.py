@@ -13,7 +13,7 @@ from PIL import Image
 import clipworks
 from clipworks import runtimes, store
 from clipworks.errors import ImageError, TextError, UsageError
-from clipworks.images import Picture
+from clipworks.images.decode import Picture
 
 pytestmark = pytest.mark.runtimes
 

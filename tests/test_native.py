@@ -17,7 +17,7 @@ from PIL import Image
 
 import clipworks
 from clipworks import runtimes, store
-from clipworks.bundle import Bundle, read_bundle
+from clipworks.bundle.files import Bundle, read_bundle
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError, RuntimeUnavailableError
@@ -25,9 +25,9 @@ from clipworks.runtimes import Role, registry
 from clipworks.runtimes.choice import Choice
 from clipworks.runtimes.packing import count_packed, pack_texts
 from clipworks.runtimes.probes import open_probe
-from clipworks.tokens import open_tokenizer
+from clipworks.text.tokenizers import open_tokenizer
 
-compiled = pytest.importorskip("clipworks._towers", reason="built without a C compiler")
+compiled = pytest.importorskip("clipworks.runtimes.native._towers", reason="built without a C compiler")
 
 from clipworks.runtimes.native import layout, opening  # noqa: E402  # needs the compiled module
 

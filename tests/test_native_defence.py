@@ -1,6 +1,6 @@
 """The compiled towers defend themselves: bad arguments, calls from several threads, forks, and weights that are broken.
 
-Everything here goes to ``clipworks._towers`` as it is, without the checks of the package around it.
+Everything here goes to ``clipworks.runtimes.native._towers`` as it is, without the checks of the package around it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clipworks.convert import convert_checkpoint
 from clipworks.runtimes import Opening
 from clipworks.runtimes.packing import pack_texts
 
-compiled = pytest.importorskip("clipworks._towers", reason="built without a C compiler")
+compiled = pytest.importorskip("clipworks.runtimes.native._towers", reason="built without a C compiler")
 if not compiled.list_precisions():
     pytest.skip("needs AVX-512", allow_module_level=True)
 

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from clipworks.cli import main
-from clipworks.datasets import read_dataset
+from clipworks.datasets.ground_truth import ClassIndex
+from clipworks.datasets.listing import read_dataset
 from clipworks.errors import UsageError
 from clipworks.evaluation.truth import find_label_set, read_truth
-from clipworks.prompts import Labels, read_labels
-from clipworks.records import Record
-from clipworks.truth import ClassIndex
+from clipworks.results.records import Record
+from clipworks.text.prompts import Labels, read_labels
 
 NAMES = ["café", "niño", "Ǆ한국어 Å", "ǰ"]
 FORMS = ["NFC", "NFD"]

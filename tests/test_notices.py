@@ -14,13 +14,13 @@ from conftest import EXAMPLE
 from picture_sets import write_labels, write_pictures
 
 from clipworks import environment, store
-from clipworks.bundle import read_bundle
-from clipworks.caches import cache_folder, open_folder, write_sealed
+from clipworks.bundle.files import read_bundle
+from clipworks.cache import cache_folder, open_folder, write_sealed
 from clipworks.cli import main
 from clipworks.errors import ClipworksWarning
-from clipworks.prompts import read_labels
 from clipworks.runtimes import missing, registry
-from clipworks.tokens import open_tokenizer
+from clipworks.text.prompts import read_labels
+from clipworks.text.tokenizers import open_tokenizer
 
 FAKE = ("--runtime", "fake")
 
@@ -153,9 +153,11 @@ def uncompiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path / "cache"))
     found = dataclasses.replace(environment.describe_environment(), isa=("avx2", "avx512f"))
     monkeypatch.setattr(missing, "describe_environment", lambda: found)
-    for name in ("clipworks._towers", "clipworks.runtimes.native.opening"):
+    for name in ("clipworks.runtimes.native._towers", "clipworks.runtimes.native.opening"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "clipworks._towers" else found)
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "clipworks.runtimes.native._towers" else found
+    )
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from clipworks.cli import main
-from clipworks.datasets import read_dataset
+from clipworks.datasets.folders import walk_folder
+from clipworks.datasets.listing import read_dataset
 from clipworks.errors import ImageError
-from clipworks.folders import walk_folder
-from clipworks.images import read_file
+from clipworks.images.decode import read_file
 from clipworks.profiling.inputs import choose_files
 
 GOOD = ["a.png", "folder.jpg/in.png", "line\nbreak.png", "l" * 250 + ".png", os.fsdecode(b"\xff\xfe.png"), "z.png"]
@@ -93,12 +93,12 @@ def test_a_folder_below_that_cannot_be_listed_is_one_error(
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return list_folder(path)
 
-    monkeypatch.setattr("clipworks.folders.os.scandir", refuse)  # whoever runs the tests may read every folder
+    monkeypatch.setattr("clipworks.datasets.folders.os.scandir", refuse)  # whoever runs the tests may read every folder
     assert run("embed", folder, "-o", tmp_path / "vectors") == 0
     found = read_records(tmp_path / "vectors" / "records.jsonl", folder)
     assert set(found) == {*GOOD, *bad, "folder.jpg"} - {"folder.jpg/in.png"}
     assert "folder.jpg" in found["folder.jpg"]["error"]
-    monkeypatch.setattr("clipworks.folders.os.scandir", lambda path: refuse(f"{path}/folder.jpg"))
+    monkeypatch.setattr("clipworks.datasets.folders.os.scandir", lambda path: refuse(f"{path}/folder.jpg"))
     with pytest.raises(ImageError, match="cannot be read: Permission denied"):
         read_dataset(folder)
 
@@ -133,7 +133,7 @@ def test_what_vanishes_between_listing_and_reading_is_an_error(tmp_path: Path, m
         shutil.rmtree(folder / "lost")
         return found
 
-    monkeypatch.setattr("clipworks.datasets.read_dataset", read_and_delete)
+    monkeypatch.setattr("clipworks.datasets.listing.read_dataset", read_and_delete)
     assert run("embed", folder, "-o", tmp_path / "vectors") == 0
     found = read_records(tmp_path / "vectors" / "records.jsonl", folder)
     assert "error" not in found["a.png"]

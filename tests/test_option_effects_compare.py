@@ -16,7 +16,7 @@ from PIL import Image
 
 from clipworks.comparison import comparing
 from clipworks.errors import EncodingError
-from clipworks.profiling.records import Load
+from clipworks.profiling.profile import Load
 from clipworks.profiling.setup import Setup
 from clipworks.runtimes import RUNTIMES
 

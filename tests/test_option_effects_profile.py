@@ -12,12 +12,12 @@ import pytest
 from option_effects import Recorder, read, row, run, skip_warm_up
 from PIL import Image
 
-from clipworks.compat.token_files import write_token_files
 from clipworks.profiling import profiler
 from clipworks.profiling.clock import NS, VirtualClock
-from clipworks.profiling.records import Profile
+from clipworks.profiling.profile import Profile
 from clipworks.runtimes import Staged
 from clipworks.runtimes.fake import FakeEncoder
+from clipworks.vendor_sample.token_files import write_token_files
 
 FAKE = ("--runtime", "fake")
 VENDORS = ("clip_image_prof", "clip_text_prof")

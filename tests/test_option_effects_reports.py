@@ -17,12 +17,12 @@ from picture_sets import make_picture
 from report_files import write_records
 from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
-from clipworks.bundle import read_bundle, write_card
-from clipworks.cards import card_to_json
-from clipworks.compat.token_files import write_token_files
+from clipworks.bundle.card import card_to_json
+from clipworks.bundle.files import read_bundle, write_card
 from clipworks.convert import verify
-from clipworks.records import Prediction, Record
+from clipworks.results.records import Prediction, Record
 from clipworks.store.names import models_folder
+from clipworks.vendor_sample.token_files import write_token_files
 
 FAKE = ("--runtime", "fake")
 

@@ -15,11 +15,11 @@ from picture_sets import LABELS, make_picture, write_labels, write_pictures
 from PIL import Image
 
 from clipworks import pipeline
-from clipworks.distributed import running
-from clipworks.distributed.records import Request, State
-from clipworks.distributed.statistics import Statistics
-from clipworks.resizing import Cut
-from clipworks.results import read_results
+from clipworks.cluster import running
+from clipworks.cluster.job import Request, State
+from clipworks.cluster.statistics import Statistics
+from clipworks.images.resize import Cut
+from clipworks.results.formats import read_results
 
 FAKE = ("--runtime", "fake")
 COUNT = 5
@@ -210,7 +210,7 @@ def test_the_decoder_that_is_named_decodes(
         opened.append(f"{name} on {device}")
         return BlackDecoder()
 
-    monkeypatch.setattr("clipworks.decoding.open_decoder", open_decoder)
+    monkeypatch.setattr("clipworks.images.batch_decoders.open_decoder", open_decoder)
     asked = Recorder(monkeypatch)
     Path("plain").mkdir()
     Image.new("RGB", (30, 30), "white").save("plain/white.jpg")

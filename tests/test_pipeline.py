@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from clipworks.errors import EncodingError, ImageError, UsageError
+from clipworks.images.resize import Pixels
 from clipworks.pipeline import Block, embed_block, embed_blocks
-from clipworks.resizing import Pixels
 from clipworks.scoring import Floats
 
 

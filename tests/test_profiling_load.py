@@ -13,7 +13,7 @@ from clipworks.errors import MeasurementError, UsageError
 from clipworks.profiling.clock import NS, MonotonicClock, VirtualClock
 from clipworks.profiling.load import Arrivals, run_closed
 from clipworks.profiling.measurement import measure
-from clipworks.profiling.records import Load, Run
+from clipworks.profiling.profile import Load, Run
 
 LOAD = Load(duration_s=10, timeout_s=20, warmup_s=1, iterations=1)
 

@@ -7,7 +7,7 @@ from servers import MS, serve
 
 from clipworks.profiling.clock import VirtualClock
 from clipworks.profiling.measurement import measure
-from clipworks.profiling.records import Load, Run
+from clipworks.profiling.profile import Load, Run
 from clipworks.profiling.search import RateSearch, parse_slo, search_rate
 
 LOAD = Load(depth=1, duration_s=30, timeout_s=30, warmup_s=1, iterations=1)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from clipworks import prompts
 from clipworks.errors import TextError, UnknownNameError, UsageError
+from clipworks.text import prompts
 
 
 def test_imagenet_has_a_thousand_classes_with_wordnet_ids() -> None:

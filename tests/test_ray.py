@@ -32,7 +32,7 @@ import ray  # noqa: E402  # not before it is known to be there
 from ray.cluster_utils import Cluster  # noqa: E402  # not before it is known to be there
 from ray_runs import POISON, STARTUP, environment, run, shard_rows, start, table_rows  # noqa: E402  # as above
 
-from clipworks.distributed.failures import EngineError, explain_errors  # noqa: E402  # as above
+from clipworks.cluster.failures import EngineError, explain_errors  # noqa: E402  # as above
 
 STORE = 100 << 20
 SLOW = 700
@@ -302,7 +302,7 @@ def test_every_node_takes_the_precision_that_the_first_encoder_took(home: Path, 
 def embed_as_granted(home: Path, cluster: Cluster, output: str, **granted: str) -> subprocess.CompletedProcess[str]:
     """Embed a set where the first encoder is made to find something else than is there."""
     program = (
-        "import dataclasses, sys; from clipworks.cli import main; from clipworks.distributed import engine; "
+        "import dataclasses, sys; from clipworks.cli import main; from clipworks.cluster import engine; "
         "whole = engine.examine\n"
         "def differ(*given):\n"
         "    found = whole(*given)\n"
@@ -338,7 +338,7 @@ def test_a_store_that_fills_up_is_one_clear_line() -> None:
 
 START = """
 import os, sys
-from clipworks.distributed import cluster, head
+from clipworks.cluster import cluster, head
 from urllib.request import urlopen
 if sys.argv[1] == "own":
     head.RayParams = None

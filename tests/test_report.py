@@ -30,7 +30,6 @@ from clipworks.cli import main
 from clipworks.errors import ClipworksError, UsageError
 from clipworks.evaluation.accuracy import evaluate
 from clipworks.evaluation.truth import find_in_results
-from clipworks.parquet import write_parquet
 from clipworks.profiling.statistics import Overload
 from clipworks.report.assembly import build_document
 from clipworks.report.document import Document, Plot, Table
@@ -44,6 +43,7 @@ from clipworks.report.sources import (
     SearchFile,
     read_source,
 )
+from clipworks.results.parquet import write_parquet
 
 
 def find_table(document: Document, title: str) -> Table:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from clipworks import resizing
-from clipworks.cards import ImageInput
-from clipworks.resizing import crop_image, resize_image, transform_image
+from clipworks.bundle.card import ImageInput
+from clipworks.images import resize as resizing
+from clipworks.images.resize import crop_image, resize_image, transform_image
 
 pytestmark = pytest.mark.runtimes
 
@@ -112,7 +112,7 @@ def test_many_threads_at_once_do_not_disturb_each_other() -> None:
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_and_nothing_is_written_past_an_end(changes: dict[str, object]) -> None:
-    compiled = pytest.importorskip("clipworks._resampling", reason="built without a C compiler")
+    compiled = pytest.importorskip("clipworks.images._resampling", reason="built without a C compiler")
     given: dict[str, object] = {"size": (8, 8), "resized": (4, 4), "corner": (0, 0), "side": 4, **changes}
     out = np.zeros((4, 4, 3), np.uint8)
     with pytest.raises(ValueError, match="do not fit"):
@@ -121,7 +121,7 @@ def test_sizes_that_do_not_fit_are_refused_and_nothing_is_written_past_an_end(ch
 
 
 def test_arrays_that_are_none_and_sizes_past_all_numbers_are_refused() -> None:
-    compiled = pytest.importorskip("clipworks._resampling", reason="built without a C compiler")
+    compiled = pytest.importorskip("clipworks.images._resampling", reason="built without a C compiler")
     pixels, out, rest = bytes(8 * 8 * 3), np.zeros((4, 4, 3), np.uint8), ((4, 4), (0, 0), 4, True, False)
     wrong: list[tuple[object, object, object]] = [
         (None, out, (8, 8)),

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from clipworks.errors import UnknownNameError, UsageError
-from clipworks.parquet import write_parquet
-from clipworks.records import Prediction, Record, ResultsError
-from clipworks.results import FORMATS, choose_format, read_results
+from clipworks.results.formats import FORMATS, choose_format, read_results
+from clipworks.results.parquet import write_parquet
+from clipworks.results.records import Prediction, Record, ResultsError
 
 ODD = os.fsdecode(b"odd \xff: top-1 id: 3, prob: 0.5, class name: x.jpg")
 RECORDS = [

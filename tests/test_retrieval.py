@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from picture_sets import make_picture
 
-from clipworks import retrieval
 from clipworks.cli import main
 from clipworks.errors import UsageError
 from clipworks.loading import load
-from clipworks.retrieval import rank_captions, rank_pictures, read_captions, retrieve
 from clipworks.scoring import normalise
+from clipworks.tasks import retrieve as retrieval
+from clipworks.tasks.retrieve import rank_captions, rank_pictures, read_captions, retrieve
 
 FAKE = ("--runtime", "fake")
 

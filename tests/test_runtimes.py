@@ -20,7 +20,7 @@ from clipworks.cli import main
 from clipworks.convert import conversion, convert_checkpoint, write_towers
 from clipworks.errors import EncodingError, RuntimeUnavailableError, UnknownNameError, UsageError
 from clipworks.runtimes import Encoder, Role, registry
-from clipworks.tokens import open_tokenizer
+from clipworks.text.tokenizers import open_tokenizer
 
 pytestmark = pytest.mark.runtimes
 

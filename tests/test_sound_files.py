@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
-from clipworks import images
 from clipworks.errors import ImageError
-from clipworks.png_chunks import drop_metadata
-from clipworks.signatures import is_heif
+from clipworks.images import decode as images
+from clipworks.images.png_chunks import drop_metadata
+from clipworks.images.signatures import is_heif
 
 ROWS, COLUMNS = 9, 14
 DEEP = np.linspace(0, 65535, ROWS * COLUMNS).astype(np.uint16).reshape(ROWS, COLUMNS)

@@ -23,8 +23,8 @@ from convert_checkpoints import MODELS, write_huggingface, write_json, write_ope
 from hub_server import TINY, Hub, HubRepository, read_files
 from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
-from clipworks.bundle import verify_bundle
-from clipworks.cards import Source, Tower
+from clipworks.bundle.card import Source, Tower
+from clipworks.bundle.files import verify_bundle
 from clipworks.errors import BundleError, ClipworksError, ConversionError, DownloadError, UsageError
 from clipworks.runtimes import open_encoder
 from clipworks.store import hub as hub_module

@@ -10,10 +10,10 @@ import pytest
 from conftest import EXAMPLE
 
 from clipworks.cli import main
-from clipworks.compat import clip_sample, make_input_npz
 from clipworks.errors import TextError
-from clipworks.prompts import read_labels, read_templates
-from clipworks.text_files import read_lines
+from clipworks.text.files import read_lines
+from clipworks.text.prompts import read_labels, read_templates
+from clipworks.vendor_sample import clip_sample, make_input_npz
 
 GOOD = {
     "lines": ("cat\n\n  dog  \r\n", ["cat", "dog"]),

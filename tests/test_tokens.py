@@ -15,10 +15,10 @@ import ftfy
 import numpy as np
 import pytest
 
-from clipworks.cards import TextInput
-from clipworks.clip_text import clean_text
+from clipworks.bundle.card import TextInput
 from clipworks.errors import BundleError, TextError, UsageError
-from clipworks.tokens import Tokenizer, open_tokenizer, write_clip_tokenizer
+from clipworks.text.clip_rules import clean_text
+from clipworks.text.tokenizers import Tokenizer, open_tokenizer, write_clip_tokenizer
 
 GOLDEN = Path(__file__).parent / "golden" / "tokens.json.gz"
 START, END = 49406, 49407
@@ -115,8 +115,8 @@ def test_quick_cleaning_changes_what_the_full_cleaning_changes() -> None:
 def test_plain_text_does_not_import_ftfy(clip_file: Path) -> None:
     """A plain prompt costs neither ftfy nor the tokenizers library at start-up."""
     script = (
-        "import sys; from pathlib import Path; from clipworks.tokens import open_tokenizer;"
-        "from clipworks.cards import TextInput;"
+        "import sys; from pathlib import Path; from clipworks.text.tokenizers import open_tokenizer;"
+        "from clipworks.bundle.card import TextInput;"
         f"rules = TextInput(context=77, cleaning='clip', pad_id=0, vocabulary=49408);"
         f"open_tokenizer(Path({str(clip_file)!r}), rules).encode(['A photo of a dog.']);"
         "print(sorted({'ftfy', 'tokenizers'} & set(sys.modules)))"

@@ -20,12 +20,12 @@ from convert_checkpoints import MODELS, VOCABULARY, draw_ids, draw_pictures, wri
 from PIL import Image
 
 from clipworks import runtimes, store
-from clipworks.bundle import Bundle, read_bundle
+from clipworks.bundle.files import Bundle, read_bundle
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers, write_towers
-from clipworks.convert.layouts import read_checkpoint
 from clipworks.environment import count_cores
 from clipworks.errors import EncodingError, RuntimeUnavailableError
+from clipworks.families.layouts import read_checkpoint
 from clipworks.runtimes import Role
 
 torch = pytest.importorskip("torch")

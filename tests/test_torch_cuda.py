@@ -11,7 +11,7 @@ import pytest
 from convert_checkpoints import MODELS, VOCABULARY, draw_ids, draw_pictures, write_huggingface
 
 from clipworks import runtimes
-from clipworks.bundle import Bundle
+from clipworks.bundle.files import Bundle
 from clipworks.convert import convert_checkpoint
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.runtimes import Role
@@ -262,8 +262,8 @@ def test_two_blocks_are_on_their_way_to_a_gpu_at_once() -> None:
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("staged", [False, True])
 def test_several_devices_are_profiled_at_once_from_host_or_device_memory(bundle: Bundle, *, staged: bool) -> None:
+    from clipworks.profiling.profile import Load
     from clipworks.profiling.profiler import profile
-    from clipworks.profiling.records import Load
     from clipworks.profiling.setup import Setup
 
     setup = Setup(

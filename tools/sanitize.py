@@ -95,7 +95,7 @@ def run_tests(build: Build, folder: Path, tests: tuple[str, ...], planted: str =
     environment |= {"LD_PRELOAD": " ".join(libraries), "PYTHONPATH": str(folder), "PYTHONMALLOC": "malloc"}
     if planted:
         environment["CLIPWORKS_PLANTED"] = planted
-    inside = f"import clipworks._towers as t; assert t.__file__.startswith({str(folder)!r}), t.__file__"
+    inside = f"import clipworks.runtimes.native._towers as t; assert t.__file__.startswith({str(folder)!r}), t.__file__"
     subprocess.run([sys.executable, "-c", inside], check=True, cwd=ROOT, env=environment)
     # Reports go to the file of stderr, past pytest, also those of processes that tests start.
     command = [sys.executable, "-m", "pytest", "-q", "--capture=sys", "-p", "no:faulthandler", *tests]

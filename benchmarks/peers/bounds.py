@@ -20,11 +20,11 @@ def count_needs(material: Any) -> dict[str, float]:
     row passes whole, nothing. Of texts the rows count that are left when each beginning in a batch is computed once,
     and for what the first layer asks only those that differ in token or place.
     """
-    from clipworks.bundle import read_bundle
+    from clipworks.bundle.files import read_bundle
     from clipworks.model import TEXT_BATCH
     from clipworks.runtimes.packing import IDS, PLACES, pack_texts
-    from clipworks.text_batches import join_texts, plan_batches
-    from clipworks.tokens import open_tokenizer
+    from clipworks.text.batches import join_texts, plan_batches
+    from clipworks.text.tokenizers import open_tokenizer
 
     config = json.loads((INPUTS / "checkpoint" / "config.json").read_text(encoding="utf-8"))
     image, text = config["vision_config"], config["text_config"]

@@ -24,10 +24,10 @@ import parity
 import torch
 
 from clipworks.convert import convert_checkpoint, quantize_towers
-from clipworks.convert.preprocessing import OPENAI_MEAN, OPENAI_STD
-from clipworks.images import load_batch
-from clipworks.prompts import fill_templates, read_labels, read_templates
-from clipworks.tokens import write_clip_tokenizer
+from clipworks.families.preprocessing import OPENAI_MEAN, OPENAI_STD
+from clipworks.images.decode import load_batch
+from clipworks.text.prompts import fill_templates, read_labels, read_templates
+from clipworks.text.tokenizers import write_clip_tokenizer
 
 TEMPLATES = 8
 OPSET = 17

@@ -117,8 +117,8 @@ def read_reference(photographs: list[str], texts: list[str]) -> dict[str, Any]:
 
 def read_ids(texts: list[str]) -> list[list[int]]:
     """Token rows by the bundle's tokenizer; `benchmarks/tokenizer_parity.py` compares it with OpenAI's."""
-    from clipworks.bundle import read_bundle
-    from clipworks.tokens import open_tokenizer
+    from clipworks.bundle.files import read_bundle
+    from clipworks.text.tokenizers import open_tokenizer
 
     bundle = read_bundle(INPUTS / "bundle")
     return [row.tolist() for row in open_tokenizer(bundle.tokenizer, bundle.card.text).encode_ragged(texts)]

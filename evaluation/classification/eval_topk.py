@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from clipworks.compat.eval_topk import main
+    from clipworks.vendor_sample.eval_topk import main
 except ModuleNotFoundError as error:
     sys.exit(f"eval_topk.py: {error}; this Python gets it by 'pip install .' in the folder of clipworks' source")
 

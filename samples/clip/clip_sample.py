@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from clipworks.compat.clip_sample import main
+    from clipworks.vendor_sample.clip_sample import main
 except ModuleNotFoundError as error:
     sys.exit(f"clip_sample.py: {error}; this Python gets it by 'pip install .' in the folder of clipworks' source")
 

@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from clipworks.compat.profilers import profile_text
+    from clipworks.vendor_sample.profilers import profile_text
 except ModuleNotFoundError as error:
     sys.exit(f"clip_text_prof.py: {error}; this Python gets it by 'pip install .' in the folder of clipworks' source")
 

@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from clipworks.compat.make_input_npz import main
+    from clipworks.vendor_sample.make_input_npz import main
 except ModuleNotFoundError as error:
     sys.exit(f"make_input_npz.py: {error}; this Python gets it by 'pip install .' in the folder of clipworks' source")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from clipworks.cards import Card
+    from clipworks.bundle.card import Card
     from clipworks.errors import ClipworksError
     from clipworks.loading import load
     from clipworks.matching import Match, Score
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 __all__ = ["Card", "ClipworksError", "Match", "Model", "Score", "load"]
 
 _HOMES = {
-    "Card": "clipworks.cards",
+    "Card": "clipworks.bundle.card",
     "ClipworksError": "clipworks.errors",
     "Match": "clipworks.matching",
     "Score": "clipworks.matching",

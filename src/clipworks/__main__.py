@@ -23,27 +23,27 @@ def main() -> int:
 
 def clip_sample() -> int:
     """Run the vendor's ``clip_sample``."""
-    return _start("clip_sample", "clipworks.compat.clip_sample", "main")
+    return _start("clip_sample", "clipworks.vendor_sample.clip_sample", "main")
 
 
 def make_input_npz() -> int:
     """Run the vendor's ``make_input_npz``."""
-    return _start("make_input_npz", "clipworks.compat.make_input_npz", "main")
+    return _start("make_input_npz", "clipworks.vendor_sample.make_input_npz", "main")
 
 
 def clip_image_prof() -> int:
     """Run the vendor's ``clip_image_prof``."""
-    return _start("clip_image_prof", "clipworks.compat.profilers", "profile_image")
+    return _start("clip_image_prof", "clipworks.vendor_sample.profilers", "profile_image")
 
 
 def clip_text_prof() -> int:
     """Run the vendor's ``clip_text_prof``."""
-    return _start("clip_text_prof", "clipworks.compat.profilers", "profile_text")
+    return _start("clip_text_prof", "clipworks.vendor_sample.profilers", "profile_text")
 
 
 def eval_topk() -> int:
     """Run the vendor's ``eval_topk``."""
-    return _start("eval_topk", "clipworks.compat.eval_topk", "main")
+    return _start("eval_topk", "clipworks.vendor_sample.eval_topk", "main")
 
 
 def _start(program: str, module: str, name: str) -> int:

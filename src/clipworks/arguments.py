@@ -11,9 +11,9 @@ import numpy as np
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipworks.cards import TextInput
-    from clipworks.resizing import Pixels
-    from clipworks.tokens import Ids
+    from clipworks.bundle.card import TextInput
+    from clipworks.images.resize import Pixels
+    from clipworks.text.tokenizers import Ids
 
 
 def check_count(name: str, value: Any) -> int:

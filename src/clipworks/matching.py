@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from clipworks import scoring
 
 if TYPE_CHECKING:
-    from clipworks.cards import Card
+    from clipworks.bundle.card import Card
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,25 +11,25 @@ import numpy as np
 
 from clipworks import runtimes, scoring
 from clipworks.arguments import check_choices, check_count, check_name, check_pixels, list_texts, list_tokens
-from clipworks.caches import open_folder
+from clipworks.cache import open_folder
 from clipworks.errors import ImageError, TextError, UsageError
 from clipworks.matching import Match, match_embeddings
 from clipworks.options import DEFAULT_IMAGE_OPTIONS
 from clipworks.pipeline import embed_blocks
-from clipworks.text_batches import stage_ahead
-from clipworks.tokens import open_tokenizer
+from clipworks.text.batches import stage_ahead
+from clipworks.text.tokenizers import open_tokenizer
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from clipworks.bundle import Bundle
-    from clipworks.cards import Card
-    from clipworks.images import Picture
+    from clipworks.bundle.card import Card
+    from clipworks.bundle.files import Bundle
+    from clipworks.images.decode import Picture
+    from clipworks.images.resize import Pixels
     from clipworks.options import ImageOptions
-    from clipworks.resizing import Pixels
     from clipworks.runtimes import Batch, Staged
     from clipworks.scoring import Floats
-    from clipworks.tokens import Ids
+    from clipworks.text.tokenizers import Ids
 
 # Larger batches win nothing on a CPU; measured in docs/performance.md.
 IMAGE_BATCH = 32
@@ -141,7 +141,7 @@ class Model:
             ImageError: a picture cannot be decoded; the message names it by its path or its place.
             UsageError: something that is no image, or a batch size below 1.
         """
-        from clipworks.images import list_pictures
+        from clipworks.images.decode import list_pictures
 
         size = check_count("batch size", batch_size)
         pictures = list_pictures(images)
@@ -159,7 +159,7 @@ class Model:
 
     def prepare_image(self, picture: Picture) -> Pixels:
         """Decode one picture to the uint8 ``[size, size, 3]`` that the image tower takes; see `embed_images`."""
-        from clipworks.images import prepare_image
+        from clipworks.images.decode import prepare_image
 
         return prepare_image(picture, self.card.image, options=self._images)
 
@@ -170,7 +170,7 @@ class Model:
     def embed_texts(
         self, texts: str | Iterable[str], *, batch_size: int = TEXT_BATCH, truncate: bool = False
     ) -> Floats:
-        """Embed texts; those of like length and beginning are encoded together: `clipworks.text_batches` tells why.
+        """Embed texts; those of like length and beginning are encoded together: `clipworks.text.batches` tells why.
 
         Args:
             texts: one or many.

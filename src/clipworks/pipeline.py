@@ -30,8 +30,8 @@ from clipworks.errors import ImageError, UsageError
 from clipworks.scoring import Floats
 
 if TYPE_CHECKING:
-    from clipworks.datasets import Sample
-    from clipworks.decoding import BatchDecoder
+    from clipworks.datasets.listing import Sample
+    from clipworks.images.batch_decoders import BatchDecoder
     from clipworks.model import Model
 
 Item = TypeVar("Item")

@@ -20,10 +20,10 @@ def open_client(settings: Settings) -> Client:
         raise RuntimeError(f"granted {model.precision}")
 
     def classify(paths: list[str], head: Array) -> Array:
-        from clipworks.classification import classify as run
-        from clipworks.datasets import DataSet
-        from clipworks.prompts import read_labels
-        from clipworks.results import read_results
+        from clipworks.datasets.listing import DataSet
+        from clipworks.results.formats import read_results
+        from clipworks.tasks.classify import classify as run
+        from clipworks.text.prompts import read_labels
 
         dataset = DataSet(source="photographs", root=None, paths=paths, truths=[None] * len(paths), labelled=False)
         with tempfile.TemporaryDirectory() as folder:
@@ -37,7 +37,7 @@ def open_client(settings: Settings) -> Client:
         return [score.score for score in sorted(found.scores, key=lambda score: score.index)]
 
     def open_tokenizer() -> Tokenize:
-        from clipworks.tokens import open_tokenizer as open_one
+        from clipworks.text.tokenizers import open_tokenizer as open_one
 
         return open_one(settings.folder / "bundle" / "tokenizer.json", model.card.text).encode_ragged
 

@@ -11,8 +11,8 @@ from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 
 if TYPE_CHECKING:
-    from clipworks.bundle import Bundle
-    from clipworks.cards import Card
+    from clipworks.bundle.card import Card
+    from clipworks.bundle.files import Bundle
 
 
 def add_name(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,8 @@ def add_name(parser: argparse.ArgumentParser) -> None:
 
 def describe_bundle(card: Card, folder: Path) -> dict[str, Any]:
     """A bundle as JSON values: its folder, the hash of its card, and the card."""
-    from clipworks.bundle import card_hash
-    from clipworks.cards import card_to_json
+    from clipworks.bundle.card import card_to_json
+    from clipworks.bundle.files import card_hash
 
     return {"folder": str(folder), "card_sha256": card_hash(card), **json.loads(card_to_json(card))}
 

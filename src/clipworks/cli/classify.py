@@ -13,11 +13,11 @@ from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 
 if TYPE_CHECKING:
-    from clipworks.distributed.records import State
+    from clipworks.cluster.job import State
     from clipworks.model import Model
-    from clipworks.prompts import Labels
-    from clipworks.records import Progress
+    from clipworks.results.records import Progress
     from clipworks.scoring import Floats
+    from clipworks.text.prompts import Labels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,13 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
-    from clipworks.classification import classify
     from clipworks.cli.progress import Bar, stopping
-    from clipworks.datasets import read_dataset
+    from clipworks.datasets.listing import read_dataset
     from clipworks.endings import choose_by_ending
-    from clipworks.journal import check_target, manifest_path
-    from clipworks.prompts import read_labels, read_templates
-    from clipworks.results import choose_format, list_endings
+    from clipworks.results.formats import choose_format, list_endings
+    from clipworks.results.journal import check_target, manifest_path
+    from clipworks.tasks.classify import classify
+    from clipworks.text.prompts import read_labels, read_templates
 
     options.check_engine_options(args)
     if args.engine == "ray":
@@ -106,8 +106,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_on_ray(args: argparse.Namespace) -> int:
     from clipworks.cli.distributed import run_request
-    from clipworks.distributed.encoding import Classes
-    from clipworks.prompts import read_labels, read_templates
+    from clipworks.cluster.encoding import Classes
+    from clipworks.text.prompts import read_labels, read_templates
 
     labels = read_labels(args.labels)
     templates = read_templates(args.templates)
@@ -146,7 +146,7 @@ def tell_end(end: Progress | State, said: str, args: argparse.Namespace) -> int:
 def _get_head(args: argparse.Namespace, model: Model, labels: Labels, templates: tuple[str, ...]) -> Floats:
     """The text head: an earlier one, or made by a text tower that is gone again before the pictures come."""
     from clipworks.cli.progress import Bar
-    from clipworks.heads import build_head, find_head, keep_head
+    from clipworks.tasks.zero_shot import build_head, find_head, keep_head
 
     head = find_head(model, labels, templates)
     if head is None:

@@ -17,8 +17,8 @@ from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
     from clipworks.comparison.comparing import Plan
+    from clipworks.comparison.comparison import Comparison
     from clipworks.comparison.published import PublishedRow
-    from clipworks.comparison.records import Comparison
 
 ALL = "all"
 
@@ -95,8 +95,8 @@ def run(args: argparse.Namespace) -> int:
     plan = _read_plan(args)
     check_folder_name(args.output, holds="comparison.json, .md and .html")
     check_output(Path(args.output))
-    from clipworks.journal import explain_write_errors
-    from clipworks.locks import hold_folder
+    from clipworks.results.journal import explain_write_errors
+    from clipworks.results.locks import hold_folder
 
     with contextlib.ExitStack() as held:
         with explain_write_errors(args.output):
@@ -113,8 +113,8 @@ def _compare(
     from clipworks import interrupts
     from clipworks.cli.progress import StageBar
     from clipworks.comparison.comparing import compare
-    from clipworks.datasets import read_dataset
-    from clipworks.prompts import read_labels
+    from clipworks.datasets.listing import read_dataset
+    from clipworks.text.prompts import read_labels
 
     bar = StageBar()
 
@@ -140,7 +140,7 @@ def _compare(
 def _show_and_write(args: argparse.Namespace, found: Comparison) -> list[Path]:
     from clipworks.cli.compare_files import write_comparison
     from clipworks.cli.compare_tables import format_comparison
-    from clipworks.comparison.records import comparison_to_json
+    from clipworks.comparison.comparison import comparison_to_json
 
     content = comparison_to_json(found)
     try:
@@ -177,9 +177,9 @@ def _read_plan(args: argparse.Namespace) -> Plan:
     from clipworks import runtimes
     from clipworks.comparison.comparing import Plan
     from clipworks.errors import unknown_name
-    from clipworks.profiling.records import Load
+    from clipworks.profiling.profile import Load
     from clipworks.profiling.statistics import check_percentiles
-    from clipworks.prompts import read_templates
+    from clipworks.text.prompts import read_templates
 
     precisions = runtimes.PRECISIONS if args.precision == ALL else _split(args.precision, "--precision")
     engines = _list_runtimes() if args.runtime == ALL else _split(args.runtime, "--runtime")

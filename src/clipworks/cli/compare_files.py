@@ -26,17 +26,17 @@ def check_output(folder: Path) -> None:
         if foreign:
             raise UsageError(f"{foreign[0]} exists and is no comparison's", hint="choose another folder")
         if record.exists():
-            from clipworks.comparison.records import comparison_from_json
+            from clipworks.comparison.comparison import comparison_from_json
 
             comparison_from_json(record.read_text(encoding="utf-8"), origin=str(record))
 
 
 def write_comparison(folder: Path, content: str, *, partial: bool) -> list[Path]:
     """Write the record, its tables and, where plots can be drawn, its page; return where they lie."""
-    from clipworks.journal import explain_write_errors, write_atomically
     from clipworks.report.assembly import build_document
     from clipworks.report.html import render_page
     from clipworks.report.markdown import format_markdown
+    from clipworks.results.journal import explain_write_errors, write_atomically
 
     written = []
 

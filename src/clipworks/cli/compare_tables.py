@@ -12,7 +12,7 @@ from clipworks.report.comparison_tables import list_speeds, say_difference, say_
 from clipworks.report.figures import say_bytes, say_ms, say_number, say_share
 
 if TYPE_CHECKING:
-    from clipworks.comparison.records import Comparison, Row
+    from clipworks.comparison.comparison import Comparison, Row
 
 WIDTH = 100
 _NAME = 28

@@ -12,9 +12,9 @@ from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipworks.distributed.cluster import Cluster
-    from clipworks.distributed.encoding import Classes
-    from clipworks.distributed.records import State
+    from clipworks.cluster.cluster import Cluster
+    from clipworks.cluster.encoding import Classes
+    from clipworks.cluster.job import State
 
 
 def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
@@ -23,9 +23,9 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
         raise UsageError(f"--format is {args.format}; allowed with --engine ray: parquet")
     check_folder_name(args.output, holds="Parquet shards")
     from clipworks.cli.progress import ProgressLine, stopping
-    from clipworks.distributed.encoding import Loading
-    from clipworks.distributed.records import Request
-    from clipworks.distributed.running import run
+    from clipworks.cluster.encoding import Loading
+    from clipworks.cluster.job import Request
+    from clipworks.cluster.running import run
 
     line = ProgressLine()
     loading = Loading(

@@ -12,8 +12,8 @@ from clipworks.cli.json_output import print_json
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipworks.diagnosis.dumps import Dump
-    from clipworks.diagnosis.pipelines import Inputs
+    from clipworks.doctor.dumps import Dump
+    from clipworks.doctor.pipelines import Inputs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,10 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare, print, and return 0 for a healthy pipeline, 1 for one that differs."""
     from clipworks.cli.progress import ProgressLine
-    from clipworks.diagnosis.diagnosing import Plan, diagnose
-    from clipworks.diagnosis.dumps import SUFFIX, write_dump
-    from clipworks.diagnosis.references import Asked
-    from clipworks.diagnosis.stages import parse_tolerances
+    from clipworks.doctor.diagnosing import Plan, diagnose
+    from clipworks.doctor.dumps import SUFFIX, write_dump
+    from clipworks.doctor.references import Asked
+    from clipworks.doctor.stages import parse_tolerances
     from clipworks.store import open_bundle
 
     if args.dump is not None and args.dump.suffix != SUFFIX:
@@ -97,12 +97,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _choose_inputs(args: argparse.Namespace, dump: Dump | None) -> Inputs:
     """Pictures and texts: those that were given; else those that the dump names; else built-in ones."""
-    from clipworks.diagnosis.inputs import TEXTS, list_pictures
-    from clipworks.diagnosis.pipelines import Inputs
+    from clipworks.doctor.inputs import TEXTS, list_pictures
+    from clipworks.doctor.pipelines import Inputs
 
     images, texts = list(args.images or []), list(args.texts or [])
     if args.texts_file is not None:
-        from clipworks.text_files import read_lines
+        from clipworks.text.files import read_lines
 
         texts += read_lines(args.texts_file)
     pictures = images or (dump.images if dump else ()) or list_pictures()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from clipworks.cli.terminal import cut_text, fit_text, measure_width, show_text
 
 if TYPE_CHECKING:
-    from clipworks.diagnosis.figures import Figures
-    from clipworks.diagnosis.records import About, Diagnosis, StageResult
+    from clipworks.doctor.diagnosis import About, Diagnosis, StageResult
+    from clipworks.doctor.figures import Figures
 
 _WIDTH = 100
 _MARKS = {"ok": "", "begins": "BEGINS HERE", "follows": "follows", "missing": "not compared"}

@@ -28,9 +28,9 @@ def run(args: argparse.Namespace) -> int:
     """Embed, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
     from clipworks.cli.classify import conclude
     from clipworks.cli.progress import Bar, stopping
-    from clipworks.datasets import read_dataset
-    from clipworks.embedding import HOLDS, MANIFEST, embed
+    from clipworks.datasets.listing import read_dataset
     from clipworks.endings import check_folder_name
+    from clipworks.tasks.embed import HOLDS, MANIFEST, embed
 
     options.check_engine_options(args)
     images = options.read_image_options(args)

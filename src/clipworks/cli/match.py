@@ -39,13 +39,13 @@ def run(args: argparse.Namespace) -> int:
     images, texts = options.read_image_options(args), list(args.texts)
     _refuse_pictures(args.image, texts)
     if args.texts_file is not None:
-        from clipworks.text_files import read_lines
+        from clipworks.text.files import read_lines
 
         texts += read_lines(args.texts_file)
     if not texts:
         raise UsageError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
     import clipworks.loading  # noqa: F401  # before there is a second thread: two that import can lock each other out
-    from clipworks.images import open_file, open_image
+    from clipworks.images.decode import open_file, open_image
 
     with ThreadPoolExecutor(1) as pool:
         # The image is decoded while the engines start: both leave Python's lock for most of their time.
@@ -79,7 +79,7 @@ def _refuse_pictures(image: str, texts: Sequence[str]) -> None:
 
 def _read_stdin() -> bytes:
     from clipworks.errors import ImageError
-    from clipworks.images import MAX_BYTES
+    from clipworks.images.decode import MAX_BYTES
 
     content: bytes = sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin is not None else b""
     if not content:

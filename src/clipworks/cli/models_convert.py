@@ -16,8 +16,8 @@ from clipworks.endings import check_folder_name
 from clipworks.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from clipworks.bundle import Bundle
-    from clipworks.cards import Card
+    from clipworks.bundle.card import Card
+    from clipworks.bundle.files import Bundle
 
 _CALIBRATION_IMAGES = 128
 _VERIFIED_IMAGES = 2
@@ -39,7 +39,7 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_verify(args: argparse.Namespace) -> int:
     """Verify, print, and return 0 or 1."""
-    from clipworks.bundle import verify_bundle
+    from clipworks.bundle.files import verify_bundle
     from clipworks.store.listing import find_bundle
 
     if args.images is not None and not args.against:
@@ -107,7 +107,7 @@ def run_convert(args: argparse.Namespace) -> int:
     from clipworks import interrupts
     from clipworks.convert import quantize_towers
     from clipworks.convert.conversion import new_folder
-    from clipworks.images import load_batch
+    from clipworks.images.decode import load_batch
 
     output = Path(args.output)
     with interrupts.raising(), new_folder(output, overwrite=args.force) as folder:
@@ -156,7 +156,7 @@ def _refuse(args: argparse.Namespace, option: str, what: str) -> None:
 
 def _find_here(source: str) -> Bundle | None:
     """The bundle that the source is, by name or folder; None for a checkpoint."""
-    from clipworks.bundle import CARD_FILE, read_bundle
+    from clipworks.bundle.files import CARD_FILE, read_bundle
     from clipworks.store.listing import find_bundle
 
     path = Path(source)
@@ -170,7 +170,7 @@ def _find_here(source: str) -> Bundle | None:
 
 def _choose_pictures(folder: str) -> list[str]:
     """Pictures for calibration, spread over all that are there."""
-    from clipworks.datasets import read_dataset
+    from clipworks.datasets.listing import read_dataset
 
     files = [sample.file for sample in read_dataset(folder)]
     step = max(len(files) / _CALIBRATION_IMAGES, 1)
@@ -178,7 +178,7 @@ def _choose_pictures(folder: str) -> list[str]:
 
 
 def _read_card(path: Path) -> Card:
-    from clipworks.cards import card_from_json
+    from clipworks.bundle.card import card_from_json
     from clipworks.errors import BundleError
 
     try:

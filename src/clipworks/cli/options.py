@@ -13,7 +13,7 @@ from clipworks.cli.terminal import show_text
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, MAX_PIXELS, ImageOptions
 
 if TYPE_CHECKING:
-    from clipworks.decoding import BatchDecoder
+    from clipworks.images.batch_decoders import BatchDecoder
     from clipworks.model import Model
     from clipworks.runtimes import Role
 
@@ -209,8 +209,8 @@ def load_model(
 
 def recall_choice(args: argparse.Namespace, manifest: Path) -> None:
     """Let ``auto`` stand for what it took when the run was begun that this one goes on with."""
-    from clipworks import provenance
-    from clipworks.journal import read_manifest
+    from clipworks.results import manifest as provenance
+    from clipworks.results.journal import read_manifest
 
     if args.restart or not manifest.is_file():
         return
@@ -224,7 +224,7 @@ def open_decoder(args: argparse.Namespace, model: Model) -> BatchDecoder | None:
     """The batch decoder that --decoder names, which is said on standard error; None for Pillow."""
     if args.decoder == "pillow":
         return None
-    from clipworks.decoding import open_batch_decoder
+    from clipworks.images.batch_decoders import open_batch_decoder
 
     decoder = open_batch_decoder(args.decoder, model.device, model.card.image, options=model.image_options)
     print(f"JPEG files are decoded by {decoder.name}, whose pixels are not those of Pillow", file=sys.stderr)

@@ -17,7 +17,7 @@ from clipworks.errors import ClipworksError, UsageError
 
 if TYPE_CHECKING:
     from clipworks.profiling.measurement import Report
-    from clipworks.profiling.records import Load, Profile
+    from clipworks.profiling.profile import Load, Profile
     from clipworks.profiling.setup import Setup
 
 __all__ = ["add_arguments", "run"]

@@ -11,7 +11,7 @@ from clipworks.errors import UsageError
 from clipworks.options import DEFAULT_IMAGE_OPTIONS
 
 if TYPE_CHECKING:
-    from clipworks.profiling.records import Load
+    from clipworks.profiling.profile import Load
     from clipworks.profiling.setup import Setup
 
 
@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_load(args: argparse.Namespace) -> Load:
     """How requests are to be sent; raises UsageError."""
-    from clipworks.profiling.records import Load
+    from clipworks.profiling.profile import Load
     from clipworks.profiling.statistics import check_percentiles
 
     try:

@@ -13,8 +13,8 @@ from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 from clipworks.endings import choose_by_ending
 from clipworks.errors import UsageError
-from clipworks.journal import explain_write_errors
-from clipworks.locks import hold_part
+from clipworks.results.journal import explain_write_errors
+from clipworks.results.locks import hold_part
 
 if TYPE_CHECKING:
     from clipworks.report.document import Document
@@ -157,9 +157,9 @@ def _check_output(output: str, form: str) -> None:
 def _write(document: Document, output: str, form: str) -> int:
     """Write the page or its tables, and return the file's size in bytes."""
     from clipworks.cli.progress import ProgressLine
-    from clipworks.journal import write_atomically
     from clipworks.report.html import GENERATOR, render_page
     from clipworks.report.markdown import format_markdown
+    from clipworks.results.journal import write_atomically
 
     line = ProgressLine()
     if form == "html":

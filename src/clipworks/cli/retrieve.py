@@ -12,7 +12,7 @@ from clipworks.cli.terminal import show_text
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipworks.retrieval import Direction, Retrieval
+    from clipworks.tasks.retrieve import Direction, Retrieval
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and return 0."""
     from clipworks.cli.progress import Bar
-    from clipworks.retrieval import read_captions, retrieve
+    from clipworks.tasks.retrieve import read_captions, retrieve
 
     try:
         ks = [int(item) for item in args.top.split(",")]

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from clipworks import scoring
 from clipworks.comparison.figures import Agreement, ChangedImage, Difference, Share
 from clipworks.evaluation.accuracy import wilson
-from clipworks.evaluation.records import Accuracy
-from clipworks.heads import FoldedHead, fold_head
-from clipworks.prompts import Labels
+from clipworks.evaluation.evaluation import Accuracy
+from clipworks.tasks.zero_shot import FoldedHead, fold_head
+from clipworks.text.prompts import Labels
 
 KS = (1, 5)
 _LISTED = 12
@@ -40,7 +40,7 @@ class Embedded:
 
     @cached_property
     def folded(self) -> FoldedHead:
-        """The head as `clipworks.classification` takes it: classes of one name tie to the last bit."""
+        """The head as `clipworks.tasks.classify` takes it: classes of one name tie to the last bit."""
         return fold_head(self.head)
 
     def compare(self, start: int) -> scoring.Floats:

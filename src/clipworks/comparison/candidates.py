@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipworks import runtimes
-from clipworks.bundle import Bundle
-from clipworks.cards import Card
+from clipworks.bundle.card import Card
+from clipworks.bundle.files import Bundle
 from clipworks.comparison.accuracy import Embedded
+from clipworks.comparison.comparison import Asked, Granted
 from clipworks.comparison.figures import Problem
-from clipworks.comparison.records import Asked, Granted
 
 
 @dataclass(kw_only=True)

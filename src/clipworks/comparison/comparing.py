@@ -11,24 +11,24 @@ from dataclasses import dataclass
 
 from clipworks import store
 from clipworks.comparison.candidates import Candidate, choose_references, drop_spares, list_candidates
+from clipworks.comparison.comparison import Comparison
+from clipworks.comparison.comparison import Pictures as PicturesRecord
 from clipworks.comparison.embedding import Pictures, Report, embed_row
 from clipworks.comparison.figures import Footprint, Problem
 from clipworks.comparison.gates import check_gates
 from clipworks.comparison.pareto import mark_front
 from clipworks.comparison.published import PublishedRow
-from clipworks.comparison.records import Comparison
-from clipworks.comparison.records import Pictures as PicturesRecord
 from clipworks.comparison.rows import build_rows
 from clipworks.comparison.speeds import TOWERS, Runs, measure_footprint, measure_once, order_round
-from clipworks.datasets import DataSet
+from clipworks.datasets.listing import DataSet
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksError, UsageError
 from clipworks.options import ImageOptions
 from clipworks.profiling.measurement import check_load
-from clipworks.profiling.records import Load
+from clipworks.profiling.profile import Load
 from clipworks.profiling.setup import Setup, check_setup
-from clipworks.prompts import Labels
 from clipworks.runtimes import choose_runtime
+from clipworks.text.prompts import Labels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,18 +8,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.classification import find_truths
 from clipworks.comparison.accuracy import Embedded, Pool
 from clipworks.comparison.candidates import Candidate
+from clipworks.comparison.comparison import Granted
 from clipworks.comparison.figures import Problem
-from clipworks.comparison.records import Granted
-from clipworks.datasets import DataSet, Sample
+from clipworks.datasets.listing import DataSet, Sample
 from clipworks.errors import ClipworksError, ImageError
-from clipworks.heads import build_head
 from clipworks.model import Model
 from clipworks.options import ImageOptions
 from clipworks.pipeline import embed_blocks, prepare_sample
-from clipworks.prompts import Labels
+from clipworks.tasks.classify import find_truths
+from clipworks.tasks.zero_shot import build_head
+from clipworks.text.prompts import Labels
 
 _BATCH = 32
 # Decoded pictures are kept for the next rows as long as they fit into this; the rest is decoded again for each row.

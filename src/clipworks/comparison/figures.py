@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clipworks.profiling.records import Cold, Run
+from clipworks.profiling.profile import Cold, Run
 
 Tower = Literal["image", "text"]
 Stage = Literal["grant", "accuracy", "speed", "start"]

@@ -11,8 +11,8 @@ import threading
 from clipworks.comparison.figures import Footprint, TowerStart
 from clipworks.comparison.speeds import TOWERS
 from clipworks.environment import measure_peak_memory
+from clipworks.profiling.profile import Load
 from clipworks.profiling.profiler import Bench
-from clipworks.profiling.records import Load
 from clipworks.profiling.setup import Setup
 
 _BRIEF = Load(depth=0, iterations=3, duration_s=0.0, warmup_s=0.0)

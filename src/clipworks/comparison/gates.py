@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clipworks.comparison.records import GateResult, Row
+from clipworks.comparison.comparison import GateResult, Row
 from clipworks.errors import UsageError, unknown_name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from clipworks.comparison.records import Pareto, Row
+from clipworks.comparison.comparison import Pareto, Row
 
 Axis = Literal["top1", "agreement"]
 

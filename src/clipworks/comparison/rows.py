@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from clipworks.bundle import card_hash
+from clipworks.bundle.files import card_hash
 from clipworks.comparison.accuracy import compare_accuracy, find_correct, measure_accuracy, measure_agreement
 from clipworks.comparison.candidates import Candidate
+from clipworks.comparison.comparison import Row
 from clipworks.comparison.embedding import Pictures
 from clipworks.comparison.figures import Footprint, Problem
-from clipworks.comparison.records import Row
 from clipworks.comparison.speeds import Runs, summarise_speeds
-from clipworks.profiling.records import Load
+from clipworks.profiling.profile import Load
 
 
 def build_rows(

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from clipworks.cards import read_record
+from clipworks.bundle.card import read_record
 from clipworks.comparison.figures import Footprint, Latency, Repeated, Speed, Tower
 from clipworks.errors import EncodingError
+from clipworks.profiling.profile import Load, Profile
 from clipworks.profiling.profiler import Bench
-from clipworks.profiling.records import Load, Profile
 from clipworks.profiling.setup import Setup
 
 TOWERS: tuple[Tower, ...] = ("image", "text")

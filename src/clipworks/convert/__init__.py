@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from clipworks.convert.adopt import adopt_towers
-from clipworks.convert.checkpoint import Checkpoint
 from clipworks.convert.conversion import convert_checkpoint
-from clipworks.convert.graph import write_towers
-from clipworks.convert.layouts import read_checkpoint
-from clipworks.convert.quantize import quantize_towers
 from clipworks.convert.verify import VerifyResult, compare_with_checkpoint
+from clipworks.export.graph import write_towers
+from clipworks.export.quantize import quantize_towers
+from clipworks.families.layouts import read_checkpoint
+from clipworks.towers.weights import Checkpoint
 
 __all__ = [
     "Checkpoint",

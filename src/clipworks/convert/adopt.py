@@ -14,23 +14,23 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from clipworks.bundle import TOKENIZER_FILE, Bundle, describe_file, write_card
-from clipworks.cards import Card, ImageInput, TowerFiles
+from clipworks.bundle.card import Card, ImageInput, TowerFiles
+from clipworks.bundle.files import TOKENIZER_FILE, Bundle, describe_file, write_card
 from clipworks.convert.adopt_graphs import wrap_image, wrap_text
-from clipworks.convert.checkpoint import Array
 from clipworks.convert.conversion import CLIP_VOCABULARY, new_folder
-from clipworks.convert.graph import IMAGE_FILE, TEXT_FILE
-from clipworks.convert.graph_nodes import EXTERNAL_BYTES
-from clipworks.convert.preprocessing import (
+from clipworks.errors import ClipworksError, ConversionError
+from clipworks.export.graph import IMAGE_FILE, TEXT_FILE
+from clipworks.export.graph_nodes import EXTERNAL_BYTES
+from clipworks.families.preprocessing import (
     read_huggingface_preprocessing,
     read_open_clip_preprocessing,
     settle_preprocessing,
 )
-from clipworks.convert.tensors import read_json
-from clipworks.errors import ClipworksError, ConversionError
+from clipworks.families.tensors import read_json
 from clipworks.runtimes import open_encoder
 from clipworks.runtimes.finite import find_broken
-from clipworks.tokens import write_clip_tokenizer
+from clipworks.text.tokenizers import write_clip_tokenizer
+from clipworks.towers.weights import Array
 
 LAYOUT = "onnx"
 # The image tower and the text tower: as transformers.js exports them, the same in a flat folder, as immich does.

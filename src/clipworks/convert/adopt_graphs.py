@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from clipworks.cards import Card, ImageInput
-from clipworks.convert.graph import INPUTS, OUTPUT
+from clipworks.bundle.card import Card, ImageInput
 from clipworks.errors import ConversionError
+from clipworks.export.graph import INPUTS, OUTPUT
 
 _EMBEDDINGS = ("image_embeds", "text_embeds", OUTPUT)
 _PREFIX = "tower."

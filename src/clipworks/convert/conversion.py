@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clipworks.bundle import TOKENIZER_FILE, Bundle, describe_file, write_card
-from clipworks.cards import Card, Source, TextInput, Tower, TowerFiles
-from clipworks.convert.checkpoint import Checkpoint, Stack
-from clipworks.convert.graph import IMAGE_FILE, TEXT_FILE, write_towers
-from clipworks.convert.layouts import read_checkpoint
+from clipworks.bundle.card import Card, Source, TextInput, Tower, TowerFiles
+from clipworks.bundle.files import TOKENIZER_FILE, Bundle, describe_file, write_card
 from clipworks.errors import ConversionError
-from clipworks.tokens import write_clip_tokenizer
+from clipworks.export.graph import IMAGE_FILE, TEXT_FILE, write_towers
+from clipworks.families.layouts import read_checkpoint
+from clipworks.text.tokenizers import write_clip_tokenizer
+from clipworks.towers.weights import Checkpoint, Stack
 
 CLIP_VOCABULARY = 49408
 CLIP_END = 49407

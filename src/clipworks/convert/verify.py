@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.bundle import Bundle
-from clipworks.convert.checkpoint import Checkpoint
-from clipworks.convert.layouts import read_checkpoint
-from clipworks.convert.reference import embed_images, embed_texts
+from clipworks.bundle.files import Bundle
 from clipworks.errors import ConversionError
+from clipworks.families.layouts import read_checkpoint
 from clipworks.runtimes import AUTO, open_encoder
+from clipworks.towers.reference import embed_images, embed_texts
+from clipworks.towers.weights import Checkpoint
 
 LIMIT = 2e-6  # of unit embeddings' entries in f32; measured differences are ten times smaller
 

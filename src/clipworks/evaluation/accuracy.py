@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from clipworks.errors import UsageError
-from clipworks.evaluation.records import (
+from clipworks.evaluation.evaluation import (
     Accuracy,
     Bin,
     Calibration,
@@ -21,7 +21,7 @@ from clipworks.evaluation.records import (
     Evaluation,
     WrongImage,
 )
-from clipworks.records import Record
+from clipworks.results.records import Record
 
 # Two-sided 95% of the normal distribution.
 _Z = 1.959963984540054
@@ -43,7 +43,7 @@ def evaluate(
     """Evaluate results, in one pass; memory grows with the classes, not with the pictures.
 
     Args:
-        records: from `clipworks.results.read_results`.
+        records: from `clipworks.results.formats.read_results`.
         find_truth: see `clipworks.evaluation.truth`.
         ks: how many of the best classes may hold the truth, each at least 1 and at most what the records keep.
         errors: what a picture that could not be read counts as.

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from clipworks.evaluation.accuracy import evaluate
-from clipworks.evaluation.records import Errors, Evaluation
+from clipworks.evaluation.evaluation import Errors, Evaluation
 from clipworks.evaluation.truth import find_in_results, find_label_set, guess_labels, read_truth
-from clipworks.journal import manifest_path, read_manifest
-from clipworks.prompts import Labels, read_labels
-from clipworks.results import read_results
-from clipworks.shards import is_shard_folder, read_folder_manifest
+from clipworks.results.formats import read_results
+from clipworks.results.journal import manifest_path, read_manifest
+from clipworks.results.shards import is_shard_folder, read_folder_manifest
+from clipworks.text.prompts import Labels, read_labels
 
 # Records that must all fit a built-in label set before it is taken for theirs.
 _GUESSED_FROM = 2000
@@ -28,7 +28,7 @@ class FileLabels:
     Attributes:
         labels: the classes, or None where nothing tells them.
         guessed: whether the names in the file told them.
-        settings: of the run that wrote the file, or empty; see `clipworks.provenance`.
+        settings: of the run that wrote the file, or empty; see `clipworks.results.manifest`.
     """
 
     labels: Labels | None
@@ -44,7 +44,7 @@ def read_file_labels(path: str, labels: str | None = None) -> FileLabels:
         labels: a label set's name or file; None to look for them.
 
     Raises:
-        UsageError, ResultsError: as `clipworks.results.read_results`, or a manifest that is damaged.
+        UsageError, ResultsError: as `clipworks.results.formats.read_results`, or a manifest that is damaged.
     """
     manifest = _read_manifest(path)
     settings = manifest.get("settings")

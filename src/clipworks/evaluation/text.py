@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clipworks.display import show_text
-from clipworks.evaluation.records import ClassResult, Evaluation
+from clipworks.evaluation.evaluation import ClassResult, Evaluation
 
 
 def format_evaluation(found: Evaluation, *, most: int = 10) -> str:

@@ -8,12 +8,12 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from clipworks.datasets import read_pairs
+from clipworks.datasets.ground_truth import ClassIndex
+from clipworks.datasets.listing import read_pairs
 from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import FindTruth
-from clipworks.prompts import LABEL_SETS, Labels, read_labels
-from clipworks.records import Record
-from clipworks.truth import ClassIndex
+from clipworks.results.records import Record
+from clipworks.text.prompts import LABEL_SETS, Labels, read_labels
 
 
 def find_in_results(labels: Labels | None) -> FindTruth:
@@ -48,7 +48,7 @@ def find_in_results(labels: Labels | None) -> FindTruth:
 
 
 def read_truth(path: str, labels: Labels | None) -> FindTruth:
-    """Truth from a file: path and label a line (see `clipworks.datasets`), or labels alone in the pictures' order.
+    """Ground truth from a file: a path and a label a line, or labels alone in the order of the images.
 
     Args:
         path: the file; a ``.json`` object from path to label is taken too.

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from clipworks.cards import ImageInput
+from clipworks.bundle.card import ImageInput
+from clipworks.datasets.folders import walk_folder
 from clipworks.errors import ImageError, UsageError
-from clipworks.folders import walk_folder
-from clipworks.images import load_image, prepare_image
+from clipworks.images.decode import load_image, prepare_image
+from clipworks.images.resize import Pixels, transform_image
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
-from clipworks.resizing import Pixels, transform_image
-from clipworks.text_files import read_lines
-from clipworks.tokens import Tokenizer
+from clipworks.text.files import read_lines
+from clipworks.text.tokenizers import Tokenizer
 
 # Enough that caches of values cannot help, few enough to prepare in a moment.
 POOL = 64

@@ -10,7 +10,7 @@ from clipworks.errors import MeasurementError, UsageError
 from clipworks.profiling import statistics
 from clipworks.profiling.clock import NS, Clock, MonotonicClock
 from clipworks.profiling.load import Arrivals, Call, Progress, Trace, run_closed, run_open
-from clipworks.profiling.records import Load, Run, Stage, Stop
+from clipworks.profiling.profile import Load, Run, Stage, Stop
 
 # A window's rate means little below this many requests: it is stretched until it holds them.
 _WINDOW_REQUESTS = 20

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from clipworks import runtimes, scoring
-from clipworks.bundle import Bundle
+from clipworks.bundle.files import Bundle
 from clipworks.errors import ClipworksError
-from clipworks.profiling.records import Parity
+from clipworks.profiling.profile import Parity
 from clipworks.runtimes import Batch, Encoder, Role
 
 _CHUNK = 16

@@ -11,20 +11,20 @@ from functools import cached_property
 from pathlib import Path
 
 from clipworks import runtimes, store
-from clipworks.bundle import card_hash
+from clipworks.bundle.files import card_hash
 from clipworks.environment import describe_environment, measure_peak_memory
 from clipworks.errors import UsageError
+from clipworks.images.resize import Pixels
 from clipworks.profiling import inputs
 from clipworks.profiling.clock import Clock, MonotonicClock
 from clipworks.profiling.load import Call
 from clipworks.profiling.measurement import Report, check_load, measure
 from clipworks.profiling.parity import compare_with_f32, embed, measure_beside_f32
-from clipworks.profiling.records import Cold, Load, Parity, Profile, Run, Target
+from clipworks.profiling.profile import Cold, Load, Parity, Profile, Run, Target
 from clipworks.profiling.servers import Pipeline, call_encoder
 from clipworks.profiling.setup import Setup, check_setup, share_threads
-from clipworks.resizing import Pixels
 from clipworks.runtimes import Batch, Encoder
-from clipworks.tokens import open_tokenizer
+from clipworks.text.tokenizers import open_tokenizer
 
 _ROLES: dict[Target, runtimes.Role] = {"image": "image", "text": "text", "pipeline": "image"}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clipworks.errors import UsageError
-from clipworks.profiling.records import Load, Profile, Run
+from clipworks.profiling.profile import Load, Profile, Run
 from clipworks.profiling.statistics import count_needed
 
 _UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6}

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from clipworks import scoring
-from clipworks.cards import Card
-from clipworks.images import decode_image, read_file
+from clipworks.bundle.card import Card
+from clipworks.images.decode import decode_image, read_file
+from clipworks.images.resize import transform_image
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 from clipworks.profiling.load import Call
-from clipworks.profiling.records import Stage
-from clipworks.resizing import transform_image
+from clipworks.profiling.profile import Stage
 from clipworks.runtimes import Batch, Encoder
 from clipworks.scoring import Floats
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipworks import runtimes
-from clipworks.cards import Card
+from clipworks.bundle.card import Card
 from clipworks.environment import count_cores
 from clipworks.errors import UsageError
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
-from clipworks.profiling.records import Target
+from clipworks.profiling.profile import Target
 
 _LARGEST_BATCH_BYTES = 1 << 29
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from clipworks.display import show_text
-from clipworks.profiling.records import SLOWER, Profile, Run
+from clipworks.profiling.profile import SLOWER, Profile, Run
 from clipworks.profiling.search import RateSearch, rank_profiles
 from clipworks.profiling.statistics import Percentile, Spread
 

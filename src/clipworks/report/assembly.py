@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from clipworks import __version__
 from clipworks.comparison.published import PublishedRow
 from clipworks.errors import UsageError
+from clipworks.evaluation.evaluation import Errors
 from clipworks.evaluation.files import count_missing, evaluate_file, read_file_labels
-from clipworks.evaluation.records import Errors
 from clipworks.report import cautions
 from clipworks.report.classes import Evaluated
 from clipworks.report.classification import report_evaluations
@@ -31,7 +31,7 @@ from clipworks.report.sources import (
     read_source,
 )
 from clipworks.report.thumbnails import look_below
-from clipworks.results import read_results
+from clipworks.results.formats import read_results
 
 _HEADLINES = 8
 _MOST_FILES = 64

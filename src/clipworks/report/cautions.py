@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from clipworks.comparison.records import Comparison
-from clipworks.profiling.records import SLOWER, Profile
+from clipworks.comparison.comparison import Comparison
+from clipworks.profiling.profile import SLOWER, Profile
 from clipworks.report.classes import Evaluated
 from clipworks.report.comparison_lists import list_slower
 from clipworks.report.configurations import Named

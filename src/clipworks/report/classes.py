@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clipworks.evaluation.records import Evaluation
+from clipworks.evaluation.evaluation import Evaluation
 from clipworks.report.document import Axis, Column, Gallery, Picture, Plot, Section, Series, Table
 from clipworks.report.figures import cut_rows, keep_telling_bars, say_count, say_share
 from clipworks.report.thumbnails import FindPicture

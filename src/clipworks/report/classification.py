@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipworks.evaluation.accuracy import wilson
-from clipworks.evaluation.records import Bin, Evaluation
+from clipworks.evaluation.evaluation import Bin, Evaluation
 from clipworks.report.classes import Evaluated, report_classes
 from clipworks.report.document import Axis, Column, Gallery, Headline, Part, Plot, Rule, Section, Series, Table
 from clipworks.report.figures import cut_rows, drop_empty, say_count, say_interval, say_number, say_share

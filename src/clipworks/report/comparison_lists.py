@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clipworks.comparison.comparison import Comparison, GateResult, Row
 from clipworks.comparison.figures import ChangedImage
-from clipworks.comparison.records import Comparison, GateResult, Row
 from clipworks.report.document import Column, Table
 from clipworks.report.figures import cut_rows, drop_empty, say_cosine, say_number
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clipworks.comparison.comparison import Comparison, Row
 from clipworks.comparison.figures import Speed
 from clipworks.comparison.published import PublishedRow
-from clipworks.comparison.records import Comparison, Row
 from clipworks.report.document import Axis, Plot, Series
 from clipworks.report.figures import say_number, say_share
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from clipworks.comparison.comparison import Granted, Row
 from clipworks.comparison.figures import Difference, Repeated, Speed
-from clipworks.comparison.records import Granted, Row
 from clipworks.report.document import Column, Table
 from clipworks.report.figures import (
     cut_rows,

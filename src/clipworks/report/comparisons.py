@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipworks.comparison.records import Comparison, Row
+from clipworks.comparison.comparison import Comparison, Row
 from clipworks.report.comparison_lists import tabulate_changed, tabulate_gates, tabulate_problems, tabulate_worst
 from clipworks.report.comparison_plots import find_speed, plot_rows
 from clipworks.report.comparison_tables import (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from clipworks.profiling.records import Profile
+from clipworks.profiling.profile import Profile
 from clipworks.report.figures import say_count
 
 

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from clipworks.caches import open_folder
+from clipworks.cache import open_folder
 from clipworks.errors import UsageError
 from clipworks.report.document import Axis, Plot, Series
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from clipworks.profiling.records import Run
+from clipworks.profiling.profile import Run
 from clipworks.profiling.statistics import Percentile, Spread
 from clipworks.report.configurations import Lineup, Named, name_unit
 from clipworks.report.document import Column, Headline, Part, Plot, Section, Table

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clipworks.profiling.records import Run
+from clipworks.profiling.profile import Run
 from clipworks.profiling.search import RateSearch, Trial
 from clipworks.report.configurations import describe
 from clipworks.report.document import Axis, Column, Headline, Part, Plot, Rule, Section, Series, Table

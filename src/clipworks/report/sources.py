@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipworks.cards import read_record
-from clipworks.comparison.records import Comparison, comparison_from_json
+from clipworks.bundle.card import read_record
+from clipworks.comparison.comparison import Comparison, comparison_from_json
 from clipworks.errors import BundleError, ClipworksError, UsageError
-from clipworks.evaluation.records import EVALUATION_FORMAT, Evaluation
-from clipworks.profiling.records import PROFILE_FORMAT, Profile
+from clipworks.evaluation.evaluation import EVALUATION_FORMAT, Evaluation
+from clipworks.profiling.profile import PROFILE_FORMAT, Profile
 from clipworks.profiling.search import RateSearch
-from clipworks.records import ResultsError
-from clipworks.results import read_results
-from clipworks.shards import is_shard_folder
+from clipworks.results.formats import read_results
+from clipworks.results.records import ResultsError
+from clipworks.results.shards import is_shard_folder
 
 KINDS = (
     "results of clipworks classify (JSON lines, Parquet, text, a folder of shards)",

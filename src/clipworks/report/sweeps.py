@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from clipworks.profiling.records import Profile
+from clipworks.profiling.profile import Profile
 from clipworks.profiling.search import find_pareto
 from clipworks.report.configurations import FACETS, Lineup, Named
 from clipworks.report.document import Axis, Plot, Series

@@ -39,7 +39,7 @@ def look_below(root: str | None, recorded_root: str | None) -> FindPicture:
 
 def make_thumbnail(path: Path) -> bytes:
     """A picture as a JPEG of at most 128 x 128 pixels, without any of its metadata; raises ImageError."""
-    from clipworks.images import load_image
+    from clipworks.images.decode import load_image
     from clipworks.options import ImageOptions
 
     image = load_image(path, options=ImageOptions(alpha="white"))  # as a person sees it

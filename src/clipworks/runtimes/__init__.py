@@ -10,7 +10,7 @@ import hashlib
 import shlex
 from pathlib import Path
 
-from clipworks.bundle import Bundle
+from clipworks.bundle.files import Bundle
 from clipworks.environment import count_cores
 from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError, unknown_name
 from clipworks.runtimes.finite import check_weights

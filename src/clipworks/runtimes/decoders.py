@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipworks.errors import RuntimeUnavailableError, unknown_name
-from clipworks.resizing import Cut
+from clipworks.images.resize import Cut
 
 PILLOW = "pillow"
 

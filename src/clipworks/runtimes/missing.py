@@ -6,8 +6,8 @@ import importlib.util
 import warnings
 from pathlib import Path
 
-from clipworks.bundle import Bundle
-from clipworks.caches import open_folder
+from clipworks.bundle.files import Bundle
+from clipworks.cache import open_folder
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksWarning
 from clipworks.runtimes.protocol import AUTO
@@ -40,7 +40,7 @@ def warn_missing_native(bundle: Bundle, device: str, precision: str) -> None:
         device: as it was asked for.
         precision: as it was asked for.
     """
-    if importlib.util.find_spec("clipworks._towers") is not None or device not in (AUTO, "cpu", "0"):
+    if importlib.util.find_spec("clipworks.runtimes.native._towers") is not None or device not in (AUTO, "cpu", "0"):
         return
     files = bundle.card.towers["f32"]
     if not all(is_ours(bundle.folder / name) for name in (files.image, files.text)):

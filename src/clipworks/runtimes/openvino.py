@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.caches import map_sealed, write_sealed
+from clipworks.cache import map_sealed, write_sealed
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.processor import find_onednn_ceiling, is_below
 from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, forking

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from clipworks.bundle import Bundle
+from clipworks.bundle.files import Bundle
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.runtimes import (
     AUTO,

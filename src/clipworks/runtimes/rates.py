@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipworks import interrupts
-from clipworks.caches import open_folder, read_sealed, write_sealed
+from clipworks.cache import open_folder, read_sealed, write_sealed
 from clipworks.environment import count_cores
 from clipworks.errors import ClipworksError
 from clipworks.processor import describe_processor, find_onednn_ceiling

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from clipworks.bundle import Bundle
+from clipworks.bundle.files import Bundle
 from clipworks.errors import RuntimeUnavailableError, unknown_name
 from clipworks.processor import describe_processor, find_onednn_ceiling
 from clipworks.runtimes.choice import choose_float, limit_to_runtime
@@ -25,7 +25,7 @@ class Runtime(NamedTuple):
 RUNTIMES: dict[str, Runtime] = {
     "native": Runtime(
         "clipworks.runtimes.native",
-        "clipworks._towers",
+        "clipworks.runtimes.native._towers",
         "install clipworks again where gcc or clang and Python's headers are",
     ),
     "openvino": Runtime("clipworks.runtimes.openvino", "openvino", "pip install openvino"),

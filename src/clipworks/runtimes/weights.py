@@ -1,7 +1,7 @@
 """The tensors of a tower, read out of the ONNX file that `clipworks.convert` wrote.
 
 The algebra that is folded into them (normalisations' gains, the attention's scale, the pixels' mean and std) stays as
-it is; `clipworks.convert.graph` tells what it is. Matrices lie as ONNX has them, ``[in, out]``.
+it is; `clipworks.export.graph` tells what it is. Matrices lie as ONNX has them, ``[in, out]``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipworks.bundle import CARD_FILE, Bundle, read_bundle, verify_once
+from clipworks.bundle.files import CARD_FILE, Bundle, read_bundle, verify_once
 from clipworks.display import quote_text
 from clipworks.errors import BundleError, DownloadError, UsageError
 
@@ -42,7 +42,7 @@ def _find_bundle(model: str, *, offline: bool, progress: Progress | None) -> Bun
     if not model:
         raise UsageError("the model's name is empty", hint="clipworks models list shows the models known by name")
     if model == STARTER:
-        return read_bundle(Path(__file__).parent.parent / STARTER)
+        return read_bundle(Path(__file__).parent / STARTER)
     folder = expand_home(model)
     if _is_folder(folder):
         return read_bundle(folder)

@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks.cards import Card, ImageInput, Published, Source, TextInput, Tower, read_record
+from clipworks.bundle.card import Card, ImageInput, Published, Source, TextInput, Tower, read_record
 
 VOCABULARY = 49408  # OpenAI's, which all of them share
-KNOWN_FOLDER = Path(__file__).parent.parent / "known_models"
+KNOWN_FOLDER = Path(__file__).parent / "known_models"
 
 
 @dataclass(frozen=True, kw_only=True)

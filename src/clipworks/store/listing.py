@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks.bundle import CARD_FILE, Bundle, read_bundle
+from clipworks.bundle.files import CARD_FILE, Bundle, read_bundle
 from clipworks.errors import BundleError, UsageError
 from clipworks.store import expand_home
 from clipworks.store.known import KnownModel, known_models

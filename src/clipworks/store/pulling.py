@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clipworks.bundle import Bundle, read_bundle, write_card
-from clipworks.cards import Card
+from clipworks.bundle.card import Card
+from clipworks.bundle.files import Bundle, read_bundle, write_card
 from clipworks.errors import BundleError, ConversionError, DownloadError
 from clipworks.store.hub import Progress, download_file, is_offline
 from clipworks.store.known import KnownModel

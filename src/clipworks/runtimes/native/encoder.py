@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipworks._towers import close_tower, encode_images, encode_texts, open_tower
 from clipworks.environment import count_physical_cores
 from clipworks.errors import EncodingError
 from clipworks.runtimes import AUTO, EMBEDDING, FIRST, POOLED, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.choice import choose_float
+from clipworks.runtimes.native._towers import close_tower, encode_images, encode_texts, open_tower
 from clipworks.runtimes.native.facts import Bytes, Facts
 from clipworks.runtimes.native.opening import check_request, list_precisions, open_weights
 from clipworks.runtimes.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS, pack_texts

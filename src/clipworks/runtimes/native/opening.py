@@ -6,8 +6,8 @@ import hashlib
 import time
 from pathlib import Path
 
-import clipworks._towers as compiled
-from clipworks.caches import map_sealed, write_sealed
+import clipworks.runtimes.native._towers as compiled
+from clipworks.cache import map_sealed, write_sealed
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.processor import find_ceiling, is_below
 from clipworks.runtimes.choice import choose_float

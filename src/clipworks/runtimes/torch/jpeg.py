@@ -14,7 +14,7 @@ import torch
 from nvidia import nvimgcodec  # type: ignore[import-not-found,unused-ignore]  # no part of the checked environment
 
 from clipworks.errors import RuntimeUnavailableError
-from clipworks.resizing import Cut
+from clipworks.images.resize import Cut
 from clipworks.runtimes.torch.devices import choose_device
 from clipworks.runtimes.torch.squares import cut_square
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipworks.resizing import Cut
+from clipworks.images.resize import Cut
 
 _PLACES = 22
 _REACH = {"bicubic": 2.0, "bilinear": 1.0}

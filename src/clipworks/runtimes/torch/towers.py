@@ -1,7 +1,7 @@
 """The two towers as functions of tensors.
 
 Layer normalisation and softmax are computed in f32 inside the kernels, whatever type goes in and out. The last layer
-is computed for the pooled row alone, as in `clipworks.convert.graph`.
+is computed for the pooled row alone, as in `clipworks.export.graph`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,220 @@
+"""The cluster: joining one or starting one, what it has, and whether a run fits."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clipworks.cluster.failures import INSTALL, EngineError, explain_errors, first_line
+from clipworks.environment import count_cores
+from clipworks.errors import RuntimeUnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from clipworks.cluster.head import Head
+
+# Bytes of the object store of a Ray that is started here: room for what is between the stages, not for the data set.
+_STORE = 512 << 20
+# Decoded blocks that must fit into a node's object store at once, for the stages to overlap at all.
+_BLOCKS = 8
+_CONNECT_S = 5.0
+_GPUS = ("cuda", "gpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What a Ray cluster has.
+
+    Attributes:
+        nodes: how many are alive.
+        cpus: CPUs of all of them.
+        gpus: GPUs of all of them.
+        store: bytes of the smallest object store among the nodes.
+        dashboard: where Ray shows what it does, or None.
+    """
+
+    nodes: int
+    cpus: int
+    gpus: int
+    store: int
+    dashboard: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """The encoders that a run asks for.
+
+    Attributes:
+        size: how many.
+        cpus: CPUs that each one keeps from other work.
+        gpus: GPUs of each one.
+    """
+
+    size: int
+    cpus: int
+    gpus: int
+
+
+def require_ray() -> None:
+    """Raise RuntimeUnavailableError where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None or importlib.util.find_spec("pyarrow") is None:
+        raise RuntimeUnavailableError("the engine ray needs the package ray, which is not installed", hint=INSTALL)
+
+
+@contextlib.contextmanager
+def join_cluster(address: str | None, *, encoders: int | None, threads: int | None) -> Iterator[Cluster]:
+    """Join a Ray cluster, or start a Ray on this machine that ends with the run.
+
+    Args:
+        address: ``host:port`` of a running cluster that this machine is a node of, or None.
+        encoders: how many are wanted, or None.
+        threads: CPU threads of each one, or None.
+
+    Raises:
+        UsageError: no cluster there.
+        EngineError: Ray cannot start.
+    """
+    require_ray()
+    # Ray reports its use to its makers unless told not to; that is for the user to choose.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # warnings for those who develop on Ray
+    # Ray gives way to all else on a machine, and an encoder would hardly go before the decoders that stand back for it.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    import ray
+
+    if address is not None:
+        _check_address(address)
+    # Encoders come on top of a decoding task for each core, which stand back for them; see `decoder`.
+    cpus = count_cores() + (encoders or 1) * min(threads or 1, count_cores())
+    with contextlib.ExitStack() as stack:
+        try:
+            with _silence_stderr():  # what goes wrong is raised as well
+                head = _start(cpus, stack) if address is None else None
+                where: dict[str, Any] = {"address": head.address if head else address}
+                if address is None and head is None:
+                    os.environ.setdefault("RAY_enable_autoscaler_v2", "1")  # the older one takes a second to end
+                    where = {"address": "local", "num_cpus": cpus, "object_store_memory": _STORE}
+                context = ray.init(**where, logging_level=logging.ERROR, log_to_driver=False, configure_logging=True)
+                stack.callback(ray.shutdown)
+        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+            said = first_line(error)
+            if address is None:
+                raise EngineError(f"Ray cannot start on this machine: {said}") from None
+            raise UsageError(f"no Ray cluster that this machine is a node of is at {address}: {said}") from None
+        yield _describe_cluster(head.find_dashboard() if head else context.dashboard_url)
+
+
+def _start(cpus: int, stack: contextlib.ExitStack) -> Head | None:
+    """Start a Ray on this machine in the quick way, or return None where this version of Ray does not allow it."""
+    try:
+        from clipworks.cluster.head import start_head
+
+        return stack.enter_context(start_head(cpus=cpus, store=_STORE))
+    except (ImportError, AttributeError, TypeError):
+        return None
+
+
+def plan_pool(cluster: Cluster, *, encoders: int | None, device: str, threads: int | None) -> Pool:
+    """Say how many encoders to ask for, and what each one takes.
+
+    Args:
+        cluster: what there is.
+        encoders: how many are wanted; None for one a GPU, or one a node.
+        device: as the user named it.
+        threads: CPU threads of each encoder; None for the runtime's own choice.
+
+    Raises:
+        UsageError: more than the cluster has room for, beside one CPU that decodes.
+    """
+    gpu = device.startswith(_GPUS)
+    if gpu and not cluster.gpus:
+        raise UsageError(f"the device {device} was asked for, and the cluster has no GPU", hint="--device cpu")
+    size = encoders or (cluster.gpus if gpu else cluster.nodes)
+    if gpu:
+        if size > cluster.gpus:
+            raise UsageError(f"{size} encoders want a GPU each; the cluster has {cluster.gpus}")
+        return Pool(size=size, cpus=0, gpus=1)
+    room = cluster.cpus - 1
+    if size > room:
+        raise UsageError(
+            f"{size} encoders do not fit: the cluster has {cluster.cpus} CPUs, and one of them must decode; "
+            f"allowed: --encoders up to {room}"
+        )
+    return Pool(size=size, cpus=max(1, min(threads or 1, room // size)), gpus=0)
+
+
+def check_store(cluster: Cluster, batch_size: int, side: int) -> None:
+    """Raise UsageError where the object store has no room for the blocks between the stages."""
+    block = batch_size * side * side * 3
+    if block * _BLOCKS > cluster.store:
+        raise UsageError(
+            f"there is no room in the object store: {_BLOCKS} batches of {batch_size} pictures take "
+            f"{block * _BLOCKS >> 20:,} MiB, and the smallest store of the cluster has {cluster.store >> 20:,} MiB; "
+            f"allowed here: --batch-size up to {cluster.store // _BLOCKS * batch_size // block}"
+        )
+
+
+def ask_nodes(question: Callable[..., Any], *values: Any) -> dict[str, Any]:
+    """Call a function on every node that is alive; return the answers by the nodes' addresses."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    asked = {
+        node["NodeManagerAddress"] + ":" + str(node["NodeManagerPort"]): ray.remote(num_cpus=0)(question)
+        .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        .remote(*values)
+        for node in nodes
+    }
+    with explain_errors():
+        return dict(zip(asked, ray.get(list(asked.values())), strict=True))
+
+
+@contextlib.contextmanager
+def _silence_stderr() -> Iterator[None]:
+    """Send what the engine's own parts write to standard error, past Python, nowhere."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _check_address(address: str) -> None:
+    """Ask whether anyone listens, as Ray itself would be asked for a minute and end the process."""
+    host, colon, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"--address is {address!r}; allowed: HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise UsageError(
+            f"no Ray cluster is at {address}: {error.strerror or error}", hint="ray start --head starts one"
+        ) from None
+
+
+def _describe_cluster(dashboard: str | None) -> Cluster:
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    total = ray.cluster_resources()
+    stores = [int(node["Resources"]["object_store_memory"]) for node in nodes if node["Resources"].get("CPU")]
+    return Cluster(
+        nodes=sum(bool(node["Resources"].get("CPU")) for node in nodes),
+        cpus=int(total.get("CPU", 0)),
+        gpus=int(total.get("GPU", 0)),
+        store=min(stores, default=0),
+        dashboard=f"http://{dashboard}" if dashboard else None,
+    )

@@ -1,0 +1,92 @@
+"""Collecting: rows come from the engine in any order and leave as whole shards."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from clipworks.results.shards import Shard, write_shard
+
+# Shards written at once: an object store takes its time, and what waits is held in memory.
+_WRITERS = 4
+
+
+@dataclass
+class _Part:
+    """What has come of one shard."""
+
+    tables: list[Any] = field(default_factory=list)
+    rows: int = 0
+    size: int | None = None
+
+
+class Collector:
+    """Gathers the rows of each shard and writes it when it is whole.
+
+    Attributes:
+        rows: pictures that have come.
+        failed: how many of them are errors.
+        finished: shards that are written.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.rows = 0
+        self.failed = 0
+        self.finished: list[Shard] = []
+        self._folder = folder
+        self._parts: dict[int, _Part] = {}
+        self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="write")
+        self._writing: list[Future[Shard]] = []
+
+    def add(self, table: Any) -> None:
+        """Take rows of one or more shards, as the encoder gives them; raises OSError for a shard not written."""
+        import pyarrow.compute as pc
+
+        self.rows += table.num_rows
+        self.failed += table.num_rows - table.column("error").null_count
+        for number in pc.unique(table.column("shard")).to_pylist():
+            self._add_part(number, table.filter(pc.equal(table.column("shard"), number)))
+        self._take_written(wait=len(self._writing) >= 2 * _WRITERS)
+
+    def finish(self) -> None:
+        """Wait for the shards that are being written."""
+        while self._writing:
+            self._take_written(wait=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown()
+
+    def _add_part(self, number: int, table: Any) -> None:
+        import pyarrow.compute as pc
+
+        part = self._parts.setdefault(number, _Part())
+        part.tables.append(table)
+        part.rows += table.num_rows
+        part.size = pc.max(table.column("size")).as_py() if part.size is None else part.size
+        if part.rows == part.size:
+            del self._parts[number]
+            self._writing.append(self._pool.submit(self._write, number, part))
+
+    def _write(self, number: int, part: _Part) -> Shard:
+        import pyarrow as pa
+
+        table = pa.concat_tables(part.tables).drop_columns(["shard", "size"]).sort_by("index")
+        return write_shard(self._folder, number, table)
+
+    def _take_written(self, *, wait: bool) -> None:
+        if wait:
+            self.finished.append(self._writing.pop(0).result())
+        waiting = []
+        for future in self._writing:
+            if future.done():
+                self.finished.append(future.result())
+            else:
+                waiting.append(future)
+        self._writing = waiting

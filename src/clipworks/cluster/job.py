@@ -1,0 +1,75 @@
+"""Records of a run on the engine: what it is asked to do, and how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clipworks.cluster.encoding import Classes, Loading
+    from clipworks.cluster.statistics import Statistics
+
+SHARD_SIZE = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a run is asked to do.
+
+    Attributes:
+        source: see `clipworks.cluster.sources.read_source`.
+        output: the folder of shards; a path or URL.
+        loading: the model.
+        classes: to classify; None to embed.
+        root: the folder that a list's paths are relative to.
+        batch_size: pictures encoded at once.
+        shard_size: pictures in a shard of a list or folder, rounded up to whole batches; None for `SHARD_SIZE`.
+        workers: decoding tasks at once; None for as many as there are CPUs for, or one for every two cores where two
+            encoders share them.
+        encoders: encoders in the pool; None for one a GPU, one a node of a cluster without, or two that share the cores
+            of a Ray that is started here (see `clipworks.cluster.running.share_cores`).
+        address: of a Ray cluster; None to start a Ray here.
+        restart: throw away what an earlier run has written.
+    """
+
+    source: str
+    output: str
+    loading: Loading
+    classes: Classes | None = None
+    root: str | None = None
+    batch_size: int = 32
+    shard_size: int | None = None
+    workers: int | None = None
+    encoders: int | None = None
+    address: str | None = None
+    restart: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """How far a run is.
+
+    Attributes:
+        done: pictures whose rows have come, those of earlier runs among them; at the end, those in finished shards.
+        before: pictures that earlier runs had finished.
+        total: pictures of the source, or None where only reading tells.
+        failed: pictures that could not be read.
+        shards_done: finished shards.
+        shards: all shards.
+        elapsed_s: seconds since the first piece was begun.
+        statistics: the engine's own.
+    """
+
+    done: int
+    before: int
+    total: int | None
+    failed: int
+    shards_done: int
+    shards: int
+    elapsed_s: float
+    statistics: Statistics
+
+    @property
+    def whole(self) -> bool:
+        """Whether every shard is there."""
+        return self.shards_done == self.shards

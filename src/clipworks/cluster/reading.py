@@ -1,0 +1,213 @@
+"""Reading: the bytes of each picture of a piece, block by block, from files, object stores and tars."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from clipworks.datasets.listing import SUFFIXES, Sample
+from clipworks.datasets.locations import LocationError, is_url, join_place, open_place, read_place
+from clipworks.errors import ImageError
+from clipworks.images.decode import MAX_BYTES, read_file
+from clipworks.pipeline import check_file
+
+if TYPE_CHECKING:
+    from clipworks.cluster.plan import Piece
+
+Result = TypeVar("Result")
+
+# Objects asked for at once: an object store answers each in tens of milliseconds.
+_READERS = 16
+# Seconds before an object store that failed is asked again; its failures must not become errors of pictures.
+_PAUSES_S = (0.5, 2.0, 8.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unread:
+    """A picture that could not be read, and why."""
+
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawBlock:
+    """A block before decoding.
+
+    Attributes:
+        shard: its shard's number.
+        start: place of the first picture: in the data set, or within a tar.
+        size: pictures of the whole shard, where this block tells; else None.
+        samples: at least one.
+        contents: for each, the bytes of its file or why there are none.
+    """
+
+    shard: int
+    start: int
+    size: int | None
+    samples: tuple[Sample, ...]
+    contents: tuple[bytes | Unread, ...]
+
+
+def read_piece(piece: Piece, *, batch_size: int, base: str) -> Iterator[RawBlock]:
+    """Read a piece, block by block.
+
+    Args:
+        piece: from the plan.
+        batch_size: pictures in a block; the last one of a shard may be shorter.
+        base: the folder that relative paths are below.
+
+    Raises:
+        LocationError: an object store fails, again and again.
+    """
+    if piece.archive is not None:
+        yield from _read_archive(piece, piece.archive, batch_size, base)
+        return
+    parts = [piece.samples[place : place + batch_size] for place in range(0, len(piece.samples), batch_size)]
+    start = piece.start
+    for part, contents in zip(parts, _read_ahead(parts, base), strict=True):
+        yield RawBlock(shard=piece.shard, start=start, size=piece.size, samples=part, contents=contents)
+        start += len(part)
+
+
+def _read_ahead(parts: list[tuple[Sample, ...]], base: str) -> Iterator[tuple[bytes | Unread, ...]]:
+    """The contents of each part; those of a store are on their way while the part before is decoded."""
+    if not is_url(parts[0][0].file):
+        for part in parts:
+            yield tuple(_read_local(sample, base) for sample in part)
+        return
+    with ThreadPoolExecutor(_READERS) as readers:
+        coming = [readers.map(_read_remote, part) for part in parts[:1]]
+        for following in [*parts[1:], ()]:
+            coming.append(readers.map(_read_remote, following))
+            yield tuple(coming.pop(0))
+
+
+def _read_local(sample: Sample, base: str) -> bytes | Unread:
+    """Read a file, named in messages as on one machine, where ``base`` is the folder that the command runs in."""
+    file = os.path.join(base, sample.file)  # noqa: PTH118  # a Path for each of a million files is slow
+    try:
+        check_file(file, name=sample.file)
+        if not sample.file:
+            raise ImageError("the picture's name is empty")
+        return read_file(Path(file), name=str(Path(sample.file)))
+    except ImageError as error:
+        return Unread(message=error.message)
+
+
+def _read_remote(sample: Sample) -> bytes | Unread:
+    try:
+        content = _insist(sample.file, lambda: read_place(sample.file))
+    except FileNotFoundError:
+        return Unread(message=f"{sample.file} does not exist")
+    return content if len(content) <= MAX_BYTES else _refuse_size(sample.file)
+
+
+def _refuse_size(name: str) -> Unread:
+    return Unread(message=f"{name} has more than {MAX_BYTES >> 20} MiB, which is no picture that is read here")
+
+
+def _insist(place: str, act: Callable[[], Result]) -> Result:
+    """Do something with a store, and again after pauses where it fails; a missing file is no failure of the store."""
+    for pause in (*_PAUSES_S, None):
+        try:
+            return act()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if pause is None:
+                raise LocationError(
+                    f"{place} cannot be read: {str(error).splitlines()[0]}",
+                    hint="finished shards are kept: the same command goes on from there",
+                ) from None
+            time.sleep(pause)
+    raise AssertionError  # the last turn returns or raises
+
+
+def _read_archive(piece: Piece, archive: str, batch_size: int, base: str) -> Iterator[RawBlock]:
+    """Read a tar; its last block tells how many pictures the shard has."""
+    samples: list[Sample] = []
+    contents: list[bytes | Unread] = []
+    start = 0
+
+    def take(size: int | None) -> RawBlock:
+        block = RawBlock(shard=piece.shard, start=start, size=size, samples=tuple(samples), contents=tuple(contents))
+        samples.clear()
+        contents.clear()
+        return block
+
+    for sample, content in _list_archive(archive, base):
+        if len(samples) == batch_size:  # held back until another comes: the last one must know that it is
+            yield take(None)
+            start += batch_size
+        samples.append(sample)
+        contents.append(content)
+    yield take(start + len(samples))
+
+
+def _list_archive(archive: str, base: str) -> Iterator[tuple[Sample, bytes | Unread]]:
+    """Every picture of a tar; a tar without one, or one that is damaged, is itself an error in their place."""
+    found = 0
+    said = "holds no picture"
+    try:
+        system, path = open_place(archive if is_url(archive) else os.path.join(base, archive))  # noqa: PTH118
+        with _insist(archive, lambda: system.open_input_stream(path)) as stream:
+            for item in _list_members(archive, stream):
+                found += 1
+                yield item
+    except FileNotFoundError:
+        said = "does not exist"
+    except (tarfile.TarError, EOFError) as error:
+        said = f"is damaged after {found:,} pictures: {error}"
+    except OSError as error:
+        if is_url(archive):
+            raise LocationError(
+                f"{archive} cannot be read: {str(error).splitlines()[0]}",
+                hint="finished shards are kept: the same command goes on from there",
+            ) from None
+        said = f"cannot be read after {found:,} pictures: {error.strerror or error}"
+    if not found or not said.startswith("holds"):
+        name = Sample(path=archive, file=archive, truth=None, labelled=False)
+        yield name, Unread(message=f"{archive} {said}")
+
+
+def _list_members(archive: str, stream: Any) -> Iterator[tuple[Sample, bytes | Unread]]:
+    """The pictures of an open tar, each with the class of its sample's ``.cls``, a sample at a time."""
+    key, pictures, truth = "", list[tuple[str, bytes | Unread]](), None
+
+    def flush() -> Iterator[tuple[Sample, bytes | Unread]]:
+        for name, content in pictures:
+            path = join_place(archive, name)
+            yield Sample(path=path, file=path, truth=truth, labelled=False), content
+
+    with tarfile.open(fileobj=stream, mode="r|*") as tar:
+        for member in tar:
+            folder, _, file = member.name.rpartition("/")
+            if not member.isfile() or file.startswith("."):
+                continue
+            stem, _, ending = file.partition(".")
+            if (here := f"{folder}/{stem}") != key:
+                yield from flush()
+                key, pictures, truth = here, [], None
+            if f".{ending.lower()}" in SUFFIXES:
+                if member.size > MAX_BYTES:
+                    pictures.append((member.name, _refuse_size(join_place(archive, member.name))))
+                else:
+                    pictures.append((member.name, _extract(tar, member)))
+            elif ending.lower() == "cls":
+                truth = _extract(tar, member).decode("utf-8", "replace").strip() or None
+        yield from flush()
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = tar.extractfile(member)
+    assert stream is not None  # a file, as was asked before
+    content = stream.read()
+    if len(content) < member.size:
+        raise tarfile.ReadError("unexpected end of data")
+    return content

@@ -1,0 +1,234 @@
+"""A run on the engine, from a source to a folder of shards, that can be continued after any end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from clipworks.cluster.cluster import Cluster, Pool, check_store, join_cluster, plan_pool, require_ray
+from clipworks.cluster.collecting import Collector
+from clipworks.cluster.decoding import Decoding
+from clipworks.cluster.encoding import Classes, Encoding, Found, examine
+from clipworks.cluster.engine import examine_remotely, import_packages, run_pieces
+from clipworks.cluster.job import SHARD_SIZE, Request, State
+from clipworks.cluster.plan import Plan, make_plan
+from clipworks.cluster.sources import read_source
+from clipworks.cluster.statistics import Statistics
+from clipworks.cluster.visibility import check_visible
+from clipworks.datasets.listing import DataSet
+from clipworks.datasets.locations import is_url, make_folder
+from clipworks.environment import count_cores
+from clipworks.results.journal import compare_settings, compose_manifest, explain_write_errors
+from clipworks.results.locks import hold_folder
+from clipworks.results.manifest import hash_texts, recall_choice
+from clipworks.results.shards import Shard, list_shards, open_folder, write_folder_manifest
+from clipworks.tasks.classify import find_truths
+from clipworks.tasks.zero_shot import hash_head
+
+# Runtimes that never take a GPU unless they are told to: on Ray only an encoder that asks for one has it.
+_ON_CPU = ("auto", "native", "openvino", "fake")
+
+
+def run(
+    request: Request,
+    *,
+    joined: Callable[[Cluster, int], None] | None = None,
+    report: Callable[[State], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> State:
+    """Classify or embed a source on Ray into a folder of shards, or go on with one.
+
+    Args:
+        request: what to do.
+        joined: told once of the cluster, and of how many files of a folder are left out as no pictures.
+        report: told after each block.
+        stop: asked after each block; once it says so, the run ends with the shards that are finished.
+
+    Returns:
+        How far the run came; not ``whole`` if it was stopped.
+
+    Raises:
+        UsageError: no Ray, no cluster, a source that nodes cannot see, or shards begun with other settings.
+        ClipworksError: the engine, a store or the disk failed; finished shards are kept.
+    """
+    require_ray()
+    source = read_source(request.source, root=request.root)
+    if request.classes is not None and isinstance(source, DataSet):
+        find_truths(source, request.classes.labels)
+    size = request.shard_size or SHARD_SIZE
+    size = -(-size // request.batch_size) * request.batch_size
+    plan = make_plan(source, batch_size=request.batch_size, shard_size=size)
+    with contextlib.ExitStack() as stack:
+        with explain_write_errors(request.output):
+            if not is_url(request.output) and not Path(request.output).is_file():  # an object store has no locks
+                if not Path(request.output).exists():
+                    make_folder(request.output)
+                stack.enter_context(hold_folder(request.output))  # before anything in it is deleted
+            manifest = open_folder(request.output, restart=request.restart)
+        runtime, precision = recall_choice(manifest, request.loading.runtime, request.loading.precision)
+        request = ask_for(request, runtime=runtime, precision=precision)
+        if request.address is None:
+            request = share_cores(request)
+        threads = request.loading.threads
+        here = examine_here(request, stack)
+        cluster = stack.enter_context(join_cluster(request.address, encoders=request.encoders, threads=threads))
+        if joined is not None:
+            joined(cluster, source.left_out if isinstance(source, DataSet) else 0)
+        pool = plan_pool(
+            cluster, encoders=request.encoders, device=request.loading.device, threads=request.loading.threads
+        )
+        examined = here or examine_remotely(request.loading, request.classes, pool)
+        if request.address is not None:
+            check_visible(source, plan.base)
+        found = examined()
+        check_store(cluster, request.batch_size, found.spec.size)
+        # What auto took where it was examined holds on every node: none chooses for itself.
+        request = ask_for(request, runtime=found.granted["runtime"], precision=found.granted["precision"])
+        settings = describe_settings(plan, request.classes, found)
+        with explain_write_errors(request.output):
+            if manifest is None:
+                write_folder_manifest(request.output, compose_manifest(settings, describe_run(request.classes, found)))
+            else:
+                compare_settings(request.output, manifest, settings)
+            shards = list_shards(request.output)
+            cores = cluster.cpus
+            state = work(request, plan, found, shards, pool, cores, report, stop)
+            if state.whole and not (manifest or {}).get("whole"):
+                finished = sorted(list_shards(request.output).values(), key=lambda shard: shard.number)
+                described = {**describe_run(request.classes, found), **describe_shards(finished)}
+                if manifest is not None:  # what auto went by is of the first run
+                    described["why"] = manifest.get("why")
+                write_folder_manifest(request.output, compose_manifest(settings, described))
+    return state
+
+
+def ask_for(request: Request, *, runtime: str, precision: str) -> Request:
+    """The same request, with a runtime and a precision that are settled."""
+    return dataclasses.replace(
+        request, loading=dataclasses.replace(request.loading, runtime=runtime, precision=precision)
+    )
+
+
+def share_cores(request: Request) -> Request:
+    """Let two encoders share this machine's cores where nothing else is asked for.
+
+    The threads of one encoder wait for the slowest of them, and decoding slows one or the other all the time; two
+    encoders on cores of their own do not wait for each other. A decoding task for every two cores feeds them, as
+    encoding takes several times as long as decoding; each further one is two more processes to start.
+    """
+    cores = count_cores()
+    if request.encoders or request.loading.threads or request.loading.device not in ("auto", "cpu") or cores < 2:
+        return request
+    loading = dataclasses.replace(request.loading, threads=cores // 2)
+    return dataclasses.replace(request, encoders=2, workers=request.workers or cores // 2, loading=loading)
+
+
+def examine_here(request: Request, stack: contextlib.ExitStack) -> Callable[[], Found] | None:
+    """Begin to load the model in this process while Ray starts, where encoders will be granted the same; else None."""
+    if request.address is not None or (request.loading.device != "cpu" and request.loading.runtime not in _ON_CPU):
+        return None
+    pool = stack.enter_context(ThreadPoolExecutor(1))  # one thing after the other: Ray's own start needs Python as well
+    found = pool.submit(examine, request.loading, request.classes)
+    pool.submit(import_packages)
+    return found.result
+
+
+def work(
+    request: Request,
+    plan: Plan,
+    found: Found,
+    shards: dict[int, Shard],
+    pool: Pool,
+    cores: int,
+    report: Callable[[State], None] | None,
+    stop: Callable[[], bool],
+) -> State:
+    """Make the shards that are not there yet."""
+    pieces = list(plan.cut([number for number in range(plan.shards) if number not in shards], cores))
+    start = time.monotonic()
+    done = sum(shard.pictures for shard in shards.values())
+    failed = sum(shard.failed for shard in shards.values())
+    state = State(
+        done=done,
+        before=done,
+        total=plan.pictures,
+        failed=failed,
+        shards_done=len(shards),
+        shards=plan.shards,
+        elapsed_s=0.0,
+        statistics=Statistics(),
+    )
+    if not pieces:
+        return state
+    decoding = Decoding(
+        spec=found.spec,
+        options=request.loading.images,
+        batch_size=plan.batch_size,
+        base=plan.base,
+        # An encoder of one thread has no other that waits for it: there, sharing evenly keeps all cores at work.
+        yields=not pool.gpus and request.loading.threads != 1,
+    )
+    encoding = Encoding(
+        loading=request.loading,
+        source=request.source,
+        classes=request.classes,
+        found=found,
+        cores=None if pool.gpus else request.loading.threads,
+    )
+    flow = run_pieces(pieces, decoding, encoding, pool, workers=request.workers)
+    with Collector(request.output) as collector, contextlib.closing(flow):  # type: ignore[type-var]  # a generator
+        for table, statistics in flow:
+            collector.add(table)
+            state = dataclasses.replace(
+                state,
+                done=done + collector.rows,
+                failed=failed + collector.failed,
+                shards_done=len(shards) + len(collector.finished),
+                elapsed_s=time.monotonic() - start,
+                statistics=statistics,
+            )
+            if report is not None:
+                report(state)
+            if stop():
+                break
+        collector.finish()
+    made = {**shards, **{shard.number: shard for shard in collector.finished}}
+    return dataclasses.replace(
+        state,
+        done=sum(shard.pictures for shard in made.values()),
+        failed=sum(shard.failed for shard in made.values()),
+        shards_done=len(made),
+        elapsed_s=time.monotonic() - start,
+    )
+
+
+def describe_settings(plan: Plan, classes: Classes | None, found: Found) -> dict[str, Any]:
+    """Whatever changes a row, or where it stands, if it changes."""
+    settings = {**found.granted, **plan.describe(), "dim": found.dim, "format": "shards"}
+    if classes is not None:
+        assert found.head is not None  # made together with the classes
+        settings |= {
+            "labels_sha256": hash_texts([*classes.labels.names, "", *classes.labels.ids]),
+            "templates_sha256": hash_texts(classes.templates),
+            "head_sha256": hash_head(found.head),
+            "top": classes.top,
+        }
+    return settings
+
+
+def describe_run(classes: Classes | None, found: Found) -> dict[str, Any]:
+    """What a reader of the shards wants to know beside the settings."""
+    if classes is None:
+        return {"kind": "embeddings", "why": found.why}
+    return {"kind": "results", "why": found.why, "labels": asdict(classes.labels), "templates": list(classes.templates)}
+
+
+def describe_shards(shards: list[Shard]) -> dict[str, Any]:
+    """The shards of a run that is whole, for its manifest."""
+    return {"whole": True, "shards": [asdict(shard) for shard in shards]}

@@ -1,0 +1,233 @@
+"""Data sets: a folder or a list of pictures becomes samples in a fixed order, each with its truth where known."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+from clipworks.datasets.folders import walk_folder
+from clipworks.display import quote_text
+from clipworks.errors import ImageError, UsageError
+
+# Files of a folder with other endings are no pictures; a list may name anything.
+SUFFIXES = frozenset(
+    [
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
+)
+# The end of a line of a labelled list: a blank, then a class index or a WordNet id.
+_BLANK_LABEL = re.compile(r"^(?P<path>.*\S)[ ]+(?P<label>\d+|n\d{8})$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One picture of a data set.
+
+    Attributes:
+        path: as the list gives it, or below the folder as the folder was given; it stands in the results.
+        file: the file to open.
+        truth: the label as it was given (an index, a WordNet id, a name), or None.
+        labelled: whether a list gives the label, which must then be a class; a folder's name need not be one.
+    """
+
+    path: str
+    file: str
+    truth: str | None
+    labelled: bool
+
+
+class DataSet(Sequence[Sample]):
+    """Samples in order. Only paths and labels are held, some 150 bytes a picture.
+
+    Attributes:
+        source: the folder or list as given.
+        root: the folder that a list's paths are relative to, or None for the working folder.
+        left_out: files of a folder that were left out because their ending is no picture's.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        root: str | None,
+        paths: list[str],
+        truths: list[str | None],
+        labelled: bool,
+        left_out: int = 0,
+    ) -> None:
+        self.source = source
+        self.root = root
+        self.left_out = left_out
+        self._paths = paths
+        self._truths = truths
+        self._labelled = labelled
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """One sample, or a list of those in a slice."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        path = self._paths[index]
+        file = os.path.join(self.root, path) if self.root is not None else path  # noqa: PTH118  # kept as given
+        return Sample(path=path, file=file, truth=self._truths[index], labelled=self._labelled)
+
+    def hash(self) -> str:
+        """The SHA-256 (hex) of all paths and labels in order."""
+        digest = hashlib.sha256()
+        for path, truth in zip(self._paths, self._truths, strict=True):
+            digest.update(os.fsencode(path) + b"\0" + (b"" if truth is None else b"=" + os.fsencode(truth)) + b"\0")
+        return digest.hexdigest()
+
+
+def read_dataset(source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> DataSet:
+    """Read a data set.
+
+    Args:
+        source: a folder, taken with all folders below it, each in the order of its names, where the first folder
+            below ``source`` is the truth of what is in it; or a list: one path a line; path, tab, label; a ``.csv``
+            with path and label; or lines that all end in a blank and a class index or WordNet id.
+        root: the folder that a list's paths are relative to.
+
+    Returns:
+        The samples. A picture that stands in a list twice is two samples.
+
+    Raises:
+        UsageError: nothing of that name, no list, or a root for a folder.
+        ImageError: no picture in it, or the folder itself may not be read.
+    """
+    source = os.fspath(source)
+    if os.path.isdir(source):  # noqa: PTH112  # a Path raises for a name that is too long
+        if root is not None:
+            raise UsageError(f"--root {os.fspath(root)} goes with a list; {source} is a folder")
+        return _read_folder(source)
+    if root is not None and not os.path.isdir(root):  # noqa: PTH112  # as above
+        raise UsageError(f"--root {os.fspath(root)} is not a folder")
+    return list_samples(read_pairs(source, root=root), source, None if root is None else os.fspath(root))
+
+
+def list_samples(pairs: list[tuple[str, str | None]], source: str, root: str | None) -> DataSet:
+    """Make the data set of a list's pairs; raises ImageError where there are none."""
+    if not pairs:
+        raise ImageError(f"{source} lists no picture; allowed: one path a line")
+    return DataSet(
+        source=source,
+        root=root,
+        paths=[path for path, _ in pairs],
+        truths=[label for _, label in pairs],
+        labelled=pairs[0][1] is not None,
+    )
+
+
+def read_pairs(
+    source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None
+) -> list[tuple[str, str | None]]:
+    """Read a list, labelled or not, as pairs of path and label; the labels are all there or all None.
+
+    Raises:
+        UsageError: it cannot be read, is no text, or only some of its lines have a label.
+    """
+    name = os.fspath(source)
+    try:
+        content = Path(name).read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{name} does not exist; allowed: a folder of pictures, or a list of them") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UsageError(f"{name} cannot be read: {reason}") from None
+    return parse_pairs(content, name, exists=lambda path: os.path.exists(Path(root or "") / path))  # noqa: PTH110
+
+
+def parse_pairs(content: bytes, name: str, *, exists: Callable[[str], bool]) -> list[tuple[str, str | None]]:
+    """Read the content of a list as `read_pairs` does.
+
+    Args:
+        content: of the whole list.
+        name: the list's, for messages; ``.csv`` at its end tells the format.
+        exists: whether there is a picture of this path, asked where "photo 1" may be a name, or a path and a label.
+
+    Raises:
+        UsageError: as `read_pairs`.
+    """
+    if b"\0" in content:
+        raise UsageError(
+            f"{name} is no list of pictures: it is not text", hint="clipworks match takes a single picture"
+        )
+    # A file name is bytes; those that are not UTF-8 are carried as Python carries them.
+    text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    if Path(name).suffix.lower() == ".csv":
+        return _read_csv(text, name)
+    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
+    if any("\t" in line for line in lines):
+        return [_split_tab(line, name) for line in lines]
+    found = [_BLANK_LABEL.match(line) for line in lines]
+    if lines and all(found) and not exists(lines[0]):
+        return [(match["path"], match["label"]) for match in found if match]
+    return [(line, None) for line in lines]
+
+
+def _split_tab(line: str, name: str) -> tuple[str, str]:
+    path, tab, label = line.partition("\t")
+    if not tab or not path or not label.strip():
+        raise UsageError(f"{name} has labels, but not in the line {quote_text(line)}; allowed: path, tab, label")
+    return path, label.strip()
+
+
+def _read_csv(text: str, name: str) -> list[tuple[str, str | None]]:
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
+    if rows and rows[0][0].strip().lower() in ("path", "file", "filename", "image", "filepath"):
+        del rows[0]
+    widths = {len(row) for row in rows}
+    if not widths <= {1} and widths != {2}:
+        row = next(row for row in rows if len(row) != 2)
+        raise UsageError(f"{name} has a line of {len(row)} columns, {row!r}; allowed: path and label, or path alone")
+    if any(not row[0] or (len(row) == 2 and not row[1].strip()) for row in rows):
+        raise UsageError(f"{name} has a line without a path or a label; allowed: path and label, or path alone")
+    return [(row[0], row[1].strip() if len(row) == 2 else None) for row in rows]
+
+
+def _read_folder(source: str) -> DataSet:
+    paths: list[str] = []
+    truths: list[str | None] = []
+    left_out = 0
+    for path, first, unlisted in walk_folder(source):
+        # A Path for each of a million files is slow.
+        if unlisted or os.path.splitext(path)[1].lower() in SUFFIXES:  # noqa: PTH122
+            paths.append(path)
+            truths.append(first)
+        else:
+            left_out += 1
+    if not paths:
+        others = f"; it holds {left_out} other files" if left_out else ""
+        raise ImageError(f"{source} holds no picture{others}; known endings: {', '.join(sorted(SUFFIXES))}")
+    return DataSet(source=source, root=None, paths=paths, truths=truths, labelled=False, left_out=left_out)

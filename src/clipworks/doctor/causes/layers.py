@@ -1,0 +1,234 @@
+"""Causes of differences inside the towers: the equations are run with one thing changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from clipworks.doctor.causes.cases import SIDES, Case
+from clipworks.doctor.figures import find_row
+from clipworks.doctor.stages import LAYER, Array
+from clipworks.runtimes import Role
+from clipworks.towers.reference import Values, project_rows, run_layer
+from clipworks.towers.weights import Activation, ImageWeights, TextWeights
+
+_CLOSE = 2e-3  # relative: what a trial may miss a side's values by
+_F16_LARGEST = 65504.0
+
+
+def explain_layer(stage: str, case: Case) -> list[str]:
+    """Which changed layer gives each side's rows: another activation, another mask, another epsilon."""
+    named = LAYER.fullmatch(stage)
+    weights = _choose_weights(case, stage)
+    if named is None or weights is None:
+        return []
+    role, index = named[1], int(named[2])
+    first = "image_patches" if role == "image" else "text_tokens"
+    before = f"{role}_layer_{index - 1}" if index else first
+    if index >= len(weights.stack.layers):
+        return [f"the reference or this model has {index} layers more than the other"]
+    said = []
+    for side, trace in zip(SIDES, (case.found, case.expected), strict=True):
+        entry = trace.get(before, case.expected.get(before, case.found.get(before)))
+        if entry is None or any(rows.ndim != 2 for rows in entry):
+            return []
+        said.append((side, _find_trial(trace[stage], _list_layers(weights, index, entry, causal=role == "text"))))
+    (_, here), (_, there) = said
+    if here == there:
+        return []
+    return ["; ".join(f"{side} it is computed with {text}" for side, text in said if text)]
+
+
+def explain_pooling(stage: str, case: Case) -> list[str]:
+    """Which row of the last layer each side pools."""
+    role = stage.partition("_")[0]
+    weights = _choose_weights(case, stage)
+    rows = _find_last_rows(role, case, weights)
+    if rows is None:
+        return []
+    said = []
+    for pooled in case.sides(stage):
+        places = [_place(row, candidates) for row, candidates in zip(pooled, rows, strict=True)]
+        if None in places:
+            means = [candidates.mean(axis=0) for candidates in rows]
+            mean = max(map(_distance, pooled, means)) < _CLOSE
+            said.append("the mean of all rows" if mean else None)
+        else:
+            said.append(_describe_places([place for place in places if place is not None], role, case))
+    if None in said or said[0] == said[1]:
+        return []
+    return [f"here the row is {said[0]}; in the reference {said[1]}"]
+
+
+def explain_projection(stage: str, case: Case) -> list[str]:
+    """How each side comes from the last layer to its embedding."""
+    role = stage.partition("_")[0]
+    weights = _choose_weights(case, stage)
+    if weights is None:
+        return []
+    pooled = case.expected.get(f"{role}_pooled") or case.found.get(f"{role}_pooled")
+    said = []
+    for embeddings in case.sides(stage):
+        tried = _list_projections(weights, pooled, _find_last_rows(role, case, weights))
+        said.append(_find_trial([_unit(row) for row in embeddings], tried))
+    if said[0] == said[1]:
+        return []
+    return ["; ".join(f"{side} it is {text}" for side, text in zip(SIDES, said, strict=True) if text)]
+
+
+def explain_batch(stage: str, case: Case) -> list[str]:
+    """Whether each sample alone gets the reference's embedding that it does not get in a batch."""
+    role: Role = "image" if stage.startswith("image") else "text"
+    entry = "pixels" if role == "image" else "ids"
+    values = case.expected.get(entry, case.found[entry])
+    if len(values) < 2 or any(value.dtype not in (np.uint8, np.int32) for value in values):
+        return []
+    alone = [case.subject.trace_tower(role, [value])[stage][0] for value in values]
+    found, expected = case.rough[stage], [_unit(row) for row in case.expected[stage]]
+    in_batch = max(_distance(_unit(row), other) for row, other in zip(found, expected, strict=True))
+    by_itself = max(_distance(_unit(row), other) for row, other in zip(alone, expected, strict=True))
+    if by_itself > _CLOSE or by_itself > in_batch / 10:
+        return []
+    return [
+        f"here each {role} by itself gets the reference's embedding, in a batch of {len(values)} it does not: padding"
+    ]
+
+
+def explain_overflow(stage: str, case: Case) -> list[str]:
+    """Whether values reach past the end of f16 on either side."""
+    said = []
+    for side, trace, other in ((SIDES[0], case.rough, case.expected), (SIDES[1], case.expected, case.rough)):
+        values = [array.astype(np.float64) for array in trace[stage]]
+        broken = sum(int((~np.isfinite(array)).sum()) for array in values)
+        sizes = [np.abs(array[np.isfinite(array)]).max(initial=0) for array in values]
+        stuck = bool(sizes) and max(sizes) == _F16_LARGEST
+        if not broken and not stuck:
+            continue
+        true = max((float(np.abs(array).max(initial=0)) for array in other[stage]), default=0.0)
+        what = f"{broken} values are infinite or no numbers" if broken else "values stand at 65,504"
+        if np.isfinite(true) and true > _F16_LARGEST:
+            said.append(f"f16 overflows {side}: {what} where the other side reaches {true:,.0f}; f16 ends at 65,504")
+        elif broken:
+            said.append(
+                f"{what} {side}, where the other side reaches {true:,.4g}: a sum inside the layer overflows "
+                "(f16 ends at 65,504), or a softmax has no maximum taken out"
+            )
+    return said
+
+
+def _choose_weights(case: Case, stage: str) -> ImageWeights | TextWeights | None:
+    return None if case.weights is None else case.weights[0 if stage.startswith("image") else 1]
+
+
+def _list_layers(
+    weights: ImageWeights | TextWeights, index: int, entry: Sequence[Array], *, causal: bool
+) -> Iterator[tuple[str, list[Values]]]:
+    """A layer as it should be, and with one thing changed each."""
+    stack, layer = weights.stack, weights.stack.layers[index]
+    names = {"quick_gelu": "QuickGELU", "gelu": "exact GELU"}
+    other: Activation = "gelu" if stack.activation == "quick_gelu" else "quick_gelu"
+    wide = [rows.astype(np.float64) for rows in entry]
+    trials = {
+        f"{names[stack.activation]}{' and the causal mask' if causal else ''}": (stack, causal),
+        f"{names[other]}": (dataclasses.replace(stack, activation=other), causal),
+        "no causal mask" if causal else "a causal mask": (stack, not causal),
+        "the epsilon 1e-12": (dataclasses.replace(stack, epsilon=1e-12), causal),
+        "the epsilon 1e-6": (dataclasses.replace(stack, epsilon=1e-6), causal),
+        "one head": (dataclasses.replace(stack, heads=1), causal),
+    }
+    lengths = [len(rows) for rows in wide]
+    for name, (changed, mask) in trials.items():
+        rows = run_layer(layer, np.concatenate(wide), lengths, changed, causal=mask)
+        yield name, np.split(rows, np.cumsum(lengths)[:-1])
+
+
+def _list_projections(
+    weights: ImageWeights | TextWeights, pooled: Sequence[Array] | None, rows: Sequence[Array] | None
+) -> Iterator[tuple[str, list[Values]]]:
+    """Embeddings of the pooled rows as they should be and otherwise, and those of other rows."""
+    if pooled is not None:
+        wide = np.stack([row.astype(np.float64) for row in pooled])
+        yield "normalised and projected", list(map(_unit, project_rows(wide, weights)))
+        plain = weights.projection.T.astype(np.float64)
+        yield "projected without the last normalisation", list(map(_unit, wide @ plain))
+        if plain.shape[0] == plain.shape[1]:
+            flat = dataclasses.replace(weights, projection=np.ascontiguousarray(plain))
+            yield "multiplied by the projection transposed", list(map(_unit, project_rows(wide, flat)))
+            yield "normalised but not projected", list(map(_unit, project_rows(wide, _without(weights))))
+    if rows is not None:
+        embedded = [project_rows(each.astype(np.float64), weights) for each in rows]
+        yield "that of the first token", [_unit(each[0]) for each in embedded]
+        yield "that of the last token", [_unit(each[-1]) for each in embedded]
+        yield "that of the token before the last", [_unit(each[-2]) for each in embedded]
+        yield "the mean of all tokens", [_unit(each.mean(axis=0)) for each in embedded]
+
+
+def _without(weights: ImageWeights | TextWeights) -> ImageWeights | TextWeights:
+    return dataclasses.replace(weights, projection=np.eye(weights.stack.width, dtype=np.float32))
+
+
+def _find_trial(values: Sequence[Array], trials: Iterator[tuple[str, list[Values]]]) -> str | None:
+    """The trial that gives every sample, the closest one."""
+    best, least = None, _CLOSE
+    for name, made in trials:
+        distance = max(map(_distance, values, made))
+        if distance < least * 0.99:
+            best, least = name, distance
+    return best
+
+
+def _distance(value: Array, made: Values) -> float:
+    target = made[find_row(value, made)] if value.ndim == 1 and made.ndim == 2 else made
+    if value.shape != target.shape:
+        both = min(len(value), len(target))
+        value, target = value[:both], target[:both]
+    if value.shape != target.shape:
+        return float("inf")
+    wide = value.astype(np.float64)
+    distance = float(np.linalg.norm(wide - target) / max(float(np.linalg.norm(target)), 1e-30))
+    return distance if np.isfinite(distance) else float("inf")
+
+
+def _find_last_rows(role: str, case: Case, weights: ImageWeights | TextWeights | None) -> list[Array] | None:
+    """All rows of the last layer: one side's, or computed from the rows before it."""
+    if weights is None:
+        return None
+    last = len(weights.stack.layers) - 1
+    name = f"{role}_layer_{last}"
+    before = f"{role}_layer_{last - 1}" if last else ("image_patches" if role == "image" else "text_tokens")
+    for trace in (case.expected, case.found):
+        if name in trace and all(rows.ndim == 2 for rows in trace[name]):
+            return trace[name]
+    for trace in (case.expected, case.found):
+        if before in trace and all(rows.ndim == 2 for rows in trace[before]):
+            wide = [rows.astype(np.float64) for rows in trace[before]]
+            lengths = [len(rows) for rows in wide]
+            layer = weights.stack.layers[-1]
+            rows = run_layer(layer, np.concatenate(wide), lengths, weights.stack, causal=role == "text")
+            return list(np.split(rows, np.cumsum(lengths)[:-1]))
+    return None
+
+
+def _place(row: Array, rows: Array) -> int | None:
+    if row.shape[-1] != rows.shape[-1]:
+        return None
+    place = find_row(row, rows)
+    return place if _distance(row, rows[place].astype(np.float64)) < 5 * _CLOSE else None
+
+
+def _describe_places(places: Sequence[int], role: str, case: Case) -> str:
+    if role == "image":
+        return "the class token's" if not any(places) else f"row {', '.join(map(str, places))}"
+    ids = case.expected.get("ids") or case.found["ids"]
+    if all(place == 0 for place in places):
+        return "the first, as where no end token is found (an eos_token_id of 2 means: the largest id)"
+    if all(place == len(row) - 1 for place, row in zip(places, ids, strict=True)):
+        return "the end token's"
+    return f"at {', '.join(map(str, places))} (texts end at {', '.join(str(len(row) - 1) for row in ids)})"
+
+
+def _unit(row: Array) -> Values:
+    wide = row.astype(np.float64)
+    return np.asarray(wide / max(float(np.linalg.norm(wide)), 1e-30))

@@ -1,0 +1,279 @@
+"""Causes of differences before the image tower: each recipe that people know is tried."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from clipworks.bundle.card import ImageInput
+from clipworks.doctor.causes.cases import SIDES, Case
+from clipworks.doctor.pictures import ALPHAS, as_levels, has_size, list_alphas, recover_pixels
+from clipworks.doctor.stages import Array
+from clipworks.images.decode import Picture
+
+_CLOSE = 2.0  # levels that a mere change of order may miss by
+_NEAR, _FAR = 0.75, 16  # levels that a recipe may miss by in the mean, and at most
+_FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+    "Lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+}
+_CHANNELS = {"": slice(None), ", red and blue exchanged (BGR)": slice(None, None, -1)}
+Bytes = npt.NDArray[np.uint8]
+
+
+def explain_decoded(case: Case) -> list[str]:
+    """Whether one side's pictures are the other's, turned or with other channels."""
+    if alphas := _explain_alpha(case):
+        return alphas
+    found, expected = case.sides("decoded")
+    turns: dict[str, Callable[[Array], Array]] = {
+        "is not turned as its EXIF orientation says": lambda a: a,
+        "is mirrored": lambda a: a[:, ::-1],
+        "is turned by 180 degrees": lambda a: a[::-1, ::-1],
+        "is upside down": lambda a: a[::-1],
+        "has rows and columns exchanged": lambda a: a.transpose(1, 0, 2),
+        "is turned by 90 degrees": lambda a: np.rot90(a, 1),
+        "is turned by 270 degrees": lambda a: np.rot90(a, 3),
+    }
+    for (turn, move), (channels, order) in itertools.product(turns.items(), _CHANNELS.items()):
+        moved = [move(array)[..., order] for array in expected]
+        if all(_distance(one, other) <= _CLOSE for one, other in zip(found, moved, strict=True)):
+            if turn.startswith("is not"):
+                return ["red and blue are exchanged (BGR) on one side: OpenCV reads pictures so"]
+            return [f"a picture {turn} on one side{channels}: EXIF orientation; --exif ignore does as the reference"]
+    scaled = [array * 255.0 for array in expected]
+    if all(_distance(one, other) <= _CLOSE for one, other in zip(found, scaled, strict=True)):
+        return ["the reference's values lie in 0 to 1, not 0 to 255"]
+    return []
+
+
+def explain_resized(case: Case) -> list[str]:
+    """Which filter gives each side's pictures; their own shape says the geometry."""
+    entry = as_levels(case.entry("resized", "decoded"))
+    if entry is None:
+        return []
+    spec, said = case.subject.spec, []
+    for side, arrays in zip(SIDES, case.sides("resized"), strict=True):
+        shapes = [array.shape[:2] for array in arrays]
+        recipes = [list(_list_resized(one, [shape])) for one, shape in zip(entry, shapes, strict=True)]
+        if "decoded" not in case.expected:
+            for tried, one, picture, shape in zip(recipes, entry, case.inputs.pictures, shapes, strict=True):
+                for name, array in _list_alphas(case, picture, one):
+                    tried.extend((f"{recipe}{name}", made) for recipe, made in _list_resized(array, [shape]))
+        recipe = _find_recipe(arrays, recipes)
+        geometry = {_name_geometry(one.shape[:2], shape, spec) for one, shape in zip(entry, shapes, strict=True)}
+        said.append((side, ", ".join([recipe or "no filter that is known", *sorted(geometry - {""})])))
+    return _contrast(said)
+
+
+def explain_pixels(case: Case) -> list[str]:
+    """Where each side cut its square out, or, if nobody kept what it was cut from, how it was made from the file."""
+    spec = case.subject.spec
+    resized = as_levels(case.entry("pixels", "resized"))
+    decoded = as_levels(case.entry("pixels", "decoded")) if "resized" not in case.expected else None
+    said = []
+    for side, arrays in zip(SIDES, case.sides("pixels"), strict=True):
+        if all(array.size and array.max() <= 1.0 for array in arrays) and arrays[0].dtype.kind == "f":
+            said.append((side, "values in 0 to 1, not 0 to 255"))
+            continue
+        levels = as_levels(arrays)
+        if levels is None or any(array.shape != (spec.size, spec.size, 3) for array in levels):
+            shapes = {tuple(array.shape) for array in arrays}
+            said.append((side, f"no bytes of [{spec.size}, {spec.size}, 3] but shape {sorted(shapes)[0]}"))
+        elif decoded is not None:
+            said.append((side, _find_square(case, levels, decoded)))
+        elif resized is not None:
+            said.append(
+                (
+                    side,
+                    _find_recipe(levels, [list(_list_crops(a, spec, wide=True)) for a in resized]) or "no crop of it",
+                )
+            )
+    return _contrast(said)
+
+
+def explain_normalised(case: Case) -> list[str]:
+    """Which mean and deviation each side has, by a straight line through its values over the pixels."""
+    entry = case.entry("normalised", "pixels")
+    if entry is None:
+        return []
+    if squares := _explain_squares(case):
+        return squares
+    said = []
+    for side, arrays in zip(SIDES, case.sides("normalised"), strict=True):
+        if any(one.shape != other.shape for one, other in zip(arrays, entry, strict=True)):
+            said.append((side, f"shape {list(arrays[0].shape)}"))
+            continue
+        said.append((side, _describe_line(np.stack(entry), np.stack(arrays))))
+    return _contrast(said)
+
+
+def _explain_alpha(case: Case) -> list[str]:
+    """Which way each side's decoded pictures were freed from alpha, if that tells them apart."""
+    ways = [list_alphas(picture, case.inputs.options) for picture in case.inputs.pictures]
+    names = next((list(way) for way in ways if way), [])
+    said = []
+    for side, arrays in zip(SIDES, case.sides("decoded"), strict=True):
+        pairs = [(array, way) for array, way in zip(arrays, ways, strict=True) if way]
+        name = next(
+            (name for name in names if all(_distance(one, np.asarray(way[name])) <= _CLOSE for one, way in pairs)), None
+        )
+        if name is None:
+            return []
+        said.append((side, f"alpha is {name}"))
+    return _contrast(said) if names else []
+
+
+def _explain_squares(case: Case) -> list[str]:
+    """How each side made its squares, where nobody kept any stage before the normalised one."""
+    theirs = recover_pixels(case.expected["normalised"], case.subject.spec)
+    ours, decoded = as_levels(case.found.get("pixels")), as_levels(case.entry("pixels", "decoded"))
+    kept = "pixels" in case.expected or "resized" in case.expected
+    size = case.subject.spec.size
+    if kept or theirs is None or ours is None or decoded is None or not has_size(theirs, size):
+        return []
+    return _contrast(
+        [(side, _find_square(case, levels, decoded)) for side, levels in zip(SIDES, (ours, theirs), strict=True)]
+    )
+
+
+def _find_square(case: Case, levels: Sequence[Bytes], decoded: Sequence[Bytes]) -> str:
+    spec = case.subject.spec
+    recipes = [list(_list_squares(picture, spec)) for picture in decoded]
+    if "decoded" not in case.expected:
+        for tried, picture, array in zip(recipes, case.inputs.pictures, decoded, strict=True):
+            for name, other in _list_alphas(case, picture, array):
+                tried.extend((f"{recipe}{name}", made) for recipe, made in _list_squares(other, spec))
+    return _find_recipe(levels, recipes) or "no recipe that is known"
+
+
+def _list_alphas(case: Case, picture: Picture, own: Bytes) -> Iterator[tuple[str, Bytes]]:
+    """A picture by every way to treat alpha, if any has some; its own pixels where it has none."""
+    if any(list_alphas(other, case.inputs.options) for other in case.inputs.pictures):
+        ways = list_alphas(picture, case.inputs.options)
+        for name in ALPHAS:
+            yield f", alpha {name}", np.asarray(ways[name]) if ways else own
+
+
+def _describe_line(pixels: npt.NDArray[Any], values: npt.NDArray[Any]) -> str:
+    """``mean ..., std ...``: the straight line from pixels to values, each channel its own."""
+    for channels, order in _CHANNELS.items():
+        mean, std, worst = [], [], 0.0
+        for channel in range(3):
+            x = pixels[..., order][..., channel].reshape(-1).astype(np.float64) / 255
+            y = values[..., channel].reshape(-1).astype(np.float64)
+            slope, start = np.polyfit(x, y, 1) if np.ptp(x) > 0 else (1.0, float(y.mean()))
+            worst = max(worst, float(np.abs(slope * x + start - y).max()) * 255 / max(abs(slope), 1e-12))
+            std.append(1 / slope if slope else float("inf"))
+            mean.append(-start / slope if slope else float("nan"))
+        if worst <= _CLOSE * 255 / 100:
+            text = f"with mean {_list(mean)} and std {_list(std)}{channels}"
+            if min(std) > 20:
+                text += ", as values of 0 to 1 that were divided by 255 once more"
+            elif max(std) < 0.02:
+                text += ", as values of 0 to 255 that were not divided by 255"
+            return text
+    return "by no mean and std at all"
+
+
+def _list_resized(picture: Bytes, shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[str, Bytes]]:
+    """A picture in some sizes by every filter."""
+    image = Image.fromarray(picture)
+    for height, width in shapes:
+        for name, method in _FILTERS.items():
+            yield name, np.asarray(image.resize((width, height), method))
+            if name in ("bicubic", "bilinear"):
+                yield f"{name} without antialiasing", _resize_plainly(image, width, height, method)
+
+
+def _resize_plainly(image: Image.Image, width: int, height: int, method: Image.Resampling) -> Bytes:
+    """Resize as OpenCV and PyTorch do unless told otherwise: the filter does not widen where a picture shrinks."""
+    steps = (image.width / width, 0, 0, 0, image.height / height, 0)
+    return np.asarray(image.transform((width, height), Image.Transform.AFFINE, steps, method))
+
+
+def _list_squares(picture: Bytes, spec: ImageInput) -> Iterator[tuple[str, Bytes]]:
+    """Every known way from a decoded picture to a square."""
+    height, width = picture.shape[:2]
+    for to in dict.fromkeys((spec.resize_to, spec.size, round(spec.size / 0.875))):
+        short = min(height, width)
+        for rule, step in (("", int), (", the longer side rounded", round)):
+            sides = [to if side == short else step(to * side / short) for side in (height, width)]
+            size = "" if to == spec.resize_to else f", shorter side to {to}"
+            for name, resized in _list_resized(picture, [tuple(sides)]):
+                for crop, square in _list_crops(resized, spec):
+                    yield f"{name}{size}{rule}, {crop}", square
+    for name, square in _list_resized(picture, [(spec.size, spec.size)]):
+        yield f"{name}, both sides to {spec.size} without a crop", square[..., :3]
+
+
+def _list_crops(resized: Bytes, spec: ImageInput, *, wide: bool = False) -> Iterator[tuple[str, Bytes]]:
+    """Every known way to cut the square out of the middle; ``wide`` adds all places near it."""
+    spare = [side - spec.size for side in resized.shape[:2]]
+    if min(spare) < 0:
+        return
+    rules: list[tuple[str, tuple[int, ...]]] = [
+        ("offsets rounded", tuple(round(margin / 2) for margin in spare)),
+        ("offsets floored", tuple(margin // 2 for margin in spare)),
+        ("offsets rounded up", tuple(-(-margin // 2) for margin in spare)),
+        ("from the upper left corner", (0, 0)),
+    ]
+    if wide:
+        near = itertools.product(*(range(max(m // 2 - 2, 0), min(m // 2 + 3, m) + 1) for m in spare))
+        rules += [(f"from row {row}, column {column}", (row, column)) for row, column in near]
+    for rule, (top, left) in rules:
+        yield rule, resized[top : top + spec.size, left : left + spec.size, :3]
+
+
+def _find_recipe(arrays: Sequence[Array], recipes: Sequence[Sequence[tuple[str, Bytes]]]) -> str | None:
+    """The recipe that gives every sample, the closest one; the first of equals, as some give the same."""
+    best, least = None, float("inf")
+    for tried in zip(*recipes, strict=True):
+        pairs = [(array, made) for array, (_, made) in zip(arrays, tried, strict=True)]
+        if any(array.shape != made.shape for array, made in pairs):
+            continue
+        for channels, order in _CHANNELS.items():
+            apart = [np.abs(array.astype(np.float32) - made[..., order]) for array, made in pairs]
+            mean = max(float(one.mean()) for one in apart)
+            if mean < least and mean <= _NEAR and max(float(one.max()) for one in apart) <= _FAR:
+                best, least = f"{tried[0][0]}{channels}", mean
+    return best
+
+
+def _name_geometry(before: tuple[int, ...], after: tuple[int, ...], spec: ImageInput) -> str:
+    """What is unusual about the size that a picture was brought to."""
+    short = min(before)
+    if spec.resize == "squash":
+        return "" if after == (spec.size, spec.size) else f"not squashed but to {after[1]} x {after[0]}"
+    cut = tuple(spec.resize_to if side == short else int(spec.resize_to * side / short) for side in before)
+    rounded = tuple(spec.resize_to if side == short else round(spec.resize_to * side / short) for side in before)
+    if after == cut:
+        return ""
+    if after[0] == after[1] and before[0] != before[1]:
+        return f"squashed to {after[1]} x {after[0]}"
+    return "the longer side rounded" if after == rounded else f"to {after[1]} x {after[0]}, not {cut[1]} x {cut[0]}"
+
+
+def _contrast(said: Sequence[tuple[str, str]]) -> list[str]:
+    """One sentence on both sides; nothing if they do not tell them apart."""
+    if len(said) < 2 or said[0][1] == said[1][1]:
+        return []
+    return ["; ".join(f"{side} {text}" for side, text in said)]
+
+
+def _distance(one: Array, other: Array) -> float:
+    if one.shape != other.shape:
+        return float("inf")
+    return float(np.abs(one.astype(np.float32) - other).max(initial=0))
+
+
+def _list(values: Sequence[float]) -> str:
+    return "/".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,77 @@
+"""Causes of differences between token ids."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipworks.doctor.causes.cases import SIDES, Case
+from clipworks.doctor.pipelines import Pipeline
+from clipworks.doctor.stages import Array
+from clipworks.errors import BundleError
+from clipworks.text.clip_vocabulary import END, WORD_END, built_in_vocabulary, read_clip_vocabulary
+
+
+def explain_ids(case: Case) -> list[str]:
+    """How the first text that differs was read on each side, and whether a vocabulary is not OpenAI's."""
+    found, expected = case.sides("ids")
+    causes = [cause for one, other in zip(found, expected, strict=True) if (cause := _explain_cut(one, other, case))]
+    if causes:
+        return causes[:1]
+    for one, other in zip(found, expected, strict=True):
+        both = min(len(one), len(other))
+        apart = np.nonzero(one[:both] != other[:both])[0]
+        if len(apart):
+            here, there = (_spell(row, int(apart[0]), case.subject) for row in (one, other))
+            causes.append(f"what is {here} here is {there} in the reference")
+            break
+    for side, pipeline in zip(SIDES, (case.subject, case.reference), strict=True):
+        causes += [f"{text} {side}" for text in _compare_vocabulary(pipeline)]
+    return causes
+
+
+def _spell(row: Array, place: int, pipeline: Pipeline) -> str:
+    """Some tokens from a place on, as text where the vocabulary is known."""
+    some = row[place : place + 3]
+    if pipeline.text.cleaning != "clip":
+        return " ".join(str(int(number)) for number in some)
+    names = {number: token.replace(WORD_END, "") for token, number in built_in_vocabulary().ids.items()}
+    return " ".join(repr(names.get(int(number), int(number))) for number in some)
+
+
+def _explain_cut(one: Array, other: Array, case: Case) -> str | None:
+    """Whether two rows are one text, cut differently."""
+    context = case.subject.text.context
+    end = built_in_vocabulary().ids[END]
+    if case.subject.text.cleaning != "clip" or max(len(one), len(other)) < context:
+        return None
+    for side, row, whole in ((SIDES[0], one, other), (SIDES[1], other, one)):
+        short = min(len(row), len(whole)) - 1
+        if end not in row and end in whole and (row[:short] == whole[:short]).all():
+            return f"a long text is cut without its end token {side}: the last of its ids must be {end}"
+    if (
+        len(one) != len(other)
+        and (one[: min(len(one), len(other)) - 1] == other[: min(len(one), len(other)) - 1]).all()
+    ):
+        return f"a long text is cut to {len(one)} tokens here, to {len(other)} in the reference"
+    return None
+
+
+def _compare_vocabulary(pipeline: Pipeline | None) -> list[str]:
+    if pipeline is None or pipeline.vocabulary is None or pipeline.text.cleaning != "clip":
+        return []
+    try:
+        own, known = read_clip_vocabulary(pipeline.vocabulary), built_in_vocabulary()
+    except BundleError as error:
+        return [error.message]
+    said = []
+    for what, mine, theirs in (("ids", own.ids, known.ids), ("merges", own.ranks, known.ranks)):
+        apart = [key for key in {**theirs, **mine} if mine.get(key) != theirs.get(key)]
+        if apart:
+            said.append(f"{len(apart)} {what} differ from OpenAI's ({apart[0]!r} {_tell(mine, theirs, apart[0])})")
+    return [f"the vocabulary in {pipeline.vocabulary.name} is not OpenAI's: {' and '.join(said)}"] if said else []
+
+
+def _tell(mine: dict[str, int], theirs: dict[str, int], key: str) -> str:
+    if key not in mine:
+        return "is missing"
+    return f"is {mine[key]}, not {theirs[key]}" if key in theirs else "is not one of OpenAI's"

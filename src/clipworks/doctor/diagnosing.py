@@ -1,0 +1,178 @@
+"""Diagnosing: run a pipeline beside its reference and say where they part."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from clipworks.bundle.files import Bundle, card_hash
+from clipworks.doctor.causes import explain
+from clipworks.doctor.causes.cases import Case
+from clipworks.doctor.diagnosis import Diagnosis, Verdict
+from clipworks.doctor.dumps import Dump
+from clipworks.doctor.inputs import find_blind_spots
+from clipworks.doctor.judging import judge, measure_drifts, measure_effect
+from clipworks.doctor.pictures import Stretch
+from clipworks.doctor.pipelines import (
+    Inputs,
+    Pipeline,
+    Weights,
+    open_bundle_pipeline,
+    read_bundle_weights,
+    run_pipeline,
+)
+from clipworks.doctor.references import Asked, Reference, open_reference
+from clipworks.doctor.stages import Trace
+from clipworks.environment import describe_environment
+from clipworks.errors import RuntimeUnavailableError, UsageError
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to hold against what.
+
+    Attributes:
+        bundle: the model.
+        runtime: as `clipworks.runtimes.open_encoder` takes it.
+        device: as `open_encoder` takes it.
+        precision: as `open_encoder` takes it.
+        threads: CPU threads of the engine.
+        reference: what to compare with.
+        tolerances: of the user's own, by stage or measure.
+    """
+
+    bundle: Bundle
+    runtime: str
+    device: str
+    precision: str
+    threads: int | None = None
+    reference: Asked = field(default_factory=Asked)
+    tolerances: Mapping[str, float] = field(default_factory=dict)
+
+
+def diagnose(
+    plan: Plan, choose_inputs: Callable[[Dump | None], Inputs], *, tell: Tell = lambda _: None
+) -> tuple[Diagnosis, Dump]:
+    """Compare a pipeline with its reference, stage by stage.
+
+    Args:
+        plan: which two.
+        choose_inputs: gives pictures and texts, knowing the dump that is the reference, if it is one.
+        tell: takes a line of progress.
+
+    Returns:
+        What was found, and the pipeline's own stages.
+
+    Raises:
+        UsageError: the two cannot be compared: other inputs, or no stage that both have.
+        ClipworksError: something cannot be opened, read or run.
+    """
+    with contextlib.ExitStack() as opened:
+        tell("starting the engine")
+        subject = _open(plan, plan.precision, opened)
+        reference = open_reference(plan.reference, plan.bundle, subject)
+        if reference.pipeline is not None:
+            opened.callback(reference.pipeline.close)
+        inputs = choose_inputs(reference.dump)
+        tell("running the reference")
+        expected = _trace_reference(reference, inputs)
+        notes = [*reference.notes, *find_blind_spots(inputs, subject, expected)]
+        tell(f"running {subject.about.runtime} in {subject.about.precision}")
+        own = run_pipeline(subject, inputs, given={}, before=Stretch(trace={}))
+        found = run_pipeline(subject, inputs, given=expected, before=own)
+        control = None
+        if subject.about.precision != "f32":
+            tell(f"running {subject.about.runtime} in f32")
+            try:
+                plain = _open(plan, "f32", opened)
+                if plain.about == subject.about:
+                    raise RuntimeUnavailableError(f"{plain.about.runtime} runs these towers in {plain.about.precision}")
+                control = run_pipeline(plain, inputs, given=expected, before=Stretch(trace={}))
+            except RuntimeUnavailableError as error:
+                notes.append(f"{error.message}: a fault cannot be told from what the precision loses")
+        results = judge(
+            found,
+            control,
+            expected,
+            spec=subject.spec,
+            precisions=(subject.about.precision, reference.about.precision),
+            own=plan.tolerances,
+        )
+        if all(result.mark == "missing" for result in results):
+            raise UsageError(f"{reference.about.name} has no stage that {subject.about.name} has too")
+        begins = tuple(result for result in results if result.mark == "begins")
+        verdict: Verdict = "healthy" if not begins else "differs"
+        if begins and all(result.precision for result in begins):
+            verdict = "precision"
+        tell("looking for causes")
+        case = Case(
+            found=(found if control is None else control).trace,
+            rough=found.trace,
+            expected=expected,
+            inputs=inputs,
+            subject=subject,
+            reference=reference.pipeline,
+            weights=_find_weights(reference, plan.bundle) if begins else None,
+        )
+        diagnosis = Diagnosis(
+            verdict=verdict,
+            begins=tuple(result.name for result in begins),
+            subject=subject.about,
+            reference=reference.about,
+            images=_name_pictures(inputs),
+            texts=inputs.texts,
+            stages=results,
+            causes=tuple(cause for result in begins for cause in explain(result, case)),
+            drifts=() if control is None else measure_drifts(found.trace, control.trace),
+            effect=measure_effect(own.trace, expected),
+            notes=tuple(notes),
+            card_sha256=card_hash(plan.bundle.card),
+            environment=describe_environment(),
+        )
+        precision = subject.about.precision
+        return diagnosis, Dump(trace=own.trace, texts=inputs.texts, images=diagnosis.images, precision=precision)
+
+
+def _open(plan: Plan, precision: str, opened: contextlib.ExitStack) -> Pipeline:
+    pipeline = open_bundle_pipeline(
+        plan.bundle, runtime=plan.runtime, device=plan.device, precision=precision, threads=plan.threads
+    )
+    opened.callback(pipeline.close)
+    return pipeline
+
+
+def _trace_reference(reference: Reference, inputs: Inputs) -> Trace:
+    if reference.pipeline is not None:
+        return run_pipeline(reference.pipeline, inputs, given={}, before=Stretch(trace={})).trace
+    assert reference.dump is not None  # a reference is one of the two
+    counts = {"image": len(inputs.pictures), "text": len(inputs.texts)}
+    for name, samples in reference.dump.trace.items():
+        branch = "text" if name.startswith("text_") or name == "ids" else "image"
+        if name != "logit_scale" and len(samples) != counts[branch]:
+            raise UsageError(
+                f"{reference.about.name} has {len(samples)} of {name}, but {counts[branch]} "
+                f"{'pictures' if branch == 'image' else 'texts'} are given",
+                hint="a dump is held against the pictures and texts that it was made from: --images, --texts",
+            )
+    return reference.dump.trace
+
+
+def _find_weights(reference: Reference, bundle: Bundle) -> Weights | None:
+    if reference.weights is not None:
+        return reference.weights
+    try:
+        return read_bundle_weights(bundle)
+    except RuntimeUnavailableError:
+        return None
+
+
+def _name_pictures(inputs: Inputs) -> tuple[str, ...]:
+    pictures: Sequence[object] = inputs.pictures
+    return tuple(
+        os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"picture {number}"
+        for number, picture in enumerate(pictures)
+    )

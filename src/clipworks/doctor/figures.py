@@ -1,0 +1,178 @@
+"""Figures: how far one stage's values lie from the reference's, and where the largest difference is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipworks.doctor.stages import Array, Stage
+
+# Directions are compared, not lengths: who normalises its embeddings early is not wrong.
+_DIRECTIONS = ("image_embedding", "text_embedding")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """How two pipelines' values of one stage compare.
+
+    Attributes:
+        judged: what is held against the tolerance: ``largest`` or ``relative`` or the share of texts that differ, as
+            the stage's measure says; None where it is infinite or no number.
+        largest: largest absolute difference, in levels of 255 for pixels.
+        relative: of the worst sample: length of the difference over length of the reference.
+        cosine: of the worst sample; None for a sample of zeros.
+        where: sample (picture or text), then the place in its array, of the largest difference.
+        found: the value there.
+        expected: the reference's value there.
+        broken: values that are infinite or no numbers.
+        note: why the arrays could not be compared value by value, or empty.
+    """
+
+    judged: float | None
+    largest: float | None
+    relative: float | None
+    cosine: float | None
+    where: tuple[int, ...]
+    found: float | None
+    expected: float | None
+    broken: int = 0
+    note: str = ""
+
+
+def compare_stage(
+    stage: Stage, found: Sequence[Array], expected: Sequence[Array], *, unit: Array | None = None
+) -> Figures:
+    """Compare one stage's values.
+
+    Args:
+        stage: which.
+        found: one array a sample.
+        expected: the reference's.
+        unit: what a value's unit is in levels of 255, for normalised pixels: ``[3]``.
+    """
+    if len(found) != len(expected):
+        return _mismatch((0,), f"{len(found)} samples, the reference has {len(expected)}")
+    if stage.measure == "tokens":
+        return _compare_tokens(found, expected)
+    pairs = [align(stage, one, other) for one, other in zip(found, expected, strict=True)]
+    for sample, (one, other) in enumerate(pairs):
+        if one.shape != other.shape:
+            return _mismatch((sample,), f"shape {list(one.shape)}, the reference has {list(other.shape)}")
+    if any(not np.isfinite(array).all() for pair in pairs for array in pair):
+        return _count_broken(pairs)
+    scale = 1.0 if unit is None else unit
+    differences = [np.abs(one - other) * scale for one, other in pairs]
+    sample = int(np.argmax([difference.max(initial=0) for difference in differences]))
+    place = tuple(map(int, np.unravel_index(int(np.argmax(differences[sample])), differences[sample].shape)))
+    relatives = [float(np.linalg.norm(one - other) / max(float(np.linalg.norm(other)), 1e-30)) for one, other in pairs]
+    cosines = [cosine for one, other in pairs if (cosine := _cosine(one, other)) is not None]
+    largest = float(differences[sample][place])
+    one, other = pairs[sample]
+    return Figures(
+        judged=largest if stage.measure in ("levels", "scores") else max(relatives),
+        largest=largest,
+        relative=max(relatives),
+        cosine=min(cosines, default=None),
+        where=(sample, *place),
+        found=float(one[place]),
+        expected=float(other[place]),
+    )
+
+
+def _count_broken(pairs: Sequence[tuple[Array, Array]]) -> Figures:
+    """Figures of a stage where one side, or both, has values that are infinite or no numbers."""
+    counts = [sum(int((~np.isfinite(pair[side])).sum()) for pair in pairs) for side in (0, 1)]
+    side = 0 if counts[0] else 1
+    sample = next(index for index, pair in enumerate(pairs) if not np.isfinite(pair[side]).all())
+    place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(pairs[sample][side])))
+    one, other = (float(array[place]) for array in pairs[sample])
+    who = "" if counts[0] else " of the reference's"
+    return Figures(
+        judged=None,
+        largest=None,
+        relative=None,
+        cosine=None,
+        where=(sample, *place),
+        found=one if np.isfinite(one) else None,
+        expected=other if np.isfinite(other) else None,
+        broken=max(counts),
+        note=f"{counts[side]}{who} values are infinite or no numbers",
+    )
+
+
+def align(stage: Stage, found: Array, expected: Array) -> tuple[Array, Array]:
+    """Bring two samples of a stage to what both hold, in float64.
+
+    Of a last layer one side may have the pooled row alone: which row it is, is the next stage's question, so it is
+    held against the row that it is nearest to. Of a text one side may have rows behind the end token.
+    """
+    one, other = found.astype(np.float64), expected.astype(np.float64)
+    if stage.name in _DIRECTIONS:
+        return _unit(one), _unit(other)
+    if stage.measure == "values" and stage.branch != "joint":
+        if one.ndim == 1 and other.ndim == 2 and one.shape[-1] == other.shape[-1]:
+            return one, other[find_row(one, other)]
+        if one.ndim == 2 and other.ndim == 1 and one.shape[-1] == other.shape[-1]:
+            return one[find_row(other, one)], other
+        if stage.branch == "text" and one.ndim == other.ndim == 2:
+            both = min(len(one), len(other))
+            return one[:both], other[:both]
+    return one, other
+
+
+def find_row(row: Array, rows: Array) -> int:
+    """The nearest of some rows to one: ``[width]`` among ``[n, width]``."""
+    distances = np.linalg.norm(rows.astype(np.float64) - row.astype(np.float64), axis=-1)
+    return int(np.argmin(np.nan_to_num(distances, nan=np.inf)))
+
+
+def _unit(row: Array) -> Array:
+    length = np.linalg.norm(row)
+    return np.asarray(row / length) if np.isfinite(length) and length > 0 else row
+
+
+def _cosine(one: Array, other: Array) -> float | None:
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(np.sum(one * other) / lengths) if lengths > 0 else None
+
+
+def _compare_tokens(found: Sequence[Array], expected: Sequence[Array]) -> Figures:
+    """Ids are names, not quantities: what counts is how many texts differ, and the first place where one does."""
+    differing = [index for index, (one, other) in enumerate(zip(found, expected, strict=True)) if not _same(one, other)]
+    figures = Figures(
+        judged=len(differing) / max(len(expected), 1),
+        largest=None,
+        relative=None,
+        cosine=None,
+        where=(),
+        found=None,
+        expected=None,
+    )
+    if not differing:
+        return figures
+    one, other = found[differing[0]], expected[differing[0]]
+    both = min(len(one), len(other))
+    apart = np.nonzero(one[:both] != other[:both])[0]
+    place = int(apart[0]) if len(apart) else both
+    return Figures(
+        judged=figures.judged,
+        largest=None,
+        relative=None,
+        cosine=None,
+        where=(differing[0], place),
+        found=float(one[place]) if place < len(one) else None,
+        expected=float(other[place]) if place < len(other) else None,
+        note=f"{len(differing)} of {len(expected)} texts have other tokens",
+    )
+
+
+def _same(one: Array, other: Array) -> bool:
+    return one.shape == other.shape and bool((one == other).all())
+
+
+def _mismatch(where: tuple[int, ...], note: str) -> Figures:
+    return Figures(
+        judged=None, largest=None, relative=None, cosine=None, where=where, found=None, expected=None, note=note
+    )

@@ -1,0 +1,169 @@
+"""Judging: where the stages of two pipelines differ past tolerance, and where that begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from clipworks.bundle.card import ImageInput
+from clipworks.doctor.diagnosis import Drift, Effect, Mark, StageResult
+from clipworks.doctor.figures import Figures, compare_stage
+from clipworks.doctor.pictures import Stretch
+from clipworks.doctor.stages import NORMALISED_LEVELS, TOLERANCES, Stage, Trace, choose_tolerance, list_stages
+
+_ROUGHEST = ("f32", "f16", "bf16", "int8")  # by the tolerances of values
+
+
+def judge(
+    found: Stretch,
+    control: Stretch | None,
+    expected: Trace,
+    *,
+    spec: ImageInput,
+    precisions: tuple[str, str],
+    own: Mapping[str, float],
+) -> tuple[StageResult, ...]:
+    """Compare every stage and say where differences begin.
+
+    Args:
+        found: the pipeline's values, each computed from the reference's where these were given.
+        control: the same in f32, where the pipeline has another precision.
+        expected: the reference's values.
+        spec: the pipeline's rules for pictures.
+        precisions: the pipeline's and the reference's.
+        own: tolerances of the user's own.
+    """
+    stages = _list_compared(found.trace, expected)
+    results: dict[str, StageResult] = {}
+    for stage in stages:
+        figures = _compare(stage, found.trace, expected, spec)
+        in_f32 = None if control is None else _compare(stage, control.trace, expected, spec)
+        base = precisions[1] if control is not None else max(precisions, key=_ROUGHEST.index)
+        limit = _allow(stage, base, own, expected)
+        rough = max(limit, _allow(stage, precisions[0], own, expected))
+        fed = stage.name in found.fed
+        past = _is_past(figures if in_f32 is None else in_f32, limit)
+        lost = not past and in_f32 is not None and _is_past(figures, rough)
+        seen, unseen = ((), ()) if fed else _look_back(stage, stages, results)
+        mark: Mark = "missing" if figures is None else "ok"
+        if past or lost:
+            marked = [results[name] for name in seen if results[name].mark in ("begins", "follows")]
+            # What is past tolerance in f32 too cannot come from what a precision lost before.
+            mark = "follows" if any(lost or not result.precision for result in marked) else "begins"
+        results[stage.name] = StageResult(
+            name=stage.name,
+            title=stage.title,
+            branch=stage.branch,
+            measure=stage.measure,
+            mark=mark,
+            precision=lost,
+            fed=fed,
+            tolerance=limit if past or in_f32 is None else rough,
+            figures=figures,
+            f32=in_f32,
+            unseen=unseen if mark == "begins" else (),
+        )
+    return tuple(results.values())
+
+
+def measure_drifts(found: Trace, control: Trace) -> tuple[Drift, ...]:
+    """How a precision's values leave those of f32 along each branch."""
+    drifts = []
+    for branch in ("image", "text"):
+        path = [stage for stage in _list_compared(found, control) if stage.branch == branch]
+        values = [
+            (stage.name, figures.relative)
+            for stage in path
+            if stage.measure == "values" and (figures := _compare(stage, found, control, None)) and figures.relative
+        ]
+        if not values:
+            continue
+        before = [0.0, *(relative for _, relative in values[:-1])]
+        growth = [relative - last for (_, relative), last in zip(values, before, strict=True)]
+        most, top = int(np.argmax(growth)), int(np.argmax([relative for _, relative in values]))
+        drifts.append(
+            Drift(
+                branch=branch,
+                largest=values[top][1],
+                at=values[top][0],
+                grows_at=values[most][0],
+                growth=growth[most],
+            )
+        )
+    return tuple(drifts)
+
+
+def measure_effect(found: Trace, expected: Trace) -> Effect:
+    """What all differences together do to cosines and scores."""
+    largest: dict[str, float | None] = {}
+    for name in ("cosines", "scores"):
+        pairs = list(zip(found[name], expected.get(name, ()), strict=False))
+        alike = bool(pairs) and all(one.shape == other.shape for one, other in pairs)
+        worst = float(np.max([np.abs(one - other).max() for one, other in pairs])) if alike else None
+        largest[name] = worst if worst is not None and np.isfinite(worst) else None
+    changed = None
+    if largest["scores"] is not None:
+        changed = sum(
+            int(np.argmax(one) != np.argmax(other))
+            for one, other in zip(found["scores"], expected["scores"], strict=True)
+        )
+    return Effect(cosine=largest["cosines"], score=largest["scores"], top1_changed=changed)
+
+
+def _list_compared(found: Trace, expected: Trace) -> list[Stage]:
+    """The stages; a last layer of which neither side has more than the pooled row is left to the pooling."""
+    stages = list_stages([found, expected])
+    kept = []
+    for stage in stages:
+        alone = [all(row.ndim == 1 for row in trace[stage.name]) for trace in (found, expected) if stage.name in trace]
+        if "_layer_" in stage.name and len(alone) == 2 and all(alone):
+            continue
+        kept.append(stage)
+    names = {stage.name for stage in kept}
+    return [_reconnect(stage, stages, names) for stage in kept]
+
+
+def _reconnect(stage: Stage, stages: Sequence[Stage], kept: set[str]) -> Stage:
+    """Let a stage follow what came before one that was left out."""
+    before: list[str] = []
+    for name in stage.before:
+        before += [name] if name in kept else next(other.before for other in stages if other.name == name)
+    return dataclasses.replace(stage, before=tuple(before))
+
+
+def _compare(stage: Stage, found: Trace, expected: Trace, spec: ImageInput | None) -> Figures | None:
+    if stage.name not in found or stage.name not in expected:
+        return None
+    unit = np.array(spec.std) * 255 if spec is not None and stage.name == "normalised" else None
+    return compare_stage(stage, found[stage.name], expected[stage.name], unit=unit)
+
+
+def _allow(stage: Stage, precision: str, own: Mapping[str, float], expected: Trace) -> float:
+    tolerance = choose_tolerance(stage, precision, own)
+    if stage.name == "normalised" and "pixels" not in expected and stage.name not in own:
+        return tolerance + TOLERANCES["levels"][precision]  # what the pixels may be off by was not seen apart
+    return max(tolerance, NORMALISED_LEVELS) if stage.name == "normalised" and stage.name not in own else tolerance
+
+
+def _is_past(figures: Figures | None, tolerance: float) -> bool:
+    return figures is not None and (figures.judged is None or figures.judged > tolerance)
+
+
+def _look_back(
+    stage: Stage, stages: Sequence[Stage], results: Mapping[str, StageResult]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The nearest stages before that were compared, and those passed on the way."""
+    seen: list[str] = []
+    unseen: list[str] = []
+    todo = list(stage.before)
+    while todo:
+        name = todo.pop()
+        if results[name].mark != "missing":
+            seen.append(name)
+            continue
+        unseen.insert(0, name)
+        if not results[name].fed:
+            todo += next(other.before for other in stages if other.name == name)
+    return tuple(seen), tuple(dict.fromkeys(unseen))

@@ -1,0 +1,224 @@
+"""Pipelines: from pictures and texts to scores with every stage kept, by an engine or by the equations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clipworks.bundle.card import ImageInput, TextInput
+from clipworks.bundle.files import Bundle
+from clipworks.doctor.diagnosis import About
+from clipworks.doctor.equations import trace_image, trace_text, unfold_image, unfold_text
+from clipworks.doctor.joint import trace_joint
+from clipworks.doctor.pictures import Stretch, as_levels, has_size, recover_pixels, trace_pictures
+from clipworks.doctor.stages import Array, Trace
+from clipworks.errors import RuntimeUnavailableError
+from clipworks.images.decode import Picture
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+from clipworks.runtimes import EMBEDDING, FIRST, POOLED, ROLES, Encoder, Role, open_encoder
+from clipworks.runtimes.probes import open_probe
+from clipworks.runtimes.weights import read_image_weights, read_text_weights
+from clipworks.text.tokenizers import Tokenizer, open_tokenizer
+from clipworks.towers.weights import Checkpoint, ImageWeights, TextWeights
+
+Weights = tuple[ImageWeights, TextWeights]
+TraceTower = Callable[[Role, Sequence[Array]], Trace]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What both pipelines are given.
+
+    Attributes:
+        pictures: as `clipworks.images.decode.load_image` takes them.
+        texts: at least one; those over the context are cut.
+        options: how the pictures are read.
+    """
+
+    pictures: tuple[Picture, ...]
+    texts: tuple[str, ...]
+    options: ImageOptions = DEFAULT_IMAGE_OPTIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A way from pictures and texts to scores.
+
+    Attributes:
+        about: for the record.
+        spec: how pictures become pixels.
+        text: how texts become ids.
+        tokenizer: makes ids.
+        vocabulary: its file, or None for OpenAI's own.
+        logit_scale: factor of the cosines.
+        trace_tower: gives a tower's stages: uint8 ``[size, size, 3]`` or int32 ``[length]`` each.
+        close: frees the engines.
+        layers: whether the stages inside the towers are among them.
+    """
+
+    about: About
+    spec: ImageInput
+    text: TextInput
+    tokenizer: Tokenizer
+    vocabulary: Path | None
+    logit_scale: float
+    trace_tower: TraceTower
+    close: Callable[[], None]
+    layers: bool = True
+
+
+def open_bundle_pipeline(bundle: Bundle, *, runtime: str, device: str, precision: str, threads: int | None) -> Pipeline:
+    """A bundle on an engine; arguments as `clipworks.runtimes.open_encoder` takes them."""
+    encoders: dict[Role, Encoder] = {
+        role: open_encoder(bundle, role, runtime=runtime, device=device, precision=precision, threads=threads)
+        for role in ROLES
+    }
+    granted = encoders["image"]
+    tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text)
+    try:
+        probes = {role: open_probe(bundle, role, encoder) for role, encoder in encoders.items()}
+    except RuntimeUnavailableError:  # towers of other makers, or an engine that cannot be looked into
+        probes = {}
+
+    def trace_tower(role: Role, values: Sequence[Array]) -> Trace:
+        batch = np.stack(list(values)) if role == "image" else tokenizer.pad(list(values))
+        trace: Trace = {f"{role}_embedding": list(encoders[role](batch))}
+        for value in values if role in probes else ():
+            found = probes[role](value[None])
+            last = len(found) - 3  # without the first rows, the pooled row and the embedding
+            names = {FIRST: "image_patches" if role == "image" else "text_tokens", POOLED: f"{role}_layer_{last}"}
+            for name, rows in found.items():
+                if name != EMBEDDING:  # the encoder's own counts: it has seen the batch
+                    trace.setdefault(names.get(name, f"{role}_layer_{name}"), []).append(rows)
+            trace.setdefault(f"{role}_pooled", []).append(found[POOLED])
+        return trace
+
+    def close() -> None:
+        for encoder in encoders.values():
+            encoder.close()
+
+    return Pipeline(
+        about=About(
+            kind="bundle",
+            name=bundle.card.name,
+            runtime=granted.runtime,
+            device=granted.device,
+            precision=_name_precision(granted, bundle),
+        ),
+        spec=bundle.card.image,
+        text=bundle.card.text,
+        tokenizer=tokenizer,
+        vocabulary=bundle.tokenizer,
+        logit_scale=bundle.card.logit_scale,
+        trace_tower=trace_tower,
+        close=close,
+        layers=bool(probes),
+    )
+
+
+def open_equations(
+    about: About, weights: Weights, spec: ImageInput, text: TextInput, logit_scale: float, vocabulary: Path | None
+) -> Pipeline:
+    """The plain equations with some weights; the vocabulary is OpenAI's own where no file is named."""
+
+    def trace_tower(role: Role, values: Sequence[Array]) -> Trace:
+        return trace_image(weights[0], spec, values) if role == "image" else trace_text(weights[1], values)
+
+    return Pipeline(
+        about=about,
+        spec=spec,
+        text=text,
+        tokenizer=open_tokenizer(vocabulary, text),
+        vocabulary=vocabulary,
+        logit_scale=logit_scale,
+        trace_tower=trace_tower,
+        close=lambda: None,
+    )
+
+
+def read_bundle_weights(bundle: Bundle) -> Weights:
+    """The weights of a bundle's f32 towers, as a checkpoint has them.
+
+    Raises:
+        RuntimeUnavailableError: the towers are not by our converter.
+    """
+    files = bundle.card.towers["f32"]
+    image = unfold_image(read_image_weights(bundle.folder / files.image), bundle.card.image)
+    return image, unfold_text(read_text_weights(bundle.folder / files.text))
+
+
+def checkpoint_text(checkpoint: Checkpoint) -> TextInput:
+    """How texts become ids for a checkpoint: all that are read have OpenAI's vocabulary and rules."""
+    tokens, positions = checkpoint.text.tokens, checkpoint.text.positions
+    return TextInput(context=positions.shape[0], cleaning="clip", pad_id=0, vocabulary=tokens.shape[0])
+
+
+def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list[Array]], before: Stretch) -> Stretch:
+    """Run a pipeline with every stage kept.
+
+    Args:
+        pipeline: which.
+        inputs: pictures and texts.
+        given: another pipeline's values: each step starts from them where they are there and it can take them, so
+            that it is judged by itself. Empty to let the pipeline go its own way.
+        before: an earlier run of the same pipeline; a tower that would be given the same again is not run again.
+    """
+    parts = [trace_pictures(inputs.pictures, pipeline.spec, options=inputs.options, given=given)]
+    pixels = _choose_pixels(parts[0].trace["pixels"], given, pipeline.spec)
+    parts.append(_run_tower(pipeline, "image", pixels, own=parts[0].trace["pixels"], before=before))
+    own_ids = list(pipeline.tokenizer.encode_ragged(inputs.texts, truncate=True))
+    parts.append(Stretch(trace={"ids": own_ids}))
+    ids = _choose_ids(own_ids, given, pipeline.text)
+    parts.append(_run_tower(pipeline, "text", ids, own=own_ids, before=before))
+    trace = {name: values for part in parts for name, values in part.trace.items()}
+    parts.append(trace_joint(trace, pipeline.logit_scale, given=given))
+    return Stretch(
+        trace={**trace, **parts[-1].trace},
+        fed=frozenset().union(*(part.fed for part in parts)),
+    )
+
+
+def _name_precision(encoder: Encoder, bundle: Bundle) -> str:
+    """The precision that values have: ONNX Runtime computes in the type that a tower's weights are stored in."""
+    stored = encoder.runtime == "onnxruntime" and encoder.precision == "f32" and "f16" in bundle.card.weights
+    return "f16" if stored else encoder.precision
+
+
+def _run_tower(
+    pipeline: Pipeline, role: Role, values: Sequence[Array], *, own: Sequence[Array], before: Stretch
+) -> Stretch:
+    entry = "pixels" if role == "image" else "ids"
+    # What normalises pixels is a part of our image towers: their first stage still follows from that one.
+    first = "text_tokens" if pipeline.layers else "text_embedding"
+    fed = frozenset() if values is own or role == "image" else frozenset({first})
+    if entry in before.trace and _equal(before.trace[entry], values):
+        names = [name for name in before.trace if name.startswith(f"{role}_")]
+        return Stretch(trace={name: before.trace[name] for name in names}, fed=fed)
+    return Stretch(trace=pipeline.trace_tower(role, values), fed=fed)
+
+
+def _choose_pixels(own: Sequence[Array], given: Mapping[str, list[Array]], spec: ImageInput) -> Sequence[Array]:
+    """The other pipeline's pixels where the image tower can take them."""
+    theirs = as_levels(given.get("pixels"))
+    if theirs is None and "pixels" not in given and "normalised" in given and has_size(given["normalised"], spec.size):
+        theirs = recover_pixels(given["normalised"], spec)
+    return own if theirs is None or not has_size(theirs, spec.size) else theirs
+
+
+def _choose_ids(own: Sequence[Array], given: Mapping[str, list[Array]], text: TextInput) -> Sequence[Array]:
+    """The other pipeline's ids where the text tower can take them."""
+    theirs = given.get("ids")
+    if theirs is None or len(theirs) != len(own):
+        return own
+    fits = all(
+        row.ndim == 1 and 0 < len(row) <= text.context and row.min() >= 0 and row.max() < text.vocabulary
+        for row in theirs
+    )
+    return [row.astype(np.int32) for row in theirs] if fits else own
+
+
+def _equal(one: Sequence[Array], other: Sequence[Array]) -> bool:
+    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

@@ -1,0 +1,191 @@
+"""References: what a pipeline can be held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipworks.bundle.files import CARD_FILE, Bundle
+from clipworks.doctor.diagnosis import About
+from clipworks.doctor.dumps import SUFFIX, Dump, read_dump
+from clipworks.doctor.pipelines import (
+    Pipeline,
+    Weights,
+    checkpoint_text,
+    open_bundle_pipeline,
+    open_equations,
+    read_bundle_weights,
+)
+from clipworks.errors import ConversionError, RuntimeUnavailableError, UsageError
+from clipworks.families.layouts import read_checkpoint
+from clipworks.runtimes import AUTO, PREFERENCE, RUNTIMES, list_installed
+from clipworks.store import expand_home, open_bundle
+from clipworks.towers.weights import Checkpoint
+
+EQUATIONS = "equations"
+_CLIP_VOCABULARY = 49408
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What was asked for as the reference.
+
+    Attributes:
+        what: `EQUATIONS`, a dump's file, a checkpoint's folder or file, a bundle's folder or a model's name; None for
+            the equations, or the model itself where an engine is named.
+        config: the checkpoint's configuration, where it is not beside the weights.
+        runtime: the engine of a reference that is a bundle, or None.
+        device: its device, or None.
+        precision: its precision, or None for f32; of a dump, what it was computed in.
+        threads: CPU threads of the engine.
+        offline: never ask a model hub.
+    """
+
+    what: str | None = None
+    config: Path | None = None
+    runtime: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What the asked-for turned out to be.
+
+    Attributes:
+        about: for the record.
+        pipeline: what computes it; None for a dump.
+        dump: the file; None for a pipeline.
+        weights: where they are known, so that suspicions can be tried.
+        notes: what a reader must know of it.
+    """
+
+    about: About
+    pipeline: Pipeline | None = None
+    dump: Dump | None = None
+    weights: Weights | None = None
+    notes: tuple[str, ...] = ()
+
+
+def open_reference(asked: Asked, bundle: Bundle, subject: Pipeline) -> Reference:
+    """Open what was asked for, to be held against one pipeline.
+
+    Args:
+        asked: the wish.
+        bundle: the subject's.
+        subject: the other pipeline.
+
+    Raises:
+        UsageError: the options do not go together, or there is nothing to compare with.
+        ClipworksError: what was named cannot be read.
+    """
+    engine = (asked.runtime, asked.device, asked.precision)
+    _refuse_config(asked)
+    if asked.what is None and engine == (None, None, None):
+        return _open_default(bundle, subject, asked)
+    if asked.what is None:
+        return _open_engine(bundle, asked, subject)
+    if asked.what == EQUATIONS:
+        _refuse(engine, f"--reference {EQUATIONS}")
+        return _open_equations(bundle)
+    path = expand_home(asked.what)
+    if path.suffix == SUFFIX:
+        _refuse(engine[:2], "a dump")
+        dump = read_dump(path, bundle.card)
+        about = About(kind="dump", name=str(path), precision=asked.precision or dump.precision)
+        return Reference(about=about, dump=dump, notes=() if asked.precision else dump.notes)
+    if _is_checkpoint(path):
+        _refuse(engine, "a checkpoint")
+        return _open_checkpoint(path, asked, bundle)
+    return _open_engine(open_bundle(asked.what, offline=asked.offline), asked, subject)
+
+
+def _open_default(bundle: Bundle, subject: Pipeline, asked: Asked) -> Reference:
+    try:
+        return _open_equations(bundle)
+    except RuntimeUnavailableError as error:
+        engines = [name for name in list_installed() if name != subject.about.runtime]
+        if not engines and subject.about.precision == "f32":
+            raise UsageError(
+                f"there is nothing to compare with: {error.message}",
+                hint=f"another engine is enough ({_name_engine(subject)}); --reference takes a checkpoint or a dump",
+            ) from None
+        engine = engines[0] if engines else subject.about.runtime
+        found = open_bundle_pipeline(
+            bundle, runtime=engine or AUTO, device=AUTO, precision="f32", threads=asked.threads
+        )
+        note = f"{error.message}; the reference is the same file in f32 on {engine}, and only the towers' ends are seen"
+        return Reference(about=found.about, pipeline=found, notes=(note,))
+
+
+def _name_engine(subject: Pipeline) -> str:
+    """How to get an engine besides the one that is examined."""
+    return next(RUNTIMES[name].install for name in reversed(PREFERENCE) if name != subject.about.runtime)
+
+
+def _open_equations(bundle: Bundle) -> Reference:
+    weights, card = read_bundle_weights(bundle), bundle.card
+    # Of a model with OpenAI's vocabulary the bundle's own file is among what may be wrong.
+    own = card.text.cleaning != "clip" or card.text.vocabulary != _CLIP_VOCABULARY
+    about = About(kind="equations", name=card.name)
+    vocabulary = bundle.tokenizer if own else None
+    found = open_equations(about, weights, card.image, card.text, card.logit_scale, vocabulary)
+    note = "the reference has the bundle's own weights and card: --reference CHECKPOINT tells whether these are right"
+    return Reference(about=about, pipeline=found, weights=weights, notes=(note,))
+
+
+def _open_checkpoint(path: Path, asked: Asked, bundle: Bundle) -> Reference:
+    checkpoint, notes = _read_checkpoint(path, asked.config, bundle)
+    weights, about = (checkpoint.image, checkpoint.text), About(kind="checkpoint", name=str(path))
+    text = checkpoint_text(checkpoint)
+    found = open_equations(about, weights, checkpoint.preprocessing, text, checkpoint.logit_scale, None)
+    return Reference(about=about, pipeline=found, weights=weights, notes=notes)
+
+
+def _read_checkpoint(path: Path, config: Path | None, bundle: Bundle) -> tuple[Checkpoint, tuple[str, ...]]:
+    try:
+        return read_checkpoint(path, config=config), ()
+    except ConversionError:  # perhaps for want of preprocessing alone; if not, the same error comes again
+        checkpoint = read_checkpoint(path, config=config, preprocessing=bundle.card.image)
+        return checkpoint, (f"{path} does not say how pictures are prepared: both sides go by the bundle's card",)
+
+
+def _open_engine(bundle: Bundle, asked: Asked, subject: Pipeline) -> Reference:
+    pipeline = open_bundle_pipeline(
+        bundle,
+        runtime=asked.runtime or subject.about.runtime or AUTO,
+        device=asked.device or (AUTO if asked.runtime else subject.about.device) or AUTO,
+        precision=asked.precision or "f32",
+        threads=asked.threads,
+    )
+    try:
+        weights = read_bundle_weights(bundle)
+    except RuntimeUnavailableError:
+        weights = None
+    if pipeline.about == subject.about:
+        notes: tuple[str, ...] = ("both sides are the same model, engine and precision",)
+    else:
+        notes = ()
+    return Reference(about=pipeline.about, pipeline=pipeline, weights=weights, notes=notes)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.is_file() or (path.is_dir() and not (path / CARD_FILE).is_file())
+
+
+def _refuse_config(asked: Asked) -> None:
+    """Raise UsageError for a configuration that nothing would read."""
+    if asked.config is None:
+        return
+    path = Path(asked.what or EQUATIONS).expanduser()
+    if asked.what in (None, EQUATIONS) or path.suffix == SUFFIX or not _is_checkpoint(path):
+        raise UsageError(f"--reference-config goes with a reference that is a checkpoint, not with {path}")
+
+
+def _refuse(engine: tuple[str | None, ...], what: str) -> None:
+    names = ("--reference-runtime", "--reference-device", "--reference-precision")
+    given = [name for name, value in zip(names, engine, strict=False) if value is not None]
+    if given:
+        raise UsageError(f"{given[0]} goes with a reference that is a bundle, not with {what}")

@@ -1,0 +1,66 @@
+"""What flows through a tower when real inputs run: samples of the values that become int8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clipworks.runtimes.probes import open_file_probe
+from clipworks.towers.weights import Array
+
+_ROWS = 4096  # kept of each value: enough to tell the directions of 3,072 channels apart
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """What was seen of one value: some rows ``[rows, channels]``, and each channel's largest size over all rows."""
+
+    rows: Array
+    largest: Array
+
+
+def collect_samples(
+    tower: Path, names: Sequence[str], batches: Sequence[npt.NDArray[Any]], *, seed: int = 0
+) -> dict[str, Sample]:
+    """Run a tower and sample values within it.
+
+    Args:
+        tower: the file of the f32 tower.
+        names: values ``[..., channels]`` of the graph.
+        batches: inputs, each run by itself; none may hold padding, which no embedding depends on.
+        seed: of the choice of rows.
+
+    Raises:
+        RuntimeUnavailableError: no runtime is installed.
+        EncodingError: the engine cannot run the tower.
+    """
+    watch = open_file_probe(tower, names)
+    generator = np.random.default_rng(seed)
+    share = -(-_ROWS // len(batches))
+    rows: Mapping[str, list[Array]] = {name: [] for name in names}
+    largest: dict[str, Array] = {}
+    for batch in batches:
+        for name, value in watch(batch).items():
+            flat: Array = value.reshape(-1, value.shape[-1])
+            size = np.abs(flat).max(axis=0)
+            largest[name] = np.maximum(largest.get(name, size), size)
+            chosen = generator.choice(len(flat), min(share, len(flat)), replace=False)
+            rows[name].append(flat[np.sort(chosen)])
+    return {name: Sample(rows=np.concatenate(rows[name]), largest=largest[name]) for name in names}
+
+
+def split_pictures(pictures: npt.NDArray[np.uint8], count: int = 4) -> list[npt.NDArray[np.uint8]]:
+    """Small batches, so that the sampled values of a large tower fit into memory."""
+    return [pictures[start : start + count] for start in range(0, len(pictures), count)]
+
+
+def split_texts(ids: npt.NDArray[np.int32], end_id: int, count: int = 32) -> list[npt.NDArray[np.int32]]:
+    """Batches of texts of one length each, cut to it."""
+    lengths = np.argmax(ids == end_id, axis=1) + 1
+    groups = [ids[lengths == length, :length] for length in np.unique(lengths)]
+    return [group[start : start + count] for group in groups for start in range(0, len(group), count)]

@@ -1,0 +1,267 @@
+"""Pictures: a path, bytes, a Pillow image or an array becomes uint8 RGB, then the square that a tower takes.
+
+The transform is the reference's, bit for bit: torchvision's ``Resize`` and ``CenterCrop`` on Pillow images, with alpha
+dropped before or after as the model's card says. Three things are done otherwise unless `ImageOptions` says
+``as_published``, since a person means them: EXIF orientation is applied, a palette is expanded before the resize, and
+16 bits are scaled to 8.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from clipworks.errors import ImageError, UsageError
+from clipworks.images.depth import unify_depth
+from clipworks.images.formats import open_content, register_heif
+from clipworks.images.modes import find_key, settle_mode
+from clipworks.images.png_chunks import drop_metadata
+from clipworks.images.resize import Pixels, transform_image
+from clipworks.images.signatures import describe_content, is_heif
+from clipworks.images.streams import is_stream, name_stream, read_stream
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+
+if TYPE_CHECKING:
+    from clipworks.bundle.card import DropAlpha, ImageInput
+
+Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
+_KINDS = "a path, the bytes of a file, a file open for reading in binary mode, a Pillow image or a uint8 array"
+
+# The most that is read of one file, so that a device or an endless pipe is refused and not waited for.
+MAX_BYTES = 1 << 29
+
+_HUGE = threading.Lock()
+
+# Pillow warns of what cannot be acted on here: half of its limit of pixels, an EXIF block cut short, an odd palette.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def load_image(
+    picture: Picture, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS, drop_alpha: DropAlpha = "before"
+) -> Image.Image:
+    """Decode one picture to the Pillow image that is resized; of an animation the first frame is taken.
+
+    Args:
+        picture: a path, the bytes of an image file, such a file open for reading in binary mode (read from its
+            beginning where it can be rewound), a Pillow image, or an array: uint8 ``[H, W]`` (grey), ``[H, W, 3]``
+            (RGB) or ``[H, W, 4]`` (RGBA).
+        options: how it is read.
+        drop_alpha: from the model's card; `clipworks.bundle.card.ImageInput` tells what it does.
+
+    Returns:
+        The picture in mode RGB; with ``drop_alpha`` ``after`` one with alpha, CMYK and the like keep their mode.
+
+    Raises:
+        ImageError: missing, unreadable, truncated, too large, or no picture; the message says what it is.
+        UsageError: an object that is none of the kinds above.
+    """
+    if isinstance(picture, Image.Image):
+        return _settle(picture, str(getattr(picture, "filename", "") or "the picture"), options, drop_alpha)
+    if isinstance(picture, np.ndarray):
+        return _settle(_wrap_array(picture), "the array", options, drop_alpha)
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return decode_image(bytes(picture), name="the picture", options=options, drop_alpha=drop_alpha)
+    if is_stream(picture):
+        content = read_stream(picture, most=MAX_BYTES)
+        return decode_image(content, name=name_stream(picture), options=options, drop_alpha=drop_alpha)
+    if isinstance(picture, str | os.PathLike):
+        path = os.fsdecode(picture)
+        return _settle(open_file(path, options=options), str(Path(path)), options, drop_alpha)
+    raise UsageError(f"an image must be {_KINDS}, not {type(picture).__name__}")
+
+
+def prepare_image(picture: Picture, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Pixels:
+    """Decode and transform one picture: uint8 ``[size, size, 3]``; arguments and errors as `load_batch`."""
+    return transform_image(load_image(picture, options=options, drop_alpha=spec.drop_alpha), spec)
+
+
+def load_batch(
+    pictures: Sequence[Picture], spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
+) -> Pixels:
+    """Decode and transform pictures into one batch.
+
+    Args:
+        pictures: as `load_image` takes them.
+        spec: from the model's card.
+        options: how they are read.
+
+    Returns:
+        uint8 ``[n, size, size, 3]``.
+
+    Raises:
+        ImageError, UsageError: as `load_image`; the first picture that fails ends the batch.
+    """
+    batch = np.empty((len(pictures), spec.size, spec.size, 3), dtype=np.uint8)
+    for row, picture in enumerate(pictures):
+        batch[row] = prepare_image(picture, spec, options=options)
+    return batch
+
+
+def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
+    """Tell one picture from many: one becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n.
+
+    Open files are read here, one after another: they may be closed, or rewound, when the pictures are decoded.
+
+    Raises:
+        UsageError: neither a picture nor an iterable, or one without order.
+        ImageError: an open file cannot be read.
+    """
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim == 4 else [images]
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or is_stream(images):
+        return [images]
+    if isinstance(images, Mapping | set | frozenset) or not isinstance(images, Iterable):
+        raise UsageError(
+            f"images must be an image or an iterable of images, each {_KINDS}; not {type(images).__name__}"
+        )
+    return [read_stream(item, most=MAX_BYTES) if is_stream(item) else item for item in images]
+
+
+def read_file(path: Path, *, name: str | None = None) -> bytes:
+    """Read a picture's file, as bytes, called ``name`` in messages; raises ImageError with the reason if it cannot."""
+    shown = str(path) if name is None else name
+    try:
+        with path.open("rb") as stream:
+            kind = os.fstat(stream.fileno()).st_mode
+            if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
+                raise ImageError(f"{shown} is a device, not a picture")
+            content = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise ImageError(f"{shown} does not exist") from None
+    except IsADirectoryError:
+        raise ImageError(f"{shown} is a folder, not a picture") from None
+    except PermissionError:
+        raise ImageError(f"{shown} may not be read: permission denied") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ImageError(f"{shown} cannot be read: {reason}") from None
+    if len(content) > MAX_BYTES:
+        raise ImageError(f"{shown} has more than {MAX_BYTES >> 20} MiB, which is no picture that is read here")
+    return content
+
+
+def decode_image(
+    content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMAGE_OPTIONS, drop_alpha: DropAlpha = "before"
+) -> Image.Image:
+    """Decode the bytes of an image file, called ``name`` in messages, as `load_image` does; raises ImageError."""
+    return _settle(open_image(content, name=name, options=options), name, options, drop_alpha)
+
+
+def open_file(path: str | os.PathLike[str], *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
+    """Read and decode an image file as `open_image` does."""
+    if not os.fspath(path):
+        raise ImageError("the picture's name is empty")
+    return open_image(read_file(Path(path)), name=str(Path(path)), options=options)
+
+
+def open_image(content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
+    """Decode the bytes of an image file, called ``name`` in messages, and do no more: `load_image` takes it from there.
+
+    Raises:
+        ImageError: empty, damaged, too large, or no image.
+    """
+    if not content:
+        raise ImageError(f"{name} is empty (0 bytes)")
+    if is_heif(content):
+        register_heif(name)
+    try:
+        image = _read_pixels(content, name, options)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        if (plain := drop_metadata(content)) is not None:
+            return open_image(plain, name=name, options=options)
+        raise ImageError(f"{name} is not a picture that can be read: it is {describe_content(content)}") from None
+    # Pillow's decoders raise almost anything on damaged files: SyntaxError, struct.error, EOFError, IndexError...
+    except Exception as error:  # noqa: BLE001
+        if (plain := drop_metadata(content)) is not None:
+            return open_image(plain, name=name, options=options)
+        raise _explain_damage(name, error) from None
+    image.filename = name  # type: ignore[attr-defined]  # a file's image has one, for messages
+    return image
+
+
+def _read_pixels(content: bytes, name: str, options: ImageOptions, *, lifted: bool = False) -> Image.Image:
+    try:
+        image = open_content(content)
+        if image.width * image.height > options.max_pixels:
+            raise Image.DecompressionBombError
+        if (key := find_key(image)) is not None:  # its depth is told by what is forgotten once the pixels are read
+            image.info["transparency"] = key
+        image.load()
+    except Image.DecompressionBombError:
+        limit = Image.MAX_IMAGE_PIXELS
+        if lifted or (limit is not None and options.max_pixels <= 2 * limit):
+            raise ImageError(
+                f"{name} unpacks to more than {options.max_pixels:,} pixels (max_pixels), "
+                "which may be a decompression bomb"
+            ) from None
+    else:
+        return image
+    with _lift_limit():
+        return _read_pixels(content, name, options, lifted=True)
+
+
+@contextlib.contextmanager
+def _lift_limit() -> Iterator[None]:
+    """Lift Pillow's own limit of pixels, for one file over it that the caller's limit lets pass.
+
+    It is one for the whole process, and Pillow's readers ask it themselves: there is no other way around it. One such
+    file is read at a time, so that the limit comes back.
+    """
+    with _HUGE:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _explain_damage(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name} is damaged: {str(error) or type(error).__name__}")
+
+
+def _settle(image: Image.Image, name: str, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:
+    if image.width == 0 or image.height == 0:
+        raise ImageError(f"{name} has no pixels ({image.width} x {image.height})")
+    try:
+        key = find_key(image)
+        image.load()  # one that was only opened reads its file now
+        image = image if options.as_published else unify_depth(image)
+        return settle_mode(_orient(image, options), name, options=options, drop_alpha=drop_alpha, key=key)
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001  # as in open_image, which a caller's own Pillow image has not been through
+        raise _explain_damage(name, error) from None
+
+
+def _orient(image: Image.Image, options: ImageOptions) -> Image.Image:
+    if options.exif == "ignore":
+        return image
+    try:
+        # Reading the orientation first spares a copy of every picture that is upright already.
+        return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
+    except Exception:  # noqa: BLE001  # EXIF that cannot be read says nothing about the orientation
+        return image
+
+
+def _wrap_array(array: npt.NDArray[np.uint8]) -> Image.Image:
+    if array.dtype != np.uint8:
+        raise UsageError(f"a picture array must be uint8 with values 0..255, not {array.dtype}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise UsageError(f"a picture array must be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
+    if 0 in array.shape:
+        raise ImageError(f"the array has no pixels: shape {list(array.shape)}")
+    return Image.fromarray(np.ascontiguousarray(array))

@@ -1,0 +1,238 @@
+"""Journals: files that grow block by block, and that a killed run can take up again where it stopped.
+
+Beside a journal lies ``<output>.run.json``, its manifest: everything that would change a result. A run with other
+settings refuses to go on with the file, and says what differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from clipworks.errors import UsageError
+from clipworks.results.locks import open_held
+from clipworks.results.records import Extent, ResultsError
+
+# Seconds between two orders to the system to bring what was written to the disk: what a power failure may cost.
+_SYNC_S = 5.0
+MANIFEST_FORMAT = 1
+
+
+def manifest_path(output: str) -> str:
+    """Where the manifest of an output lies."""
+    return f"{output}.run.json"
+
+
+def check_target(output: str) -> None:
+    """Refuse an output that cannot be written, or that no run of ours left, before any work is done for it.
+
+    Raises:
+        UsageError: it is a folder or a device, its folder does not exist, or it holds something else.
+    """
+    check_place(output)
+    path = Path(output)
+    if path.exists() and path.stat().st_size and not Path(manifest_path(output)).exists():
+        raise UsageError(
+            f"{output} exists, and it is no results file that a run can go on with: {manifest_path(output)} is missing",
+            hint="choose another name, or write it anew with --restart",
+        )
+
+
+def check_place(output: str) -> None:
+    """Refuse an output that no file can be written to.
+
+    Raises:
+        UsageError: it is a folder or a device, or its folder does not exist.
+    """
+    path = Path(output)
+    if path.exists() and not path.is_file():
+        # A device has no end to go on from.
+        raise UsageError(f"{output} is {'a folder' if path.is_dir() else 'no regular file'}; allowed: a file's name")
+    if not path.parent.is_dir():
+        raise UsageError(f"the folder {path.parent} does not exist; {output} cannot be written")
+
+
+def agree_on_manifest(path: str, settings: dict[str, Any], described: dict[str, Any]) -> None:
+    """Write a manifest where there is none; where there is one, insist that its settings are the same.
+
+    Args:
+        path: the manifest's file.
+        settings: flat: whatever changes a result if it changes.
+        described: kept beside them for readers, not compared.
+
+    Raises:
+        UsageError: a setting differs; the message says which, and what it was.
+    """
+    if not Path(path).exists():
+        write_atomically(path, compose_manifest(settings, described))
+        return
+    compare_settings(path.removesuffix(".run.json"), read_manifest(path), settings)
+
+
+def compose_manifest(settings: dict[str, Any], described: dict[str, Any]) -> bytes:
+    """The content of a manifest; see `agree_on_manifest`."""
+    content = {"format": MANIFEST_FORMAT, "settings": settings, **described}
+    return json.dumps(content, ensure_ascii=True, indent=1).encode() + b"\n"
+
+
+def compare_settings(output: str, found: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Insist that the manifest ``found`` beside an output has these settings; see `agree_on_manifest`."""
+    if found.get("format") != MANIFEST_FORMAT:
+        raise UsageError(f"{output} has format {found.get('format')!r}; this clipworks reads {MANIFEST_FORMAT}")
+    before = found.get("settings", {})
+    # As JSON gives it back: a tuple is a list there.
+    now = json.loads(json.dumps(settings))
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names:
+        changes = "; ".join(f"{name} was {_show(before.get(name))} and is {_show(now.get(name))}" for name in names)
+        raise UsageError(
+            f"{output} was begun with other settings: {changes}",
+            hint="go on with the same settings, choose another output, or write it anew with --restart",
+        )
+
+
+def read_manifest(path: str) -> dict[str, Any]:
+    """Read a manifest; raises ResultsError where it is damaged."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be read: {error}") from None
+    return parse_manifest(content, path)
+
+
+def parse_manifest(content: bytes, path: str) -> dict[str, Any]:
+    """Read the content of a manifest; raises ResultsError where it is damaged."""
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise ResultsError(f"{path} cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise ResultsError(f"{path} is no record of a run")
+    return found
+
+
+def find_why(path: str) -> str | None:
+    """What ``auto`` went by in the run of a manifest; None where it chose nothing, or the manifest cannot be read."""
+    try:
+        found = read_manifest(path).get("why")
+    except ResultsError:
+        return None
+    return found if isinstance(found, str) else None
+
+
+def write_atomically(path: str, content: bytes) -> None:
+    """Write a file that is there whole or not at all."""
+    part = f"{path}.part"
+    with Path(part).open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    Path(part).replace(path)
+
+
+@contextlib.contextmanager
+def explain_write_errors(output: str) -> Iterator[None]:
+    """Turn an error of the disk into one clear line that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise ResultsError(
+            f"{output} cannot be written: {'the disk is full' if full else error.strerror or error}",
+            hint="what is written is kept: the same command goes on from there",
+        ) from None
+
+
+class Journal:
+    """A file that records are appended to, in blocks; one run at a time.
+
+    Attributes:
+        rows: whole records in it.
+        failed: how many of them are errors.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        scan: Callable[[BinaryIO], Iterator[Extent]],
+        *,
+        block: int,
+        total: int,
+        held: BinaryIO | None = None,
+    ) -> None:
+        """Open a journal and cut it behind its last whole block.
+
+        Args:
+            path: the file; it is made where there is none.
+            scan: finds whole records; see `clipworks.results.formats.Format`.
+            block: records in a block; only the last one may be shorter.
+            total: records that the finished journal holds.
+            held: the file as `clipworks.results.locks.hold_file` gave it; None to hold it from here on.
+
+        Raises:
+            ResultsError: another run is writing it.
+            OSError: it cannot be opened.
+        """
+        self._path = path
+        # A copy, so that closing it leaves the file to whoever holds it.
+        self._file = open_held(path) if held is None else open(os.dup(held.fileno()), "ab+", buffering=0)  # noqa: PTH123, SIM115  # closed by `close`
+        try:
+            self.rows, self.failed = self._cut(scan, block, total)
+        except BaseException:
+            self._file.close()
+            raise
+        self._synced = time.monotonic()
+
+    def append(self, content: bytes, *, rows: int, failed: int) -> None:
+        """Write one block of records; it is the system's when this returns, and on the disk seconds later."""
+        view = memoryview(content)
+        while view:  # a nearly full disk takes a part
+            view = view[self._file.write(view) :]
+        self.rows += rows
+        self.failed += failed
+        if time.monotonic() - self._synced >= _SYNC_S:
+            os.fsync(self._file.fileno())
+            self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Bring everything to the disk and let others write the file."""
+        if not self._file.closed:
+            try:
+                os.fsync(self._file.fileno())
+            finally:
+                self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _cut(self, scan: Callable[[BinaryIO], Iterator[Extent]], block: int, total: int) -> tuple[int, int]:
+        kept, end, kept_failed, failed = 0, 0, 0, 0
+        with Path(self._path).open("rb") as stream:
+            for rows, extent in enumerate(scan(stream), 1):
+                failed += extent.failed
+                if rows % block == 0 or rows == total:
+                    kept, end, kept_failed = rows, extent.end, failed
+                if rows == total:
+                    break
+        self._file.truncate(end)
+        self._file.seek(0, os.SEEK_END)
+        return kept, kept_failed
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "not set"
+    text = str(value)
+    return text if len(text) <= 60 else text[:12] + "…"

@@ -1,0 +1,242 @@
+"""Retrieval: how well pictures find their captions and captions their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from clipworks import scoring
+from clipworks.datasets.listing import DataSet, read_pairs
+from clipworks.errors import UsageError
+from clipworks.evaluation.accuracy import wilson
+from clipworks.evaluation.evaluation import Accuracy, Errors
+from clipworks.pipeline import embed_blocks, prepare_sample
+from clipworks.scoring import Floats
+
+if TYPE_CHECKING:
+    from clipworks.model import Model
+
+RETRIEVAL_FORMAT = 1
+# Queries compared at once: a table of this many rows is what is held in memory.
+_QUERIES = 256
+
+Integers = npt.NDArray[np.intp]
+Ranks = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captions:
+    """Pictures and their captions.
+
+    Attributes:
+        pictures: each different picture once, in the order of the list.
+        texts: every caption, in the order of the list.
+        owners: for each caption the place of its picture.
+    """
+
+    pictures: DataSet
+    texts: tuple[str, ...]
+    owners: Integers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Direction:
+    """One way of looking.
+
+    Attributes:
+        queries: how many there are, those that cannot find anything among them if they count as wrong.
+        candidates: what is looked through.
+        recall: for each k, the queries that have what is theirs among the best k, with 95% intervals.
+        median_rank: of the best of what is theirs, from 1; None where half of the queries find nothing.
+    """
+
+    queries: int
+    candidates: int
+    recall: tuple[Accuracy, ...]
+    median_rank: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrieval:
+    """What retrieval over a list of pictures and captions is worth.
+
+    Attributes:
+        format: version of this record.
+        model: the card's name.
+        runtime: as granted.
+        device: as granted.
+        precision: as granted.
+        errors: path and reason of each picture that could not be read.
+        errors_as: ``wrong``: such a picture and its captions find nothing; ``skip``: they are left out.
+        image_to_text: a picture looks for any of its captions.
+        text_to_image: a caption looks for its picture.
+    """
+
+    format: int = RETRIEVAL_FORMAT
+    model: str
+    runtime: str
+    device: str
+    precision: str
+    errors: tuple[tuple[str, str], ...]
+    errors_as: Errors
+    image_to_text: Direction
+    text_to_image: Direction
+
+
+def read_captions(source: str, *, root: str | None = None) -> Captions:
+    """Read a list of path and caption, with a tab or as ``.csv``; a picture may have several captions.
+
+    Raises:
+        UsageError: it cannot be read, or a line has no caption.
+    """
+    pairs = read_pairs(source, root=root)
+    if not pairs or pairs[0][1] is None:
+        raise UsageError(f"{source} has no captions; allowed: path, tab, caption a line, or .csv")
+    places = {path: place for place, path in enumerate(dict.fromkeys(path for path, _ in pairs))}
+    pictures = DataSet(source=source, root=root, paths=list(places), truths=[None] * len(places), labelled=False)
+    return Captions(
+        pictures=pictures,
+        texts=tuple(text or "" for _, text in pairs),
+        owners=np.array([places[path] for path, _ in pairs], dtype=np.intp),
+    )
+
+
+def retrieve(
+    model: Model,
+    captions: Captions,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    errors: Errors = "wrong",
+    truncate: bool = False,
+    batch_size: int = 32,
+    workers: int | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> Retrieval:
+    """Embed pictures and captions, and look from each to the other.
+
+    Args:
+        model: with both towers.
+        captions: from `read_captions`.
+        ks: each at least 1.
+        errors: what pictures that cannot be read count as.
+        truncate: cut a caption that is longer than the model's context instead of raising.
+        batch_size: pictures encoded at once.
+        workers: threads that decode; None for one a core.
+        report: told how many pictures are done, and of how many; or None.
+
+    Raises:
+        UsageError: a k below 1, or no picture that can be read.
+        TextError: a caption is too long.
+    """
+    if not ks or min(ks) < 1:
+        raise UsageError(f"k is {min(ks, default=None)}; allowed: 1 or more")
+    # Each different caption once: equal ones must tie to the last bit.
+    distinct = {text: place for place, text in enumerate(dict.fromkeys(captions.texts))}
+    texts = model.embed_texts(list(distinct), truncate=truncate)[[distinct[text] for text in captions.texts]]
+    images = np.zeros((len(captions.pictures), model.card.dim), dtype=np.float32)
+    readable = np.ones(len(captions.pictures), dtype=bool)
+    failures: list[tuple[str, str]] = []
+    for block in embed_blocks(
+        captions.pictures,
+        lambda sample: prepare_sample(model, sample),
+        model.embed_pixels,
+        batch_size=batch_size,
+        workers=workers,
+        streams=model.streams,
+    ):
+        part = slice(block.start, block.start + len(block.items))
+        readable[part] = [error is None for error in block.errors]
+        if len(block.rows):
+            images[part][readable[part]] = block.rows
+        failures += [
+            (sample.path, error) for sample, error in zip(block.items, block.errors, strict=True) if error is not None
+        ]
+        if report is not None:
+            report(part.stop, len(captions.pictures))
+    if not readable.any():
+        raise UsageError(f"none of the {len(readable)} pictures of {captions.pictures.source} can be read")
+    places = np.where(readable, np.cumsum(readable) - 1, -1)
+    owners = places[captions.owners]
+    if errors == "skip":
+        texts, owners = texts[owners >= 0], owners[owners >= 0]
+    images = images[readable]
+    image_ranks = rank_captions(images, texts, owners)
+    if errors == "wrong":
+        image_ranks = np.concatenate([image_ranks, np.full(len(failures), np.inf)])
+    text_ranks = rank_pictures(images, texts, owners)
+    return Retrieval(
+        model=model.card.name,
+        runtime=model.runtime,
+        device=model.device,
+        precision=model.precision,
+        errors=tuple(failures),
+        errors_as=errors,
+        image_to_text=_measure(image_ranks, ks, len(texts)),
+        text_to_image=_measure(text_ranks, ks, len(images)),
+    )
+
+
+def rank_captions(images: Floats, texts: Floats, owners: Integers) -> Ranks:
+    """For each picture the rank, from 1, of the best of its captions among all; ties keep the given order.
+
+    Args:
+        images: unit rows ``[images, dim]``.
+        texts: unit rows ``[texts, dim]``.
+        owners: ``[texts]``: the place of each caption's picture, or -1.
+
+    Returns:
+        float64 ``[images]``; infinite for a picture without a caption.
+    """
+    ranks = np.full(len(images), np.inf)
+    places = np.arange(len(texts))
+    for start in range(0, len(images), _QUERIES):
+        cosines = scoring.compare(images[start : start + _QUERIES], texts)
+        own = owners[None, :] == np.arange(start, start + len(cosines))[:, None]
+        # The first of the best is the one to be found; what is better, or as good and earlier, stands before it.
+        best = np.where(own, cosines, -np.inf).max(axis=1, keepdims=True)
+        first = np.argmax(own & (cosines == best), axis=1)[:, None]
+        ahead = ~own & ((cosines > best) | ((cosines == best) & (places < first)))
+        ranks[start : start + len(cosines)] = np.where(own.any(axis=1), 1 + ahead.sum(axis=1), np.inf)
+    return ranks
+
+
+def rank_pictures(images: Floats, texts: Floats, owners: Integers) -> Ranks:
+    """For each caption the rank, from 1, of its picture among all; ties keep the given order.
+
+    Args:
+        images: unit rows ``[images, dim]``.
+        texts: unit rows ``[texts, dim]``.
+        owners: ``[texts]``: the place of each caption's picture, or -1.
+
+    Returns:
+        float64 ``[texts]``; infinite where the picture is not there.
+    """
+    ranks = np.full(len(texts), np.inf)
+    places = np.arange(len(images))
+    for start in range(0, len(texts), _QUERIES):
+        cosines = scoring.compare(texts[start : start + _QUERIES], images)
+        mine = owners[start : start + len(cosines), None]
+        own = np.take_along_axis(cosines, np.maximum(mine, 0), axis=1)
+        ahead = (cosines > own) | ((cosines == own) & (places < mine))
+        ranks[start : start + len(cosines)] = np.where(mine[:, 0] >= 0, 1 + ahead.sum(axis=1), np.inf)
+    return ranks
+
+
+def _measure(ranks: Ranks, ks: Sequence[int], candidates: int) -> Direction:
+    recall = []
+    for k in sorted(set(ks)):
+        correct = int((ranks <= k).sum())
+        low, high = wilson(correct, len(ranks))
+        recall.append(Accuracy(k=k, correct=correct, count=len(ranks), share=correct / len(ranks), low=low, high=high))
+    # The lower middle one of an even number: a rank that some query has.
+    median = float(np.sort(ranks)[(len(ranks) - 1) // 2])
+    return Direction(
+        queries=len(ranks),
+        candidates=candidates,
+        recall=tuple(recall),
+        median_rank=median if np.isfinite(median) else None,
+    )

@@ -1,0 +1,1 @@
+"""Text: texts, labels and templates enter; prompts and token ids leave."""

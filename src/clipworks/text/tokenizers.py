@@ -1,0 +1,185 @@
+"""Texts -> token ids: int32 ``[n, length]``, padded no further than the longest text of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipworks.bundle.card import TextInput
+from clipworks.display import quote_text
+from clipworks.errors import BundleError, TextError, UsageError
+from clipworks.text.clip_vocabulary import write_clip_tokenizer
+from clipworks.text.unread import Check, find_fragments, find_unknown, warn_unread
+
+__all__ = ["Ids", "Tokenizer", "open_tokenizer", "write_clip_tokenizer"]
+
+Ids = NDArray[np.int32]
+
+_QUOTED_LENGTH = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """A model's tokenizer; `open_tokenizer` makes one. It may be called from several threads.
+
+    Attributes:
+        text: the card's rules for texts.
+    """
+
+    text: TextInput
+    _encode: Callable[[str], list[int]]
+    _empty_length: int
+    _is_unread: Check
+    _bytewise: bool
+    _said: list[str] = field(default_factory=list)
+
+    def encode(self, texts: Sequence[str], *, truncate: bool = False) -> Ids:
+        """Turn texts into one batch.
+
+        Args:
+            texts: the texts, in any language.
+            truncate: cut a text that is longer than the context, its end token kept, instead of raising.
+
+        Returns:
+            int32 ``[n, length]``: ``length`` is that of the longest text, start and end tokens counted, or the context
+            where the model takes no other; no text gives ``[0, context]``.
+
+        Raises:
+            TextError: a text is empty, or over the context and not to be cut; the message names it.
+            UsageError: ``texts`` is one string, or holds something that is none.
+        """
+        return self.pad(self.encode_ragged(texts, truncate=truncate))
+
+    def encode_ragged(self, texts: Sequence[str], *, truncate: bool = False) -> list[Ids]:
+        """Turn texts into ids without padding, so that texts of like length can be put together with `pad`.
+
+        Args:
+            texts: as for `encode`.
+            truncate: as for `encode`.
+
+        Returns:
+            One int32 ``[length]`` a text, each of its own length.
+
+        Raises:
+            TextError: as `encode`.
+            UsageError: as `encode`.
+        """
+        if isinstance(texts, str):
+            raise UsageError("texts must be a list of texts, not one string")
+        rows = [self._encode_one(number, text, truncate=truncate) for number, text in enumerate(texts)]
+        self._tell_unread(texts, rows)
+        return rows
+
+    def pad(self, rows: Sequence[Ids]) -> Ids:
+        """Make one batch of rows that `encode_ragged` gave.
+
+        Args:
+            rows: int32 ``[length]`` each.
+
+        Returns:
+            int32 ``[n, length]``, as `encode`.
+        """
+        longest = max(map(len, rows), default=self.text.context)
+        batch = np.full(
+            (len(rows), longest if self.text.dynamic_length else self.text.context), self.text.pad_id, dtype=np.int32
+        )
+        for padded, row in zip(batch, rows, strict=True):
+            padded[: len(row)] = row
+        return batch
+
+    def _tell_unread(self, texts: Sequence[str], rows: Sequence[Ids]) -> None:
+        """Warn once of texts that cannot be read; every byte of ASCII is a character."""
+        if self._said:
+            return
+        pairs = zip(texts, rows, strict=True)
+        unread = [
+            text for text, ids in pairs if not (self._bytewise and text.isascii()) and self._is_unread(ids.tolist())
+        ]
+        if unread:
+            self._said.append(unread[0])
+            warn_unread([_shorten(text) for text in unread], bytewise=self._bytewise)
+
+    def _encode_one(self, number: int, text: str, *, truncate: bool) -> Ids:
+        if not isinstance(text, str):
+            raise UsageError(f"texts[{number}] is of type {type(text).__name__}; it must be a string")
+        ids = self._encode(text)
+        if len(ids) <= self._empty_length:
+            what = f"{_quote(text)} holds nothing to read" if text.strip() else "is empty"
+            raise TextError(f"texts[{number}] {what}; every text needs at least one word")
+        if len(ids) > self.text.context:
+            if not truncate:
+                raise TextError(
+                    f"texts[{number}] {_quote(text)} has {len(ids)} tokens; the model takes at most "
+                    f"{self.text.context}, start and end tokens counted",
+                    hint="shorten it, or let it be cut: --truncate, or truncate=True",
+                )
+            ids = [*ids[: self.text.context - 1], ids[-1]]
+        return np.array(ids, dtype=np.int32)
+
+
+def open_tokenizer(path: Path | None, text: TextInput) -> Tokenizer:
+    """Open a bundle's tokenizer.
+
+    Args:
+        path: its ``tokenizer.json``; None for OpenAI's own vocabulary, which wants ``clip`` cleaning.
+        text: the card's rules: ``clip`` cleaning runs OpenAI's own rules with the file's vocabulary, ``none`` whatever
+            the file describes, by the tokenizers library.
+
+    Raises:
+        BundleError: the file is missing, cannot be read, or has more tokens than the model.
+    """
+    if text.cleaning == "clip":
+        from clipworks.text.clip_rules import make_clip_encoder
+        from clipworks.text.clip_vocabulary import built_in_vocabulary, read_clip_vocabulary
+
+        vocabulary = built_in_vocabulary() if path is None else read_clip_vocabulary(path)
+        encode, size, check = make_clip_encoder(vocabulary), len(vocabulary.ids), find_fragments(vocabulary)
+    elif path is None:
+        raise UsageError("OpenAI's vocabulary cleans texts as OpenAI does; this card says cleaning is none")
+    else:
+        encode, size, check = _open_with_library(path)
+    if size > text.vocabulary:
+        raise BundleError(f"{path} has {size} tokens, but the model only {text.vocabulary}")
+    return Tokenizer(
+        text=text,
+        _encode=encode,
+        _empty_length=len(encode("")),
+        _is_unread=check,
+        _bytewise=text.cleaning == "clip",
+    )
+
+
+def _open_with_library(path: Path) -> tuple[Callable[[str], list[int]], int, Check]:
+    from tokenizers import Tokenizer as LibraryTokenizer
+
+    try:
+        tokenizer = LibraryTokenizer.from_str(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception as error:  # noqa: BLE001  # the library raises nothing narrower
+        raise BundleError(f"{path} is not a tokenizer.json that can be read: {error}") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+
+    def encode(text: str) -> list[int]:
+        # One by one: whole batches start threads, which make a later fork of the process unsafe, for little speed.
+        try:
+            ids: list[int] = tokenizer.encode(text).ids
+        except (TypeError, UnicodeEncodeError):  # a lone surrogate, which no encoding of a text can hold
+            ids = tokenizer.encode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")).ids
+        return ids
+
+    return encode, tokenizer.get_vocab_size(), find_unknown(tokenizer)
+
+
+def _quote(text: str) -> str:
+    return quote_text(_shorten(text))
+
+
+def _shorten(text: str) -> str:
+    shown = " ".join(text.split())
+    return shown if len(shown) <= _QUOTED_LENGTH else shown[: _QUOTED_LENGTH - 3] + "..."

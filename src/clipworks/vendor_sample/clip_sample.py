@@ -1,0 +1,162 @@
+"""Match one image with strings, or classify a list of images, in the forms of the vendor's CLIP sample."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipworks.errors import ImageError, UsageError
+from clipworks.vendor_sample import arguments, notices
+
+_HARDWARE = (
+    "imgmod_hw_config",
+    "norm_elf",
+    "space2depth_elf",
+    "txtmod_hw_config",
+    "txtmod_vdsp_params",
+)
+_TOP = 5
+_SHOWN_ERRORS = 10
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``clip_sample``; see `clipworks.cli.main` for the arguments and the exit status."""
+    return notices.run_command("clip_sample", _run, argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sample's options."""
+    parser.add_argument(
+        "--imgmod_prefix",
+        metavar="BUNDLE",
+        help="image model: a bundle, BUNDLE/mod, or a model's name (default: that of --txtmod_prefix, or starter)",
+    )
+    parser.add_argument(
+        "--txtmod_prefix", metavar="BUNDLE", help="text model, likewise (default: that of --imgmod_prefix)"
+    )
+    parser.add_argument(
+        "-d", "--device_id", default="0", metavar="N", help="index in the runtime's list of devices (default: 0)"
+    )
+    parser.add_argument("--input_file", metavar="FILE", help="one image: print its best strings")
+    parser.add_argument("--strings", metavar="LIST", help=f'the labels (default for one image: "{arguments.STRINGS}")')
+    parser.add_argument(
+        "--label_file",
+        metavar="FILE",
+        help="the labels, one a line or a JSON list; or imagenet, imagenet-synsets, which come with it (default for a "
+        "list of images: imagenet-synsets)",
+    )
+    parser.add_argument(
+        "--npz_files_path", metavar="FOLDER", help="token files of make_input_npz for the labels of --label_file"
+    )
+    parser.add_argument("--dataset_filelist", metavar="FILE", help="images, one path a line: write their best five")
+    parser.add_argument("--dataset_root", metavar="FOLDER", help="what the paths of the list are relative to")
+    parser.add_argument("--dataset_output_file", metavar="FILE", help="the file to write for the list")
+    arguments.add_hardware_options(parser, *(f"--{name}" for name in _HARDWARE))
+    group = arguments.add_runtime_options(parser)
+    group.add_argument(
+        "--restart",
+        action="store_true",
+        help="throw away what an earlier run wrote to --dataset_output_file, instead of resuming it",
+    )
+
+
+def _run(words: list[str]) -> int:
+    parser = arguments.make_parser("clip_sample", __doc__)
+    add_arguments(parser)
+    args = parser.parse_args(words)
+    _check(args)
+    arguments.note_hardware(args, *_HARDWARE)
+    with arguments.renaming(parser, {"--root": "--dataset_root", "--device": "--device_id"}):
+        return _classify(args) if args.dataset_filelist else _match(args)
+
+
+def _match(args: argparse.Namespace) -> int:
+    """Print the best five strings for one image."""
+    from clipworks.cli.terminal import show_text
+    from clipworks.scoring import compare, rank, softmax
+    from clipworks.vendor_sample.towers import choose_labels, open_towers
+
+    names = choose_labels(args)
+    with open_towers(args) as towers:
+        texts = towers.embed_labels(names, args.npz_files_path or None)
+        cosines = compare(towers.image.embed_images([args.input_file]), texts)
+        scores = softmax(cosines, towers.image.card.logit_scale)[0]
+    most = min(_TOP, len(names))
+    print(f"Top{most}:")
+    for place, index in enumerate(rank(scores, most)):
+        # Always with a point, as the sample for Python has it: scripts find scores by their digits around it.
+        print(f"{place}th, string: {show_text(names.names[index])}, score: {scores[index]:#.6g}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if bool(args.input_file) == bool(args.dataset_filelist):
+        raise UsageError("one of --input_file (an image) and --dataset_filelist (a list of them) is needed, not both")
+    if bool(args.dataset_filelist) != bool(args.dataset_output_file):
+        raise UsageError("--dataset_filelist and --dataset_output_file go together")
+    for option in ("dataset_root", "restart"):
+        if getattr(args, option) and not args.dataset_filelist:
+            raise UsageError(f"--{option} goes with --dataset_filelist")
+    if args.strings is not None and (args.label_file or args.npz_files_path):
+        raise UsageError("--strings does not go with --label_file or --npz_files_path: both give the labels")
+    if args.npz_files_path and not args.label_file:
+        raise UsageError("--npz_files_path needs --label_file, whose names say which token files are the labels")
+
+
+def _classify(args: argparse.Namespace) -> int:
+    """Write the best five of every image of the list, or go on where an earlier run stopped."""
+    from clipworks.cli import options
+    from clipworks.cli.progress import Bar, stopping
+    from clipworks.datasets.listing import read_dataset
+    from clipworks.results.journal import check_target, manifest_path
+    from clipworks.tasks.classify import classify
+    from clipworks.vendor_sample.towers import choose_labels, open_towers
+
+    output = args.dataset_output_file
+    if not args.restart:
+        check_target(output)
+    options.recall_choice(args, Path(manifest_path(output)))
+    labels = choose_labels(args)
+    images = read_dataset(args.dataset_filelist, root=args.dataset_root or None)
+    bar = Bar("images")
+    with open_towers(args) as towers:
+        head = towers.embed_labels(labels, args.npz_files_path or None)
+        with stopping() as stop:
+            progress = classify(
+                towers.image,
+                images,
+                labels,
+                head,
+                output,
+                templates=("{}",),  # the sample's texts are the labels as they are
+                top=_TOP,
+                format="text",
+                restart=args.restart,
+                report=lambda now: bar.show(now.done, now.total, before=now.before),
+                stop=stop,
+            )
+    bar.clear()
+    if not progress.whole:
+        done = f"{progress.done:,} of {progress.total:,} images"
+        print(f"{output}: stopped after {done}; the same command resumes there", file=sys.stderr)
+        return 130
+    if progress.before == progress.total:
+        notices.notify(args, f"{output} is complete already: nothing was done (--restart starts over)")
+    if progress.failed:
+        _show_errors(output)
+        raise ImageError(
+            f"{progress.failed:,} of {progress.total:,} images could not be read; their lines in {output} say why"
+        )
+    return 0
+
+
+def _show_errors(output: str) -> None:
+    from clipworks.cli.terminal import show_text
+    from clipworks.results.formats import read_results
+
+    errors = (record.error for record in read_results(output) if record.error is not None)
+    for error in itertools.islice(errors, _SHOWN_ERRORS):
+        print(f"clip_sample: {show_text(error)}", file=sys.stderr)

@@ -1,0 +1,138 @@
+"""The two models of the sample's command line: one bundle, or an image and a text tower of two that belong together."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipworks import scoring, store
+from clipworks.bundle.files import card_hash
+from clipworks.errors import TextError, UsageError
+from clipworks.model import Model
+from clipworks.options import ImageOptions
+from clipworks.text.files import read_lines
+from clipworks.text.prompts import LABEL_SETS, Labels, read_labels
+from clipworks.vendor_sample import arguments, notices
+
+SYNSETS = "imagenet-synsets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Towers:
+    """The models that embed images and texts, which may be one."""
+
+    image: Model
+    text: Model
+
+    def embed_labels(self, labels: Labels, token_files: str | None) -> scoring.Floats:
+        """Embed labels as float32 unit rows ``[labels, dim]``, from their texts or from token files.
+
+        Args:
+            labels: at least one; labels of one name get the same row to the last bit, so that they tie.
+            token_files: the folder of `clipworks.vendor_sample.token_files`, or None for the texts.
+
+        Raises:
+            TextError: a label is too long for the model.
+            UsageError: a token file is missing, or is none.
+        """
+        places = {name: place for place, name in enumerate(dict.fromkeys(labels.names))}
+        names = list(places)
+        try:
+            rows = self.text.embed_texts(names) if token_files is None else self._embed_files(names, Path(token_files))
+        except TextError as error:
+            raise TextError(error.message.replace("texts[", "labels[", 1)) from None
+        return rows[[places[name] for name in labels.names]]
+
+    def _embed_files(self, names: list[str], folder: Path) -> scoring.Floats:
+        from clipworks.text.clip_vocabulary import built_in_vocabulary
+        from clipworks.vendor_sample.token_files import read_token_files, spell
+
+        rows, text = read_token_files(names, folder), self.text.card.text
+        if text.cleaning != "clip" or text.vocabulary != len(built_in_vocabulary().ids):
+            return self.text.embed_texts(spell(rows))  # another vocabulary: the text says what the ids mean
+        for name, row in zip(names, rows, strict=True):
+            if len(row) > text.context:
+                raise TextError(f"the label {name!r} has {len(row)} tokens; the model takes at most {text.context}")
+        return self.text.embed_tokens(rows)
+
+
+# The sample reads images with cv2.imread, which drops alpha: before the resize, whatever the model's card says.
+_AS_OPENCV = ImageOptions(alpha="before")
+
+
+@contextlib.contextmanager
+def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
+    """Open what ``--imgmod_prefix`` and ``--txtmod_prefix`` name; one that is not given is that of the other.
+
+    Raises:
+        UsageError: one is no model, or the two models' embeddings have different widths.
+    """
+    image, text = args.imgmod_prefix, args.txtmod_prefix
+    names = [
+        arguments.find_model(image or text, "--imgmod_prefix" if image else "--txtmod_prefix"),
+        arguments.find_model(text or image, "--txtmod_prefix" if text else "--imgmod_prefix"),
+    ]
+    bundles = [store.open_bundle(name) for name in dict.fromkeys(names)]
+    first, last = bundles[0].card, bundles[-1].card
+    if first.dim != last.dim:
+        raise UsageError(
+            f"--imgmod_prefix {image} has embeddings of width {first.dim}, --txtmod_prefix {text} of width {last.dim}; "
+            "allowed: two towers of one model"
+        )
+    if card_hash(first) != card_hash(last):
+        notices.notify(
+            args,
+            f"the image tower is of {first.name} and the text tower of {last.name}: scores mean something only if the "
+            "two were trained together",
+        )
+    with contextlib.ExitStack() as stack:
+
+        def enter(place: int, *towers: str) -> Model:
+            model = Model(
+                bundles[place],
+                runtime=args.runtime,
+                device=args.device_id.strip("[] "),
+                precision=args.precision,
+                threads=args.threads,
+                images=_AS_OPENCV,
+                towers=towers,  # type: ignore[arg-type]  # image and text, as written below
+                streams=None if args.dataset_filelist else 1,
+            )
+            return stack.enter_context(model)
+
+        if len(bundles) == 1:
+            whole = enter(0, "image", "text")
+            yield Towers(image=whole, text=whole)
+        else:
+            yield Towers(image=enter(0, "image"), text=enter(1, "text"))
+
+
+def choose_labels(args: argparse.Namespace) -> Labels:
+    """The labels of ``--label_file``, one a line as it stands there, or of ``--strings``.
+
+    Without either a list of images takes ImageNet's synset strings, as the sample for Python does, and one image the
+    sample's three strings.
+
+    Raises:
+        TextError, UsageError: no such file or label set, or a list with gaps.
+    """
+    if args.label_file:
+        return read_label_file(args.label_file)
+    if args.dataset_filelist and args.strings is None:
+        return read_labels(SYNSETS)
+    strings = arguments.STRINGS if args.strings is None else args.strings
+    return Labels(name="--strings", names=tuple(arguments.read_list(strings, "--strings")))
+
+
+def read_label_file(source: str) -> Labels:
+    """Labels of a file, each line as it stands there, or of a label set that comes with clipworks.
+
+    Raises:
+        TextError: the file cannot be read, holds no label, or looks like another format.
+    """
+    if source in LABEL_SETS and not Path(source).exists():
+        return read_labels(source)
+    return Labels(name=source, names=tuple(read_lines(source)))
