@@ -62,8 +62,8 @@ def write_bad_files(folder: Path) -> dict[str, str]:
         "missing.png": "does not exist",
         "empty.png": "is empty (0 bytes)",
         "truncated.png": "is damaged",
-        "text.jpg": "is not a picture that can be read: it is text",
+        "text.jpg": "is not an image that can be read: it is text",
         "bomb.png": "may be a decompression bomb",
-        "folder.png": "is a folder, not a picture",
+        "folder.png": "is a folder, not an image",
         "pipe.png": "is no regular file",
     }

@@ -238,5 +238,5 @@ def test_the_limit_of_pixels_may_be_raised_and_lowered(monkeypatch: pytest.Monke
         load_image(several, options=ImageOptions(max_pixels=1999))
     np.testing.assert_array_equal(np.asarray(load_image(content)), expected)
     assert Image.MAX_IMAGE_PIXELS == 1000
-    with pytest.raises(ImageError, match="is not a picture that can be read: it is text"):
+    with pytest.raises(ImageError, match="is not an image that can be read: it is text"):
         load_image(b"no image at all")

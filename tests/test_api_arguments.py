@@ -138,7 +138,7 @@ def test_closed_and_text_files_are_refused(model: clipworks.Model, photo_file: P
 
 
 def test_one_bad_image_among_many_is_named_by_its_place(model: clipworks.Model, png: bytes) -> None:
-    with pytest.raises(ImageError, match=r"^images\[34\]: the picture is empty"):
+    with pytest.raises(ImageError, match=r"^images\[34\]: the image is empty"):
         model.embed_images([png] * 34 + [b""])
     with pytest.raises(ImageError, match=r"^missing\.png does not exist"):
         model.embed_images([png, "missing.png"])

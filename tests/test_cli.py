@@ -117,7 +117,7 @@ def test_a_dash_reads_the_picture_from_standard_input(photo_file: Path) -> None:
     assert empty.returncode == 1
     assert empty.stderr == b"clipworks: standard input is empty; an image was expected\n"
     words = subprocess.run(command, input=b"some words", capture_output=True, check=False)
-    assert words.stderr == b"clipworks: standard input is not a picture that can be read: it is text\n"
+    assert words.stderr == b"clipworks: standard input is not an image that can be read: it is text\n"
 
 
 def test_a_reader_that_goes_away_is_no_error(photo_file: Path) -> None:
@@ -205,10 +205,10 @@ def test_a_failed_run_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str
     for words, message in [
         (("match", "missing.jpg", "a dog"), "missing.jpg does not exist"),
         (("match", "two\nlines\x1b[31m.jpg", "a dog"), r"two\nlines\x1b[31m.jpg does not exist"),
-        (("match", "", "a dog"), "the picture's name is empty"),
-        (("match", "/dev/zero", "a dog"), "/dev/zero is a device, not a picture"),
-        (("match", str(tmp_path), "a dog"), "is a folder, not a picture"),
-        (("match", str(text), "a dog"), "is not a picture that can be read: it is text"),
+        (("match", "", "a dog"), "the image's path is empty"),
+        (("match", "/dev/zero", "a dog"), "/dev/zero is a device, not an image"),
+        (("match", str(tmp_path), "a dog"), "is a folder, not an image"),
+        (("match", str(text), "a dog"), "is not an image that can be read: it is text"),
         (("match", str(EXAMPLE), ""), "texts[0] is empty"),
         (("match", str(EXAMPLE), "word " * 600), "has 602 tokens; the model takes at most 256"),
         (("match", str(EXAMPLE), "--texts-file", str(empty)), "empty.txt holds no text"),

@@ -126,7 +126,7 @@ def test_a_file_that_is_no_whole_picture_is_an_error_as_ever(photo: Image.Image,
     with pytest.raises(ImageError, match="does not exist"):
         decoder.prepare(str(tmp_path / "none.jpg"))
     (tmp_path / "text.jpg").write_text("hello")
-    with pytest.raises(ImageError, match="is not a picture"):
+    with pytest.raises(ImageError, match="is not an image"):
         decoder.prepare(str(tmp_path / "text.jpg"))
     (tmp_path / "cut.jpg").write_bytes(write(photo, tmp_path / "whole.jpg").read_bytes()[:-2])
     with pytest.raises(ImageError, match="truncated"):

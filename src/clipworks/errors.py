@@ -29,7 +29,7 @@ class ClipworksError(Exception):
 
 
 class ClipworksWarning(UserWarning):
-    """Something is lost, or taken otherwise than it was said, and clipworks goes on all the same.
+    """Something is lost, or taken otherwise than it was said, and clipworks continues all the same.
 
     The one way in which the library says so: Python's ``warnings`` carry it, and the command line shows it in one line.
 
@@ -51,7 +51,7 @@ class UnknownNameError(UsageError):
 
 
 class ImageError(ClipworksError):
-    """A picture is missing, unreadable or no picture at all."""
+    """An image is missing, unreadable or no image at all."""
 
 
 class TextError(ClipworksError):
@@ -71,7 +71,7 @@ class DownloadError(ClipworksError):
 
 
 class RuntimeUnavailableError(UsageError):
-    """The engine is not installed, or cannot grant the device or the precision asked for."""
+    """The runtime, the device or the precision asked for is not available."""
 
 
 class MeasurementError(ClipworksError):
@@ -79,7 +79,7 @@ class MeasurementError(ClipworksError):
 
 
 class EncodingError(ClipworksError):
-    """The engine failed while it compiled or ran a tower."""
+    """The runtime failed while it compiled or ran a tower."""
 
 
 def unknown_name(kind: str, given: str, known: Iterable[str], *, hint: str | None = None) -> UnknownNameError:

@@ -1,4 +1,4 @@
-"""Pictures: a path, bytes, a Pillow image or an array becomes uint8 RGB, then the square that a tower takes.
+"""Images: a path, bytes, a Pillow image or an array becomes uint8 RGB, then the square that an image encoder takes.
 
 The transform is the reference's, bit for bit: torchvision's ``Resize`` and ``CenterCrop`` on Pillow images, with alpha
 dropped before or after as the model's card says. Three things are done otherwise unless `ImageOptions` says
@@ -49,7 +49,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 def load_image(
     picture: Picture, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS, drop_alpha: DropAlpha = "before"
 ) -> Image.Image:
-    """Decode one picture to the Pillow image that is resized; of an animation the first frame is taken.
+    """Decode one image to the Pillow image that is resized; of an animation the first frame is taken.
 
     Args:
         picture: a path, the bytes of an image file, such a file open for reading in binary mode (read from its
@@ -59,18 +59,18 @@ def load_image(
         drop_alpha: from the model's card; `clipworks.bundle.card.ImageInput` tells what it does.
 
     Returns:
-        The picture in mode RGB; with ``drop_alpha`` ``after`` one with alpha, CMYK and the like keep their mode.
+        An image in mode RGB; with ``drop_alpha`` ``after`` one with alpha, CMYK and the like keep their mode.
 
     Raises:
-        ImageError: missing, unreadable, truncated, too large, or no picture; the message says what it is.
+        ImageError: missing, unreadable, truncated, too large, or no image; the message says what it is.
         UsageError: an object that is none of the kinds above.
     """
     if isinstance(picture, Image.Image):
-        return _settle(picture, str(getattr(picture, "filename", "") or "the picture"), options, drop_alpha)
+        return _settle(picture, str(getattr(picture, "filename", "") or "the image"), options, drop_alpha)
     if isinstance(picture, np.ndarray):
         return _settle(_wrap_array(picture), "the array", options, drop_alpha)
     if isinstance(picture, bytes | bytearray | memoryview):
-        return decode_image(bytes(picture), name="the picture", options=options, drop_alpha=drop_alpha)
+        return decode_image(bytes(picture), name="the image", options=options, drop_alpha=drop_alpha)
     if is_stream(picture):
         content = read_stream(picture, most=MAX_BYTES)
         return decode_image(content, name=name_stream(picture), options=options, drop_alpha=drop_alpha)
@@ -81,14 +81,14 @@ def load_image(
 
 
 def prepare_image(picture: Picture, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Pixels:
-    """Decode and transform one picture: uint8 ``[size, size, 3]``; arguments and errors as `load_batch`."""
+    """Decode and transform one image: uint8 ``[size, size, 3]``; arguments and errors as `load_batch`."""
     return transform_image(load_image(picture, options=options, drop_alpha=spec.drop_alpha), spec)
 
 
 def load_batch(
     pictures: Sequence[Picture], spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 ) -> Pixels:
-    """Decode and transform pictures into one batch.
+    """Decode and transform images into one batch.
 
     Args:
         pictures: as `load_image` takes them.
@@ -99,7 +99,7 @@ def load_batch(
         uint8 ``[n, size, size, 3]``.
 
     Raises:
-        ImageError, UsageError: as `load_image`; the first picture that fails ends the batch.
+        ImageError, UsageError: as `load_image`; the first image that fails ends the batch.
     """
     batch = np.empty((len(pictures), spec.size, spec.size, 3), dtype=np.uint8)
     for row, picture in enumerate(pictures):
@@ -108,12 +108,12 @@ def load_batch(
 
 
 def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
-    """Tell one picture from many: one becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n.
+    """Tell one image from many: one becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n.
 
-    Open files are read here, one after another: they may be closed, or rewound, when the pictures are decoded.
+    Open files are read here, one after another: they may be closed, or rewound, when the images are decoded.
 
     Raises:
-        UsageError: neither a picture nor an iterable, or one without order.
+        UsageError: neither an image nor an iterable, or one without order.
         ImageError: an open file cannot be read.
     """
     if isinstance(images, np.ndarray):
@@ -128,25 +128,25 @@ def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
 
 
 def read_file(path: Path, *, name: str | None = None) -> bytes:
-    """Read a picture's file, as bytes, called ``name`` in messages; raises ImageError with the reason if it cannot."""
+    """Read an image file, as bytes, called ``name`` in messages; raises ImageError with the reason if it cannot."""
     shown = str(path) if name is None else name
     try:
         with path.open("rb") as stream:
             kind = os.fstat(stream.fileno()).st_mode
             if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
-                raise ImageError(f"{shown} is a device, not a picture")
+                raise ImageError(f"{shown} is a device, not an image")
             content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ImageError(f"{shown} does not exist") from None
     except IsADirectoryError:
-        raise ImageError(f"{shown} is a folder, not a picture") from None
+        raise ImageError(f"{shown} is a folder, not an image") from None
     except PermissionError:
         raise ImageError(f"{shown} may not be read: permission denied") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ImageError(f"{shown} cannot be read: {reason}") from None
     if len(content) > MAX_BYTES:
-        raise ImageError(f"{shown} has more than {MAX_BYTES >> 20} MiB, which is no picture that is read here")
+        raise ImageError(f"{shown} has more than {MAX_BYTES >> 20} MiB, the most that an image file may have")
     return content
 
 
@@ -160,7 +160,7 @@ def decode_image(
 def open_file(path: str | os.PathLike[str], *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
     """Read and decode an image file as `open_image` does."""
     if not os.fspath(path):
-        raise ImageError("the picture's name is empty")
+        raise ImageError("the image's path is empty")
     return open_image(read_file(Path(path)), name=str(Path(path)), options=options)
 
 
@@ -181,7 +181,7 @@ def open_image(content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMA
     except UnidentifiedImageError:
         if (plain := drop_metadata(content)) is not None:
             return open_image(plain, name=name, options=options)
-        raise ImageError(f"{name} is not a picture that can be read: it is {describe_content(content)}") from None
+        raise ImageError(f"{name} is not an image that can be read: it is {describe_content(content)}") from None
     # Pillow's decoders raise almost anything on damaged files: SyntaxError, struct.error, EOFError, IndexError...
     except Exception as error:  # noqa: BLE001
         if (plain := drop_metadata(content)) is not None:
@@ -249,7 +249,7 @@ def _orient(image: Image.Image, options: ImageOptions) -> Image.Image:
     if options.exif == "ignore":
         return image
     try:
-        # Reading the orientation first spares a copy of every picture that is upright already.
+        # Reading the orientation first spares a copy of every image that is upright already.
         return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
     except Exception:  # noqa: BLE001  # EXIF that cannot be read says nothing about the orientation
         return image
@@ -257,11 +257,11 @@ def _orient(image: Image.Image, options: ImageOptions) -> Image.Image:
 
 def _wrap_array(array: npt.NDArray[np.uint8]) -> Image.Image:
     if array.dtype != np.uint8:
-        raise UsageError(f"a picture array must be uint8 with values 0..255, not {array.dtype}")
+        raise UsageError(f"an image array must be uint8 with values 0..255, not {array.dtype}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise UsageError(f"a picture array must be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
+        raise UsageError(f"an image array must be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
     if 0 in array.shape:
         raise ImageError(f"the array has no pixels: shape {list(array.shape)}")
     return Image.fromarray(np.ascontiguousarray(array))

@@ -37,6 +37,6 @@ def register_heif(name: str) -> None:
         from pillow_heif import register_heif_opener  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         raise ImageError(
-            f"{name} is a HEIC picture, which needs a plugin", hint="pip install 'clipworks[heif]'"
+            f"{name} is a HEIC image, which needs a plugin", hint="pip install 'clipworks[heif]'"
         ) from None
     register_heif_opener()

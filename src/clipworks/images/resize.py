@@ -1,4 +1,4 @@
-"""From a picture to the square that a tower takes: torchvision's ``Resize`` and ``CenterCrop`` on Pillow images.
+"""From an image to the square that its encoder takes: torchvision's ``Resize`` and ``CenterCrop`` on Pillow images.
 
 Pillow's own code does it, or, where the package was built with a C compiler, ours, several times quicker: it makes the
 same bytes, of only those pixels that the crop keeps.
@@ -31,7 +31,7 @@ Pixels = npt.NDArray[np.uint8]
 # Whether the quick way is there; it changes no byte.
 COMPILED = cut_square is not None
 
-# The compiled code keeps whole rows or columns of the picture between its two passes.
+# The compiled code keeps whole rows or columns of the image between its two passes.
 _LONGEST_SIDE = 65_535
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 # From Pillow 13 on: columns go first where the height loses more than twice what the width loses.
@@ -40,7 +40,7 @@ _MAY_TURN = int(PIL.__version__.partition(".")[0]) >= 13
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """The square of a picture: resized to ``width`` x ``height``, then ``side`` x ``side`` from ``left``, ``top``.
+    """The square of an image: resized to ``width`` x ``height``, then ``side`` x ``side`` from ``left``, ``top``.
 
     Attributes:
         filter: ``bicubic`` or ``bilinear``, as Pillow computes them.
@@ -58,7 +58,7 @@ class Cut:
 
 
 def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
-    """Bring a picture to the square that an image tower takes.
+    """Resize and crop an image to the square that an image encoder takes.
 
     Args:
         image: mode RGB, or another one that is resized as it is and becomes RGB after the crop.
@@ -68,7 +68,7 @@ def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
         uint8 ``[size, size, 3]``.
 
     Raises:
-        ImageError: the aspect ratio is so extreme that the resized picture would pass the pixel limit.
+        ImageError: the aspect ratio is so extreme that the resized image would pass the pixel limit.
 
     Source:
         torchvision ``Resize`` (the longer side truncated by ``int``, antialiased) and ``CenterCrop`` (offsets by
@@ -92,7 +92,7 @@ def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
 
 
 def resize_image(image: Image.Image, spec: ImageInput) -> Image.Image:
-    """The first half of `transform_image`, by Pillow: a picture in the size that the crop is taken from."""
+    """The first half of `transform_image`, by Pillow: the image in the size that the crop is taken from."""
     size = _plan_resize(image.size, spec)
     if spec.resize == "shortest" and size == image.size:
         return image
@@ -100,7 +100,7 @@ def resize_image(image: Image.Image, spec: ImageInput) -> Image.Image:
 
 
 def crop_image(image: Image.Image, spec: ImageInput) -> Pixels:
-    """The second half of `transform_image`, by Pillow: the square in the middle of a resized picture."""
+    """The second half of `transform_image`, by Pillow: the square in the middle of a resized image."""
     if image.size == (spec.size, spec.size):
         return np.asarray(to_rgb(image))
     left, top = _plan_crop(image.size, spec)
@@ -108,7 +108,7 @@ def crop_image(image: Image.Image, spec: ImageInput) -> Pixels:
 
 
 def plan_cut(size: tuple[int, int], spec: ImageInput) -> Cut:
-    """What `transform_image` does to a picture of a width and height; raises ImageError as it does."""
+    """What `transform_image` does to an image of a width and height; raises ImageError as it does."""
     width, height = resized = _plan_resize(size, spec)
     left, top = _plan_crop(resized, spec)
     lost_width, lost_height = size[0] - width, size[1] - height
@@ -132,7 +132,7 @@ def _plan_resize(size: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
     resized = (short, int(short * height / width)) if tall else (int(short * width / height), short)
     if resized[0] * resized[1] > MAX_PIXELS:
         raise ImageError(
-            f"a picture of {width} x {height} pixels would become {resized[0]} x {resized[1]}; "
+            f"an image of {width} x {height} pixels would become {resized[0]} x {resized[1]}; "
             f"allowed: {MAX_PIXELS:,} pixels"
         )
     return resized

@@ -16,7 +16,7 @@ def is_stream(thing: object) -> TypeGuard[BinaryIO]:
 def name_stream(stream: BinaryIO) -> str:
     """What an open file is called in messages: its name, where it has one."""
     name = getattr(stream, "name", None)
-    return name if isinstance(name, str) and name else "the picture"
+    return name if isinstance(name, str) and name else "the image"
 
 
 def read_stream(stream: BinaryIO, *, most: int) -> bytes:
@@ -42,7 +42,7 @@ def read_stream(stream: BinaryIO, *, most: int) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: it is closed
         raise ImageError(f"{shown} cannot be read: {error}") from None
     if length > most:
-        raise ImageError(f"{shown} has more than {most >> 20} MiB, which is no picture that is read here")
+        raise ImageError(f"{shown} has more than {most >> 20} MiB, the most that an image file may have")
     return b"".join(parts)
 
 
