@@ -35,7 +35,7 @@ CASES = {
         *("classify", "{set}", "--labels", "{labels}", "-o", "{out}/results.jsonl", "--model", "{model}"),
         *("--precision", "f32", "--runtime", "native"),
     ),
-    "--help": ("--help",),
+    "help": ("--help",),
 }
 """What is run. A first opening has an empty cache each time; the others share one that a run before has filled."""
 
