@@ -42,16 +42,16 @@ class CommandModule(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "match": Command("clipworks.cli.match", "rank texts by how well they fit an image"),
-    "classify": Command("clipworks.cli.classify", "classify a data set into a results file; goes on where it stopped"),
+    "classify": Command("clipworks.cli.classify", "classify a data set into a results file; resumes where it stopped"),
     "compare": Command("clipworks.cli.compare", "what each runtime and precision costs in accuracy and buys in speed"),
     "devices": Command("clipworks.cli.devices", "what this machine offers, how quick it is, and what auto takes"),
     "doctor": Command("clipworks.cli.doctor", "where scores begin to differ from a reference's, stage by stage"),
-    "embed": Command("clipworks.cli.embed", "embed a data set into a folder of vectors; goes on where it stopped"),
+    "embed": Command("clipworks.cli.embed", "embed a data set into a folder of vectors; resumes where it stopped"),
     "evaluate": Command("clipworks.cli.evaluate", "accuracy, classes, confusions and calibration of a results file"),
     "models": Command("clipworks.cli.models", "list, pull, verify and convert models", nested=True),
     "profile": Command("clipworks.cli.profile", "measure an encoder or the pipeline: throughput, latency percentiles"),
     "report": Command("clipworks.cli.report", "show saved results on one page: tables, plots, environment"),
-    "retrieve": Command("clipworks.cli.retrieve", "how well pictures find their captions, and captions their pictures"),
+    "retrieve": Command("clipworks.cli.retrieve", "how well images find their captions, and captions their images"),
 }
 
 _OVERVIEW = """\

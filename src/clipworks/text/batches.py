@@ -1,9 +1,9 @@
 """Which texts are encoded together.
 
-A tower that packs a batch computes each beginning of its texts once, whatever their lengths. So texts are sorted by
-their ids, and the sorted list is cut into batches of the same number of rows, which engines have to get ready for once
-only. A head of 80 templates and 1,000 names takes less than half the rows of the same texts without sharing. Any other
-tower computes all texts of a batch up to the longest: for it they are sorted by length.
+A tower that packs a batch computes each shared prefix of its texts once, whatever their lengths. So texts are sorted by
+their ids, and the sorted list is cut into batches of the same number of rows, which runtimes have to get ready for once
+only. A zero-shot classifier of 80 templates and 1,000 class names takes less than half the rows of the same texts
+without sharing. Any other tower computes all texts of a batch up to the longest: for it they are sorted by length.
 """
 
 from __future__ import annotations

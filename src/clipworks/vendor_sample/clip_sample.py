@@ -107,7 +107,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _classify(args: argparse.Namespace) -> int:
-    """Write the best five of every image of the list, or go on where an earlier run stopped."""
+    """Write the best five of every image of the list, or resume where an earlier run stopped."""
     from clipworks.cli import options
     from clipworks.cli.progress import Bar, stopping
     from clipworks.datasets.listing import read_dataset
