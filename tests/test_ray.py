@@ -32,7 +32,7 @@ import ray  # noqa: E402  # not before it is known to be there
 from ray.cluster_utils import Cluster  # noqa: E402  # not before it is known to be there
 from ray_runs import POISON, STARTUP, environment, run, shard_rows, start, table_rows  # noqa: E402  # as above
 
-from clipworks.cluster.failures import EngineError, explain_errors  # noqa: E402  # as above
+from clipworks.cluster.failures import ClusterError, explain_errors  # noqa: E402  # as above
 
 STORE = 100 << 20
 SLOW = 700
@@ -69,7 +69,7 @@ def cluster(home: Path) -> Iterator[Cluster]:
 
 def words(cluster: Cluster | None, *more: str | Path) -> list[str | Path]:
     """Options of a run on the engine."""
-    return [*more, "--engine", "ray", *(["--address", cluster.address] if cluster else [])]
+    return [*more, "--ray", cluster.address if cluster else "local"]
 
 
 EXACT = ("--runtime", "openvino", "--precision", "f32", "--batch-size", "8")
@@ -128,7 +128,7 @@ def test_embeddings_are_bit_for_bit_those_of_one_machine_and_a_rerun_finds_them(
     stages = found["statistics"]["stages"]
     assert [stage["rows"] for stage in stages[1:]] == [20, len(rows)]
     manifest = json.loads((home / "exact" / "run.json").read_text())
-    assert [shard["pictures"] for shard in manifest["shards"]] == [56, 56, 43]
+    assert [shard["images"] for shard in manifest["shards"]] == [56, 56, 43]
     before = {path: path.stat().st_mtime_ns for path in (home / "exact").iterdir()}
     status, _, err = run(*command, "--strict", folder=home)
     assert (status, before) == (1, {path: path.stat().st_mtime_ns for path in (home / "exact").iterdir()})
@@ -197,7 +197,7 @@ def test_ctrl_c_ends_a_run_that_the_same_command_completes(home: Path, cluster: 
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "of 11 shards finished; the same command goes on from there" in err
+    assert "of 11 shards finished; the same command resumes from there" in err
     assert run(*command, folder=home)[0] == 0
     assert same_rows(shard_rows(home / "stopped"), local_embeddings(home, "large", *EXACT))
 
@@ -249,18 +249,18 @@ def test_what_cannot_be_run_is_one_clear_line(home: Path, cluster: Cluster) -> N
         assert len(said) == 1, err
         return said[0]
 
-    base = ("embed", "set", "-o", "none", *FAKE, "--engine", "ray")
+    base = ("embed", "set", "-o", "none", *FAKE, "--ray")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        assert f"no Ray cluster is at 127.0.0.1:{port}" in fails(*base, "--address", f"127.0.0.1:{port}")
-    assert "--address is 'nonsense'; allowed: HOST:PORT" in fails(*base, "--address", "nonsense")
-    joined = (*base, "--address", cluster.address)
+        assert f"no Ray cluster is at 127.0.0.1:{port}" in fails(*base, f"127.0.0.1:{port}")
+    assert "--ray is 'nonsense'; allowed: local, auto or HOST:PORT" in fails(*base, "nonsense")
+    joined = (*base, cluster.address)
     assert "there is no room in the object store: 8 batches" in fails(*joined, "--batch-size", "512")
     assert "99 encoders do not fit: the cluster has 5 CPUs" in fails(*joined, "--encoders", "99")
     assert "the device cuda was asked for, and the cluster has no GPU" in fails(*joined, "--device", "cuda")
-    unknown = ("embed", "set", "-o", "none", "--model", "no/such", "--offline", "--engine", "ray")
-    assert "no/such" in fails(*unknown, "--address", cluster.address)
+    unknown = ("embed", "set", "-o", "none", "--model", "no/such", "--offline", "--ray")
+    assert "no/such" in fails(*unknown, cluster.address)
 
 
 def test_a_source_that_nodes_cannot_see_is_named(home: Path, cluster: Cluster) -> None:
@@ -325,12 +325,12 @@ def test_a_store_that_fills_up_is_one_clear_line() -> None:
     """As the engine raises it, from a task or from the driver."""
     for error in (ray.exceptions.ObjectStoreFullError("full"), ray.exceptions.OutOfDiskError("full")):
         with (
-            pytest.raises(EngineError, match="there is no room in the object store, nor on the disk"),
+            pytest.raises(ClusterError, match="there is no room in the object store, nor on the disk"),
             explain_errors(),
         ):
             raise ray.exceptions.RayTaskError("decode", "trace", error)
         with (
-            pytest.raises(EngineError, match="there is no room in the object store, nor on the disk"),
+            pytest.raises(ClusterError, match="there is no room in the object store, nor on the disk"),
             explain_errors(),
         ):
             raise error

@@ -12,7 +12,7 @@ import pytest
 from clipworks.errors import UnknownNameError, UsageError
 from clipworks.results.formats import FORMATS, choose_format, read_results
 from clipworks.results.parquet import write_parquet
-from clipworks.results.records import Prediction, Record, ResultsError
+from clipworks.results.records import Prediction, Record, ResultsError, RunSize
 
 ODD = os.fsdecode(b"odd \xff: top-1 id: 3, prob: 0.5, class name: x.jpg")
 RECORDS = [
@@ -118,6 +118,7 @@ def test_parquet_gives_everything_back_and_is_never_there_in_part(tmp_path: Path
 
 @pytest.mark.parametrize("name", ["jsonl", "text"])
 def test_whole_records_are_told_from_torn_ones_at_every_byte(name: str) -> None:
+    size = RunSize(total=len(RECORDS), top=2)
     encoded = [FORMATS[name].encode(record) for record in RECORDS]
     content = b"".join(encoded)
     ends = [sum(map(len, encoded[:count])) for count in range(len(encoded) + 1)]
@@ -125,7 +126,7 @@ def test_whole_records_are_told_from_torn_ones_at_every_byte(name: str) -> None:
     for length in range(len(content) + 1):
         whole = sum(end <= length for end in ends) - 1
         for tail in (b"", b"\0" * 9, b"\0\0}\n" + content[-60:]):
-            found = list(FORMATS[name].scan(io.BytesIO(content[:length] + tail), 2))
+            found = list(FORMATS[name].scan(io.BytesIO(content[:length] + tail), size))
             assert [extent.end for extent in found] == ends[1 : whole + 1]
             assert [extent.failed for extent in found] == failed[:whole]
 
@@ -137,7 +138,7 @@ def test_the_ending_chooses_the_format_and_the_name_overrules_it() -> None:
         "text",
         "jsonl",
     ]
-    with pytest.raises(UsageError, match=r"a\.json ends in \.json; allowed: \.jsonl, \.ndjson, \.txt, \.parquet"):
+    with pytest.raises(UsageError, match=r"a\.json ends in \.json; allowed: \.jsonl, \.ndjson, \.parquet, \.txt"):
         choose_format(None, "a.json")
     assert choose_format("text", "a.jsonl") == "text"
     with pytest.raises(UnknownNameError, match="unknown format 'json': did you mean 'jsonl'"):

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and return 0."""
     from clipworks.cli.progress import Bar
+    from clipworks.pipeline import LoopOptions
     from clipworks.tasks.retrieve import read_captions, retrieve
 
     try:
@@ -59,8 +60,7 @@ def run(args: argparse.Namespace) -> int:
             ks=ks,
             errors=args.errors,
             truncate=args.truncate,
-            batch_size=args.batch_size,
-            workers=args.workers,
+            options=LoopOptions(batch_size=args.batch_size, workers=args.workers),
             report=bar.show,
         )
     bar.clear()

@@ -1,4 +1,4 @@
-"""Collecting: rows come from the engine in any order and leave as whole shards."""
+"""Collecting: rows come from Ray in any order and leave as whole shards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WRITERS = 4
 
 
 @dataclass
-class _Part:
+class _GatheredShard:
     """What has come of one shard."""
 
     tables: list[Any] = field(default_factory=list)
@@ -26,7 +26,7 @@ class Collector:
     """Gathers the rows of each shard and writes it when it is whole.
 
     Attributes:
-        rows: pictures that have come.
+        rows: images that have come.
         failed: how many of them are errors.
         finished: shards that are written.
     """
@@ -36,12 +36,12 @@ class Collector:
         self.failed = 0
         self.finished: list[Shard] = []
         self._folder = folder
-        self._parts: dict[int, _Part] = {}
+        self._parts: dict[int, _GatheredShard] = {}
         self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="write")
         self._writing: list[Future[Shard]] = []
 
     def add(self, table: Any) -> None:
-        """Take rows of one or more shards, as the encoder gives them; raises OSError for a shard not written."""
+        """Take rows of one or more shards, as encoders give them; raises OSError for a shard not written."""
         import pyarrow.compute as pc
 
         self.rows += table.num_rows
@@ -66,7 +66,7 @@ class Collector:
     def _add_part(self, number: int, table: Any) -> None:
         import pyarrow.compute as pc
 
-        part = self._parts.setdefault(number, _Part())
+        part = self._parts.setdefault(number, _GatheredShard())
         part.tables.append(table)
         part.rows += table.num_rows
         part.size = pc.max(table.column("size")).as_py() if part.size is None else part.size
@@ -74,7 +74,7 @@ class Collector:
             del self._parts[number]
             self._writing.append(self._pool.submit(self._write, number, part))
 
-    def _write(self, number: int, part: _Part) -> Shard:
+    def _write(self, number: int, part: _GatheredShard) -> Shard:
         import pyarrow as pa
 
         table = pa.concat_tables(part.tables).drop_columns(["shard", "size"]).sort_by("index")

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from clipworks.cluster.sources import Archives
 from clipworks.datasets.listing import DataSet, Sample
+from clipworks.datasets.sources import Archives
 from clipworks.errors import UsageError
 from clipworks.results.manifest import describe_source, hash_texts
 
@@ -44,7 +44,7 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ShardPlan:
     """A source cut up.
 
     Attributes:
@@ -67,7 +67,7 @@ class Plan:
         return math.ceil(len(self.source) / self.shard_size)
 
     @property
-    def pictures(self) -> int | None:
+    def images(self) -> int | None:
         """How many pictures there are, or None where only reading tells."""
         return None if isinstance(self.source, Archives) else len(self.source)
 
@@ -94,7 +94,7 @@ class Plan:
                 yield Piece(shard=number, start=start, size=last - first, samples=samples)
 
 
-def make_plan(source: DataSet | Archives, *, batch_size: int, shard_size: int) -> Plan:
+def make_plan(source: DataSet | Archives, *, batch_size: int, shard_size: int) -> ShardPlan:
     """Cut a source up.
 
     Raises:
@@ -104,4 +104,4 @@ def make_plan(source: DataSet | Archives, *, batch_size: int, shard_size: int) -
         raise UsageError(f"batch size is {batch_size}; allowed: 1 or more")
     if shard_size < 1 or shard_size % batch_size:
         raise UsageError(f"shard size is {shard_size}; allowed: a multiple of the batch size, {batch_size}")
-    return Plan(source=source, batch_size=batch_size, shard_size=shard_size, base=os.getcwd())  # noqa: PTH109
+    return ShardPlan(source=source, batch_size=batch_size, shard_size=shard_size, base=os.getcwd())  # noqa: PTH109

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from clipworks.cluster.cluster import ask_nodes
-from clipworks.cluster.sources import Archives
 from clipworks.datasets.listing import DataSet
 from clipworks.datasets.locations import find_kind, is_url
+from clipworks.datasets.sources import Archives
 from clipworks.errors import ClipworksError, UsageError
 
 

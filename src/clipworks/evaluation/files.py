@@ -100,5 +100,5 @@ def evaluate_file(
 
 def count_missing(found: Evaluation, known: FileLabels) -> int | None:
     """How many pictures the whole run has, where the file holds fewer of them; else None."""
-    total = known.settings.get("pictures", found.pictures)
+    total = known.settings.get("images", found.pictures)
     return int(total) if found.pictures < total else None

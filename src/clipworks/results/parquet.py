@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from clipworks.errors import UsageError
-from clipworks.results.records import Prediction, Record, ResultsError
+from clipworks.results.json_lines import round_score
+from clipworks.results.records import EmbeddingRecord, Prediction, Record, ResultsError
 
 Item = TypeVar("Item")
 
@@ -60,7 +60,7 @@ def tabulate_records(records: Sequence[Record]) -> Any:
         "truth": [record.truth for record in records],
         "error": [None if record.error is None else _clean(record.error) for record in records],
         "ids": [[item.id for item in record.top] for record in records],
-        "scores": [[item.score for item in record.top] for record in records],
+        "scores": [[round_score(item.score) for item in record.top] for record in records],
         "names": [[item.name for item in record.top] for record in records],
     }
     return pa.table(columns, schema=schema)
@@ -98,33 +98,39 @@ def list_records(batch: Any, *, first: int | None = None) -> Iterator[Record]:
         )
 
 
-def write_embeddings(path: str, records: Iterable[dict[str, Any]], rows: npt.NDArray[np.float32]) -> None:
+def write_embeddings(path: str, records: Iterable[EmbeddingRecord], dim: int) -> None:
     """Write embeddings and what they are of to one table: index, path, truth, error, embedding (null for an error).
 
     Args:
         path: the table is there when all of it is on the disk.
-        records: one for each row: index, path, and truth and error where there are any.
-        rows: float32 ``[n, dim]``; a memory-mapped one is read a group at a time.
+        records: with their rows; taken a group at a time.
+        dim: numbers in a row.
     """
     import pyarrow.parquet as pq
 
-    with _write_whole(path) as stream, pq.ParquetWriter(stream, tabulate_embeddings([], rows[:0]).schema) as writer:
+    with _write_whole(path) as stream, pq.ParquetWriter(stream, tabulate_embeddings([], dim).schema) as writer:
         for group in _group(records):
-            start = group[0]["index"]
-            writer.write_table(tabulate_embeddings(group, rows[start : start + len(group)]))
+            writer.write_table(tabulate_embeddings(group, dim))
 
 
-def tabulate_embeddings(records: Sequence[dict[str, Any]], rows: npt.NDArray[np.float32]) -> Any:
-    """The ``pyarrow.Table`` of some embeddings, float32 ``[n, dim]``; see `write_embeddings`."""
+def tabulate_embeddings(records: Sequence[EmbeddingRecord], dim: int) -> Any:
+    """The ``pyarrow.Table`` of some embeddings; see `write_embeddings`."""
     import pyarrow as pa
 
-    dim = rows.shape[1]
     texts = [(name, pa.string()) for name in ("path", "truth", "error")]
     schema = pa.schema([("index", pa.int64()), *texts, ("embedding", pa.list_(pa.float32(), dim))])
-    failed = np.array(["error" in record for record in records], dtype=bool)
-    columns: list[Any] = [[record["index"] for record in records]]
-    columns += [[None if name not in record else _clean(record[name]) for record in records] for name, _ in texts]
-    columns.append(pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(rows).ravel(), dim, mask=pa.array(failed)))
+    rows = np.concatenate([np.empty(0, np.float32), *(record.row for record in records if record.row is not None)])
+    failed = np.array([record.error is not None for record in records], dtype=bool)
+    columns: list[Any] = [[record.index for record in records]]
+    columns += [
+        [None if text is None else _clean(text) for text in column]
+        for column in (
+            [record.path for record in records],
+            [record.truth for record in records],
+            [record.error for record in records],
+        )
+    ]
+    columns.append(pa.FixedSizeListArray.from_arrays(rows, dim, mask=pa.array(failed)))
     return pa.table(columns, schema=schema)
 
 

@@ -40,7 +40,7 @@ class NvimgcodecDecoder:
         self.name = f"nvimgcodec {nvimgcodec.__version__} on {device}"
 
     def __call__(self, files: Sequence[bytes], cuts: Sequence[Cut]) -> list[npt.NDArray[np.uint8] | None]:
-        """Decode files; see `clipworks.runtimes.decoders.JpegDecoder`."""
+        """Decode files; see `clipworks.images.decoders.JpegDecoder`."""
         with torch.inference_mode():
             squares: list[torch.Tensor | None] = [None] * len(files)
             for place, (image, cut) in enumerate(zip(self._decode(files), cuts, strict=True)):
@@ -59,7 +59,7 @@ class NvimgcodecDecoder:
 
 
 def open_decoder(device: str) -> NvimgcodecDecoder:
-    """Open a decoder; see `clipworks.runtimes.decoders.open_decoder`."""
+    """Open a decoder; see `clipworks.images.decoders.open_batch_decoder`."""
     try:
         return NvimgcodecDecoder(choose_device(device if device.startswith("cuda") else "cpu"))
     except RuntimeError as error:
