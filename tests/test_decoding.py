@@ -20,13 +20,7 @@ from clipworks.errors import ImageError, RuntimeUnavailableError, UnknownNameErr
 from clipworks.families.preprocessing import openai_preprocessing
 from clipworks.images import decoders
 from clipworks.images.decode import load_batch
-from clipworks.images.decoders import (
-    BATCH_DECODERS,
-    BatchDecoder,
-    BatchDecoderRow,
-    WaitingJpeg,
-    open_batch_decoder,
-)
+from clipworks.images.decoders import BatchDecoder, WaitingJpeg, open_batch_decoder
 from clipworks.images.resize import Cut
 from clipworks.options import ImageOptions
 
@@ -173,7 +167,8 @@ def test_a_run_says_who_decodes_and_records_it(
     Image.open(EXAMPLE).save(folder / "3.png")
     (folder / "4.jpg").write_bytes(b"nothing")
     fake = FakeDecoder()
-    monkeypatch.setitem(BATCH_DECODERS, "nvimgcodec", BatchDecoderRow(lambda _device: fake, (), ""))
+    monkeypatch.setattr(decoders, "_is_installed", lambda _package: True)
+    monkeypatch.setattr(decoders, "_open_nvimgcodec", lambda _device: fake)
     labels = tmp_path / "labels.txt"
     labels.write_text("a\nb\n")
     output = tmp_path / ("out.jsonl" if command == "classify" else "out")

@@ -104,10 +104,10 @@ def test_tars_are_told_by_name_folder_list_or_pattern(tmp_path: Path) -> None:
     assert read_source(files[0]) == Archives(source=files[0], files=files[:1])
     with pytest.raises(UsageError, match=r"has the range 5\.\.1; allowed: from low to high"):
         read_source("x-{5..1}.tar")
-    with pytest.raises(UsageError, match="--root r goes with a list of pictures"):
+    with pytest.raises(UsageError, match="--root r goes with a list of images"):
         read_source(files[0], root="r")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match="holds no picture"):
+    with pytest.raises(ImageError, match="holds no image"):
         read_source(str(tmp_path / "empty"))
 
 
@@ -136,9 +136,9 @@ def test_a_damaged_tar_is_an_error_behind_the_pictures_before_it(tmp_path: Path)
     cut.write_bytes(whole.read_bytes()[: 3 * 1024 + 600])
     ((_, size, paths, _),) = read_tar(cut, 8)
     assert size == len(paths)
-    assert paths[-1].startswith(f"{cut} is damaged after {len(paths) - 1} pictures")
+    assert paths[-1].startswith(f"{cut} is damaged after {len(paths) - 1} images")
     empty = write_tar(tmp_path / "empty.tar", {"readme.txt": b"none"})
-    assert read_tar(empty, 8) == [(0, 1, [f"{empty} holds no picture"], [None])]
+    assert read_tar(empty, 8) == [(0, 1, [f"{empty} holds no image"], [None])]
     assert read_tar(tmp_path / "no.tar", 8) == [(0, 1, [f"{tmp_path}/no.tar does not exist"], [None])]
 
 

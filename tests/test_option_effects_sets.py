@@ -18,7 +18,7 @@ from clipworks import pipeline
 from clipworks.cluster import running
 from clipworks.cluster.job import Request, ShardProgress
 from clipworks.cluster.statistics import Statistics
-from clipworks.images.decoders import BATCH_DECODERS, BatchDecoderRow
+from clipworks.images import decoders
 from clipworks.images.resize import Cut
 from clipworks.results.formats import read_results
 
@@ -211,7 +211,8 @@ def test_the_decoder_that_is_named_decodes(
         opened.append(device)
         return BlackDecoder()
 
-    monkeypatch.setitem(BATCH_DECODERS, "nvimgcodec", BatchDecoderRow(open_decoder, (), ""))
+    monkeypatch.setattr(decoders, "_is_installed", lambda _package: True)
+    monkeypatch.setattr(decoders, "_open_nvimgcodec", open_decoder)
     asked = Recorder(monkeypatch)
     Path("plain").mkdir()
     Image.new("RGB", (30, 30), "white").save("plain/white.jpg")

@@ -132,7 +132,7 @@ def test_embeddings_are_bit_for_bit_those_of_one_machine_and_a_rerun_finds_them(
     before = {path: path.stat().st_mtime_ns for path in (home / "exact").iterdir()}
     status, _, err = run(*command, "--strict", folder=home)
     assert (status, before) == (1, {path: path.stat().st_mtime_ns for path in (home / "exact").iterdir()})
-    assert "complete already: 155 pictures in 3 shards, 5 could not be read" in err
+    assert "complete already: 155 images in 3 shards, 5 could not be read" in err
 
 
 def test_classes_are_those_of_one_machine_and_evaluate_and_report_read_the_folder(home: Path) -> None:

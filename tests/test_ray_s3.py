@@ -113,7 +113,7 @@ def test_tar_shards_of_a_store_give_the_rows_of_their_pictures(
     assert (found["shards_done"], found["total"], found["whole"]) == (3, None, True)
     rows = shard_rows(tmp_path / "results")
     last = rows.pop()
-    assert last["error"].startswith("s3://pictures/tars/002.tar is damaged after 2 pictures")
+    assert last["error"].startswith("s3://pictures/tars/002.tar is damaged after 2 images")
     assert [len(table_rows(tmp_path / "results" / f"part-{tar:06}.parquet")) for tar in (0, 1)] == [8, 12]
     write_pictures(tmp_path / "flat", len(rows))
     ordered = sorted((tmp_path / "flat").rglob("*.png"), key=lambda path: path.name)

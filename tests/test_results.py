@@ -11,7 +11,7 @@ import pytest
 
 from clipworks.errors import UnknownNameError, UsageError
 from clipworks.results.formats import FORMATS, choose_format, read_results
-from clipworks.results.parquet import write_parquet
+from clipworks.results.parquet import tabulate_records, write_parquet
 from clipworks.results.records import Prediction, Record, ResultsError, RunSize
 
 ODD = os.fsdecode(b"odd \xff: top-1 id: 3, prob: 0.5, class name: x.jpg")
@@ -101,7 +101,7 @@ def test_the_vendors_text_is_read_whatever_its_ranks_begin_with_and_however_many
 def test_parquet_gives_everything_back_and_is_never_there_in_part(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     path = tmp_path / "r.parquet"
-    write_parquet(str(path), RECORDS)
+    write_parquet(str(path), RECORDS, tabulate_records)
     found = list(read_results(path))
     assert found[0] == RECORDS[0]
     assert found[1] == RECORDS[1]
@@ -112,7 +112,7 @@ def test_parquet_gives_everything_back_and_is_never_there_in_part(tmp_path: Path
 
     other = tmp_path / "other.parquet"
     with pytest.raises(OSError, match="full"):
-        write_parquet(str(other), (RECORDS[0] if number < 3 else fail() for number in range(5)))
+        write_parquet(str(other), (RECORDS[0] if number < 3 else fail() for number in range(5)), tabulate_records)
     assert not other.exists()
 
 

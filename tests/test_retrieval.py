@@ -95,7 +95,7 @@ def test_the_command_prints_both_ways(pairs: Path, tmp_path: Path, capsys: pytes
     assert "image to text: 3 queries, 6 candidates, median rank" in out
     assert "text to image: 6 queries, 2 candidates, median rank" in out
     assert out.count("recall at") == 6
-    assert "1 pictures could not be read: counted as wrong" in out
+    assert "1 images could not be read: counted as wrong" in out
     assert main([*words, "--json", "--top", "1,2", "--errors", "skip"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [item["k"] for item in found["text_to_image"]["recall"]] == [1, 2]

@@ -17,7 +17,7 @@ from clipworks.cli.terminal import show_text
 if TYPE_CHECKING:
     from clipworks.cluster.job import ShardProgress
     from clipworks.images.decoders import BatchDecoder
-    from clipworks.results.records import Progress
+    from clipworks.results.records import RunProgress
     from clipworks.tasks.runs import RunOptions
 
 
@@ -40,7 +40,7 @@ def running(args: argparse.Namespace, decoder: BatchDecoder | None) -> Iterator[
     options.report_decoder(decoder)
 
 
-def conclude(progress: Progress, args: argparse.Namespace) -> int:
+def conclude(progress: RunProgress, args: argparse.Namespace) -> int:
     """Say how a run over a data set ended, and return its exit status."""
     images = f"{progress.total:,} image{'' if progress.total == 1 else 's'}"
     failed = say_failed(progress.failed)
@@ -59,7 +59,7 @@ def say_failed(failed: int) -> str:
     return f"{failed:,} could not be read" if failed else "all could be read"
 
 
-def tell_end(end: Progress | ShardProgress, said: str, args: argparse.Namespace) -> int:
+def tell_end(end: RunProgress | ShardProgress, said: str, args: argparse.Namespace) -> int:
     """Tell how a run ended, with ``--json`` as numbers too, and return its exit status."""
     if args.json:
         print_json({"output": args.output, **dataclasses.asdict(end), "whole": end.whole})

@@ -43,7 +43,7 @@ _YIELD = 19
 
 
 class DecoderProcess:
-    """Decodes images in a process of its own, which is started anew where an image has ended it."""
+    """Decodes images in a process of its own, which is started again where an image has ended it."""
 
     def __init__(self, spec: ImageInput, options: ImageOptions, *, yields: bool = False) -> None:
         shared = _share_memory(_TOGETHER * spec.size**2 * 3)

@@ -23,8 +23,8 @@ class Request:
         loading: the model.
         classes: to classify; None to embed.
         root: the folder that a list's paths are relative to.
-        batch_size: pictures encoded at once.
-        shard_size: pictures in a shard of a list or folder, rounded up to whole batches; None for `SHARD_SIZE`.
+        batch_size: images encoded at once.
+        shard_size: images in a shard of a list or folder, rounded up to whole batches; None for `SHARD_SIZE`.
         workers: decoding tasks at once; None for as many as there are CPUs for, or one for every two cores where two
             encoders share them.
         encoders: encoders in the pool; None for one a GPU, one a node of a cluster without, or two that share the cores
@@ -51,10 +51,10 @@ class ShardProgress:
     """How far a run is.
 
     Attributes:
-        done: pictures whose rows have come, those of earlier runs among them; at the end, those in finished shards.
-        before: pictures that earlier runs had finished.
-        total: pictures of the source, or None where only reading tells.
-        failed: pictures that could not be read.
+        done: images whose rows have come, those of earlier runs among them; at the end, those in finished shards.
+        before: images that earlier runs had finished.
+        total: images of the source, or None where only reading tells.
+        failed: images that could not be read.
         shards_done: finished shards.
         shards: all shards.
         elapsed_s: seconds since the first piece was begun.

@@ -1,4 +1,4 @@
-"""Reading: the bytes of each picture of a piece, block by block, from files, object stores and tars."""
+"""Reading: the bytes of each image of a piece, block by block, from files, object stores and tars."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 # Objects asked for at once: an object store answers each in tens of milliseconds.
 _READERS = 16
-# Seconds before an object store that failed is asked again; its failures must not become errors of pictures.
+# Seconds before an object store that failed is asked again; its failures must not become errors of images.
 _PAUSES_S = (0.5, 2.0, 8.0)
 
 
@@ -33,8 +33,8 @@ class RawBlock:
 
     Attributes:
         shard: its shard's number.
-        start: place of the first picture: in the data set, or within a tar.
-        size: pictures of the whole shard, where this block tells; else None.
+        start: place of the first image: in the data set, or within a tar.
+        size: images of the whole shard, where this block tells; else None.
         samples: at least one.
         contents: for each, the bytes of its file or why there are none.
     """
@@ -51,7 +51,7 @@ def read_piece(piece: Piece, *, batch_size: int, base: str) -> Iterator[RawBlock
 
     Args:
         piece: from the plan.
-        batch_size: pictures in a block; the last one of a shard may be shorter.
+        batch_size: images in a block; the last one of a shard may be shorter.
         base: the folder that relative paths are below.
 
     Raises:
@@ -109,14 +109,14 @@ def _insist(place: str, act: Callable[[], Result]) -> Result:
             if pause is None:
                 raise LocationError(
                     f"{place} cannot be read: {str(error).splitlines()[0]}",
-                    hint="finished shards are kept: the same command goes on from there",
+                    hint="finished shards are kept: the same command resumes from there",
                 ) from None
             time.sleep(pause)
     raise AssertionError  # the last turn returns or raises
 
 
 def _read_archive(piece: Piece, archive: str, batch_size: int, base: str) -> Iterator[RawBlock]:
-    """Read a tar; its last block tells how many pictures the shard has."""
+    """Read a tar; its last block tells how many images the shard has."""
     samples: list[Sample] = []
     contents: list[bytes | str] = []
     start = 0
@@ -137,9 +137,9 @@ def _read_archive(piece: Piece, archive: str, batch_size: int, base: str) -> Ite
 
 
 def _list_archive(archive: str, base: str) -> Iterator[tuple[Sample, bytes | str]]:
-    """Every picture of a tar; a tar without one, or one that is damaged, is itself an error in their place."""
+    """Every image of a tar; a tar without one, or one that is damaged, is itself an error in their place."""
     found = 0
-    said = "holds no picture"
+    said = "holds no image"
     try:
         system, path = open_place(archive if is_url(archive) else os.path.join(base, archive))  # noqa: PTH118
         with _insist(archive, lambda: system.open_input_stream(path)) as stream:
@@ -149,25 +149,25 @@ def _list_archive(archive: str, base: str) -> Iterator[tuple[Sample, bytes | str
     except FileNotFoundError:
         said = "does not exist"
     except (tarfile.TarError, EOFError) as error:
-        said = f"is damaged after {found:,} pictures: {error}"
+        said = f"is damaged after {found:,} images: {error}"
     except OSError as error:
         if is_url(archive):
             raise LocationError(
                 f"{archive} cannot be read: {str(error).splitlines()[0]}",
-                hint="finished shards are kept: the same command goes on from there",
+                hint="finished shards are kept: the same command resumes from there",
             ) from None
-        said = f"cannot be read after {found:,} pictures: {error.strerror or error}"
+        said = f"cannot be read after {found:,} images: {error.strerror or error}"
     if not found or not said.startswith("holds"):
         name = Sample(path=archive, file=archive, truth=None, labelled=False)
         yield name, f"{archive} {said}"
 
 
 def _list_members(archive: str, stream: Any) -> Iterator[tuple[Sample, bytes | str]]:
-    """The pictures of an open tar, each with the class of its sample's ``.cls``, a sample at a time."""
-    key, pictures, truth = "", list[tuple[str, bytes | str]](), None
+    """The images of an open tar, each with the class of its sample's ``.cls``, a sample at a time."""
+    key, images, truth = "", list[tuple[str, bytes | str]](), None
 
     def flush() -> Iterator[tuple[Sample, bytes | str]]:
-        for name, content in pictures:
+        for name, content in images:
             path = join_place(archive, name)
             yield Sample(path=path, file=path, truth=truth, labelled=False), content
 
@@ -179,12 +179,12 @@ def _list_members(archive: str, stream: Any) -> Iterator[tuple[Sample, bytes | s
             stem, _, ending = file.partition(".")
             if (here := f"{folder}/{stem}") != key:
                 yield from flush()
-                key, pictures, truth = here, [], None
+                key, images, truth = here, [], None
             if f".{ending.lower()}" in SUFFIXES:
                 if member.size > MAX_BYTES:
-                    pictures.append((member.name, _refuse_size(join_place(archive, member.name))))
+                    images.append((member.name, _refuse_size(join_place(archive, member.name))))
                 else:
-                    pictures.append((member.name, _extract(tar, member)))
+                    images.append((member.name, _extract(tar, member)))
             elif ending.lower() == "cls":
                 truth = _extract(tar, member).decode("utf-8", "replace").strip() or None
         yield from flush()

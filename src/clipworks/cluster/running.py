@@ -46,7 +46,7 @@ def run(
 
     Args:
         request: what to do.
-        joined: told once of the cluster, and of how many files of a folder are left out as no pictures.
+        joined: told once of the cluster, and of how many files of a folder are left out.
         report: told after each block.
         stop: asked after each block; once it says so, the run ends with the shards that are finished.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from clipworks.cluster.plan import Piece
     from clipworks.tasks.classify import Classes
 
-# Memory of a decoding task: its worker, its decoder process, and a photograph of many megapixels.
+# Memory of a decoding task: its worker, its decoder process, and an image of many megapixels.
 _DECODER_BYTES = 384 << 20
 
 
@@ -67,8 +67,8 @@ def run_pieces(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.raise_original_map_exception = True  # ours, not one of the engine's around its text
-    # One block of ours is one of Ray's: it goes on to an encoder as soon as it is decoded.
+    context.raise_original_map_exception = True  # ours, not one of Ray's around its text
+    # One block of ours is one of Ray's: it is passed to an encoder as soon as it is decoded.
     context.target_max_block_size = 1 << 16
     context.target_min_block_size = 1
     context.memory_usage_poll_interval_s = None  # it takes tens of milliseconds of a core in each task, every second

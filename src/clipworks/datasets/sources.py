@@ -1,4 +1,4 @@
-"""Sources of pictures that workers can reach: those of one machine, the same in an object store, and tar shards."""
+"""Sources of images that workers can reach: those of one machine, the same in an object store, and tar shards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from clipworks.datasets.listing import SUFFIXES, DataSet, list_samples, parse_pairs, read_dataset
+from clipworks.datasets.listing import DataSet, list_folder, list_samples, parse_pairs, read_dataset
 from clipworks.datasets.locations import find_kind, is_url, join_place, list_place, read_place
 from clipworks.errors import ImageError, UsageError
 
@@ -38,39 +38,43 @@ def read_source(source: str, *, root: str | None = None) -> DataSet | Archives:
 
     Raises:
         UsageError: nothing of that name, no list, or a root for a folder or for tars.
-        ImageError: no picture in it.
+        ImageError: no image in it.
         LocationError: a store that does not answer.
     """
+    found: DataSet | Archives
     if source.endswith(_TARS):
-        found: DataSet | Archives = Archives(source=source, files=tuple(_expand(source)))
-    elif not is_url(source) and (os.path.isdir(source) or not (root and is_url(root))):  # noqa: PTH112
-        found = _read_local(source, root)
+        found = Archives(source=source, files=tuple(_expand(source)))
     else:
-        found = _read_remote(source, root)
+        here = not is_url(source) and (os.path.isdir(source) or not (root and is_url(root)))  # noqa: PTH112
+        try:
+            found = read_dataset(source, root=root) if here else _read_remote(source, root)
+        except ImageError:
+            names = list_place(source, recursive=True) if find_kind(source) == "folder" else []
+            files = tuple(join_place(source, name) for name in names if name.endswith(_TARS))
+            if not files:
+                raise
+            found = Archives(source=source, files=files)
+        else:
+            if all(sample.path.endswith(_TARS) for sample in found):
+                found = Archives(source=source, files=tuple(sample.file for sample in found))
     if isinstance(found, Archives) and root is not None:
-        raise UsageError(f"--root {root} goes with a list of pictures; {source} is tar shards")
+        raise UsageError(f"--root {root} goes with a list of images; {source} is tar shards")
     return found
 
 
-def _read_local(source: str, root: str | None) -> DataSet | Archives:
-    try:
-        found = read_dataset(source, root=root)
-    except ImageError:
-        tars = _find_tars(source, list_place(source, recursive=True)) if os.path.isdir(source) else ()  # noqa: PTH112
-        if not tars:
-            raise
-        return Archives(source=source, files=tars)
-    return _list_tars(found) or found
-
-
-def _read_remote(source: str, root: str | None) -> DataSet | Archives:
+def _read_remote(source: str, root: str | None) -> DataSet:
     kind = find_kind(source)
     if kind == "missing":
-        raise UsageError(f"{source} does not exist; allowed: a folder of pictures, or a list of them")
+        raise UsageError(f"{source} does not exist; allowed: a folder of images, or a list of them")
     if kind == "folder":
         if root is not None:
             raise UsageError(f"--root {root} goes with a list; {source} is a folder")
-        return _read_remote_folder(source)
+        names = list_place(source, recursive=True)
+        shown = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+        return list_folder(
+            source,
+            ((join_place(source, name), name.partition("/")[0] if "/" in name else None, False) for name in shown),
+        )
     try:
         content = read_place(source)
     except OSError as error:
@@ -79,36 +83,7 @@ def _read_remote(source: str, root: str | None) -> DataSet | Archives:
     def exists(path: str) -> bool:
         return find_kind(join_place(root, path) if root else path) == "file"
 
-    found = list_samples(parse_pairs(content, source, exists=exists), source, root)
-    return _list_tars(found) or found
-
-
-def _read_remote_folder(source: str) -> DataSet | Archives:
-    names = [name for name in list_place(source, recursive=True) if not any(p.startswith(".") for p in name.split("/"))]
-    pictures = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]  # noqa: PTH122  # many
-    if not pictures:
-        if tars := _find_tars(source, names):
-            return Archives(source=source, files=tars)
-        raise ImageError(f"{source} holds no picture; known endings: {', '.join(sorted(SUFFIXES))}")
-    return DataSet(
-        source=source,
-        root=None,
-        paths=[join_place(source, name) for name in pictures],
-        truths=[name.partition("/")[0] if "/" in name else None for name in pictures],
-        labelled=False,
-        left_out=len(names) - len(pictures),
-    )
-
-
-def _find_tars(folder: str, names: list[str]) -> tuple[str, ...]:
-    return tuple(join_place(folder, name) for name in names if name.endswith(_TARS))
-
-
-def _list_tars(found: DataSet) -> Archives | None:
-    """The tars of a list that lists nothing else."""
-    if not all(sample.path.endswith(_TARS) for sample in found):
-        return None
-    return Archives(source=found.source, files=tuple(sample.file for sample in found))
+    return list_samples(parse_pairs(content, source, exists=exists), source, root)
 
 
 def _expand(pattern: str) -> list[str]:

@@ -4,8 +4,6 @@ Pillow is what clipworks decodes with; a batch decoder is for those who have mor
 never chosen for anyone. Only what a batch decoder and Pillow agree on goes to it: whole JPEG files in grey or RGB that
 need not be turned. All else, and what it gives up on, Pillow decodes as ever, and it is counted: nothing is decoded by
 another program than the record says without being told.
-
-To add a batch decoder: one module with a function that takes a device, and one row in `BATCH_DECODERS`.
 """
 
 from __future__ import annotations
@@ -28,6 +26,8 @@ from clipworks.images.resize import Cut, Pixels, plan_cut, transform_image
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 
 PILLOW = "pillow"
+_NVIMGCODEC = "nvimgcodec"
+_INSTALL = "pip install 'clipworks[torch]' 'nvidia-nvimgcodec-cu13[nvjpeg]' (cu12 for a PyTorch of CUDA 12)"
 _ORIENTATION = 0x0112
 # How far from a file's end its end marker may stand: cameras leave a few bytes behind it.
 _TAIL = 64
@@ -72,7 +72,7 @@ def read_regular_file(file: str, *, name: str | None = None) -> bytes:
     if special:
         raise ImageError(f"{shown} is no regular file")
     if not shown:
-        raise ImageError("the picture's name is empty")
+        raise ImageError("the image's name is empty")
     try:
         return read_file(Path(file), name=str(Path(shown)))
     except MemoryError:
@@ -187,36 +187,13 @@ class BatchDecoder:
         return item
 
 
-class BatchDecoderRow(NamedTuple):
-    """What there is to know of a batch decoder: what opens it, the packages that it needs, and how to get them."""
-
-    open: Callable[[str], JpegDecoder]
-    packages: tuple[str, ...]
-    install: str
-
-
-def _open_nvimgcodec(device: str) -> JpegDecoder:
-    from clipworks.runtimes.torch.jpeg import open_decoder
-
-    return open_decoder(device)
-
-
-BATCH_DECODERS = {
-    "nvimgcodec": BatchDecoderRow(
-        _open_nvimgcodec,
-        ("torch", "nvidia.nvimgcodec"),
-        "pip install 'clipworks[torch]' 'nvidia-nvimgcodec-cu13[nvjpeg]' (cu12 for a PyTorch of CUDA 12)",
-    )
-}
-
-
 def open_batch_decoder(
     name: str, device: str, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 ) -> BatchDecoder:
     """Open a batch decoder for images of a model.
 
     Args:
-        name: in `BATCH_DECODERS`.
+        name: ``nvimgcodec``.
         device: the encoder's, as its runtime names it; a CUDA device is decoded on, for any other the CPU is.
         spec: from the model's card.
         options: how images are read.
@@ -225,21 +202,26 @@ def open_batch_decoder(
         UnknownNameError: no such decoder.
         RuntimeUnavailableError: its packages are not installed, or do not work here.
     """
-    if name not in BATCH_DECODERS:
-        raise unknown_name("decoder", name, [PILLOW, *BATCH_DECODERS])
-    row = BATCH_DECODERS[name]
-    missing = [package for package in row.packages if not _is_installed(package)]
+    if name != _NVIMGCODEC:
+        raise unknown_name("decoder", name, [PILLOW, _NVIMGCODEC])
+    missing = [package for package in ("torch", "nvidia.nvimgcodec") if not _is_installed(package)]
     if missing:
         raise RuntimeUnavailableError(
-            f"the decoder {name} needs {' and '.join(missing)}, not installed here", hint=row.install
+            f"the decoder {name} needs {' and '.join(missing)}, not installed here", hint=_INSTALL
         )
     try:
-        decoder = row.open(device)
+        decoder = _open_nvimgcodec(device)
     except (ImportError, OSError) as error:
         raise RuntimeUnavailableError(
-            f"the decoder {name} is installed but cannot be imported: {str(error).splitlines()[0]}", hint=row.install
+            f"the decoder {name} is installed but cannot be imported: {str(error).splitlines()[0]}", hint=_INSTALL
         ) from None
     return BatchDecoder(decoder, spec, options=options)
+
+
+def _open_nvimgcodec(device: str) -> JpegDecoder:
+    from clipworks.runtimes.torch.jpeg import open_decoder
+
+    return open_decoder(device)
 
 
 def _is_installed(package: str) -> bool:

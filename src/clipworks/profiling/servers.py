@@ -30,7 +30,7 @@ def call_encoder(encoder: Encoder, batches: Sequence[Batch], *, staged: bool) ->
     Args:
         encoder: one instance.
         batches: the pool, taken in turn.
-        staged: put every batch where the engine wants it beforehand, so that the copy is not measured.
+        staged: put every batch where the runtime wants it beforehand, so that the copy is not measured.
     """
     count = len(batches)
     if staged:

@@ -15,7 +15,14 @@ from clipworks.endings import choose_by_ending
 from clipworks.errors import UsageError, unknown_name
 from clipworks.results.arrays import encode_row, make_header, scan_rows
 from clipworks.results.json_lines import decode_json, encode_embedding, encode_json, scan_json
-from clipworks.results.parquet import count_errors, read_parquet, require_pyarrow, write_embeddings, write_parquet
+from clipworks.results.parquet import (
+    count_errors,
+    read_parquet,
+    require_pyarrow,
+    tabulate_embeddings,
+    tabulate_records,
+    write_parquet,
+)
 from clipworks.results.records import EmbeddingRecord, Extent, Record, ResultsError, RunSize
 from clipworks.results.shards import is_shard_folder, read_shards
 from clipworks.results.vendor_text import decode_text, encode_text, scan_text
@@ -43,23 +50,6 @@ class GrowingFile(Generic[R]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Whole:
-    """The one file that a format makes of what has grown, when all of it is there, for what cannot be appended to.
-
-    Attributes:
-        suffix: added to the output's name.
-        convert: makes it; takes the output's name and the size of the run.
-        count_errors: counts the records with an error in it.
-        require: raises UsageError where a package is missing.
-    """
-
-    suffix: str
-    convert: Callable[[str, RunSize], None]
-    count_errors: Callable[[str], int]
-    require: Callable[[], None]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Format(Generic[R]):
     """How records stand in a file or folder.
 
@@ -72,7 +62,10 @@ class Format(Generic[R]):
         folder: what is in the folder that is written, for messages; None where the output is a file.
         records: added to the output's name: the file that records are appended to.
         beside: the file that grows beside it, or None.
-        whole: what is made of both in the end, or None.
+        whole: added to the output's name: the file that is made in the end, of what cannot be appended to; or None.
+        convert: makes it; takes the output's name and the size of the run.
+        count_errors: counts the records with an error in it.
+        require: raises UsageError where a package is missing.
     """
 
     encode: Callable[[R], bytes]
@@ -83,7 +76,10 @@ class Format(Generic[R]):
     folder: str | None = None
     records: str = ""
     beside: GrowingFile[R] | None = None
-    whole: Whole | None = None
+    whole: str | None = None
+    convert: Callable[[str, RunSize], None] = lambda _output, _size: None
+    count_errors: Callable[[str], int] = lambda _path: 0
+    require: Callable[[], None] = lambda: None
 
     @property
     def manifest(self) -> str:
@@ -97,15 +93,15 @@ class Format(Generic[R]):
         return (records,) if self.beside is None else (self.beside, records)
 
 
-def _convert_records(output: str, size: RunSize) -> None:  # noqa: ARG001  # the form of `Whole.convert`
-    write_parquet(output, decode_json(f"{output}.journal"))
+def _convert_records(output: str, size: RunSize) -> None:  # noqa: ARG001  # the form of `Format.convert`
+    write_parquet(output, decode_json(f"{output}.journal"), tabulate_records)
 
 
 def _convert_embeddings(output: str, size: RunSize) -> None:
     rows = np.load(f"{output}/embeddings.npy", mmap_mode="r")
     with Path(f"{output}/records.jsonl").open("rb") as stream:
         records = (EmbeddingRecord(**json.loads(line), row=rows[index]) for index, line in enumerate(stream))
-        write_embeddings(f"{output}/embeddings.parquet", records, size.dim)
+        write_parquet(f"{output}/embeddings.parquet", records, lambda group: tabulate_embeddings(group, size.dim))
 
 
 # What `classify` writes on one machine; on Ray it is shards. The last one is what is none of the others.
@@ -125,7 +121,10 @@ FORMATS: dict[str, Format[Record]] = {
         decode=read_parquet,
         begins=b"PAR1",
         records=".journal",
-        whole=Whole(suffix="", convert=_convert_records, count_errors=count_errors, require=require_pyarrow),
+        whole="",
+        convert=_convert_records,
+        count_errors=count_errors,
+        require=require_pyarrow,
     ),
     "text": Format(endings=(".txt",), encode=encode_text, scan=scan_text, decode=decode_text),
 }
@@ -145,12 +144,10 @@ EMBEDDING_FORMATS: dict[str, Format[EmbeddingRecord]] = {
         scan=scan_json,
         records="/records.jsonl",
         beside=_ROWS,
-        whole=Whole(
-            suffix="/embeddings.parquet",
-            convert=_convert_embeddings,
-            count_errors=count_errors,
-            require=require_pyarrow,
-        ),
+        whole="/embeddings.parquet",
+        convert=_convert_embeddings,
+        count_errors=count_errors,
+        require=require_pyarrow,
     ),
 }
 
@@ -171,10 +168,8 @@ def find_format(table: Mapping[str, Format[R]], name: str) -> Format[R]:
     """The row of a name; raises UnknownNameError, and UsageError where a package is not installed."""
     if name not in table:
         raise unknown_name("format", name, table)
-    row = table[name]
-    if row.whole is not None:
-        row.whole.require()
-    return row
+    table[name].require()
+    return table[name]
 
 
 def list_endings() -> dict[str, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from clipworks.datasets.locations import write_whole
 from clipworks.errors import UsageError
 from clipworks.results.records import Extent, ResultsError, RunSize
 
@@ -139,12 +140,8 @@ def find_why(path: str) -> str | None:
 
 def write_atomically(path: str, content: bytes) -> None:
     """Write a file that is there whole or not at all."""
-    part = f"{path}.part"
-    with Path(part).open("wb") as stream:
+    with write_whole(path) as stream:
         stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    Path(part).replace(path)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from clipworks.results.journal import (
     find_why,
 )
 from clipworks.results.locks import hold_file, hold_folder
-from clipworks.results.records import Progress, RunSize
+from clipworks.results.records import RunProgress, RunSize
 
 
 class Output(Generic[R]):
@@ -52,14 +52,16 @@ class Output(Generic[R]):
         except BaseException:
             self.close()
             raise
-        self.progress = Progress(done=found[-1].rows, before=found[-1].rows, total=size.total, failed=found[-1].failed)
+        self.progress = RunProgress(
+            done=found[-1].rows, before=found[-1].rows, total=size.total, failed=found[-1].failed
+        )
 
     def append(self, records: Sequence[R]) -> None:
         """Append one block of records."""
         for file, journal in zip(self._files, self._journals, strict=True):
             journal.append(b"".join(map(file.encode, records)))
         now, failed = self.progress, sum(record.error is not None for record in records)
-        self.progress = Progress(
+        self.progress = RunProgress(
             done=now.done + len(records), before=now.before, total=now.total, failed=now.failed + failed
         )
 
@@ -94,7 +96,7 @@ def hold_output(
     """
     manifest = name + format.manifest
     growing: list[str] = [name + file.suffix for file in format.grows]
-    ours: list[str] = [*growing, *([] if format.whole is None else [name + format.whole.suffix])]
+    ours: list[str] = [*growing, *([] if format.whole is None else [name + format.whole])]
     with explain_write_errors(name), contextlib.ExitStack() as stack:
         if format.folder:
             if Path(name).exists() and not Path(name).is_dir():

@@ -69,7 +69,7 @@ class EmbeddingRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class RunProgress:
     """How far a run is.
 
     Attributes:

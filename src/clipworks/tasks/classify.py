@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clipworks.datasets.listing import DataSet, Sample
     from clipworks.model import Model
     from clipworks.pipeline import EmbeddedBlock
-    from clipworks.results.records import Progress
+    from clipworks.results.records import RunProgress
     from clipworks.scoring import Floats
 
 
@@ -69,7 +69,7 @@ def classify(
     classifier: Floats,
     output: str | os.PathLike[str],
     options: RunOptions = DEFAULT_RUN_OPTIONS,
-) -> Progress:
+) -> RunProgress:
     """Classify a data set into a results file, or resume an earlier run.
 
     Args:

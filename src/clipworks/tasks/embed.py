@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from clipworks.datasets.listing import DataSet, Sample
     from clipworks.model import Model
     from clipworks.pipeline import EmbeddedBlock
-    from clipworks.results.records import Progress
+    from clipworks.results.records import RunProgress
 
 
 def embed(
     model: Model, dataset: DataSet, folder: str | os.PathLike[str], options: RunOptions = DEFAULT_RUN_OPTIONS
-) -> Progress:
+) -> RunProgress:
     """Embed a data set into a folder, or resume an earlier run.
 
     Args:

@@ -30,7 +30,7 @@ Ranks = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Captions:
-    """Pictures and their captions.
+    """Images and their captions.
 
     Attributes:
         images: each different image once, in the order of the list.

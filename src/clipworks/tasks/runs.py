@@ -12,7 +12,7 @@ from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions
 from clipworks.results.formats import R
 from clipworks.results.manifest import describe_model, describe_source
 from clipworks.results.output import Output, hold_output
-from clipworks.results.records import Progress
+from clipworks.results.records import RunProgress
 from clipworks.scoring import compare_on_one_thread
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class RunOptions:
     format: str | None = None
     loop: LoopOptions = DEFAULT_LOOP_OPTIONS
     restart: bool = False
-    report: Callable[[Progress], None] | None = None
+    report: Callable[[RunProgress], None] | None = None
     stop: Callable[[], bool] = lambda: False
 
 
@@ -69,7 +69,7 @@ def run_task(
     output: str,
     format: tuple[str, Format[R]],  # noqa: A002  # the option's name
     options: RunOptions,
-) -> Progress:
+) -> RunProgress:
     """Embed a data set and write what a task makes of it, or resume an earlier run.
 
     Args:
@@ -95,16 +95,17 @@ def run_task(
         "batch_size": options.loop.batch_size,
         "format": name,
     }
-    described, whole = {**task.described, "why": model.why}, row.whole
+    described = {**task.described, "why": model.why}
+    whole = None if row.whole is None else output + row.whole
     with hold_output(output, row, settings, described, restart=options.restart):
-        if whole is None or not Path(output + whole.suffix).exists():
+        if whole is not None and Path(whole).exists():  # when all of it is there; only the errors are to be counted
+            total = len(dataset)
+            progress = RunProgress(done=total, before=total, total=total, failed=row.count_errors(whole))
+        else:
             progress = _write(model, dataset, task, output, row, options)
             if whole is None or not progress.whole:
                 return progress
-            whole.convert(output, task.size)
-        else:  # it is there when all of it is; only the errors are left to be counted
-            total = len(dataset)
-            progress = Progress(done=total, before=total, total=total, failed=whole.count_errors(output + whole.suffix))
+            row.convert(output, task.size)
         for file in row.grows:
             Path(output + file.suffix).unlink(missing_ok=True)
     return progress
@@ -117,7 +118,7 @@ def _write(
     output: str,
     row: Format[R],
     options: RunOptions,
-) -> Progress:
+) -> RunProgress:
     with contextlib.closing(Output(output, row, task.size, options.loop.batch_size)) as written:
         if not written.progress.whole:
             blocks = model.embed_dataset(dataset, options.loop, first=written.progress.done, stop=options.stop)

@@ -138,7 +138,7 @@ def hash_classifier(classifier: scoring.Floats) -> str:
 
 
 def _name_classifier(model: Model, labels: Labels, templates: Sequence[str]) -> str:
-    # Another version of the engine may compute other last digits, or with a fault mended, other first ones.
-    engine = (model.runtime, find_version(model.runtime), model.device, model.precision)
-    key = json.dumps([CLASSIFIER_FORMAT, card_hash(model.card), *engine, labels.names, list(templates)])
+    # Another version of the runtime may compute other last digits, or with a fault mended, other first ones.
+    runtime = (model.runtime, find_version(model.runtime), model.device, model.precision)
+    key = json.dumps([CLASSIFIER_FORMAT, card_hash(model.card), *runtime, labels.names, list(templates)])
     return f"{hashlib.sha256(key.encode()).hexdigest()}.classifier"
