@@ -8,10 +8,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
-from clipworks.cli.progress import ProgressLine, format_bar, format_time, stopping
+from clipworks.cli.progress import ProgressLine, format_bar, format_time
 from clipworks.cli.runs import say_failed, tell_end
 from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
+from clipworks.interrupts import keeping
 
 if TYPE_CHECKING:
     from clipworks.cluster.cluster import Cluster
@@ -57,7 +58,7 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
         gpus = f", {cluster.gpus:,} GPUs" if cluster.gpus else ""
         print(f"Ray: {cluster.nodes:,} nodes, {cluster.cpus:,} CPUs{gpus}; {say_dashboard(cluster)}", file=sys.stderr)
 
-    with stopping() as stop:
+    with keeping() as stop:
         state = run(request, joined=joined, report=lambda now: line.show(format_state(now)), stop=stop)
     line.clear()
     gc.freeze()  # else the end of this process looks through all that Ray's packages hold, for a quarter second

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import options
 from clipworks.cli.json_output import print_json
-from clipworks.cli.progress import Bar, stopping
+from clipworks.cli.progress import Bar
 from clipworks.cli.terminal import show_text
+from clipworks.interrupts import keeping
 
 if TYPE_CHECKING:
     from clipworks.cluster.job import ShardProgress
@@ -28,7 +29,7 @@ def running(args: argparse.Namespace, decoder: BatchDecoder | None) -> Iterator[
     from clipworks.tasks.runs import RunOptions
 
     bar = Bar("images")
-    with stopping() as stop:
+    with keeping() as stop:
         yield RunOptions(
             format=args.format,
             loop=LoopOptions(batch_size=args.batch_size, workers=args.workers, decoder=decoder),

@@ -13,11 +13,10 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from clipworks.datasets.locations import write_whole
+from clipworks.datasets.locations import is_url, read_place, write_whole
 from clipworks.errors import UsageError
 from clipworks.results.records import Extent, ResultsError, RunSize
 
@@ -32,15 +31,23 @@ def manifest_path(output: str) -> str:
     return f"{output}.run.json"
 
 
-def check_target(output: str) -> None:
+def check_target(output: str, *, restart: bool = False) -> None:
     """Refuse an output that cannot be written, or that no run of ours left, before any work is done for it.
+
+    Args:
+        output: a file's name.
+        restart: whether what is in it is to be thrown away.
 
     Raises:
         UsageError: it is a folder or a device, its folder does not exist, or it holds something else.
     """
-    check_place(output)
     path = Path(output)
-    if path.exists() and path.stat().st_size and not Path(manifest_path(output)).exists():
+    if path.exists() and not path.is_file():
+        # A device has no end to resume from.
+        raise UsageError(f"{output} is {'a folder' if path.is_dir() else 'no regular file'}; allowed: a file's name")
+    if not path.parent.is_dir():
+        raise UsageError(f"the folder {path.parent} does not exist; {output} cannot be written")
+    if not restart and path.exists() and path.stat().st_size and not Path(manifest_path(output)).exists():
         raise UsageError(
             f"{output} exists, but no run can resume it: {manifest_path(output)} is missing",
             hint="choose another name, or start over with --restart",
@@ -54,20 +61,6 @@ def check_empty(folder: str, names: Iterable[str]) -> None:
             f"{folder} is not empty, and no run can resume it: {FOLDER_MANIFEST} is missing",
             hint="choose another folder",
         )
-
-
-def check_place(output: str) -> None:
-    """Refuse an output that no file can be written to.
-
-    Raises:
-        UsageError: it is a folder or a device, or its folder does not exist.
-    """
-    path = Path(output)
-    if path.exists() and not path.is_file():
-        # A device has no end to resume from.
-        raise UsageError(f"{output} is {'a folder' if path.is_dir() else 'no regular file'}; allowed: a file's name")
-    if not path.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist; {output} cannot be written")
 
 
 def agree_on_manifest(path: str, settings: dict[str, Any], described: dict[str, Any]) -> None:
@@ -110,19 +103,10 @@ def compare_settings(output: str, found: dict[str, Any], settings: dict[str, Any
 
 
 def read_manifest(path: str) -> dict[str, Any]:
-    """Read a manifest; raises ResultsError where it is damaged."""
+    """Read a manifest, from a path or URL; raises ResultsError where it is damaged."""
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ResultsError(f"{path} cannot be read: {error}") from None
-    return parse_manifest(content, path)
-
-
-def parse_manifest(content: bytes, path: str) -> dict[str, Any]:
-    """Read the content of a manifest; raises ResultsError where it is damaged."""
-    try:
-        found = json.loads(content)
-    except ValueError as error:
+        found = json.loads(read_place(path) if is_url(path) else Path(path).read_bytes())
+    except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read: {error}") from None
     if not isinstance(found, dict):
         raise ResultsError(f"{path} is no record of a run")
@@ -157,8 +141,7 @@ def explain_write_errors(output: str) -> Iterator[None]:
         ) from None
 
 
-@dataclass(frozen=True, kw_only=True)
-class WholeBlocks:
+class WholeBlocks(NamedTuple):
     """What a journal holds in whole blocks: so many records, where they end, and how many of them are errors."""
 
     rows: int = 0
@@ -184,7 +167,7 @@ def find_whole(
             for rows, extent in enumerate(itertools.islice(scan(stream, size), most), 1):
                 failed += extent.failed
                 if rows % block == 0 or rows == size.total:
-                    found = WholeBlocks(rows=rows, end=extent.end, failed=failed)
+                    found = WholeBlocks(rows, extent.end, failed)
     return found
 
 
@@ -194,11 +177,7 @@ class Journal:
     def __init__(self, path: str, end: int) -> None:
         """Open a file, made where there is none, and cut it at ``end``; raises OSError."""
         self._file = open(path, "ab+", buffering=0)  # noqa: PTH123, SIM115  # closed by `close`
-        try:
-            self._file.truncate(end)
-        except BaseException:
-            self._file.close()
-            raise
+        self._file.truncate(end)
         self._synced = time.monotonic()
 
     def append(self, content: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic
@@ -13,7 +14,6 @@ from clipworks.results.journal import (
     Journal,
     agree_on_manifest,
     check_empty,
-    check_place,
     check_target,
     explain_write_errors,
     find_whole,
@@ -61,9 +61,7 @@ class Output(Generic[R]):
         for file, journal in zip(self._files, self._journals, strict=True):
             journal.append(b"".join(map(file.encode, records)))
         now, failed = self.progress, sum(record.error is not None for record in records)
-        self.progress = RunProgress(
-            done=now.done + len(records), before=now.before, total=now.total, failed=now.failed + failed
-        )
+        self.progress = dataclasses.replace(now, done=now.done + len(records), failed=now.failed + failed)
 
     def close(self) -> None:
         """Bring everything to the disk."""
@@ -105,7 +103,7 @@ def hold_output(
             stack.enter_context(hold_folder(name))
             kept = None
         else:
-            (check_place if restart else check_target)(name)
+            check_target(name, restart=restart)
             kept = stack.enter_context(hold_file(growing[-1], output=name))
         if restart:
             for path in {*ours, manifest} - ({growing[-1]} if kept else set()):

@@ -23,11 +23,10 @@ from clipworks.datasets.locations import (
     list_place,
     make_folder,
     open_place,
-    read_place,
     write_place,
 )
 from clipworks.errors import UsageError
-from clipworks.results.journal import FOLDER_MANIFEST, check_empty, parse_manifest
+from clipworks.results.journal import FOLDER_MANIFEST, check_empty, read_manifest
 from clipworks.results.parquet import list_records, require_pyarrow
 from clipworks.results.records import Record, ResultsError
 
@@ -83,19 +82,9 @@ def open_folder(folder: str, *, restart: bool) -> dict[str, Any] | None:
             delete_place(join_place(folder, name))
         names = [name for name in names if name not in ours]
     if FOLDER_MANIFEST in names:
-        return read_folder_manifest(folder)
+        return read_manifest(join_place(folder, FOLDER_MANIFEST))
     check_empty(folder, names)
     return None
-
-
-def read_folder_manifest(folder: str) -> dict[str, Any]:
-    """Read the manifest of a folder of shards; raises ResultsError where it is damaged."""
-    place = join_place(folder, FOLDER_MANIFEST)
-    try:
-        content = read_place(place)
-    except OSError as error:
-        raise ResultsError(f"{place} cannot be read: {error}") from None
-    return parse_manifest(content, place)
 
 
 def write_folder_manifest(folder: str, content: bytes) -> None:

@@ -109,8 +109,9 @@ def _check(args: argparse.Namespace) -> None:
 def _classify(args: argparse.Namespace) -> int:
     """Write the best five of every image of the list, or go on where an earlier run stopped."""
     from clipworks.cli import options
-    from clipworks.cli.progress import Bar, stopping
+    from clipworks.cli.progress import Bar
     from clipworks.datasets.listing import read_dataset
+    from clipworks.interrupts import keeping
     from clipworks.results.journal import check_target, manifest_path
     from clipworks.tasks.classify import Classes, classify
     from clipworks.tasks.runs import RunOptions
@@ -125,7 +126,7 @@ def _classify(args: argparse.Namespace) -> int:
     bar = Bar("images")
     with open_towers(args) as towers:
         classifier = towers.embed_labels(labels, args.npz_files_path or None)
-        with stopping() as stop:
+        with keeping() as stop:
             progress = classify(
                 towers.image,
                 images,
