@@ -82,14 +82,19 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
         "of a Ray started here, on a cluster as many as it has CPUs for)",
     )
     add_image_options(parser)
+    add_decoder_option(parser)
+    parser.add_argument("--restart", action="store_true", help="throw away what an earlier run has written")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a picture could not be read")
+
+
+def add_decoder_option(parser: argparse._ActionsContainer) -> None:
+    """Add --decoder."""
     parser.add_argument(
         "--decoder",
         default="pillow",
         metavar="D",
         help="pillow, or nvimgcodec: JPEG files in batches on the encoder's device, not to the bit (default: pillow)",
     )
-    parser.add_argument("--restart", action="store_true", help="throw away what an earlier run has written")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 if a picture could not be read")
 
 
 def add_ray_options(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,6 @@ from clipworks import runtimes, scoring, store
 from clipworks.bundle.files import card_hash
 from clipworks.environment import describe_environment, measure_peak_memory
 from clipworks.errors import UsageError
-from clipworks.images.decoders import PillowDecoder
 from clipworks.images.resize import Pixels
 from clipworks.profiling import inputs
 from clipworks.profiling.clock import Clock, MonotonicClock
@@ -23,7 +22,7 @@ from clipworks.profiling.load import Call
 from clipworks.profiling.measurement import Report, check_load, measure
 from clipworks.profiling.parity import compare_with_f32, embed, measure_beside_f32
 from clipworks.profiling.profile import Cold, Load, Parity, Profile, Run, Target
-from clipworks.profiling.servers import ClassifyingServer, call_encoder
+from clipworks.profiling.servers import ClassifyingServer, call_encoder, open_server
 from clipworks.profiling.setup import Setup, check_setup, share_threads
 from clipworks.runtimes import Batch, Encoder
 from clipworks.text.tokenizers import open_tokenizer
@@ -100,7 +99,7 @@ class Bench:
             batch_size=self.setup.batch_size,
             instances=self.setup.instances,
             input="device" if self.setup.staged else "host",
-            inputs=self._describe_inputs(),
+            inputs=self._describe_inputs() + (self._server.describe_decoder() if self._server else ""),
             load=load,
             cold=self.cold,
             runs=tuple(runs),
@@ -215,9 +214,7 @@ class Bench:
         tower = self._open_encoder("text", self.setup.devices[0])
         classifier = embed(tower, self._tokenizer.encode(self._prompts))
         tower.close()
-        card, size = self.bundle.card, self.setup.batch_size
-        decoder = PillowDecoder(card.image, options=self.setup.reading)
-        return ClassifyingServer(self.encoders, files, decoder, classifier, card.logit_scale, size)
+        return open_server(self.setup, self.bundle.card, self.encoders, files, classifier)
 
     def _calls(self) -> list[Call]:
         if self._server:

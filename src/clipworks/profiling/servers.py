@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from clipworks.environment import count_cores
+from clipworks.bundle.card import Card
 from clipworks.errors import ImageError
-from clipworks.images.decoders import ImageDecoder, Mark
+from clipworks.images.decoders import PILLOW, ImageDecoder, Mark, PillowDecoder, open_batch_decoder
 from clipworks.pipeline import BlockThreads, Pixels, Steps, embed_batch
 from clipworks.profiling.load import Call
 from clipworks.profiling.profile import Stage
+from clipworks.profiling.setup import Setup, share_workers
 from clipworks.runtimes import Batch, Encoder, choose_streams
 from clipworks.scoring import Floats
 from clipworks.tasks.zero_shot import fold_classifier
@@ -77,8 +78,10 @@ class ClassifyingServer:
         files: Sequence[Path],
         decoder: ImageDecoder,
         classifier: Floats,
+        *,
         logit_scale: float,
         batch_size: int,
+        workers: int,
     ) -> None:
         self._encoders = encoders
         self._files = files
@@ -86,7 +89,6 @@ class ClassifyingServer:
         self._classifier = fold_classifier(classifier)
         self._logit_scale = logit_scale
         self._batch_size = batch_size
-        workers = max(1, count_cores() // len(encoders))
         self._threads = [BlockThreads(workers=workers, streams=choose_streams(encoder.device)) for encoder in encoders]
         # One append a request keeps its times together without a lock.
         self._times: list[tuple[int, ...]] = []  # when it finished, then the stages
@@ -97,6 +99,10 @@ class ClassifyingServer:
             functools.partial(self._answer, encoder, threads, now)
             for encoder, threads in zip(self._encoders, self._threads, strict=True)
         ]
+
+    def describe_decoder(self) -> str:
+        """What decodes, to stand behind a description of the inputs; nothing for Pillow."""
+        return "" if self._decoder.name == PILLOW else f", decoded by {self._decoder.name}"
 
     def close(self) -> None:
         """End the threads."""
@@ -142,3 +148,26 @@ class ClassifyingServer:
             Stage(name=name, mean_us=float(mean), share=float(mean / means.sum()))
             for name, mean in zip(STAGES, means, strict=True)
         )
+
+
+def open_server(
+    setup: Setup, card: Card, encoders: Sequence[Encoder], files: Sequence[Path], classifier: Floats
+) -> ClassifyingServer:
+    """Open the server of a pipeline's setup.
+
+    Raises:
+        UnknownNameError: no such decoder.
+        RuntimeUnavailableError: its packages are not installed, or do not work here.
+    """
+    decoder: ImageDecoder = PillowDecoder(card.image, options=setup.reading)
+    if setup.decoder != PILLOW:
+        decoder = open_batch_decoder(setup.decoder, encoders[0].device, card.image, options=setup.reading)
+    return ClassifyingServer(
+        encoders,
+        files,
+        decoder,
+        classifier,
+        logit_scale=card.logit_scale,
+        batch_size=setup.batch_size,
+        workers=share_workers(setup),
+    )
