@@ -68,7 +68,7 @@ def cluster(home: Path) -> Iterator[Cluster]:
 
 
 def words(cluster: Cluster | None, *more: str | Path) -> list[str | Path]:
-    """Options of a run on the engine."""
+    """Options of a run on Ray."""
     return [*more, "--ray", cluster.address if cluster else "local"]
 
 
@@ -102,7 +102,7 @@ def wait_for(what: Callable[[], Any], *, seconds: float = 120) -> Any:
 
 
 def find_processes(title: str) -> list[int]:
-    """The engine's worker processes whose title holds a word."""
+    """Ray's worker processes whose title holds a word."""
     found = []
     for folder in Path("/proc").iterdir():
         try:
@@ -208,7 +208,7 @@ def test_killed_workers_and_then_a_killed_node_change_no_row(home: Path, cluster
     command = words(cluster, "embed", "large", "-o", "harmed", *EXACT, "--shard-size", "64", "--encoders", "3")
     process = start(*command, folder=home)
     wait_for(lambda: list((home / "harmed").glob("part-*.parquet")) if (home / "harmed").exists() else False)
-    for title in ("ray::MapWorker(MapBatches(Encoder)", "ray::MapBatches(decode_pieces)"):
+    for title in ("ray::MapWorker(MapBatches(EncodingActor)", "ray::MapBatches(decode_pieces)"):
         os.kill(wait_for(functools.partial(find_processes, title))[0], signal.SIGKILL)
     wait_for(lambda: len(list((home / "harmed").glob("part-*.parquet"))) >= 3)
     cluster.remove_node(lost, allow_graceful=False)
@@ -299,15 +299,15 @@ def test_every_node_takes_the_precision_that_the_first_encoder_took(home: Path, 
     assert json.loads((home / "settled" / "run.json").read_text())["settings"]["precision"] == "bf16"
 
 
-def embed_as_granted(home: Path, cluster: Cluster, output: str, **granted: str) -> subprocess.CompletedProcess[str]:
+def embed_as_granted(home: Path, cluster: Cluster, output: str, **facts: str) -> subprocess.CompletedProcess[str]:
     """Embed a set where the first encoder is made to find something else than is there."""
     program = (
-        "import dataclasses, sys; from clipworks.cli import main; from clipworks.cluster import engine; "
-        "whole = engine.examine\n"
+        "import dataclasses, sys; from clipworks.cli import main; from clipworks.cluster import stages; "
+        "whole = stages.examine\n"
         "def differ(*given):\n"
         "    found = whole(*given)\n"
-        f"    return dataclasses.replace(found, granted={{**found.granted, **{granted!r}}})\n"
-        "engine.examine = differ\n"
+        f"    return dataclasses.replace(found, facts={{**found.facts, **{facts!r}}})\n"
+        "stages.examine = differ\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     command = [*map(str, words(cluster, "embed", "set", "-o", output, *FAKE))]
@@ -322,7 +322,7 @@ def embed_as_granted(home: Path, cluster: Cluster, output: str, **granted: str) 
 
 
 def test_a_store_that_fills_up_is_one_clear_line() -> None:
-    """As the engine raises it, from a task or from the driver."""
+    """As Ray raises it, from a task or from the driver."""
     for error in (ray.exceptions.ObjectStoreFullError("full"), ray.exceptions.OutOfDiskError("full")):
         with (
             pytest.raises(ClusterError, match="there is no room in the object store, nor on the disk"),
@@ -338,24 +338,20 @@ def test_a_store_that_fills_up_is_one_clear_line() -> None:
 
 START = """
 import os, sys
-from clipworks.cluster import cluster, head
+from clipworks.cluster import cluster
 from urllib.request import urlopen
-if sys.argv[1] == "own":
-    head.RayParams = None
-with cluster.join_cluster(None, encoders=1, threads=1) as joined:
+with cluster.join_cluster(cluster.LOCAL, encoders=1, threads=1) as joined:
     with urlopen(joined.dashboard) as answer:
         print(answer.status, joined.nodes, *cluster.ask_nodes(lambda: "a worker").values())
     names = [open(f"/proc/{name}/cmdline").read() for name in os.listdir("/proc") if name.isdigit()]
-    print([any(part in name and f"_{os.getpid()}/" in name for name in names) for part in ("log_monitor.py", "raylet")])
+    print(any("raylet" in name and f"_{os.getpid()}/" in name for name in names))
 print(f"_{os.getpid()}/")
 """
 
 
-@pytest.mark.parametrize("way", ["side by side", "own"])
-def test_a_ray_that_is_started_here_has_a_dashboard_and_ends(tmp_path: Path, way: str) -> None:
-    """Its parts start side by side; where this version of Ray differs from what that needs, Ray's own start does it."""
+def test_a_ray_that_is_started_here_has_a_dashboard_and_ends(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", START, way],
+        [sys.executable, "-c", START],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -365,6 +361,6 @@ def test_a_ray_that_is_started_here_has_a_dashboard_and_ends(tmp_path: Path, way
     )
     assert not done.returncode, done.stderr
     answered, running, session = done.stdout.splitlines()
-    assert (answered, running) == ("200 1 a worker", str([way == "own", True])), done.stderr
+    assert (answered, running) == ("200 1 a worker", "True"), done.stderr
     assert "Traceback" not in done.stderr
     wait_for(lambda: not find_processes(session), seconds=20)
