@@ -34,12 +34,14 @@ import numpy as np
 
 from clipworks.datasets.listing import DataSet, read_dataset
 from clipworks.environment import count_cores, describe_environment, measure_peak_memory
+from clipworks.images.decoders import PillowDecoder
 from clipworks.loading import load
 from clipworks.model import Model
-from clipworks.pipeline import prepare_sample
+from clipworks.pipeline import LoopOptions
 from clipworks.scoring import Floats
-from clipworks.tasks.classify import classify
-from clipworks.tasks.zero_shot import build_head, find_head, keep_head
+from clipworks.tasks.classify import Classes, classify
+from clipworks.tasks.runs import RunOptions
+from clipworks.tasks.zero_shot import build_classifier, find_classifier, keep_classifier
 from clipworks.text.prompts import Labels, read_labels, read_templates
 
 SHARE = 0.9
@@ -71,11 +73,11 @@ class Round:
 
 def get_head(args: argparse.Namespace, model: Model, labels: Labels) -> Floats:
     """The text head, made once by a text tower that is gone before anything is measured."""
-    head = find_head(model, labels, TEMPLATES)
+    head = find_classifier(model, labels, TEMPLATES)
     if head is None:
         with load(args.model, runtime=args.runtime, precision=args.precision, towers=("text",)) as tower:
-            head = build_head(tower, labels, TEMPLATES)
-        keep_head(model, labels, TEMPLATES, head)
+            head = build_classifier(tower, labels, TEMPLATES)
+        keep_classifier(model, labels, TEMPLATES, head)
     return head
 
 
@@ -101,7 +103,8 @@ def measure_round(
     """Decode, encode, do both in the pipeline, then the loop."""
     start = time.perf_counter()
     with ThreadPoolExecutor(count_cores()) as pool:
-        squares = list(pool.map(lambda sample: prepare_sample(model, sample), photographs))
+        decoder = PillowDecoder(model.card.image, options=model.image_options)
+        squares = list(pool.map(lambda sample: decoder.prepare(sample.file), photographs))
     decode_s = time.perf_counter() - start
     batches = [np.stack(squares[place : place + size]) for place in range(0, len(squares), size)]
     start = time.perf_counter()
@@ -147,9 +150,8 @@ def run_whole(model: Model, photographs: DataSet, labels: Labels, head: Floats, 
     """Classify into a new results file; return the seconds it took."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        done = classify(
-            model, photographs, labels, head, Path(folder) / "r.jsonl", templates=TEMPLATES, batch_size=size
-        )
+        classes, options = Classes(labels=labels, templates=TEMPLATES), RunOptions(loop=LoopOptions(batch_size=size))
+        done = classify(model, photographs, classes, head, Path(folder) / "r.jsonl", options)
         elapsed_s = time.perf_counter() - start
     if done.failed or not done.whole:
         raise SystemExit(f"{done.failed} photographs could not be read; all must be readable here")
@@ -160,7 +162,7 @@ def measure_memory(args: argparse.Namespace) -> tuple[float, float]:
     """Peak memory in MiB of the model with one batch encoded, and of the whole way; run in a process of its own."""
     photographs, labels = take_photographs(args), read_labels("imagenet")
     with load(args.model, runtime=args.runtime, precision=args.precision, towers=("image",), streams=None) as model:
-        head = find_head(model, labels, TEMPLATES)
+        head = find_classifier(model, labels, TEMPLATES)
         if head is None:
             raise SystemExit("the head must be in the cache: making it takes memory of its own")
         size = model.card.image.size

@@ -4,7 +4,7 @@
         [--engine-options "OPTIONS"] [--json FILE]
 
 Whole commands are timed, the start of Ray and of its processes among it: ``clipworks embed`` on a list that repeats the
-photographs until it has as many as asked for, then the same with ``--engine ray``, in turns. The rows of both must be
+photographs until it has as many as asked for, then the same with ``--ray local``, in turns. The rows of both must be
 the same bits. A last round is not timed but watched: memory is that of each command and all its processes, shared pages
 counted once (PSS); to be bounded, it must not grow from the second third of a run to the last. (To read what some
 thirty processes of Ray hold takes 2 s of a core over a run, which would count as the engine's.) Time in each stage and
@@ -191,7 +191,7 @@ def main() -> int:
             names = f"local{number}", f"ray{number}"
             base = ["embed", "list.txt", *options, "--json", "-o"]
             local = run_command([*base, names[0]], watched=watched)
-            engine_words = [*base, names[1], "--engine", "ray", *shlex.split(args.engine_options)]
+            engine_words = [*base, names[1], "--ray", "local", *shlex.split(args.engine_options)]
             engine = run_command(engine_words, watched=watched)
             pairs.append((local, engine))
             rows = np.load(Path(names[0]) / "embeddings.npy"), read_shards(Path(names[1]))

@@ -53,8 +53,8 @@ from clipworks.convert import convert_checkpoint
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksError
 from clipworks.families.preprocessing import openai_preprocessing
-from clipworks.images.batch_decoders import open_batch_decoder
 from clipworks.images.decode import load_batch
+from clipworks.images.decoders import open_batch_decoder
 from clipworks.profiling.inputs import built_in_pictures
 from clipworks.runtimes import Encoder, Role, open_encoder
 from clipworks.runtimes.torch.devices import KINDS, choose_device, list_precisions

@@ -14,7 +14,7 @@ from convert_checkpoints import MODELS, draw_pictures, write_huggingface
 from clipworks import scoring
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError
-from clipworks.model import _encode
+from clipworks.pipeline import embed_batch
 from clipworks.runtimes import Opening
 from clipworks.runtimes.weights import ImageWeights, Layer, read_image_weights
 
@@ -120,7 +120,7 @@ def test_the_compiled_towers_give_no_numbers_where_there_are_none(
         assert np.isfinite(open_native(weights[int8], precision, bf16=bf16)(pictures)).all()
         encoder = open_native(FAULTS[fault](weights[int8]), precision, bf16=bf16)
         with pytest.raises(EncodingError, match=rf"3 of 3 embeddings hold NaN or Inf from native in {precision}"):
-            _encode(encoder, pictures)
+            embed_batch(encoder, pictures)
 
 
 @needs_towers

@@ -18,15 +18,19 @@ import pytest
 from picture_sets import LABELS, make_picture, write_bad_files, write_labels, write_pictures
 
 from clipworks.cli import main
+from clipworks.datasets.ground_truth import find_truths
 from clipworks.datasets.listing import read_dataset
 from clipworks.errors import UsageError
 from clipworks.loading import load
 from clipworks.model import Model
+from clipworks.pipeline import LoopOptions
 from clipworks.results import journal
 from clipworks.results.formats import read_results
+from clipworks.results.locks import hold_file
 from clipworks.results.records import ResultsError
 from clipworks.tasks import zero_shot as heads
-from clipworks.tasks.classify import classify, find_truths
+from clipworks.tasks.classify import Classes, classify
+from clipworks.tasks.runs import RunOptions
 from clipworks.text.prompts import Labels, read_labels
 
 COUNT = 45
@@ -131,7 +135,7 @@ def test_bad_files_become_errors_in_place_and_strict_says_so(
         assert main(command) == 0
         assert main([*command, "--strict"]) == 1
         err = capsys.readouterr().err
-        assert f"{output}: {len(names):,} pictures, {len(expected) + 1} could not be read" in err
+        assert f"{output}: {len(names):,} images, {len(expected) + 1} could not be read" in err
         assert "complete already" in err
         found = list(read_results(output))
         assert [record.path for record in found] == names
@@ -151,6 +155,7 @@ def test_a_journal_cut_anywhere_is_continued_to_the_same_bytes(home: Path, name:
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow")
     labels = read_labels(str(home / "labels.txt"))
+    classes = Classes(labels=labels, templates=("{}",))
     head = np.eye(len(labels), fake.card.dim, dtype=np.float32)
     dataset = read_dataset(home / "set")
     output = home / name
@@ -163,10 +168,8 @@ def test_a_journal_cut_anywhere_is_continued_to_the_same_bytes(home: Path, name:
             nonlocal seen
             seen += 1
 
-        return classify(
-            fake, dataset, labels, head, output, templates=["{}"], batch_size=4, report=count,
-            stop=lambda: seen * 4 >= stop_at,
-        ).whole  # fmt: skip
+        options = RunOptions(loop=LoopOptions(batch_size=4), report=count, stop=lambda: seen * 4 >= stop_at)
+        return classify(fake, dataset, classes, head, output, options).whole
 
     assert go()
     expected = output.read_bytes()
@@ -228,7 +231,7 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_later(home: Path) -> 
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines() == [
         f"clipworks: {output} cannot be written: File too large",
-        "  hint: what is written is kept: the same command goes on from there",
+        "  hint: what is written is kept: the same command resumes from there",
     ]
     assert output.stat().st_size == int(limit)
     assert run(home, output) == 0
@@ -252,7 +255,7 @@ def test_ctrl_c_finishes_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     done = len(list(read_results(output)))
     assert 0 < done < 400
     assert done % 4 == 0
-    assert f"stopped after {done} of 400 pictures; the same command goes on from there" in err
+    assert f"stopped after {done} of 400 images; the same command resumes from there" in err
     assert expected.startswith(output.read_bytes())
     assert run(tmp_path, output) == 0
     assert output.read_bytes() == expected
@@ -293,14 +296,14 @@ def test_a_changed_source_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(tmp_path, output) == 0
     (tmp_path / "set" / "cat" / "new.png").write_bytes(make_picture(99))
     assert run(tmp_path, output) == 2
-    assert "pictures was 9 and is 10; source_sha256 was" in capsys.readouterr().err
+    assert "images was 9 and is 10; source_sha256 was" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_run_of_ours_is_never_overwritten(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = home / "thesis.txt"
     output.write_text("years of work")
     assert run(home, output) == 2
-    assert "no results file that a run can go on with" in capsys.readouterr().err
+    assert "no run can resume it" in capsys.readouterr().err
     assert output.read_text() == "years of work"
     assert run(home, home / "set") == 2
     assert "set is a folder; allowed: a file's name" in capsys.readouterr().err
@@ -311,7 +314,7 @@ def test_a_file_that_is_no_run_of_ours_is_never_overwritten(home: Path, capsys: 
 def test_a_second_run_on_the_same_file_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = home / "shared.jsonl"
     assert run(home, output) == 0
-    with journal.Journal(str(output), lambda stream: iter(()), block=4, total=0):  # noqa: ARG005
+    with hold_file(str(output)):
         assert run(home, output) == 1
     assert f"another run is writing {output}" in capsys.readouterr().err
 
@@ -403,12 +406,12 @@ def test_a_head_is_the_mean_direction_of_a_label_s_prompts(monkeypatch: pytest.M
         for at_once in (8192, 1):
             monkeypatch.setattr(heads, "_PROMPTS", at_once)
             calls: list[tuple[int, int]] = []
-            head = heads.build_head(model, labels, templates, report=lambda *done: calls.append(done))  # noqa: B023
+            head = heads.build_classifier(model, labels, templates, report=lambda *done: calls.append(done))  # noqa: B023
             assert np.abs(head - expected).max() < 1e-6
             assert np.array_equal(head[0], head[2])
             assert calls[-1] == (6, 6)
         with pytest.raises(UsageError, match="0 labels and 3 templates"):
-            heads.build_head(model, Labels(name="none", names=()), templates)
+            heads.build_classifier(model, Labels(name="none", names=()), templates)
 
 
 def test_a_head_is_kept_by_model_engine_precision_labels_and_templates_and_a_damaged_one_is_not_used(
@@ -417,22 +420,22 @@ def test_a_head_is_kept_by_model_engine_precision_labels_and_templates_and_a_dam
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
     labels = Labels(name="two", names=("a", "b"))
     head = np.eye(2, fake.card.dim, dtype=np.float32)
-    assert heads.find_head(fake, labels, ["{}"]) is None
-    heads.keep_head(fake, labels, ["{}"], head)
-    found = heads.find_head(fake, labels, ["{}"])
+    assert heads.find_classifier(fake, labels, ["{}"]) is None
+    heads.keep_classifier(fake, labels, ["{}"], head)
+    found = heads.find_classifier(fake, labels, ["{}"])
     assert found is not None
     assert np.array_equal(found, head)
-    assert heads.hash_head(found) == heads.hash_head(head) != heads.hash_head(head[::-1])
-    assert heads.find_head(fake, labels, ["a {}"]) is None
-    assert heads.find_head(fake, Labels(name="two", names=("b", "a")), ["{}"]) is None
+    assert heads.hash_classifier(found) == heads.hash_classifier(head) != heads.hash_classifier(head[::-1])
+    assert heads.find_classifier(fake, labels, ["a {}"]) is None
+    assert heads.find_classifier(fake, Labels(name="two", names=("b", "a")), ["{}"]) is None
     with load("starter", runtime="fake", precision="bf16", towers=("image",)) as other:
-        assert heads.find_head(other, labels, ["{}"]) is None
+        assert heads.find_classifier(other, labels, ["{}"]) is None
     with monkeypatch.context() as upgraded:
         upgraded.setattr(heads, "find_version", lambda name: f"another {name}")
-        assert heads.find_head(fake, labels, ["{}"]) is None
-    (path,) = (tmp_path / "heads").iterdir()
+        assert heads.find_classifier(fake, labels, ["{}"]) is None
+    (path,) = (tmp_path / "classifiers").iterdir()
     path.write_bytes(path.read_bytes()[:-5])
-    assert heads.find_head(fake, labels, ["{}"]) is None
+    assert heads.find_classifier(fake, labels, ["{}"]) is None
 
 
 def test_what_cannot_be_written_keeps_no_head_and_is_no_error(
@@ -441,8 +444,8 @@ def test_what_cannot_be_written_keeps_no_head_and_is_no_error(
     (tmp_path / "file").touch()
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path / "file"))
     labels = Labels(name="one", names=("a",))
-    heads.keep_head(fake, labels, ["{}"], np.ones((1, fake.card.dim), dtype=np.float32))
-    assert heads.find_head(fake, labels, ["{}"]) is None
+    heads.keep_classifier(fake, labels, ["{}"], np.ones((1, fake.card.dim), dtype=np.float32))
+    assert heads.find_classifier(fake, labels, ["{}"]) is None
 
 
 def test_a_damaged_manifest_is_refused(tmp_path: Path) -> None:

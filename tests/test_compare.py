@@ -135,7 +135,7 @@ def test_accuracy_is_that_of_classify_and_evaluate(home: Path, tmp_path: Path, c
     assert read(tmp_path / "c").pictures.errors == 1
     listing.write_text("set/missing.png\t1\n")
     assert compare(home, tmp_path / "none", *words) == 2
-    assert "no row can be had; the first: none of the 1 pictures can be read" in capsys.readouterr().err
+    assert "no row can be had; the first: none of the 1 images can be read" in capsys.readouterr().err
 
 
 def test_a_row_that_overflows_or_fails_is_named_and_the_others_go_on(
@@ -300,7 +300,7 @@ def test_a_file_that_changes_between_rows_ends_the_row_not_the_comparison(
     monkeypatch.setattr(comparing, "embed_row", embed_and_damage)
     assert compare(tmp_path, tmp_path / "c", "--runtime", "fake", "--precision", "f32,bf16") == 0
     (problem,) = by_name(read(tmp_path / "c"))["fake bf16"].problems
-    assert problem.reason == "1 of the picture files changed during the comparison"
+    assert problem.reason == "1 of the image files changed during the comparison"
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:

@@ -101,11 +101,11 @@ def test_what_is_no_data_set_is_refused_by_name(tmp_path: Path) -> None:
     }.items():
         (tmp_path / name).write_bytes(content)
     for name, kind, message in [
-        ("empty", ImageError, "empty holds no picture; known endings"),
-        ("papers", ImageError, "papers holds no picture; it holds 1 other files"),
-        ("missing", UsageError, "missing does not exist; allowed: a folder of pictures, or a list"),
-        ("none.txt", ImageError, "none.txt lists no picture"),
-        ("photo.png", UsageError, "photo.png is no list of pictures"),
+        ("empty", ImageError, "empty holds no image; known endings"),
+        ("papers", ImageError, "papers holds no image; it holds 1 other files"),
+        ("missing", UsageError, "missing does not exist; allowed: a folder of images, or a list"),
+        ("none.txt", ImageError, "none.txt lists no image"),
+        ("photo.png", UsageError, "photo.png is no list of images"),
         ("half.txt", UsageError, "has labels, but not in the line 'b.jpg'"),
         ("ragged.csv", UsageError, r"a line of 1 columns, \['b.jpg'\]"),
         ("blank.csv", UsageError, "without a path or a label"),

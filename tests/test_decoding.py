@@ -18,12 +18,11 @@ from clipworks.bundle.card import ImageInput
 from clipworks.cli import main
 from clipworks.errors import ImageError, RuntimeUnavailableError, UnknownNameError
 from clipworks.families.preprocessing import openai_preprocessing
-from clipworks.images.batch_decoders import BatchDecoder, Undeveloped
+from clipworks.images import decoders
 from clipworks.images.decode import load_batch
+from clipworks.images.decoders import BatchDecoder, WaitingJpeg, open_batch_decoder
 from clipworks.images.resize import Cut
 from clipworks.options import ImageOptions
-from clipworks.runtimes import decoders
-from clipworks.runtimes.decoders import open_decoder
 
 SPEC: ImageInput = openai_preprocessing(64)
 
@@ -38,7 +37,7 @@ class FakeDecoder:
         self.sizes: list[int] = []
 
     def __call__(self, files: Sequence[bytes], cuts: Sequence[Cut]) -> list[npt.NDArray[np.uint8] | None]:
-        """As `clipworks.runtimes.decoders.JpegDecoder`."""
+        """As `clipworks.images.decoders.JpegDecoder`."""
         self.sizes.append(len(files))
         return [None if file in self.refuses else self.cut(file, cut) for file, cut in zip(files, cuts, strict=True)]
 
@@ -65,7 +64,7 @@ def test_plain_jpeg_files_go_to_the_decoder_as_one_batch(photo: Image.Image, tmp
     fake = FakeDecoder()
     decoder = BatchDecoder(fake, SPEC)
     prepared = [decoder.prepare(str(file)) for file in files]
-    assert all(isinstance(item, Undeveloped) for item in prepared)
+    assert all(isinstance(item, WaitingJpeg) for item in prepared)
     squares = np.stack(decoder.develop(prepared))
     assert fake.sizes == [1, 3]  # the first is the probe of whether it works
     expected = load_batch(files, SPEC)
@@ -88,7 +87,7 @@ def test_whatever_decoders_do_not_read_alike_is_left_to_pillow(photo: Image.Imag
     np.testing.assert_array_equal(np.stack(decoder.develop(prepared)), load_batch(files, SPEC))
     assert (decoder.batched, decoder.single) == (0, 3)
     stored = BatchDecoder(FakeDecoder(), SPEC, options=ImageOptions(exif="ignore"))
-    assert isinstance(stored.prepare(str(files[2])), Undeveloped)
+    assert isinstance(stored.prepare(str(files[2])), WaitingJpeg)
 
 
 def test_a_batch_decoder_reads_images_as_the_options_say(photo: Image.Image, tmp_path: Path) -> None:
@@ -145,10 +144,10 @@ def test_a_decoder_that_decodes_nothing_is_refused() -> None:
 
 def test_unknown_and_missing_decoders_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownNameError, match=r"'nvimgcodek'.*nvimgcodec"):
-        open_decoder("nvimgcodek", "cpu")
+        open_batch_decoder("nvimgcodek", "cpu", SPEC)
     monkeypatch.setattr(decoders, "_is_installed", lambda package: package != "nvidia.nvimgcodec")
     with pytest.raises(RuntimeUnavailableError, match=r"nvimgcodec needs nvidia\.nvimgcodec, not installed") as caught:
-        open_decoder("nvimgcodec", "cpu")
+        open_batch_decoder("nvimgcodec", "cpu", SPEC)
     assert caught.value.hint is not None
     assert "pip install" in caught.value.hint
 
@@ -168,7 +167,8 @@ def test_a_run_says_who_decodes_and_records_it(
     Image.open(EXAMPLE).save(folder / "3.png")
     (folder / "4.jpg").write_bytes(b"nothing")
     fake = FakeDecoder()
-    monkeypatch.setattr("clipworks.images.batch_decoders.open_decoder", lambda _name, _device: fake)
+    monkeypatch.setattr(decoders, "_is_installed", lambda _package: True)
+    monkeypatch.setattr(decoders, "_open_nvimgcodec", lambda _device: fake)
     labels = tmp_path / "labels.txt"
     labels.write_text("a\nb\n")
     output = tmp_path / ("out.jsonl" if command == "classify" else "out")

@@ -1,4 +1,4 @@
-"""What the engine's tasks do, without the engine: plans, sources, reading, decoding in a process apart, shards."""
+"""What Ray's tasks do, without Ray: plans, sources, reading, decoding in a process apart, shards."""
 
 from __future__ import annotations
 
@@ -20,25 +20,28 @@ from PIL import Image
 from ray_runs import POISON, STARTUP, environment, table_rows
 
 from clipworks.cli import main
-from clipworks.cli.distributed import format_state
+from clipworks.cli.ray import format_state
 from clipworks.cluster.cluster import Cluster, check_store, plan_pool
 from clipworks.cluster.collecting import Collector
-from clipworks.cluster.decoding import Decoder, Decoding, decode_pieces, unpack_block
-from clipworks.cluster.encoding import Classes, Encoder, Encoding, Loading, check_granted, examine
-from clipworks.cluster.job import Request, State
+from clipworks.cluster.decoder_process import DecoderProcess
+from clipworks.cluster.decoding import Decoding, decode_block, decode_pieces, unpack_block
+from clipworks.cluster.encoding import Encoding, EncodingActor, Loading, check_facts, examine
+from clipworks.cluster.job import Request, ShardProgress
 from clipworks.cluster.plan import Piece, make_plan
-from clipworks.cluster.reading import Unread, read_piece
+from clipworks.cluster.reading import RawBlock, read_piece
 from clipworks.cluster.running import share_cores
-from clipworks.cluster.sources import Archives, read_source
-from clipworks.cluster.statistics import Stage, Statistics
+from clipworks.cluster.statistics import StageStatistics, Statistics
 from clipworks.datasets.listing import Sample, read_dataset
+from clipworks.datasets.sources import Archives, read_source
 from clipworks.errors import ImageError, UsageError
 from clipworks.images.decode import prepare_image
+from clipworks.images.decoders import PillowDecoder
 from clipworks.loading import load
 from clipworks.options import ImageOptions
-from clipworks.pipeline import attempt, prepare_sample
+from clipworks.pipeline import attempt
 from clipworks.results.records import ResultsError
 from clipworks.results.shards import list_shards, open_folder, write_shard
+from clipworks.tasks.classify import Classes
 from clipworks.text.prompts import read_labels
 
 
@@ -60,7 +63,7 @@ def read_tar(path: Path, batch_size: int) -> list[tuple[int, int | None, list[st
             block.start,
             block.size,
             [
-                content.message if isinstance(content, Unread) else sample.path
+                content if isinstance(content, str) else sample.path
                 for sample, content in zip(block.samples, block.contents, strict=True)
             ],
             [sample.truth for sample in block.samples],
@@ -101,10 +104,10 @@ def test_tars_are_told_by_name_folder_list_or_pattern(tmp_path: Path) -> None:
     assert read_source(files[0]) == Archives(source=files[0], files=files[:1])
     with pytest.raises(UsageError, match=r"has the range 5\.\.1; allowed: from low to high"):
         read_source("x-{5..1}.tar")
-    with pytest.raises(UsageError, match="--root r goes with a list of pictures"):
+    with pytest.raises(UsageError, match="--root r goes with a list of images"):
         read_source(files[0], root="r")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match="holds no picture"):
+    with pytest.raises(ImageError, match="holds no image"):
         read_source(str(tmp_path / "empty"))
 
 
@@ -133,14 +136,14 @@ def test_a_damaged_tar_is_an_error_behind_the_pictures_before_it(tmp_path: Path)
     cut.write_bytes(whole.read_bytes()[: 3 * 1024 + 600])
     ((_, size, paths, _),) = read_tar(cut, 8)
     assert size == len(paths)
-    assert paths[-1].startswith(f"{cut} is damaged after {len(paths) - 1} pictures")
+    assert paths[-1].startswith(f"{cut} is damaged after {len(paths) - 1} images")
     empty = write_tar(tmp_path / "empty.tar", {"readme.txt": b"none"})
-    assert read_tar(empty, 8) == [(0, 1, [f"{empty} holds no picture"], [None])]
+    assert read_tar(empty, 8) == [(0, 1, [f"{empty} holds no image"], [None])]
     assert read_tar(tmp_path / "no.tar", 8) == [(0, 1, [f"{tmp_path}/no.tar does not exist"], [None])]
 
 
 def test_decoding_apart_gives_the_same_squares_and_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the letter, relative names too: rows must not tell which engine made them."""
+    """To the letter, relative names too: rows must not tell where they were made."""
     monkeypatch.chdir(tmp_path)
     expected = write_bad_files(Path("set"))
     Path("set/good.png").write_bytes(make_picture(5))
@@ -148,7 +151,7 @@ def test_decoding_apart_gives_the_same_squares_and_errors(tmp_path: Path, monkey
     samples = tuple(Sample(path=name, file=f"set/{name}", truth=None, labelled=False) for name in names)
     with load("starter", runtime="fake", towers=("image",)) as model:
         spec = model.card.image
-        local = [attempt(lambda sample: prepare_sample(model, sample), sample) for sample in samples]
+        local = [attempt(PillowDecoder(spec).prepare, sample.file) for sample in samples]
     monkeypatch.chdir("/")
     piece = Piece(shard=7, start=16, size=64, samples=samples)
     job = Decoding(spec=spec, options=ImageOptions(), batch_size=32, base=str(tmp_path))
@@ -168,11 +171,10 @@ def test_decoding_apart_reads_images_as_the_options_say(options: ImageOptions, t
     clear = Image.effect_noise((40, 30), 90).convert("RGB")
     clear.putalpha(Image.linear_gradient("L").resize(clear.size))
     clear.save(tmp_path / "clear.png")
-    samples = name_samples("clear.png")
     with load("starter", runtime="fake", towers=("image",)) as model:
         spec = model.card.image
-    decoder = Decoder(spec, options)
-    (found,) = decoder.decode(samples, [(tmp_path / "clear.png").read_bytes()])
+    decoder = DecoderProcess(spec, options)
+    (found,) = decoder.decode([("clear.png", (tmp_path / "clear.png").read_bytes())])
     decoder.close()
     if options.max_pixels == 100:
         assert found == "clear.png unpacks to more than 100 pixels (max_pixels), which may be a decompression bomb"
@@ -181,12 +183,12 @@ def test_decoding_apart_reads_images_as_the_options_say(options: ImageOptions, t
 
 
 @pytest.fixture
-def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
+def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DecoderProcess]:
     """A decoder whose process certain bytes end."""
     (tmp_path / "sitecustomize.py").write_text(STARTUP)
     monkeypatch.setenv("PYTHONPATH", environment(PYTHONPATH=str(tmp_path))["PYTHONPATH"])
     with load("starter", runtime="fake", towers=("image",)) as model:
-        decoder = Decoder(model.card.image, ImageOptions())
+        decoder = DecoderProcess(model.card.image, ImageOptions())
     yield decoder
     decoder.close()
 
@@ -196,36 +198,40 @@ def name_samples(*names: str) -> list[Sample]:
     return [Sample(path=name, file=name, truth=None, labelled=False) for name in names]
 
 
-def test_a_picture_that_ends_its_process_is_one_error(deadly: Decoder) -> None:
+def test_a_picture_that_ends_its_process_is_one_error(deadly: DecoderProcess) -> None:
     """Whatever is decoded together with it: before it, behind it, and afterwards."""
     for _ in range(2):
-        samples = name_samples("a.png", "no.png", "poison.png", "b.png")
-        missing = Unread(message="no.png does not exist")
-        contents: list[bytes | Unread] = [make_picture(1), missing, POISON, make_picture(2)]
-        first, unread, said, last = deadly.decode(samples, contents)
+        block = RawBlock(
+            shard=0,
+            start=0,
+            size=4,
+            samples=tuple(name_samples("a.png", "no.png", "poison.png", "b.png")),
+            contents=(make_picture(1), "no.png does not exist", POISON, make_picture(2)),
+        )
+        first, unread, said, last = decode_block(deadly, block)
         assert unread == "no.png does not exist"
         assert said == "poison.png ends the process that decodes it (signal 11)"
         for square, number in ((first, 1), (last, 2)):
             assert isinstance(square, np.ndarray)
-            assert np.array_equal(square, deadly.decode(name_samples("alone.png"), [make_picture(number)])[0])
+            assert np.array_equal(square, deadly.decode([("alone.png", make_picture(number))])[0])
 
 
-def test_a_picture_that_never_ends_is_one_error(deadly: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipworks.cluster.decoding.LIMIT_S", 0.0)
-    said = deadly.decode(name_samples("a.png"), [make_picture(1)])
+def test_a_picture_that_never_ends_is_one_error(deadly: DecoderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipworks.cluster.decoder_process.LIMIT_S", 0.0)
+    said = deadly.decode([("a.png", make_picture(1))])
     assert said == ["a.png takes longer than 0 s to decode"]
 
 
-def test_pictures_of_many_messages_keep_their_places(deadly: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_of_many_messages_keep_their_places(deadly: DecoderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut by number and by size; a picture that is larger than a message may be goes alone."""
     contents = [make_picture(number % 7) for number in range(70)]
-    monkeypatch.setattr("clipworks.cluster.decoding._TOGETHER_BYTES", sum(map(len, contents[:20])))
-    squares = deadly.decode(name_samples(*map(str, range(70))), contents)
+    monkeypatch.setattr("clipworks.cluster.decoder_process._TOGETHER_BYTES", sum(map(len, contents[:20])))
+    squares = deadly.decode(zip(map(str, range(70)), contents, strict=True))
     for number in range(70):
         assert np.array_equal(squares[number], squares[number % 7])
     assert not np.array_equal(squares[0], squares[1])
-    monkeypatch.setattr("clipworks.cluster.decoding._TOGETHER_BYTES", 1)
-    alone = deadly.decode(name_samples(*"abcdefgh"), contents[:8])
+    monkeypatch.setattr("clipworks.cluster.decoder_process._TOGETHER_BYTES", 1)
+    alone = deadly.decode(zip("abcdefgh", contents[:8], strict=True))
     assert all(np.array_equal(one, other) for one, other in zip(alone, squares[:8], strict=True))
 
 
@@ -243,7 +249,7 @@ def make_table(shard: int, first: int, count: int, size: int | None) -> pa.Table
 
 
 def test_an_encoder_gives_the_rows_of_a_run_on_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of both commands, bad files among them, without the engine around it."""
+    """Of both commands, bad files among them, without Ray around it."""
     monkeypatch.chdir(tmp_path)
     write_pictures(Path("set"), 20)
     write_bad_files(Path("set/bad"))
@@ -256,10 +262,10 @@ def test_an_encoder_gives_the_rows_of_a_run_on_one_machine(tmp_path: Path, monke
     loading = Loading(model="starter", runtime="fake")
     classes = Classes(labels=read_labels("labels.txt"), templates=("a photo of a {}.",), top=3)
     for wanted, output in ((classes, "r.parquet"), (None, "vectors/embeddings.parquet")):
-        granted = examine(loading, wanted)
-        decoding = Decoding(spec=granted.spec, options=ImageOptions(), batch_size=64, base=str(tmp_path))
+        found_there = examine(loading, wanted)
+        decoding = Decoding(spec=found_there.spec, options=ImageOptions(), batch_size=64, base=str(tmp_path))
         (table,) = decode_pieces(pa.table({"piece": [pickle.dumps(piece)]}), decoding)
-        rows = Encoder(Encoding(loading=loading, source="set", classes=wanted, found=granted))(table)
+        rows = EncodingActor(Encoding(loading=loading, source="set", classes=wanted, found=found_there))(table)
         assert rows.drop_columns(["shard", "size"]).to_pylist() == table_rows(Path(output))
 
 
@@ -275,7 +281,7 @@ def test_shards_are_written_when_whole_in_the_order_of_their_rows(tmp_path: Path
         collector.add(pa.concat_tables([make_table(0, 0, 4, 8), make_table(1, 16, 2, 10)]))
         collector.finish()
     found = list_shards(folder)
-    assert [(shard.pictures, shard.failed) for _, shard in sorted(found.items())] == [(8, 1), (10, 0)]
+    assert [(shard.images, shard.failed) for _, shard in sorted(found.items())] == [(8, 1), (10, 0)]
     import pyarrow.parquet as pq
 
     assert pq.read_table(tmp_path / "out" / "part-000001.parquet").to_pydict()["index"] == list(range(8, 18))
@@ -333,19 +339,19 @@ def test_no_room_in_the_object_store_is_told_before_the_run() -> None:
 
 def test_a_node_that_grants_something_else_is_named() -> None:
     run = {"precision": "bf16", "isa": ["avx2", "avx512_bf16"], "cpu": "x"}
-    check_granted(run, {**run, "isa": ("avx2", "avx512_bf16")}, "n1")
+    check_facts(run, {**run, "isa": ("avx2", "avx512_bf16")}, "n1")
     with pytest.raises(UsageError, match=r"the node n1 would make other rows .*: precision is f32 and not bf16"):
-        check_granted(run, {**run, "precision": "f32"}, "n1")
+        check_facts(run, {**run, "precision": "f32"}, "n1")
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--engine", "ray"], "the engine ray needs the package ray, which is not installed"),
-        (["--engine", "ray", "--format", "jsonl"], "--format is jsonl; allowed with --engine ray: parquet"),
-        (["--encoders", "2"], "--encoders goes with --engine ray"),
-        (["--address", "h:1"], "--address goes with --engine ray"),
-        (["--shard-size", "2"], "--shard-size goes with --engine ray"),
+        (["--ray", "local"], "--ray needs the package ray, which is not installed"),
+        (["--ray", "local", "--format", "jsonl"], "--format is jsonl; allowed with --ray: parquet"),
+        (["--encoders", "2"], "--encoders goes with --ray"),
+        (["--ray", "local", "--decoder", "nvimgcodec"], "--decoder is nvimgcodec; allowed with --ray: pillow"),
+        (["--shard-size", "2"], "--shard-size goes with --ray"),
     ],
 )
 def test_bad_usage_is_one_line(
@@ -368,8 +374,11 @@ def test_bad_usage_is_one_line(
 
 def test_progress_is_one_line_of_pictures_speed_time_errors_and_tasks() -> None:
     """Pictures of an earlier run are done and have no speed; of tars, shards tell how much is left."""
-    stages = [Stage(name=name, tasks_running=running) for name, running in (("Input", 0), ("decode", 2), ("encode", 1))]
-    state = State(
+    stages = [
+        StageStatistics(name=name, tasks_running=running)
+        for name, running in (("Input", 0), ("decode", 2), ("encode", 1))
+    ]
+    state = ShardProgress(
         done=60,
         before=10,
         total=100,

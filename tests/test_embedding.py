@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from clipworks.datasets.listing import read_dataset
 from clipworks.errors import UsageError
 from clipworks.loading import load
 from clipworks.model import Model
+from clipworks.pipeline import LoopOptions
 from clipworks.tasks.embed import embed
+from clipworks.tasks.runs import RunOptions
 
 COUNT = 30
 
@@ -36,13 +39,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("embed") / "set", COUNT)
 
 
+def sized(batch_size: int, **options: Any) -> RunOptions:
+    return RunOptions(loop=LoopOptions(batch_size=batch_size), **options)
+
+
 def read_records(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "records.jsonl").read_bytes().splitlines()]
 
 
 def test_the_rows_are_the_models_own_in_order(pictures: Path, tmp_path: Path, fake: Model) -> None:
     dataset = read_dataset(pictures)
-    progress = embed(fake, dataset, tmp_path / "out", batch_size=4)
+    progress = embed(fake, dataset, tmp_path / "out", sized(4))
     assert (progress.done, progress.total, progress.failed, progress.whole) == (COUNT, COUNT, 0, True)
     rows = np.load(tmp_path / "out" / "embeddings.npy", mmap_mode="r")
     assert (rows.dtype, rows.shape) == (np.float32, (COUNT, fake.card.dim))
@@ -58,7 +65,7 @@ def test_bad_files_are_rows_of_nan_with_their_reason(tmp_path: Path, fake: Model
     names = ["fine.png", *expected, "fine.png"]
     (tmp_path / "list.txt").write_text("\n".join(names) + "\n")
     dataset = read_dataset(tmp_path / "list.txt", root=tmp_path / "set")
-    assert embed(fake, dataset, tmp_path / "out", batch_size=3).failed == len(expected)
+    assert embed(fake, dataset, tmp_path / "out", sized(3)).failed == len(expected)
     rows = np.load(tmp_path / "out" / "embeddings.npy")
     records = read_records(tmp_path / "out")
     assert np.isnan(rows[1:-1]).all()
@@ -66,21 +73,21 @@ def test_bad_files_are_rows_of_nan_with_their_reason(tmp_path: Path, fake: Model
     assert np.isfinite(rows[0]).all()
     for record in records[1:-1]:
         assert expected[str(record["path"])] in str(record["error"])
-    assert embed(fake, dataset, tmp_path / "out", batch_size=3).failed == len(expected)
+    assert embed(fake, dataset, tmp_path / "out", sized(3)).failed == len(expected)
 
 
 def test_a_folder_cut_anywhere_is_continued_to_the_same_bytes(pictures: Path, tmp_path: Path, fake: Model) -> None:
     dataset = read_dataset(pictures)
-    embed(fake, dataset, tmp_path / "whole", batch_size=4)
+    embed(fake, dataset, tmp_path / "whole", sized(4))
     expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     chances = random.Random(5)
     out = tmp_path / "cut"
     for _ in range(12):
-        done = embed(fake, dataset, out, batch_size=4, restart=True, stop=lambda: chances.random() < 0.2)
+        done = embed(fake, dataset, out, sized(4, restart=True, stop=lambda: chances.random() < 0.2))
         for name in ("embeddings.npy", "records.jsonl"):
             content = (out / name).read_bytes()
             (out / name).write_bytes(content[: chances.randrange(len(content) + 1)])
-        again = embed(fake, dataset, out, batch_size=4)
+        again = embed(fake, dataset, out, sized(4))
         assert again.whole
         assert again.before <= done.done
         assert {path.name: path.read_bytes() for path in out.iterdir()} == expected
@@ -112,8 +119,8 @@ def test_a_parquet_table_holds_the_same(tmp_path: Path, fake: Model, monkeypatch
         (tmp_path / f"{number}.png").write_bytes(make_picture(number))
     (tmp_path / "list.csv").write_text("".join(f"{n}.png,{n % 2}\n" for n in (0, 1, 9, 2, 3, 4, 5, 6)))
     dataset = read_dataset(tmp_path / "list.csv", root=tmp_path)
-    embed(fake, dataset, tmp_path / "npy", batch_size=2)
-    embed(fake, dataset, tmp_path / "table", batch_size=2, format="parquet")
+    embed(fake, dataset, tmp_path / "npy", sized(2))
+    embed(fake, dataset, tmp_path / "table", sized(2, format="parquet"))
     assert sorted(path.name for path in (tmp_path / "table").iterdir()) == ["embeddings.parquet", "run.json"]
     rows = np.load(tmp_path / "npy" / "embeddings.npy")
     table = pq.read_table(tmp_path / "table" / "embeddings.parquet").to_pylist()
@@ -126,7 +133,7 @@ def test_a_parquet_table_holds_the_same(tmp_path: Path, fake: Model, monkeypatch
         else:
             assert row["error"] is None
             assert np.array_equal(np.float32(row["embedding"]), rows[place])
-    again = embed(fake, dataset, tmp_path / "table", batch_size=2, format="parquet")
+    again = embed(fake, dataset, tmp_path / "table", sized(2, format="parquet"))
     assert (again.before, again.failed) == (8, 1)
 
 
@@ -135,17 +142,17 @@ def test_what_is_not_ours_or_not_the_same_is_refused(pictures: Path, tmp_path: P
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
     (tmp_path / "file").touch()
-    embed(fake, dataset, tmp_path / "out", batch_size=4)
+    embed(fake, dataset, tmp_path / "out", sized(4))
     for folder, size, message in [
-        (tmp_path / "mine", 4, "mine is not empty, and no run that could be gone on with has written it"),
+        (tmp_path / "mine", 4, "mine is not empty, and no run can resume it"),
         (tmp_path / "file", 4, "file is a file; allowed: a folder's name"),
         (tmp_path / "out", 5, "run.json was begun with other settings: batch_size was 4 and is 5"),
         (tmp_path / "out", 0, "batch size is 0"),
     ]:
         with pytest.raises(UsageError, match=message):
-            embed(fake, dataset, folder, batch_size=size)
-    with pytest.raises(UsageError, match="format is 'csv'; allowed: npy, parquet"):
-        embed(fake, dataset, tmp_path / "out", format="csv")
+            embed(fake, dataset, folder, sized(size))
+    with pytest.raises(UsageError, match="unknown format 'csv'"):
+        embed(fake, dataset, tmp_path / "out", RunOptions(format="csv"))
 
 
 @pytest.mark.shows("embed --json")
@@ -154,6 +161,6 @@ def test_the_command_says_how_it_went(pictures: Path, tmp_path: Path, capsys: py
     assert main(words) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["done"] == COUNT
-    assert err == f"{tmp_path / 'out'}: {COUNT} pictures, all could be read\n"
+    assert err == f"{tmp_path / 'out'}: {COUNT} images, all could be read\n"
     assert main(words) == 0
     assert "complete already" in capsys.readouterr().err

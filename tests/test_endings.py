@@ -35,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 CLASSIFY = ("classify", "set", "--labels", "labels.txt", "-o")
 REFUSED = [
-    ((*CLASSIFY, "r.csv"), "ends in .csv; allowed: .jsonl, .ndjson, .txt, .parquet, or no ending (jsonl)"),
+    ((*CLASSIFY, "r.csv"), "ends in .csv; allowed: .jsonl, .ndjson, .parquet, .txt, or no ending (jsonl)"),
     ((*CLASSIFY, "r.json"), "ends in .json; allowed: .jsonl"),
     ((*CLASSIFY, "r.CSV"), "ends in .csv; allowed"),
     ((*CLASSIFY, "r.jsonl.gz"), "ends in .gz; allowed"),
@@ -46,7 +46,7 @@ REFUSED = [
     ),
     ((*CLASSIFY, "r.csv", "--format", "text"), "ends in .csv, and --format text writes another format"),
     (
-        (*CLASSIFY, "r.parquet", "--engine", "ray"),
+        (*CLASSIFY, "r.parquet", "--ray", "local"),
         "ends in .parquet, but a folder is written, with Parquet shards in it",
     ),
     (
@@ -54,7 +54,7 @@ REFUSED = [
         "ends in .npy, but a folder is written, with embeddings.npy and records.jsonl in it",
     ),
     (("embed", "set", "-o", "v.parquet", "--format", "parquet"), "a folder is written, with embeddings.parquet in it"),
-    (("embed", "set", "-o", "v.csv", "--engine", "ray"), "ends in .csv, but a folder is written"),
+    (("embed", "set", "-o", "v.csv", "--ray", "local"), "ends in .csv, but a folder is written"),
     (
         ("compare", "--images", "set", "--labels", "labels.txt", "-o", "c.html"),
         "ends in .html, but a folder is written",

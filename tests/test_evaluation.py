@@ -285,7 +285,7 @@ def test_nothing_to_evaluate_is_an_error_that_says_why() -> None:
 @pytest.mark.shows("evaluate --truth")
 def test_every_format_of_a_run_evaluates_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pyarrow")
-    from clipworks.results.parquet import write_parquet
+    from clipworks.results.parquet import tabulate_records, write_parquet
 
     records = [item for item in make_records(60, seed=5) if item.truth is not None]
     records = [
@@ -293,7 +293,7 @@ def test_every_format_of_a_run_evaluates_alike(tmp_path: Path, capsys: pytest.Ca
         for index, item in enumerate(records)
     ]
     (tmp_path / "r.jsonl").write_bytes(b"".join(map(FORMATS["jsonl"].encode, records)))
-    write_parquet(str(tmp_path / "r.parquet"), read_results(tmp_path / "r.jsonl"))
+    write_parquet(str(tmp_path / "r.parquet"), read_results(tmp_path / "r.jsonl"), tabulate_records)
     (tmp_path / "r.txt").write_bytes(b"".join(map(FORMATS["text"].encode, records)))
     (tmp_path / "truth.txt").write_text("".join(f"{item.path}\t{item.truth}\n" for item in records))
     outputs = []

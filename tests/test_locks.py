@@ -14,12 +14,14 @@ from clipworks.cli import main
 from clipworks.datasets.listing import read_dataset
 from clipworks.loading import load
 from clipworks.model import Model
+from clipworks.pipeline import LoopOptions
 from clipworks.results.formats import read_results
 from clipworks.results.locks import hold_file, hold_folder, hold_part
 from clipworks.results.records import ResultsError
-from clipworks.tasks.classify import classify
+from clipworks.tasks.classify import Classes, classify
 from clipworks.tasks.embed import embed
-from clipworks.tasks.zero_shot import build_head
+from clipworks.tasks.runs import RunOptions
+from clipworks.tasks.zero_shot import build_classifier
 from clipworks.text.prompts import read_labels
 
 pytest.importorskip("fcntl")  # elsewhere the system's locks are not used
@@ -66,10 +68,10 @@ def test_a_second_classify_takes_nothing_from_the_first(
             second(capsys, output, *source, *more)
 
     labels = read_labels(str(home / "labels.txt"))
-    head = build_head(fake, labels, ["{}"])
-    progress = classify(
-        fake, read_dataset(str(home / "set")), labels, head, output, templates=["{}"], batch_size=4, report=intrude
-    )
+    classes = Classes(labels=labels, templates=("{}",))
+    classifier = build_classifier(fake, labels, ["{}"])
+    options = RunOptions(loop=LoopOptions(batch_size=4), report=intrude)
+    progress = classify(fake, read_dataset(str(home / "set")), classes, classifier, output, options)
     assert tries
     assert progress.whole
     assert len(list(read_results(output))) == COUNT
@@ -90,7 +92,9 @@ def test_a_second_embed_takes_nothing_from_the_first(
             tries.append(1)
             second(capsys, output, *words)
 
-    progress = embed(fake, read_dataset(str(home / "set")), output, batch_size=4, report=intrude)
+    progress = embed(
+        fake, read_dataset(str(home / "set")), output, RunOptions(loop=LoopOptions(batch_size=4), report=intrude)
+    )
     assert tries
     assert progress.whole
     assert len((output / "records.jsonl").read_text().splitlines()) == COUNT

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from option_effects import Recorder, read, row, run, skip_warm_up
 from PIL import Image
 
+from clipworks import pipeline
+from clipworks.images import decoders
+from clipworks.images.resize import Cut
 from clipworks.profiling import profiler
 from clipworks.profiling.clock import NS, VirtualClock
 from clipworks.profiling.profile import Profile
@@ -186,12 +191,56 @@ def are_of_both(batches: Batches) -> bool:
     return {name for name, _ in batches} == {"image", "text"}
 
 
+def are_black(batches: Batches) -> bool:
+    """Those of the image tower, but for its first call, which is of views that were decoded before."""
+    return not any(unstage(batch).any() for name, batch in batches[1:] if name == "image")
+
+
+class BlackDecoder:
+    """Decodes every JPEG file to a black square."""
+
+    name = "a decoder for tests"
+
+    def __call__(self, files: Sequence[bytes], cuts: Sequence[Cut]) -> list[Any]:
+        """See `clipworks.images.decoders.JpegDecoder`."""
+        return [np.zeros((260, 260, 3), np.uint8) for _ in zip(files, cuts, strict=True)]
+
+
+@pytest.fixture(autouse=True)
+def black_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch decoder whose images tell that it has decoded them."""
+    monkeypatch.setattr(decoders, "_is_installed", lambda _package: True)
+    monkeypatch.setattr(decoders, "_open_nvimgcodec", lambda _device: BlackDecoder())
+
+
+@pytest.mark.shows("profile --workers")
+def test_a_pipeline_decodes_on_so_many_threads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pools: dict[str, int] = {}
+
+    def open_pool(workers: int, thread_name_prefix: str) -> ThreadPoolExecutor:
+        pools[thread_name_prefix] = workers
+        return ThreadPoolExecutor(workers, thread_name_prefix)
+
+    monkeypatch.setattr(pipeline, "ThreadPoolExecutor", open_pool)
+    profile(capsys, "pipeline", *BRIEF, "--workers", "7")
+    assert pools["decode"] == 7
+
+
+def test_only_a_pipeline_decodes(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (("--workers", "2"), ("--decoder", "nvimgcodec")):
+        status, _, err = run(capsys, "profile", "image", *words, *FAKE)
+        assert (status, "--workers and --decoder do not go with image" in err) == (2, True)
+
+
 ASKED = [
     row("profile target", ("image",), are_of("image")),
     row("profile target", ("text",), are_of("text")),
     row("profile target", ("pipeline",), are_of_both),
     row("profile --batch-size", ("text", "--batch-size", "3"), hold(3)),
     row("profile --input", ("text", "--input", "device"), are_staged),
+    row("profile --decoder", ("pipeline", "--decoder", "nvimgcodec"), are_black),
     row("profile --images", ("image", "--images", "red"), are_red),
     row("profile --texts", ("text", "--texts", "one.txt"), are_one_text),
     row("clip_image_prof --batch_size", ("clip_image_prof", "--batch_size", "3"), hold(3)),

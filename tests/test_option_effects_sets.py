@@ -16,8 +16,9 @@ from PIL import Image
 
 from clipworks import pipeline
 from clipworks.cluster import running
-from clipworks.cluster.job import Request, State
+from clipworks.cluster.job import Request, ShardProgress
 from clipworks.cluster.statistics import Statistics
+from clipworks.images import decoders
 from clipworks.images.resize import Cut
 from clipworks.results.formats import read_results
 
@@ -195,7 +196,7 @@ class BlackDecoder:
     name = "a decoder for tests"
 
     def __call__(self, files: Sequence[bytes], cuts: Sequence[Cut]) -> list[Any]:
-        """See `clipworks.runtimes.decoders.JpegDecoder`."""
+        """See `clipworks.images.decoders.JpegDecoder`."""
         return [np.zeros((260, 260, 3), np.uint8) for _ in zip(files, cuts, strict=True)]
 
 
@@ -206,16 +207,17 @@ def test_the_decoder_that_is_named_decodes(
 ) -> None:
     opened: list[str] = []
 
-    def open_decoder(name: str, device: str) -> BlackDecoder:
-        opened.append(f"{name} on {device}")
+    def open_decoder(device: str) -> BlackDecoder:
+        opened.append(device)
         return BlackDecoder()
 
-    monkeypatch.setattr("clipworks.images.batch_decoders.open_decoder", open_decoder)
+    monkeypatch.setattr(decoders, "_is_installed", lambda _package: True)
+    monkeypatch.setattr(decoders, "_open_nvimgcodec", open_decoder)
     asked = Recorder(monkeypatch)
     Path("plain").mkdir()
     Image.new("RGB", (30, 30), "white").save("plain/white.jpg")
     write(capsys, command, "plain", "--decoder", "nvimgcodec")
-    assert opened == ["nvimgcodec on cpu"]
+    assert opened == ["cpu"]
     assert not asked.of("image")[0].any()
 
 
@@ -269,9 +271,8 @@ def test_embeddings_have_the_format_that_is_named(capsys: pytest.CaptureFixture[
     assert not Path("table", "embeddings.npy").exists()
 
 
-ENGINE: dict[str, tuple[str, Callable[[Request], object], object]] = {
-    "--engine": ("ray", lambda request: request.source, "set"),
-    "--address": ("head:6379", lambda request: request.address, "head:6379"),
+ON_RAY: dict[str, tuple[str, Callable[[Request], object], object]] = {
+    "--ray": ("head:6379", lambda request: request.address, "head:6379"),
     "--encoders": ("3", lambda request: request.encoders, 3),
     "--shard-size": ("64", lambda request: request.shard_size, 64),
 }
@@ -279,23 +280,25 @@ ENGINE: dict[str, tuple[str, Callable[[Request], object], object]] = {
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
-    ("command", "option"), [row(f"{name} {option}", name, option) for name in BOTH for option in ENGINE]
+    ("command", "option"), [row(f"{name} {option}", name, option) for name in BOTH for option in ON_RAY]
 )
-def test_the_engine_is_asked_what_the_options_say(
+def test_ray_is_asked_what_the_options_say(
     command: str, option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What Ray makes of it is shown in test_ray.py; without --engine ray nothing is asked of it."""
+    """What Ray makes of it is shown in test_ray.py; without --ray nothing is asked of it."""
     asked: list[Request] = []
 
-    def run_here(request: Request, **options: object) -> State:  # noqa: ARG001  # the form of the function
+    def run_here(request: Request, **options: object) -> ShardProgress:  # noqa: ARG001  # the form of the function
         asked.append(request)
         statistics = Statistics()
-        return State(done=1, before=0, total=1, failed=0, shards_done=1, shards=1, elapsed_s=1, statistics=statistics)
+        return ShardProgress(
+            done=1, before=0, total=1, failed=0, shards_done=1, shards=1, elapsed_s=1, statistics=statistics
+        )
 
     monkeypatch.setattr(running, "run", run_here)
-    value, find, expected = ENGINE[option]
+    value, find, expected = ON_RAY[option]
     own = ["--labels", "labels.txt"] if command == "classify" else []
-    words = [] if option == "--engine" else ["--engine", "ray"]
+    words = [] if option == "--ray" else ["--ray", "local"]
     read(capsys, command, "set", "-o", "shards", *own, *words, option, value)
     assert [find(request) for request in asked] == [expected]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from clipworks.errors import EncodingError, ImageError, UsageError
 from clipworks.images.resize import Pixels
-from clipworks.pipeline import Block, embed_block, embed_blocks
+from clipworks.pipeline import BlockThreads, EmbeddedBlock, LoopOptions, Steps, embed_blocks
 from clipworks.scoring import Floats
 
 
@@ -26,7 +27,7 @@ def read_off(pixels: Pixels) -> Floats:
     return np.stack([pixels[:, 0, 0, 0], np.full(len(pixels), len(pixels))], axis=1).astype(np.float32)
 
 
-def flatten(blocks: Iterator[Block[int]]) -> list[tuple[int, list[int], list[float]]]:
+def flatten(blocks: Iterator[EmbeddedBlock[int]]) -> list[tuple[int, list[int], list[float]]]:
     return [(block.start, list(block.items), block.rows[:, 0].tolist()) for block in blocks]
 
 
@@ -41,10 +42,23 @@ def test_order_and_blocks_are_kept_whatever_the_delays() -> None:
         (start, list(range(start, min(start + 7, 100))), [float(n) for n in range(start, min(start + 7, 100))])
         for start in range(0, 100, 7)
     ]
-    assert flatten(embed_blocks(range(100), prepare, read_off, batch_size=7, workers=8)) == expected
-    assert flatten(embed_blocks(range(100), paint, read_off, batch_size=7, workers=1, window=1)) == expected
-    assert flatten(embed_blocks(range(100), paint, read_off, batch_size=7, first=63)) == expected[9:]
-    assert flatten(embed_blocks(range(0), paint, read_off, batch_size=7)) == []
+    assert (
+        flatten(embed_blocks(range(100), Steps(prepare=prepare, encode=read_off), LoopOptions(batch_size=7, workers=8)))
+        == expected
+    )
+    assert (
+        flatten(
+            embed_blocks(
+                range(100), Steps(prepare=paint, encode=read_off), LoopOptions(batch_size=7, workers=1), window=1
+            )
+        )
+        == expected
+    )
+    assert (
+        flatten(embed_blocks(range(100), Steps(prepare=paint, encode=read_off), LoopOptions(batch_size=7), first=63))
+        == expected[9:]
+    )
+    assert flatten(embed_blocks(range(0), Steps(prepare=paint, encode=read_off), LoopOptions(batch_size=7))) == []
 
 
 def test_no_more_blocks_are_under_way_than_the_window_allows() -> None:
@@ -59,7 +73,9 @@ def test_no_more_blocks_are_under_way_than_the_window_allows() -> None:
             most = max(most, prepared - taken)
         return paint(item)
 
-    for block in embed_blocks(range(400), prepare, read_off, batch_size=5, workers=4, window=3):
+    for block in embed_blocks(
+        range(400), Steps(prepare=prepare, encode=read_off), LoopOptions(batch_size=5, workers=4), window=3
+    ):
         time.sleep(0.001)
         with lock:
             taken += len(block.items)
@@ -73,7 +89,7 @@ def test_items_that_fail_stay_in_place_and_the_others_are_encoded_without_them()
             raise ImageError(f"{item} is no picture")
         return paint(item)
 
-    blocks = list(embed_blocks(range(12), prepare, read_off, batch_size=4))
+    blocks = list(embed_blocks(range(12), Steps(prepare=prepare, encode=read_off), LoopOptions(batch_size=4)))
     assert [block.errors for block in blocks] == [
         ("0 is no picture", None, None, "3 is no picture"),
         (None, None, "6 is no picture", None),
@@ -82,7 +98,8 @@ def test_items_that_fail_stay_in_place_and_the_others_are_encoded_without_them()
     assert blocks[0].rows.tolist() == [[1, 2], [2, 2]]
     assert blocks[1].rows.tolist() == [[4, 3], [5, 3], [7, 3]]
     assert len(blocks[2].rows) == 0
-    alone = embed_block(4, range(4, 8), prepare, read_off)
+    with contextlib.closing(BlockThreads()) as threads:
+        alone = threads.begin(Steps(prepare=prepare, encode=read_off), 4, range(4, 8)).result()
     assert (alone.start, alone.errors) == (4, blocks[1].errors)
     assert np.array_equal(alone.rows, blocks[1].rows)
 
@@ -100,7 +117,10 @@ def test_decoding_and_encoding_overlap() -> None:
         assert reached.wait(5)
         return read_off(pixels)
 
-    assert len(list(embed_blocks(range(8), prepare, encode, batch_size=4, workers=1))) == 2
+    assert (
+        len(list(embed_blocks(range(8), Steps(prepare=prepare, encode=encode), LoopOptions(batch_size=4, workers=1))))
+        == 2
+    )
 
 
 def test_a_stop_finishes_what_is_under_way_and_begins_no_more() -> None:
@@ -111,7 +131,13 @@ def test_a_stop_finishes_what_is_under_way_and_begins_no_more() -> None:
         return paint(item)
 
     seen: list[int] = []
-    blocks = embed_blocks(range(100), prepare, read_off, batch_size=2, window=3, stop=lambda: len(seen) >= 4)
+    blocks = embed_blocks(
+        range(100),
+        Steps(prepare=prepare, encode=read_off),
+        LoopOptions(batch_size=2),
+        window=3,
+        stop=lambda: len(seen) >= 4,
+    )
     seen.extend(block.start for block in blocks)
     assert seen == [2 * number for number in range(len(seen))]
     assert 4 <= len(seen) <= 7
@@ -131,16 +157,16 @@ def test_any_other_failure_ends_the_run_and_leaves_no_thread(stage: str) -> None
         return read_off(pixels)
 
     before = threading.active_count()
-    found: list[Block[int]] = []
+    found: list[EmbeddedBlock[int]] = []
     with pytest.raises(EncodingError, match="broken"):
-        found.extend(embed_blocks(range(1000), prepare, encode, batch_size=4))
+        found.extend(embed_blocks(range(1000), Steps(prepare=prepare, encode=encode), LoopOptions(batch_size=4)))
     assert [block.start for block in found] == [0, 4, 8, 12, 16]
     assert threading.active_count() == before
 
 
 def test_a_caller_that_goes_away_ends_the_threads() -> None:
     before = threading.active_count()
-    blocks = embed_blocks(range(1000), paint, read_off, batch_size=4)
+    blocks = embed_blocks(range(1000), Steps(prepare=paint, encode=read_off), LoopOptions(batch_size=4))
     next(blocks)
     blocks.close()  # type: ignore[attr-defined]  # a generator is what it is
     assert threading.active_count() == before
@@ -154,4 +180,12 @@ def test_sizes_below_one_and_a_start_within_a_block_are_refused() -> None:
         (4, 1, 1, 6, "the first item is 6; allowed: a multiple of the batch size, 4"),
     ]:
         with pytest.raises(UsageError, match=message):
-            next(embed_blocks(range(8), paint, read_off, batch_size=size, workers=workers, window=window, first=first))
+            next(
+                embed_blocks(
+                    range(8),
+                    Steps(prepare=paint, encode=read_off),
+                    LoopOptions(batch_size=size, workers=workers),
+                    window=window,
+                    first=first,
+                )
+            )

@@ -32,7 +32,7 @@ import ray  # noqa: E402  # not before it is known to be there
 from ray.cluster_utils import Cluster  # noqa: E402  # not before it is known to be there
 from ray_runs import POISON, STARTUP, environment, run, shard_rows, start, table_rows  # noqa: E402  # as above
 
-from clipworks.cluster.failures import EngineError, explain_errors  # noqa: E402  # as above
+from clipworks.cluster.failures import ClusterError, explain_errors  # noqa: E402  # as above
 
 STORE = 100 << 20
 SLOW = 700
@@ -68,8 +68,8 @@ def cluster(home: Path) -> Iterator[Cluster]:
 
 
 def words(cluster: Cluster | None, *more: str | Path) -> list[str | Path]:
-    """Options of a run on the engine."""
-    return [*more, "--engine", "ray", *(["--address", cluster.address] if cluster else [])]
+    """Options of a run on Ray."""
+    return [*more, "--ray", cluster.address if cluster else "local"]
 
 
 EXACT = ("--runtime", "openvino", "--precision", "f32", "--batch-size", "8")
@@ -102,7 +102,7 @@ def wait_for(what: Callable[[], Any], *, seconds: float = 120) -> Any:
 
 
 def find_processes(title: str) -> list[int]:
-    """The engine's worker processes whose title holds a word."""
+    """Ray's worker processes whose title holds a word."""
     found = []
     for folder in Path("/proc").iterdir():
         try:
@@ -128,11 +128,11 @@ def test_embeddings_are_bit_for_bit_those_of_one_machine_and_a_rerun_finds_them(
     stages = found["statistics"]["stages"]
     assert [stage["rows"] for stage in stages[1:]] == [20, len(rows)]
     manifest = json.loads((home / "exact" / "run.json").read_text())
-    assert [shard["pictures"] for shard in manifest["shards"]] == [56, 56, 43]
+    assert [shard["images"] for shard in manifest["shards"]] == [56, 56, 43]
     before = {path: path.stat().st_mtime_ns for path in (home / "exact").iterdir()}
     status, _, err = run(*command, "--strict", folder=home)
     assert (status, before) == (1, {path: path.stat().st_mtime_ns for path in (home / "exact").iterdir()})
-    assert "complete already: 155 pictures in 3 shards, 5 could not be read" in err
+    assert "complete already: 155 images in 3 shards, 5 could not be read" in err
 
 
 def test_classes_are_those_of_one_machine_and_evaluate_and_report_read_the_folder(home: Path) -> None:
@@ -197,7 +197,7 @@ def test_ctrl_c_ends_a_run_that_the_same_command_completes(home: Path, cluster: 
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "of 11 shards finished; the same command goes on from there" in err
+    assert "of 11 shards finished; the same command resumes from there" in err
     assert run(*command, folder=home)[0] == 0
     assert same_rows(shard_rows(home / "stopped"), local_embeddings(home, "large", *EXACT))
 
@@ -208,7 +208,7 @@ def test_killed_workers_and_then_a_killed_node_change_no_row(home: Path, cluster
     command = words(cluster, "embed", "large", "-o", "harmed", *EXACT, "--shard-size", "64", "--encoders", "3")
     process = start(*command, folder=home)
     wait_for(lambda: list((home / "harmed").glob("part-*.parquet")) if (home / "harmed").exists() else False)
-    for title in ("ray::MapWorker(MapBatches(Encoder)", "ray::MapBatches(decode_pieces)"):
+    for title in ("ray::MapWorker(MapBatches(EncodingActor)", "ray::MapBatches(decode_pieces)"):
         os.kill(wait_for(functools.partial(find_processes, title))[0], signal.SIGKILL)
     wait_for(lambda: len(list((home / "harmed").glob("part-*.parquet"))) >= 3)
     cluster.remove_node(lost, allow_graceful=False)
@@ -249,18 +249,18 @@ def test_what_cannot_be_run_is_one_clear_line(home: Path, cluster: Cluster) -> N
         assert len(said) == 1, err
         return said[0]
 
-    base = ("embed", "set", "-o", "none", *FAKE, "--engine", "ray")
+    base = ("embed", "set", "-o", "none", *FAKE, "--ray")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        assert f"no Ray cluster is at 127.0.0.1:{port}" in fails(*base, "--address", f"127.0.0.1:{port}")
-    assert "--address is 'nonsense'; allowed: HOST:PORT" in fails(*base, "--address", "nonsense")
-    joined = (*base, "--address", cluster.address)
+        assert f"no Ray cluster is at 127.0.0.1:{port}" in fails(*base, f"127.0.0.1:{port}")
+    assert "--ray is 'nonsense'; allowed: local, auto or HOST:PORT" in fails(*base, "nonsense")
+    joined = (*base, cluster.address)
     assert "there is no room in the object store: 8 batches" in fails(*joined, "--batch-size", "512")
     assert "99 encoders do not fit: the cluster has 5 CPUs" in fails(*joined, "--encoders", "99")
     assert "the device cuda was asked for, and the cluster has no GPU" in fails(*joined, "--device", "cuda")
-    unknown = ("embed", "set", "-o", "none", "--model", "no/such", "--offline", "--engine", "ray")
-    assert "no/such" in fails(*unknown, "--address", cluster.address)
+    unknown = ("embed", "set", "-o", "none", "--model", "no/such", "--offline", "--ray")
+    assert "no/such" in fails(*unknown, cluster.address)
 
 
 def test_a_source_that_nodes_cannot_see_is_named(home: Path, cluster: Cluster) -> None:
@@ -299,15 +299,15 @@ def test_every_node_takes_the_precision_that_the_first_encoder_took(home: Path, 
     assert json.loads((home / "settled" / "run.json").read_text())["settings"]["precision"] == "bf16"
 
 
-def embed_as_granted(home: Path, cluster: Cluster, output: str, **granted: str) -> subprocess.CompletedProcess[str]:
+def embed_as_granted(home: Path, cluster: Cluster, output: str, **facts: str) -> subprocess.CompletedProcess[str]:
     """Embed a set where the first encoder is made to find something else than is there."""
     program = (
-        "import dataclasses, sys; from clipworks.cli import main; from clipworks.cluster import engine; "
-        "whole = engine.examine\n"
+        "import dataclasses, sys; from clipworks.cli import main; from clipworks.cluster import stages; "
+        "whole = stages.examine\n"
         "def differ(*given):\n"
         "    found = whole(*given)\n"
-        f"    return dataclasses.replace(found, granted={{**found.granted, **{granted!r}}})\n"
-        "engine.examine = differ\n"
+        f"    return dataclasses.replace(found, facts={{**found.facts, **{facts!r}}})\n"
+        "stages.examine = differ\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     command = [*map(str, words(cluster, "embed", "set", "-o", output, *FAKE))]
@@ -322,15 +322,15 @@ def embed_as_granted(home: Path, cluster: Cluster, output: str, **granted: str) 
 
 
 def test_a_store_that_fills_up_is_one_clear_line() -> None:
-    """As the engine raises it, from a task or from the driver."""
+    """As Ray raises it, from a task or from the driver."""
     for error in (ray.exceptions.ObjectStoreFullError("full"), ray.exceptions.OutOfDiskError("full")):
         with (
-            pytest.raises(EngineError, match="there is no room in the object store, nor on the disk"),
+            pytest.raises(ClusterError, match="there is no room in the object store, nor on the disk"),
             explain_errors(),
         ):
             raise ray.exceptions.RayTaskError("decode", "trace", error)
         with (
-            pytest.raises(EngineError, match="there is no room in the object store, nor on the disk"),
+            pytest.raises(ClusterError, match="there is no room in the object store, nor on the disk"),
             explain_errors(),
         ):
             raise error
@@ -338,24 +338,20 @@ def test_a_store_that_fills_up_is_one_clear_line() -> None:
 
 START = """
 import os, sys
-from clipworks.cluster import cluster, head
+from clipworks.cluster import cluster
 from urllib.request import urlopen
-if sys.argv[1] == "own":
-    head.RayParams = None
-with cluster.join_cluster(None, encoders=1, threads=1) as joined:
+with cluster.join_cluster(cluster.LOCAL, encoders=1, threads=1) as joined:
     with urlopen(joined.dashboard) as answer:
         print(answer.status, joined.nodes, *cluster.ask_nodes(lambda: "a worker").values())
     names = [open(f"/proc/{name}/cmdline").read() for name in os.listdir("/proc") if name.isdigit()]
-    print([any(part in name and f"_{os.getpid()}/" in name for name in names) for part in ("log_monitor.py", "raylet")])
+    print(any("raylet" in name and f"_{os.getpid()}/" in name for name in names))
 print(f"_{os.getpid()}/")
 """
 
 
-@pytest.mark.parametrize("way", ["side by side", "own"])
-def test_a_ray_that_is_started_here_has_a_dashboard_and_ends(tmp_path: Path, way: str) -> None:
-    """Its parts start side by side; where this version of Ray differs from what that needs, Ray's own start does it."""
+def test_a_ray_that_is_started_here_has_a_dashboard_and_ends(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", START, way],
+        [sys.executable, "-c", START],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -365,6 +361,6 @@ def test_a_ray_that_is_started_here_has_a_dashboard_and_ends(tmp_path: Path, way
     )
     assert not done.returncode, done.stderr
     answered, running, session = done.stdout.splitlines()
-    assert (answered, running) == ("200 1 a worker", str([way == "own", True])), done.stderr
+    assert (answered, running) == ("200 1 a worker", "True"), done.stderr
     assert "Traceback" not in done.stderr
     wait_for(lambda: not find_processes(session), seconds=20)

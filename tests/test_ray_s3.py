@@ -72,7 +72,7 @@ def test_a_folder_in_a_store_becomes_shards_in_a_store(
     options = ("--labels", "labels.txt", *SET)
     status, _, err = run("classify", "set", "-o", "local.parquet", *options, folder=tmp_path)
     assert status == 0, err
-    command = ["classify", "s3://pictures/set", "-o", "s3://pictures/results", *options, "--engine", "ray"]
+    command = ["classify", "s3://pictures/set", "-o", "s3://pictures/results", *options, "--ray", "local"]
     command += ["--shard-size", "12"]
     status, _, err = run(*command, folder=tmp_path, **access)
     assert status == 0, err
@@ -106,14 +106,14 @@ def test_tar_shards_of_a_store_give_the_rows_of_their_pictures(
         put(system, f"tars/{tar:03}.tar", content if tar < 2 else content[: 4 * 1024 + 512 + 40])
     write_labels(tmp_path / "labels.txt")
     options = ("--labels", "labels.txt", *SET)
-    command = ["classify", "s3://pictures/tars/{000..002}.tar", "-o", "results", *options, "--engine", "ray", "--json"]
+    command = ["classify", "s3://pictures/tars/{000..002}.tar", "-o", "results", *options, "--ray", "local", "--json"]
     status, out, err = run(*command, folder=tmp_path, **access)
     assert status == 0, err
     found = json.loads(out)
     assert (found["shards_done"], found["total"], found["whole"]) == (3, None, True)
     rows = shard_rows(tmp_path / "results")
     last = rows.pop()
-    assert last["error"].startswith("s3://pictures/tars/002.tar is damaged after 2 pictures")
+    assert last["error"].startswith("s3://pictures/tars/002.tar is damaged after 2 images")
     assert [len(table_rows(tmp_path / "results" / f"part-{tar:06}.parquet")) for tar in (0, 1)] == [8, 12]
     write_pictures(tmp_path / "flat", len(rows))
     ordered = sorted((tmp_path / "flat").rglob("*.png"), key=lambda path: path.name)
@@ -128,7 +128,7 @@ def test_tar_shards_of_a_store_give_the_rows_of_their_pictures(
 def test_a_store_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
     access = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1"}
     access |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
-    status, _, err = run("embed", "s3://none/set", "-o", "out", "--engine", "ray", folder=tmp_path, **access)
+    status, _, err = run("embed", "s3://none/set", "-o", "out", "--ray", "local", folder=tmp_path, **access)
     assert status == 1
     assert err.startswith("clipworks: s3://none/set cannot be reached: ")
     assert len(err.splitlines()) == 1

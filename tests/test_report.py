@@ -43,7 +43,7 @@ from clipworks.report.sources import (
     SearchFile,
     read_source,
 )
-from clipworks.results.parquet import write_parquet
+from clipworks.results.parquet import tabulate_records, write_parquet
 
 
 def find_table(document: Document, title: str) -> Table:
@@ -85,7 +85,7 @@ def write_evaluation(path: Path) -> Path:
 
 def write_table(path: Path) -> Path:
     pytest.importorskip("pyarrow")
-    write_parquet(str(path), make_records(10))
+    write_parquet(str(path), make_records(10), tabulate_records)
     return path
 
 
@@ -189,7 +189,7 @@ def test_files_of_results_stand_side_by_side(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_and_unknown_truth_are_said(tmp_path: Path) -> None:
     path = write_records(tmp_path / "r.jsonl", make_records(100))
-    settings = {"pictures": 250, "model": "tiny", "cpu": "a processor", "packages": {"numpy": "2"}}
+    settings = {"images": 250, "model": "tiny", "cpu": "a processor", "packages": {"numpy": "2"}}
     (tmp_path / "r.jsonl.run.json").write_text(json.dumps({"format": 1, "settings": settings}))
     unknown = [dataclasses.replace(item, truth=None, path=f"{item.index}.jpg") for item in make_records(60)]
     document = build_document([path, write_records(tmp_path / "u.jsonl", unknown)])

@@ -11,8 +11,8 @@ import pytest
 
 from clipworks.errors import UnknownNameError, UsageError
 from clipworks.results.formats import FORMATS, choose_format, read_results
-from clipworks.results.parquet import write_parquet
-from clipworks.results.records import Prediction, Record, ResultsError
+from clipworks.results.parquet import tabulate_records, write_parquet
+from clipworks.results.records import Prediction, Record, ResultsError, RunSize
 
 ODD = os.fsdecode(b"odd \xff: top-1 id: 3, prob: 0.5, class name: x.jpg")
 RECORDS = [
@@ -101,7 +101,7 @@ def test_the_vendors_text_is_read_whatever_its_ranks_begin_with_and_however_many
 def test_parquet_gives_everything_back_and_is_never_there_in_part(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     path = tmp_path / "r.parquet"
-    write_parquet(str(path), RECORDS)
+    write_parquet(str(path), RECORDS, tabulate_records)
     found = list(read_results(path))
     assert found[0] == RECORDS[0]
     assert found[1] == RECORDS[1]
@@ -112,12 +112,13 @@ def test_parquet_gives_everything_back_and_is_never_there_in_part(tmp_path: Path
 
     other = tmp_path / "other.parquet"
     with pytest.raises(OSError, match="full"):
-        write_parquet(str(other), (RECORDS[0] if number < 3 else fail() for number in range(5)))
+        write_parquet(str(other), (RECORDS[0] if number < 3 else fail() for number in range(5)), tabulate_records)
     assert not other.exists()
 
 
 @pytest.mark.parametrize("name", ["jsonl", "text"])
 def test_whole_records_are_told_from_torn_ones_at_every_byte(name: str) -> None:
+    size = RunSize(total=len(RECORDS), top=2)
     encoded = [FORMATS[name].encode(record) for record in RECORDS]
     content = b"".join(encoded)
     ends = [sum(map(len, encoded[:count])) for count in range(len(encoded) + 1)]
@@ -125,7 +126,7 @@ def test_whole_records_are_told_from_torn_ones_at_every_byte(name: str) -> None:
     for length in range(len(content) + 1):
         whole = sum(end <= length for end in ends) - 1
         for tail in (b"", b"\0" * 9, b"\0\0}\n" + content[-60:]):
-            found = list(FORMATS[name].scan(io.BytesIO(content[:length] + tail), 2))
+            found = list(FORMATS[name].scan(io.BytesIO(content[:length] + tail), size))
             assert [extent.end for extent in found] == ends[1 : whole + 1]
             assert [extent.failed for extent in found] == failed[:whole]
 
@@ -137,7 +138,7 @@ def test_the_ending_chooses_the_format_and_the_name_overrules_it() -> None:
         "text",
         "jsonl",
     ]
-    with pytest.raises(UsageError, match=r"a\.json ends in \.json; allowed: \.jsonl, \.ndjson, \.txt, \.parquet"):
+    with pytest.raises(UsageError, match=r"a\.json ends in \.json; allowed: \.jsonl, \.ndjson, \.parquet, \.txt"):
         choose_format(None, "a.json")
     assert choose_format("text", "a.jsonl") == "text"
     with pytest.raises(UnknownNameError, match="unknown format 'json': did you mean 'jsonl'"):

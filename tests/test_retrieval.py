@@ -12,9 +12,10 @@ from picture_sets import make_picture
 from clipworks.cli import main
 from clipworks.errors import UsageError
 from clipworks.loading import load
+from clipworks.pipeline import LoopOptions
 from clipworks.scoring import normalise
 from clipworks.tasks import retrieve as retrieval
-from clipworks.tasks.retrieve import rank_captions, rank_pictures, read_captions, retrieve
+from clipworks.tasks.retrieve import rank_captions, rank_images, read_captions, retrieve
 
 FAKE = ("--runtime", "fake")
 
@@ -38,7 +39,7 @@ def test_ranks_are_those_of_a_plain_sort(monkeypatch: pytest.MonkeyPatch) -> Non
         first = next(text for text in order if text in mine)
         before = [text for text in others if (-row[text], text) < (-row[first], first)]
         assert found[place] == 1 + len(before)
-    found = rank_pictures(images, texts, owners)
+    found = rank_images(images, texts, owners)
     for place, owner in enumerate(owners):
         pictures = np.argsort(-cosines[:, place], kind="stable").tolist()
         assert found[place] == (np.inf if owner < 0 else 1 + pictures.index(owner))
@@ -57,16 +58,16 @@ def pairs(tmp_path: Path) -> Path:
 
 def test_recall_is_that_of_the_embeddings(pairs: Path, tmp_path: Path) -> None:
     captions = read_captions(str(pairs), root=str(tmp_path))
-    assert [sample.path for sample in captions.pictures] == ["0, a.png", "gone.png", "1, a.png"]
+    assert [sample.path for sample in captions.images] == ["0, a.png", "gone.png", "1, a.png"]
     assert captions.owners.tolist() == [0, 1, 2, 0, 1, 2]
     with load("starter", runtime="fake") as model:
-        wrong = retrieve(model, captions, ks=(1, 2, 6), batch_size=2)
+        wrong = retrieve(model, captions, ks=(1, 2, 6), options=LoopOptions(batch_size=2))
         skip = retrieve(model, captions, ks=(1, 2, 6), errors="skip")
         images = model.embed_images([tmp_path / "0, a.png", tmp_path / "1, a.png"])
         texts = model.embed_texts(captions.texts)
     for found, kept, lost in [(wrong, texts, 1), (skip, texts[[0, 2, 3, 5]], 0)]:
         owners = np.array([0, -1, 1, 0, -1, 1] if lost else [0, 1, 0, 1])
-        ranks = [rank_captions(images, kept, owners), rank_pictures(images, kept, owners)]
+        ranks = [rank_captions(images, kept, owners), rank_images(images, kept, owners)]
         for direction, expected, queries in zip(
             (found.image_to_text, found.text_to_image), ranks, (2 + lost, len(kept)), strict=True
         ):
@@ -83,7 +84,7 @@ def test_a_model_that_knows_its_captions_finds_them_all() -> None:
     rows = normalise(np.random.default_rng(0).standard_normal((40, 16)))
     owners = np.arange(40)
     assert rank_captions(rows, rows, owners).tolist() == [1] * 40
-    assert rank_pictures(rows, rows, owners).tolist() == [1] * 40
+    assert rank_images(rows, rows, owners).tolist() == [1] * 40
 
 
 @pytest.mark.shows("retrieve --top", "retrieve --errors", "retrieve --json")
@@ -94,7 +95,7 @@ def test_the_command_prints_both_ways(pairs: Path, tmp_path: Path, capsys: pytes
     assert "image to text: 3 queries, 6 candidates, median rank" in out
     assert "text to image: 6 queries, 2 candidates, median rank" in out
     assert out.count("recall at") == 6
-    assert "1 pictures could not be read: counted as wrong" in out
+    assert "1 images could not be read: counted as wrong" in out
     assert main([*words, "--json", "--top", "1,2", "--errors", "skip"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [item["k"] for item in found["text_to_image"]["recall"]] == [1, 2]
@@ -109,7 +110,7 @@ def test_what_is_no_list_of_captions_is_refused(
     assert main(["retrieve", str(tmp_path / "bare.txt"), *FAKE]) == 2
     assert "has no captions; allowed: path, tab, caption a line" in capsys.readouterr().err
     assert main(["retrieve", str(tmp_path / "gone.csv"), *FAKE]) == 2
-    assert "none of the 1 pictures of" in capsys.readouterr().err
+    assert "none of the 1 images of" in capsys.readouterr().err
     assert main(["retrieve", str(pairs), "--top", "0", *FAKE]) == 2
     assert "--top is '0'; allowed" in capsys.readouterr().err
     with load("starter", runtime="fake") as model, pytest.raises(UsageError, match="k is 0"):

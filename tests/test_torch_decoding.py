@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from clipworks.families.preprocessing import openai_preprocessing
-from clipworks.images.batch_decoders import BatchDecoder, open_batch_decoder
 from clipworks.images.decode import load_batch
+from clipworks.images.decoders import BatchDecoder, open_batch_decoder
 from clipworks.images.resize import plan_cut, transform_image
 from clipworks.profiling.inputs import built_in_pictures
 

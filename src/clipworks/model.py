@@ -1,9 +1,9 @@
-"""A model ready to use: card, pictures, tokens and two encoders in; unit embeddings and scores out."""
+"""A model ready to use: card, images, tokens and two encoders in; unit embeddings and scores out."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -12,22 +12,20 @@ import numpy as np
 from clipworks import runtimes, scoring
 from clipworks.arguments import check_choices, check_count, check_name, check_pixels, list_texts, list_tokens
 from clipworks.cache import open_folder
-from clipworks.errors import ImageError, TextError, UsageError
+from clipworks.errors import TextError, UsageError
 from clipworks.matching import Match, match_embeddings
-from clipworks.options import DEFAULT_IMAGE_OPTIONS
-from clipworks.pipeline import embed_blocks
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions, Steps, embed_batch, embed_blocks, gather_rows
 from clipworks.text.batches import stage_ahead
 from clipworks.text.tokenizers import open_tokenizer
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from clipworks.bundle.card import Card
     from clipworks.bundle.files import Bundle
+    from clipworks.datasets.listing import Sample
     from clipworks.images.decode import Picture
     from clipworks.images.resize import Pixels
-    from clipworks.options import ImageOptions
-    from clipworks.runtimes import Batch, Staged
+    from clipworks.pipeline import EmbeddedBlock
     from clipworks.scoring import Floats
     from clipworks.text.tokenizers import Ids
 
@@ -126,46 +124,56 @@ class Model:
         """How images are read."""
         return self._images
 
+    def embed_dataset(
+        self,
+        samples: Sequence[Sample],
+        options: LoopOptions = DEFAULT_LOOP_OPTIONS,
+        *,
+        first: int = 0,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[EmbeddedBlock[Sample]]:
+        """Embed a data set block by block: the loop of every task; see `clipworks.pipeline.embed_blocks`."""
+        from clipworks.images.decoders import PillowDecoder
+
+        decoder = options.decoder or PillowDecoder(self.card.image, options=self._images)
+        steps = Steps.of_files(decoder, self.embed_pixels)
+        return embed_blocks(samples, steps, options, first=first, streams=self.streams, stop=stop)
+
     def embed_images(self, images: Picture | Iterable[Picture], *, batch_size: int = IMAGE_BATCH) -> Floats:
-        """Embed pictures.
+        """Embed images.
 
         Args:
             images: one or many: paths, bytes of image files, files open in binary mode, Pillow images, uint8 arrays
                 ``[H, W, 3]``, ``[H, W]``, ``[H, W, 4]``, or one array ``[n, H, W, C]``.
-            batch_size: pictures encoded at once, at least 1.
+            batch_size: images encoded at once, at least 1.
 
         Returns:
-            float32 unit rows ``[n, dim]`` in the given order; one picture gives ``[1, dim]``, none ``[0, dim]``.
+            float32 unit rows ``[n, dim]`` in the given order; one image gives ``[1, dim]``, none ``[0, dim]``.
 
         Raises:
-            ImageError: a picture cannot be decoded; the message names it by its path or its place.
+            ImageError: an image cannot be decoded; the message names it.
             UsageError: something that is no image, or a batch size below 1.
         """
         from clipworks.images.decode import list_pictures
 
         size = check_count("batch size", batch_size)
-        pictures = list_pictures(images)
-        self._encoder("image")  # so that a missing tower is told also when there is no picture
-        if len(pictures) == 1:  # threads would only cost
-            return self.embed_pixels(self.prepare_image(pictures[0])[None])
-        rows = np.empty((len(pictures), self.card.dim), dtype=np.float32)
-        blocks = embed_blocks(pictures, self.prepare_image, self.embed_pixels, batch_size=size, streams=self.streams)
-        for block in blocks:
-            for place, (picture, error) in enumerate(zip(block.items, block.errors, strict=True), block.start):
-                if error is not None:
-                    raise ImageError(error if isinstance(picture, str | os.PathLike) else f"images[{place}]: {error}")
-            rows[block.start : block.start + len(block.rows)] = block.rows
-        return rows
+        listed = list_pictures(images)
+        self._encoder("image")  # so that a missing tower is told also when there is no image
+        if len(listed) == 1:  # threads would only cost
+            return self.embed_pixels(self.prepare_image(listed[0])[None])
+        steps: Steps[Picture] = Steps(prepare=self.prepare_image, encode=self.embed_pixels)
+        blocks = embed_blocks(listed, steps, LoopOptions(batch_size=size), streams=self.streams)
+        return gather_rows(blocks, len(listed), self.card.dim)
 
-    def prepare_image(self, picture: Picture) -> Pixels:
-        """Decode one picture to the uint8 ``[size, size, 3]`` that the image tower takes; see `embed_images`."""
+    def prepare_image(self, image: Picture) -> Pixels:
+        """Decode one image to the uint8 ``[size, size, 3]`` that the image tower takes; see `embed_images`."""
         from clipworks.images.decode import prepare_image
 
-        return prepare_image(picture, self.card.image, options=self._images)
+        return prepare_image(image, self.card.image, options=self._images)
 
     def embed_pixels(self, pixels: Pixels) -> Floats:
-        """Embed one batch of prepared pictures, uint8 ``[n, size, size, 3]``, as float32 unit rows ``[n, dim]``."""
-        return _encode(self._encoder("image"), check_pixels(pixels, self.card.image.size))
+        """Embed one batch of decoded images, uint8 ``[n, size, size, 3]``, as float32 unit rows ``[n, dim]``."""
+        return embed_batch(self._encoder("image"), check_pixels(pixels, self.card.image.size))
 
     def embed_texts(
         self, texts: str | Iterable[str], *, batch_size: int = TEXT_BATCH, truncate: bool = False
@@ -196,15 +204,14 @@ class Model:
         return self._embed_ids(list_tokens(texts, self.card.text), size)
 
     def _embed_ids(self, texts: Sequence[Ids], size: int) -> Floats:
-        encoder, tokenizer = self._encoder("text"), self._tokenizer
-        assert tokenizer is not None  # as above
-        rows = np.empty((len(texts), self.card.dim), dtype=np.float32)
-        for part, batch in stage_ahead(encoder, texts, size=size, pad=tokenizer.pad):
-            rows[part] = _encode(encoder, batch)
+        encoder, rows = self._encoder("text"), np.empty((len(texts), self.card.dim), dtype=np.float32)
+        assert self._tokenizer is not None  # as above
+        for part, batch in stage_ahead(encoder, texts, size=size, pad=self._tokenizer.pad):
+            rows[part] = embed_batch(encoder, batch)
         return rows
 
     def match(self, image: Picture, texts: Sequence[str], *, top: int | None = None, truncate: bool = False) -> Match:
-        """Rank texts by how well they fit one picture.
+        """Rank texts by how well they fit one image.
 
         Args:
             image: a path, the bytes of an image file, a file open in binary mode, a Pillow image or a uint8 array.
@@ -216,7 +223,7 @@ class Model:
             The scores, best first; ties keep the given order.
 
         Raises:
-            ImageError: the picture cannot be decoded.
+            ImageError: the image cannot be decoded.
             TextError: no text, an empty one, or one over the context.
             UsageError: something that is no image, no text, or no number of texts.
         """
@@ -233,9 +240,8 @@ class Model:
             decoding = pool.submit(self.prepare_image, image)
             encoded = self.embed_texts(list(places), truncate=truncate)
             cosines = scoring.compare(self.embed_pixels(decoding.result()[None]), encoded)[0]
-        cosines = cosines[[places[text] for text in texts]]
         return match_embeddings(
-            cosines,
+            cosines[[places[text] for text in texts]],
             texts,
             image=os.fsdecode(image) if isinstance(image, str | os.PathLike) else None,
             card=self.card,
@@ -261,9 +267,7 @@ class Model:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -274,7 +278,3 @@ class Model:
         if role not in self._encoders:
             raise UsageError(f"this model was loaded without its {role} tower")
         return self._encoders[role]
-
-
-def _encode(encoder: runtimes.Encoder, batch: Batch | Staged) -> Floats:
-    return scoring.normalise(encoder(batch), made_by=f"{encoder.runtime} in {encoder.precision}")

@@ -21,14 +21,18 @@ def open_client(settings: Settings) -> Client:
 
     def classify(paths: list[str], head: Array) -> Array:
         from clipworks.datasets.listing import DataSet
+        from clipworks.pipeline import LoopOptions
         from clipworks.results.formats import read_results
+        from clipworks.tasks.classify import Classes
         from clipworks.tasks.classify import classify as run
+        from clipworks.tasks.runs import RunOptions
         from clipworks.text.prompts import read_labels
 
         dataset = DataSet(source="photographs", root=None, paths=paths, truths=[None] * len(paths), labelled=False)
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "results.jsonl"
-            run(model, dataset, read_labels("imagenet"), head, output, templates=["{}"], batch_size=IMAGE_BATCH)
+            classes = Classes(labels=read_labels("imagenet"), templates=("{}",))
+            run(model, dataset, classes, head, output, RunOptions(loop=LoopOptions(batch_size=IMAGE_BATCH)))
             records = list(read_results(output))
         return np.array([[prediction.id for prediction in record.top] for record in records])
 

@@ -119,7 +119,7 @@ def _compare(
     bar = StageBar()
 
     def report(what: str, done: int, total: int) -> None:
-        if what.startswith("pictures") and done == total:  # the first row has figures
+        if what.startswith("images") and done == total:  # the first row has figures
             interrupts.keep()
         interrupts.check()  # KeyboardInterrupt comes from here alone: what was measured by then is written
         bar.show(what, done, total)

@@ -13,7 +13,7 @@ from clipworks.cli.terminal import show_text
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, MAX_PIXELS, ImageOptions
 
 if TYPE_CHECKING:
-    from clipworks.images.batch_decoders import BatchDecoder
+    from clipworks.images.decoders import BatchDecoder
     from clipworks.model import Model
     from clipworks.runtimes import Role
 
@@ -78,47 +78,51 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=at_least(1),
         metavar="N",
-        help="threads that read and decode (default: one a core); with --engine ray tasks (default: one for two cores "
+        help="threads that read and decode (default: one a core); with --ray tasks (default: one for two cores "
         "of a Ray started here, on a cluster as many as it has CPUs for)",
     )
     add_image_options(parser)
+    add_decoder_option(parser)
+    parser.add_argument("--restart", action="store_true", help="throw away what an earlier run has written")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a picture could not be read")
+
+
+def add_decoder_option(parser: argparse._ActionsContainer) -> None:
+    """Add --decoder."""
     parser.add_argument(
         "--decoder",
         default="pillow",
         metavar="D",
         help="pillow, or nvimgcodec: JPEG files in batches on the encoder's device, not to the bit (default: pillow)",
     )
-    parser.add_argument("--restart", action="store_true", help="throw away what an earlier run has written")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 if a picture could not be read")
 
 
-def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add --engine, --address, --encoders and --shard-size."""
-    group = parser.add_argument_group("engine")
+def add_ray_options(parser: argparse.ArgumentParser) -> None:
+    """Add --ray, --encoders and --shard-size."""
+    group = parser.add_argument_group("on Ray, into a folder of Parquet shards")
     group.add_argument(
-        "--engine",
-        choices=("local", "ray"),
-        default="local",
-        help="local: this process (the default); ray: a Ray cluster, into a folder of Parquet shards",
+        "--ray",
+        metavar="ADDRESS",
+        help="local: a Ray that is started here; auto: the cluster that this machine is a node of; HOST:PORT: that one "
+        "(default: run in this process, without Ray)",
     )
-    group.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster to join (default: start a Ray here)")
     group.add_argument(
         "--encoders", type=at_least(1), metavar="N", help="models loaded on the cluster (default: one a GPU or node)"
     )
     group.add_argument(
-        "--shard-size", type=at_least(1), metavar="N", help="pictures in a shard, in whole batches (default: 8192)"
+        "--shard-size", type=at_least(1), metavar="N", help="images in a shard, in whole batches (default: 8192)"
     )
 
 
-def check_engine_options(args: argparse.Namespace) -> None:
-    """Raise UsageError for options of another engine than the one that is asked for."""
+def check_ray_options(args: argparse.Namespace) -> None:
+    """Raise UsageError for options that go with Ray alone, or without it."""
     from clipworks.errors import UsageError
 
-    for name in ("address", "encoders", "shard_size"):
-        if args.engine == "local" and getattr(args, name) is not None:
-            raise UsageError(f"--{name.replace('_', '-')} goes with --engine ray")
-    if args.engine != "local" and args.decoder != "pillow":
-        raise UsageError("--decoder goes with --engine local")
+    for name in ("encoders", "shard_size"):
+        if args.ray is None and getattr(args, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} goes with --ray")
+    if args.ray is not None and args.decoder != "pillow":
+        raise UsageError(f"--decoder is {args.decoder}; allowed with --ray: pillow")
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
@@ -224,7 +228,7 @@ def open_decoder(args: argparse.Namespace, model: Model) -> BatchDecoder | None:
     """The batch decoder that --decoder names, which is said on standard error; None for Pillow."""
     if args.decoder == "pillow":
         return None
-    from clipworks.images.batch_decoders import open_batch_decoder
+    from clipworks.images.decoders import open_batch_decoder
 
     decoder = open_batch_decoder(args.decoder, model.device, model.card.image, options=model.image_options)
     print(f"JPEG files are decoded by {decoder.name}, whose pixels are not those of Pillow", file=sys.stderr)

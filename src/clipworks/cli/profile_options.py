@@ -82,6 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", type=Path, metavar="FOLDER", help="pictures (default: views of the built-in photographs)"
     )
     what.add_argument(
+        "--workers",
+        type=options.at_least(1),
+        metavar="N",
+        help="of a pipeline: threads that decode for each instance (default: the cores, shared out)",
+    )
+    options.add_decoder_option(what)
+    what.add_argument(
         "--seed", type=options.at_least(0), default=0, metavar="N", help="of arrivals and inputs (default: 0)"
     )
     what.add_argument("--percentiles", default="50,90,95,99", metavar="P,P", help="0 to 100 (default: 50,90,95,99)")
@@ -135,5 +142,7 @@ def read_setup(args: argparse.Namespace) -> Setup:
         texts=args.texts,
         images=args.images,
         reading=reading,
+        workers=args.workers,
+        decoder=args.decoder,
         offline=args.offline,
     )

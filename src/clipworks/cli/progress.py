@@ -7,7 +7,6 @@ import sys
 import time
 
 from clipworks.cli.terminal import cut_text, show_text
-from clipworks.interrupts import keeping
 
 _BAR_WIDTH = 24
 
@@ -92,7 +91,3 @@ def format_time(seconds: float) -> str:
         return f"{whole} s"
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
-
-
-stopping = keeping
-"""What `clipworks.interrupts` offers to a run over a data set: Ctrl-C asks for an end, and what is done is kept."""

@@ -1,4 +1,4 @@
-"""Measure image-text retrieval: how well pictures find their captions, and captions their pictures."""
+"""Measure image-text retrieval: how well images find their captions, and captions their images."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--errors",
         choices=("wrong", "skip"),
         default="wrong",
-        help="what pictures that could not be read, and their captions, count as (default: wrong)",
+        help="what images that could not be read, and their captions, count as (default: wrong)",
     )
     parser.add_argument("--truncate", action="store_true", help="cut captions that are too long for the model")
     parser.add_argument(
-        "--batch-size", type=options.at_least(1), default=32, metavar="N", help="pictures encoded at once (default: 32)"
+        "--batch-size", type=options.at_least(1), default=32, metavar="N", help="images encoded at once (default: 32)"
     )
     parser.add_argument(
         "--workers", type=options.at_least(1), metavar="N", help="threads that read and decode (default: one a core)"
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and return 0."""
     from clipworks.cli.progress import Bar
+    from clipworks.pipeline import LoopOptions
     from clipworks.tasks.retrieve import read_captions, retrieve
 
     try:
@@ -59,8 +60,7 @@ def run(args: argparse.Namespace) -> int:
             ks=ks,
             errors=args.errors,
             truncate=args.truncate,
-            batch_size=args.batch_size,
-            workers=args.workers,
+            options=LoopOptions(batch_size=args.batch_size, workers=args.workers),
             report=bar.show,
         )
     bar.clear()
@@ -76,7 +76,7 @@ def _format(found: Retrieval) -> str:
     lines += _format_direction("text to image", found.text_to_image)
     if found.errors:
         how = "counted as wrong" if found.errors_as == "wrong" else "left out with their captions"
-        lines.append(f"{len(found.errors):,} pictures could not be read: {how}")
+        lines.append(f"{len(found.errors):,} images could not be read: {how}")
         lines += [f"  {show_text(reason)}" for _, reason in found.errors[:5]]
     lines.append(f"{show_text(found.model)} on {found.runtime}, {found.device}, {found.precision}")
     return "\n".join(lines)

@@ -9,15 +9,14 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from clipworks.cluster.failures import INSTALL, EngineError, explain_errors, first_line
+from clipworks.cluster.failures import INSTALL, ClusterError, explain_errors, first_line
 from clipworks.environment import count_cores
 from clipworks.errors import RuntimeUnavailableError, UsageError
 
-if TYPE_CHECKING:
-    from clipworks.cluster.head import Head
-
+LOCAL = "local"
+"""The address that starts a Ray on this machine, as Ray itself calls it."""
 # Bytes of the object store of a Ray that is started here: room for what is between the stages, not for the data set.
 _STORE = 512 << 20
 # Decoded blocks that must fit into a node's object store at once, for the stages to overlap at all.
@@ -46,7 +45,7 @@ class Cluster:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pool:
+class EncoderPool:
     """The encoders that a run asks for.
 
     Attributes:
@@ -63,21 +62,21 @@ class Pool:
 def require_ray() -> None:
     """Raise RuntimeUnavailableError where Ray is not installed."""
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("pyarrow") is None:
-        raise RuntimeUnavailableError("the engine ray needs the package ray, which is not installed", hint=INSTALL)
+        raise RuntimeUnavailableError("--ray needs the package ray, which is not installed", hint=INSTALL)
 
 
 @contextlib.contextmanager
-def join_cluster(address: str | None, *, encoders: int | None, threads: int | None) -> Iterator[Cluster]:
+def join_cluster(address: str, *, encoders: int | None, threads: int | None) -> Iterator[Cluster]:
     """Join a Ray cluster, or start a Ray on this machine that ends with the run.
 
     Args:
-        address: ``host:port`` of a running cluster that this machine is a node of, or None.
+        address: `LOCAL` to start one; ``auto`` for the cluster that this machine is a node of, or its ``host:port``.
         encoders: how many are wanted, or None.
         threads: CPU threads of each one, or None.
 
     Raises:
         UsageError: no cluster there.
-        EngineError: Ray cannot start.
+        ClusterError: Ray cannot start.
     """
     require_ray()
     # Ray reports its use to its makers unless told not to; that is for the user to choose.
@@ -88,39 +87,28 @@ def join_cluster(address: str | None, *, encoders: int | None, threads: int | No
     os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
-    if address is not None:
+    where: dict[str, Any] = {"address": address}
+    if address == LOCAL:
+        os.environ.setdefault("RAY_enable_autoscaler_v2", "1")  # the older one takes a second to end
+        # Encoders come on top of a decoding task for each core, which stand back for them; see `decoder_process`.
+        cpus = count_cores() + (encoders or 1) * min(threads or 1, count_cores())
+        where |= {"num_cpus": cpus, "object_store_memory": _STORE}
+    else:
         _check_address(address)
-    # Encoders come on top of a decoding task for each core, which stand back for them; see `decoder`.
-    cpus = count_cores() + (encoders or 1) * min(threads or 1, count_cores())
     with contextlib.ExitStack() as stack:
         try:
             with _silence_stderr():  # what goes wrong is raised as well
-                head = _start(cpus, stack) if address is None else None
-                where: dict[str, Any] = {"address": head.address if head else address}
-                if address is None and head is None:
-                    os.environ.setdefault("RAY_enable_autoscaler_v2", "1")  # the older one takes a second to end
-                    where = {"address": "local", "num_cpus": cpus, "object_store_memory": _STORE}
                 context = ray.init(**where, logging_level=logging.ERROR, log_to_driver=False, configure_logging=True)
                 stack.callback(ray.shutdown)
         except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
             said = first_line(error)
-            if address is None:
-                raise EngineError(f"Ray cannot start on this machine: {said}") from None
+            if address == LOCAL:
+                raise ClusterError(f"Ray cannot start on this machine: {said}") from None
             raise UsageError(f"no Ray cluster that this machine is a node of is at {address}: {said}") from None
-        yield _describe_cluster(head.find_dashboard() if head else context.dashboard_url)
+        yield _describe_cluster(context.dashboard_url)
 
 
-def _start(cpus: int, stack: contextlib.ExitStack) -> Head | None:
-    """Start a Ray on this machine in the quick way, or return None where this version of Ray does not allow it."""
-    try:
-        from clipworks.cluster.head import start_head
-
-        return stack.enter_context(start_head(cpus=cpus, store=_STORE))
-    except (ImportError, AttributeError, TypeError):
-        return None
-
-
-def plan_pool(cluster: Cluster, *, encoders: int | None, device: str, threads: int | None) -> Pool:
+def plan_pool(cluster: Cluster, *, encoders: int | None, device: str, threads: int | None) -> EncoderPool:
     """Say how many encoders to ask for, and what each one takes.
 
     Args:
@@ -139,22 +127,22 @@ def plan_pool(cluster: Cluster, *, encoders: int | None, device: str, threads: i
     if gpu:
         if size > cluster.gpus:
             raise UsageError(f"{size} encoders want a GPU each; the cluster has {cluster.gpus}")
-        return Pool(size=size, cpus=0, gpus=1)
+        return EncoderPool(size=size, cpus=0, gpus=1)
     room = cluster.cpus - 1
     if size > room:
         raise UsageError(
             f"{size} encoders do not fit: the cluster has {cluster.cpus} CPUs, and one of them must decode; "
             f"allowed: --encoders up to {room}"
         )
-    return Pool(size=size, cpus=max(1, min(threads or 1, room // size)), gpus=0)
+    return EncoderPool(size=size, cpus=max(1, min(threads or 1, room // size)), gpus=0)
 
 
-def check_store(cluster: Cluster, batch_size: int, side: int) -> None:
+def check_store(cluster: Cluster, batch_size: int, image_size: int) -> None:
     """Raise UsageError where the object store has no room for the blocks between the stages."""
-    block = batch_size * side * side * 3
+    block = batch_size * image_size**2 * 3
     if block * _BLOCKS > cluster.store:
         raise UsageError(
-            f"there is no room in the object store: {_BLOCKS} batches of {batch_size} pictures take "
+            f"there is no room in the object store: {_BLOCKS} batches of {batch_size} images take "
             f"{block * _BLOCKS >> 20:,} MiB, and the smallest store of the cluster has {cluster.store >> 20:,} MiB; "
             f"allowed here: --batch-size up to {cluster.store // _BLOCKS * batch_size // block}"
         )
@@ -178,7 +166,7 @@ def ask_nodes(question: Callable[..., Any], *values: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _silence_stderr() -> Iterator[None]:
-    """Send what the engine's own parts write to standard error, past Python, nowhere."""
+    """Send what Ray's own parts write to standard error, past Python, nowhere."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -196,7 +184,7 @@ def _check_address(address: str) -> None:
     if address == "auto":
         return
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise UsageError(f"--address is {address!r}; allowed: HOST:PORT")
+        raise UsageError(f"--ray is {address!r}; allowed: local, auto or HOST:PORT")
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
     except OSError as error:

@@ -1,10 +1,10 @@
-"""Collecting: rows come from the engine in any order and leave as whole shards."""
+"""Collecting: rows come from Ray in any order and leave as whole shards."""
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 
 from clipworks.results.shards import Shard, write_shard
@@ -14,7 +14,7 @@ _WRITERS = 4
 
 
 @dataclass
-class _Part:
+class _GatheredShard:
     """What has come of one shard."""
 
     tables: list[Any] = field(default_factory=list)
@@ -26,7 +26,7 @@ class Collector:
     """Gathers the rows of each shard and writes it when it is whole.
 
     Attributes:
-        rows: pictures that have come.
+        rows: images that have come.
         failed: how many of them are errors.
         finished: shards that are written.
     """
@@ -36,57 +36,48 @@ class Collector:
         self.failed = 0
         self.finished: list[Shard] = []
         self._folder = folder
-        self._parts: dict[int, _Part] = {}
+        self._parts: dict[int, _GatheredShard] = {}
         self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="write")
-        self._writing: list[Future[Shard]] = []
+        self._writing: deque[Future[Shard]] = deque()
 
     def add(self, table: Any) -> None:
-        """Take rows of one or more shards, as the encoder gives them; raises OSError for a shard not written."""
+        """Take rows of one or more shards, as encoders give them; raises OSError for a shard not written."""
         import pyarrow.compute as pc
 
         self.rows += table.num_rows
         self.failed += table.num_rows - table.column("error").null_count
         for number in pc.unique(table.column("shard")).to_pylist():
             self._add_part(number, table.filter(pc.equal(table.column("shard"), number)))
-        self._take_written(wait=len(self._writing) >= 2 * _WRITERS)
+        self._take_written(most=2 * _WRITERS - 1)
 
     def finish(self) -> None:
         """Wait for the shards that are being written."""
-        while self._writing:
-            self._take_written(wait=True)
+        self._take_written(most=0)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
     def _add_part(self, number: int, table: Any) -> None:
         import pyarrow.compute as pc
 
-        part = self._parts.setdefault(number, _Part())
+        part = self._parts.setdefault(number, _GatheredShard())
         part.tables.append(table)
         part.rows += table.num_rows
         part.size = pc.max(table.column("size")).as_py() if part.size is None else part.size
         if part.rows == part.size:
             del self._parts[number]
-            self._writing.append(self._pool.submit(self._write, number, part))
+            self._writing.append(self._pool.submit(self._write, number, part.tables))
 
-    def _write(self, number: int, part: _Part) -> Shard:
+    def _write(self, number: int, tables: list[Any]) -> Shard:
         import pyarrow as pa
 
-        table = pa.concat_tables(part.tables).drop_columns(["shard", "size"]).sort_by("index")
+        table = pa.concat_tables(tables).drop_columns(["shard", "size"]).sort_by("index")
         return write_shard(self._folder, number, table)
 
-    def _take_written(self, *, wait: bool) -> None:
-        if wait:
-            self.finished.append(self._writing.pop(0).result())
-        waiting = []
-        for future in self._writing:
-            if future.done():
-                self.finished.append(future.result())
-            else:
-                waiting.append(future)
-        self._writing = waiting
+    def _take_written(self, *, most: int) -> None:
+        """Take what is written, waiting for the first ones until at most so many are under way."""
+        while self._writing and (len(self._writing) > most or self._writing[0].done()):
+            self.finished.append(self._writing.popleft().result())

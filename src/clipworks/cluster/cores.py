@@ -38,6 +38,6 @@ def keep_cores(count: int) -> None:
 
 
 def free_cores() -> None:
-    """Take the marks of this process away; it may keep cores anew then."""
+    """Take the marks of this process away; it may keep cores again then."""
     while _marks:
         _marks.popitem()[1].close()

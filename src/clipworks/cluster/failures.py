@@ -1,4 +1,4 @@
-"""Failures of the engine as one clear line each."""
+"""Failures of Ray as one clear line each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from clipworks.errors import ClipworksError
 INSTALL = "pip install 'clipworks[ray]'"
 
 
-class EngineError(ClipworksError):
-    """The engine, or a part of the cluster that it runs on, failed."""
+class ClusterError(ClipworksError):
+    """Ray, or a part of the cluster that it runs on, failed."""
 
 
 @contextlib.contextmanager
@@ -37,19 +37,19 @@ def _translate(error: BaseException) -> ClipworksError:
             return link
     full = (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
     if any(isinstance(link, full) for link in chain):
-        return EngineError(
+        return ClusterError(
             "there is no room in the object store, nor on the disk that it spills to",
             hint="a smaller --batch-size, fewer --encoders or --workers, or nodes with a larger object store",
         )
     if any(isinstance(link, ModuleNotFoundError) and link.name == "clipworks" for link in chain) or (
         "No module named 'clipworks'" in str(error)
     ):
-        return EngineError("a node of the cluster lacks clipworks", hint=f"{INSTALL} on every node")
-    # The engine hangs an empty one of its own behind what happened.
+        return ClusterError("a node of the cluster lacks clipworks", hint=f"{INSTALL} on every node")
+    # Ray hangs an empty one of its own behind what happened.
     last = next(link for link in (*reversed(chain), error) if str(link).strip() or link is error)
-    return EngineError(
-        f"the engine failed: {type(last).__name__}: {first_line(last)}",
-        hint="finished shards are kept: the same command goes on from there",
+    return ClusterError(
+        f"Ray failed: {type(last).__name__}: {first_line(last)}",
+        hint="finished shards are kept: the same command resumes from there",
     )
 
 

@@ -1,4 +1,4 @@
-"""Records of a run on the engine: what it is asked to do, and how far it is."""
+"""Records of a run on Ray: what it is asked to do, and how far it is."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clipworks.cluster.encoding import Classes, Loading
+    from clipworks.cluster.encoding import Loading
     from clipworks.cluster.statistics import Statistics
+    from clipworks.tasks.classify import Classes
 
 SHARD_SIZE = 8192
 
@@ -17,18 +18,18 @@ class Request:
     """What a run is asked to do.
 
     Attributes:
-        source: see `clipworks.cluster.sources.read_source`.
+        source: see `clipworks.datasets.sources.read_source`.
         output: the folder of shards; a path or URL.
         loading: the model.
         classes: to classify; None to embed.
         root: the folder that a list's paths are relative to.
-        batch_size: pictures encoded at once.
-        shard_size: pictures in a shard of a list or folder, rounded up to whole batches; None for `SHARD_SIZE`.
+        batch_size: images encoded at once.
+        shard_size: images in a shard of a list or folder, rounded up to whole batches; None for `SHARD_SIZE`.
         workers: decoding tasks at once; None for as many as there are CPUs for, or one for every two cores where two
             encoders share them.
         encoders: encoders in the pool; None for one a GPU, one a node of a cluster without, or two that share the cores
             of a Ray that is started here (see `clipworks.cluster.running.share_cores`).
-        address: of a Ray cluster; None to start a Ray here.
+        address: see `clipworks.cluster.cluster.join_cluster`.
         restart: throw away what an earlier run has written.
     """
 
@@ -41,23 +42,23 @@ class Request:
     shard_size: int | None = None
     workers: int | None = None
     encoders: int | None = None
-    address: str | None = None
+    address: str = "local"
     restart: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class ShardProgress:
     """How far a run is.
 
     Attributes:
-        done: pictures whose rows have come, those of earlier runs among them; at the end, those in finished shards.
-        before: pictures that earlier runs had finished.
-        total: pictures of the source, or None where only reading tells.
-        failed: pictures that could not be read.
+        done: images whose rows have come, those of earlier runs among them; at the end, those in finished shards.
+        before: images that earlier runs had finished.
+        total: images of the source, or None where only reading tells.
+        failed: images that could not be read.
         shards_done: finished shards.
         shards: all shards.
         elapsed_s: seconds since the first piece was begun.
-        statistics: the engine's own.
+        statistics: Ray's own.
     """
 
     done: int

@@ -1,7 +1,7 @@
 """The plan of a run: a source cut into shards, each shard into pieces for one task, each piece into blocks.
 
 Blocks are those of a run on one machine: in a list or folder, block b holds the items ``b * size`` to
-``(b + 1) * size``; in tar shards, blocks begin anew in each tar, so that none needs to know how many pictures the
+``(b + 1) * size``; in tar shards, blocks start over in each tar, so that none needs to know how many images the
 others hold. All is settled by the source, the batch size and the shard size, never by the cluster: a rerun on other
 nodes makes the same rows.
 """
@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from clipworks.cluster.sources import Archives
 from clipworks.datasets.listing import DataSet, Sample
+from clipworks.datasets.sources import Archives
 from clipworks.errors import UsageError
 from clipworks.results.manifest import describe_source, hash_texts
 
@@ -30,9 +30,9 @@ class Piece:
 
     Attributes:
         shard: its number.
-        start: place of the first picture: in the data set, or within a tar.
-        size: pictures of the whole shard, or None where only reading tells.
-        samples: the pictures, or empty for a tar.
+        start: place of the first image: in the data set, or within a tar.
+        size: images of the whole shard, or None where only reading tells.
+        samples: the images, or empty for a tar.
         archive: the tar, or None.
     """
 
@@ -44,13 +44,13 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ShardPlan:
     """A source cut up.
 
     Attributes:
-        source: the pictures, or the tars that hold them.
-        batch_size: pictures in a block.
-        shard_size: pictures in a shard of a list, a multiple of the batch size; a tar is a shard whatever its size.
+        source: the images, or the tars that hold them.
+        batch_size: images in a block.
+        shard_size: images in a shard of a list, a multiple of the batch size; a tar is a shard whatever its size.
         base: the folder that relative paths are below, for workers whose own folder is another.
     """
 
@@ -67,8 +67,8 @@ class Plan:
         return math.ceil(len(self.source) / self.shard_size)
 
     @property
-    def pictures(self) -> int | None:
-        """How many pictures there are, or None where only reading tells."""
+    def images(self) -> int | None:
+        """How many images there are, or None where only reading tells."""
         return None if isinstance(self.source, Archives) else len(self.source)
 
     def describe(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Plan:
                 yield Piece(shard=number, start=start, size=last - first, samples=samples)
 
 
-def make_plan(source: DataSet | Archives, *, batch_size: int, shard_size: int) -> Plan:
+def make_plan(source: DataSet | Archives, *, batch_size: int, shard_size: int) -> ShardPlan:
     """Cut a source up.
 
     Raises:
@@ -104,4 +104,4 @@ def make_plan(source: DataSet | Archives, *, batch_size: int, shard_size: int) -
         raise UsageError(f"batch size is {batch_size}; allowed: 1 or more")
     if shard_size < 1 or shard_size % batch_size:
         raise UsageError(f"shard size is {shard_size}; allowed: a multiple of the batch size, {batch_size}")
-    return Plan(source=source, batch_size=batch_size, shard_size=shard_size, base=os.getcwd())  # noqa: PTH109
+    return ShardPlan(source=source, batch_size=batch_size, shard_size=shard_size, base=os.getcwd())  # noqa: PTH109

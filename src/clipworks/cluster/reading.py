@@ -1,4 +1,4 @@
-"""Reading: the bytes of each picture of a piece, block by block, from files, object stores and tars."""
+"""Reading: the bytes of each image of a piece, block by block, from files, object stores and tars."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clipworks.datasets.listing import SUFFIXES, Sample
 from clipworks.datasets.locations import LocationError, is_url, join_place, open_place, read_place
-from clipworks.errors import ImageError
-from clipworks.images.decode import MAX_BYTES, read_file
-from clipworks.pipeline import check_file
+from clipworks.images.decode import MAX_BYTES
+from clipworks.images.decoders import read_regular_file
+from clipworks.pipeline import attempt
 
 if TYPE_CHECKING:
     from clipworks.cluster.plan import Piece
@@ -24,15 +23,8 @@ Result = TypeVar("Result")
 
 # Objects asked for at once: an object store answers each in tens of milliseconds.
 _READERS = 16
-# Seconds before an object store that failed is asked again; its failures must not become errors of pictures.
+# Seconds before an object store that failed is asked again; its failures must not become errors of images.
 _PAUSES_S = (0.5, 2.0, 8.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unread:
-    """A picture that could not be read, and why."""
-
-    message: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +33,8 @@ class RawBlock:
 
     Attributes:
         shard: its shard's number.
-        start: place of the first picture: in the data set, or within a tar.
-        size: pictures of the whole shard, where this block tells; else None.
+        start: place of the first image: in the data set, or within a tar.
+        size: images of the whole shard, where this block tells; else None.
         samples: at least one.
         contents: for each, the bytes of its file or why there are none.
     """
@@ -51,7 +43,7 @@ class RawBlock:
     start: int
     size: int | None
     samples: tuple[Sample, ...]
-    contents: tuple[bytes | Unread, ...]
+    contents: tuple[bytes | str, ...]
 
 
 def read_piece(piece: Piece, *, batch_size: int, base: str) -> Iterator[RawBlock]:
@@ -59,7 +51,7 @@ def read_piece(piece: Piece, *, batch_size: int, base: str) -> Iterator[RawBlock
 
     Args:
         piece: from the plan.
-        batch_size: pictures in a block; the last one of a shard may be shorter.
+        batch_size: images in a block; the last one of a shard may be shorter.
         base: the folder that relative paths are below.
 
     Raises:
@@ -75,7 +67,7 @@ def read_piece(piece: Piece, *, batch_size: int, base: str) -> Iterator[RawBlock
         start += len(part)
 
 
-def _read_ahead(parts: list[tuple[Sample, ...]], base: str) -> Iterator[tuple[bytes | Unread, ...]]:
+def _read_ahead(parts: list[tuple[Sample, ...]], base: str) -> Iterator[tuple[bytes | str, ...]]:
     """The contents of each part; those of a store are on their way while the part before is decoded."""
     if not is_url(parts[0][0].file):
         for part in parts:
@@ -88,28 +80,22 @@ def _read_ahead(parts: list[tuple[Sample, ...]], base: str) -> Iterator[tuple[by
             yield tuple(coming.pop(0))
 
 
-def _read_local(sample: Sample, base: str) -> bytes | Unread:
+def _read_local(sample: Sample, base: str) -> bytes | str:
     """Read a file, named in messages as on one machine, where ``base`` is the folder that the command runs in."""
-    file = os.path.join(base, sample.file)  # noqa: PTH118  # a Path for each of a million files is slow
-    try:
-        check_file(file, name=sample.file)
-        if not sample.file:
-            raise ImageError("the picture's name is empty")
-        return read_file(Path(file), name=str(Path(sample.file)))
-    except ImageError as error:
-        return Unread(message=error.message)
+    # A Path for each of a million files is slow.
+    return attempt(lambda file: read_regular_file(file, name=sample.file), os.path.join(base, sample.file))  # type: ignore[no-any-return]  # noqa: PTH118
 
 
-def _read_remote(sample: Sample) -> bytes | Unread:
+def _read_remote(sample: Sample) -> bytes | str:
     try:
         content = _insist(sample.file, lambda: read_place(sample.file))
     except FileNotFoundError:
-        return Unread(message=f"{sample.file} does not exist")
+        return f"{sample.file} does not exist"
     return content if len(content) <= MAX_BYTES else _refuse_size(sample.file)
 
 
-def _refuse_size(name: str) -> Unread:
-    return Unread(message=f"{name} has more than {MAX_BYTES >> 20} MiB, which is no picture that is read here")
+def _refuse_size(name: str) -> str:
+    return f"{name} has more than {MAX_BYTES >> 20} MiB, which is no picture that is read here"
 
 
 def _insist(place: str, act: Callable[[], Result]) -> Result:
@@ -123,16 +109,16 @@ def _insist(place: str, act: Callable[[], Result]) -> Result:
             if pause is None:
                 raise LocationError(
                     f"{place} cannot be read: {str(error).splitlines()[0]}",
-                    hint="finished shards are kept: the same command goes on from there",
+                    hint="finished shards are kept: the same command resumes from there",
                 ) from None
             time.sleep(pause)
     raise AssertionError  # the last turn returns or raises
 
 
 def _read_archive(piece: Piece, archive: str, batch_size: int, base: str) -> Iterator[RawBlock]:
-    """Read a tar; its last block tells how many pictures the shard has."""
+    """Read a tar; its last block tells how many images the shard has."""
     samples: list[Sample] = []
-    contents: list[bytes | Unread] = []
+    contents: list[bytes | str] = []
     start = 0
 
     def take(size: int | None) -> RawBlock:
@@ -150,10 +136,10 @@ def _read_archive(piece: Piece, archive: str, batch_size: int, base: str) -> Ite
     yield take(start + len(samples))
 
 
-def _list_archive(archive: str, base: str) -> Iterator[tuple[Sample, bytes | Unread]]:
-    """Every picture of a tar; a tar without one, or one that is damaged, is itself an error in their place."""
+def _list_archive(archive: str, base: str) -> Iterator[tuple[Sample, bytes | str]]:
+    """Every image of a tar; a tar without one, or one that is damaged, is itself an error in their place."""
     found = 0
-    said = "holds no picture"
+    said = "holds no image"
     try:
         system, path = open_place(archive if is_url(archive) else os.path.join(base, archive))  # noqa: PTH118
         with _insist(archive, lambda: system.open_input_stream(path)) as stream:
@@ -163,25 +149,25 @@ def _list_archive(archive: str, base: str) -> Iterator[tuple[Sample, bytes | Unr
     except FileNotFoundError:
         said = "does not exist"
     except (tarfile.TarError, EOFError) as error:
-        said = f"is damaged after {found:,} pictures: {error}"
+        said = f"is damaged after {found:,} images: {error}"
     except OSError as error:
         if is_url(archive):
             raise LocationError(
                 f"{archive} cannot be read: {str(error).splitlines()[0]}",
-                hint="finished shards are kept: the same command goes on from there",
+                hint="finished shards are kept: the same command resumes from there",
             ) from None
-        said = f"cannot be read after {found:,} pictures: {error.strerror or error}"
+        said = f"cannot be read after {found:,} images: {error.strerror or error}"
     if not found or not said.startswith("holds"):
         name = Sample(path=archive, file=archive, truth=None, labelled=False)
-        yield name, Unread(message=f"{archive} {said}")
+        yield name, f"{archive} {said}"
 
 
-def _list_members(archive: str, stream: Any) -> Iterator[tuple[Sample, bytes | Unread]]:
-    """The pictures of an open tar, each with the class of its sample's ``.cls``, a sample at a time."""
-    key, pictures, truth = "", list[tuple[str, bytes | Unread]](), None
+def _list_members(archive: str, stream: Any) -> Iterator[tuple[Sample, bytes | str]]:
+    """The images of an open tar, each with the class of its sample's ``.cls``, a sample at a time."""
+    key, images, truth = "", list[tuple[str, bytes | str]](), None
 
-    def flush() -> Iterator[tuple[Sample, bytes | Unread]]:
-        for name, content in pictures:
+    def flush() -> Iterator[tuple[Sample, bytes | str]]:
+        for name, content in images:
             path = join_place(archive, name)
             yield Sample(path=path, file=path, truth=truth, labelled=False), content
 
@@ -193,12 +179,12 @@ def _list_members(archive: str, stream: Any) -> Iterator[tuple[Sample, bytes | U
             stem, _, ending = file.partition(".")
             if (here := f"{folder}/{stem}") != key:
                 yield from flush()
-                key, pictures, truth = here, [], None
+                key, images, truth = here, [], None
             if f".{ending.lower()}" in SUFFIXES:
                 if member.size > MAX_BYTES:
-                    pictures.append((member.name, _refuse_size(join_place(archive, member.name))))
+                    images.append((member.name, _refuse_size(join_place(archive, member.name))))
                 else:
-                    pictures.append((member.name, _extract(tar, member)))
+                    images.append((member.name, _extract(tar, member)))
             elif ending.lower() == "cls":
                 truth = _extract(tar, member).decode("utf-8", "replace").strip() or None
         yield from flush()

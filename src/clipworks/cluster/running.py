@@ -1,4 +1,4 @@
-"""A run on the engine, from a source to a folder of shards, that can be continued after any end."""
+"""A run on Ray, from a source to a folder of shards, that can be resumed after any end."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clipworks.cluster.cluster import Cluster, Pool, check_store, join_cluster, plan_pool, require_ray
+from clipworks.cluster.cluster import LOCAL, Cluster, EncoderPool, check_store, join_cluster, plan_pool, require_ray
 from clipworks.cluster.collecting import Collector
 from clipworks.cluster.decoding import Decoding
-from clipworks.cluster.encoding import Classes, Encoding, Found, examine
-from clipworks.cluster.engine import examine_remotely, import_packages, run_pieces
-from clipworks.cluster.job import SHARD_SIZE, Request, State
-from clipworks.cluster.plan import Plan, make_plan
-from clipworks.cluster.sources import read_source
+from clipworks.cluster.encoding import Encoding, Examination, examine
+from clipworks.cluster.job import SHARD_SIZE, Request, ShardProgress
+from clipworks.cluster.plan import ShardPlan, make_plan
+from clipworks.cluster.stages import examine_remotely, import_packages, run_pieces
 from clipworks.cluster.statistics import Statistics
 from clipworks.cluster.visibility import check_visible
+from clipworks.datasets.ground_truth import find_truths
 from clipworks.datasets.listing import DataSet
 from clipworks.datasets.locations import is_url, make_folder
+from clipworks.datasets.sources import read_source
 from clipworks.environment import count_cores
 from clipworks.results.journal import compare_settings, compose_manifest, explain_write_errors
 from clipworks.results.locks import hold_folder
-from clipworks.results.manifest import hash_texts, recall_choice
+from clipworks.results.manifest import recall_choice
 from clipworks.results.shards import Shard, list_shards, open_folder, write_folder_manifest
-from clipworks.tasks.classify import find_truths
-from clipworks.tasks.zero_shot import hash_head
+from clipworks.tasks.classify import Classes
 
 # Runtimes that never take a GPU unless they are told to: on Ray only an encoder that asks for one has it.
 _ON_CPU = ("auto", "native", "openvino", "fake")
@@ -39,14 +39,14 @@ def run(
     request: Request,
     *,
     joined: Callable[[Cluster, int], None] | None = None,
-    report: Callable[[State], None] | None = None,
+    report: Callable[[ShardProgress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> State:
-    """Classify or embed a source on Ray into a folder of shards, or go on with one.
+) -> ShardProgress:
+    """Classify or embed a source on Ray into a folder of shards, or resume one.
 
     Args:
         request: what to do.
-        joined: told once of the cluster, and of how many files of a folder are left out as no pictures.
+        joined: told once of the cluster, and of how many files of a folder are left out.
         report: told after each block.
         stop: asked after each block; once it says so, the run ends with the shards that are finished.
 
@@ -54,8 +54,8 @@ def run(
         How far the run came; not ``whole`` if it was stopped.
 
     Raises:
-        UsageError: no Ray, no cluster, a source that nodes cannot see, or shards begun with other settings.
-        ClipworksError: the engine, a store or the disk failed; finished shards are kept.
+        UsageError: no cluster, a source that nodes cannot see, or shards begun with other settings.
+        ClipworksError: Ray, a store or the disk failed; finished shards are kept.
     """
     require_ray()
     source = read_source(request.source, root=request.root)
@@ -73,7 +73,7 @@ def run(
             manifest = open_folder(request.output, restart=request.restart)
         runtime, precision = recall_choice(manifest, request.loading.runtime, request.loading.precision)
         request = ask_for(request, runtime=runtime, precision=precision)
-        if request.address is None:
+        if request.address == LOCAL:
             request = share_cores(request)
         threads = request.loading.threads
         here = examine_here(request, stack)
@@ -84,16 +84,18 @@ def run(
             cluster, encoders=request.encoders, device=request.loading.device, threads=request.loading.threads
         )
         examined = here or examine_remotely(request.loading, request.classes, pool)
-        if request.address is not None:
+        if request.address != LOCAL:
             check_visible(source, plan.base)
         found = examined()
         check_store(cluster, request.batch_size, found.spec.size)
         # What auto took where it was examined holds on every node: none chooses for itself.
-        request = ask_for(request, runtime=found.granted["runtime"], precision=found.granted["precision"])
+        request = ask_for(request, runtime=found.facts["runtime"], precision=found.facts["precision"])
         settings = describe_settings(plan, request.classes, found)
         with explain_write_errors(request.output):
             if manifest is None:
-                write_folder_manifest(request.output, compose_manifest(settings, describe_run(request.classes, found)))
+                write_folder_manifest(
+                    request.output, compose_manifest(settings, describe_run(request.classes, found.why))
+                )
             else:
                 compare_settings(request.output, manifest, settings)
             shards = list_shards(request.output)
@@ -101,9 +103,12 @@ def run(
             state = work(request, plan, found, shards, pool, cores, report, stop)
             if state.whole and not (manifest or {}).get("whole"):
                 finished = sorted(list_shards(request.output).values(), key=lambda shard: shard.number)
-                described = {**describe_run(request.classes, found), **describe_shards(finished)}
-                if manifest is not None:  # what auto went by is of the first run
-                    described["why"] = manifest.get("why")
+                why = found.why if manifest is None else manifest.get("why")  # what auto went by is of the first run
+                described = {
+                    **describe_run(request.classes, why),
+                    "whole": True,
+                    "shards": [asdict(shard) for shard in finished],
+                }
                 write_folder_manifest(request.output, compose_manifest(settings, described))
     return state
 
@@ -129,9 +134,9 @@ def share_cores(request: Request) -> Request:
     return dataclasses.replace(request, encoders=2, workers=request.workers or cores // 2, loading=loading)
 
 
-def examine_here(request: Request, stack: contextlib.ExitStack) -> Callable[[], Found] | None:
-    """Begin to load the model in this process while Ray starts, where encoders will be granted the same; else None."""
-    if request.address is not None or (request.loading.device != "cpu" and request.loading.runtime not in _ON_CPU):
+def examine_here(request: Request, stack: contextlib.ExitStack) -> Callable[[], Examination] | None:
+    """Begin to load the model in this process while Ray starts, where encoders will use the same; else None."""
+    if request.address != LOCAL or (request.loading.device != "cpu" and request.loading.runtime not in _ON_CPU):
         return None
     pool = stack.enter_context(ThreadPoolExecutor(1))  # one thing after the other: Ray's own start needs Python as well
     found = pool.submit(examine, request.loading, request.classes)
@@ -141,23 +146,23 @@ def examine_here(request: Request, stack: contextlib.ExitStack) -> Callable[[], 
 
 def work(
     request: Request,
-    plan: Plan,
-    found: Found,
+    plan: ShardPlan,
+    found: Examination,
     shards: dict[int, Shard],
-    pool: Pool,
+    pool: EncoderPool,
     cores: int,
-    report: Callable[[State], None] | None,
+    report: Callable[[ShardProgress], None] | None,
     stop: Callable[[], bool],
-) -> State:
+) -> ShardProgress:
     """Make the shards that are not there yet."""
     pieces = list(plan.cut([number for number in range(plan.shards) if number not in shards], cores))
     start = time.monotonic()
-    done = sum(shard.pictures for shard in shards.values())
+    done = sum(shard.images for shard in shards.values())
     failed = sum(shard.failed for shard in shards.values())
-    state = State(
+    state = ShardProgress(
         done=done,
         before=done,
-        total=plan.pictures,
+        total=plan.images,
         failed=failed,
         shards_done=len(shards),
         shards=plan.shards,
@@ -201,34 +206,24 @@ def work(
     made = {**shards, **{shard.number: shard for shard in collector.finished}}
     return dataclasses.replace(
         state,
-        done=sum(shard.pictures for shard in made.values()),
+        done=sum(shard.images for shard in made.values()),
         failed=sum(shard.failed for shard in made.values()),
         shards_done=len(made),
         elapsed_s=time.monotonic() - start,
     )
 
 
-def describe_settings(plan: Plan, classes: Classes | None, found: Found) -> dict[str, Any]:
+def describe_settings(plan: ShardPlan, classes: Classes | None, found: Examination) -> dict[str, Any]:
     """Whatever changes a row, or where it stands, if it changes."""
-    settings = {**found.granted, **plan.describe(), "dim": found.dim, "format": "shards"}
+    settings = {**found.facts, **plan.describe(), "dim": found.dim, "format": "shards"}
     if classes is not None:
-        assert found.head is not None  # made together with the classes
-        settings |= {
-            "labels_sha256": hash_texts([*classes.labels.names, "", *classes.labels.ids]),
-            "templates_sha256": hash_texts(classes.templates),
-            "head_sha256": hash_head(found.head),
-            "top": classes.top,
-        }
+        assert found.classifier is not None  # made together with the classes
+        settings |= classes.list_settings(found.classifier)
     return settings
 
 
-def describe_run(classes: Classes | None, found: Found) -> dict[str, Any]:
+def describe_run(classes: Classes | None, why: str | None) -> dict[str, Any]:
     """What a reader of the shards wants to know beside the settings."""
     if classes is None:
-        return {"kind": "embeddings", "why": found.why}
-    return {"kind": "results", "why": found.why, "labels": asdict(classes.labels), "templates": list(classes.templates)}
-
-
-def describe_shards(shards: list[Shard]) -> dict[str, Any]:
-    """The shards of a run that is whole, for its manifest."""
-    return {"whole": True, "shards": [asdict(shard) for shard in shards]}
+        return {"kind": "embeddings", "why": why}
+    return {"kind": "results", "why": why, **classes.describe()}

@@ -1,4 +1,4 @@
-"""Statistics of a run, as the engine itself keeps them."""
+"""Statistics of a run, as Ray itself keeps them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 @dataclass(kw_only=True)
-class Stage:
-    """What the engine says of one of its stages.
+class StageStatistics:
+    """What Ray says of one of its stages.
 
     Attributes:
-        name: the engine's name for it.
+        name: Ray's name for it.
         tasks_running: tasks under way.
         tasks_finished: tasks done.
         tasks_failed: tasks that failed.
@@ -38,15 +38,15 @@ class Statistics:
         store_peak: most bytes that all of them held in the object store at once.
     """
 
-    stages: list[Stage] = field(default_factory=list)
+    stages: list[StageStatistics] = field(default_factory=list)
     store_peak: int = 0
 
 
-def watch(statistics: Statistics) -> type[Any]:
-    """A callback class for the engine that brings statistics up to date at each of its steps."""
+def make_callback(statistics: Statistics) -> type[Any]:
+    """A callback class for Ray that brings statistics up to date at each of its steps."""
     from ray.data._internal.execution.execution_callback import ExecutionCallback
 
-    class Watch(ExecutionCallback):  # type: ignore[misc]  # Ray's classes are Any here
+    class StatisticsCallback(ExecutionCallback):  # type: ignore[misc]  # Ray's classes are Any here
         def on_execution_step(self, executor: Any) -> None:
             take(executor)
 
@@ -59,7 +59,7 @@ def watch(statistics: Statistics) -> type[Any]:
             metrics = operator.metrics
             held += metrics.obj_store_mem_used
             stages.append(
-                Stage(
+                StageStatistics(
                     name=operator.name,
                     tasks_running=metrics.num_tasks_running,
                     tasks_finished=metrics.num_tasks_finished,
@@ -72,4 +72,4 @@ def watch(statistics: Statistics) -> type[Any]:
         statistics.stages = stages
         statistics.store_peak = max(statistics.store_peak, held)
 
-    return Watch
+    return StatisticsCallback

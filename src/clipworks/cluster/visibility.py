@@ -1,13 +1,13 @@
-"""Visibility: whether every node of a cluster sees the pictures that the driver sees."""
+"""Visibility: whether every node of a cluster sees the images that the driver sees."""
 
 from __future__ import annotations
 
 import os
 
 from clipworks.cluster.cluster import ask_nodes
-from clipworks.cluster.sources import Archives
 from clipworks.datasets.listing import DataSet
 from clipworks.datasets.locations import find_kind, is_url
+from clipworks.datasets.sources import Archives
 from clipworks.errors import ClipworksError, UsageError
 
 
@@ -18,7 +18,7 @@ def check_visible(source: DataSet | Archives, base: str) -> None:
         UsageError: one does not; the message names it.
     """
     first = source.files[0] if isinstance(source, Archives) else source[0].file
-    # A list's first picture may be missing: then no node will see it, and that is this picture's error.
+    # A list's first image may be missing: then no node will see it, and that is this image's error.
     place = first if is_url(first) else os.path.join(base, first)  # noqa: PTH118
     folder = place.rpartition("/")[0] or "/"
     here = see_place(place), see_place(folder)
@@ -27,7 +27,7 @@ def check_visible(source: DataSet | Archives, base: str) -> None:
             if mine is not None and yours != mine:
                 raise UsageError(
                     f"the node {node} cannot see {name}: it is {yours or 'not reachable'} there and {mine} here",
-                    hint="give the pictures on a file system that all nodes share, or in an object store",
+                    hint="give the images on a file system that all nodes share, or in an object store",
                 )
 
 

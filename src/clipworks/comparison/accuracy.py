@@ -14,7 +14,7 @@ from clipworks import scoring
 from clipworks.comparison.figures import Agreement, ChangedImage, Difference, Share
 from clipworks.evaluation.accuracy import wilson
 from clipworks.evaluation.evaluation import Accuracy
-from clipworks.tasks.zero_shot import FoldedHead, fold_head
+from clipworks.tasks.zero_shot import FoldedClassifier, fold_classifier
 from clipworks.text.prompts import Labels
 
 KS = (1, 5)
@@ -39,9 +39,9 @@ class Embedded:
     logit_scale: float
 
     @cached_property
-    def folded(self) -> FoldedHead:
+    def folded(self) -> FoldedClassifier:
         """The head as `clipworks.tasks.classify` takes it: classes of one name tie to the last bit."""
-        return fold_head(self.head)
+        return fold_classifier(self.head)
 
     def compare(self, start: int) -> scoring.Floats:
         """Cosines of one chunk of pictures with the classes."""

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from clipworks import store
 from clipworks.comparison.candidates import Candidate, choose_references, drop_spares, list_candidates
-from clipworks.comparison.comparison import Comparison
-from clipworks.comparison.comparison import Pictures as PicturesRecord
-from clipworks.comparison.embedding import Pictures, Report, embed_row
+from clipworks.comparison.comparison import Comparison, Pictures
+from clipworks.comparison.embedding import ComparedImages, Report, embed_row
 from clipworks.comparison.figures import Footprint, Problem
 from clipworks.comparison.gates import check_gates
 from clipworks.comparison.pareto import mark_front
@@ -111,7 +110,7 @@ def compare(
         for bundle in bundles.values():
             for tower in TOWERS:
                 check_setup(Setup(target=tower, batch_size=batch_size), bundle.card)
-    pictures = Pictures(dataset, labels, options=plan.images, limit=plan.limit)
+    pictures = ComparedImages(dataset, labels, options=plan.images, limit=plan.limit)
     candidates = list_candidates(bundles, plan.runtimes, plan.devices, plan.precisions, plan.reference)
     rows, whole = _embed_rows(plan, candidates, pictures, report)
     references = choose_references(rows, plan.reference)
@@ -149,7 +148,7 @@ def compare(
 
 
 def _embed_rows(
-    plan: Plan, candidates: Sequence[Candidate], pictures: Pictures, report: Report
+    plan: Plan, candidates: Sequence[Candidate], pictures: ComparedImages, report: Report
 ) -> tuple[list[Candidate], bool]:
     """Embed every row, those that are references only until there is one; returns those tried, and whether all were."""
     tried: list[Candidate] = []
@@ -163,9 +162,9 @@ def _embed_rows(
     return tried, True
 
 
-def _describe_pictures(dataset: DataSet, pictures: Pictures, labels: Labels, plan: Plan) -> PicturesRecord:
+def _describe_pictures(dataset: DataSet, pictures: ComparedImages, labels: Labels, plan: Plan) -> Pictures:
     used = len(pictures.samples)
-    return PicturesRecord(
+    return Pictures(
         source=str(dataset.source),
         source_sha256=dataset.hash(),
         listed=len(dataset),

@@ -9,7 +9,7 @@ from clipworks.bundle.files import card_hash
 from clipworks.comparison.accuracy import compare_accuracy, find_correct, measure_accuracy, measure_agreement
 from clipworks.comparison.candidates import Candidate
 from clipworks.comparison.comparison import Row
-from clipworks.comparison.embedding import Pictures
+from clipworks.comparison.embedding import ComparedImages
 from clipworks.comparison.figures import Footprint, Problem
 from clipworks.comparison.speeds import Runs, summarise_speeds
 from clipworks.profiling.profile import Load
@@ -18,7 +18,7 @@ from clipworks.profiling.profile import Load
 def build_rows(
     rows: Sequence[Candidate],
     references: dict[str, Candidate],
-    pictures: Pictures,
+    pictures: ComparedImages,
     runs: dict[str, Runs],
     footprints: dict[str, Footprint],
     problems: dict[str, list[Problem]],

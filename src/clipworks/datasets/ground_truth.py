@@ -1,4 +1,4 @@
-"""Truth: which class a picture is of, from what the data set, its path or a published list says."""
+"""Ground truth: which class an image is of, from what the data set, its path or a published list says."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import importlib.resources
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from clipworks.display import quote_text
 from clipworks.errors import UsageError
 from clipworks.text.prompts import Labels, read_labels
+
+if TYPE_CHECKING:
+    from clipworks.datasets.listing import DataSet, Sample
 
 _WORDNET_FOLDER = re.compile(r"(?:^|[/\\])(n\d{8})(?=[/\\])")
 _WORDNET_FILE = re.compile(r"(?:^|[/\\])(n\d{8})[_.-][^/\\]*$")
@@ -57,13 +62,52 @@ class ClassIndex:
         return self._by_id.get(ids[-1]) if ids else None
 
     def find_validation(self, path: str) -> int | None:
-        """The class of a picture of ILSVRC2012's validation set, told by its file's name, or None."""
+        """The class of an image of ILSVRC2012's validation set, told by its file's name, or None."""
         match = _VALIDATION.search(path)
         if match is None or not self._by_id:
             return None
         truths = _read_validation()
         number = int(match[1])
         return self._by_id.get(truths[number - 1]) if 1 <= number <= len(truths) else None
+
+
+def find_truths(dataset: DataSet, labels: Labels) -> Callable[[Sample], int | None]:
+    """Check a labelled list against the labels, and return what finds a sample's class.
+
+    Raises:
+        UsageError: a list has a label that is no class, or several.
+    """
+    find = look_up_truths(dataset.source, labels)
+    if len(dataset) and dataset[0].labelled:
+        for sample in dataset:
+            find(sample)
+    return find
+
+
+def look_up_truths(source: str, labels: Labels) -> Callable[[Sample], int | None]:
+    """What finds the class of a sample of a list or folder; it raises UsageError for a list's label that is none."""
+    classes = ClassIndex(labels)
+    known: dict[str, int | None] = {}
+
+    def find(sample: Sample) -> int | None:
+        text = sample.truth
+        if text is None:
+            return classes.find_in_path(sample.path)
+        if text not in known:
+            try:
+                known[text] = classes.find(text)
+            except UsageError:
+                if sample.labelled:
+                    raise
+                known[text] = None  # a folder's name need not be a class's
+        if known[text] is None and sample.labelled:
+            raise UsageError(
+                f"{source} gives {sample.path} the label {quote_text(text)}, which is none of the "
+                f"{len(labels)} classes; allowed: an index, a WordNet id or a class's name"
+            )
+        return classes.find_in_path(sample.path) if known[text] is None else known[text]
+
+    return find
 
 
 def _fold(name: str) -> str:
@@ -75,7 +119,7 @@ def _fold(name: str) -> str:
 
 @functools.cache
 def _read_validation() -> tuple[str, ...]:
-    """The WordNet ids of the 50,000 pictures, in the order of their numbers."""
+    """The WordNet ids of the 50,000 images, in the order of their numbers."""
     folder = importlib.resources.files("clipworks.text") / "labels"
     content = (folder / "ilsvrc2012_validation.bin").read_bytes()
     ids = read_labels("imagenet").ids

@@ -1,4 +1,4 @@
-"""Data sets: a folder or a list of pictures becomes samples in a fixed order, each with its truth where known."""
+"""Data sets: a folder or a list of images becomes samples in a fixed order, each with its truth where known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -16,27 +16,9 @@ from clipworks.datasets.folders import walk_folder
 from clipworks.display import quote_text
 from clipworks.errors import ImageError, UsageError
 
-# Files of a folder with other endings are no pictures; a list may name anything.
+# Files of a folder with other endings are not images; a list may name anything.
 SUFFIXES = frozenset(
-    [
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".heic",
-        ".heif",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
+    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split()  # noqa: SIM905
 )
 # The end of a line of a labelled list: a blank, then a class index or a WordNet id.
 _BLANK_LABEL = re.compile(r"^(?P<path>.*\S)[ ]+(?P<label>\d+|n\d{8})$")
@@ -44,7 +26,7 @@ _BLANK_LABEL = re.compile(r"^(?P<path>.*\S)[ ]+(?P<label>\d+|n\d{8})$")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One picture of a data set.
+    """One image of a data set.
 
     Attributes:
         path: as the list gives it, or below the folder as the folder was given; it stands in the results.
@@ -60,12 +42,12 @@ class Sample:
 
 
 class DataSet(Sequence[Sample]):
-    """Samples in order. Only paths and labels are held, some 150 bytes a picture.
+    """Samples in order. Only paths and labels are held, some 150 bytes an image.
 
     Attributes:
         source: the folder or list as given.
         root: the folder that a list's paths are relative to, or None for the working folder.
-        left_out: files of a folder that were left out because their ending is no picture's.
+        left_out: files of a folder that were left out because their ending is not an image's.
     """
 
     def __init__(
@@ -120,17 +102,17 @@ def read_dataset(source: str | os.PathLike[str], *, root: str | os.PathLike[str]
         root: the folder that a list's paths are relative to.
 
     Returns:
-        The samples. A picture that stands in a list twice is two samples.
+        The samples. An image that stands in a list twice is two samples.
 
     Raises:
         UsageError: nothing of that name, no list, or a root for a folder.
-        ImageError: no picture in it, or the folder itself may not be read.
+        ImageError: no image in it, or the folder itself may not be read.
     """
     source = os.fspath(source)
     if os.path.isdir(source):  # noqa: PTH112  # a Path raises for a name that is too long
         if root is not None:
             raise UsageError(f"--root {os.fspath(root)} goes with a list; {source} is a folder")
-        return _read_folder(source)
+        return list_folder(source, walk_folder(source))
     if root is not None and not os.path.isdir(root):  # noqa: PTH112  # as above
         raise UsageError(f"--root {os.fspath(root)} is not a folder")
     return list_samples(read_pairs(source, root=root), source, None if root is None else os.fspath(root))
@@ -139,7 +121,7 @@ def read_dataset(source: str | os.PathLike[str], *, root: str | os.PathLike[str]
 def list_samples(pairs: list[tuple[str, str | None]], source: str, root: str | None) -> DataSet:
     """Make the data set of a list's pairs; raises ImageError where there are none."""
     if not pairs:
-        raise ImageError(f"{source} lists no picture; allowed: one path a line")
+        raise ImageError(f"{source} lists no image; allowed: one path a line")
     return DataSet(
         source=source,
         root=root,
@@ -161,7 +143,7 @@ def read_pairs(
     try:
         content = Path(name).read_bytes()
     except FileNotFoundError:
-        raise UsageError(f"{name} does not exist; allowed: a folder of pictures, or a list of them") from None
+        raise UsageError(f"{name} does not exist; allowed: a folder of images, or a list of them") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UsageError(f"{name} cannot be read: {reason}") from None
@@ -174,15 +156,13 @@ def parse_pairs(content: bytes, name: str, *, exists: Callable[[str], bool]) -> 
     Args:
         content: of the whole list.
         name: the list's, for messages; ``.csv`` at its end tells the format.
-        exists: whether there is a picture of this path, asked where "photo 1" may be a name, or a path and a label.
+        exists: whether there is an image of this path, asked where "photo 1" may be a name, or a path and a label.
 
     Raises:
         UsageError: as `read_pairs`.
     """
     if b"\0" in content:
-        raise UsageError(
-            f"{name} is no list of pictures: it is not text", hint="clipworks match takes a single picture"
-        )
+        raise UsageError(f"{name} is no list of images: it is not text", hint="clipworks match takes a single image")
     # A file name is bytes; those that are not UTF-8 are carried as Python carries them.
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     if Path(name).suffix.lower() == ".csv":
@@ -216,11 +196,12 @@ def _read_csv(text: str, name: str) -> list[tuple[str, str | None]]:
     return [(row[0], row[1].strip() if len(row) == 2 else None) for row in rows]
 
 
-def _read_folder(source: str) -> DataSet:
+def list_folder(source: str, entries: Iterable[tuple[str, str | None, bool]]) -> DataSet:
+    """Make the data set of a folder's entries, as `walk_folder` gives them; raises ImageError if none is an image."""
     paths: list[str] = []
     truths: list[str | None] = []
     left_out = 0
-    for path, first, unlisted in walk_folder(source):
+    for path, first, unlisted in entries:
         # A Path for each of a million files is slow.
         if unlisted or os.path.splitext(path)[1].lower() in SUFFIXES:  # noqa: PTH122
             paths.append(path)
@@ -229,5 +210,5 @@ def _read_folder(source: str) -> DataSet:
             left_out += 1
     if not paths:
         others = f"; it holds {left_out} other files" if left_out else ""
-        raise ImageError(f"{source} holds no picture{others}; known endings: {', '.join(sorted(SUFFIXES))}")
+        raise ImageError(f"{source} holds no image{others}; known endings: {', '.join(sorted(SUFFIXES))}")
     return DataSet(source=source, root=None, paths=paths, truths=truths, labelled=False, left_out=left_out)

@@ -7,11 +7,13 @@ installed. Credentials, regions and endpoints are the environment's (``AWS_ACCES
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import posixpath
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 from clipworks.errors import ClipworksError, UsageError
 
@@ -67,16 +69,23 @@ def write_place(place: str, content: bytes) -> None:
         with system.open_output_stream(path) as stream:
             stream.write(content)
         return
+    with write_whole(path) as stream:
+        stream.write(content)
+
+
+@contextlib.contextmanager
+def write_whole(path: str) -> Iterator[BinaryIO]:
+    """A file of this machine that is at ``path`` when all of it is on the disk, or not at all; raises OSError."""
     part = f"{path}.part"
     with open(part, "wb") as stream:  # noqa: PTH123  # plain strings throughout
-        stream.write(content)
+        yield stream
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(part, path)  # noqa: PTH105
 
 
 def make_folder(place: str) -> None:
-    """Make a folder in one that is there: a slip of the pen should not make a tree; a store has no folders to make.
+    """Make a folder in one that is there: a typo should not make a tree; a store has no folders to make.
 
     Raises:
         UsageError: the folder above does not exist.

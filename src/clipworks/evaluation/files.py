@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clipworks.datasets.locations import join_place
 from clipworks.evaluation.accuracy import evaluate
 from clipworks.evaluation.evaluation import Errors, Evaluation
 from clipworks.evaluation.truth import find_in_results, find_label_set, guess_labels, read_truth
 from clipworks.results.formats import read_results
-from clipworks.results.journal import manifest_path, read_manifest
-from clipworks.results.shards import is_shard_folder, read_folder_manifest
+from clipworks.results.journal import FOLDER_MANIFEST, manifest_path, read_manifest
+from clipworks.results.shards import is_shard_folder
 from clipworks.text.prompts import Labels, read_labels
 
 # Records that must all fit a built-in label set before it is taken for theirs.
@@ -64,7 +65,7 @@ def read_file_labels(path: str, labels: str | None = None) -> FileLabels:
 def _read_manifest(path: str) -> dict[str, Any]:
     """The manifest in a folder of shards or beside a file, or nothing where there is none."""
     if is_shard_folder(path):
-        return read_folder_manifest(path)
+        return read_manifest(join_place(path, FOLDER_MANIFEST))
     return read_manifest(manifest_path(path)) if Path(manifest_path(path)).exists() else {}
 
 
@@ -100,5 +101,5 @@ def evaluate_file(
 
 def count_missing(found: Evaluation, known: FileLabels) -> int | None:
     """How many pictures the whole run has, where the file holds fewer of them; else None."""
-    total = known.settings.get("pictures", found.pictures)
+    total = known.settings.get("images", found.pictures)
     return int(total) if found.pictures < total else None

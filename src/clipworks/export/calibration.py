@@ -17,7 +17,7 @@ _ROWS = 4096  # kept of each value: enough to tell the directions of 3,072 chann
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
+class CalibrationRows:
     """What was seen of one value: some rows ``[rows, channels]``, and each channel's largest size over all rows."""
 
     rows: Array
@@ -26,7 +26,7 @@ class Sample:
 
 def collect_samples(
     tower: Path, names: Sequence[str], batches: Sequence[npt.NDArray[Any]], *, seed: int = 0
-) -> dict[str, Sample]:
+) -> dict[str, CalibrationRows]:
     """Run a tower and sample values within it.
 
     Args:
@@ -51,7 +51,7 @@ def collect_samples(
             largest[name] = np.maximum(largest.get(name, size), size)
             chosen = generator.choice(len(flat), min(share, len(flat)), replace=False)
             rows[name].append(flat[np.sort(chosen)])
-    return {name: Sample(rows=np.concatenate(rows[name]), largest=largest[name]) for name in names}
+    return {name: CalibrationRows(rows=np.concatenate(rows[name]), largest=largest[name]) for name in names}
 
 
 def split_pictures(pictures: npt.NDArray[np.uint8], count: int = 4) -> list[npt.NDArray[np.uint8]]:

@@ -29,7 +29,7 @@ from clipworks.bundle.card import TowerFiles
 from clipworks.bundle.files import Bundle, write_card
 from clipworks.convert.conversion import CLIP_END
 from clipworks.errors import ConversionError
-from clipworks.export.calibration import Sample, collect_samples, split_pictures, split_texts
+from clipworks.export.calibration import CalibrationRows, collect_samples, split_pictures, split_texts
 from clipworks.export.quantize_graph import MapGroup, TowerGraph, find_groups
 from clipworks.export.rounding import EXACT, balance_channels, choose_grid, round_weights
 from clipworks.text.tokenizers import open_tokenizer
@@ -103,7 +103,7 @@ def _quantize_tower(source: Path, target: Path, batches: Sequence[npt.NDArray[An
     temporary.replace(target)
 
 
-def _balance(graph: TowerGraph, group: MapGroup, sample: Sample) -> npt.NDArray[np.float32]:
+def _balance(graph: TowerGraph, group: MapGroup, sample: CalibrationRows) -> npt.NDArray[np.float32]:
     """Move the excess of a value's channels into the weights behind it, where something before it can take them."""
     weights = np.concatenate([graph.constant(name) for name in group.weights], axis=1)
     if group.before is None:
@@ -115,7 +115,7 @@ def _balance(graph: TowerGraph, group: MapGroup, sample: Sample) -> npt.NDArray[
     return factors
 
 
-def _round_group(graph: TowerGraph, group: MapGroup, sample: Sample, factors: npt.NDArray[np.float32]) -> None:
+def _round_group(graph: TowerGraph, group: MapGroup, sample: CalibrationRows, factors: npt.NDArray[np.float32]) -> None:
     """Bring one value and the weights of every map that takes it to int8."""
     parts = [graph.constant(name) for name in group.weights]
     weights = np.concatenate(parts, axis=1)

@@ -92,7 +92,7 @@ def run_closed(calls: Sequence[Call], *, depth: int, clock: Clock, watch: Watch,
         raise UsageError(f"depth is {depth}; allowed: 0 (one after another) or more")
     numbers = itertools.count()  # next() on it is atomic
 
-    def follow(call: Call, record: _Record, stop: threading.Event) -> None:
+    def follow(call: Call, record: _ThreadTimes, stop: threading.Event) -> None:
         now, stopped = clock.now, stop.is_set
         intended, started, finished = record.intended.append, record.started.append, record.finished.append
         while not stopped():
@@ -139,7 +139,7 @@ def run_open(
     due_at = arrivals.at
     origin = [0]
 
-    def follow(call: Call, record: _Record, stop: threading.Event) -> None:
+    def follow(call: Call, record: _ThreadTimes, stop: threading.Event) -> None:
         sharpen_timer()
         now, sleep_until, stopped, begin = clock.now, clock.sleep_until, stop.is_set, origin[0]
         intended, started, finished = record.intended.append, record.started.append, record.finished.append
@@ -196,7 +196,7 @@ class Arrivals:
             self._times += np.rint(times).astype(np.int64).tolist()
 
 
-class _Record:
+class _ThreadTimes:
     """The requests of one thread; plain arrays, so that nothing is shared and no lock is taken."""
 
     def __init__(self) -> None:
@@ -205,7 +205,7 @@ class _Record:
 
 def _run(
     places: Sequence[Call],
-    follow: Callable[[Call, _Record, threading.Event], None],
+    follow: Callable[[Call, _ThreadTimes, threading.Event], None],
     clock: Clock,
     watch: Watch,
     interval_s: float,
@@ -216,10 +216,10 @@ def _run(
         raise UsageError(f"there are {len(places)} requests to keep in flight; allowed: 1 to {MAX_PLACES:,}")
     stop = threading.Event()
     barrier = threading.Barrier(len(places) + 1)
-    records = [_Record() for _ in places]
+    records = [_ThreadTimes() for _ in places]
     failures: list[BaseException] = []
 
-    def work(call: Call, record: _Record) -> None:
+    def work(call: Call, record: _ThreadTimes) -> None:
         with live_by(clock):
             try:
                 barrier.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import tempfile
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from clipworks import runtimes, store
+from clipworks import runtimes, scoring, store
 from clipworks.bundle.files import card_hash
 from clipworks.environment import describe_environment, measure_peak_memory
 from clipworks.errors import UsageError
@@ -21,7 +22,7 @@ from clipworks.profiling.load import Call
 from clipworks.profiling.measurement import Report, check_load, measure
 from clipworks.profiling.parity import compare_with_f32, embed, measure_beside_f32
 from clipworks.profiling.profile import Cold, Load, Parity, Profile, Run, Target
-from clipworks.profiling.servers import Pipeline, call_encoder
+from clipworks.profiling.servers import ClassifyingServer, call_encoder, open_server
 from clipworks.profiling.setup import Setup, check_setup, share_threads
 from clipworks.runtimes import Batch, Encoder
 from clipworks.text.tokenizers import open_tokenizer
@@ -56,7 +57,7 @@ class Bench:
         self.encoders: list[Encoder] = []
         self.cold = self._open_encoders()
         self._scratch = tempfile.TemporaryDirectory(prefix="clipworks-") if setup.target == "pipeline" else None
-        self._pipeline = self._make_pipeline(Path(self._scratch.name)) if self._scratch else None
+        self._server = self._make_server(Path(self._scratch.name)) if self._scratch else None
 
     def measure(
         self, load: Load, *, report: Report | None = None, keep_samples: bool = False, repeats: int = 1
@@ -68,14 +69,16 @@ class Bench:
         runs: list[Run] = []
         for _ in range(repeats):
             try:
-                run = measure(
-                    self._calls(),
-                    load,
-                    clock=self._clock,
-                    report=report,
-                    keep_samples=keep_samples,
-                    summarise_stages=self._pipeline.summarise if self._pipeline else None,
-                )
+                # Scores are computed as classify computes them.
+                with scoring.compare_on_one_thread() if self._server else contextlib.nullcontext():
+                    run = measure(
+                        self._calls(),
+                        load,
+                        clock=self._clock,
+                        report=report,
+                        keep_samples=keep_samples,
+                        summarise_stages=self._server.summarise if self._server else None,
+                    )
             except KeyboardInterrupt:
                 if not runs:
                     raise
@@ -96,7 +99,7 @@ class Bench:
             batch_size=self.setup.batch_size,
             instances=self.setup.instances,
             input="device" if self.setup.staged else "host",
-            inputs=self._describe_inputs(),
+            inputs=self._describe_inputs() + (self._server.describe_decoder() if self._server else ""),
             load=load,
             cold=self.cold,
             runs=tuple(runs),
@@ -148,6 +151,8 @@ class Bench:
 
     def close(self) -> None:
         """Free the engines' memory."""
+        if self._server is not None:
+            self._server.close()
         for encoder in self.encoders:
             encoder.close()
         if self._scratch is not None:
@@ -196,24 +201,24 @@ class Bench:
             device=device,
             precision=self.setup.precision,
             threads=self.setup.threads or share_threads(self.setup),
+            streams=runtimes.choose_streams(device) if self.setup.target == "pipeline" else 1,
         )
 
-    def _make_pipeline(self, folder: Path) -> Pipeline:
-        files: Sequence[Path]
+    def _make_server(self, folder: Path) -> ClassifyingServer:
         if self._files is not None:
-            files = self._files.paths
+            files: Sequence[Path] = self._files.paths
         else:  # real files, so that reading them is measured too
             files = [folder / f"{number}.jpg" for number in range(len(inputs.built_in_pictures()))]
             for path, content in zip(files, inputs.built_in_pictures(), strict=True):
                 path.write_bytes(content)
         tower = self._open_encoder("text", self.setup.devices[0])
-        head = embed(tower, self._tokenizer.encode(self._prompts))
+        classifier = embed(tower, self._tokenizer.encode(self._prompts))
         tower.close()
-        return Pipeline(self.bundle.card, files, head, batch_size=self.setup.batch_size, options=self.setup.reading)
+        return open_server(self.setup, self.bundle.card, self.encoders, files, classifier)
 
     def _calls(self) -> list[Call]:
-        if self._pipeline is not None:
-            return [self._pipeline.call(encoder, self._clock.now) for encoder in self.encoders]
+        if self._server:
+            return self._server.list_calls(self._clock.now)
         return [call_encoder(encoder, self._batches, staged=self.setup.staged) for encoder in self.encoders]
 
     def _describe_inputs(self) -> str:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from array import array
+import functools
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from clipworks import scoring
 from clipworks.bundle.card import Card
-from clipworks.images.decode import decode_image, read_file
-from clipworks.images.resize import transform_image
-from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+from clipworks.errors import ImageError
+from clipworks.images.decoders import PILLOW, ImageDecoder, Mark, PillowDecoder, open_batch_decoder
+from clipworks.pipeline import BlockThreads, Pixels, Steps, embed_batch
 from clipworks.profiling.load import Call
 from clipworks.profiling.profile import Stage
-from clipworks.runtimes import Batch, Encoder
+from clipworks.profiling.setup import Setup, share_workers
+from clipworks.runtimes import Batch, Encoder, choose_streams
 from clipworks.scoring import Floats
+from clipworks.tasks.zero_shot import fold_classifier
 
 STAGES = ("read", "decode", "resize", "stage", "encode", "score")
+_TOP = 5
 
 
 def call_encoder(encoder: Encoder, batches: Sequence[Batch], *, staged: bool) -> Call:
@@ -27,7 +31,7 @@ def call_encoder(encoder: Encoder, batches: Sequence[Batch], *, staged: bool) ->
     Args:
         encoder: one instance.
         batches: the pool, taken in turn.
-        staged: put every batch where the engine wants it beforehand, so that the copy is not measured.
+        staged: put every batch where the runtime wants it beforehand, so that the copy is not measured.
     """
     count = len(batches)
     if staged:
@@ -44,58 +48,95 @@ def call_encoder(encoder: Encoder, batches: Sequence[Batch], *, staged: bool) ->
     return call
 
 
-class Pipeline:
-    """Files to scores, every stage timed; one object serves all instances and may be called by many threads."""
+class StageTimer:
+    """How long each stage of one request took, in ns, summed over its images: those of a batch go side by side."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self.times: dict[str, int] = defaultdict(int)
+
+    def begin(self) -> Mark:
+        """Begin to time one image or batch; what is returned ends a stage and begins the next."""
+        last = self._now()
+
+        def mark(stage: str) -> None:
+            nonlocal last
+            before, last = last, self._now()
+            with self._lock:
+                self.times[stage] += last - before
+
+        return mark
+
+
+class ClassifyingServer:
+    """Files to scores: one request is one block of the loop that ``clipworks classify`` runs, every stage timed."""
 
     def __init__(
         self,
-        card: Card,
+        encoders: Sequence[Encoder],
         files: Sequence[Path],
-        head: Floats,
+        decoder: ImageDecoder,
+        classifier: Floats,
         *,
+        logit_scale: float,
         batch_size: int,
-        options: ImageOptions = DEFAULT_IMAGE_OPTIONS,
+        workers: int,
     ) -> None:
-        self._card = card
+        self._encoders = encoders
         self._files = files
-        self._head = head
+        self._decoder = decoder
+        self._classifier = fold_classifier(classifier)
+        self._logit_scale = logit_scale
         self._batch_size = batch_size
-        self._options = options
-        # One append a request keeps the six times of a request together without a lock.
+        self._threads = [BlockThreads(workers=workers, streams=choose_streams(encoder.device)) for encoder in encoders]
+        # One append a request keeps its times together without a lock.
         self._times: list[tuple[int, ...]] = []  # when it finished, then the stages
 
-    def call(self, encoder: Encoder, now: Callable[[], int]) -> Call:
-        """The call for one instance; ``now`` is the clock's."""
-        made_by = f"{encoder.runtime} in {encoder.precision}"
+    def list_calls(self, now: Callable[[], int]) -> list[Call]:
+        """The call for each encoder; ``now`` is the clock's."""
+        return [
+            functools.partial(self._answer, encoder, threads, now)
+            for encoder, threads in zip(self._encoders, self._threads, strict=True)
+        ]
 
-        def run(number: int) -> None:
-            times = array("q", [0] * len(STAGES))
-            squares = []
-            for index in range(number * self._batch_size, (number + 1) * self._batch_size):
-                file = self._files[index % len(self._files)]
-                start = now()
-                content = read_file(file)
-                read = now()
-                order = self._card.image.drop_alpha
-                image = decode_image(content, name=str(file), options=self._options, drop_alpha=order)
-                decoded = now()
-                squares.append(transform_image(image, self._card.image))
-                resized = now()
-                times[0] += read - start
-                times[1] += decoded - read
-                times[2] += resized - decoded
-            begin = now()
-            batch = encoder.stage(np.stack(squares))
-            staged = now()
-            embeddings = encoder(batch)
-            encoded = now()
-            cosines = scoring.compare(scoring.normalise(embeddings, made_by=made_by), self._head)
-            scoring.rank(scoring.softmax(cosines, self._card.logit_scale), 5)
-            scored = now()
-            times[3], times[4], times[5] = staged - begin, encoded - staged, scored - encoded
-            self._times.append((scored, *times))
+    def describe_decoder(self) -> str:
+        """What decodes, to stand behind a description of the inputs; nothing for Pillow."""
+        return "" if self._decoder.name == PILLOW else f", decoded by {self._decoder.name}"
 
-        return run
+    def close(self) -> None:
+        """End the threads."""
+        for threads in self._threads:
+            threads.close()
+
+    def _answer(self, encoder: Encoder, threads: BlockThreads, now: Callable[[], int], number: int) -> None:
+        timer = StageTimer(now)
+        marks: list[Mark] = []  # of the batch, once its images are decoded
+
+        def develop(prepared: Sequence[Pixels | str]) -> Sequence[Pixels | str]:
+            marks.append(timer.begin())
+            developed = self._decoder.develop(prepared)
+            marks[0]("decode")
+            return developed
+
+        def encode(pixels: Pixels) -> Floats:
+            marks[0]("stage")
+            rows = embed_batch(encoder, pixels)
+            marks[0]("encode")
+            return rows
+
+        steps: Steps[str] = Steps(
+            prepare=lambda file: self._decoder.prepare(file, timer.begin()), develop=develop, encode=encode
+        )
+        first = number * self._batch_size
+        files = [str(self._files[index % len(self._files)]) for index in range(first, first + self._batch_size)]
+        block = threads.begin(steps, first, files).result()
+        for error in filter(None, block.errors):  # a file that was there a moment ago
+            raise ImageError(error)
+        mark = timer.begin()
+        self._classifier.rank(block.rows, self._logit_scale, _TOP)
+        mark("score")
+        self._times.append((now(), *(timer.times[stage] for stage in STAGES)))
 
     def summarise(self, begin: int, end: int) -> tuple[Stage, ...]:
         """Mean time of each stage, of the requests that finished between two moments, and its share of all of them."""
@@ -107,3 +148,26 @@ class Pipeline:
             Stage(name=name, mean_us=float(mean), share=float(mean / means.sum()))
             for name, mean in zip(STAGES, means, strict=True)
         )
+
+
+def open_server(
+    setup: Setup, card: Card, encoders: Sequence[Encoder], files: Sequence[Path], classifier: Floats
+) -> ClassifyingServer:
+    """Open the server of a pipeline's setup.
+
+    Raises:
+        UnknownNameError: no such decoder.
+        RuntimeUnavailableError: its packages are not installed, or do not work here.
+    """
+    decoder: ImageDecoder = PillowDecoder(card.image, options=setup.reading)
+    if setup.decoder != PILLOW:
+        decoder = open_batch_decoder(setup.decoder, encoders[0].device, card.image, options=setup.reading)
+    return ClassifyingServer(
+        encoders,
+        files,
+        decoder,
+        classifier,
+        logit_scale=card.logit_scale,
+        batch_size=setup.batch_size,
+        workers=share_workers(setup),
+    )

@@ -9,6 +9,7 @@ from clipworks import runtimes
 from clipworks.bundle.card import Card
 from clipworks.environment import count_cores
 from clipworks.errors import UsageError
+from clipworks.images.decoders import PILLOW
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 from clipworks.profiling.profile import Target
 
@@ -33,6 +34,8 @@ class Setup:
         texts: file of prompts, or None for the built-in ones.
         images: folder of pictures, or None for views of the built-in ones.
         reading: how image files are read.
+        workers: threads that decode for each instance of a pipeline; None shares the cores out.
+        decoder: what decodes the files of a pipeline: ``pillow``, or a batch decoder's name.
         offline: never ask a model hub.
     """
 
@@ -49,6 +52,8 @@ class Setup:
     texts: Path | None = None
     images: Path | None = None
     reading: ImageOptions = DEFAULT_IMAGE_OPTIONS
+    workers: int | None = None
+    decoder: str = PILLOW
     offline: bool = False
 
 
@@ -70,8 +75,15 @@ def check_setup(setup: Setup, card: Card) -> None:
         raise UsageError(
             f"--image-size is {setup.image_size}; allowed: {card.image.size}, which is what the tower takes"
         )
+    if setup.target != "pipeline" and (setup.workers is not None or setup.decoder != PILLOW):
+        raise UsageError(f"--workers and --decoder do not go with {setup.target}, which decodes nothing")
     if setup.target == "pipeline" and setup.staged:
         raise UsageError("--input device does not go with pipeline, which starts at files; allowed: host")
+
+
+def share_workers(setup: Setup) -> int:
+    """Threads that decode for each instance."""
+    return setup.workers or max(1, count_cores() // (setup.instances * len(setup.devices)))
 
 
 def share_threads(setup: Setup) -> int | None:

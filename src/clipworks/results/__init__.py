@@ -1,1 +1,1 @@
-"""Results: records of a run enter and leave as files that a killed run can take up again."""
+"""Results: records of a run enter and leave as files that a killed run is resumed from."""

@@ -1,30 +1,155 @@
-"""Results: one record a picture, and the formats that hold them: JSON lines, Parquet, and the vendor sample's text."""
+"""Formats: how the records of a run stand in files. One row a format; to add one, write its module and its row."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, Generic, TypeVar
+
+import numpy as np
 
 from clipworks.endings import choose_by_ending
 from clipworks.errors import UsageError, unknown_name
-from clipworks.results.records import Extent, Prediction, Record, ResultsError
+from clipworks.results.arrays import encode_row, make_header, scan_rows
+from clipworks.results.json_lines import decode_json, encode_embedding, encode_json, scan_json
+from clipworks.results.parquet import (
+    count_errors,
+    read_parquet,
+    require_pyarrow,
+    tabulate_embeddings,
+    tabulate_records,
+    write_parquet,
+)
+from clipworks.results.records import EmbeddingRecord, Extent, Record, ResultsError, RunSize
 from clipworks.results.shards import is_shard_folder, read_shards
 from clipworks.results.vendor_text import decode_text, encode_text, scan_text
 
+R = TypeVar("R", Record, EmbeddingRecord)
+# Bytes that tell a format.
+_START = 64
 
-class Format(NamedTuple):
-    """How records stand in a file: the endings that mean it, how one is written, and how whole ones are found again.
 
-    ``scan`` takes a file and the number of predictions in a record, and stops before the first line that this format
-    would not have written there.
+@dataclass(frozen=True, kw_only=True)
+class GrowingFile(Generic[R]):
+    """A file that grows record by record.
+
+    Attributes:
+        suffix: added to the output's name.
+        encode: the bytes that are appended for one record.
+        scan: finds whole records again, and stops before the first bytes that would not have been written there.
+        header: what the file begins with.
     """
 
-    suffixes: tuple[str, ...]
-    encode: Callable[[Record], bytes]
-    scan: Callable[[BinaryIO, int], Iterator[Extent]]
+    suffix: str
+    encode: Callable[[R], bytes]
+    scan: Callable[[BinaryIO, RunSize], Iterator[Extent]]
+    header: Callable[[RunSize], bytes] = lambda _: b""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format(Generic[R]):
+    """How records stand in a file or folder.
+
+    Attributes:
+        encode: as of `GrowingFile`: the one that records are appended to.
+        scan: as of `GrowingFile`.
+        decode: reads a finished output; None for one that is read by other programs alone.
+        endings: those of an output's name that mean this format.
+        begins: the first bytes of every finished output, by which it is told.
+        folder: what is in the folder that is written, for messages; None where the output is a file.
+        records: added to the output's name: the file that records are appended to.
+        beside: the file that grows beside it, or None.
+        whole: added to the output's name: the file that is made in the end, of what cannot be appended to; or None.
+        convert: makes it; takes the output's name and the size of the run.
+        count_errors: counts the records with an error in it.
+        require: raises UsageError where a package is missing.
+    """
+
+    encode: Callable[[R], bytes]
+    scan: Callable[[BinaryIO, RunSize], Iterator[Extent]]
+    decode: Callable[[str], Iterator[R]] | None = None
+    endings: tuple[str, ...] = ()
+    begins: bytes = b""
+    folder: str | None = None
+    records: str = ""
+    beside: GrowingFile[R] | None = None
+    whole: str | None = None
+    convert: Callable[[str, RunSize], None] = lambda _output, _size: None
+    count_errors: Callable[[str], int] = lambda _path: 0
+    require: Callable[[], None] = lambda: None
+
+    @property
+    def manifest(self) -> str:
+        """What is added to the output's name for the manifest."""
+        return "/run.json" if self.folder else ".run.json"
+
+    @property
+    def grows(self) -> tuple[GrowingFile[R], ...]:
+        """The files that grow, in the order in which a block is appended to them."""
+        records = GrowingFile(suffix=self.records, encode=self.encode, scan=self.scan)
+        return (records,) if self.beside is None else (self.beside, records)
+
+
+def _convert_records(output: str, size: RunSize) -> None:  # noqa: ARG001  # the form of `Format.convert`
+    write_parquet(output, decode_json(f"{output}.journal"), tabulate_records)
+
+
+def _convert_embeddings(output: str, size: RunSize) -> None:
+    rows = np.load(f"{output}/embeddings.npy", mmap_mode="r")
+    with Path(f"{output}/records.jsonl").open("rb") as stream:
+        records = (EmbeddingRecord(**json.loads(line), row=rows[index]) for index, line in enumerate(stream))
+        write_parquet(f"{output}/embeddings.parquet", records, lambda group: tabulate_embeddings(group, size.dim))
+
+
+# What `classify` writes on one machine; on Ray it is shards. The last one is what is none of the others.
+FORMATS: dict[str, Format[Record]] = {
+    "jsonl": Format(
+        endings=(".jsonl", ".ndjson"),
+        encode=encode_json,
+        scan=scan_json,
+        decode=decode_json,
+        begins=b"{",
+    ),
+    # It cannot be appended to: records are kept as JSON lines until all are there.
+    "parquet": Format(
+        endings=(".parquet",),
+        encode=encode_json,
+        scan=scan_json,
+        decode=read_parquet,
+        begins=b"PAR1",
+        records=".journal",
+        whole="",
+        convert=_convert_records,
+        count_errors=count_errors,
+        require=require_pyarrow,
+    ),
+    "text": Format(endings=(".txt",), encode=encode_text, scan=scan_text, decode=decode_text),
+}
+_ROWS = GrowingFile(suffix="/embeddings.npy", header=make_header, encode=encode_row, scan=scan_rows)
+# What `embed` writes on one machine.
+EMBEDDING_FORMATS: dict[str, Format[EmbeddingRecord]] = {
+    "npy": Format(
+        folder="embeddings.npy and records.jsonl",
+        encode=encode_embedding,
+        scan=scan_json,
+        records="/records.jsonl",
+        beside=_ROWS,
+    ),
+    "parquet": Format(
+        folder="embeddings.parquet",
+        encode=encode_embedding,
+        scan=scan_json,
+        records="/records.jsonl",
+        beside=_ROWS,
+        whole="/embeddings.parquet",
+        convert=_convert_embeddings,
+        count_errors=count_errors,
+        require=require_pyarrow,
+    ),
+}
 
 
 def choose_format(name: str | None, output: str | os.PathLike[str]) -> str:
@@ -32,96 +157,24 @@ def choose_format(name: str | None, output: str | os.PathLike[str]) -> str:
 
     Raises:
         UnknownNameError: no format of this name.
-        UsageError: the ending means another format, or Parquet's package is not installed.
+        UsageError: the ending means another format, or a package is not installed.
     """
-    if name is not None and name not in FORMATS:
-        raise unknown_name("format", name, FORMATS)
     chosen = name or choose_by_ending(os.fspath(output), list_endings(), default="jsonl")
-    if chosen == "parquet":
-        from clipworks.results.parquet import require_pyarrow
-
-        require_pyarrow()
+    find_format(FORMATS, chosen)
     return chosen
+
+
+def find_format(table: Mapping[str, Format[R]], name: str) -> Format[R]:
+    """The row of a name; raises UnknownNameError, and UsageError where a package is not installed."""
+    if name not in table:
+        raise unknown_name("format", name, table)
+    table[name].require()
+    return table[name]
 
 
 def list_endings() -> dict[str, tuple[str, ...]]:
     """Each format with the endings that mean it."""
-    return {name: row.suffixes for name, row in FORMATS.items()}
-
-
-def encode_json(record: Record) -> bytes:
-    """One line of JSON; scores have six significant digits."""
-    values: dict[str, Any] = {"index": record.index, "path": record.path}
-    if record.truth is not None:
-        values["truth"] = record.truth
-    if record.error is None:
-        values["top"] = [
-            {"id": item.id, "score": round_score(item.score)} | ({} if item.name is None else {"name": item.name})
-            for item in record.top
-        ]
-    else:
-        values["error"] = record.error
-    return encode_line(values)
-
-
-def round_score(score: float) -> float:
-    """A score with the six significant digits that results keep."""
-    return float(f"{score:.6g}")
-
-
-def encode_line(values: dict[str, Any]) -> bytes:
-    """One line of JSON of a record's values."""
-    line = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-    try:
-        return line.encode() + b"\n"
-    except UnicodeEncodeError:  # a file name that is no UTF-8
-        return json.dumps(values, separators=(",", ":")).encode() + b"\n"
-
-
-def decode_json(line: bytes, where: str) -> Record:
-    """Read one line of JSON; raises ResultsError that says where it stands."""
-    try:
-        values = json.loads(line)
-        top = tuple(
-            Prediction(id=int(item["id"]), score=float(item["score"]), name=item.get("name"))
-            for item in values.get("top", ())
-        )
-        truth = values.get("truth")
-        error = values.get("error")
-        if error is None and "top" not in values:
-            raise KeyError("top")
-        return Record(
-            index=int(values["index"]),
-            path=str(values["path"]),
-            truth=None if truth is None else int(truth),
-            top=top,
-            error=None if error is None else str(error),
-        )
-    except KeyError as error:
-        raise ResultsError(f"{where} is no result: it has no {error}") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ResultsError(
-            f"{where} is no result: {error}", hint="if its run was ended early, the same command completes it"
-        ) from None
-
-
-def scan_json(stream: BinaryIO, top: int) -> Iterator[Extent]:  # noqa: ARG001  # the form of `Format.scan`
-    """Find whole records; JSON escapes quotes within texts, so that the keys are seen as they stand."""
-    end = 0
-    for index, line in enumerate(stream):
-        # Zeros: pages that a power failure has kept from the disk.
-        if not line.startswith(b'{"index":%d,' % index) or not line.endswith(b"}\n") or b"\0" in line:
-            return
-        end += len(line)
-        yield Extent(end, b',"error":"' in line)
-
-
-# Parquet cannot be appended to: records are kept as JSON lines until all are there; see `clipworks.results.parquet`.
-FORMATS: dict[str, Format] = {
-    "jsonl": Format((".jsonl", ".ndjson"), encode_json, scan_json),
-    "text": Format((".txt",), encode_text, scan_text),
-    "parquet": Format((".parquet",), encode_json, scan_json),
-}
+    return {name: row.endings for name, row in FORMATS.items()}
 
 
 def read_results(path: str | os.PathLike[str]) -> Iterator[Record]:
@@ -137,17 +190,11 @@ def read_results(path: str | os.PathLike[str]) -> Iterator[Record]:
         return
     try:
         with Path(name).open("rb") as stream:
-            start = stream.read(4)
-            stream.seek(0)
-            if start == b"PAR1":
-                from clipworks.results.parquet import read_parquet
-
-                yield from read_parquet(name)
-            elif start[:1] == b"{":
-                for number, line in enumerate(stream, 1):
-                    yield decode_json(line, f"{name}, line {number},")
-            else:
-                yield from decode_text(stream, name)
+            start = stream.read(_START)
+        for row in FORMATS.values():
+            if row.decode is not None and start.startswith(row.begins):
+                yield from row.decode(name)
+                return
     except FileNotFoundError:
         raise UsageError(f"{name} does not exist; allowed: a results file of clipworks classify") from None
     except OSError as error:

@@ -1,28 +1,29 @@
-"""Journals: files that grow block by block, and that a killed run can take up again where it stopped.
+"""Journals: files that grow block by block, and that a killed run can be resumed from.
 
-Beside a journal lies ``<output>.run.json``, its manifest: everything that would change a result. A run with other
-settings refuses to go on with the file, and says what differs.
+Beside a journal lies its manifest: everything that would change a result. A run with other settings refuses to resume
+it, and says what differs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple
 
+from clipworks.datasets.locations import is_url, read_place, write_whole
 from clipworks.errors import UsageError
-from clipworks.results.locks import open_held
-from clipworks.results.records import Extent, ResultsError
+from clipworks.results.records import Extent, ResultsError, RunSize
 
 # Seconds between two orders to the system to bring what was written to the disk: what a power failure may cost.
 _SYNC_S = 5.0
 MANIFEST_FORMAT = 1
+FOLDER_MANIFEST = "run.json"
 
 
 def manifest_path(output: str) -> str:
@@ -30,33 +31,36 @@ def manifest_path(output: str) -> str:
     return f"{output}.run.json"
 
 
-def check_target(output: str) -> None:
+def check_target(output: str, *, restart: bool = False) -> None:
     """Refuse an output that cannot be written, or that no run of ours left, before any work is done for it.
+
+    Args:
+        output: a file's name.
+        restart: whether what is in it is to be thrown away.
 
     Raises:
         UsageError: it is a folder or a device, its folder does not exist, or it holds something else.
     """
-    check_place(output)
-    path = Path(output)
-    if path.exists() and path.stat().st_size and not Path(manifest_path(output)).exists():
-        raise UsageError(
-            f"{output} exists, and it is no results file that a run can go on with: {manifest_path(output)} is missing",
-            hint="choose another name, or write it anew with --restart",
-        )
-
-
-def check_place(output: str) -> None:
-    """Refuse an output that no file can be written to.
-
-    Raises:
-        UsageError: it is a folder or a device, or its folder does not exist.
-    """
     path = Path(output)
     if path.exists() and not path.is_file():
-        # A device has no end to go on from.
+        # A device has no end to resume from.
         raise UsageError(f"{output} is {'a folder' if path.is_dir() else 'no regular file'}; allowed: a file's name")
     if not path.parent.is_dir():
         raise UsageError(f"the folder {path.parent} does not exist; {output} cannot be written")
+    if not restart and path.exists() and path.stat().st_size and not Path(manifest_path(output)).exists():
+        raise UsageError(
+            f"{output} exists, but no run can resume it: {manifest_path(output)} is missing",
+            hint="choose another name, or start over with --restart",
+        )
+
+
+def check_empty(folder: str, names: Iterable[str]) -> None:
+    """Refuse a folder without a manifest that holds any other of these names; raises UsageError."""
+    if any(name != f"{FOLDER_MANIFEST}.part" for name in names):
+        raise UsageError(
+            f"{folder} is not empty, and no run can resume it: {FOLDER_MANIFEST} is missing",
+            hint="choose another folder",
+        )
 
 
 def agree_on_manifest(path: str, settings: dict[str, Any], described: dict[str, Any]) -> None:
@@ -94,24 +98,15 @@ def compare_settings(output: str, found: dict[str, Any], settings: dict[str, Any
         changes = "; ".join(f"{name} was {_show(before.get(name))} and is {_show(now.get(name))}" for name in names)
         raise UsageError(
             f"{output} was begun with other settings: {changes}",
-            hint="go on with the same settings, choose another output, or write it anew with --restart",
+            hint="resume with the same settings, choose another output, or start over with --restart",
         )
 
 
 def read_manifest(path: str) -> dict[str, Any]:
-    """Read a manifest; raises ResultsError where it is damaged."""
+    """Read a manifest, from a path or URL; raises ResultsError where it is damaged."""
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ResultsError(f"{path} cannot be read: {error}") from None
-    return parse_manifest(content, path)
-
-
-def parse_manifest(content: bytes, path: str) -> dict[str, Any]:
-    """Read the content of a manifest; raises ResultsError where it is damaged."""
-    try:
-        found = json.loads(content)
-    except ValueError as error:
+        found = json.loads(read_place(path) if is_url(path) else Path(path).read_bytes())
+    except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read: {error}") from None
     if not isinstance(found, dict):
         raise ResultsError(f"{path} is no record of a run")
@@ -129,106 +124,78 @@ def find_why(path: str) -> str | None:
 
 def write_atomically(path: str, content: bytes) -> None:
     """Write a file that is there whole or not at all."""
-    part = f"{path}.part"
-    with Path(part).open("wb") as stream:
+    with write_whole(path) as stream:
         stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    Path(part).replace(path)
 
 
 @contextlib.contextmanager
 def explain_write_errors(output: str) -> Iterator[None]:
-    """Turn an error of the disk into one clear line that says how to go on."""
+    """Turn an error of the disk into one clear line that says how to resume."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise ResultsError(
             f"{output} cannot be written: {'the disk is full' if full else error.strerror or error}",
-            hint="what is written is kept: the same command goes on from there",
+            hint="what is written is kept: the same command resumes from there",
         ) from None
 
 
-class Journal:
-    """A file that records are appended to, in blocks; one run at a time.
+class WholeBlocks(NamedTuple):
+    """What a journal holds in whole blocks: so many records, where they end, and how many of them are errors."""
 
-    Attributes:
-        rows: whole records in it.
-        failed: how many of them are errors.
+    rows: int = 0
+    end: int = 0
+    failed: int = 0
+
+
+def find_whole(
+    path: str, scan: Callable[[BinaryIO, RunSize], Iterator[Extent]], size: RunSize, *, block: int, most: int
+) -> WholeBlocks:
+    """Find the whole blocks of a journal.
+
+    Args:
+        path: the file; one that is not there holds nothing.
+        scan: finds whole records; see `clipworks.results.formats.GrowingFile`.
+        size: of the run.
+        block: records in a block; only the last one may be shorter.
+        most: records looked at.
     """
+    found, failed = WholeBlocks(), 0
+    if Path(path).exists():
+        with Path(path).open("rb") as stream:
+            for rows, extent in enumerate(itertools.islice(scan(stream, size), most), 1):
+                failed += extent.failed
+                if rows % block == 0 or rows == size.total:
+                    found = WholeBlocks(rows, extent.end, failed)
+    return found
 
-    def __init__(
-        self,
-        path: str,
-        scan: Callable[[BinaryIO], Iterator[Extent]],
-        *,
-        block: int,
-        total: int,
-        held: BinaryIO | None = None,
-    ) -> None:
-        """Open a journal and cut it behind its last whole block.
 
-        Args:
-            path: the file; it is made where there is none.
-            scan: finds whole records; see `clipworks.results.formats.Format`.
-            block: records in a block; only the last one may be shorter.
-            total: records that the finished journal holds.
-            held: the file as `clipworks.results.locks.hold_file` gave it; None to hold it from here on.
+class Journal:
+    """A file that grows block by block; whoever opens it holds its output, see `clipworks.results.locks`."""
 
-        Raises:
-            ResultsError: another run is writing it.
-            OSError: it cannot be opened.
-        """
-        self._path = path
-        # A copy, so that closing it leaves the file to whoever holds it.
-        self._file = open_held(path) if held is None else open(os.dup(held.fileno()), "ab+", buffering=0)  # noqa: PTH123, SIM115  # closed by `close`
-        try:
-            self.rows, self.failed = self._cut(scan, block, total)
-        except BaseException:
-            self._file.close()
-            raise
+    def __init__(self, path: str, end: int) -> None:
+        """Open a file, made where there is none, and cut it at ``end``; raises OSError."""
+        self._file = open(path, "ab+", buffering=0)  # noqa: PTH123, SIM115  # closed by `close`
+        self._file.truncate(end)
         self._synced = time.monotonic()
 
-    def append(self, content: bytes, *, rows: int, failed: int) -> None:
+    def append(self, content: bytes) -> None:
         """Write one block of records; it is the system's when this returns, and on the disk seconds later."""
         view = memoryview(content)
         while view:  # a nearly full disk takes a part
             view = view[self._file.write(view) :]
-        self.rows += rows
-        self.failed += failed
         if time.monotonic() - self._synced >= _SYNC_S:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Bring everything to the disk and let others write the file."""
+        """Bring everything to the disk."""
         if not self._file.closed:
             try:
                 os.fsync(self._file.fileno())
             finally:
                 self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _cut(self, scan: Callable[[BinaryIO], Iterator[Extent]], block: int, total: int) -> tuple[int, int]:
-        kept, end, kept_failed, failed = 0, 0, 0, 0
-        with Path(self._path).open("rb") as stream:
-            for rows, extent in enumerate(scan(stream), 1):
-                failed += extent.failed
-                if rows % block == 0 or rows == total:
-                    kept, end, kept_failed = rows, extent.end, failed
-                if rows == total:
-                    break
-        self._file.truncate(end)
-        self._file.seek(0, os.SEEK_END)
-        return kept, kept_failed
 
 
 def _show(value: Any) -> str:

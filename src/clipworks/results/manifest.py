@@ -16,14 +16,14 @@ from clipworks.runtimes import AUTO, AUTOMATIC
 
 if TYPE_CHECKING:
     from clipworks.datasets.listing import DataSet
-    from clipworks.images.batch_decoders import BatchDecoder
+    from clipworks.images.decoders import ImageDecoder
     from clipworks.model import Model
 
 _PACKAGES = ("clipworks", "numpy", "pillow")
 
 
-def describe_model(model: Model, decoder: BatchDecoder | None = None) -> dict[str, Any]:
-    """The model as granted, and what of the machine and the software can change the last digit of a score."""
+def describe_model(model: Model, decoder: ImageDecoder | None = None) -> dict[str, Any]:
+    """The model in use, and what of the machine and the software can change the last digit of a score."""
     environment = describe_environment()
     relevant = (*_PACKAGES, model.runtime)
     return {
@@ -42,7 +42,7 @@ def describe_model(model: Model, decoder: BatchDecoder | None = None) -> dict[st
 
 
 def recall_choice(manifest: Mapping[str, Any] | None, runtime: str, precision: str) -> tuple[str, str]:
-    """What a run that goes on with another asks for: where it says ``auto``, what the first one's ``auto`` took.
+    """What a run that resumes another asks for: where it says ``auto``, what the first one's ``auto`` took.
 
     A measured rate, or a newly installed runtime, must not change the choice in the middle of a file.
 
@@ -69,7 +69,7 @@ def describe_source(dataset: DataSet) -> dict[str, Any]:
     return {
         "source": dataset.source,
         "root": dataset.root,
-        "pictures": len(dataset),
+        "images": len(dataset),
         "source_sha256": dataset.hash(),
     }
 

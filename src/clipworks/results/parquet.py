@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from clipworks.datasets.locations import write_whole
 from clipworks.errors import UsageError
-from clipworks.results.records import Prediction, Record, ResultsError
+from clipworks.results.json_lines import round_score
+from clipworks.results.records import EmbeddingRecord, Prediction, Record, ResultsError
 
-Item = TypeVar("Item")
+R = TypeVar("R", Record, EmbeddingRecord)
 
 # Records in a row group: what is held in memory while a file is written or read.
 _GROUP = 8192
@@ -27,20 +27,24 @@ def require_pyarrow() -> None:
         raise UsageError("Parquet needs the package pyarrow", hint="pip install 'clipworks[parquet]'")
 
 
-def write_parquet(path: str, records: Iterable[Record]) -> None:
+def write_parquet(path: str, records: Iterable[R], tabulate: Callable[[Sequence[R]], Any]) -> None:
     """Write records to a Parquet file, a group at a time; the file is at ``path`` when all of it is on the disk.
 
-    Columns: index, path, truth (null where unknown), error (null where none), and the lists ids, scores, names.
+    Args:
+        path: the file.
+        records: in order.
+        tabulate: makes the ``pyarrow.Table`` of some of them: `tabulate_records` or `tabulate_embeddings`.
     """
     import pyarrow.parquet as pq
 
-    with _write_whole(path) as stream, pq.ParquetWriter(stream, tabulate_records([]).schema) as writer:
-        for group in _group(records):
-            writer.write_table(tabulate_records(group))
+    source = iter(records)
+    with write_whole(path) as stream, pq.ParquetWriter(stream, tabulate([]).schema) as writer:
+        while group := list(itertools.islice(source, _GROUP)):
+            writer.write_table(tabulate(group))
 
 
 def tabulate_records(records: Sequence[Record]) -> Any:
-    """The ``pyarrow.Table`` of some records; see `write_parquet`."""
+    """The table of some records: index, path, truth and error (null for none), and the lists ids, scores, names."""
     import pyarrow as pa
 
     schema = pa.schema(
@@ -58,9 +62,9 @@ def tabulate_records(records: Sequence[Record]) -> Any:
         "index": [record.index for record in records],
         "path": [_clean(record.path) for record in records],
         "truth": [record.truth for record in records],
-        "error": [None if record.error is None else _clean(record.error) for record in records],
+        "error": [_clean(record.error) for record in records],
         "ids": [[item.id for item in record.top] for record in records],
-        "scores": [[item.score for item in record.top] for record in records],
+        "scores": [[round_score(item.score) for item in record.top] for record in records],
         "names": [[item.name for item in record.top] for record in records],
     }
     return pa.table(columns, schema=schema)
@@ -98,61 +102,32 @@ def list_records(batch: Any, *, first: int | None = None) -> Iterator[Record]:
         )
 
 
-def write_embeddings(path: str, records: Iterable[dict[str, Any]], rows: npt.NDArray[np.float32]) -> None:
-    """Write embeddings and what they are of to one table: index, path, truth, error, embedding (null for an error).
-
-    Args:
-        path: the table is there when all of it is on the disk.
-        records: one for each row: index, path, and truth and error where there are any.
-        rows: float32 ``[n, dim]``; a memory-mapped one is read a group at a time.
-    """
-    import pyarrow.parquet as pq
-
-    with _write_whole(path) as stream, pq.ParquetWriter(stream, tabulate_embeddings([], rows[:0]).schema) as writer:
-        for group in _group(records):
-            start = group[0]["index"]
-            writer.write_table(tabulate_embeddings(group, rows[start : start + len(group)]))
-
-
-def tabulate_embeddings(records: Sequence[dict[str, Any]], rows: npt.NDArray[np.float32]) -> Any:
-    """The ``pyarrow.Table`` of some embeddings, float32 ``[n, dim]``; see `write_embeddings`."""
+def tabulate_embeddings(records: Sequence[EmbeddingRecord], dim: int) -> Any:
+    """The table of some embeddings of ``dim`` numbers: index, path, truth, error, embedding (null for an error)."""
     import pyarrow as pa
 
-    dim = rows.shape[1]
     texts = [(name, pa.string()) for name in ("path", "truth", "error")]
     schema = pa.schema([("index", pa.int64()), *texts, ("embedding", pa.list_(pa.float32(), dim))])
-    failed = np.array(["error" in record for record in records], dtype=bool)
-    columns: list[Any] = [[record["index"] for record in records]]
-    columns += [[None if name not in record else _clean(record[name]) for record in records] for name, _ in texts]
-    columns.append(pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(rows).ravel(), dim, mask=pa.array(failed)))
+    rows = np.concatenate([np.empty(0, np.float32), *(record.row for record in records if record.row is not None)])
+    failed = np.array([record.error is not None for record in records], dtype=bool)
+    columns: list[Any] = [
+        [record.index for record in records],
+        [_clean(record.path) for record in records],
+        [_clean(record.truth) for record in records],
+        [_clean(record.error) for record in records],
+        pa.FixedSizeListArray.from_arrays(rows, dim, mask=pa.array(failed)),
+    ]
     return pa.table(columns, schema=schema)
 
 
 def count_errors(path: str) -> int:
-    """The number of rows of a table of embeddings that have an error."""
+    """The number of rows of a file that have an error."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
         return sum(len(batch) - batch.column(0).null_count for batch in file.iter_batches(_GROUP, columns=["error"]))
 
 
-@contextlib.contextmanager
-def _write_whole(path: str) -> Iterator[BinaryIO]:
-    """A file that is at ``path`` when all of it is on the disk, or not at all."""
-    part = f"{path}.part"
-    with open(part, "wb") as stream:  # noqa: PTH123  # plain strings throughout
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, path)  # noqa: PTH105
-
-
-def _group(records: Iterable[Item]) -> Iterator[list[Item]]:
-    source = iter(records)
-    while group := list(itertools.islice(source, _GROUP)):
-        yield group
-
-
-def _clean(text: str) -> str:
+def _clean(text: str | None) -> str | None:
     r"""Parquet's strings are UTF-8: bytes of a file name that are not are written as ``\xff``."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+    return None if text is None else os.fsencode(text).decode("utf-8", "backslashreplace")

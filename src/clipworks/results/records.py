@@ -1,9 +1,12 @@
-"""Records of a run over a data set: what was found for one picture, and how far the run is."""
+"""Records of a run over a data set: what was found for one image, and how far the run is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from clipworks.errors import ClipworksError
 
@@ -14,12 +17,12 @@ class ResultsError(ClipworksError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """One class that a picture may be of.
+    """One class that an image may be of.
 
     Attributes:
-        id: the class's place among the labels; it is the class's identity.
-        score: softmax probability over all labels.
-        name: the label, for people.
+        id: the class's index among the class names; it is the class's identity.
+        score: softmax probability over all classes.
+        name: the class name, for people.
     """
 
     id: int
@@ -29,14 +32,14 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """What a run found for one picture.
+    """What a run found for one image.
 
     Attributes:
-        index: the picture's place in the data set.
+        index: the image's index in the data set.
         path: as the data set gives it.
-        truth: the class that it is of, where known.
+        truth: its class, the ground truth, where known.
         top: the best classes, best first; empty for an error.
-        error: why the picture has no classes, or None.
+        error: why the image has no classes, or None.
     """
 
     index: int
@@ -46,15 +49,34 @@ class Record:
     error: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmbeddingRecord:
+    """The embedding of one image.
+
+    Attributes:
+        index: the image's index in the data set.
+        path: as the data set gives it.
+        truth: its label as the data set gives it, or None.
+        error: why the image has no embedding, or None.
+        row: float32 ``[dim]`` of unit length, NaN for an error; None where it stands in another file.
+    """
+
+    index: int
+    path: str
+    truth: str | None = None
+    error: str | None = None
+    row: npt.NDArray[np.float32] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class RunProgress:
     """How far a run is.
 
     Attributes:
-        done: pictures in the results, those of earlier runs among them.
-        before: pictures that earlier runs had done.
-        total: pictures of the data set.
-        failed: pictures that could not be read.
+        done: images in the results, those of earlier runs among them.
+        before: images that earlier runs had done.
+        total: images of the data set.
+        failed: images that could not be read.
     """
 
     done: int
@@ -64,7 +86,7 @@ class Progress:
 
     @property
     def whole(self) -> bool:
-        """Whether every picture has its result."""
+        """Whether every image has its result."""
         return self.done == self.total
 
 
@@ -73,3 +95,18 @@ class Extent(NamedTuple):
 
     end: int
     failed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSize:
+    """What the files of a run depend on.
+
+    Attributes:
+        total: images of the data set.
+        top: predictions in a record.
+        dim: numbers in an embedding.
+    """
+
+    total: int
+    top: int = 0
+    dim: int = 0

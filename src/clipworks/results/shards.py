@@ -23,18 +23,16 @@ from clipworks.datasets.locations import (
     list_place,
     make_folder,
     open_place,
-    read_place,
     write_place,
 )
 from clipworks.errors import UsageError
-from clipworks.results.journal import parse_manifest
+from clipworks.results.journal import FOLDER_MANIFEST, check_empty, read_manifest
 from clipworks.results.parquet import list_records, require_pyarrow
 from clipworks.results.records import Record, ResultsError
 
-MANIFEST = "run.json"
 _SHARD = re.compile(r"part-(\d{6,})\.parquet")
 _FACTS = b"clipworks"
-# Footers read at once when a run is taken up again: an object store answers each in tens of milliseconds.
+# Footers read at once when a run is resumed: an object store answers each in tens of milliseconds.
 _READERS = 16
 
 
@@ -44,12 +42,12 @@ class Shard:
 
     Attributes:
         number: its place among the shards.
-        pictures: rows in it.
+        images: rows in it.
         failed: how many of them are errors.
     """
 
     number: int
-    pictures: int
+    images: int
     failed: int
 
 
@@ -66,7 +64,7 @@ def open_folder(folder: str, *, restart: bool) -> dict[str, Any] | None:
         restart: delete the shards and the manifest that an earlier run left.
 
     Returns:
-        The manifest's content where there is one to go on with, else None.
+        The manifest's content where there is one to resume, else None.
 
     Raises:
         UsageError: it is a file, its parent does not exist, or it holds something else.
@@ -78,34 +76,20 @@ def open_folder(folder: str, *, restart: bool) -> dict[str, Any] | None:
         make_folder(folder)
         return None
     names = list_place(folder)
-    ours = [name for name in names if name == MANIFEST or _SHARD.fullmatch(name.removesuffix(".part"))]
+    ours = [name for name in names if name == FOLDER_MANIFEST or _SHARD.fullmatch(name.removesuffix(".part"))]
     if restart:
         for name in ours:
             delete_place(join_place(folder, name))
         names = [name for name in names if name not in ours]
-    if MANIFEST in names:
-        return read_folder_manifest(folder)
-    if any(name != f"{MANIFEST}.part" for name in names):
-        raise UsageError(
-            f"{folder} is not empty, and no run that could be gone on with has written it: {MANIFEST} is missing",
-            hint="choose another folder",
-        )
+    if FOLDER_MANIFEST in names:
+        return read_manifest(join_place(folder, FOLDER_MANIFEST))
+    check_empty(folder, names)
     return None
-
-
-def read_folder_manifest(folder: str) -> dict[str, Any]:
-    """Read the manifest of a folder of shards; raises ResultsError where it is damaged."""
-    place = join_place(folder, MANIFEST)
-    try:
-        content = read_place(place)
-    except OSError as error:
-        raise ResultsError(f"{place} cannot be read: {error}") from None
-    return parse_manifest(content, place)
 
 
 def write_folder_manifest(folder: str, content: bytes) -> None:
     """Write the manifest of a folder of shards."""
-    write_place(join_place(folder, MANIFEST), content)
+    write_place(join_place(folder, FOLDER_MANIFEST), content)
 
 
 def write_shard(folder: str, number: int, table: Any) -> Shard:
@@ -113,11 +97,11 @@ def write_shard(folder: str, number: int, table: Any) -> Shard:
     import pyarrow.parquet as pq
 
     failed = table.num_rows - table.column("error").null_count
-    facts = json.dumps({"pictures": table.num_rows, "failed": failed}).encode()
+    facts = json.dumps({"images": table.num_rows, "failed": failed}).encode()
     stream = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({_FACTS: facts}), stream, row_group_size=8192)
     write_place(join_place(folder, name_shard(number)), stream.getvalue())
-    return Shard(number=number, pictures=table.num_rows, failed=failed)
+    return Shard(number=number, images=table.num_rows, failed=failed)
 
 
 def list_shards(folder: str) -> dict[int, Shard]:
@@ -136,8 +120,8 @@ def is_shard_folder(place: str) -> bool:
     """Whether a place is a folder with a manifest in it, looked for where it can be one."""
     if is_url(place):
         require_pyarrow()
-        return find_kind(join_place(place, MANIFEST)) == "file"
-    return Path(place).is_dir() and (Path(place) / MANIFEST).is_file()
+        return find_kind(join_place(place, FOLDER_MANIFEST)) == "file"
+    return Path(place).is_dir() and (Path(place) / FOLDER_MANIFEST).is_file()
 
 
 def read_shards(folder: str) -> Iterator[Record]:
@@ -177,7 +161,7 @@ def _read_facts(folder: str, name: str, number: int) -> Shard:
     try:
         with system.open_input_file(path) as stream:
             facts = json.loads(pq.read_metadata(stream).metadata[_FACTS])
-        return Shard(number=number, pictures=facts["pictures"], failed=facts["failed"])
+        return Shard(number=number, images=facts["images"], failed=facts["failed"])
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         raise ResultsError(
             f"{place} is damaged, or no shard of a run of ours", hint="delete it, and the same command makes it again"

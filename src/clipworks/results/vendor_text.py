@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
-from clipworks.results.records import Extent, Prediction, Record, ResultsError
+from clipworks.results.records import Extent, Prediction, Record, ResultsError, RunSize
 
 # The vendor sample's line. The file's name may hold anything, so the last place that fits is the one.
 _TEXT_LINE = re.compile(
@@ -32,36 +33,37 @@ def encode_text(record: Record) -> bytes:
     return os.fsencode("".join(lines))
 
 
-def decode_text(lines: Iterable[bytes], origin: str) -> Iterator[Record]:
-    """Read the vendor sample's lines: a picture ends where the ranks begin again, or another file's name stands."""
-    index, path, last = 0, "", 0
+def decode_text(path: str) -> Iterator[Record]:
+    """Read the vendor sample's lines: an image ends where the ranks begin again, or another file's name stands."""
+    index, image, last = 0, "", 0
     top: list[Prediction] = []
-    for number, raw in enumerate(lines, 1):
-        line = os.fsdecode(raw).rstrip("\r\n")
-        if not line.strip():
-            continue
-        match = _TEXT_LINE.fullmatch(line)
-        error = None if match else _TEXT_ERROR.fullmatch(line)
-        if match is None and error is None:
-            raise ResultsError(
-                f"{origin}, line {number}, is no result: {line[:80]!r}; allowed: "
-                "{file}: top-{i} id: {id}, prob: {p}, class name: {name}"
-            )
-        if top and (match is None or int(match["rank"]) <= last or match["file"] != path):
-            yield Record(index=index, path=path, top=tuple(top))
-            index, top = index + 1, []
-        if match:
-            path, last = match["file"], int(match["rank"])
-            top.append(Prediction(id=int(match["id"]), score=float(match["prob"]), name=match["name"]))
-        elif error:
-            yield Record(index=index, path=error["file"], error=error["reason"])
-            index += 1
+    with Path(path).open("rb") as stream:
+        for number, raw in enumerate(stream, 1):
+            line = os.fsdecode(raw).rstrip("\r\n")
+            if not line.strip():
+                continue
+            match = _TEXT_LINE.fullmatch(line)
+            error = None if match else _TEXT_ERROR.fullmatch(line)
+            if match is None and error is None:
+                raise ResultsError(
+                    f"{path}, line {number}, is no result: {line[:80]!r}; allowed: "
+                    "{file}: top-{i} id: {id}, prob: {p}, class name: {name}"
+                )
+            if top and (match is None or int(match["rank"]) <= last or match["file"] != image):
+                yield Record(index=index, path=image, top=tuple(top))
+                index, top = index + 1, []
+            if match:
+                image, last = match["file"], int(match["rank"])
+                top.append(Prediction(id=int(match["id"]), score=float(match["prob"]), name=match["name"]))
+            elif error:
+                yield Record(index=index, path=error["file"], error=error["reason"])
+                index += 1
     if top:
-        yield Record(index=index, path=path, top=tuple(top))
+        yield Record(index=index, path=image, top=tuple(top))
 
 
-def scan_text(stream: BinaryIO, top: int) -> Iterator[Extent]:
-    """Find whole records: ``top`` lines of ranks from 0 on, or one line of an error."""
+def scan_text(stream: BinaryIO, size: RunSize) -> Iterator[Extent]:
+    """Find whole records: ``size.top`` lines of ranks from 0 on, or one line of an error."""
     end, rank = 0, _FIRST_RANK
     for raw in stream:
         line = os.fsdecode(raw)
@@ -77,7 +79,7 @@ def scan_text(stream: BinaryIO, top: int) -> Iterator[Extent]:
         if int(match["rank"]) != rank:
             return
         rank += 1
-        if rank == _FIRST_RANK + top:
+        if rank == _FIRST_RANK + size.top:
             rank = _FIRST_RANK
             yield Extent(end, failed=False)
 

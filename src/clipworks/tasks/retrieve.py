@@ -1,4 +1,4 @@
-"""Retrieval: how well pictures find their captions and captions their pictures."""
+"""Retrieval: how well images find their captions and captions their images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clipworks.datasets.listing import DataSet, read_pairs
 from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import wilson
 from clipworks.evaluation.evaluation import Accuracy, Errors
-from clipworks.pipeline import embed_blocks, prepare_sample
+from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions
 from clipworks.scoring import Floats
 
 if TYPE_CHECKING:
@@ -30,15 +30,15 @@ Ranks = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Captions:
-    """Pictures and their captions.
+    """Images and their captions.
 
     Attributes:
-        pictures: each different picture once, in the order of the list.
+        images: each different image once, in the order of the list.
         texts: every caption, in the order of the list.
-        owners: for each caption the place of its picture.
+        owners: for each caption the place of its image.
     """
 
-    pictures: DataSet
+    images: DataSet
     texts: tuple[str, ...]
     owners: Integers
 
@@ -62,18 +62,18 @@ class Direction:
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieval:
-    """What retrieval over a list of pictures and captions is worth.
+    """What retrieval over a list of images and captions is worth.
 
     Attributes:
         format: version of this record.
         model: the card's name.
-        runtime: as granted.
-        device: as granted.
-        precision: as granted.
-        errors: path and reason of each picture that could not be read.
-        errors_as: ``wrong``: such a picture and its captions find nothing; ``skip``: they are left out.
-        image_to_text: a picture looks for any of its captions.
-        text_to_image: a caption looks for its picture.
+        runtime: in use.
+        device: in use.
+        precision: in use.
+        errors: path and reason of each image that could not be read.
+        errors_as: ``wrong``: such an image and its captions find nothing; ``skip``: they are left out.
+        image_to_text: an image looks for any of its captions.
+        text_to_image: a caption looks for its image.
     """
 
     format: int = RETRIEVAL_FORMAT
@@ -88,7 +88,7 @@ class Retrieval:
 
 
 def read_captions(source: str, *, root: str | None = None) -> Captions:
-    """Read a list of path and caption, with a tab or as ``.csv``; a picture may have several captions.
+    """Read a list of path and caption, with a tab or as ``.csv``; an image may have several captions.
 
     Raises:
         UsageError: it cannot be read, or a line has no caption.
@@ -97,9 +97,9 @@ def read_captions(source: str, *, root: str | None = None) -> Captions:
     if not pairs or pairs[0][1] is None:
         raise UsageError(f"{source} has no captions; allowed: path, tab, caption a line, or .csv")
     places = {path: place for place, path in enumerate(dict.fromkeys(path for path, _ in pairs))}
-    pictures = DataSet(source=source, root=root, paths=list(places), truths=[None] * len(places), labelled=False)
+    images = DataSet(source=source, root=root, paths=list(places), truths=[None] * len(places), labelled=False)
     return Captions(
-        pictures=pictures,
+        images=images,
         texts=tuple(text or "" for _, text in pairs),
         owners=np.array([places[path] for path, _ in pairs], dtype=np.intp),
     )
@@ -112,24 +112,22 @@ def retrieve(
     ks: Sequence[int] = (1, 5, 10),
     errors: Errors = "wrong",
     truncate: bool = False,
-    batch_size: int = 32,
-    workers: int | None = None,
+    options: LoopOptions = DEFAULT_LOOP_OPTIONS,
     report: Callable[[int, int], None] | None = None,
 ) -> Retrieval:
-    """Embed pictures and captions, and look from each to the other.
+    """Embed images and captions, and look from each to the other.
 
     Args:
         model: with both towers.
         captions: from `read_captions`.
         ks: each at least 1.
-        errors: what pictures that cannot be read count as.
+        errors: what images that cannot be read count as.
         truncate: cut a caption that is longer than the model's context instead of raising.
-        batch_size: pictures encoded at once.
-        workers: threads that decode; None for one a core.
-        report: told how many pictures are done, and of how many; or None.
+        options: how the loop over the images works.
+        report: told how many images are done, and of how many; or None.
 
     Raises:
-        UsageError: a k below 1, or no picture that can be read.
+        UsageError: a k below 1, or no image that can be read.
         TextError: a caption is too long.
     """
     if not ks or min(ks) < 1:
@@ -137,17 +135,10 @@ def retrieve(
     # Each different caption once: equal ones must tie to the last bit.
     distinct = {text: place for place, text in enumerate(dict.fromkeys(captions.texts))}
     texts = model.embed_texts(list(distinct), truncate=truncate)[[distinct[text] for text in captions.texts]]
-    images = np.zeros((len(captions.pictures), model.card.dim), dtype=np.float32)
-    readable = np.ones(len(captions.pictures), dtype=bool)
+    images = np.zeros((len(captions.images), model.card.dim), dtype=np.float32)
+    readable = np.ones(len(captions.images), dtype=bool)
     failures: list[tuple[str, str]] = []
-    for block in embed_blocks(
-        captions.pictures,
-        lambda sample: prepare_sample(model, sample),
-        model.embed_pixels,
-        batch_size=batch_size,
-        workers=workers,
-        streams=model.streams,
-    ):
+    for block in model.embed_dataset(captions.images, options):
         part = slice(block.start, block.start + len(block.items))
         readable[part] = [error is None for error in block.errors]
         if len(block.rows):
@@ -156,9 +147,9 @@ def retrieve(
             (sample.path, error) for sample, error in zip(block.items, block.errors, strict=True) if error is not None
         ]
         if report is not None:
-            report(part.stop, len(captions.pictures))
+            report(part.stop, len(captions.images))
     if not readable.any():
-        raise UsageError(f"none of the {len(readable)} pictures of {captions.pictures.source} can be read")
+        raise UsageError(f"none of the {len(readable)} images of {captions.images.source} can be read")
     places = np.where(readable, np.cumsum(readable) - 1, -1)
     owners = places[captions.owners]
     if errors == "skip":
@@ -167,7 +158,7 @@ def retrieve(
     image_ranks = rank_captions(images, texts, owners)
     if errors == "wrong":
         image_ranks = np.concatenate([image_ranks, np.full(len(failures), np.inf)])
-    text_ranks = rank_pictures(images, texts, owners)
+    text_ranks = rank_images(images, texts, owners)
     return Retrieval(
         model=model.card.name,
         runtime=model.runtime,
@@ -181,15 +172,15 @@ def retrieve(
 
 
 def rank_captions(images: Floats, texts: Floats, owners: Integers) -> Ranks:
-    """For each picture the rank, from 1, of the best of its captions among all; ties keep the given order.
+    """For each image the rank, from 1, of the best of its captions among all; ties keep the given order.
 
     Args:
         images: unit rows ``[images, dim]``.
         texts: unit rows ``[texts, dim]``.
-        owners: ``[texts]``: the place of each caption's picture, or -1.
+        owners: ``[texts]``: the place of each caption's image, or -1.
 
     Returns:
-        float64 ``[images]``; infinite for a picture without a caption.
+        float64 ``[images]``; infinite for an image without a caption.
     """
     ranks = np.full(len(images), np.inf)
     places = np.arange(len(texts))
@@ -204,16 +195,16 @@ def rank_captions(images: Floats, texts: Floats, owners: Integers) -> Ranks:
     return ranks
 
 
-def rank_pictures(images: Floats, texts: Floats, owners: Integers) -> Ranks:
-    """For each caption the rank, from 1, of its picture among all; ties keep the given order.
+def rank_images(images: Floats, texts: Floats, owners: Integers) -> Ranks:
+    """For each caption the rank, from 1, of its image among all; ties keep the given order.
 
     Args:
         images: unit rows ``[images, dim]``.
         texts: unit rows ``[texts, dim]``.
-        owners: ``[texts]``: the place of each caption's picture, or -1.
+        owners: ``[texts]``: the place of each caption's image, or -1.
 
     Returns:
-        float64 ``[texts]``; infinite where the picture is not there.
+        float64 ``[texts]``; infinite where the image is not there.
     """
     ranks = np.full(len(texts), np.inf)
     places = np.arange(len(images))

@@ -1,4 +1,4 @@
-"""Text heads: the matrix of class embeddings that labels and templates make together, kept for the next run."""
+"""Zero-shot classifiers: the matrix of class embeddings that class names and templates make, kept for the next run."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from clipworks.model import Model
 
 # Rises when the same texts get other numbers: 2, batches of up to 256 texts.
-HEAD_FORMAT = 2
-_FOLDER = "heads"
-# Heads kept; the oldest go. One of 1,000 classes and 512 numbers has 2 MB.
+CLASSIFIER_FORMAT = 2
+_FOLDER = "classifiers"
+# Classifiers kept; the oldest go. One of 1,000 classes and 512 numbers has 2 MB.
 _KEEP = 50
 # Prompts embedded in one call: enough for texts of like length to meet in a batch, few enough to hold their rows.
 _PROMPTS = 8192
 
 
-def build_head(
+def build_classifier(
     model: Model,
     labels: Labels,
     templates: Sequence[str],
     *,
     report: Callable[[int, int], None] | None = None,
 ) -> scoring.Floats:
-    """Embed every label in every template and take the mean direction of each label.
+    """Embed every class name in every template and take the mean direction of each class.
 
     Args:
         model: with its text tower.
@@ -72,57 +72,73 @@ def build_head(
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoldedHead:
-    """A head with equal rows stored once, so that classes of one name get equal scores to the last bit.
+class FoldedClassifier:
+    """A classifier with equal rows stored once, so that classes of one name get equal scores to the last bit.
 
     Attributes:
         rows: float32 unit rows ``[distinct, dim]``.
-        places: ``[classes]``: each class's row; None where every class has its own, in order.
+        indices: ``[classes]``: each class's row; None where every class has its own, in order.
     """
 
     rows: scoring.Floats
-    places: npt.NDArray[np.intp] | None
+    indices: npt.NDArray[np.intp] | None
 
     def compare(self, images: scoring.Floats) -> scoring.Floats:
         """Cosines float32 ``[images, classes]`` of unit rows ``[images, dim]`` with every class."""
         cosines = scoring.compare(images, self.rows)
-        return cosines if self.places is None else cosines[:, self.places]
+        return cosines if self.indices is None else cosines[:, self.indices]
+
+    def rank(
+        self, images: scoring.Floats, logit_scale: float, top: int
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        """Rank the classes of each image.
+
+        Args:
+            images: float32 unit rows ``[images, dim]``, at least one.
+            logit_scale: from the model's card.
+            top: classes kept, at most all.
+
+        Returns:
+            The best classes ``[images, top]``, best first, and the probabilities of all ``[images, classes]``.
+        """
+        cosines = self.compare(images)
+        return scoring.rank(cosines, top), scoring.softmax(cosines, logit_scale)
 
 
-def fold_head(head: scoring.Floats) -> FoldedHead:
-    """Store equal rows of a head once."""
+def fold_classifier(classifier: scoring.Floats) -> FoldedClassifier:
+    """Store equal rows of a classifier once."""
     places: dict[bytes, int] = {}
-    folded = [places.setdefault(row.tobytes(), len(places)) for row in head]
-    if len(places) == len(head):
-        return FoldedHead(rows=head, places=None)
+    folded = [places.setdefault(row.tobytes(), len(places)) for row in classifier]
+    if len(places) == len(classifier):
+        return FoldedClassifier(rows=classifier, indices=None)
     _, first = np.unique(folded, return_index=True)
-    return FoldedHead(rows=head[first], places=np.array(folded, dtype=np.intp))
+    return FoldedClassifier(rows=classifier[first], indices=np.array(folded, dtype=np.intp))
 
 
-def find_head(model: Model, labels: Labels, templates: Sequence[str]) -> scoring.Floats | None:
-    """The head of an earlier run with the same model, engine and its version, device, precision and texts, or None."""
+def find_classifier(model: Model, labels: Labels, templates: Sequence[str]) -> scoring.Floats | None:
+    """The classifier of an earlier run with the same model, runtime, version, device, precision and texts, or None."""
     cache = find_cache()
-    body = None if cache is None else read_sealed(cache / _FOLDER / _name_head(model, labels, templates))
+    body = None if cache is None else read_sealed(cache / _FOLDER / _name_classifier(model, labels, templates))
     return None if body is None else np.load(io.BytesIO(body), allow_pickle=False)
 
 
-def keep_head(model: Model, labels: Labels, templates: Sequence[str], head: scoring.Floats) -> None:
-    """Keep a head for `find_head`; where nothing can be written, do nothing."""
+def keep_classifier(model: Model, labels: Labels, templates: Sequence[str], classifier: scoring.Floats) -> None:
+    """Keep a classifier for `find_classifier`; where nothing can be written, do nothing."""
     folder = open_folder(_FOLDER)
     if folder is None:
         return
     stream = io.BytesIO()
-    np.save(stream, head, allow_pickle=False)
-    write_sealed(folder / _name_head(model, labels, templates), stream.getvalue(), keep=_KEEP)
+    np.save(stream, classifier, allow_pickle=False)
+    write_sealed(folder / _name_classifier(model, labels, templates), stream.getvalue(), keep=_KEEP)
 
 
-def hash_head(head: scoring.Floats) -> str:
-    """The SHA-256 (hex) of a head's numbers."""
-    return hashlib.sha256(np.ascontiguousarray(head, dtype="<f4").tobytes()).hexdigest()
+def hash_classifier(classifier: scoring.Floats) -> str:
+    """The SHA-256 (hex) of a classifier's numbers."""
+    return hashlib.sha256(np.ascontiguousarray(classifier, dtype="<f4").tobytes()).hexdigest()
 
 
-def _name_head(model: Model, labels: Labels, templates: Sequence[str]) -> str:
-    # Another version of the engine may compute other last digits, or with a fault mended, other first ones.
-    engine = (model.runtime, find_version(model.runtime), model.device, model.precision)
-    key = json.dumps([HEAD_FORMAT, card_hash(model.card), *engine, labels.names, list(templates)])
-    return f"{hashlib.sha256(key.encode()).hexdigest()}.head"
+def _name_classifier(model: Model, labels: Labels, templates: Sequence[str]) -> str:
+    # Another version of the runtime may compute other last digits, or with a fault mended, other first ones.
+    runtime = (model.runtime, find_version(model.runtime), model.device, model.precision)
+    key = json.dumps([CLASSIFIER_FORMAT, card_hash(model.card), *runtime, labels.names, list(templates)])
+    return f"{hashlib.sha256(key.encode()).hexdigest()}.classifier"

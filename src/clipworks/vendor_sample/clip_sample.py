@@ -109,10 +109,12 @@ def _check(args: argparse.Namespace) -> None:
 def _classify(args: argparse.Namespace) -> int:
     """Write the best five of every image of the list, or resume where an earlier run stopped."""
     from clipworks.cli import options
-    from clipworks.cli.progress import Bar, stopping
+    from clipworks.cli.progress import Bar
     from clipworks.datasets.listing import read_dataset
+    from clipworks.interrupts import keeping
     from clipworks.results.journal import check_target, manifest_path
-    from clipworks.tasks.classify import classify
+    from clipworks.tasks.classify import Classes, classify
+    from clipworks.tasks.runs import RunOptions
     from clipworks.vendor_sample.towers import choose_labels, open_towers
 
     output = args.dataset_output_file
@@ -123,20 +125,20 @@ def _classify(args: argparse.Namespace) -> int:
     images = read_dataset(args.dataset_filelist, root=args.dataset_root or None)
     bar = Bar("images")
     with open_towers(args) as towers:
-        head = towers.embed_labels(labels, args.npz_files_path or None)
-        with stopping() as stop:
+        classifier = towers.embed_labels(labels, args.npz_files_path or None)
+        with keeping() as stop:
             progress = classify(
                 towers.image,
                 images,
-                labels,
-                head,
+                Classes(labels=labels, templates=("{}",), top=_TOP),  # the sample's texts are the labels as they are
+                classifier,
                 output,
-                templates=("{}",),  # the sample's texts are the labels as they are
-                top=_TOP,
-                format="text",
-                restart=args.restart,
-                report=lambda now: bar.show(now.done, now.total, before=now.before),
-                stop=stop,
+                RunOptions(
+                    format="text",
+                    restart=args.restart,
+                    report=lambda now: bar.show(now.done, now.total, before=now.before),
+                    stop=stop,
+                ),
             )
     bar.clear()
     if not progress.whole:

@@ -40,26 +40,26 @@ class NvimgcodecDecoder:
         self.name = f"nvimgcodec {nvimgcodec.__version__} on {device}"
 
     def __call__(self, files: Sequence[bytes], cuts: Sequence[Cut]) -> list[npt.NDArray[np.uint8] | None]:
-        """Decode files; see `clipworks.runtimes.decoders.JpegDecoder`."""
+        """Decode files; see `clipworks.images.decoders.JpegDecoder`."""
         with torch.inference_mode():
             squares: list[torch.Tensor | None] = [None] * len(files)
             for place, (image, cut) in enumerate(zip(self._decode(files), cuts, strict=True)):
                 if image is not None:
-                    picture = torch.from_numpy(np.asarray(image)) if self._on_cpu else torch.from_dlpack(image)
-                    squares[place] = cut_square(picture, cut)
+                    pixels = torch.from_numpy(np.asarray(image)) if self._on_cpu else torch.from_dlpack(image)
+                    squares[place] = cut_square(pixels, cut)
             good = [square for square in squares if square is not None]
             rows = iter(torch.stack(good).cpu().numpy() if good else [])  # one way back for all
         return [None if square is None else next(rows) for square in squares]
 
     def _decode(self, files: Sequence[bytes]) -> list[object | None]:
-        # Told the stream that goes on with the pictures, the decoder brings the two in order.
+        # Told the stream that takes the images on, the decoder brings the two in order.
         stream = 0 if self._on_cpu else torch.cuda.current_stream(self._device).cuda_stream
         sources = [nvimgcodec.CodeStream(file) for file in files]
         return list(self._decoder.decode(sources, params=self._params, cuda_stream=stream))
 
 
 def open_decoder(device: str) -> NvimgcodecDecoder:
-    """Open a decoder; see `clipworks.runtimes.decoders.open_decoder`."""
+    """Open a decoder; see `clipworks.images.decoders.open_batch_decoder`."""
     try:
         return NvimgcodecDecoder(choose_device(device if device.startswith("cuda") else "cpu"))
     except RuntimeError as error:

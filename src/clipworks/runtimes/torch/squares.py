@@ -21,21 +21,21 @@ _PLACES = 22
 _REACH = {"bicubic": 2.0, "bilinear": 1.0}
 
 
-def cut_square(picture: Tensor, cut: Cut) -> Tensor:
-    """Resize a picture and cut its square.
+def cut_square(image: Tensor, cut: Cut) -> Tensor:
+    """Resize an image and cut its square.
 
     Args:
-        picture: uint8 ``[3, H, W]``.
+        image: uint8 ``[3, H, W]``.
         cut: where to.
 
     Returns:
         uint8 ``[side, side, 3]``, on the same device.
     """
-    _, height, width = picture.shape
-    device = str(picture.device)
+    _, height, width = image.shape
+    device = str(image.device)
     across = _weigh(width, cut.width, cut.left, cut.side, cut.filter, device)
     down = _weigh(height, cut.height, cut.top, cut.side, cut.filter, device)
-    exact = picture.to(torch.float64)
+    exact = image.to(torch.float64)
     square = _round(_round(down @ exact) @ across.T) if cut.columns_first else _round(down @ _round(exact @ across.T))
     return square.to(torch.uint8).permute(1, 2, 0).contiguous()
 

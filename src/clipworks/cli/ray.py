@@ -1,4 +1,4 @@
-"""The way of classify and embed through the engine Ray: what is said of the cluster, the progress and the end."""
+"""Classify and embed on Ray: what is said of the cluster, the progress and the end."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import sys
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
+from clipworks.cli.progress import ProgressLine, format_bar, format_time
+from clipworks.cli.runs import say_failed, tell_end
 from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
+from clipworks.interrupts import keeping
 
 if TYPE_CHECKING:
     from clipworks.cluster.cluster import Cluster
-    from clipworks.cluster.encoding import Classes
-    from clipworks.cluster.job import State
+    from clipworks.cluster.job import ShardProgress
+    from clipworks.tasks.classify import Classes
 
 
 def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
     """Run, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
     if args.format not in (None, "parquet"):
-        raise UsageError(f"--format is {args.format}; allowed with --engine ray: parquet")
+        raise UsageError(f"--format is {args.format}; allowed with --ray: parquet")
     check_folder_name(args.output, holds="Parquet shards")
-    from clipworks.cli.progress import ProgressLine, stopping
     from clipworks.cluster.encoding import Loading
     from clipworks.cluster.job import Request
     from clipworks.cluster.running import run
@@ -47,7 +49,7 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
         shard_size=args.shard_size,
         workers=args.workers,
         encoders=args.encoders,
-        address=args.address,
+        address=args.ray,
         restart=args.restart,
     )
 
@@ -56,10 +58,10 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
         gpus = f", {cluster.gpus:,} GPUs" if cluster.gpus else ""
         print(f"Ray: {cluster.nodes:,} nodes, {cluster.cpus:,} CPUs{gpus}; {say_dashboard(cluster)}", file=sys.stderr)
 
-    with stopping() as stop:
+    with keeping() as stop:
         state = run(request, joined=joined, report=lambda now: line.show(format_state(now)), stop=stop)
     line.clear()
-    gc.freeze()  # else the end of this process looks through all that the engine's packages hold, for a quarter second
+    gc.freeze()  # else the end of this process looks through all that Ray's packages hold, for a quarter second
     return conclude(state, args)
 
 
@@ -68,10 +70,8 @@ def say_dashboard(cluster: Cluster) -> str:
     return f"dashboard: {cluster.dashboard}" if cluster.dashboard else "no dashboard"
 
 
-def format_state(state: State) -> str:
-    """One line of progress: pictures or shards done, speed, time left, errors, and the engine's tasks under way."""
-    from clipworks.cli.progress import format_bar, format_time
-
+def format_state(state: ShardProgress) -> str:
+    """One line of progress: images or shards done, speed, time left, errors, and Ray's tasks under way."""
     now = state.done - state.before
     if state.total is not None:
         text = format_bar(state.done, state.total, now, state.elapsed_s, "images")
@@ -86,17 +86,15 @@ def format_state(state: State) -> str:
     return f"{text}, {state.failed:,} errors" + (f", tasks {'+'.join(running)}" if running else "")
 
 
-def conclude(state: State, args: argparse.Namespace) -> int:
+def conclude(state: ShardProgress, args: argparse.Namespace) -> int:
     """Say how a run ended, and return its exit status."""
-    from clipworks.cli.classify import say_failed, tell_end
-
     failed = say_failed(state.failed)
     shards = f"{state.shards:,} shard{'s' if state.shards != 1 else ''}"
     if not state.whole:
-        said = f"stopped with {state.shards_done:,} of {shards} finished; the same command goes on from there"
+        said = f"stopped with {state.shards_done:,} of {shards} finished; the same command resumes from there"
     elif state.before == state.done:
-        said = f"complete already: {state.done:,} pictures in {shards}, {failed} (--restart makes it anew)"
+        said = f"complete already: {state.done:,} images in {shards}, {failed} (--restart starts over)"
     else:
         since = f" ({state.before:,} of an earlier run)" if state.before else ""
-        said = f"{state.done:,} pictures{since} in {shards}, {failed}"
+        said = f"{state.done:,} images{since} in {shards}, {failed}"
     return tell_end(state, said, args)

@@ -1,4 +1,4 @@
-"""The engine: what the workers of Ray do, in what stages, and what comes of it."""
+"""Stages: what the workers of Ray do, one stage after another, and what comes of it."""
 
 from __future__ import annotations
 
@@ -9,40 +9,41 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cluster.decoding import Decoding, decode_pieces
-from clipworks.cluster.encoding import Classes, Encoder, Encoding, Found, Loading, examine
+from clipworks.cluster.encoding import Encoding, EncodingActor, Examination, Loading, examine
 from clipworks.cluster.failures import explain_errors
-from clipworks.cluster.statistics import Statistics, watch
+from clipworks.cluster.statistics import Statistics, make_callback
 
 if TYPE_CHECKING:
-    from clipworks.cluster.cluster import Pool
+    from clipworks.cluster.cluster import EncoderPool
     from clipworks.cluster.plan import Piece
+    from clipworks.tasks.classify import Classes
 
-# Memory of a decoding task: its worker, its decoder process, and a photograph of many megapixels.
+# Memory of a decoding task: its worker, its decoder process, and an image of many megapixels.
 _DECODER_BYTES = 384 << 20
 
 
-def examine_remotely(loading: Loading, classes: Classes | None, pool: Pool) -> Callable[[], Found]:
+def examine_remotely(loading: Loading, classes: Classes | None, pool: EncoderPool) -> Callable[[], Examination]:
     """Begin to load the model where encoders will be; what is returned waits for what is found."""
     import ray
 
     task = ray.remote(num_cpus=pool.cpus, num_gpus=pool.gpus)(examine)
     reference = task.remote(loading, classes)
 
-    def wait() -> Found:
+    def wait() -> Examination:
         with explain_errors():
-            found: Found = ray.get(reference)
+            found: Examination = ray.get(reference)
         return found
 
     return wait
 
 
 def import_packages() -> None:
-    """Import the engine; this module's own imports are here by now."""
+    """Import Ray Data; this module's own imports are here by now."""
     importlib.import_module("ray.data")
 
 
 def run_pieces(
-    pieces: Sequence[Piece], decoding: Decoding, encoding: Encoding, pool: Pool, *, workers: int | None
+    pieces: Sequence[Piece], decoding: Decoding, encoding: Encoding, pool: EncoderPool, *, workers: int | None
 ) -> Iterator[tuple[Any, Statistics]]:
     """Decode and encode pieces on the cluster.
 
@@ -54,11 +55,11 @@ def run_pieces(
         workers: decoding tasks at once; None for as many as the cluster has CPUs for.
 
     Yields:
-        Tables of rows as `clipworks.cluster.encoding.Encoder` makes them, in any order, and the engine's own
+        Tables of rows as `clipworks.cluster.encoding.EncodingActor` makes them, in any order, and Ray's own
         statistics up to there.
 
     Raises:
-        EngineError, or what a task raised on purpose.
+        ClusterError, or what a task raised on purpose.
     """
     import ray.data
 
@@ -66,12 +67,12 @@ def run_pieces(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.raise_original_map_exception = True  # ours, not one of the engine's around its text
-    # One block of ours is one of the engine's: it goes on to an encoder as soon as it is decoded.
+    context.raise_original_map_exception = True  # ours, not one of Ray's around its text
+    # One block of ours is one of Ray's: it is passed to an encoder as soon as it is decoded.
     context.target_max_block_size = 1 << 16
     context.target_min_block_size = 1
     context.memory_usage_poll_interval_s = None  # it takes tens of milliseconds of a core in each task, every second
-    context.custom_execution_callback_classes = [watch(statistics)]
+    context.custom_execution_callback_classes = [make_callback(statistics)]
     # What goes wrong is raised as well.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     rows = [{"piece": pickle.dumps(piece, pickle.HIGHEST_PROTOCOL)} for piece in pieces]
@@ -83,11 +84,11 @@ def run_pieces(
             batch_format="pyarrow",
             fn_kwargs={"job": decoding},
             num_cpus=1,
-            memory=_DECODER_BYTES,  # asked for of this stage alone, it also keeps the engine from making one of the two
+            memory=_DECODER_BYTES,  # asked for of this stage alone, it also keeps Ray from making one of the two
             concurrency=workers,
         )
         .map_batches(
-            Encoder,
+            EncodingActor,
             batch_size=1,
             batch_format="pyarrow",
             fn_constructor_args=(encoding,),

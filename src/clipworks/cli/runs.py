@@ -1,0 +1,70 @@
+"""Runs over a data set: their progress, and what is said at their end."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from clipworks.cli import options
+from clipworks.cli.json_output import print_json
+from clipworks.cli.progress import Bar
+from clipworks.cli.terminal import show_text
+from clipworks.interrupts import keeping
+
+if TYPE_CHECKING:
+    from clipworks.cluster.job import ShardProgress
+    from clipworks.images.decoders import BatchDecoder
+    from clipworks.results.records import RunProgress
+    from clipworks.tasks.runs import RunOptions
+
+
+@contextlib.contextmanager
+def running(args: argparse.Namespace, decoder: BatchDecoder | None) -> Iterator[RunOptions]:
+    """The options of a run whose progress is drawn, and that a signal asks to end; says what the decoder has done."""
+    from clipworks.pipeline import LoopOptions
+    from clipworks.tasks.runs import RunOptions
+
+    bar = Bar("images")
+    with keeping() as stop:
+        yield RunOptions(
+            format=args.format,
+            loop=LoopOptions(batch_size=args.batch_size, workers=args.workers, decoder=decoder),
+            restart=args.restart,
+            report=lambda now: bar.show(now.done, now.total, before=now.before),
+            stop=stop,
+        )
+    bar.clear()
+    options.report_decoder(decoder)
+
+
+def conclude(progress: RunProgress, args: argparse.Namespace) -> int:
+    """Say how a run over a data set ended, and return its exit status."""
+    images = f"{progress.total:,} image{'' if progress.total == 1 else 's'}"
+    failed = say_failed(progress.failed)
+    if not progress.whole:
+        said = f"stopped after {progress.done:,} of {images}; the same command resumes from there"
+    elif progress.before == progress.total:
+        said = f"complete already: {images}, {failed} (--restart starts over)"
+    else:
+        since = f" (from image {progress.before:,} on)" if progress.before else ""
+        said = f"{images}{since}, {failed}"
+    return tell_end(progress, said, args)
+
+
+def say_failed(failed: int) -> str:
+    """How many images could not be read."""
+    return f"{failed:,} could not be read" if failed else "all could be read"
+
+
+def tell_end(end: RunProgress | ShardProgress, said: str, args: argparse.Namespace) -> int:
+    """Tell how a run ended, with ``--json`` as numbers too, and return its exit status."""
+    if args.json:
+        print_json({"output": args.output, **dataclasses.asdict(end), "whole": end.whole})
+    print(f"{show_text(args.output)}: {said}", file=sys.stderr)
+    if not end.whole:
+        return 130
+    return 1 if args.strict and end.failed else 0

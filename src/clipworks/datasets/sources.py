@@ -1,0 +1,100 @@
+"""Sources of images that workers can reach: those of one machine, the same in an object store, and tar shards."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from dataclasses import dataclass
+
+from clipworks.datasets.listing import DataSet, list_folder, list_samples, parse_pairs, read_dataset
+from clipworks.datasets.locations import find_kind, is_url, join_place, list_place, read_place
+from clipworks.errors import ImageError, UsageError
+
+_TARS = (".tar", ".tar.gz", ".tgz")
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archives:
+    """Tar shards as WebDataset writes them: files that share a name up to its first dot are one sample.
+
+    Attributes:
+        source: as given.
+        files: the tars in order.
+    """
+
+    source: str
+    files: tuple[str, ...]
+
+
+def read_source(source: str, *, root: str | None = None) -> DataSet | Archives:
+    """Read what a run is over.
+
+    Args:
+        source: as `clipworks.datasets.listing.read_dataset` takes it, or its URL; or tar shards: one tar, a folder
+            that holds nothing but tars, a list of them, or a pattern such as ``s3://bucket/train-{00000..00099}.tar``.
+        root: the folder that a list's paths are relative to; a path or URL.
+
+    Raises:
+        UsageError: nothing of that name, no list, or a root for a folder or for tars.
+        ImageError: no image in it.
+        LocationError: a store that does not answer.
+    """
+    found: DataSet | Archives
+    if source.endswith(_TARS):
+        found = Archives(source=source, files=tuple(_expand(source)))
+    else:
+        here = not is_url(source) and (os.path.isdir(source) or not (root and is_url(root)))  # noqa: PTH112
+        try:
+            found = read_dataset(source, root=root) if here else _read_remote(source, root)
+        except ImageError:
+            names = list_place(source, recursive=True) if find_kind(source) == "folder" else []
+            files = tuple(join_place(source, name) for name in names if name.endswith(_TARS))
+            if not files:
+                raise
+            found = Archives(source=source, files=files)
+        else:
+            if all(sample.path.endswith(_TARS) for sample in found):
+                found = Archives(source=source, files=tuple(sample.file for sample in found))
+    if isinstance(found, Archives) and root is not None:
+        raise UsageError(f"--root {root} goes with a list of images; {source} is tar shards")
+    return found
+
+
+def _read_remote(source: str, root: str | None) -> DataSet:
+    kind = find_kind(source)
+    if kind == "missing":
+        raise UsageError(f"{source} does not exist; allowed: a folder of images, or a list of them")
+    if kind == "folder":
+        if root is not None:
+            raise UsageError(f"--root {root} goes with a list; {source} is a folder")
+        names = list_place(source, recursive=True)
+        shown = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+        return list_folder(
+            source,
+            ((join_place(source, name), name.partition("/")[0] if "/" in name else None, False) for name in shown),
+        )
+    try:
+        content = read_place(source)
+    except OSError as error:
+        raise UsageError(f"{source} cannot be read: {error}") from None
+
+    def exists(path: str) -> bool:
+        return find_kind(join_place(root, path) if root else path) == "file"
+
+    return list_samples(parse_pairs(content, source, exists=exists), source, root)
+
+
+def _expand(pattern: str) -> list[str]:
+    """Every name of a pattern with number ranges: ``{008..010}`` is 008, 009, 010."""
+    parts = _RANGE.split(pattern)  # text, low, high, text, low, high, text...
+    texts, ranges = parts[::3], list(zip(parts[1::3], parts[2::3], strict=True))
+    for low, high in ranges:
+        if int(low) > int(high):
+            raise UsageError(f"{pattern} has the range {low}..{high}; allowed: from low to high")
+    choices = [[f"{n:0{len(low)}}" for n in range(int(low), int(high) + 1)] for low, high in ranges]
+    return [
+        texts[0] + "".join(number + text for number, text in zip(numbers, texts[1:], strict=True))
+        for numbers in itertools.product(*choices)
+    ]
