@@ -27,6 +27,7 @@ import numpy.typing as npt
 from clipworks import runtimes, store
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksError
+from clipworks.options import PRECISIONS, RuntimeOptions
 from clipworks.runtimes.registry import CHOICES, list_installed
 
 MODES = {
@@ -80,9 +81,11 @@ def measure(model: str, seconds: float) -> dict[str, Any]:
         taken = runtimes.open_encoder(bundle, role)
         encoders = {f"{taken.runtime} {taken.precision}": taken}
         for runtime in list_installed(CHOICES):
-            for precision in runtimes.PRECISIONS:
+            for precision in PRECISIONS:
                 try:
-                    encoder = runtimes.open_encoder(bundle, role, runtime=runtime, device="cpu", precision=precision)
+                    encoder = runtimes.open_encoder(
+                        bundle, role, RuntimeOptions(runtime=runtime, device="cpu", precision=precision)
+                    )
                 except ClipworksError:
                     continue
                 encoders.setdefault(f"{encoder.runtime} {encoder.precision}", encoder)

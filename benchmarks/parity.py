@@ -37,6 +37,7 @@ from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.environment import describe_environment
 from clipworks.families.preprocessing import OPENAI_MEAN, OPENAI_STD, openai_preprocessing
 from clipworks.images.decode import load_batch
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import is_native_granted, open_encoder
 from clipworks.runtimes.inputs import name_inputs
 from clipworks.text.tokenizers import open_tokenizer
@@ -375,8 +376,10 @@ def embed_with_bundle(
     prompts: npt.NDArray[np.int32],
 ) -> dict[str, Floats]:
     """Unit embeddings of a bundle: texts cut to their own length, pictures in one batch."""
-    image = open_encoder(bundle, "image", runtime=runtime, device="cpu", precision="f32", threads=threads)
-    text = open_encoder(bundle, "text", runtime=runtime, device="cpu", precision="f32", threads=threads)
+    image = open_encoder(
+        bundle, "image", RuntimeOptions(runtime=runtime, device="cpu", precision="f32", threads=threads)
+    )
+    text = open_encoder(bundle, "text", RuntimeOptions(runtime=runtime, device="cpu", precision="f32", threads=threads))
     rows = [text(row[None, : number + 2])[0] for number, row in enumerate(prompts, start=1)]
     found = {"image": unit(image(pictures)), "text": unit(np.array(rows))}
     image.close()

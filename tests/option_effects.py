@@ -133,8 +133,9 @@ class Recorder:
 
     def _open(self, request: EncoderRequest) -> FakeEncoder:
         self.requests.append(request)
-        encoder = _Recorded(precision="f32" if request.precision == "auto" else request.precision, dim=request.dim)
-        encoder.device = "cpu" if request.device == "auto" else request.device
+        precision, device = request.options.precision, request.options.device
+        encoder = _Recorded(precision="f32" if precision == "auto" else precision, dim=request.dim)
+        encoder.device = "cpu" if device == "auto" else device
         encoder.record = lambda batch: self.batches.append((request.role, batch))
         return encoder
 

@@ -22,7 +22,7 @@ FREE = ("errors", "display", "endings", "options")
 # door of that room alone, "store.known" one module of it, "store.*" all of it, "clipworks" the package itself. Every
 # module belongs to a room of this table: a new one gets a line here.
 ROOMS = {
-    "clipworks": "bundle.card loading matching model",
+    "clipworks": "bundle.card model scoring",
     "__main__": "cli interrupts",
     # Facts and small tools: they know nobody.
     **dict.fromkeys(FREE, ""),
@@ -44,9 +44,7 @@ ROOMS = {
     "store": "bundle.* cache convert",
     # One model at work.
     "arguments": "bundle.card images.resize text.tokenizers",
-    "model": "arguments bundle.* cache images.* matching pipeline runtimes scoring text.*",
-    "loading": "arguments images.* model runtimes store",
-    "matching": "bundle.card clipworks scoring",
+    "model": "arguments bundle.* images.* pipeline runtimes scoring store text.*",
     "datasets": "text.files text.prompts",
     "pipeline": "datasets.* environment images.* model scoring",
     # What is written and read again.
@@ -64,7 +62,7 @@ ROOMS = {
     ),
     # Two pipelines side by side: it may run everything below the command line, but measures and writes no results.
     "doctor": "bundle.* environment families.* images.* runtimes.* scoring store text.* towers.*",
-    "cluster": "bundle.* datasets.* environment images.* loading model pipeline results.* scoring tasks.* text.*",
+    "cluster": "bundle.* datasets.* environment images.* model pipeline results.* scoring tasks.* text.*",
     # Saved results in, figures out: whatever could run something again is out of its reach.
     "report": (
         "bundle.card cache clipworks comparison.figures comparison.published comparison.comparison environment "

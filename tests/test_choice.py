@@ -8,6 +8,7 @@ import pytest
 
 from clipworks import processor, store
 from clipworks.errors import RuntimeUnavailableError
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import choice, rates, registry
 from clipworks.runtimes.choice import choose_float
 
@@ -161,5 +162,7 @@ def test_convolutions_of_f32_are_for_onnxruntime(
     monkeypatch.setattr(registry, "is_installed", lambda name: name in installed)
     monkeypatch.setattr(registry, "is_native_granted", lambda: False)
     starter = store.open_bundle("starter")
-    assert registry.choose_for(starter, precision=precision).name == taken
-    assert registry.choose_for(starter, device="gpu", precision=precision).name == min(installed, key=PREFERRED.index)
+    assert registry.choose_for(starter, RuntimeOptions(precision=precision)).name == taken
+    assert registry.choose_for(starter, RuntimeOptions(device="gpu", precision=precision)).name == min(
+        installed, key=PREFERRED.index
+    )

@@ -11,6 +11,7 @@ import pytest
 from clipworks import processor, runtimes, store
 from clipworks.cli import main
 from clipworks.errors import EncodingError
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import rates, registry
 
 
@@ -34,7 +35,9 @@ def test_it_lists_what_the_runtimes_themselves_offer(capsys: pytest.CaptureFixtu
         assert set(cpu["rates"]) <= set(cpu["precisions"])
         assert cpu["rates"]["f32"] > 0
         for precision in set(cpu["precisions"]) - {"int8"}:  # this model has no int8 towers
-            opened = runtimes.open_encoder(bundle, "image", runtime=item["name"], device="cpu", precision=precision)
+            opened = runtimes.open_encoder(
+                bundle, "image", RuntimeOptions(runtime=item["name"], device="cpu", precision=precision)
+            )
             assert opened.precision == precision
 
 
@@ -109,9 +112,9 @@ def test_auto_takes_f32_where_what_is_listed_cannot_be_compiled(monkeypatch: pyt
     monkeypatch.setattr(openvino, "list_precisions", lambda device: ["f32", "bf16"])  # noqa: ARG005
     wanted = Choice(precision="bf16", reason="a test wants it")
     monkeypatch.setattr(openvino, "choose_float", lambda runtime, listed: wanted)  # noqa: ARG005
-    encoder = runtimes.open_encoder(bundle, "image", runtime="openvino")
+    encoder = runtimes.open_encoder(bundle, "image", RuntimeOptions(runtime="openvino"))
     assert encoder.precision == "f32"
     assert encoder.why is not None
     assert "cannot compile" in encoder.why
     with pytest.raises(EncodingError, match=r"openvino cannot compile .* in bf16: Supported primitive descriptors"):
-        runtimes.open_encoder(bundle, "image", runtime="openvino", precision="bf16")
+        runtimes.open_encoder(bundle, "image", RuntimeOptions(runtime="openvino", precision="bf16"))

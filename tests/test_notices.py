@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import EXAMPLE
@@ -18,6 +19,7 @@ from clipworks.bundle.files import read_bundle
 from clipworks.cache import cache_folder, open_folder, write_sealed
 from clipworks.cli import main
 from clipworks.errors import ClipworksWarning
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import missing, registry
 from clipworks.text.prompts import read_labels
 from clipworks.text.tokenizers import open_tokenizer
@@ -164,10 +166,10 @@ def uncompiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_compiler_is_told_once_where_it_costs(clip_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = read_bundle(clip_bundle)
 
-    def choose(model: str | Path = clip_bundle, **asked: str) -> list[str]:
+    def choose(model: str | Path = clip_bundle, **asked: Any) -> list[str]:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            registry.choose_for(store.open_bundle(str(model)), **asked)
+            registry.choose_for(store.open_bundle(str(model)), RuntimeOptions(**asked))
         for one in told:  # as the command line does once it has shown it
             assert isinstance(one.message, ClipworksWarning)
             Path(str(one.message.mark)).touch()

@@ -26,6 +26,7 @@ from clipworks.convert import convert_checkpoint, quantize_towers, write_towers
 from clipworks.environment import count_cores
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.families.layouts import read_checkpoint
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import Role
 
 torch = pytest.importorskip("torch")
@@ -58,7 +59,9 @@ def bundle(name: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def open_tower(bundle: Bundle, role: Role, **options: Any) -> runtimes.Encoder:
-    return runtimes.open_encoder(bundle, role, runtime="torch", **{"device": "cpu", "precision": "f32"} | options)
+    return runtimes.open_encoder(
+        bundle, role, RuntimeOptions(**{"runtime": "torch", "device": "cpu", "precision": "f32"} | options)
+    )
 
 
 @pytest.mark.parametrize("reference", ["transformers", "open_clip"])
@@ -82,7 +85,7 @@ def test_texts_that_begin_alike_are_embedded_as_alone(bundle: Bundle, shared: in
 
 def test_padding_and_ids_without_an_end_are_pooled_as_on_the_other_runtimes(bundle: Bundle) -> None:
     ids = np.array([[5, 9, 7, 3], [5, 9, VOCABULARY - 1, 0], [VOCABULARY - 2, VOCABULARY - 1, 0, 0]], np.int32)
-    other = runtimes.open_encoder(bundle, "text", runtime="onnxruntime", precision="f32")
+    other = runtimes.open_encoder(bundle, "text", RuntimeOptions(runtime="onnxruntime", precision="f32"))
     assert np.abs(unit(open_tower(bundle, "text")(ids)) - unit(other(ids))).max() <= LIMIT
 
 
@@ -203,7 +206,7 @@ def test_a_bundle_with_int8_towers_too_runs_its_f32_ones(tiny_checkpoint: Path, 
 
 def test_towers_that_are_not_ours_are_refused_with_who_runs_them() -> None:
     with pytest.raises(RuntimeUnavailableError, match="is no tower that clipworks converted") as caught:
-        runtimes.open_encoder(store.open_bundle("starter"), "image", runtime="torch", device="cpu")
+        runtimes.open_encoder(store.open_bundle("starter"), "image", RuntimeOptions(runtime="torch", device="cpu"))
     assert caught.value.hint == "--runtime openvino and onnxruntime run any bundle"
 
 
@@ -289,7 +292,7 @@ def test_small_batches_are_filled_up_to_captured_shapes(
 def test_a_bundle_on_disk_runs_through_the_model(bundle: Bundle, name: str) -> None:
     from clipworks.model import Model
 
-    with Model(read_bundle(bundle.folder), runtime="torch", device="cpu") as model:
+    with Model(read_bundle(bundle.folder), RuntimeOptions(runtime="torch", device="cpu")) as model:
         rows = model.embed_texts(["a dog", "a cat", "a dog in a car"])
         assert rows.shape == (3, MODELS[name].dim)
         np.testing.assert_allclose(rows[0], model.embed_texts("a dog")[0], atol=LIMIT)

@@ -14,6 +14,7 @@ from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
+from clipworks.options import AUTO, PRECISIONS
 
 if TYPE_CHECKING:
     from clipworks.comparison.comparing import Plan
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rows.add_argument(
         "--reference", metavar="R", help="the runtime whose f32 is the reference (default: the first that grants f32)"
     )
-    rows.add_argument("--threads", type=options.at_least(1), metavar="N", help="CPU threads of each engine")
+    options.add_runtime_options(rows, named=())
     rows.add_argument("--offline", action="store_true", help="never ask a model hub")
     what = parser.add_argument_group("accuracy and agreement")
     what.add_argument("--images", required=True, metavar="SOURCE", help="as SOURCE of clipworks classify")
@@ -181,11 +182,11 @@ def _read_plan(args: argparse.Namespace) -> Plan:
     from clipworks.profiling.statistics import check_percentiles
     from clipworks.text.prompts import read_templates
 
-    precisions = runtimes.PRECISIONS if args.precision == ALL else _split(args.precision, "--precision")
+    precisions = PRECISIONS if args.precision == ALL else _split(args.precision, "--precision")
     engines = _list_runtimes() if args.runtime == ALL else _split(args.runtime, "--runtime")
     for precision in precisions:
-        if precision not in runtimes.PRECISIONS:
-            raise unknown_name("precision", precision, [ALL, *runtimes.PRECISIONS])
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", precision, [ALL, *PRECISIONS])
     for engine in (*engines, *((args.reference,) if args.reference else ())):
         if engine not in runtimes.RUNTIMES:
             raise unknown_name("runtime", engine, [ALL, *runtimes.CHOICES])
@@ -201,6 +202,7 @@ def _read_plan(args: argparse.Namespace) -> Plan:
         runtimes=engines,
         devices=_split(args.device, "--device"),
         precisions=precisions,
+        options=options.read_runtime_options(args, runtime=AUTO, device=AUTO, precision=AUTO),
         reference=args.reference,
         templates=read_templates(args.templates),
         images=options.read_image_options(args),
@@ -218,7 +220,6 @@ def _read_plan(args: argparse.Namespace) -> Plan:
             for _, depth in loads
         ),
         repeats=args.repeats,
-        threads=args.threads,
         footprint=not args.no_footprint,
         offline=args.offline,
     )

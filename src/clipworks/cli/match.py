@@ -17,7 +17,7 @@ from clipworks.cli.terminal import draw_bar, fit_text, measure_width, show_text
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipworks.matching import Match
+    from clipworks.scoring import Match
 
 _BAR_WIDTH = 24
 
@@ -44,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
         texts += read_lines(args.texts_file)
     if not texts:
         raise UsageError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
-    import clipworks.loading  # noqa: F401  # before there is a second thread: two that import can lock each other out
+    import clipworks.model  # noqa: F401  # before there is a second thread: two that import can lock each other out
     from clipworks.images.decode import open_file, open_image
 
     with ThreadPoolExecutor(1) as pool:
-        # The image is decoded while the engines start: both leave Python's lock for most of their time.
+        # The image is decoded while the towers load: both leave Python's lock for most of their time.
         loading = pool.submit(options.load_model, args, images=images)
         if args.image == "-":
             decoded = open_image(_read_stdin(), name="standard input", options=images)

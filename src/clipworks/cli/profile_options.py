@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import options
 from clipworks.errors import UsageError
-from clipworks.options import DEFAULT_IMAGE_OPTIONS
+from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS
 
 if TYPE_CHECKING:
     from clipworks.profiling.profile import Load
@@ -124,10 +124,8 @@ def read_setup(args: argparse.Namespace) -> Setup:
     return Setup(
         target=args.target,
         model=args.model,
-        runtime=args.runtime,
+        options=options.read_runtime_options(args, device=AUTO),
         devices=tuple(item.strip() for item in args.device.strip("[] ").split(",") if item.strip()),
-        precision=args.precision,
-        threads=args.threads,
         batch_size=args.batch_size,
         instances=args.instances,
         staged=args.input == "device",

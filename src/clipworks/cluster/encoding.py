@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from clipworks.cluster.cores import keep_cores
 from clipworks.cluster.decoding import unpack_block
 from clipworks.errors import ClipworksError, UsageError
-from clipworks.loading import load
-from clipworks.model import Model
-from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+from clipworks.model import Model, load
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions
 from clipworks.pipeline import encode_block
 from clipworks.results.formats import round_score
 from clipworks.results.manifest import describe_model
@@ -38,10 +37,7 @@ class Loading:
     """What `clipworks.model.load` is asked for, on whichever machine an encoder stands."""
 
     model: str
-    runtime: str = "auto"
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
+    options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
     images: ImageOptions = DEFAULT_IMAGE_OPTIONS
     offline: bool = False
 
@@ -49,13 +45,10 @@ class Loading:
         """Load one tower."""
         return load(
             self.model,
-            runtime=self.runtime,
-            device=self.device,
-            precision=self.precision,
-            threads=self.threads,
+            self.options,
+            self.images,
             offline=self.offline,
             towers=(tower,),  # type: ignore[arg-type]  # one of the two
-            **dataclasses.asdict(self.images),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import statistics
@@ -143,8 +144,8 @@ def measure_footprint(setup: Setup, say: Callable[[], None] = lambda: None) -> F
     Raises:
         EncodingError: the process failed; the message is its last line.
     """
-    words = [setup.model, setup.runtime, setup.devices[0], setup.precision, setup.threads, setup.offline]
-    status, out, err = _run_process([sys.executable, "-m", "clipworks.comparison.footprint", json.dumps(words)], say)
+    words = json.dumps([setup.model, dataclasses.asdict(setup.options), setup.offline])
+    status, out, err = _run_process([sys.executable, "-m", "clipworks.comparison.footprint", words], say)
     if status:
         lines = err.strip().splitlines()
         why = f"ended by signal {-status}" if status < 0 else lines[-1] if lines else "it says nothing"

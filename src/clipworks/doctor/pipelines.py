@@ -17,7 +17,7 @@ from clipworks.doctor.pictures import Stretch, as_levels, has_size, recover_pixe
 from clipworks.doctor.stages import Array, Trace
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.images.decode import Picture
-from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions, RuntimeOptions
 from clipworks.runtimes import EMBEDDING, FIRST, POOLED, ROLES, Encoder, Role, open_encoder
 from clipworks.runtimes.probes import open_probe
 from clipworks.runtimes.weights import read_image_weights, read_text_weights
@@ -70,12 +70,9 @@ class Pipeline:
     layers: bool = True
 
 
-def open_bundle_pipeline(bundle: Bundle, *, runtime: str, device: str, precision: str, threads: int | None) -> Pipeline:
-    """A bundle on an engine; arguments as `clipworks.runtimes.open_encoder` takes them."""
-    encoders: dict[Role, Encoder] = {
-        role: open_encoder(bundle, role, runtime=runtime, device=device, precision=precision, threads=threads)
-        for role in ROLES
-    }
+def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions) -> Pipeline:
+    """A bundle on a runtime."""
+    encoders: dict[Role, Encoder] = {role: open_encoder(bundle, role, options) for role in ROLES}
     granted = encoders["image"]
     tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text)
     try:

@@ -22,7 +22,7 @@ from clipworks.profiling.measurement import Report, check_load, measure
 from clipworks.profiling.parity import compare_with_f32, embed, measure_beside_f32
 from clipworks.profiling.profile import Cold, Load, Parity, Profile, Run, Target
 from clipworks.profiling.servers import Pipeline, call_encoder
-from clipworks.profiling.setup import Setup, check_setup, share_threads
+from clipworks.profiling.setup import Setup, check_setup, settle_options
 from clipworks.runtimes import Batch, Encoder
 from clipworks.text.tokenizers import open_tokenizer
 
@@ -143,8 +143,8 @@ class Bench:
         encoder = self.encoders[0]
         if encoder.precision == "f32":
             return None
-        role, threads = _ROLES[self.setup.target], self.setup.threads or share_threads(self.setup)
-        return measure_beside_f32(self.bundle, role, encoder, self._batches, threads=threads)
+        options = settle_options(self.setup, encoder.device)
+        return measure_beside_f32(self.bundle, _ROLES[self.setup.target], encoder, self._batches, options)
 
     def close(self) -> None:
         """Free the engines' memory."""
@@ -165,7 +165,7 @@ class Bench:
     def _open_encoders(self) -> Cold:
         begin = time.perf_counter_ns()
         setup = self.setup
-        chosen = runtimes.choose_for(self.bundle, setup.runtime, setup.devices[0], setup.precision)
+        chosen = runtimes.choose_for(self.bundle, settle_options(setup, setup.devices[0]))
         runtimes.import_runtime(chosen.name)
         imported = time.perf_counter_ns()
         cold: Cold | None = None
@@ -189,14 +189,7 @@ class Bench:
         return cold
 
     def _open_encoder(self, role: runtimes.Role, device: str) -> Encoder:
-        return runtimes.open_encoder(
-            self.bundle,
-            role,
-            runtime=self.setup.runtime,
-            device=device,
-            precision=self.setup.precision,
-            threads=self.setup.threads or share_threads(self.setup),
-        )
+        return runtimes.open_encoder(self.bundle, role, settle_options(self.setup, device))
 
     def _make_pipeline(self, folder: Path) -> Pipeline:
         files: Sequence[Path]

@@ -6,21 +6,21 @@ Numpy arrays cross this border; sessions, tensors and devices never leave it. To
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shlex
-from pathlib import Path
 
 from clipworks.bundle.files import Bundle
+from clipworks.cache import open_folder
 from clipworks.environment import count_cores
-from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError, unknown_name
+from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError
+from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
 from clipworks.runtimes.finite import check_weights
 from clipworks.runtimes.protocol import (
-    AUTO,
     AUTOMATIC,
     EMBEDDING,
     FIRST,
     POOLED,
-    PRECISIONS,
     ROLES,
     Batch,
     Encoder,
@@ -45,13 +45,11 @@ from clipworks.runtimes.registry import (
 )
 
 __all__ = [
-    "AUTO",
     "AUTOMATIC",
     "CHOICES",
     "EMBEDDING",
     "FIRST",
     "POOLED",
-    "PRECISIONS",
     "PREFERENCE",
     "ROLES",
     "RUNTIMES",
@@ -64,7 +62,6 @@ __all__ = [
     "Role",
     "Runtime",
     "Staged",
-    "check_precision",
     "choose_for",
     "choose_runtime",
     "choose_streams",
@@ -78,46 +75,28 @@ __all__ = [
 ]
 
 
-def open_encoder(
-    bundle: Bundle,
-    role: Role,
-    *,
-    runtime: str = AUTO,
-    device: str = AUTO,
-    precision: str = AUTO,
-    threads: int | None = None,
-    streams: int = 1,
-    cache: Path | None = None,
-) -> Encoder:
+def open_encoder(bundle: Bundle, role: Role, options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS) -> Encoder:
     """Compile one tower of a bundle.
 
     Args:
         bundle: the model.
-        role: ``image`` or ``text``.
-        runtime: a name in `RUNTIMES`, or ``auto``.
-        device: ``cpu``, ``gpu``, ``cuda:0``, ... as the runtime names them, a place in its list
-            (``0`` for the first), or ``auto`` for its default.
-        precision: one of `PRECISIONS`, or ``auto``: bf16 where it is quicker than f32, else f32; never int8.
-        threads: CPU threads, 1 to the cores that this process may use; None for the engine's default.
-        streams: how many calls the engine should be able to run at once, at least 1.
-        cache: folder for compiled models, or None.
+        role: ``image`` or ``text``; texts are encoded by one stream whatever the options say.
+        options: what is requested.
 
     Returns:
-        An encoder that tells the runtime, device and precision granted.
+        An encoder that tells the runtime, device and precision in use.
 
     Raises:
-        UnknownNameError: an unknown runtime or precision.
-        RuntimeUnavailableError: the engine, the device or the precision is not to be had; never a quiet fallback.
-        EncodingError: the engine cannot compile the tower.
+        UnknownNameError: an unknown runtime.
+        UsageError: more threads than cores.
+        RuntimeUnavailableError: the runtime, the device or the precision is not available; never a silent fallback.
+        EncodingError: the runtime cannot compile the tower.
     """
-    check_precision(precision)
-    chosen = choose_for(bundle, runtime, device, precision)
+    chosen = choose_for(bundle, options)
     cores = count_cores()
-    if threads is not None and not 1 <= threads <= cores:
-        raise UsageError(f"threads is {threads}; allowed: 1 to {cores}, the cores that this process may use")
-    if streams < 1:
-        raise UsageError(f"streams is {streams}; allowed: 1 or more")
-    stored = "int8" if precision == "int8" else "f32"
+    if options.threads is not None and options.threads > cores:
+        raise UsageError(f"threads is {options.threads}; allowed: 1 to {cores}, the cores that this process may use")
+    stored = "int8" if options.precision == "int8" else "f32"
     if stored not in bundle.card.towers:
         raise RuntimeUnavailableError(
             f"the model {bundle.card.name} has no {stored} towers; it has {', '.join(bundle.card.towers)}",
@@ -129,18 +108,15 @@ def open_encoder(
         path=bundle.folder / name,
         sha256=identify_tower(bundle, name),
         role=role,
-        device=device.lower(),
-        precision=precision,
         stored=stored,
-        threads=threads,
-        streams=streams,
         dim=bundle.card.dim,
-        cache=cache,
+        options=dataclasses.replace(options, streams=choose_streams(options) if role == "image" else 1),
+        cache=open_folder("compiled") if options.cache else None,
     )
     try:
         encoder = _open(chosen.name, request)
     except RuntimeUnavailableError as error:
-        if chosen.name != "native" or runtime != AUTO:
+        if chosen.name != "native" or options.runtime != AUTO:
             raise
         chosen = Chosen(choose_runtime(), error.message)  # `suits` only glances at a tower
         encoder = _open(chosen.name, request)
@@ -173,16 +149,12 @@ def explain_int8(bundle: Bundle) -> str:
     return f"clipworks models convert {folder} --precision int8 --images FOLDER -o BUNDLE makes a bundle with them"
 
 
-def choose_streams(device: str) -> int:
-    """How many calls a tower should run at once for the most pictures a second.
+def choose_streams(options: RuntimeOptions) -> int:
+    """How many batches of images are encoded at once: as requested, or what gives the most images/s.
 
     On CUDA one batch crosses to the device while the other is computed. On the CPU a call for each core would lose less
     beside decoding, but OpenVINO 2026.4 with two streams gives wrong embeddings for some towers.
     """
-    return 2 if device.lower().startswith("cuda") else 1
-
-
-def check_precision(precision: str) -> None:
-    """Raise UnknownNameError unless the name is ``auto`` or in `PRECISIONS`."""
-    if precision != AUTO and precision not in PRECISIONS:
-        raise unknown_name("precision", precision, [AUTO, *PRECISIONS])
+    if options.streams is not None:
+        return options.streams
+    return 2 if options.device.startswith("cuda") else 1

@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
+from clipworks.options import AUTO
+from clipworks.runtimes import Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.grants import refuse
 
 
@@ -46,7 +47,7 @@ class FakeEncoder:
 
 def open_encoder(request: EncoderRequest) -> FakeEncoder:
     """Open a fake tower; see `clipworks.runtimes.open_encoder`."""
-    if request.device not in (AUTO, "cpu", "0"):
-        raise refuse("the device", request.device, "fake", ["cpu"])
-    precision = "f32" if request.precision == AUTO else request.precision
+    if request.options.device not in (AUTO, "cpu", "0"):
+        raise refuse("the device", request.options.device, "fake", ["cpu"])
+    precision = "f32" if request.options.precision == AUTO else request.options.precision
     return FakeEncoder(precision=precision, dim=request.dim)

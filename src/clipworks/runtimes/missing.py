@@ -10,7 +10,7 @@ from clipworks.bundle.files import Bundle
 from clipworks.cache import open_folder
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksWarning
-from clipworks.runtimes.protocol import AUTO
+from clipworks.options import AUTO
 
 _ENDS = 4096  # bytes at either end of an ONNX file in which it says who wrote it, and what else it knows
 _MARK = "native-missing"

@@ -22,7 +22,8 @@ import onnxruntime
 
 from clipworks.environment import count_cores
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, forking
+from clipworks.options import AUTO
+from clipworks.runtimes import Batch, EncoderRequest, Opening, Staged, forking
 from clipworks.runtimes.grants import is_place, refuse
 from clipworks.runtimes.inputs import drop_filling, name_inputs
 from clipworks.runtimes.packing import GROUPS
@@ -97,11 +98,11 @@ def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
         session,
         device=device,
         precision=request.stored,
-        threads=request.threads,
+        threads=request.options.threads,
         dim=request.dim,
         opening=Opening(read_ms=None, compile_ms=compile_ms),
     )
-    encoder.why = "onnxruntime computes in the type of the weights" if request.precision == AUTO else None
+    encoder.why = "onnxruntime computes in the type of the weights" if request.options.precision == AUTO else None
     return encoder
 
 
@@ -145,21 +146,22 @@ def _open_session(
     request: EncoderRequest, source: str | bytes, options: onnxruntime.SessionOptions
 ) -> tuple[onnxruntime.InferenceSession, str, float]:
     """Open a session of a file or of a graph's bytes: with it the device granted, and the ms that it took."""
-    device = "cpu" if request.device == AUTO else request.device
+    device = "cpu" if request.options.device == AUTO else request.options.device
     available = _list_devices()
     if is_place(device, available):
         device = available[int(device)]
     kind, _, index = device.partition(":")
     if kind not in available or (index and not index.isdecimal()) or (kind == "cpu" and index not in ("", "0")):
-        raise refuse("the device", request.device, "onnxruntime", available)
+        raise refuse("the device", request.options.device, "onnxruntime", available)
     # ONNX Runtime runs a float tower in the type of its weights: f16 and bf16 would need another file.
-    if request.precision not in (AUTO, "f32", "int8"):
+    if request.options.precision not in (AUTO, "f32", "int8"):
         granted = ["f32", "int8 where the bundle has such towers"]
-        raise refuse(f"the precision on {device}", request.precision, "onnxruntime", granted)
+        raise refuse(f"the precision on {device}", request.options.precision, "onnxruntime", granted)
     options.log_severity_level = 3
-    if request.threads is not None or request.streams > 1:
+    threads, streams = request.options.threads, request.options.streams or 1
+    if threads is not None or streams > 1:
         # A session's threads are one pool: calls beside each other do best with a part of the cores each.
-        options.intra_op_num_threads = max(1, (request.threads or count_cores()) // request.streams)
+        options.intra_op_num_threads = max(1, (threads or count_cores()) // streams)
     provider = _PROVIDERS[kind]
     choices = {"device_id": index or "0"} if kind != "cpu" else {}
     start = time.perf_counter()
@@ -170,7 +172,7 @@ def _open_session(
     granted = session.get_providers()[0]
     if granted != provider:  # a provider that cannot start is dropped by the engine with a mere warning
         raise RuntimeUnavailableError(
-            f"onnxruntime cannot grant the device {request.device!r} here: it fell back to {granted}"
+            f"onnxruntime cannot grant the device {request.options.device!r} here: it fell back to {granted}"
         )
     return session, device, (time.perf_counter() - start) * 1000
 

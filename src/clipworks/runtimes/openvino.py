@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from clipworks.cache import map_sealed, write_sealed
 from clipworks.errors import EncodingError, RuntimeUnavailableError
+from clipworks.options import AUTO
 from clipworks.processor import find_onednn_ceiling, is_below
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, forking
+from clipworks.runtimes import Batch, EncoderRequest, Opening, Staged, forking
 from clipworks.runtimes.choice import Choice, choose_float
 from clipworks.runtimes.grants import is_place, refuse
 from clipworks.runtimes.inputs import drop_filling, name_inputs
@@ -121,12 +122,12 @@ def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
     """Compile a tower; see `clipworks.runtimes.open_encoder`."""
     forking.enter("openvino")
     core = openvino.Core()
-    device = _choose_device(core, request.device)
+    device = _choose_device(core, request.options.device)
     choice = _choose_precision(device, request)
     try:
         return _open(core, request, device, choice)
     except (EncodingError, RuntimeUnavailableError) as error:
-        if request.precision not in (AUTO, "int8") or choice.precision == "f32":
+        if request.options.precision not in (AUTO, "int8") or choice.precision == "f32":
             raise
         # A type may be listed and not compiled, where an instruction set is hidden.
         return _open(core, request, device, Choice(precision="f32", reason=error.message))
@@ -150,7 +151,7 @@ def _open(core: openvino.Core, request: EncoderRequest, device: str, choice: Cho
         opening=opening,
         mapped=mapped,
     )
-    encoder.floats, encoder.why = granted, choice.reason if request.precision == AUTO else None
+    encoder.floats, encoder.why = granted, choice.reason if request.options.precision == AUTO else None
     return encoder
 
 
@@ -158,7 +159,7 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
     """Compile a tower with more outputs; see `clipworks.runtimes.probes`."""
     forking.enter("openvino")
     core = openvino.Core()
-    device = _choose_device(core, request.device)
+    device = _choose_device(core, request.options.device)
     choice = _choose_precision(device, request)
     try:
         model = core.read_model(request.path)
@@ -166,8 +167,9 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
         model.add_outputs([name for name in values.values() if name not in known])
         compiled = core.compile_model(model, device, _configure(request, choice.precision))
     except RuntimeError as error:
-        if request.precision in (AUTO, "int8") and choice.precision != "f32":  # as in `open_encoder`
-            return open_probe(dataclasses.replace(request, precision="f32"), values)
+        if request.options.precision in (AUTO, "int8") and choice.precision != "f32":  # as in `open_encoder`
+            exact = dataclasses.replace(request.options, precision="f32")
+            return open_probe(dataclasses.replace(request, options=exact), values)
         raise EncodingError(f"openvino cannot compile {request.path.name}: {_last_line(error)}") from None
     inputs = [port.any_name for port in compiled.inputs]
     home = forking.guard(compiled)
@@ -195,18 +197,17 @@ def _configure(request: EncoderRequest, precision: str) -> dict[str, Any]:
         "EXECUTION_MODE_HINT": "ACCURACY" if precision == "f32" else "PERFORMANCE",
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
     }
-    if request.threads is not None:
-        config["INFERENCE_NUM_THREADS"] = str(request.threads)
+    if request.options.threads is not None:
+        config["INFERENCE_NUM_THREADS"] = str(request.options.threads)
     return config
 
 
 def _compile(
     core: openvino.Core, request: EncoderRequest, device: str, config: dict[str, Any]
 ) -> tuple[openvino.CompiledModel, openvino.Tensor | None, Opening]:
-    """Compile a tower, or import it from the cache, where it lies under all that it depends on.
+    """Compile a tower, or import it from the cache, as a mapped file (the second value) that must live as long.
 
-    The second value is the mapped file of an imported one, which must live as long as it does. OpenVINO's own cache is
-    not used: it takes a damaged file for a whole one.
+    OpenVINO's own cache is not used: it takes a damaged file for a whole one.
     """
     blob: Path | None = None
     start = time.perf_counter()
@@ -262,19 +263,18 @@ def list_precisions(device: str = "CPU") -> list[str]:
 def _choose_precision(device: str, request: EncoderRequest) -> Choice:
     """The float type that a tower is computed in; of an int8 one, the parts that are not int8."""
     native = list_precisions(device)
-    named = request.precision not in (AUTO, "int8")
-    if named and request.precision not in native:
-        raise refuse(f"the precision on {device.lower()}", request.precision, "openvino", native)
+    named = request.options.precision not in (AUTO, "int8")
+    if named and request.options.precision not in native:
+        raise refuse(f"the precision on {device.lower()}", request.options.precision, "openvino", native)
     if named:
-        return Choice(precision=request.precision, reason="asked for")
+        return Choice(precision=request.options.precision, reason="asked for")
     if device != "CPU":
         return Choice(precision="f32", reason="auto takes f32 on every device but the CPU")
-    if request.precision == "int8" and request.role == "image":
+    if request.options.precision == "int8" and request.role == "image":
         # Of texts these parts take a fifth of the time, of images less than their accuracy is worth.
         return Choice(precision="f32", reason="the image tower's float parts are few")
     return choose_float("openvino", native)
 
 
 def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return str(error).strip().rpartition("\n")[2].strip() or type(error).__name__

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from clipworks.bundle.files import Bundle
 from clipworks.errors import RuntimeUnavailableError
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import (
-    AUTO,
     EMBEDDING,
     FIRST,
     POOLED,
@@ -53,13 +53,11 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
         path=bundle.folder / name,
         sha256=identify_tower(bundle, name),
         role=role,
-        device=encoder.device,
-        precision=encoder.precision,
         stored=stored,
-        threads=encoder.threads,
-        streams=1,
         dim=bundle.card.dim,
-        cache=None,
+        options=RuntimeOptions(
+            runtime=encoder.runtime, device=encoder.device, precision=encoder.precision, threads=encoder.threads
+        ),
     )
     run = _open(encoder.runtime, request, find_values(GraphFile(request.path), role))
 
@@ -90,13 +88,9 @@ def open_file_probe(tower: Path, names: Sequence[str]) -> Probe:
         path=tower,
         sha256="",  # it names a compiled tower in the cache, and this one goes to none
         role="image",  # of no weight for the engines that can be a default
-        device=AUTO,
-        precision="f32",
         stored="f32",
-        threads=None,
-        streams=1,
         dim=0,
-        cache=None,
+        options=RuntimeOptions(precision="f32"),
     )
     return _open(choose_runtime(), request, {name: name for name in names})
 

@@ -9,10 +9,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from clipworks.options import RuntimeOptions
+
 Role = Literal["image", "text"]
 ROLES: tuple[Role, ...] = ("image", "text")
-PRECISIONS = ("f32", "bf16", "f16", "int8")
-AUTO = "auto"
 AUTOMATIC = ("f32", "bf16")
 """The precisions that ``auto`` may take."""
 EMBEDDING, FIRST, POOLED = "embedding", "first", "pooled"
@@ -107,27 +107,21 @@ class EncoderRequest:
 
     Attributes:
         path: the tower's ONNX file.
-        sha256: of that file and of weights beside it, from the card.
+        sha256: of that file and of weights beside it, from the card; empty for what goes into no cache.
         role: which tower.
-        device: e.g. ``cpu``, or `AUTO` for the engine's default.
-        precision: one of `PRECISIONS`, or `AUTO`.
         stored: the precision that the file is made for: ``f32`` or ``int8``.
-        threads: CPU threads of the engine, or None for its default.
-        streams: how many calls the engine should be able to run at once.
         dim: width of an embedding, from the card.
+        options: as requested; the runtime is settled, and the number of streams.
         cache: folder for compiled models, or None to compile afresh.
     """
 
     path: Path
     sha256: str
     role: Role
-    device: str
-    precision: str
     stored: str
-    threads: int | None
-    streams: int
     dim: int
-    cache: Path | None
+    options: RuntimeOptions
+    cache: Path | None = None
 
 
 class OpenEncoder(Protocol):

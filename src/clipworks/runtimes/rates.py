@@ -22,6 +22,7 @@ from clipworks import interrupts
 from clipworks.cache import open_folder, read_sealed, write_sealed
 from clipworks.environment import count_cores
 from clipworks.errors import ClipworksError
+from clipworks.options import RuntimeOptions
 from clipworks.processor import describe_processor, find_onednn_ceiling
 from clipworks.runtimes.protocol import EncoderRequest
 from clipworks.runtimes.registry import find_version, import_runtime
@@ -125,13 +126,9 @@ def _open_products(runtime: str, precision: str, folder: Path) -> tuple[int, Cal
         path=path,
         sha256="",
         role="image",
-        device="cpu",
-        precision=precision,
         stored="int8" if precision == "int8" else "f32",
-        threads=None,
-        streams=1,
         dim=WIDTH,
-        cache=None,
+        options=RuntimeOptions(runtime=runtime, device="cpu", precision=precision),
     )
     encoder = import_runtime(runtime)(request)
     images = np.random.default_rng(0).integers(0, 256, (ROWS, _SIDE, _SIDE, 3), dtype=np.uint8)

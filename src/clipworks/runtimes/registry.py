@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from clipworks.bundle.files import Bundle
 from clipworks.errors import RuntimeUnavailableError, unknown_name
+from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
 from clipworks.processor import describe_processor, find_onednn_ceiling
 from clipworks.runtimes.choice import choose_float, limit_to_runtime
-from clipworks.runtimes.protocol import AUTO, AUTOMATIC, OpenEncoder
+from clipworks.runtimes.protocol import AUTOMATIC, OpenEncoder
 
 
 class Runtime(NamedTuple):
@@ -71,28 +72,29 @@ class Chosen(NamedTuple):
     why: str | None
 
 
-def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precision: str = AUTO) -> Chosen:
+def choose_for(bundle: Bundle, options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS) -> Chosen:
     """Resolve ``auto`` for a bundle: what is quickest here of what can run it; checks any other name.
 
     Raises:
         UnknownNameError: no such runtime; the message names the choices.
         RuntimeUnavailableError: its package is not installed.
     """
-    if runtime != AUTO:
-        return Chosen(choose_runtime(runtime), None)
+    if options.runtime != AUTO:
+        return Chosen(choose_runtime(options.runtime), None)
+    device, precision = options.device, options.precision
     if is_native_granted():
         from clipworks.runtimes.native.opening import suits
 
         files = bundle.card.towers.get("int8" if precision == "int8" else "f32")
         if files is not None and all(
-            suits(bundle.folder / name, device.lower(), precision) for name in (files.image, files.text)
+            suits(bundle.folder / name, device, precision) for name in (files.image, files.text)
         ):
             return choose_converted(precision)
     else:
         from clipworks.runtimes.missing import warn_missing_native
 
-        warn_missing_native(bundle, device.lower(), precision)
-    if device.lower() in (AUTO, "cpu") and bundle.card.image_tower.kind in CONVOLUTIONAL:
+        warn_missing_native(bundle, device, precision)
+    if device in (AUTO, "cpu") and bundle.card.image_tower.kind in CONVOLUTIONAL:
         return choose_convolutional(precision)
     return choose_other()
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from clipworks.environment import Environment, describe_environment
 from clipworks.errors import ClipworksError
+from clipworks.options import PRECISIONS
 from clipworks.processor import describe_processor, find_onednn_ceiling
 from clipworks.runtimes.choice import choose_float
-from clipworks.runtimes.protocol import PRECISIONS
 from clipworks.runtimes.rates import measure_rates
 from clipworks.runtimes.registry import (
     CHOICES,

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from clipworks.environment import count_physical_cores
 from clipworks.errors import EncodingError
-from clipworks.runtimes import AUTO, EMBEDDING, FIRST, POOLED, Batch, EncoderRequest, Opening, Staged
+from clipworks.options import AUTO
+from clipworks.runtimes import EMBEDDING, FIRST, POOLED, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.native._towers import close_tower, encode_images, encode_texts, open_tower
 from clipworks.runtimes.native.facts import Bytes, Facts
@@ -105,9 +106,9 @@ def open_encoder(request: EncoderRequest) -> NativeEncoder:
     """Open a tower; see `clipworks.runtimes.open_encoder`."""
     precision = check_request(request)
     facts, weights, opening = open_weights(request, precision)
-    threads = request.threads or count_physical_cores()
+    threads = request.options.threads or count_physical_cores()
     encoder = NativeEncoder(facts, weights, threads=threads, opening=opening)
-    encoder.why = choose_float("native", list_precisions()).reason if request.precision == AUTO else None
+    encoder.why = choose_float("native", list_precisions()).reason if request.options.precision == AUTO else None
     return encoder
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import clipworks.runtimes.native._towers as compiled
 from clipworks.cache import map_sealed, write_sealed
 from clipworks.errors import RuntimeUnavailableError
+from clipworks.options import AUTO
 from clipworks.processor import find_ceiling, is_below
 from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.grants import refuse
 from clipworks.runtimes.missing import is_ours
 from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
-from clipworks.runtimes.protocol import AUTO, EncoderRequest, Opening
+from clipworks.runtimes.protocol import EncoderRequest, Opening
 
 _FORMAT = 2  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
@@ -64,11 +65,11 @@ def check_request(request: EncoderRequest) -> str:
             "native needs an x86 CPU with AVX-512, and clipworks built by gcc 10 or newer or by clang",
             hint="choose another --runtime",
         )
-    if request.device not in DEVICES:
-        raise refuse("the device", request.device, "native", ["cpu"])
-    if request.precision != AUTO and request.precision not in granted:
-        raise refuse("the precision", request.precision, "native", list(granted))
-    return choose_float("native", granted).precision if request.precision == AUTO else request.precision
+    if request.options.device not in DEVICES:
+        raise refuse("the device", request.options.device, "native", ["cpu"])
+    if request.options.precision != AUTO and request.options.precision not in granted:
+        raise refuse("the precision", request.options.precision, "native", list(granted))
+    return choose_float("native", granted).precision if request.options.precision == AUTO else request.options.precision
 
 
 def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes, Opening]:

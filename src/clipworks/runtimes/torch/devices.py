@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from clipworks.runtimes import AUTO
+from clipworks.options import AUTO
 from clipworks.runtimes.choice import Choice, choose_float
 from clipworks.runtimes.grants import is_place, refuse
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import AUTO, EMBEDDING, Batch, EncoderRequest, Opening, Role, Staged, forking
+from clipworks.options import AUTO
+from clipworks.runtimes import EMBEDDING, Batch, EncoderRequest, Opening, Role, Staged, forking
 from clipworks.runtimes.torch.devices import KINDS, choose_device, choose_precision, free_cache, name_f32_spoiler
 from clipworks.runtimes.torch.lanes import CudaLane, Lane, PlainLane
 from clipworks.runtimes.torch.loading import load_tower
@@ -151,15 +152,15 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
     Threads are PyTorch's own setting of the whole process, so ``threads`` changes them for all of its CPU encoders.
     """
     forking.enter("torch")
-    device = choose_device(request.device)
+    device = choose_device(request.options.device)
     if request.stored != "f32":
         raise RuntimeUnavailableError(
             f"torch runs no {request.stored} towers", hint="--runtime openvino and onnxruntime run them"
         )
-    choice = choose_precision(device, request.precision)
+    choice = choose_precision(device, request.options.precision)
     precision = choice.precision
-    if request.threads is not None and device.type == "cpu":
-        torch.set_num_threads(request.threads)
+    if request.options.threads is not None and device.type == "cpu":
+        torch.set_num_threads(request.options.threads)
     start = time.perf_counter()
     weights = _READERS[request.role](request.path)
     read_ms, start = _since(start), time.perf_counter()
@@ -170,7 +171,7 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
         raise EncodingError(f"torch cannot load {request.path.name}: {str(error).partition(chr(10))[0]}") from None
     encoder = TorchEncoder(tower, device=device, precision=precision, dim=request.dim)
     encoder.opening = Opening(read_ms=read_ms, compile_ms=_since(start))
-    encoder.why = choice.reason if request.precision == AUTO else None
+    encoder.why = choice.reason if request.options.precision == AUTO else None
     return encoder
 
 
