@@ -28,7 +28,7 @@ from clipworks import runtimes, store
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksError
 from clipworks.options import PRECISIONS, RuntimeOptions
-from clipworks.runtimes.registry import CHOICES, list_installed
+from clipworks.runtimes.registry import list_installed, list_names
 
 MODES = {
     "as it is": {},
@@ -80,7 +80,7 @@ def measure(model: str, seconds: float) -> dict[str, Any]:
         batch = make_batch(bundle, role)
         taken = runtimes.open_encoder(bundle, role)
         encoders = {f"{taken.runtime} {taken.precision}": taken}
-        for runtime in list_installed(CHOICES):
+        for runtime in list_installed(list_names()):
             for precision in PRECISIONS:
                 try:
                     encoder = runtimes.open_encoder(

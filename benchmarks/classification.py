@@ -33,10 +33,11 @@ from pathlib import Path
 import numpy as np
 
 from clipworks.datasets.listing import DataSet, read_dataset
-from clipworks.environment import count_cores, describe_environment, measure_peak_memory
+from clipworks.environment import describe_environment, measure_peak_memory
 from clipworks.model import Model, load
 from clipworks.options import RuntimeOptions
 from clipworks.pipeline import prepare_sample
+from clipworks.processor import count_cores
 from clipworks.scoring import Floats
 from clipworks.tasks.classify import classify
 from clipworks.tasks.zero_shot import build_head, find_head, keep_head

@@ -30,7 +30,7 @@ ROOMS = {
     "interrupts": "",
     "processor": "",
     "scoring": "",
-    "environment": "clipworks processor",
+    "environment": "clipworks processor runtimes.registry",
     "bundle": "cache",
     # Images and texts on their way to a tower.
     "images": "bundle.card runtimes.decoders",
@@ -38,7 +38,7 @@ ROOMS = {
     # Towers: from checkpoints, on runtimes, in the store.
     "towers": "bundle.card",
     "families": "bundle.card towers.*",
-    "runtimes": "bundle.* cache environment images._resampling images.resize interrupts processor",
+    "runtimes": "bundle.* cache images._resampling images.resize interrupts processor",
     "export": "bundle.* convert.conversion runtimes.* text.* towers.*",
     "convert": "bundle.* export.* families.* runtimes.* text.* towers.*",
     "store": "bundle.* cache convert",
@@ -46,7 +46,7 @@ ROOMS = {
     "arguments": "bundle.card images.resize text.tokenizers",
     "model": "arguments bundle.* images.* pipeline runtimes scoring store text.*",
     "datasets": "text.files text.prompts",
-    "pipeline": "datasets.* environment images.* model scoring",
+    "pipeline": "datasets.* processor images.* model scoring",
     # What is written and read again.
     "results": "bundle.* datasets.* environment images.* interrupts model runtimes",
     "evaluation": "datasets.* results.* text.*",
@@ -55,14 +55,14 @@ ROOMS = {
         "bundle.* cache datasets.* evaluation.accuracy evaluation.evaluation images.* model pipeline results.* "
         "runtimes scoring text.*"
     ),
-    "profiling": "bundle.* datasets.folders environment images.* runtimes scoring store text.*",
+    "profiling": "bundle.* datasets.folders environment images.* processor runtimes scoring store text.*",
     "comparison": (
         "bundle.* datasets.* environment evaluation.accuracy evaluation.evaluation images.* model pipeline profiling.* "
         "results.* runtimes scoring store tasks.* text.*"
     ),
     # Two pipelines side by side: it may run everything below the command line, but measures and writes no results.
     "doctor": "bundle.* environment families.* images.* runtimes.* scoring store text.* towers.*",
-    "cluster": "bundle.* datasets.* environment images.* model pipeline results.* scoring tasks.* text.*",
+    "cluster": "bundle.* datasets.* images.* model pipeline processor results.* runtimes scoring tasks.* text.*",
     # Saved results in, figures out: whatever could run something again is out of its reach.
     "report": (
         "bundle.card cache clipworks comparison.figures comparison.published comparison.comparison environment "

@@ -146,12 +146,12 @@ def test_a_run_goes_on_though_auto_would_choose_anew(
 ) -> None:
     write_pictures(tmp_path / "set", 4)
     (tmp_path / "labels.txt").write_text("a dog\na cat\n")
-    monkeypatch.setattr(registry, "PREFERENCE", ("openvino",))
     output = tmp_path / ("out.jsonl" if command == "classify" else "out")
     words = [command, str(tmp_path / "set"), "-o", str(output), "--json"]
     words += ["--labels", str(tmp_path / "labels.txt")] if command == "classify" else []
     assert main([*words, "--runtime", "auto"]) == 0
-    monkeypatch.setattr(registry, "PREFERENCE", ("fake",))  # what a new installation would bring to the front
+    # What a new installation would bring to the front.
+    monkeypatch.setattr(registry, "list_defaults", lambda: ("fake",))
     monkeypatch.setattr(choice, "RULES", ())
     capsys.readouterr()
     assert main(words) == 0

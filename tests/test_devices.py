@@ -24,11 +24,11 @@ def look(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
 @pytest.mark.shows("devices --json")
 def test_it_lists_what_the_runtimes_themselves_offer(capsys: pytest.CaptureFixture[str], clip_bundle: Path) -> None:
     found = look(capsys)
-    assert [item["name"] for item in found["runtimes"]] == list(registry.CHOICES)
+    assert [item["name"] for item in found["runtimes"]] == list(registry.list_names())
     assert found["environment"]["isa"] == list(processor.describe_processor().instruction_sets)
     bundle = store.open_bundle(str(clip_bundle))
     for item in found["runtimes"]:
-        if item["name"] not in registry.list_installed(registry.CHOICES) or item["problem"] is not None:
+        if item["name"] not in registry.list_installed(registry.list_names()) or item["problem"] is not None:
             assert item["problem"]
             continue
         cpu = next(device for device in item["devices"] if device["name"] == "cpu")
@@ -89,7 +89,6 @@ def test_no_runtime_at_all_is_told_and_no_failure(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "is_installed", lambda name: False)  # noqa: ARG005
-    monkeypatch.setattr(registry, "is_native_granted", lambda: False)
     found = look(capsys)
     assert all("not installed" in item["problem"] for item in found["runtimes"])
     assert all(item["runtime"] is None and "no runtime is installed" in item["why"] for item in found["auto"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from clipworks.comparison import comparing
 from clipworks.errors import EncodingError
 from clipworks.profiling.profile import Load
 from clipworks.profiling.setup import Setup
-from clipworks.runtimes import RUNTIMES
+from clipworks.runtimes.registry import RUNTIMES
 
 FAKE = ("--runtime", "fake")
 
@@ -79,7 +80,7 @@ def test_a_comparison_has_what_the_options_ask_for(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(RUNTIMES, "other", RUNTIMES["fake"])
+    monkeypatch.setitem(RUNTIMES, "other", dataclasses.replace(RUNTIMES["fake"], name="other"))
     assert show(record(capsys, *words)) == expected
 
 

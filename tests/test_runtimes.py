@@ -236,7 +236,7 @@ def test_two_models_that_differ_in_files_beside_their_graphs_alone_are_told_apar
     runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Graphs of large models hold no weights: two of one shape are the same file."""
-    if runtime == "native" and not runtimes.is_native_granted():
+    if not registry.is_installed(runtime) or not runtimes.import_runtime(runtime).describe_devices():
         pytest.skip("needs AVX-512 and a C compiler")
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
     monkeypatch.setattr(conversion, "write_towers", functools.partial(write_towers, external_bytes=10_000))

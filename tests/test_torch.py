@@ -23,10 +23,10 @@ from clipworks import runtimes, store
 from clipworks.bundle.files import Bundle, read_bundle
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers, write_towers
-from clipworks.environment import count_cores
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.families.layouts import read_checkpoint
 from clipworks.options import RuntimeOptions
+from clipworks.processor import count_cores
 from clipworks.runtimes import Role
 
 torch = pytest.importorskip("torch")

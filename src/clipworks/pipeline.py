@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.environment import count_cores
 from clipworks.errors import ImageError, UsageError
+from clipworks.processor import count_cores
 from clipworks.scoring import Floats
 
 if TYPE_CHECKING:

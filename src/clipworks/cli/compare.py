@@ -26,6 +26,8 @@ ALL = "all"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks compare``."""
+    from clipworks.runtimes import list_names
+
     rows = parser.add_argument_group("rows: every combination that can be had")
     rows.add_argument(
         "--model", action="append", metavar="M", help="a model; may be given several times (default: starter)"
@@ -34,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         default=ALL,
         metavar="R,R",
-        help="openvino, onnxruntime, torch, native (default: all that are installed)",
+        help=f"{', '.join(list_names())} (default: all that are installed)",
     )
     rows.add_argument("--device", default="auto", metavar="D,D", help="as the runtimes name them (default: auto)")
     rows.add_argument(
-        "--precision", default=ALL, metavar="P,P", help="f32, bf16, f16, int8 (default: all that can be had)"
+        "--precision", default=ALL, metavar="P,P", help=f"{', '.join(PRECISIONS)} (default: all that are available)"
     )
     rows.add_argument(
         "--reference", metavar="R", help="the runtime whose f32 is the reference (default: the first that grants f32)"
@@ -188,8 +190,7 @@ def _read_plan(args: argparse.Namespace) -> Plan:
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, [ALL, *PRECISIONS])
     for engine in (*engines, *((args.reference,) if args.reference else ())):
-        if engine not in runtimes.RUNTIMES:
-            raise unknown_name("runtime", engine, [ALL, *runtimes.CHOICES])
+        runtimes.find_runtime(engine, beside=ALL)
     loads = [
         (size, depth) for size in _split_numbers(args, "batch_size", 1) for depth in _split_numbers(args, "depth", 0)
     ]
@@ -229,7 +230,7 @@ def _list_runtimes() -> tuple[str, ...]:
     """Those that are installed; where none is, the usual two, so that each says what it wants."""
     from clipworks import runtimes
 
-    return tuple(runtimes.list_installed(runtimes.CHOICES)) or runtimes.PREFERENCE
+    return tuple(runtimes.list_installed(runtimes.list_names())) or runtimes.list_defaults()
 
 
 def _split(text: str, option: str) -> tuple[str, ...]:

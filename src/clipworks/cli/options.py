@@ -34,17 +34,26 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_runtime_options(group: Group, named: Collection[str] = ("runtime", "device", "precision")) -> None:
     """Add the fields of `RuntimeOptions`; of those in ``named`` a command may have its own form and leave some out."""
+    from clipworks.runtimes.registry import RUNTIMES
+
+    rows = [row for row in RUNTIMES.values() if row.listed]
     if "runtime" in named:
+        taken = [f"{row.name} for {row.suits}" for row in rows if row.suits]
+        first = next(row.name for row in rows if row.default)
         group.add_argument(
             "--runtime",
             default=AUTO,
             metavar="R",
-            help="native, openvino, onnxruntime, torch or auto (default: auto: native for CLIP on CPUs with AVX-512 "
-            "but without AMX, else openvino where installed; clipworks devices says which)",
+            help=f"{', '.join(row.name for row in rows)} or auto (default: auto: {', '.join(taken)}, else {first} "
+            "where installed; clipworks devices says which)",
         )
     if "device" in named:
+        devices = dict.fromkeys(device for row in rows for device in row.devices)
         group.add_argument(
-            "--device", default=AUTO, metavar="D", help="cpu, gpu, cuda:0, ... as the runtime names it (default: auto)"
+            "--device",
+            default=AUTO,
+            metavar="D",
+            help=f"{', '.join(devices)}, ... as the runtime names it (default: auto)",
         )
     if "precision" in named:
         group.add_argument(
@@ -224,11 +233,7 @@ def load_model(
 
     try:
         return load(
-            args.model,
-            read_runtime_options(args, streams=streams),
-            images,
-            offline=args.offline,
-            towers=towers,
+            args.model, read_runtime_options(args, streams=streams), images, offline=args.offline, towers=towers
         )
     except RuntimeUnavailableError as error:
         if (recalled := getattr(args, "recalled", None)) is None:

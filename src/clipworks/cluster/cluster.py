@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cluster.failures import INSTALL, EngineError, explain_errors, first_line
-from clipworks.environment import count_cores
 from clipworks.errors import RuntimeUnavailableError, UsageError
+from clipworks.processor import count_cores
 
 if TYPE_CHECKING:
     from clipworks.cluster.head import Head

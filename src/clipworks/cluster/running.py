@@ -23,17 +23,15 @@ from clipworks.cluster.statistics import Statistics
 from clipworks.cluster.visibility import check_visible
 from clipworks.datasets.listing import DataSet
 from clipworks.datasets.locations import is_url, make_folder
-from clipworks.environment import count_cores
-from clipworks.options import RuntimeOptions
+from clipworks.options import AUTO, RuntimeOptions
+from clipworks.processor import count_cores
 from clipworks.results.journal import compare_settings, compose_manifest, explain_write_errors
 from clipworks.results.locks import hold_folder
 from clipworks.results.manifest import hash_texts, recall_choice
 from clipworks.results.shards import Shard, list_shards, open_folder, write_folder_manifest
+from clipworks.runtimes import find_runtime
 from clipworks.tasks.classify import find_truths
 from clipworks.tasks.zero_shot import hash_head
-
-# Runtimes that never take a GPU unless they are told to: on Ray only an encoder that asks for one has it.
-_ON_CPU = ("auto", "native", "openvino", "fake")
 
 
 def run(
@@ -129,7 +127,9 @@ def share_cores(request: Request) -> Request:
 def examine_here(request: Request, stack: contextlib.ExitStack) -> Callable[[], Found] | None:
     """Begin to load the model in this process while Ray starts, where encoders will be granted the same; else None."""
     options = request.loading.options
-    if request.address is not None or (options.device != "cpu" and options.runtime not in _ON_CPU):
+    # On Ray only an encoder that asks for a GPU has it; what ``auto`` chooses from never takes one by itself.
+    takes_gpu = options.runtime != AUTO and find_runtime(options.runtime).takes_gpu
+    if request.address is not None or (options.device != "cpu" and takes_gpu):
         return None
     pool = stack.enter_context(ThreadPoolExecutor(1))  # one thing after the other: Ray's own start needs Python as well
     found = pool.submit(examine, request.loading, request.classes)

@@ -20,7 +20,7 @@ from clipworks.doctor.pipelines import (
 from clipworks.errors import ConversionError, RuntimeUnavailableError, UsageError
 from clipworks.families.layouts import read_checkpoint
 from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
-from clipworks.runtimes import PREFERENCE, RUNTIMES, list_installed
+from clipworks.runtimes import find_runtime, list_defaults, list_installed
 from clipworks.store import expand_home, open_bundle
 from clipworks.towers.weights import Checkpoint
 
@@ -108,7 +108,7 @@ def _open_default(bundle: Bundle, subject: Pipeline, asked: Asked) -> Reference:
     try:
         return _open_equations(bundle)
     except RuntimeUnavailableError as error:
-        engines = [name for name in list_installed() if name != subject.about.runtime]
+        engines = [name for name in list_installed(list_defaults()) if name != subject.about.runtime]
         if not engines and subject.about.precision == "f32":
             raise UsageError(
                 f"there is nothing to compare with: {error.message}",
@@ -123,7 +123,7 @@ def _open_default(bundle: Bundle, subject: Pipeline, asked: Asked) -> Reference:
 
 def _name_engine(subject: Pipeline) -> str:
     """How to get an engine besides the one that is examined."""
-    return next(RUNTIMES[name].install for name in reversed(PREFERENCE) if name != subject.about.runtime)
+    return next(find_runtime(name).install for name in reversed(list_defaults()) if name != subject.about.runtime)
 
 
 def _open_equations(bundle: Bundle) -> Reference:

@@ -103,9 +103,8 @@ def _is_f32(encoder: Encoder) -> bool:
 
 
 def _choose_reference(encoder: Encoder) -> str:
-    if not _is_f32(encoder) and encoder.runtime in runtimes.PREFERENCE:
+    if not _is_f32(encoder) and encoder.runtime in runtimes.list_defaults():
         return encoder.runtime
-    installed = runtimes.list_installed()
-    # ONNX Runtime first: it runs the graph as it stands, with the fewest liberties.
-    order = [name for name in reversed(runtimes.PREFERENCE) if name in installed and name != encoder.runtime]
-    return order[0] if order else encoder.runtime
+    # ONNX Runtime, the last: it runs the graph as it stands, with the fewest liberties.
+    others = [name for name in runtimes.list_installed(runtimes.list_defaults()) if name != encoder.runtime]
+    return others[-1] if others else encoder.runtime

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipworks.bundle.card import Card
-from clipworks.environment import count_cores
 from clipworks.errors import UsageError
 from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions
+from clipworks.processor import count_cores
 from clipworks.profiling.profile import Target
 
 _LARGEST_BATCH_BYTES = 1 << 29

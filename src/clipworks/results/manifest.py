@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clipworks.bundle.files import card_hash
 from clipworks.environment import describe_environment
 from clipworks.options import AUTO, RuntimeOptions
-from clipworks.runtimes import AUTOMATIC
+from clipworks.runtimes import AUTOMATIC, find_runtime
 
 if TYPE_CHECKING:
     from clipworks.datasets.listing import DataSet
@@ -26,7 +26,7 @@ _PACKAGES = ("clipworks", "numpy", "pillow")
 def describe_model(model: Model, decoder: BatchDecoder | None = None) -> dict[str, Any]:
     """The model as granted, and what of the machine and the software can change the last digit of a score."""
     environment = describe_environment()
-    relevant = (*_PACKAGES, model.runtime)
+    relevant = (*_PACKAGES, find_runtime(model.runtime).distribution)
     return {
         "model": model.card.name,
         "card_sha256": card_hash(model.card),

@@ -1,7 +1,6 @@
-"""Runtimes: engines that compile a bundle's towers, behind one protocol.
+"""Runtimes: what compiles and runs a bundle's towers, behind one protocol.
 
-Numpy arrays cross this border; sessions, tensors and devices never leave it. To add an engine: one module with an
-``open_encoder`` of the form of `OpenEncoder`, and one line in `registry.RUNTIMES`.
+Numpy arrays cross this border; sessions, tensors and devices never leave it. To add one: see `registry`.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ import shlex
 
 from clipworks.bundle.files import Bundle
 from clipworks.cache import open_folder
-from clipworks.environment import count_cores
 from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError
-from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
+from clipworks.options import DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
+from clipworks.processor import count_cores
+from clipworks.runtimes.auto import Chosen, choose_for, choose_runtime
 from clipworks.runtimes.finite import check_weights
 from clipworks.runtimes.protocol import (
     AUTOMATIC,
@@ -25,38 +25,33 @@ from clipworks.runtimes.protocol import (
     Batch,
     Encoder,
     EncoderRequest,
+    Implementation,
     OpenEncoder,
     Opening,
     Role,
+    Runtime,
     Staged,
 )
 from clipworks.runtimes.registry import (
-    CHOICES,
-    PREFERENCE,
-    RUNTIMES,
-    Chosen,
-    Runtime,
-    choose_for,
-    choose_runtime,
+    find_runtime,
     find_version,
     import_runtime,
-    is_native_granted,
+    list_defaults,
     list_installed,
+    list_names,
 )
 
 __all__ = [
     "AUTOMATIC",
-    "CHOICES",
     "EMBEDDING",
     "FIRST",
     "POOLED",
-    "PREFERENCE",
     "ROLES",
-    "RUNTIMES",
     "Batch",
     "Chosen",
     "Encoder",
     "EncoderRequest",
+    "Implementation",
     "OpenEncoder",
     "Opening",
     "Role",
@@ -66,11 +61,13 @@ __all__ = [
     "choose_runtime",
     "choose_streams",
     "explain_int8",
+    "find_runtime",
     "find_version",
     "identify_tower",
     "import_runtime",
-    "is_native_granted",
+    "list_defaults",
     "list_installed",
+    "list_names",
     "open_encoder",
 ]
 
@@ -116,18 +113,18 @@ def open_encoder(bundle: Bundle, role: Role, options: RuntimeOptions = DEFAULT_R
     try:
         encoder = _open(chosen.name, request)
     except RuntimeUnavailableError as error:
-        if chosen.name != "native" or options.runtime != AUTO:
+        if not chosen.claimed:
             raise
-        chosen = Chosen(choose_runtime(), error.message)  # `suits` only glances at a tower
+        chosen = Chosen(choose_runtime(), error.message)  # a claim only glances at a tower
         encoder = _open(chosen.name, request)
     encoder.why = "; ".join(filter(None, (chosen.why, encoder.why))) or None
     return encoder
 
 
 def _open(runtime: str, request: EncoderRequest) -> Encoder:
-    if runtime in ("openvino", "onnxruntime"):  # elsewhere NaN and Inf come out as they went in
+    if find_runtime(runtime).needs_finite_weights:
         check_weights(request)
-    return import_runtime(runtime)(request)
+    return import_runtime(runtime).open_encoder(request)
 
 
 def identify_tower(bundle: Bundle, name: str) -> str:

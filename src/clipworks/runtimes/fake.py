@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.options import AUTO
-from clipworks.runtimes import Batch, EncoderRequest, Opening, Staged
+from clipworks.options import AUTO, PRECISIONS
+from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, Staged
 from clipworks.runtimes.grants import refuse
 
 
@@ -22,7 +22,7 @@ class FakeEncoder:
     def __init__(self, *, precision: str, dim: int) -> None:
         self.device = "cpu"
         self.precision = self.floats = precision
-        self.threads = 1
+        self.threads: int | None = 1
         self.dim = dim
         self.opening = Opening(read_ms=0.0, compile_ms=0.0)
 
@@ -51,3 +51,6 @@ def open_encoder(request: EncoderRequest) -> FakeEncoder:
         raise refuse("the device", request.options.device, "fake", ["cpu"])
     precision = "f32" if request.options.precision == AUTO else request.options.precision
     return FakeEncoder(precision=precision, dim=request.dim)
+
+
+IMPLEMENTATION = Implementation(open_encoder=open_encoder, describe_devices=lambda: {"cpu": list(PRECISIONS)})

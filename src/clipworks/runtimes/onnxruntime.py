@@ -20,13 +20,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-from clipworks.environment import count_cores
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.options import AUTO
-from clipworks.runtimes import Batch, EncoderRequest, Opening, Staged, forking
+from clipworks.processor import count_cores
+from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, Staged, forking
 from clipworks.runtimes.grants import is_place, refuse
 from clipworks.runtimes.inputs import drop_filling, name_inputs
 from clipworks.runtimes.packing import GROUPS
+from clipworks.runtimes.protocol import elapsed_ms
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -174,7 +175,7 @@ def _open_session(
         raise RuntimeUnavailableError(
             f"onnxruntime cannot grant the device {request.options.device!r} here: it fell back to {granted}"
         )
-    return session, device, (time.perf_counter() - start) * 1000
+    return session, device, elapsed_ms(start)
 
 
 @contextlib.contextmanager
@@ -187,3 +188,6 @@ def _tell_failure(rows: int) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+IMPLEMENTATION = Implementation(open_encoder=open_encoder, describe_devices=describe_devices, open_probe=open_probe)

@@ -20,11 +20,13 @@ from clipworks.cache import map_sealed, write_sealed
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.options import AUTO
 from clipworks.processor import find_onednn_ceiling, is_below
-from clipworks.runtimes import Batch, EncoderRequest, Opening, Staged, forking
+from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, Staged, forking
 from clipworks.runtimes.choice import Choice, choose_float
 from clipworks.runtimes.grants import is_place, refuse
 from clipworks.runtimes.inputs import drop_filling, name_inputs
 from clipworks.runtimes.packing import GROUPS
+from clipworks.runtimes.protocol import elapsed_ms
+from clipworks.runtimes.registry import OPENVINO
 
 # openvino's package imports its model converter if it can. It takes half of the import's time, starts a telemetry
 # client that forks a process, and is not used here; whoever wants it can still import it by its own name.
@@ -112,10 +114,9 @@ class OpenVinoEncoder:
 
     def close(self) -> None:
         """Free the compiled model, but for a forked process, which cannot."""
-        if os.getpid() != self._home:
-            return
-        self._idle.clear()
-        self._compiled = None
+        if os.getpid() == self._home:
+            self._idle.clear()
+            self._compiled = None
 
 
 def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
@@ -220,20 +221,16 @@ def _compile(
             try:
                 tensor = openvino.Tensor(content, shared_memory=True)
                 compiled = core.import_model(tensor, device, config)
-                return compiled, tensor, Opening(read_ms=None, compile_ms=_since(start), cached=True)
+                return compiled, tensor, Opening(read_ms=None, compile_ms=elapsed_ms(start), cached=True)
             except RuntimeError:
                 pass  # made by an engine that differs in a way that its version does not tell: compile afresh
     model = core.read_model(request.path)
-    read_ms, start = _since(start), time.perf_counter()
+    read_ms, start = elapsed_ms(start), time.perf_counter()
     compiled = core.compile_model(model, device, config)
-    compile_ms = _since(start)
+    compile_ms = elapsed_ms(start)
     if blob is not None:
         write_sealed(blob, compiled.export_model().getvalue(), keep=_KEPT_BLOBS)
     return compiled, None, Opening(read_ms=read_ms, compile_ms=compile_ms)
-
-
-def _since(start: float) -> float:
-    return (time.perf_counter() - start) * 1000
 
 
 def _choose_device(core: openvino.Core, device: str) -> str:
@@ -273,8 +270,11 @@ def _choose_precision(device: str, request: EncoderRequest) -> Choice:
     if request.options.precision == "int8" and request.role == "image":
         # Of texts these parts take a fifth of the time, of images less than their accuracy is worth.
         return Choice(precision="f32", reason="the image tower's float parts are few")
-    return choose_float("openvino", native)
+    return choose_float(OPENVINO, native)
 
 
 def _last_line(error: Exception) -> str:
     return str(error).strip().rpartition("\n")[2].strip() or type(error).__name__
+
+
+IMPLEMENTATION = Implementation(open_encoder=open_encoder, describe_devices=describe_devices, open_probe=open_probe)

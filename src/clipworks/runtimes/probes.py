@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from clipworks.runtimes import (
     EMBEDDING,
     FIRST,
     POOLED,
-    RUNTIMES,
     Batch,
     Encoder,
     EncoderRequest,
@@ -96,12 +94,10 @@ def open_file_probe(tower: Path, names: Sequence[str]) -> Probe:
 
 
 def _open(runtime: str, request: EncoderRequest, values: dict[str, str]) -> Probe:
-    import_runtime(runtime)  # which tells an engine that cannot be imported
-    module = importlib.import_module(RUNTIMES[runtime].module)
-    if not hasattr(module, "open_probe"):
+    implementation = import_runtime(runtime)
+    if implementation.open_probe is None:
         raise RuntimeUnavailableError(f"the runtime {runtime} shows nothing of what is inside a tower")
-    probe: Probe = module.open_probe(request, values)
-    return probe
+    return implementation.open_probe(request, values)
 
 
 def find_values(graph: GraphFile, role: Role) -> dict[str, str]:

@@ -1,15 +1,18 @@
-"""What a runtime is asked for and what it gives: the protocol of encoders and its records."""
+"""What a runtime is asked for and what it gives: the protocol of encoders, its records, and the row of a runtime."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from clipworks.options import RuntimeOptions
+
+if TYPE_CHECKING:  # the command line reads the table of runtimes for its help, which must not wait for numpy
+    import numpy as np
+    import numpy.typing as npt
 
 Role = Literal["image", "text"]
 ROLES: tuple[Role, ...] = ("image", "text")
@@ -18,7 +21,7 @@ AUTOMATIC = ("f32", "bf16")
 EMBEDDING, FIRST, POOLED = "embedding", "first", "pooled"
 """What a probe calls the values of a tower; `clipworks.runtimes.probes` tells what they are."""
 
-Batch = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
+Batch: TypeAlias = "npt.NDArray[np.uint8] | npt.NDArray[np.int32]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,11 @@ class Staged:
 
     handle: Any
     rows: int
+
+
+def elapsed_ms(start: float) -> float:
+    """Milliseconds since a reading of ``time.perf_counter``."""
+    return (time.perf_counter() - start) * 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +132,86 @@ class EncoderRequest:
     cache: Path | None = None
 
 
-class OpenEncoder(Protocol):
-    """What a runtime module must offer under the name ``open_encoder``."""
+OpenEncoder = Callable[[EncoderRequest], Encoder]
+"""Compiles what a request names."""
+OpenProbe = Callable[[EncoderRequest, Mapping[str, str]], Callable[[Batch], "dict[str, npt.NDArray[Any]]"]]
+"""Compiles a tower once more, so that it also gives values inside it; see `clipworks.runtimes.probes`."""
+OpenProducts = Callable[[str], tuple[int, Callable[[], object]]]
+"""Makes matrix products in a precision, to run on the CPU: the operations of a call, and the call."""
 
-    def __call__(self, request: EncoderRequest) -> Encoder:
-        """Compile what the request names."""
-        ...
+
+@dataclass(frozen=True, kw_only=True)
+class Implementation:
+    """What a runtime's own module offers once it is imported.
+
+    Attributes:
+        open_encoder: compiles a tower.
+        describe_devices: the devices that there are, by the names that ``--device`` takes, each with the precisions
+            that it computes natively; empty where the runtime can use none.
+        open_probe: None where the runtime shows nothing of what is inside a tower.
+        open_products: for measuring rates; None where products written as ONNX do.
+    """
+
+    open_encoder: OpenEncoder
+    describe_devices: Callable[[], dict[str, list[str]]]
+    open_probe: OpenProbe | None = None
+    open_products: OpenProducts | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What ``auto`` goes by of a model.
+
+    Attributes:
+        converted: whether clipworks converted its towers from a checkpoint.
+        convolutional: whether its image tower is a convolutional network.
+    """
+
+    converted: bool = False
+    convolutional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """One row of the table of runtimes: all that is asked of one without importing it.
+
+    Attributes:
+        name: as ``--runtime`` takes it.
+        load: imports the runtime's own module.
+        package: that it needs, as Python imports it; None for one that needs none.
+        distribution: of that package, as pip names it, whose version is recorded with results; None likewise.
+        install: how to get the package.
+        devices: names of devices, for help texts.
+        listed: whether help, messages and comparisons name it.
+        default: whether ``auto`` takes it, where it is the first that is installed, for what none claims.
+        claim: says why ``auto`` should take it for a model and some options, whether installed or not; None for no. It
+            is asked of the runtimes that come with clipworks only.
+        suits: what it claims, for help texts.
+        absent: what is said once where it claims a model and is not installed; empty for nothing.
+        idle: why it may find no device that it can use.
+        any_bundle: whether it runs the ONNX towers of any bundle, not just those that clipworks converted.
+        needs_finite_weights: whether it makes numbers of NaN and Inf in weights, which must be looked for before.
+        takes_gpu: whether the device ``auto`` may be a GPU.
+        has_onednn: whether oneDNN computes in it, which has a ceiling of instruction sets of its own.
+        computes_as_stored: whether it computes floats in the type that the weights are stored in.
+        bf16_sets: the instruction sets by which it multiplies bf16 on the CPU.
+    """
+
+    name: str
+    load: Callable[[], Implementation]
+    package: str | None = None
+    distribution: str | None = None
+    install: str = ""
+    devices: tuple[str, ...] = ("cpu",)
+    listed: bool = True
+    default: bool = False
+    claim: Callable[[Traits, RuntimeOptions], str | None] | None = None
+    suits: str = ""
+    absent: str = ""
+    idle: str = "it finds no device that it can use"
+    any_bundle: bool = False
+    needs_finite_weights: bool = False
+    takes_gpu: bool = False
+    has_onednn: bool = False
+    computes_as_stored: bool = False
+    bf16_sets: tuple[str, ...] = ()

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.environment import count_physical_cores
 from clipworks.errors import EncodingError
 from clipworks.options import AUTO
+from clipworks.processor import count_physical_cores
 from clipworks.runtimes import EMBEDDING, FIRST, POOLED, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.native._towers import close_tower, encode_images, encode_texts, open_tower
 from clipworks.runtimes.native.facts import Bytes, Facts
 from clipworks.runtimes.native.opening import check_request, list_precisions, open_weights
 from clipworks.runtimes.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS, pack_texts
+from clipworks.runtimes.registry import NATIVE
 
 Floats = npt.NDArray[np.float32]
 Packed = tuple[dict[str, npt.NDArray[np.int32]], npt.NDArray[np.int32]]
@@ -108,7 +109,7 @@ def open_encoder(request: EncoderRequest) -> NativeEncoder:
     facts, weights, opening = open_weights(request, precision)
     threads = request.options.threads or count_physical_cores()
     encoder = NativeEncoder(facts, weights, threads=threads, opening=opening)
-    encoder.why = choose_float("native", list_precisions()).reason if request.options.precision == AUTO else None
+    encoder.why = choose_float(NATIVE, list_precisions()).reason if request.options.precision == AUTO else None
     return encoder
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clipworks.environment import count_physical_cores
+from clipworks.processor import count_physical_cores
 from clipworks.runtimes.grants import refuse
 from clipworks.runtimes.graph_file import Array
 from clipworks.runtimes.native.encoder import NativeEncoder

@@ -7,6 +7,7 @@ import torch
 from clipworks.options import AUTO
 from clipworks.runtimes.choice import Choice, choose_float
 from clipworks.runtimes.grants import is_place, refuse
+from clipworks.runtimes.registry import TORCH
 
 KINDS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
@@ -65,7 +66,7 @@ def choose_precision(device: torch.device, asked: str) -> Choice:
     if asked != AUTO:
         return Choice(precision=asked, reason="it was asked for")
     if device.type == "cpu":
-        return choose_float("torch", granted)
+        return choose_float(TORCH, granted)
     native = "bf16" in granted
     return Choice(precision="bf16" if native else "f32", reason=f"bf16 is {'' if native else 'not '}native to the GPU")
 

@@ -20,6 +20,8 @@ from torch import Tensor
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.options import AUTO
 from clipworks.runtimes import EMBEDDING, Batch, EncoderRequest, Opening, Role, Staged, forking
+from clipworks.runtimes.protocol import elapsed_ms
+from clipworks.runtimes.registry import list_defaults
 from clipworks.runtimes.torch.devices import KINDS, choose_device, choose_precision, free_cache, name_f32_spoiler
 from clipworks.runtimes.torch.lanes import CudaLane, Lane, PlainLane
 from clipworks.runtimes.torch.loading import load_tower
@@ -155,7 +157,7 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
     device = choose_device(request.options.device)
     if request.stored != "f32":
         raise RuntimeUnavailableError(
-            f"torch runs no {request.stored} towers", hint="--runtime openvino and onnxruntime run them"
+            f"torch runs no {request.stored} towers", hint=f"--runtime {' and '.join(list_defaults())} run them"
         )
     choice = choose_precision(device, request.options.precision)
     precision = choice.precision
@@ -163,14 +165,14 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
         torch.set_num_threads(request.options.threads)
     start = time.perf_counter()
     weights = _READERS[request.role](request.path)
-    read_ms, start = _since(start), time.perf_counter()
+    read_ms, start = elapsed_ms(start), time.perf_counter()
     try:
         with torch.inference_mode():
             tower = load_tower(weights, device, KINDS[precision])
     except RuntimeError as error:
         raise EncodingError(f"torch cannot load {request.path.name}: {str(error).partition(chr(10))[0]}") from None
     encoder = TorchEncoder(tower, device=device, precision=precision, dim=request.dim)
-    encoder.opening = Opening(read_ms=read_ms, compile_ms=_since(start))
+    encoder.opening = Opening(read_ms=read_ms, compile_ms=elapsed_ms(start))
     encoder.why = choice.reason if request.options.precision == AUTO else None
     return encoder
 
@@ -190,7 +192,3 @@ def _close_lanes(lanes: list[Lane], home: int) -> None:
 
 def _is_cast(device: torch.device) -> bool:
     return device.type in ("cpu", "cuda") and torch.is_autocast_enabled(device.type)
-
-
-def _since(start: float) -> float:
-    return (time.perf_counter() - start) * 1000
