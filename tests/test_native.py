@@ -342,10 +342,10 @@ def test_it_is_the_default_for_towers_of_ours_and_for_no_others(quick: Bundle, m
     assert choose(quick, precision="f32") == "openvino"
 
 
-def test_what_cannot_be_granted_is_refused_in_one_line(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeUnavailableError, match=r"native cannot grant the device 'gpu' here; it grants: cpu"):
+def test_what_is_not_available_is_refused_in_one_line(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeUnavailableError, match=r"the device 'gpu' is not available on native; available: cpu"):
         open_tower(quick, "image", device="gpu")
-    with pytest.raises(RuntimeUnavailableError, match=r"native cannot grant the precision 'f16' here; it grants: f32"):
+    with pytest.raises(RuntimeUnavailableError, match=r"precision 'f16' is not available on native; available: f32"):
         open_tower(quick, "image", precision="f16")
     with pytest.raises(RuntimeUnavailableError, match="no tower that clipworks converted"):
         open_tower(store.open_bundle("starter"), "image")

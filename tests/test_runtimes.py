@@ -1,4 +1,4 @@
-"""Every runtime keeps the one contract: what it grants, what it refuses, and that they agree."""
+"""Every runtime keeps the one contract: what it has, what it refuses, and that they agree."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_padding_a_text_does_not_change_its_embedding(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_encoder_tells_what_was_granted_and_gives_raw_float_rows(engine: str) -> None:
+def test_an_encoder_tells_what_is_in_use_and_gives_raw_float_rows(engine: str) -> None:
     encoder = open_tower("image", engine, precision="f32", device="cpu", threads=1)
     assert (encoder.runtime, encoder.device, encoder.precision, encoder.dim) == (engine, "cpu", "f32", 384)
     rows = encoder(pictures(2))
@@ -129,7 +129,7 @@ def test_a_batch_of_the_wrong_shape_is_an_error_of_ours(engine: str) -> None:
 @pytest.mark.parametrize("engine", [*ENGINES, "fake"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(engine: str) -> None:
     for device in ("gpu.7", "cuda:0", "9"):
-        with pytest.raises(RuntimeUnavailableError, match=rf"cannot grant the device '{device}' here.*cpu"):
+        with pytest.raises(RuntimeUnavailableError, match=f"'{device}' is not available on {engine}; available: .*cpu"):
             open_tower("image", engine, device=device)
 
 
@@ -141,7 +141,7 @@ def test_a_precision_is_computed_or_refused_whatever_the_processor(precision: st
     try:
         encoder = open_tower("image", "openvino", precision=precision, device="cpu")
     except RuntimeUnavailableError as error:
-        assert re.search(rf"openvino cannot grant .*'{precision}'.* f32", error.message)  # noqa: PT017
+        assert re.search(f"'{precision}' is not available on openvino .*: .*f32", error.message)  # noqa: PT017
         return
     assert encoder.precision == precision
     assert LISTED_AS[precision] in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -161,12 +161,12 @@ def test_a_precision_that_the_processor_lacks_is_refused_never_emulated(
             return has if name == "OPTIMIZATION_CAPABILITIES" else super().get_property(device, name)
 
     monkeypatch.setattr(openvino, "Core", Lesser)
-    with pytest.raises(RuntimeUnavailableError, match=rf"openvino cannot grant .*'{precision}'.* f32"):
+    with pytest.raises(RuntimeUnavailableError, match=f"'{precision}' is not available on openvino .*: .*f32"):
         open_tower("image", "openvino", precision=precision, device="cpu")
 
 
 def test_a_precision_that_no_tower_or_engine_has_is_refused() -> None:
-    with pytest.raises(RuntimeUnavailableError, match=r"onnxruntime cannot grant .*'bf16'.* f32"):
+    with pytest.raises(RuntimeUnavailableError, match=r"'bf16' is not available on onnxruntime \(cpu\); .*: f32"):
         open_tower("image", "onnxruntime", precision="bf16")
     with pytest.raises(RuntimeUnavailableError, match="has no int8 towers; it has f32"):
         open_tower("image", "openvino", precision="int8")

@@ -141,7 +141,7 @@ def test_it_tells_what_was_granted(bundle: Bundle) -> None:
 @pytest.mark.parametrize("device", ["cuda:7", "tpu", "99"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(bundle: Bundle, device: str) -> None:
     with pytest.raises(
-        RuntimeUnavailableError, match=f"cannot grant the device '{device}' here; it grants: .*cpu"
+        RuntimeUnavailableError, match=f"the device '{device}' is not available on torch; available: .*cpu"
     ) as no:
         open_tower(bundle, "image", device=device)
     told = no.value.hint is not None and "was built without CUDA" in no.value.hint
@@ -165,7 +165,7 @@ def test_devices_are_the_gpus_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_precision_that_a_cpu_would_emulate_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
     for precision in ("bf16", "f16"):
-        with pytest.raises(RuntimeUnavailableError, match=f"precision on cpu '{precision}' here; it grants: f32"):
+        with pytest.raises(RuntimeUnavailableError, match=rf"{precision}' is not available on torch .*: f32"):
             open_tower(bundle, "image", precision=precision)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     assert open_tower(bundle, "image", precision="auto").precision == "bf16"
@@ -176,7 +176,7 @@ def test_f32_is_refused_while_the_process_computes_it_in_bf16(bundle: Bundle, na
     expected = encoder(pictures)
     torch.set_float32_matmul_precision("medium")
     try:
-        with pytest.raises(EncodingError, match="f32 was granted, but this process has set f32 products to bf16"):
+        with pytest.raises(EncodingError, match="f32 is in use, but this process has set f32 products to bf16"):
             encoder(pictures)
     finally:
         torch.set_float32_matmul_precision("highest")

@@ -252,7 +252,7 @@ def test_devices_are_opened_by_name_or_place_and_others_refused(bundle: Bundle) 
         "cuda:1",
         "cuda:0",
     ]
-    with pytest.raises(RuntimeUnavailableError, match=r"'cuda:2' here; it grants: cuda:0, cuda:1, cpu"):
+    with pytest.raises(RuntimeUnavailableError, match=r"'cuda:2' is not available on torch; .*: cuda:0, cuda:1, cpu"):
         open_tower(bundle, "image", "cuda:2")
 
 
@@ -292,7 +292,7 @@ def test_f32_is_refused_while_the_process_computes_tf32(bundle: Bundle, spoil: s
             torch.backends.fp32_precision = "tf32"
         else:
             torch.set_float32_matmul_precision("high")
-        with pytest.raises(EncodingError, match="f32 was granted, but this process has set f32 products to tf32"):
+        with pytest.raises(EncodingError, match="f32 is in use, but this process has set f32 products to tf32"):
             encoder(repeat_pictures(1))
     finally:
         torch.set_float32_matmul_precision("highest")

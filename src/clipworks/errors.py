@@ -71,7 +71,7 @@ class DownloadError(ClipworksError):
 
 
 class RuntimeUnavailableError(UsageError):
-    """The engine is not installed, or cannot grant the device or the precision asked for."""
+    """The runtime is not installed, or the device or precision requested is not available."""
 
 
 class MeasurementError(ClipworksError):
@@ -79,7 +79,7 @@ class MeasurementError(ClipworksError):
 
 
 class EncodingError(ClipworksError):
-    """The engine failed while it compiled or ran a tower."""
+    """The runtime failed while it compiled or ran a tower."""
 
 
 def unknown_name(kind: str, given: str, known: Iterable[str], *, hint: str | None = None) -> UnknownNameError:

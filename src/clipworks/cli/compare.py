@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision", default=ALL, metavar="P,P", help=f"{', '.join(PRECISIONS)} (default: all that are available)"
     )
     rows.add_argument(
-        "--reference", metavar="R", help="the runtime whose f32 is the reference (default: the first that grants f32)"
+        "--reference", metavar="R", help="the runtime whose f32 is the reference (default: the first that has f32)"
     )
     options.add_runtime_options(rows, named=())
     rows.add_argument("--offline", action="store_true", help="never ask a model hub")

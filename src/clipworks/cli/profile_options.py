@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     load = parser.add_argument_group("load")
     load.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="pictures or texts in a request (default: 1)"
+        "--batch-size", type=int, default=1, metavar="N", help="images or texts in a request (default: 1)"
     )
     load.add_argument("--instances", type=int, default=1, metavar="N", help="encoders for each device (default: 1)")
     load.add_argument(
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--texts", type=Path, metavar="FILE", help="prompts, lines or a JSON list (default: two dozen built-in ones)"
     )
     what.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="pictures (default: views of the built-in photographs)"
+        "--images", type=Path, metavar="FOLDER", help="image files (default: views of the built-in photographs)"
     )
     what.add_argument(
         "--seed", type=options.at_least(0), default=0, metavar="N", help="of arrivals and inputs (default: 0)"

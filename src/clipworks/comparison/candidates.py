@@ -25,9 +25,9 @@ class Candidate:
         bundle: its model.
         name: tells it from the others.
         wanted: whether it was asked for; else it is tried as a reference only.
-        granted: as the engine says; None until it is opened, or where it cannot be had.
-        problem: why it, or its accuracy, cannot be had.
-        embedded: what it made of the pictures.
+        granted: what is in use; None until it is opened, or where it is not available.
+        problem: why it, or its accuracy, is not available.
+        embedded: what it made of the images.
     """
 
     asked: Asked

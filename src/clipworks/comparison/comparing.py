@@ -42,7 +42,7 @@ class Plan:
         precisions: names.
         options: of the runtimes, the same for every row: threads and the like.
         reference: the runtime whose f32 is the reference, one of ``runtimes`` or not; None for the first of them that
-            grants f32.
+            has f32.
         templates: of the prompts.
         images: how they are read.
         limit: pictures at most; None for all.

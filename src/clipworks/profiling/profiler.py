@@ -37,7 +37,7 @@ class Bench:
 
         Raises:
             UsageError: a batch size or number of instances below 1, an image size that the tower does not take.
-            RuntimeUnavailableError: a device or precision that cannot be granted.
+            RuntimeUnavailableError: a device or precision that is not available.
         """
         # Looked at first: afterwards the machine is busy with this very measurement.
         self._environment = describe_environment()
@@ -147,7 +147,7 @@ class Bench:
         return measure_beside_f32(self.bundle, _ROLES[self.setup.target], encoder, self._batches, options)
 
     def close(self) -> None:
-        """Free the engines' memory."""
+        """Free the encoders' memory."""
         for encoder in self.encoders:
             encoder.close()
         if self._scratch is not None:
@@ -183,9 +183,9 @@ class Bench:
                     first_call_us=(called - opened) / 1e3,
                 )
         assert cold is not None  # at least one device and one instance were checked
-        granted = sorted({encoder.precision for encoder in self.encoders})
-        if len(granted) > 1:
-            raise UsageError(f"the devices grant different precisions ({', '.join(granted)}); name one: --precision")
+        found = sorted({encoder.precision for encoder in self.encoders})
+        if len(found) > 1:
+            raise UsageError(f"the devices differ in precision ({', '.join(found)}); name one: --precision")
         return cold
 
     def _open_encoder(self, role: runtimes.Role, device: str) -> Encoder:
@@ -248,7 +248,7 @@ def profile(
 
     Raises:
         UsageError: an impossible combination; the message names the option and what is allowed.
-        RuntimeUnavailableError: what cannot be granted here.
+        RuntimeUnavailableError: what is not available here.
     """
     check_load(load)
     bench = Bench(setup, seed=load.seed)

@@ -25,12 +25,12 @@ class Setup:
         options: of each instance, but for its device; threads of None share the cores out among the instances, and
             nothing is taken from the cache of compiled towers.
         devices: names or places in the runtime's list; every one gets ``instances`` encoders.
-        batch_size: pictures or texts in one request.
+        batch_size: images or texts in one request.
         instances: compiled encoders for each device.
-        staged: whether batches wait where the engine wants them (``--input device``).
+        staged: whether batches wait where the runtime wants them (``--input device``).
         image_size: checked against the tower; None takes the tower's.
         texts: file of prompts, or None for the built-in ones.
-        images: folder of pictures, or None for views of the built-in ones.
+        images: folder of image files, or None for views of the built-in ones.
         reading: how image files are read.
         offline: never ask a model hub.
     """

@@ -1,4 +1,4 @@
-"""A runtime for tests: embeddings are a fixed function of the bytes of a row, and no engine is needed."""
+"""A runtime for tests: embeddings are a fixed function of the bytes of a row, and no package is needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from clipworks.options import AUTO, PRECISIONS
 from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, Staged
-from clipworks.runtimes.grants import refuse
+from clipworks.runtimes.availability import unavailable
 
 
 class FakeEncoder:
@@ -48,7 +48,7 @@ class FakeEncoder:
 def open_encoder(request: EncoderRequest) -> FakeEncoder:
     """Open a fake tower; see `clipworks.runtimes.open_encoder`."""
     if request.options.device not in (AUTO, "cpu", "0"):
-        raise refuse("the device", request.options.device, "fake", ["cpu"])
+        raise unavailable("device", request.options.device, "fake", ["cpu"])
     precision = "f32" if request.options.precision == AUTO else request.options.precision
     return FakeEncoder(precision=precision, dim=request.dim)
 

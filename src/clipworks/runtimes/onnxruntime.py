@@ -24,7 +24,7 @@ from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.options import AUTO
 from clipworks.processor import count_cores
 from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, Staged, forking
-from clipworks.runtimes.grants import is_place, refuse
+from clipworks.runtimes.availability import is_place, unavailable
 from clipworks.runtimes.inputs import drop_filling, name_inputs
 from clipworks.runtimes.packing import GROUPS
 from clipworks.runtimes.protocol import elapsed_ms
@@ -146,18 +146,18 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
 def _open_session(
     request: EncoderRequest, source: str | bytes, options: onnxruntime.SessionOptions
 ) -> tuple[onnxruntime.InferenceSession, str, float]:
-    """Open a session of a file or of a graph's bytes: with it the device granted, and the ms that it took."""
+    """Open a session of a file or of a graph's bytes: with it the device in use, and the ms that it took."""
     device = "cpu" if request.options.device == AUTO else request.options.device
     available = _list_devices()
     if is_place(device, available):
         device = available[int(device)]
     kind, _, index = device.partition(":")
     if kind not in available or (index and not index.isdecimal()) or (kind == "cpu" and index not in ("", "0")):
-        raise refuse("the device", request.options.device, "onnxruntime", available)
+        raise unavailable("device", request.options.device, "onnxruntime", available)
     # ONNX Runtime runs a float tower in the type of its weights: f16 and bf16 would need another file.
     if request.options.precision not in (AUTO, "f32", "int8"):
-        granted = ["f32", "int8 where the bundle has such towers"]
-        raise refuse(f"the precision on {device}", request.options.precision, "onnxruntime", granted)
+        found = ["f32", "int8 where the bundle has such towers"]
+        raise unavailable("precision", request.options.precision, f"onnxruntime ({device})", found)
     options.log_severity_level = 3
     threads, streams = request.options.threads, request.options.streams or 1
     if threads is not None or streams > 1:
@@ -170,10 +170,10 @@ def _open_session(
         session = onnxruntime.InferenceSession(source, sess_options=options, providers=[(provider, choices)])
     except Exception as error:  # noqa: BLE001  # as above
         raise EncodingError(f"onnxruntime cannot load {request.path.name}: {_first_line(error)}") from None
-    granted = session.get_providers()[0]
-    if granted != provider:  # a provider that cannot start is dropped by the engine with a mere warning
+    actual = session.get_providers()[0]
+    if actual != provider:  # a provider that cannot start is dropped with a mere warning
         raise RuntimeUnavailableError(
-            f"onnxruntime cannot grant the device {request.options.device!r} here: it fell back to {granted}"
+            f"the device {request.options.device!r} is not available on onnxruntime: it fell back to {actual}"
         )
     return session, device, elapsed_ms(start)
 
@@ -182,7 +182,7 @@ def _open_session(
 def _tell_failure(rows: int) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # noqa: BLE001  # the engine's exceptions share no base below Exception
+    except Exception as error:  # noqa: BLE001  # ONNX Runtime's exceptions share no base below Exception
         raise EncodingError(f"onnxruntime failed on a batch of {rows}: {_first_line(error)}") from None
 
 

@@ -21,8 +21,8 @@ from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.options import AUTO
 from clipworks.processor import find_onednn_ceiling, is_below
 from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, Staged, forking
+from clipworks.runtimes.availability import is_place, unavailable
 from clipworks.runtimes.choice import Choice, choose_float
-from clipworks.runtimes.grants import is_place, refuse
 from clipworks.runtimes.inputs import drop_filling, name_inputs
 from clipworks.runtimes.packing import GROUPS
 from clipworks.runtimes.protocol import elapsed_ms
@@ -32,7 +32,7 @@ from clipworks.runtimes.registry import OPENVINO
 # client that forks a process, and is not used here; whoever wants it can still import it by its own name.
 _CONVERTER = "openvino.tools.ovc"
 if "openvino" not in sys.modules:
-    sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # Python's own way to say: not to be had
+    sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # Python's own way to say: not available
     import openvino
 
     del sys.modules[_CONVERTER]
@@ -104,7 +104,7 @@ class OpenVinoEncoder:
                 self._idle.append(request)
 
     def stage(self, batch: Batch) -> Staged:
-        """Wrap a batch without copying; on the CPU that is where the engine wants it."""
+        """Wrap a batch without copying; on the CPU that is where OpenVINO wants it."""
         # OpenVINO shares writeable memory only; a read-only array, as Pillow gives it, is copied.
         arrays = {
             name: np.require(part, requirements=("C", "W")) for name, part in name_inputs(batch, self._inputs).items()
@@ -138,21 +138,21 @@ def _open(core: openvino.Core, request: EncoderRequest, device: str, choice: Cho
     config = _configure(request, choice.precision)
     try:
         compiled, mapped, opening = _compile(core, request, device, config)
-        granted = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
+        actual = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
     except RuntimeError as error:
         what = f"{request.path.name} in {choice.precision}"
         raise EncodingError(f"openvino cannot compile {what}: {_last_line(error)}") from None
-    if granted != choice.precision:
-        raise refuse("the precision", choice.precision, "openvino", [granted])
+    if actual != choice.precision:
+        raise unavailable("precision", choice.precision, "openvino", [actual])
     encoder = OpenVinoEncoder(
         compiled,
         device=device.lower(),
-        precision="int8" if request.stored == "int8" else granted,
+        precision="int8" if request.stored == "int8" else actual,
         dim=request.dim,
         opening=opening,
         mapped=mapped,
     )
-    encoder.floats, encoder.why = granted, choice.reason if request.options.precision == AUTO else None
+    encoder.floats, encoder.why = actual, choice.reason if request.options.precision == AUTO else None
     return encoder
 
 
@@ -193,7 +193,7 @@ def _configure(request: EncoderRequest, precision: str) -> dict[str, Any]:
         "PERFORMANCE_HINT": "LATENCY",
         # One, whatever is asked for (calls queue up): with two, 2026.4 gives wrong embeddings for some towers.
         "NUM_STREAMS": "1",
-        # A granted precision is kept to: no f16 or dynamic int8 behind an f32 that the user asked for.
+        # The precision in use is the one that is told: no f16 or dynamic int8 behind an f32 that the user asked for.
         "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
         "EXECUTION_MODE_HINT": "ACCURACY" if precision == "f32" else "PERFORMANCE",
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
@@ -223,7 +223,7 @@ def _compile(
                 compiled = core.import_model(tensor, device, config)
                 return compiled, tensor, Opening(read_ms=None, compile_ms=elapsed_ms(start), cached=True)
             except RuntimeError:
-                pass  # made by an engine that differs in a way that its version does not tell: compile afresh
+                pass  # made by an OpenVINO that differs in a way that its version does not tell: compile afresh
     model = core.read_model(request.path)
     read_ms, start = elapsed_ms(start), time.perf_counter()
     compiled = core.compile_model(model, device, config)
@@ -239,7 +239,7 @@ def _choose_device(core: openvino.Core, device: str) -> str:
     available = list(core.available_devices)
     name = available[int(device)] if is_place(device, available) else device.upper()
     if name not in available:
-        raise refuse("the device", device, "openvino", [item.lower() for item in available])
+        raise unavailable("device", device, "openvino", [item.lower() for item in available])
     return name
 
 
@@ -262,7 +262,7 @@ def _choose_precision(device: str, request: EncoderRequest) -> Choice:
     native = list_precisions(device)
     named = request.options.precision not in (AUTO, "int8")
     if named and request.options.precision not in native:
-        raise refuse(f"the precision on {device.lower()}", request.options.precision, "openvino", native)
+        raise unavailable("precision", request.options.precision, f"openvino ({device.lower()})", native)
     if named:
         return Choice(precision=request.options.precision, reason="asked for")
     if device != "CPU":

@@ -26,11 +26,11 @@ Batch: TypeAlias = "npt.NDArray[np.uint8] | npt.NDArray[np.int32]"
 
 @dataclass(frozen=True, kw_only=True)
 class Staged:
-    """A batch where the engine wants it; give it to the encoder that made it.
+    """A batch where the runtime wants it; give it to the encoder that made it.
 
     Attributes:
-        handle: the engine's own object.
-        rows: number of pictures or texts in it.
+        handle: the runtime's own object.
+        rows: number of images or texts in it.
     """
 
     handle: Any
@@ -47,7 +47,7 @@ class Opening:
     """What opening a tower cost, in ms.
 
     Attributes:
-        read_ms: bring the file into the engine; None for an engine that does it in one go with compiling.
+        read_ms: read the tower's file; None for a runtime that does it in one go with compiling.
         compile_ms: compile it, or take a compiled one from the cache.
         cached: whether a compiled one was taken from the cache.
     """
@@ -61,11 +61,11 @@ class Encoder(Protocol):
     """One tower, compiled by a runtime.
 
     Attributes:
-        runtime: the engine's name.
-        device: the device granted, as the engine reports it, e.g. ``cpu``.
-        precision: the precision granted, as the engine reports it.
+        runtime: its name.
+        device: in use, as the runtime reports it, e.g. ``cpu``.
+        precision: in use, as the runtime reports it.
         floats: the type of what is computed in floats: the precision itself, but in int8 towers.
-        threads: CPU threads granted, or None where the engine does not say.
+        threads: CPU threads in use, or None where the runtime does not say.
         dim: width of an embedding.
         opening: how long reading and compiling took.
         why: what ``auto`` went by where the request left it something to choose; else None.
@@ -87,25 +87,25 @@ class Encoder(Protocol):
         """Encode one batch; blocks; safe from several threads at once.
 
         Args:
-            batch: uint8 ``[n, size, size, 3]`` pictures or int32 ``[n, length]`` token ids, or what `stage` made.
+            batch: uint8 ``[n, size, size, 3]`` images or int32 ``[n, length]`` token ids, or what `stage` made.
 
         Returns:
             float32 ``[n, dim]`` on the host, raw: not normalised.
 
         Raises:
-            EncodingError: the engine failed.
+            EncodingError: the runtime failed.
         """
         ...
 
     def stage(self, batch: Batch) -> Staged:
-        """Put a batch where the engine wants it: ahead of its turn, or so that a measurement can leave the copy out.
+        """Put a batch where the runtime wants it: ahead of its turn, or so that a measurement can leave the copy out.
 
         Safe from several threads at once. Raises as a call does.
         """
         ...
 
     def close(self) -> None:
-        """Free the engine's memory; the encoder cannot be used afterwards."""
+        """Free the tower's memory; the encoder cannot be used afterwards."""
         ...
 
 

@@ -164,7 +164,7 @@ def write_products(path: Path, *, int8: bool) -> None:
 def _quantize(
     nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], name: str, value: str, weights: Any
 ) -> tuple[str, str]:
-    """Write what engines turn into an int8 product: both factors through QuantizeLinear and DequantizeLinear."""
+    """Write what runtimes turn into an int8 product: both factors through QuantizeLinear and DequantizeLinear."""
     from onnx import helper, numpy_helper
 
     given = {

@@ -51,7 +51,7 @@ class NativeEncoder:
         return self._run(batch if isinstance(batch, Staged) else self.stage(batch))
 
     def stage(self, batch: Batch) -> Staged:
-        """Pack texts; of pictures nothing is copied: the compiled code takes numpy's memory.
+        """Pack texts; of images nothing is copied: the compiled code takes numpy's memory.
 
         The handle is the batch itself and, of texts, what `pack_texts` gives and the place of each that is pooled.
         """
@@ -128,7 +128,7 @@ def _find_pooled(ids: Batch, end_id: int | None) -> npt.NDArray[np.int32]:
 
 
 def _check_ids(batch: Batch) -> None:
-    """Look at ids before they are packed; the compiled code sees to what is packed, and to pictures."""
+    """Look at ids before they are packed; the compiled code sees to what is packed, and to images."""
     if batch.dtype != np.int32 or batch.ndim != 2 or not batch.shape[1]:
         given = f"{batch.dtype} {list(batch.shape)}"
         raise _refuse(len(batch), f"ids is {given}; allowed: int32 [n, length]")

@@ -10,8 +10,8 @@ from clipworks.cache import map_sealed, write_sealed
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.options import AUTO
 from clipworks.processor import find_ceiling, is_below
+from clipworks.runtimes.availability import unavailable
 from clipworks.runtimes.choice import choose_float
-from clipworks.runtimes.grants import refuse
 from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
 from clipworks.runtimes.protocol import EncoderRequest, Opening, elapsed_ms
 from clipworks.runtimes.registry import NATIVE
@@ -39,22 +39,22 @@ def has_tiles() -> bool:
 
 
 def check_request(request: EncoderRequest) -> str:
-    """What precision is granted.
+    """What precision is taken.
 
     Raises:
-        RuntimeUnavailableError: the processor, the device or the precision is not to be had.
+        RuntimeUnavailableError: the processor, the device or the precision is not available.
     """
-    granted = list_precisions()
-    if not granted:
+    available = list_precisions()
+    if not available:
         raise RuntimeUnavailableError(
             "native needs an x86 CPU with AVX-512, and clipworks built by gcc 10 or newer or by clang",
             hint="choose another --runtime",
         )
     if request.options.device not in DEVICES:
-        raise refuse("the device", request.options.device, "native", ["cpu"])
-    if request.options.precision != AUTO and request.options.precision not in granted:
-        raise refuse("the precision", request.options.precision, "native", list(granted))
-    return choose_float(NATIVE, granted).precision if request.options.precision == AUTO else request.options.precision
+        raise unavailable("device", request.options.device, "native", ["cpu"])
+    if request.options.precision != AUTO and request.options.precision not in available:
+        raise unavailable("precision", request.options.precision, "native", list(available))
+    return choose_float(NATIVE, available).precision if request.options.precision == AUTO else request.options.precision
 
 
 def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes, Opening]:

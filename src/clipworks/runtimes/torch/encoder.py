@@ -62,7 +62,7 @@ class TorchEncoder:
             return np.empty((0, self.dim), dtype=np.float32)
         if self.precision == "f32" and (spoiler := name_f32_spoiler(self._place)):
             raise EncodingError(
-                f"f32 was granted, but this process has set {spoiler}, which computes products more coarsely",
+                f"f32 is in use, but this process has set {spoiler}, which computes products more coarsely",
                 hint="leave PyTorch's own setting for f32 products, or ask for bf16 or f16",
             )
         with self._lane(rows) as lane:
