@@ -6,15 +6,18 @@ the group `GROUP`, by the runtime's name, whose value is such a row.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from clipworks.errors import RuntimeUnavailableError, unknown_name
 from clipworks.options import AUTO, RuntimeOptions
 from clipworks.processor import describe_processor, find_onednn_ceiling
 from clipworks.runtimes.choice import choose_float, limit_to_runtime
 from clipworks.runtimes.protocol import AUTOMATIC, Implementation, Runtime, Traits
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "clipworks.runtimes"
 _ON_CPU = (AUTO, "cpu", "0")
@@ -161,7 +164,9 @@ def find_runtime(name: str, *, beside: str = AUTO) -> Runtime:
     """
     if name in RUNTIMES:
         return RUNTIMES[name]
-    for entry in importlib.metadata.entry_points(group=GROUP, name=name):
+    for entry in _list_entries():
+        if entry.name != name:
+            continue
         try:
             row = entry.load()
         except Exception as error:  # noqa: BLE001  # whatever another's module raises
@@ -176,8 +181,14 @@ def find_runtime(name: str, *, beside: str = AUTO) -> Runtime:
 def list_names() -> tuple[str, ...]:
     """The names of all runtimes that compute something, for messages and comparisons."""
     own = [row.name for row in RUNTIMES.values() if row.listed]
-    others = {entry.name for entry in importlib.metadata.entry_points(group=GROUP)} - RUNTIMES.keys()
-    return (*own, *sorted(others))
+    return (*own, *sorted({entry.name for entry in _list_entries()} - RUNTIMES.keys()))
+
+
+def _list_entries() -> list[EntryPoint]:
+    """The runtimes of other distributions."""
+    from importlib.metadata import entry_points  # a start that names one of ours must not wait for it
+
+    return list(entry_points(group=GROUP))
 
 
 def list_defaults() -> tuple[str, ...]:
@@ -201,10 +212,12 @@ def is_installed(name: str) -> bool:
 
 def find_version(name: str) -> str | None:
     """The version of a runtime's package; None where it has none, or was put there without pip."""
+    from importlib.metadata import PackageNotFoundError, version
+
     distribution = find_runtime(name).distribution
     try:
-        return None if distribution is None else importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
+        return None if distribution is None else version(distribution)
+    except PackageNotFoundError:
         return None
 
 
