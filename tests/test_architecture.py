@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from clipworks.runtimes.registry import RUNTIMES
+
 PACKAGE = Path(__file__).parent.parent / "src" / "clipworks"
 MODULES = {
     ".".join(("clipworks", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
@@ -191,6 +193,21 @@ def test_every_platform_gets_one_engine_of_its_own(system: str, machine: str) ->
     expected = {"linux": ("x86_64", "aarch64"), "darwin": ("arm64",), "win32": ("AMD64",)}
     assert engines == ["openvino" if machine in expected.get(system, ()) else "onnxruntime"]
     assert [Requirement(line).name for line in project["optional-dependencies"]["onnxruntime"]] == ["onnxruntime"]
+
+
+def test_nobody_asks_a_runtime_for_its_name() -> None:
+    """What others want to know of a runtime stands in its row."""
+    faults = [
+        f"{name}:{node.lineno}"
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+        for part in (side.elts if isinstance(side, ast.Tuple | ast.List | ast.Set) else [side])
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value in RUNTIMES
+        if not name.startswith(f"clipworks.runtimes.{part.value}")
+    ]
+    assert faults == []
 
 
 def test_no_module_does_two_jobs() -> None:
