@@ -27,7 +27,8 @@ import numpy.typing as npt
 from clipworks import runtimes, store
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksError
-from clipworks.runtimes.registry import CHOICES, list_installed
+from clipworks.options import PRECISIONS, RuntimeOptions
+from clipworks.runtimes.registry import list_installed, list_names
 
 MODES = {
     "as it is": {},
@@ -79,10 +80,12 @@ def measure(model: str, seconds: float) -> dict[str, Any]:
         batch = make_batch(bundle, role)
         taken = runtimes.open_encoder(bundle, role)
         encoders = {f"{taken.runtime} {taken.precision}": taken}
-        for runtime in list_installed(CHOICES):
-            for precision in runtimes.PRECISIONS:
+        for runtime in list_installed(list_names()):
+            for precision in PRECISIONS:
                 try:
-                    encoder = runtimes.open_encoder(bundle, role, runtime=runtime, device="cpu", precision=precision)
+                    encoder = runtimes.open_encoder(
+                        bundle, role, RuntimeOptions(runtime=runtime, device="cpu", precision=precision)
+                    )
                 except ClipworksError:
                     continue
                 encoders.setdefault(f"{encoder.runtime} {encoder.precision}", encoder)

@@ -33,11 +33,12 @@ from pathlib import Path
 import numpy as np
 
 from clipworks.datasets.listing import DataSet, read_dataset
-from clipworks.environment import count_cores, describe_environment, measure_peak_memory
+from clipworks.environment import describe_environment, measure_peak_memory
 from clipworks.images.decoders import PillowDecoder
-from clipworks.loading import load
-from clipworks.model import Model
+from clipworks.model import Model, load
+from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
+from clipworks.processor import count_cores
 from clipworks.scoring import Floats
 from clipworks.tasks.classify import Classes, classify
 from clipworks.tasks.runs import RunOptions
@@ -75,7 +76,9 @@ def get_head(args: argparse.Namespace, model: Model, labels: Labels) -> Floats:
     """The text head, made once by a text tower that is gone before anything is measured."""
     head = find_classifier(model, labels, TEMPLATES)
     if head is None:
-        with load(args.model, runtime=args.runtime, precision=args.precision, towers=("text",)) as tower:
+        with load(
+            args.model, RuntimeOptions(runtime=args.runtime, precision=args.precision), towers=("text",)
+        ) as tower:
             head = build_classifier(tower, labels, TEMPLATES)
         keep_classifier(model, labels, TEMPLATES, head)
     return head
@@ -161,7 +164,9 @@ def run_whole(model: Model, photographs: DataSet, labels: Labels, head: Floats, 
 def measure_memory(args: argparse.Namespace) -> tuple[float, float]:
     """Peak memory in MiB of the model with one batch encoded, and of the whole way; run in a process of its own."""
     photographs, labels = take_photographs(args), read_labels("imagenet")
-    with load(args.model, runtime=args.runtime, precision=args.precision, towers=("image",), streams=None) as model:
+    with load(
+        args.model, RuntimeOptions(runtime=args.runtime, precision=args.precision, streams=None), towers=("image",)
+    ) as model:
         head = find_classifier(model, labels, TEMPLATES)
         if head is None:
             raise SystemExit("the head must be in the cache: making it takes memory of its own")
@@ -190,7 +195,9 @@ def main() -> int:
         print(json.dumps(measure_memory(args)))
         return 0
     photographs, labels = take_photographs(args), read_labels("imagenet")
-    with load(args.model, runtime=args.runtime, precision=args.precision, towers=("image",), streams=None) as model:
+    with load(
+        args.model, RuntimeOptions(runtime=args.runtime, precision=args.precision, streams=None), towers=("image",)
+    ) as model:
         head = get_head(args, model, labels)
         loop = open_loop(args.against, head, args.batch_size) if args.against else None
         run_whole(model, shorten(photographs, 64), labels, head, 32)

@@ -33,7 +33,8 @@ from typing import Any
 
 import numpy as np
 
-from clipworks.environment import count_cores, describe_environment
+from clipworks.environment import describe_environment
+from clipworks.processor import count_cores
 
 COST = 0.15
 GROWTH = 0.10

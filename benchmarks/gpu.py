@@ -55,6 +55,7 @@ from clipworks.errors import ClipworksError
 from clipworks.families.preprocessing import openai_preprocessing
 from clipworks.images.decode import load_batch
 from clipworks.images.decoders import open_batch_decoder
+from clipworks.options import RuntimeOptions
 from clipworks.profiling.inputs import built_in_pictures
 from clipworks.runtimes import Encoder, Role, open_encoder
 from clipworks.runtimes.torch.devices import KINDS, choose_device, list_precisions
@@ -158,7 +159,7 @@ def read_weights(bundle: Bundle, role: Role) -> ImageWeights | TextWeights:
 
 def open_tower(plan: Plan, bundle: Bundle, role: Role, precision: str) -> Encoder:
     """An encoder of the torch runtime."""
-    return open_encoder(bundle, role, runtime="torch", device=str(plan.device), precision=precision)
+    return open_encoder(bundle, role, RuntimeOptions(runtime="torch", device=str(plan.device), precision=precision))
 
 
 def check_parity(plan: Plan, shape: str, model: Any, bundle: Bundle) -> Iterator[Row]:

@@ -36,6 +36,7 @@ from clipworks.export.rounding import LEVELS, Grid, RoundedWeights
 from clipworks.families.preprocessing import openai_preprocessing
 from clipworks.images.decode import load_batch
 from clipworks.model import Model
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 from clipworks.text import prompts
 
@@ -119,9 +120,9 @@ def open_recipes(checkpoint: Path, calibration: Any, folder: Path) -> tuple[Bund
     }
     runs: dict[str, Any] = {}
     for runtime in ("openvino", "onnxruntime"):
-        runs[f"f32, {runtime}"] = open_encoder(bundle, "image", runtime=runtime, precision="f32")
+        runs[f"f32, {runtime}"] = open_encoder(bundle, "image", RuntimeOptions(runtime=runtime, precision="f32"))
         for name, own in ways.items():
-            runs[f"{name}, {runtime}"] = open_encoder(own, "image", runtime=runtime, precision="int8")
+            runs[f"{name}, {runtime}"] = open_encoder(own, "image", RuntimeOptions(runtime=runtime, precision="int8"))
     for group in GROUPS:
         runs[f"dynamic, groups of {group}, openvino"] = open_openvino(folder / "weights.onnx", group)
     runs["dynamic, whole values, onnxruntime"] = open_onnxruntime(bundle.folder / "image.onnx", folder / "dynamic.onnx")
@@ -142,7 +143,7 @@ def main() -> None:
         calibration = load_batch(files[PICTURES:], openai_preprocessing(224))
         bundle, runs = open_recipes(Path(scratch) / "checkpoint", calibration, Path(scratch))
         pictures = load_batch(files[:PICTURES], bundle.card.image)
-        with Model(bundle, runtime="openvino", precision="f32", towers=["text"]) as model:
+        with Model(bundle, RuntimeOptions(runtime="openvino", precision="f32"), towers=["text"]) as model:
             head = model.embed_texts(list(prompts.read_labels("imagenet").names[:NAMES]))
         seconds = towers.measure(
             {name: functools.partial(run, pictures[:BATCH]) for name, run in runs.items()}, args.rounds

@@ -37,13 +37,14 @@ from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.environment import describe_environment
 from clipworks.families.preprocessing import OPENAI_MEAN, OPENAI_STD, openai_preprocessing
 from clipworks.images.decode import load_batch
-from clipworks.runtimes import is_native_granted, open_encoder
+from clipworks.options import RuntimeOptions
+from clipworks.runtimes import import_runtime, list_installed, list_names, open_encoder
 from clipworks.runtimes.inputs import name_inputs
 from clipworks.text.tokenizers import open_tokenizer
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 2e-6
-RUNTIMES = ("openvino", "onnxruntime", "torch", *(("native",) if is_native_granted() else ()))
+RUNTIMES = [name for name in list_installed(list_names()) if import_runtime(name).describe_devices()]
 VOCABULARY, CONTEXT = 49408, 77
 CALIBRATION, HELD_OUT = 100, 150
 VARIANTS = (("quick_gelu", 2), ("gelu", VOCABULARY - 1))
@@ -131,7 +132,7 @@ def main() -> int:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), metavar="SHAPE")
-    parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES), metavar="RUNTIME")
+    parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=RUNTIMES, metavar="RUNTIME")
     parser.add_argument("--pictures", type=Path, help="folder of pictures; default: those of scikit-image")
     parser.add_argument("--count", type=int, default=8, help="number of pictures (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="CPU threads of the reference and of the runtimes")
@@ -375,8 +376,10 @@ def embed_with_bundle(
     prompts: npt.NDArray[np.int32],
 ) -> dict[str, Floats]:
     """Unit embeddings of a bundle: texts cut to their own length, pictures in one batch."""
-    image = open_encoder(bundle, "image", runtime=runtime, device="cpu", precision="f32", threads=threads)
-    text = open_encoder(bundle, "text", runtime=runtime, device="cpu", precision="f32", threads=threads)
+    image = open_encoder(
+        bundle, "image", RuntimeOptions(runtime=runtime, device="cpu", precision="f32", threads=threads)
+    )
+    text = open_encoder(bundle, "text", RuntimeOptions(runtime=runtime, device="cpu", precision="f32", threads=threads))
     rows = [text(row[None, : number + 2])[0] for number, row in enumerate(prompts, start=1)]
     found = {"image": unit(image(pictures)), "text": unit(np.array(rows))}
     image.close()

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 import clipworks
 from clipworks.environment import describe_environment
 from clipworks.model import Model
+from clipworks.options import RuntimeOptions
 
 Array = NDArray[Any]
 
@@ -165,7 +166,7 @@ def measure_agreement(model: str, photographs: Sequence[Path], texts: Sequence[s
     """The least cosine between the two engines' embeddings, over every photograph and text."""
     rows = {}
     for runtime in ("onnxruntime", "openvino"):
-        with clipworks.load(model, runtime=runtime, precision="f32") as opened:
+        with clipworks.load(model, RuntimeOptions(runtime=runtime, precision="f32")) as opened:
             rows[runtime] = opened.embed_images(photographs), opened.embed_texts(texts)
     pairs = zip(("images", "texts"), rows["onnxruntime"], rows["openvino"], strict=True)
     return {name: float((one.astype(np.float64) * other).sum(axis=1).min()) for name, one, other in pairs}
@@ -183,7 +184,7 @@ def main() -> int:
     options = parser.parse_args()
     record = json.loads(CLASSES.read_text(encoding="utf-8"))
     photographs = list_photographs(options.photographs, record["classes"])
-    with clipworks.load(options.model, runtime=options.runtime, threads=options.threads) as model:
+    with clipworks.load(options.model, RuntimeOptions(runtime=options.runtime, threads=options.threads)) as model:
         print(f"{model.card.name}: {model.card.weights}; {model.runtime} {model.precision}")
         figures = measure_model(model, photographs, record)
         diagram = model.match(DIAGRAM, DIAGRAM_TEXTS)

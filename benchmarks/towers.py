@@ -32,6 +32,7 @@ from clipworks.environment import describe_environment
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.images.decode import load_batch
 from clipworks.model import Model
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 from clipworks.text import prompts
 from clipworks.text.tokenizers import open_tokenizer
@@ -138,7 +139,7 @@ def open_granted(bundle: Bundle, role: Any) -> dict[str, Any]:
         for precision in ("f32", "bf16", "f16", "int8"):
             try:
                 found[f"{runtime} {precision}"] = open_encoder(
-                    bundle, role, runtime=runtime, device="cpu", precision=precision
+                    bundle, role, RuntimeOptions(runtime=runtime, device="cpu", precision=precision)
                 )
             except RuntimeUnavailableError as error:
                 print(f"not granted: {error.message}")
@@ -206,7 +207,7 @@ def compare_text_towers(model: Any, bundle: Bundle, rounds: int) -> list[dict[st
     rows = []
     for precision in ("f32", "bf16", "int8"):
         try:
-            ours = Model(bundle, runtime="openvino", precision=precision, towers=["text"])
+            ours = Model(bundle, RuntimeOptions(runtime="openvino", precision=precision), towers=["text"])
         except RuntimeUnavailableError as error:
             print(f"not granted: {error.message}")
             continue
@@ -232,7 +233,7 @@ def compare_text_towers(model: Any, bundle: Bundle, rounds: int) -> list[dict[st
             f"openvino {precision}": functools.partial(ours.embed_texts, names),
         }
         if precision != "int8":
-            other = Model(bundle, runtime="torch", device="cpu", precision=precision, towers=["text"])
+            other = Model(bundle, RuntimeOptions(runtime="torch", device="cpu", precision=precision), towers=["text"])
             runs[f"torch {precision}"] = functools.partial(other.embed_texts, names)
         seconds = measure(runs, rounds)
         own = seconds[f"openvino {precision}"]
@@ -255,7 +256,7 @@ def time_prompts(bundle: Bundle, count: int, precision: str) -> dict[str, Any]:
     """80 templates times 1,000 names, tokenizing included."""
     names, templates = prompts.read_labels("imagenet").names, prompts.read_templates("openai-80")
     texts = prompts.fill_templates(names, templates)[:count]
-    with Model(bundle, runtime="openvino", precision=precision, towers=["text"]) as model:
+    with Model(bundle, RuntimeOptions(runtime="openvino", precision=precision), towers=["text"]) as model:
         start = time.perf_counter()
         model.embed_texts(texts)
         seconds = time.perf_counter() - start

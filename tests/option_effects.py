@@ -21,7 +21,7 @@ from clipworks.cli import COMMANDS, main
 from clipworks.profiling import profiler
 from clipworks.profiling.measurement import measure
 from clipworks.profiling.profile import Load, Run
-from clipworks.runtimes import EncoderRequest, OpenEncoder, import_runtime
+from clipworks.runtimes import EncoderRequest, Implementation, fake, import_runtime
 from clipworks.runtimes.fake import FakeEncoder
 from clipworks.vendor_sample import arguments, clip_sample, eval_topk, make_input_npz, profilers
 
@@ -125,16 +125,17 @@ class Recorder:
         self.batches: list[tuple[str, Any]] = []
         self.runtimes: set[str] = set()
         monkeypatch.setattr("clipworks.runtimes.import_runtime", self._import)
-        monkeypatch.setattr("clipworks.runtimes.fake.open_encoder", self._open)
+        monkeypatch.setattr(fake, "IMPLEMENTATION", dataclasses.replace(fake.IMPLEMENTATION, open_encoder=self._open))
 
-    def _import(self, name: str) -> OpenEncoder:
+    def _import(self, name: str) -> Implementation:
         self.runtimes.add(name)
         return import_runtime(name)
 
     def _open(self, request: EncoderRequest) -> FakeEncoder:
         self.requests.append(request)
-        encoder = _Recorded(precision="f32" if request.precision == "auto" else request.precision, dim=request.dim)
-        encoder.device = "cpu" if request.device == "auto" else request.device
+        precision, device = request.options.precision, request.options.device
+        encoder = _Recorded(precision="f32" if precision == "auto" else precision, dim=request.dim)
+        encoder.device = "cpu" if device == "auto" else device
         encoder.record = lambda batch: self.batches.append((request.role, batch))
         return encoder
 

@@ -35,14 +35,14 @@ if len(sys.argv) == 2:
     sys.exit(subprocess.run([sys.executable, "-c", sys.argv[1]]).returncode)
 from clipworks import runtimes
 from clipworks.images import resize as resizing
-from clipworks.environment import count_cores
-from clipworks.processor import describe_processor, find_onednn_ceiling
+from clipworks.processor import count_cores, describe_processor, find_onednn_ceiling
 native = []
-if runtimes.is_native_granted():
+if runtimes.list_installed(["native"]):
     from clipworks.runtimes.native.opening import list_precisions
     native = list(list_precisions())
 print(json.dumps({
-    "resampling": resizing.COMPILED, "native": native, "installed": runtimes.list_installed(), "cores": count_cores(),
+    "resampling": resizing.COMPILED, "native": native, "installed": runtimes.list_installed(runtimes.list_defaults()),
+    "cores": count_cores(),
     "ceiling": describe_processor().ceiling, "onednn": find_onednn_ceiling(),
 }))
 """

@@ -17,11 +17,12 @@ from PIL import Image
 import clipworks
 from clipworks.errors import ClipworksError, ImageError, UsageError
 from clipworks.images import decode as images
+from clipworks.options import RuntimeOptions
 
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[clipworks.Model]:
-    with clipworks.load(runtime="fake") as loaded:
+    with clipworks.load(options=RuntimeOptions(runtime="fake")) as loaded:
         yield loaded
 
 
@@ -227,10 +228,15 @@ def test_pixels_and_token_ids_are_checked_before_a_runtime_has_them(model: clipw
     ],
     ids=str,
 )
-def test_load_refuses_arguments_of_a_wrong_kind(wrong: dict[str, Any]) -> None:
-    (name, value), *_ = wrong.items()
+def test_load_and_its_options_refuse_arguments_of_a_wrong_kind(wrong: dict[str, Any]) -> None:
+    def load(wrong: dict[str, Any]) -> None:
+        if name not in ("model", "towers"):
+            RuntimeOptions(**wrong)
+        clipworks.load(options=RuntimeOptions(runtime="fake"), **wrong)
+
+    ((name, value),) = wrong.items()
     with pytest.raises(UsageError, match=rf"^{name} is .*; allowed: ") as caught:
-        clipworks.load(**{"runtime": "fake", **wrong})
+        load(wrong)
     assert repr(value) in caught.value.message
 
 

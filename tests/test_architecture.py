@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from clipworks.runtimes.registry import RUNTIMES
+
 PACKAGE = Path(__file__).parent.parent / "src" / "clipworks"
 MODULES = {
     ".".join(("clipworks", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
@@ -22,7 +24,7 @@ FREE = ("errors", "display", "endings", "options")
 # door of that room alone, "store.known" one module of it, "store.*" all of it, "clipworks" the package itself. Every
 # module belongs to a room of this table: a new one gets a line here.
 ROOMS = {
-    "clipworks": "bundle.card loading matching model",
+    "clipworks": "bundle.card model scoring",
     "__main__": "cli interrupts",
     # Facts and small tools: they know nobody.
     **dict.fromkeys(FREE, ""),
@@ -30,7 +32,7 @@ ROOMS = {
     "interrupts": "",
     "processor": "",
     "scoring": "",
-    "environment": "clipworks processor",
+    "environment": "clipworks processor runtimes.registry",
     "bundle": "cache",
     # Images and texts on their way to a tower.
     "images": "bundle.card runtimes.torch.jpeg",
@@ -38,18 +40,16 @@ ROOMS = {
     # Towers: from checkpoints, on runtimes, in the store.
     "towers": "bundle.card",
     "families": "bundle.card towers.*",
-    "runtimes": "bundle.* cache environment images._resampling images.resize interrupts processor",
+    "runtimes": "bundle.* cache images._resampling images.resize interrupts processor",
     "export": "bundle.* convert.conversion runtimes.* text.* towers.*",
     "convert": "bundle.* export.* families.* runtimes.* text.* towers.*",
     "store": "bundle.* cache convert",
     # One model at work.
     "arguments": "bundle.card images.resize text.tokenizers",
-    "model": "arguments bundle.* cache datasets.listing images.* matching pipeline runtimes scoring text.*",
-    "loading": "arguments images.* model runtimes store",
-    "matching": "bundle.card clipworks scoring",
+    "model": "arguments bundle.* cache datasets.listing images.* pipeline runtimes scoring store text.*",
     "datasets": "text.files text.prompts",
     # The loop knows no model: what is done with a block is given to it.
-    "pipeline": "datasets.listing environment images.decoders runtimes.protocol scoring",
+    "pipeline": "datasets.listing images.decoders processor runtimes.protocol scoring",
     # What is written and read again.
     "results": "bundle.* datasets.* environment images.decoders interrupts model runtimes",
     "evaluation": "datasets.* results.* text.*",
@@ -59,7 +59,8 @@ ROOMS = {
         "runtimes scoring text.*"
     ),
     "profiling": (
-        "bundle.* datasets.folders environment images.* pipeline runtimes scoring store tasks.zero_shot text.*"
+        "bundle.* datasets.folders environment images.* pipeline processor runtimes scoring store "
+        "tasks.zero_shot text.*"
     ),
     "comparison": (
         "bundle.* datasets.* environment evaluation.accuracy evaluation.evaluation images.* model pipeline profiling.* "
@@ -67,7 +68,7 @@ ROOMS = {
     ),
     # Two pipelines side by side: it may run everything below the command line, but measures and writes no results.
     "doctor": "bundle.* environment families.* images.* runtimes.* scoring store text.* towers.*",
-    "cluster": "bundle.* datasets.* environment images.* loading model pipeline results.* scoring tasks.* text.*",
+    "cluster": "bundle.* datasets.* images.* model pipeline processor results.* runtimes scoring tasks.* text.*",
     # Saved results in, figures out: whatever could run something again is out of its reach.
     "report": (
         "bundle.card cache clipworks comparison.figures comparison.published comparison.comparison environment "
@@ -196,6 +197,21 @@ def test_every_platform_gets_one_engine_of_its_own(system: str, machine: str) ->
     expected = {"linux": ("x86_64", "aarch64"), "darwin": ("arm64",), "win32": ("AMD64",)}
     assert engines == ["openvino" if machine in expected.get(system, ()) else "onnxruntime"]
     assert [Requirement(line).name for line in project["optional-dependencies"]["onnxruntime"]] == ["onnxruntime"]
+
+
+def test_nobody_asks_a_runtime_for_its_name() -> None:
+    """What others want to know of a runtime stands in its row."""
+    faults = [
+        f"{name}:{node.lineno}"
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+        for part in (side.elts if isinstance(side, ast.Tuple | ast.List | ast.Set) else [side])
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value in RUNTIMES
+        if not name.startswith(f"clipworks.runtimes.{part.value}")
+    ]
+    assert faults == []
 
 
 def test_no_module_does_two_jobs() -> None:

@@ -17,6 +17,7 @@ from clipworks import store
 from clipworks.cli import main
 from clipworks.cli.compare_tables import format_comparison
 from clipworks.comparison.figures import Repeated
+from clipworks.options import RuntimeOptions
 from clipworks.profiling.parity import measure_beside_f32
 from clipworks.profiling.text import format_profile
 from clipworks.report.cautions import doubt_comparison, doubt_profiles
@@ -51,7 +52,7 @@ def test_two_encoders_in_turn_tell_how_much_quicker_one_is(own: float, monkeypat
     monkeypatch.setattr("clipworks.profiling.parity.time", SimpleNamespace(perf_counter=lambda: clock[0]))
     monkeypatch.setattr("clipworks.runtimes.open_encoder", lambda *_, **__: Slow(clock, 0.01))
     bundle, batches = store.open_bundle("starter"), [np.zeros((1, 2), np.int32)]
-    found = measure_beside_f32(bundle, "image", Slow(clock, own), batches, threads=None)  # type: ignore[arg-type]
+    found = measure_beside_f32(bundle, "image", Slow(clock, own), batches, RuntimeOptions())  # type: ignore[arg-type]
     assert found == pytest.approx(0.01 / own)
 
 
@@ -135,7 +136,8 @@ def test_a_comparison_says_which_rows_are_slower_than_f32_beyond_the_spread() ->
 def test_a_run_that_goes_on_asks_for_what_the_first_one_took(
     manifest: dict[str, Any] | None, asked: tuple[str, str], wanted: tuple[str, str]
 ) -> None:
-    assert recall_choice(manifest, *asked) == wanted
+    found = recall_choice(manifest, RuntimeOptions(runtime=asked[0], precision=asked[1]))
+    assert (found.runtime, found.precision) == wanted
 
 
 @pytest.mark.parametrize("command", ["embed", "classify"])
@@ -144,12 +146,12 @@ def test_a_run_goes_on_though_auto_would_choose_anew(
 ) -> None:
     write_pictures(tmp_path / "set", 4)
     (tmp_path / "labels.txt").write_text("a dog\na cat\n")
-    monkeypatch.setattr(registry, "PREFERENCE", ("openvino",))
     output = tmp_path / ("out.jsonl" if command == "classify" else "out")
     words = [command, str(tmp_path / "set"), "-o", str(output), "--json"]
     words += ["--labels", str(tmp_path / "labels.txt")] if command == "classify" else []
     assert main([*words, "--runtime", "auto"]) == 0
-    monkeypatch.setattr(registry, "PREFERENCE", ("fake",))  # what a new installation would bring to the front
+    # What a new installation would bring to the front.
+    monkeypatch.setattr(registry, "list_defaults", lambda: ("fake",))
     monkeypatch.setattr(choice, "RULES", ())
     capsys.readouterr()
     assert main(words) == 0

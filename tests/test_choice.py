@@ -8,7 +8,8 @@ import pytest
 
 from clipworks import processor, store
 from clipworks.errors import RuntimeUnavailableError
-from clipworks.runtimes import choice, rates, registry
+from clipworks.options import RuntimeOptions
+from clipworks.runtimes import auto, choice, rates, registry
 from clipworks.runtimes.choice import choose_float
 
 ZEN4 = ("AuthenticAMD", "avx2 avx512f avx512_vnni avx512_bf16")
@@ -18,7 +19,7 @@ ICE_LAKE = ("GenuineIntel", "avx2 avx512f avx512_vnni")
 UNKNOWN = ("HygonGenuine", "avx2 avx512f avx512_bf16")
 SILENT = ("", "")  # a system that does not list instruction sets
 MEASURE = rates.measure_rates
-PREFERRED = registry.PREFERENCE
+PREFERRED = registry.list_defaults()
 
 
 @pytest.fixture(autouse=True)
@@ -56,21 +57,21 @@ def test_the_table_decides_by_instruction_set_and_maker(
     cpu: tuple[str, str], runtime: str, taken: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulate(monkeypatch, cpu)
-    found = choose_float(runtime, ["f32", "bf16"])
+    found = choose_float(registry.RUNTIMES[runtime], ["f32", "bf16"])
     assert found.precision == taken
     assert reason in found.reason
 
 
 def test_a_precision_that_is_not_listed_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     simulate(monkeypatch, ZEN4)
-    assert choose_float("openvino", ["f32", "f16"]).precision == "f32"
+    assert choose_float(registry.OPENVINO, ["f32", "f16"]).precision == "f32"
 
 
 @pytest.mark.parametrize(("variable", "value"), [("CLIPWORKS_CPU", "avx512_bf16"), ("ONEDNN_MAX_CPU_ISA", "AVX2")])
 def test_what_a_ceiling_hides_does_not_count(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     simulate(monkeypatch, SAPPHIRE_RAPIDS)
     monkeypatch.setenv(variable, value)
-    assert choose_float("openvino", ["f32", "bf16"]).precision == "f32"
+    assert choose_float(registry.OPENVINO, ["f32", "bf16"]).precision == "f32"
 
 
 @pytest.mark.parametrize("cpu", [UNKNOWN, SILENT])
@@ -80,7 +81,7 @@ def test_gaps_of_the_table_are_measured_with_a_margin_for_f32(
 ) -> None:
     simulate(monkeypatch, cpu)
     monkeypatch.setattr(rates, "measure_rates", lambda *_: {"f32": 100.0, "bf16": 100.0 * ratio})
-    found = choose_float("openvino", ["f32", "bf16"])
+    found = choose_float(registry.OPENVINO, ["f32", "bf16"])
     assert found.precision == taken
     assert f"{ratio:.2f} times" in found.reason
 
@@ -88,7 +89,7 @@ def test_gaps_of_the_table_are_measured_with_a_margin_for_f32(
 def test_what_cannot_be_compiled_when_it_is_measured_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     simulate(monkeypatch, UNKNOWN)
     monkeypatch.setattr(rates, "measure_rates", lambda *_: {"f32": 100.0})
-    assert choose_float("openvino", ["f32", "bf16"]).precision == "f32"
+    assert choose_float(registry.OPENVINO, ["f32", "bf16"]).precision == "f32"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,6 @@ def test_openvino_has_tiles_where_there_is_amx(
     cpu: tuple[str, str], precision: str, *, tiles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulate(monkeypatch, cpu)
-    monkeypatch.setattr(registry, "is_installed", lambda name: name == "openvino")
     assert registry.has_openvino_tiles(precision) == tiles
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
     assert not registry.has_openvino_tiles(precision)
@@ -138,8 +138,9 @@ def test_a_precision_that_cannot_be_opened_has_no_rate(monkeypatch: pytest.Monke
     assert set(MEASURE("openvino", ("f32", "bf16"), again=True)) == {"f32"}
 
 
-def test_every_rule_names_a_runtime_and_a_reason() -> None:
-    assert all(set(rule.runtimes) <= set(registry.RUNTIMES) and rule.reason for rule in choice.RULES)
+def test_every_rule_is_of_some_runtime_and_has_a_reason() -> None:
+    used = {name for row in registry.RUNTIMES.values() for name in row.bf16_sets}
+    assert all(rule.instruction_set in used and rule.reason for rule in choice.RULES)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,8 @@ def test_convolutions_of_f32_are_for_onnxruntime(
 ) -> None:
     simulate(monkeypatch, cpu)
     monkeypatch.setattr(registry, "is_installed", lambda name: name in installed)
-    monkeypatch.setattr(registry, "is_native_granted", lambda: False)
     starter = store.open_bundle("starter")
-    assert registry.choose_for(starter, precision=precision).name == taken
-    assert registry.choose_for(starter, device="gpu", precision=precision).name == min(installed, key=PREFERRED.index)
+    assert auto.choose_for(starter, RuntimeOptions(precision=precision)).name == taken
+    assert auto.choose_for(starter, RuntimeOptions(device="gpu", precision=precision)).name == min(
+        installed, key=PREFERRED.index
+    )

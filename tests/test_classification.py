@@ -21,8 +21,8 @@ from clipworks.cli import main
 from clipworks.datasets.ground_truth import find_truths
 from clipworks.datasets.listing import read_dataset
 from clipworks.errors import UsageError
-from clipworks.loading import load
-from clipworks.model import Model
+from clipworks.model import Model, load
+from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.results import journal
 from clipworks.results.formats import read_results
@@ -47,7 +47,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fake() -> Iterator[Model]:
-    with load("starter", runtime="fake", towers=("image",)) as model:
+    with load("starter", RuntimeOptions(runtime="fake"), towers=("image",)) as model:
         yield model
 
 
@@ -89,7 +89,7 @@ def test_scores_are_those_of_match_over_all_labels(home: Path) -> None:
     """The pipeline, batches and head lead to the same numbers as one picture against the filled-in prompts."""
     whole(home, "whole.jsonl")
     record = list(read_results(home / "whole.jsonl"))[17]
-    with load("starter", runtime="fake") as model:
+    with load("starter", RuntimeOptions(runtime="fake")) as model:
         match = model.match(record.path, [f"a photo of a {label}." for label in LABELS], top=5)
     assert [guess.id for guess in record.top] == [score.index for score in match.scores]
     assert [guess.score for guess in record.top] == pytest.approx([score.score for score in match.scores], rel=1e-4)
@@ -400,7 +400,7 @@ def test_a_list_s_label_must_be_a_class_and_a_folder_s_need_not(tmp_path: Path) 
 def test_a_head_is_the_mean_direction_of_a_label_s_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = Labels(name="three", names=("crane", "dog", "crane"))
     templates = ["a {}", "the {}", "{}"]
-    with load("starter", runtime="fake") as model:
+    with load("starter", RuntimeOptions(runtime="fake")) as model:
         rows = [model.embed_texts([item.replace("{}", name) for item in templates]) for name in labels.names]
         expected = np.stack([part.mean(axis=0) / np.linalg.norm(part.mean(axis=0)) for part in rows])
         for at_once in (8192, 1):
@@ -428,7 +428,7 @@ def test_a_head_is_kept_by_model_engine_precision_labels_and_templates_and_a_dam
     assert heads.hash_classifier(found) == heads.hash_classifier(head) != heads.hash_classifier(head[::-1])
     assert heads.find_classifier(fake, labels, ["a {}"]) is None
     assert heads.find_classifier(fake, Labels(name="two", names=("b", "a")), ["{}"]) is None
-    with load("starter", runtime="fake", precision="bf16", towers=("image",)) as other:
+    with load("starter", RuntimeOptions(runtime="fake", precision="bf16"), towers=("image",)) as other:
         assert heads.find_classifier(other, labels, ["{}"]) is None
     with monkeypatch.context() as upgraded:
         upgraded.setattr(heads, "find_version", lambda name: f"another {name}")

@@ -102,7 +102,7 @@ def test_more_pictures_are_not_taken_as_texts(capsys: pytest.CaptureFixture[str]
     other.write_bytes(b"")
     status, out, err = run(capsys, "match", str(EXAMPLE), str(other), "a dog", *FAKE)
     assert (status, out) == (2, "")
-    assert f"{other} is a file, where a text was expected; match takes one picture" in err
+    assert f"{other} is a file, where a text was expected; match takes one image" in err
     (tmp_path / "texts.txt").write_text(f"{other}\na dog\n")
     assert run(capsys, "match", str(EXAMPLE), "--texts-file", str(tmp_path / "texts.txt"), *FAKE)[0] == 0
     assert run(capsys, "match", str(EXAMPLE), "missing.png", *FAKE)[0] == 0
@@ -144,7 +144,7 @@ WRONG_USAGE = [
     (("match", str(EXAMPLE), "a dog", "--precision", "fp16"), "unknown precision 'fp16'"),
     (
         ("match", str(EXAMPLE), "a dog", "--device", "tpu"),
-        "openvino cannot grant the device 'tpu' here; it grants: cpu",
+        "the device 'tpu' is not available on openvino; available: cpu",
     ),
     (("match", str(EXAMPLE), "a dog", "--exif", "turn"), "invalid choice: 'turn'"),
     (("profile", "image", "--depth", "-1"), "--depth is -1; allowed: 0"),
@@ -154,7 +154,7 @@ WRONG_USAGE = [
     (("profile", "image", "--percentiles", "50,200"), "--percentiles holds 200; allowed: 0 to 100"),
     (("profile", "image", "--percentiles", "high"), "--percentiles is 'high'; allowed: numbers with commas"),
     (("profile", "image", "--rate", "0"), "--rate is 0; allowed: above 0"),
-    (("profile", "image", "--device", "0,7"), "cannot grant the device '7' here; it grants: cpu"),
+    (("profile", "image", "--device", "0,7"), "the device '7' is not available on"),
     (("profile", "image", "--device", ","), "--device names no device"),
     (("profile", "image", "--image-size", "224"), "--image-size is 224; allowed: 260"),
     (("profile", "image", "--slo", "fast"), "--slo is 'fast'; allowed: a percentile and a time"),

@@ -80,7 +80,7 @@ def test_every_combination_is_there_or_says_why_not(
     found = read(tmp_path / "usual")
     assert [row.name for row in found.rows] == [
         f"{runtime} {precision}"
-        for runtime in runtimes.CHOICES
+        for runtime in runtimes.list_names()
         if registry.is_installed(runtime)
         for precision in ("f32", "bf16", "f16", "int8")
     ]
@@ -99,7 +99,10 @@ def test_every_combination_is_there_or_says_why_not(
     assert rows["openvino int8"].agreement is not None
     assert 0.5 < rows["openvino int8"].agreement.cosine_min < 0.99999  # another arithmetic, and the same model
     (reason,) = rows["onnxruntime f16"].problems
-    assert (reason.stage, "cannot grant the precision on cpu 'f16'" in reason.reason) == ("grant", True)
+    assert (reason.stage, "the precision 'f16' is not available on onnxruntime (cpu)" in reason.reason) == (
+        "grant",
+        True,
+    )
     assert compare(home, tmp_path / "torch", *model, "--runtime", "onnxruntime,torch", "--precision", "f32") == 0
     (reason,) = by_name(read(tmp_path / "torch"))["torch f32"].problems
     assert (reason.reason, reason.hint) == ("the runtime torch is not installed", "pip install 'clipworks[torch]'")
@@ -246,7 +249,7 @@ def test_the_reference_is_measured_even_where_it_was_not_asked_for(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first runtime that grants f32, or the one that is named; a torch that is not there cannot be it."""
+    """The first runtime that has f32, or the one that is named; a torch that is not there cannot be it."""
     installed = registry.is_installed
     monkeypatch.setattr(registry, "is_installed", lambda name: name != "torch" and installed(name))
     precision = () if "--precision" in words else ("--precision", "f32")
@@ -413,7 +416,7 @@ def test_a_missed_gate_is_exit_status_1_and_strict_wants_every_row(
         (("--percentiles", "50,high"), "--percentiles is '50,high'; allowed: numbers"),
         (("--gate", "speed=2"), "unknown gate 'speed'"),
         (("--published", "nowhere.json"), "--published nowhere.json does not exist; allowed: a file, or vendor-card"),
-        (("--device", "gpu:7"), "no row can be had; the first: fake cannot grant the device 'gpu:7' here"),
+        (("--device", "gpu:7"), "no row can be had; the first: the device 'gpu:7' is not available on fake"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(

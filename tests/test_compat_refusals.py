@@ -38,7 +38,7 @@ LISTED = ["--dataset_filelist"]
         (clip_sample.main, ["--input_file", "none.png", "--runtime", "fake"], "none.png does not exist"),
         (clip_sample.main, ["--input_file", str(EXAMPLE), "--strings", LONG], "labels[1] 'word word word"),
         (clip_sample.main, ["--input_file", "x", "--label_file", "none.txt"], "none.txt cannot be read"),
-        (clip_sample.main, ["--input_file", str(EXAMPLE), "-d", "7"], "cannot grant the device '7' here"),
+        (clip_sample.main, ["--input_file", str(EXAMPLE), "-d", "7"], "the device '7' is not available on"),
         (clip_sample.main, ["--input_file", "x", "--imgmod_prefix", "no/such/model"], "no/such/model"),
         (clip_sample.main, ["--input_file", "x", "--imgmod_prefix", "nobody/mod"], "unknown model 'nobody'"),
         (clip_sample.main, ["--input_file", "x", "--txtmod_prefix", SUITE], f"--txtmod_prefix {SUITE} is no clipworks"),

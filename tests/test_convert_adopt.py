@@ -18,6 +18,7 @@ from clipworks.bundle.card import Card, ImageInput, TextInput, Tower
 from clipworks.bundle.files import read_bundle, verify_bundle
 from clipworks.convert import adopt_towers
 from clipworks.errors import ConversionError
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 
 pytestmark = pytest.mark.runtimes
@@ -156,9 +157,9 @@ def test_the_layout_of_transformers_js_becomes_a_bundle(source: Path, tmp_path: 
     assert bundle.card.source.layout == "onnx"
     assert sorted(bundle.card.source.files) == ["onnx/text_model.onnx", "onnx/vision_model.onnx"]
     pictures, ids = draw_inputs()
-    images = open_encoder(bundle, "image", runtime=runtime, precision="f32")(pictures)
+    images = open_encoder(bundle, "image", RuntimeOptions(runtime=runtime, precision="f32"))(pictures)
     np.testing.assert_allclose(images, expected_images(pictures), rtol=1e-4, atol=1e-4)
-    texts = open_encoder(bundle, "text", runtime=runtime, precision="f32")(ids)
+    texts = open_encoder(bundle, "text", RuntimeOptions(runtime=runtime, precision="f32"))(ids)
     np.testing.assert_allclose(texts, expected_texts(ids), rtol=1e-5, atol=1e-5)
 
 
@@ -175,10 +176,10 @@ def test_the_layout_of_immich_becomes_a_bundle_of_fixed_length(tmp_path: Path) -
     pictures, ids = draw_inputs()
     padded = np.zeros((3, CONTEXT), np.int32)
     padded[:, : ids.shape[1]] = ids
-    images = open_encoder(bundle, "image", precision="f32")(pictures)
+    images = open_encoder(bundle, "image", RuntimeOptions(precision="f32"))(pictures)
     np.testing.assert_allclose(images, expected_images(pictures), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(
-        open_encoder(bundle, "text", precision="f32")(padded), expected_texts(ids), rtol=1e-5, atol=1e-5
+        open_encoder(bundle, "text", RuntimeOptions(precision="f32"))(padded), expected_texts(ids), rtol=1e-5, atol=1e-5
     )
 
 
@@ -197,7 +198,7 @@ def test_a_half_precision_tower_takes_and_gives_what_the_contract_says(source: P
     make_image_tower(source / "onnx" / "vision_model.onnx", kind=TensorProto.FLOAT16)
     bundle = adopt_towers(source, tmp_path / "bundle", card=CARD)
     pictures, _ = draw_inputs()
-    found = open_encoder(bundle, "image", runtime="onnxruntime", precision="f32")(pictures)
+    found = open_encoder(bundle, "image", RuntimeOptions(runtime="onnxruntime", precision="f32"))(pictures)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected_images(pictures), atol=0.1)
 

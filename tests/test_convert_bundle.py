@@ -12,6 +12,7 @@ from convert_checkpoints import MODELS, VOCABULARY, describe_huggingface, write_
 from clipworks.bundle.card import Card, Published, Tower
 from clipworks.bundle.files import Bundle, read_bundle, verify_bundle
 from clipworks.convert import compare_with_checkpoint, conversion, convert_checkpoint
+from clipworks.convert.verify import EXACT
 from clipworks.errors import ConversionError
 
 pytestmark = pytest.mark.runtimes
@@ -54,7 +55,7 @@ def test_the_bundle_is_whole_and_its_card_tells_the_facts(bundle: Bundle, source
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_a_bundle_is_proven_against_its_checkpoint(bundle: Bundle, source: Path, runtime: str) -> None:
-    result = compare_with_checkpoint(bundle, source, runtime=runtime)
+    result = compare_with_checkpoint(bundle, source, options=dataclasses.replace(EXACT, runtime=runtime))
     assert result.equal
     assert 0 < result.image_difference <= 2e-6
     assert 0 < result.text_difference <= 2e-6

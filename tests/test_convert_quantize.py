@@ -21,6 +21,7 @@ from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import ConversionError, RuntimeUnavailableError
 from clipworks.export.rounding import LEVELS, Grid, balance_channels, choose_grid, round_weights
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import openvino as openvino_runtime
 from clipworks.runtimes import registry
 from clipworks.runtimes.choice import Choice
@@ -97,7 +98,7 @@ def test_int8_texts_stay_as_close_to_f32_with_their_float_parts_in_bf16(
         pytest.skip("needs a processor with bf16")
     choice = Choice(precision="bf16", reason="to be tested")
     monkeypatch.setattr(openvino_runtime, "choose_float", lambda *_: choice)
-    encoder = runtimes.open_encoder(bundle, "text", runtime="openvino", precision="int8")
+    encoder = runtimes.open_encoder(bundle, "text", RuntimeOptions(runtime="openvino", precision="int8"))
     rounded = encoder(draw_texts()).astype(np.float64)
     rounded /= np.linalg.norm(rounded, axis=1, keepdims=True)
     cosines = (run_plain(bundle.folder / "text.onnx", draw_texts()) * rounded).sum(axis=1)
@@ -113,7 +114,7 @@ def test_the_hint_that_int8_towers_are_missing_names_the_command_that_adds_them(
     shutil.copytree(bundle.folder, "plain")
     write_card(tmp_path / "plain", plain)
     with pytest.raises(RuntimeUnavailableError, match="has no int8 towers; it has f32") as refused:
-        runtimes.open_encoder(read_bundle(tmp_path / "plain"), "text", runtime="fake", precision="int8")
+        runtimes.open_encoder(read_bundle(tmp_path / "plain"), "text", RuntimeOptions(runtime="fake", precision="int8"))
     assert refused.value.hint is not None
     command = refused.value.hint.removesuffix(" makes a bundle with them").replace("FOLDER", "pictures")
     Path("pictures").mkdir()

@@ -11,6 +11,7 @@ import pytest
 from clipworks import processor, runtimes, store
 from clipworks.cli import main
 from clipworks.errors import EncodingError
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import rates, registry
 
 
@@ -23,18 +24,20 @@ def look(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
 @pytest.mark.shows("devices --json")
 def test_it_lists_what_the_runtimes_themselves_offer(capsys: pytest.CaptureFixture[str], clip_bundle: Path) -> None:
     found = look(capsys)
-    assert [item["name"] for item in found["runtimes"]] == list(registry.CHOICES)
+    assert [item["name"] for item in found["runtimes"]] == list(registry.list_names())
     assert found["environment"]["isa"] == list(processor.describe_processor().instruction_sets)
     bundle = store.open_bundle(str(clip_bundle))
     for item in found["runtimes"]:
-        if item["name"] not in registry.list_installed(registry.CHOICES) or item["problem"] is not None:
+        if item["name"] not in registry.list_installed(registry.list_names()) or item["problem"] is not None:
             assert item["problem"]
             continue
         cpu = next(device for device in item["devices"] if device["name"] == "cpu")
         assert set(cpu["rates"]) <= set(cpu["precisions"])
         assert cpu["rates"]["f32"] > 0
         for precision in set(cpu["precisions"]) - {"int8"}:  # this model has no int8 towers
-            opened = runtimes.open_encoder(bundle, "image", runtime=item["name"], device="cpu", precision=precision)
+            opened = runtimes.open_encoder(
+                bundle, "image", RuntimeOptions(runtime=item["name"], device="cpu", precision=precision)
+            )
             assert opened.precision == precision
 
 
@@ -86,7 +89,6 @@ def test_no_runtime_at_all_is_told_and_no_failure(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "is_installed", lambda name: False)  # noqa: ARG005
-    monkeypatch.setattr(registry, "is_native_granted", lambda: False)
     found = look(capsys)
     assert all("not installed" in item["problem"] for item in found["runtimes"])
     assert all(item["runtime"] is None and "no runtime is installed" in item["why"] for item in found["auto"])
@@ -109,9 +111,9 @@ def test_auto_takes_f32_where_what_is_listed_cannot_be_compiled(monkeypatch: pyt
     monkeypatch.setattr(openvino, "list_precisions", lambda device: ["f32", "bf16"])  # noqa: ARG005
     wanted = Choice(precision="bf16", reason="a test wants it")
     monkeypatch.setattr(openvino, "choose_float", lambda runtime, listed: wanted)  # noqa: ARG005
-    encoder = runtimes.open_encoder(bundle, "image", runtime="openvino")
+    encoder = runtimes.open_encoder(bundle, "image", RuntimeOptions(runtime="openvino"))
     assert encoder.precision == "f32"
     assert encoder.why is not None
     assert "cannot compile" in encoder.why
     with pytest.raises(EncodingError, match=r"openvino cannot compile .* in bf16: Supported primitive descriptors"):
-        runtimes.open_encoder(bundle, "image", runtime="openvino", precision="bf16")
+        runtimes.open_encoder(bundle, "image", RuntimeOptions(runtime="openvino", precision="bf16"))

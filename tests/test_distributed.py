@@ -36,8 +36,8 @@ from clipworks.datasets.sources import Archives, read_source
 from clipworks.errors import ImageError, UsageError
 from clipworks.images.decode import prepare_image
 from clipworks.images.decoders import PillowDecoder
-from clipworks.loading import load
-from clipworks.options import ImageOptions
+from clipworks.model import load
+from clipworks.options import ImageOptions, RuntimeOptions
 from clipworks.pipeline import attempt
 from clipworks.results.records import ResultsError
 from clipworks.results.shards import list_shards, open_folder, write_shard
@@ -149,7 +149,7 @@ def test_decoding_apart_gives_the_same_squares_and_errors(tmp_path: Path, monkey
     Path("set/good.png").write_bytes(make_picture(5))
     names = ["good.png", *expected, "good.png"]
     samples = tuple(Sample(path=name, file=f"set/{name}", truth=None, labelled=False) for name in names)
-    with load("starter", runtime="fake", towers=("image",)) as model:
+    with load("starter", RuntimeOptions(runtime="fake"), towers=("image",)) as model:
         spec = model.card.image
         local = [attempt(PillowDecoder(spec).prepare, sample.file) for sample in samples]
     monkeypatch.chdir("/")
@@ -171,7 +171,7 @@ def test_decoding_apart_reads_images_as_the_options_say(options: ImageOptions, t
     clear = Image.effect_noise((40, 30), 90).convert("RGB")
     clear.putalpha(Image.linear_gradient("L").resize(clear.size))
     clear.save(tmp_path / "clear.png")
-    with load("starter", runtime="fake", towers=("image",)) as model:
+    with load("starter", RuntimeOptions(runtime="fake"), towers=("image",)) as model:
         spec = model.card.image
     decoder = DecoderProcess(spec, options)
     (found,) = decoder.decode([("clear.png", (tmp_path / "clear.png").read_bytes())])
@@ -187,7 +187,7 @@ def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DecoderP
     """A decoder whose process certain bytes end."""
     (tmp_path / "sitecustomize.py").write_text(STARTUP)
     monkeypatch.setenv("PYTHONPATH", environment(PYTHONPATH=str(tmp_path))["PYTHONPATH"])
-    with load("starter", runtime="fake", towers=("image",)) as model:
+    with load("starter", RuntimeOptions(runtime="fake"), towers=("image",)) as model:
         decoder = DecoderProcess(model.card.image, ImageOptions())
     yield decoder
     decoder.close()
@@ -259,7 +259,7 @@ def test_an_encoder_gives_the_rows_of_a_run_on_one_machine(tmp_path: Path, monke
     assert main(["embed", "set", "-o", "vectors", "--format", "parquet", *options]) == 0
     found = tuple(read_dataset("set"))
     piece = Piece(shard=0, start=0, size=len(found), samples=found)
-    loading = Loading(model="starter", runtime="fake")
+    loading = Loading(options=RuntimeOptions(runtime="fake"), model="starter")
     classes = Classes(labels=read_labels("labels.txt"), templates=("a photo of a {}.",), top=3)
     for wanted, output in ((classes, "r.parquet"), (None, "vectors/embeddings.parquet")):
         found_there = examine(loading, wanted)
@@ -325,7 +325,7 @@ def test_a_ray_of_ones_own_has_two_encoders_and_half_as_many_decoding_tasks_as_c
     monkeypatch.setattr("clipworks.cluster.running.count_cores", lambda: 8)
     request = Request(source="pictures", output="rows", loading=Loading(model="starter"))
     shared = share_cores(request)
-    assert (shared.encoders, shared.loading.threads, shared.workers) == (2, 4, 4)
+    assert (shared.encoders, shared.loading.options.threads, shared.workers) == (2, 4, 4)
     assert share_cores(dataclasses.replace(request, workers=7)).workers == 7
     asked = dataclasses.replace(request, encoders=1)
     assert share_cores(asked) == asked

@@ -22,6 +22,7 @@ from clipworks.doctor.inputs import TEXTS, list_pictures
 from clipworks.doctor.stages import Trace
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.images.decode import load_batch
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 from clipworks.text.tokenizers import Ids, Tokenizer
 
@@ -246,7 +247,7 @@ def test_a_healthy_pipeline_alarms_nobody(
 ) -> None:
     """Against its own equations, its checkpoint and another runtime."""
     try:
-        open_encoder(bundle, "text", runtime=runtime, device="cpu", precision=precision).close()
+        open_encoder(bundle, "text", RuntimeOptions(runtime=runtime, device="cpu", precision=precision)).close()
     except RuntimeUnavailableError as error:
         pytest.skip(error.message)
     words = ["--runtime", runtime, "--device", "cpu", "--precision", precision]

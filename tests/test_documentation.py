@@ -18,6 +18,7 @@ from conftest import REPOSITORY
 from example_outputs import EXACTLY, EXPECTED, differs_from_shown, find_difference
 
 import clipworks
+from clipworks import RuntimeOptions
 from clipworks.cli import COMMANDS, main
 from clipworks.vendor_sample import clip_sample, eval_topk, make_input_npz, profilers
 
@@ -158,7 +159,7 @@ def test_every_example_prints_what_is_expected(
 def test_every_python_example_prints_what_its_comments_say(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind each ``print`` stands what it prints, in f32."""
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(clipworks, "load", functools.partial(clipworks.load, precision="f32"))
+    monkeypatch.setattr(clipworks, "load", functools.partial(clipworks.load, options=RuntimeOptions(precision="f32")))
     with contextlib.redirect_stdout(io.StringIO()) as stream:
         exec(compile(body, "example", "exec"), {})
     comments = re.findall(r"^print\(.*\)(?: +# (.*))?$", body, flags=re.MULTILINE)

@@ -19,8 +19,8 @@ from picture_sets import make_picture, write_bad_files, write_pictures
 from clipworks.cli import main
 from clipworks.datasets.listing import read_dataset
 from clipworks.errors import UsageError
-from clipworks.loading import load
-from clipworks.model import Model
+from clipworks.model import Model, load
+from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.tasks.embed import embed
 from clipworks.tasks.runs import RunOptions
@@ -30,7 +30,7 @@ COUNT = 30
 
 @pytest.fixture
 def fake() -> Iterator[Model]:
-    with load("starter", runtime="fake", towers=("image",)) as model:
+    with load("starter", RuntimeOptions(runtime="fake"), towers=("image",)) as model:
         yield model
 
 

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from clipworks import runtimes
 from clipworks.bundle.files import Bundle, describe_file, read_bundle
 from clipworks.errors import EncodingError, RuntimeUnavailableError
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import finite
 
 pytestmark = pytest.mark.runtimes
@@ -39,30 +40,36 @@ def break_tower(folder: Path, source: Path, value: float) -> Bundle:
 @pytest.mark.parametrize("precision", ["f32", "bf16", "f16"])
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_broken_weights_are_an_error_in_every_precision(
-    runtime: str, precision: str, value: float, clip_bundle: Path, tmp_path: Path
+    runtime: str, precision: str, value: float, clip_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     try:
-        sound = runtimes.open_encoder(read_bundle(clip_bundle), "image", runtime=runtime, precision=precision)
+        sound = runtimes.open_encoder(
+            read_bundle(clip_bundle), "image", RuntimeOptions(runtime=runtime, precision=precision)
+        )
     except RuntimeUnavailableError:
         pytest.skip(f"{runtime} has no {precision} here")
     assert sound.precision == precision
+    monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
     broken = break_tower(tmp_path / "broken", clip_bundle, value)
+    options = RuntimeOptions(runtime=runtime, precision=precision)
     for _ in range(2):
         with pytest.raises(EncodingError, match=r"image\.onnx holds NaN or Inf in "):
-            runtimes.open_encoder(broken, "image", runtime=runtime, precision=precision, cache=tmp_path)
-    assert runtimes.open_encoder(broken, "text", runtime=runtime, precision=precision).dim  # the other is sound
+            runtimes.open_encoder(broken, "image", options)
+    assert runtimes.open_encoder(broken, "text", options).dim  # the other is sound
 
 
 def test_sound_weights_are_looked_at_once(clip_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[object] = []
     find = finite.find_broken
     monkeypatch.setattr(finite, "find_broken", lambda model: looked.append(model) or find(model))  # type: ignore[func-returns-value]
+    monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
     bundle = break_tower(tmp_path / "sound", clip_bundle, 0.5)
+    options = RuntimeOptions(runtime="openvino", precision="f32")
     for _ in range(2):  # as two processes that share the cache
         monkeypatch.setattr(finite, "_sound", set())
-        runtimes.open_encoder(bundle, "image", runtime="openvino", precision="f32", cache=tmp_path)
+        runtimes.open_encoder(bundle, "image", options)
     assert len(looked) == 1
-    runtimes.open_encoder(bundle, "text", runtime="openvino", precision="f32", cache=tmp_path)
+    runtimes.open_encoder(bundle, "text", options)
     assert len(looked) == 1  # our converter has looked at its own
 
 

@@ -24,7 +24,7 @@ import clipworks
 warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of a fork beside threads
 runtime, ends_s = sys.argv[1], float(sys.argv[2])
 bundle = sys.argv[3]
-model = clipworks.load(bundle, runtime=runtime)
+model = clipworks.load(bundle, clipworks.RuntimeOptions(runtime=runtime))
 image = np.zeros((64, 48, 3), np.uint8)
 expected = model.embed_images([image])
 
@@ -41,7 +41,7 @@ def use():
 
 def load():
     try:
-        with clipworks.load(bundle, runtime=runtime) as other:
+        with clipworks.load(bundle, clipworks.RuntimeOptions(runtime=runtime)) as other:
             same = np.abs(other.embed_images([image]) - expected).max() < 1e-4
         print("load:", "same" if same else "other", flush=True)
     except clipworks.ClipworksError as error:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import clipworks
 from clipworks.cli import main
-from clipworks.options import ImageOptions
+from clipworks.options import ImageOptions, RuntimeOptions
 
 FAKE = ("--model", "starter", "--runtime", "fake")
 TEXTS = ("a dog", "a cat")
@@ -59,9 +59,9 @@ def test_match_and_embed_do_what_the_api_does(
     """What the command match decodes is not turned, or freed from alpha, by the model again."""
     words, arguments = OPTIONS[option]
     files = sorted(folder.iterdir())
-    with clipworks.load(runtime="fake") as model:
+    with clipworks.load(options=RuntimeOptions(runtime="fake")) as model:
         usual = model.embed_images(files)
-    with clipworks.load(runtime="fake", **arguments) as model:
+    with clipworks.load(options=RuntimeOptions(runtime="fake"), images=ImageOptions(**arguments)) as model:
         expected = model.embed_images(files)
         matches = [[score.cosine for score in model.match(file, TEXTS).scores] for file in files]
     changed = {file.name for file, one, other in zip(files, usual, expected, strict=True) if (one != other).any()}
@@ -176,6 +176,8 @@ def test_options_that_do_nothing_or_contradict_are_refused(folder: Path, capsys:
 def test_a_run_record_tells_all_of_them() -> None:
     from clipworks.results.manifest import describe_model
 
-    with clipworks.load(runtime="fake", alpha="white", max_pixels=7000) as model:
+    with clipworks.load(
+        options=RuntimeOptions(runtime="fake"), images=ImageOptions(alpha="white", max_pixels=7000)
+    ) as model:
         described = describe_model(model)
     assert {**described, **dataclasses.asdict(ImageOptions(alpha="white", max_pixels=7000))} == described

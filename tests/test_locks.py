@@ -12,8 +12,8 @@ from picture_sets import write_labels, write_pictures
 
 from clipworks.cli import main
 from clipworks.datasets.listing import read_dataset
-from clipworks.loading import load
-from clipworks.model import Model
+from clipworks.model import Model, load
+from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.results.formats import read_results
 from clipworks.results.locks import hold_file, hold_folder, hold_part
@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fake() -> Iterator[Model]:
-    with load("starter", runtime="fake") as model:
+    with load("starter", RuntimeOptions(runtime="fake")) as model:
         yield model
 
 

@@ -14,18 +14,19 @@ import clipworks
 from clipworks import runtimes, store
 from clipworks.errors import ImageError, TextError, UsageError
 from clipworks.images.decode import Picture
+from clipworks.options import ImageOptions, RuntimeOptions
 
 pytestmark = pytest.mark.runtimes
 
 
 @pytest.fixture(scope="module")
 def starter() -> clipworks.Model:
-    return clipworks.load(precision="f32")
+    return clipworks.load(options=RuntimeOptions(precision="f32"))
 
 
 @pytest.fixture(scope="module")
 def fake() -> clipworks.Model:
-    return clipworks.load(runtime="fake")
+    return clipworks.load(options=RuntimeOptions(runtime="fake"))
 
 
 def test_the_example_picture_is_a_diagram(starter: clipworks.Model) -> None:
@@ -34,7 +35,12 @@ def test_the_example_picture_is_a_diagram(starter: clipworks.Model) -> None:
     assert match.scores[0].index == 1
     assert sum(score.score for score in match.scores) == pytest.approx(1)
     assert match.image == str(EXAMPLE)
-    expected = ("starter", runtimes.choose_for(store.open_bundle("starter"), precision="f32").name, "cpu", "f32")
+    expected = (
+        "starter",
+        runtimes.choose_for(store.open_bundle("starter"), RuntimeOptions(precision="f32")).name,
+        "cpu",
+        "f32",
+    )
     assert (match.model, match.runtime, match.device, match.precision) == expected
 
 
@@ -95,19 +101,22 @@ def test_exif_may_be_ignored(photo: Image.Image) -> None:
     exif[0x0112] = 3
     stream = io.BytesIO()
     photo.save(stream, "PNG", exif=exif)
-    with clipworks.load(runtime="fake") as turned, clipworks.load(runtime="fake", exif="ignore") as stored:
+    with (
+        clipworks.load(options=RuntimeOptions(runtime="fake")) as turned,
+        clipworks.load(options=RuntimeOptions(runtime="fake"), images=ImageOptions(exif="ignore")) as stored,
+    ):
         upright = turned.embed_images(photo)
         assert np.array_equal(stored.embed_images(stream.getvalue()), upright)
         assert not np.array_equal(turned.embed_images(stream.getvalue()), upright)
 
 
 def test_one_tower_may_be_left_out(photo: Image.Image) -> None:
-    with clipworks.load(runtime="fake", towers=["image"]) as model:
+    with clipworks.load(options=RuntimeOptions(runtime="fake"), towers=["image"]) as model:
         assert model.embed_images(photo).shape == (1, 384)
         with pytest.raises(UsageError, match="loaded without its text tower"):
             model.embed_texts("a dog")
     with pytest.raises(UsageError, match=r"towers is \['sound'\]; allowed"):
-        clipworks.load(runtime="fake", towers=["sound"])  # type: ignore[list-item]
+        clipworks.load(options=RuntimeOptions(runtime="fake"), towers=["sound"])  # type: ignore[list-item]
 
 
 def test_wrong_input_says_what_is_allowed(fake: clipworks.Model, photo: Image.Image, tmp_path: Path) -> None:
@@ -127,7 +136,7 @@ def test_wrong_input_says_what_is_allowed(fake: clipworks.Model, photo: Image.Im
     with pytest.raises(ImageError, match="does not exist"):
         fake.embed_images([photo, tmp_path / "missing.jpg"])
     with pytest.raises(UsageError, match="exif is 'turn'; allowed: apply, ignore"):
-        clipworks.load(runtime="fake", exif="turn")  # type: ignore[arg-type]
+        clipworks.load(options=RuntimeOptions(runtime="fake"), images=ImageOptions(exif="turn"))  # type: ignore[arg-type]
 
 
 def test_the_public_names_are_few_and_real() -> None:

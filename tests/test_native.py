@@ -21,6 +21,7 @@ from clipworks.bundle.files import Bundle, read_bundle
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError, RuntimeUnavailableError
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import Role, registry
 from clipworks.runtimes.choice import Choice
 from clipworks.runtimes.packing import count_packed, pack_texts
@@ -69,7 +70,9 @@ def convert(model: Model, folder: Path) -> Bundle:
 
 
 def open_tower(bundle: Bundle, role: Role, **options: Any) -> runtimes.Encoder:
-    return runtimes.open_encoder(bundle, role, runtime="native", **{"precision": "f32"} | options)
+    return runtimes.open_encoder(
+        bundle, role, dataclasses.replace(RuntimeOptions(runtime="native", precision="f32", cache=False), **options)
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +140,7 @@ def test_any_sides_and_any_number_of_threads(
 ) -> None:
     pictures = np.random.default_rng(3).integers(0, 256, (13, WIDE.size, WIDE.size, 3), dtype=np.uint8)
     for role, batch in (("image", pictures), ("text", texts)):
-        other = runtimes.open_encoder(wide, role, runtime="onnxruntime", precision="f32")  # type: ignore[arg-type]
+        other = runtimes.open_encoder(wide, role, RuntimeOptions(runtime="onnxruntime", precision="f32"))  # type: ignore[arg-type]
         found, expected = open_tower(wide, role, precision=precision, threads=threads)(batch), other(batch)  # type: ignore[arg-type]
         assert (unit(found) * unit(expected)).sum(axis=1).min() >= LEAST[precision]
         if precision == "f32":
@@ -187,7 +190,7 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
     ids = open_tokenizer(bundle.tokenizer, bundle.card.text).encode([*prompts, "a photo of a dog in the snow"])
     for role, batch in (("image", pictures), ("text", ids)):
         graph, exact = (
-            unit(runtimes.open_encoder(bundle, role, runtime="onnxruntime", precision=kind)(batch))  # type: ignore[arg-type]
+            unit(runtimes.open_encoder(bundle, role, RuntimeOptions(runtime="onnxruntime", precision=kind))(batch))  # type: ignore[arg-type]
             for kind in ("int8", "f32")
         )
         lost = ((graph - exact) ** 2).sum()
@@ -203,9 +206,9 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
                 assert ((unit(found) - graph) ** 2).sum() < lost / 8
     # A tower that turns out not to suit is run by the runtime that would have been next.
     monkeypatch.setattr(registry, "has_openvino_tiles", lambda precision: False)  # noqa: ARG005
-    assert runtimes.open_encoder(bundle, "image", precision="int8").runtime == "native"
+    assert runtimes.open_encoder(bundle, "image", RuntimeOptions(precision="int8", cache=False)).runtime == "native"
     monkeypatch.setattr(layout, "is_rounded", lambda weights: False)  # noqa: ARG005
-    assert runtimes.open_encoder(bundle, "image", precision="int8").runtime == "openvino"
+    assert runtimes.open_encoder(bundle, "image", RuntimeOptions(precision="int8", cache=False)).runtime == "openvino"
     with pytest.raises(RuntimeUnavailableError, match="convert the model again"):
         open_tower(bundle, "image", precision="int8")
 
@@ -229,7 +232,7 @@ def test_parts_of_many_texts_give_what_few_texts_give(precision: str, tmp_path: 
     few = open_tower(bundle, "text", precision=precision, threads=1)
     expected = unit(np.concatenate([few(ids[start : start + 3]) for start in range(0, len(ids), 3)]))
     if precision != "int8":
-        other = unit(runtimes.open_encoder(bundle, "text", runtime="onnxruntime", precision="f32")(ids))
+        other = unit(runtimes.open_encoder(bundle, "text", RuntimeOptions(runtime="onnxruntime", precision="f32"))(ids))
         assert (expected * other).sum(axis=1).min() >= LEAST[precision]
     least = LEAST.get(precision, 0.999)
     watched = None
@@ -262,7 +265,7 @@ def test_a_row_that_is_seen_before_its_turn_is_refused(quick: Bundle, monkeypatc
 def test_texts_are_pooled_as_on_the_other_runtimes(quick: Bundle, wide: Bundle) -> None:
     ids = np.array([[5, 9, 7, 3], [5, 9, VOCABULARY - 1, 0], [VOCABULARY - 2, VOCABULARY - 1, 0, 0]], np.int32)
     for bundle in (quick, wide):
-        other = runtimes.open_encoder(bundle, "text", runtime="onnxruntime", precision="f32")
+        other = runtimes.open_encoder(bundle, "text", RuntimeOptions(runtime="onnxruntime", precision="f32"))
         assert np.abs(unit(open_tower(bundle, "text")(ids)) - unit(other(ids))).max() <= LIMIT
 
 
@@ -270,8 +273,8 @@ def test_a_probe_shows_what_the_engines_show(wide: Bundle, texts: npt.NDArray[np
     picture = np.random.default_rng(3).integers(0, 256, (1, WIDE.size, WIDE.size, 3), dtype=np.uint8)
     for role, batch in (("image", picture), ("text", texts[:1])):
         found, expected = (
-            open_probe(wide, role, runtimes.open_encoder(wide, role, runtime=runtime, precision="f32"))(batch)  # type: ignore[arg-type]
-            for runtime in ("native", "onnxruntime")
+            open_probe(wide, role, runtimes.open_encoder(wide, role, options))(batch)  # type: ignore[arg-type]
+            for options in (RuntimeOptions(runtime=name, precision="f32") for name in ("native", "onnxruntime"))
         )
         assert found.keys() == expected.keys()
         for name, value in expected.items():
@@ -280,7 +283,7 @@ def test_a_probe_shows_what_the_engines_show(wide: Bundle, texts: npt.NDArray[np
 
 
 def test_texts_of_many_batches_keep_their_order(quick: Bundle) -> None:
-    with clipworks.load(quick.folder, runtime="native", precision="f32", towers=["text"]) as model:
+    with clipworks.load(quick.folder, RuntimeOptions(runtime="native", precision="f32"), towers=["text"]) as model:
         texts = [f"{number} dogs in {'the ' * (number % 5)}snow" for number in range(40)]
         assert np.abs(model.embed_texts(texts, batch_size=3) - model.embed_texts(texts)).max() <= LIMIT
 
@@ -302,31 +305,34 @@ def test_a_forked_process_has_threads_of_its_own(quick: Bundle) -> None:
     np.testing.assert_array_equal(encoder(pictures), expected)
 
 
-def test_packed_weights_come_from_the_cache_and_damage_is_mended(quick: Bundle, tmp_path: Path) -> None:
-    pictures, first = draw_pictures(MODELS["quick"]), open_tower(quick, "image", cache=tmp_path)
-    (packed,) = tmp_path.glob("*.packed")
-    second = open_tower(quick, "image", cache=tmp_path)
+def test_packed_weights_come_from_the_cache_and_damage_is_mended(
+    quick: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
+    pictures, first = draw_pictures(MODELS["quick"]), open_tower(quick, "image", cache=True)
+    (packed,) = tmp_path.rglob("*.packed")
+    second = open_tower(quick, "image", cache=True)
     assert (first.opening.cached, second.opening.cached) == (False, True)
     np.testing.assert_array_equal(first(pictures), second(pictures))
     content = bytearray(packed.read_bytes())
     content[len(content) // 2] ^= 1
     packed.write_bytes(content)
-    third = open_tower(quick, "image", cache=tmp_path)
+    third = open_tower(quick, "image", cache=True)
     assert not third.opening.cached
     np.testing.assert_array_equal(third(pictures), first(pictures))
-    assert open_tower(quick, "image", cache=tmp_path).opening.cached
+    assert open_tower(quick, "image", cache=True).opening.cached
 
 
 def test_it_is_the_default_for_towers_of_ours_and_for_no_others(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    def choose(bundle: Bundle, runtime: str = "auto", device: str = "auto", precision: str = "auto") -> str:
-        return runtimes.choose_for(bundle, runtime, device, precision).name
+    def choose(bundle: Bundle, **asked: Any) -> str:
+        return runtimes.choose_for(bundle, RuntimeOptions(**asked)).name
 
     starter = store.open_bundle("starter")
     monkeypatch.setattr(registry, "has_openvino_tiles", lambda precision: False)  # noqa: ARG005
     assert choose(quick) == "native"
     assert choose(quick, device="cpu", precision="f32") == "native"
     assert choose(starter) in ("openvino", "onnxruntime")
-    assert choose(quick, "onnxruntime") == "onnxruntime"
+    assert choose(quick, runtime="onnxruntime") == "onnxruntime"
     for device, precision in (("gpu", "auto"), ("auto", "f16"), ("auto", "int8")):
         assert choose(quick, device=device, precision=precision) == "openvino"
     monkeypatch.setattr(registry, "has_openvino_tiles", lambda precision: precision != "f32")
@@ -336,10 +342,10 @@ def test_it_is_the_default_for_towers_of_ours_and_for_no_others(quick: Bundle, m
     assert choose(quick, precision="f32") == "openvino"
 
 
-def test_what_cannot_be_granted_is_refused_in_one_line(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeUnavailableError, match=r"native cannot grant the device 'gpu' here; it grants: cpu"):
+def test_what_is_not_available_is_refused_in_one_line(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeUnavailableError, match=r"the device 'gpu' is not available on native; available: cpu"):
         open_tower(quick, "image", device="gpu")
-    with pytest.raises(RuntimeUnavailableError, match=r"native cannot grant the precision 'f16' here; it grants: f32"):
+    with pytest.raises(RuntimeUnavailableError, match=r"precision 'f16' is not available on native; available: f32"):
         open_tower(quick, "image", precision="f16")
     with pytest.raises(RuntimeUnavailableError, match="no tower that clipworks converted"):
         open_tower(store.open_bundle("starter"), "image")

@@ -8,17 +8,19 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import EXAMPLE
 from picture_sets import write_labels, write_pictures
 
-from clipworks import environment, store
+from clipworks import processor, store
 from clipworks.bundle.files import read_bundle
 from clipworks.cache import cache_folder, open_folder, write_sealed
 from clipworks.cli import main
 from clipworks.errors import ClipworksWarning
-from clipworks.runtimes import missing, registry
+from clipworks.options import RuntimeOptions
+from clipworks.runtimes import auto, registry
 from clipworks.text.prompts import read_labels
 from clipworks.text.tokenizers import open_tokenizer
 
@@ -151,8 +153,8 @@ def test_without_a_home_all_works_that_needs_none(
 def uncompiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on an x86 CPU with AVX-512 and without a C compiler, with a cache of its own."""
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path / "cache"))
-    found = dataclasses.replace(environment.describe_environment(), isa=("avx2", "avx512f"))
-    monkeypatch.setattr(missing, "describe_environment", lambda: found)
+    found = dataclasses.replace(processor.describe_processor(), instruction_sets=("avx2", "avx512f"))
+    monkeypatch.setattr(registry, "describe_processor", lambda: found)
     for name in ("clipworks.runtimes.native._towers", "clipworks.runtimes.native.opening"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(
@@ -164,10 +166,10 @@ def uncompiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_compiler_is_told_once_where_it_costs(clip_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = read_bundle(clip_bundle)
 
-    def choose(model: str | Path = clip_bundle, **asked: str) -> list[str]:
+    def choose(model: str | Path = clip_bundle, **asked: Any) -> list[str]:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            registry.choose_for(store.open_bundle(str(model)), **asked)
+            auto.choose_for(store.open_bundle(str(model)), RuntimeOptions(**asked))
         for one in told:  # as the command line does once it has shown it
             assert isinstance(one.message, ClipworksWarning)
             Path(str(one.message.mark)).touch()
@@ -178,11 +180,11 @@ def test_a_missing_compiler_is_told_once_where_it_costs(clip_bundle: Path, monke
     assert choose(device="gpu") == []
     assert choose(runtime="fake") == []
     with monkeypatch.context() as other:
-        plain = dataclasses.replace(environment.describe_environment(), isa=("avx2",))
-        other.setattr(missing, "describe_environment", lambda: plain)
+        plain = dataclasses.replace(processor.describe_processor(), instruction_sets=("avx2",))
+        other.setattr(registry, "describe_processor", lambda: plain)
         assert choose() == []
-        tiled = dataclasses.replace(plain, isa=("avx512f", "amx_bf16"))
-        other.setattr(missing, "describe_environment", lambda: tiled)
+        tiled = dataclasses.replace(plain, instruction_sets=("avx512f", "amx_bf16"))
+        other.setattr(registry, "describe_processor", lambda: tiled)
         assert choose() == []
     assert [text.partition(":")[0] for text in choose()] == [
         "clipworks was installed without its compiled module, for want of a C compiler"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from clipworks.comparison import comparing
 from clipworks.errors import EncodingError
 from clipworks.profiling.profile import Load
 from clipworks.profiling.setup import Setup
-from clipworks.runtimes import RUNTIMES
+from clipworks.runtimes.registry import RUNTIMES
 
 FAKE = ("--runtime", "fake")
 
@@ -79,7 +80,7 @@ def test_a_comparison_has_what_the_options_ask_for(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(RUNTIMES, "other", RUNTIMES["fake"])
+    monkeypatch.setitem(RUNTIMES, "other", dataclasses.replace(RUNTIMES["fake"], name="other"))
     assert show(record(capsys, *words)) == expected
 
 
@@ -180,7 +181,7 @@ def test_start_and_memory_are_left_out_when_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(setup: Setup, say: object) -> None:  # noqa: ARG001
-        raise EncodingError(f"a process was started for {setup.runtime}")
+        raise EncodingError(f"a process was started for {setup.options.runtime}")
 
     monkeypatch.setattr(comparing, "measure_footprint", fail)
     words = [word for word in compare("--json") if word != "--no-footprint"]
@@ -235,7 +236,7 @@ def test_a_reference_is_opened_as_the_options_say(
     asked = Recorder(monkeypatch)
     found = diagnose(capsys, "--model", clip_bundle, *words)
     assert (found["reference"]["kind"], found["reference"]["runtime"]) == ("bundle", "fake")
-    assert [(request.device, request.precision) for request in asked.requests][2:4] == [expected] * 2
+    assert [(request.options.device, request.options.precision) for request in asked.requests][2:4] == [expected] * 2
 
 
 @pytest.mark.shows("doctor --reference", "doctor --reference-config")

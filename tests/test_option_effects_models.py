@@ -89,9 +89,9 @@ def test_an_encoder_is_opened_as_the_option_says(
     assert (asked.runtimes, bool(asked.requests)) == ({"fake"}, True), err
     seen: dict[str, set[object]] = {
         "--model": {str(request.path.parent) for request in asked.requests},
-        "--device": {request.device for request in asked.requests},
-        "--precision": {request.precision for request in asked.requests},
-        "--threads": {str(request.threads) for request in asked.requests},
+        "--device": {request.options.device for request in asked.requests},
+        "--precision": {request.options.precision for request in asked.requests},
+        "--threads": {str(request.options.threads) for request in asked.requests},
     }
     if option in seen:
         assert seen[option] - OTHERS.get((command, option), set()) == {values[option]}

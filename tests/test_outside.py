@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from picture_sets import write_labels, write_pictures
 
-from clipworks.runtimes import CHOICES, list_installed
-from clipworks.runtimes.registry import is_native_granted
+from clipworks.runtimes import import_runtime, list_installed, list_names
 
 # Python's own sockets are seen as they are made; of those of compiled code, the ones that are open at the end are.
 WATCH = """
@@ -83,7 +82,7 @@ def list_commands(runtime: str, model: str, data: Path) -> list[list[str]]:
 
 
 def list_runtimes() -> list[str]:
-    return [name for name in list_installed(CHOICES) if name != "native" or is_native_granted()]
+    return [name for name in list_installed(list_names()) if import_runtime(name).describe_devices()]
 
 
 @pytest.mark.parametrize("runtime", list_runtimes())

@@ -11,7 +11,8 @@ from picture_sets import make_picture
 
 from clipworks.cli import main
 from clipworks.errors import UsageError
-from clipworks.loading import load
+from clipworks.model import load
+from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.scoring import normalise
 from clipworks.tasks import retrieve as retrieval
@@ -60,7 +61,7 @@ def test_recall_is_that_of_the_embeddings(pairs: Path, tmp_path: Path) -> None:
     captions = read_captions(str(pairs), root=str(tmp_path))
     assert [sample.path for sample in captions.images] == ["0, a.png", "gone.png", "1, a.png"]
     assert captions.owners.tolist() == [0, 1, 2, 0, 1, 2]
-    with load("starter", runtime="fake") as model:
+    with load("starter", RuntimeOptions(runtime="fake")) as model:
         wrong = retrieve(model, captions, ks=(1, 2, 6), options=LoopOptions(batch_size=2))
         skip = retrieve(model, captions, ks=(1, 2, 6), errors="skip")
         images = model.embed_images([tmp_path / "0, a.png", tmp_path / "1, a.png"])
@@ -113,5 +114,5 @@ def test_what_is_no_list_of_captions_is_refused(
     assert "none of the 1 images of" in capsys.readouterr().err
     assert main(["retrieve", str(pairs), "--top", "0", *FAKE]) == 2
     assert "--top is '0'; allowed" in capsys.readouterr().err
-    with load("starter", runtime="fake") as model, pytest.raises(UsageError, match="k is 0"):
+    with load("starter", RuntimeOptions(runtime="fake")) as model, pytest.raises(UsageError, match="k is 0"):
         retrieve(model, read_captions(str(pairs)), ks=(0,))

@@ -1,4 +1,4 @@
-"""Every runtime keeps the one contract: what it grants, what it refuses, and that they agree."""
+"""Every runtime keeps the one contract: what it has, what it refuses, and that they agree."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -19,6 +20,7 @@ from clipworks import runtimes, scoring, store
 from clipworks.cli import main
 from clipworks.convert import conversion, convert_checkpoint, write_towers
 from clipworks.errors import EncodingError, RuntimeUnavailableError, UnknownNameError, UsageError
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import Encoder, Role, registry
 from clipworks.text.tokenizers import open_tokenizer
 
@@ -31,8 +33,9 @@ TEXTS = ["dog", "a red apple on a table", "boats on a lake " * 12, "a photo of a
 LISTED_AS = {"bf16": "BF16", "f16": "FP16"}
 
 
-def open_tower(role: Role, runtime: str, **options: object) -> Encoder:
-    return runtimes.open_encoder(store.open_bundle("starter"), role, runtime=runtime, **options)  # type: ignore[arg-type]
+def open_tower(role: Role, runtime: str, **options: Any) -> Encoder:
+    chosen = dataclasses.replace(RuntimeOptions(runtime=runtime, cache=False), **options)
+    return runtimes.open_encoder(store.open_bundle("starter"), role, chosen)
 
 
 def pictures(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -71,7 +74,7 @@ def test_padding_a_text_does_not_change_its_embedding(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_encoder_tells_what_was_granted_and_gives_raw_float_rows(engine: str) -> None:
+def test_an_encoder_tells_what_is_in_use_and_gives_raw_float_rows(engine: str) -> None:
     encoder = open_tower("image", engine, precision="f32", device="cpu", threads=1)
     assert (encoder.runtime, encoder.device, encoder.precision, encoder.dim) == (engine, "cpu", "f32", 384)
     rows = encoder(pictures(2))
@@ -126,7 +129,7 @@ def test_a_batch_of_the_wrong_shape_is_an_error_of_ours(engine: str) -> None:
 @pytest.mark.parametrize("engine", [*ENGINES, "fake"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(engine: str) -> None:
     for device in ("gpu.7", "cuda:0", "9"):
-        with pytest.raises(RuntimeUnavailableError, match=rf"cannot grant the device '{device}' here.*cpu"):
+        with pytest.raises(RuntimeUnavailableError, match=f"'{device}' is not available on {engine}; available: .*cpu"):
             open_tower("image", engine, device=device)
 
 
@@ -138,7 +141,7 @@ def test_a_precision_is_computed_or_refused_whatever_the_processor(precision: st
     try:
         encoder = open_tower("image", "openvino", precision=precision, device="cpu")
     except RuntimeUnavailableError as error:
-        assert re.search(rf"openvino cannot grant .*'{precision}'.* f32", error.message)  # noqa: PT017
+        assert re.search(f"'{precision}' is not available on openvino .*: .*f32", error.message)  # noqa: PT017
         return
     assert encoder.precision == precision
     assert LISTED_AS[precision] in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -158,12 +161,12 @@ def test_a_precision_that_the_processor_lacks_is_refused_never_emulated(
             return has if name == "OPTIMIZATION_CAPABILITIES" else super().get_property(device, name)
 
     monkeypatch.setattr(openvino, "Core", Lesser)
-    with pytest.raises(RuntimeUnavailableError, match=rf"openvino cannot grant .*'{precision}'.* f32"):
+    with pytest.raises(RuntimeUnavailableError, match=f"'{precision}' is not available on openvino .*: .*f32"):
         open_tower("image", "openvino", precision=precision, device="cpu")
 
 
 def test_a_precision_that_no_tower_or_engine_has_is_refused() -> None:
-    with pytest.raises(RuntimeUnavailableError, match=r"onnxruntime cannot grant .*'bf16'.* f32"):
+    with pytest.raises(RuntimeUnavailableError, match=r"'bf16' is not available on onnxruntime \(cpu\); .*: f32"):
         open_tower("image", "onnxruntime", precision="bf16")
     with pytest.raises(RuntimeUnavailableError, match="has no int8 towers; it has f32"):
         open_tower("image", "openvino", precision="int8")
@@ -174,7 +177,7 @@ def test_unknown_names_are_answered_with_the_choices() -> None:
         open_tower("image", "openvina")
     with pytest.raises(UnknownNameError, match=r"unknown precision 'fp32': .*f32, bf16, f16, int8"):
         open_tower("image", "fake", precision="fp32")
-    with pytest.raises(UsageError, match="threads is 0; allowed: 1 to"):
+    with pytest.raises(UsageError, match="threads is 0; allowed: 1 or more"):
         open_tower("image", "fake", threads=0)
     with pytest.raises(UsageError, match="streams is 0; allowed: 1 or more"):
         open_tower("image", "fake", streams=0)
@@ -205,20 +208,21 @@ def test_a_runtime_that_is_an_extra_and_not_installed_names_the_extra(
     assert "Traceback" not in said
 
 
-def test_a_damaged_cache_of_compiled_towers_is_compiled_afresh(tmp_path: Path) -> None:
+def test_a_damaged_cache_of_compiled_towers_is_compiled_afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte changed in the middle gives the same embeddings, not others."""
+    monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
     batch = pictures(1)
     expected = open_tower("image", "openvino", precision="f32")(batch)
-    assert not open_tower("image", "openvino", precision="f32", cache=tmp_path).opening.cached
-    assert open_tower("image", "openvino", precision="f32", cache=tmp_path).opening.cached
-    (blob,) = tmp_path.glob("*.blob")
+    assert not open_tower("image", "openvino", precision="f32", cache=True).opening.cached
+    assert open_tower("image", "openvino", precision="f32", cache=True).opening.cached
+    (blob,) = tmp_path.rglob("*.blob")
     content = bytearray(blob.read_bytes())
     content[len(content) // 2] ^= 1
     blob.write_bytes(content)
-    again = open_tower("image", "openvino", precision="f32", cache=tmp_path)
+    again = open_tower("image", "openvino", precision="f32", cache=True)
     assert not again.opening.cached
     assert np.array_equal(again(batch), expected)
-    assert open_tower("image", "openvino", precision="f32", cache=tmp_path).opening.cached
+    assert open_tower("image", "openvino", precision="f32", cache=True).opening.cached
 
 
 def test_an_engine_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,8 +236,9 @@ def test_two_models_that_differ_in_files_beside_their_graphs_alone_are_told_apar
     runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Graphs of large models hold no weights: two of one shape are the same file."""
-    if runtime == "native" and not runtimes.is_native_granted():
+    if not registry.is_installed(runtime) or not runtimes.import_runtime(runtime).describe_devices():
         pytest.skip("needs AVX-512 and a C compiler")
+    monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
     monkeypatch.setattr(conversion, "write_towers", functools.partial(write_towers, external_bytes=10_000))
     wide = Tower(width=260, heads=2, mlp=260, layers=2)  # smaller tensors stay in the graph
     batch = draw_pictures(MODELS["quick"])
@@ -242,8 +247,8 @@ def test_two_models_that_differ_in_files_beside_their_graphs_alone_are_told_apar
         bundle = convert_checkpoint(write_huggingface(tmp_path / f"checkpoint{seed}", model), tmp_path / f"model{seed}")
         assert "image.onnx.data" in bundle.card.files
         fresh, kept = (
-            runtimes.open_encoder(bundle, "image", runtime=runtime, precision="f32", cache=cache)(batch)
-            for cache in (None, tmp_path)
+            runtimes.open_encoder(bundle, "image", RuntimeOptions(runtime=runtime, precision="f32", cache=cache))(batch)
+            for cache in (False, True)
         )
         np.testing.assert_allclose(fresh, kept, atol=1e-5)
 
@@ -255,7 +260,9 @@ def test_streams_do_not_change_embeddings(runtime: str) -> None:
     size = bundle.card.image.size
     pictures = np.random.default_rng(0).integers(0, 256, (4, size, size, 3)).astype(np.uint8)
     one, two = (
-        runtimes.open_encoder(bundle, "image", runtime=runtime, precision="f32", streams=streams)(pictures)
+        runtimes.open_encoder(bundle, "image", RuntimeOptions(runtime=runtime, precision="f32", streams=streams))(
+            pictures
+        )
         for streams in (1, 2)
     )
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)

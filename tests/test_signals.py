@@ -232,11 +232,11 @@ def press(after_s):
 
 press(0.05)
 try:
-    model = clipworks.load(runtime="fake")
+    model = clipworks.load(options=clipworks.RuntimeOptions(runtime="fake"))
     time.sleep(5)
 except KeyboardInterrupt:
     pass
-model = clipworks.load(runtime="fake")
+model = clipworks.load(options=clipworks.RuntimeOptions(runtime="fake"))
 images = [np.full((64, 64, 3), shade, np.uint8) for shade in range(200)]
 encode = fake.FakeEncoder.__call__
 fake.FakeEncoder.__call__ = lambda self, batch: (time.sleep(0.1), encode(self, batch))[1]

@@ -26,6 +26,7 @@ from test_convert_adopt import CARD, make_image_tower, make_text_tower
 from clipworks.bundle.card import Source, Tower
 from clipworks.bundle.files import verify_bundle
 from clipworks.errors import BundleError, ClipworksError, ConversionError, DownloadError, UsageError
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 from clipworks.store import hub as hub_module
 from clipworks.store import open_bundle
@@ -71,7 +72,7 @@ def test_a_model_is_downloaded_converted_and_kept(hub: Hub) -> None:
 @pytest.mark.usefixtures("hub")
 def test_what_was_pulled_runs() -> None:
     card = pull_model(ID, check=False).card
-    with_engine = open_encoder(open_bundle(ID), "image", runtime="onnxruntime")
+    with_engine = open_encoder(open_bundle(ID), "image", RuntimeOptions(runtime="onnxruntime"))
     pictures = np.zeros((2, card.image.size, card.image.size, 3), np.uint8)
     assert with_engine(pictures).shape == (2, card.dim)
     with_engine.close()
@@ -408,7 +409,7 @@ def test_a_source_names_its_layout(
     pictures = np.random.default_rng(0).integers(0, 256, (2, SMALL.size, SMALL.size, 3), dtype=np.uint8)
     rows = []
     for each in (expected, bundle):
-        encoder = open_encoder(each, "image", runtime="onnxruntime")
+        encoder = open_encoder(each, "image", RuntimeOptions(runtime="onnxruntime"))
         rows.append(encoder(pictures))
         encoder.close()
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-6)

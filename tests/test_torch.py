@@ -23,9 +23,10 @@ from clipworks import runtimes, store
 from clipworks.bundle.files import Bundle, read_bundle
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers, write_towers
-from clipworks.environment import count_cores
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.families.layouts import read_checkpoint
+from clipworks.options import RuntimeOptions
+from clipworks.processor import count_cores
 from clipworks.runtimes import Role
 
 torch = pytest.importorskip("torch")
@@ -58,7 +59,9 @@ def bundle(name: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def open_tower(bundle: Bundle, role: Role, **options: Any) -> runtimes.Encoder:
-    return runtimes.open_encoder(bundle, role, runtime="torch", **{"device": "cpu", "precision": "f32"} | options)
+    return runtimes.open_encoder(
+        bundle, role, RuntimeOptions(**{"runtime": "torch", "device": "cpu", "precision": "f32"} | options)
+    )
 
 
 @pytest.mark.parametrize("reference", ["transformers", "open_clip"])
@@ -82,7 +85,7 @@ def test_texts_that_begin_alike_are_embedded_as_alone(bundle: Bundle, shared: in
 
 def test_padding_and_ids_without_an_end_are_pooled_as_on_the_other_runtimes(bundle: Bundle) -> None:
     ids = np.array([[5, 9, 7, 3], [5, 9, VOCABULARY - 1, 0], [VOCABULARY - 2, VOCABULARY - 1, 0, 0]], np.int32)
-    other = runtimes.open_encoder(bundle, "text", runtime="onnxruntime", precision="f32")
+    other = runtimes.open_encoder(bundle, "text", RuntimeOptions(runtime="onnxruntime", precision="f32"))
     assert np.abs(unit(open_tower(bundle, "text")(ids)) - unit(other(ids))).max() <= LIMIT
 
 
@@ -138,7 +141,7 @@ def test_it_tells_what_was_granted(bundle: Bundle) -> None:
 @pytest.mark.parametrize("device", ["cuda:7", "tpu", "99"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(bundle: Bundle, device: str) -> None:
     with pytest.raises(
-        RuntimeUnavailableError, match=f"cannot grant the device '{device}' here; it grants: .*cpu"
+        RuntimeUnavailableError, match=f"the device '{device}' is not available on torch; available: .*cpu"
     ) as no:
         open_tower(bundle, "image", device=device)
     told = no.value.hint is not None and "was built without CUDA" in no.value.hint
@@ -162,7 +165,7 @@ def test_devices_are_the_gpus_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_precision_that_a_cpu_would_emulate_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
     for precision in ("bf16", "f16"):
-        with pytest.raises(RuntimeUnavailableError, match=f"precision on cpu '{precision}' here; it grants: f32"):
+        with pytest.raises(RuntimeUnavailableError, match=rf"{precision}' is not available on torch .*: f32"):
             open_tower(bundle, "image", precision=precision)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     assert open_tower(bundle, "image", precision="auto").precision == "bf16"
@@ -173,7 +176,7 @@ def test_f32_is_refused_while_the_process_computes_it_in_bf16(bundle: Bundle, na
     expected = encoder(pictures)
     torch.set_float32_matmul_precision("medium")
     try:
-        with pytest.raises(EncodingError, match="f32 was granted, but this process has set f32 products to bf16"):
+        with pytest.raises(EncodingError, match="f32 is in use, but this process has set f32 products to bf16"):
             encoder(pictures)
     finally:
         torch.set_float32_matmul_precision("highest")
@@ -203,7 +206,7 @@ def test_a_bundle_with_int8_towers_too_runs_its_f32_ones(tiny_checkpoint: Path, 
 
 def test_towers_that_are_not_ours_are_refused_with_who_runs_them() -> None:
     with pytest.raises(RuntimeUnavailableError, match="is no tower that clipworks converted") as caught:
-        runtimes.open_encoder(store.open_bundle("starter"), "image", runtime="torch", device="cpu")
+        runtimes.open_encoder(store.open_bundle("starter"), "image", RuntimeOptions(runtime="torch", device="cpu"))
     assert caught.value.hint == "--runtime openvino and onnxruntime run any bundle"
 
 
@@ -289,7 +292,7 @@ def test_small_batches_are_filled_up_to_captured_shapes(
 def test_a_bundle_on_disk_runs_through_the_model(bundle: Bundle, name: str) -> None:
     from clipworks.model import Model
 
-    with Model(read_bundle(bundle.folder), runtime="torch", device="cpu") as model:
+    with Model(read_bundle(bundle.folder), RuntimeOptions(runtime="torch", device="cpu")) as model:
         rows = model.embed_texts(["a dog", "a cat", "a dog in a car"])
         assert rows.shape == (3, MODELS[name].dim)
         np.testing.assert_allclose(rows[0], model.embed_texts("a dog")[0], atol=LIMIT)

@@ -14,6 +14,7 @@ from clipworks import runtimes
 from clipworks.bundle.files import Bundle
 from clipworks.convert import convert_checkpoint
 from clipworks.errors import EncodingError, RuntimeUnavailableError
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import Role
 
 torch = pytest.importorskip("torch")
@@ -43,7 +44,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 
 
 def open_tower(bundle: Bundle, role: Role, device: str = "cuda:0") -> Any:
-    return runtimes.open_encoder(bundle, role, runtime="torch", device=device, precision="f32")
+    return runtimes.open_encoder(bundle, role, RuntimeOptions(runtime="torch", device=device, precision="f32"))
 
 
 def unit(rows: Any) -> Any:
@@ -251,12 +252,12 @@ def test_devices_are_opened_by_name_or_place_and_others_refused(bundle: Bundle) 
         "cuda:1",
         "cuda:0",
     ]
-    with pytest.raises(RuntimeUnavailableError, match=r"'cuda:2' here; it grants: cuda:0, cuda:1, cpu"):
+    with pytest.raises(RuntimeUnavailableError, match=r"'cuda:2' is not available on torch; .*: cuda:0, cuda:1, cpu"):
         open_tower(bundle, "image", "cuda:2")
 
 
 def test_two_blocks_are_on_their_way_to_a_gpu_at_once() -> None:
-    assert runtimes.choose_streams("cuda:0") == 2
+    assert runtimes.choose_streams(RuntimeOptions(device="cuda:0", streams=None)) == 2
 
 
 @pytest.mark.usefixtures("cuda")
@@ -267,11 +268,10 @@ def test_several_devices_are_profiled_at_once_from_host_or_device_memory(bundle:
     from clipworks.profiling.setup import Setup
 
     setup = Setup(
+        options=RuntimeOptions(runtime="torch", precision="bf16"),
         target="image",
         model=str(bundle.folder),
-        runtime="torch",
         devices=("cuda:0", "cuda:1"),
-        precision="bf16",
         batch_size=2,
         staged=staged,
     )
@@ -292,7 +292,7 @@ def test_f32_is_refused_while_the_process_computes_tf32(bundle: Bundle, spoil: s
             torch.backends.fp32_precision = "tf32"
         else:
             torch.set_float32_matmul_precision("high")
-        with pytest.raises(EncodingError, match="f32 was granted, but this process has set f32 products to tf32"):
+        with pytest.raises(EncodingError, match="f32 is in use, but this process has set f32 products to tf32"):
             encoder(repeat_pictures(1))
     finally:
         torch.set_float32_matmul_precision("highest")

@@ -15,20 +15,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from clipworks.bundle.card import Card
     from clipworks.errors import ClipworksError
-    from clipworks.loading import load
-    from clipworks.matching import Match, Score
-    from clipworks.model import Model
+    from clipworks.model import Model, load
+    from clipworks.options import ImageOptions, RuntimeOptions
+    from clipworks.scoring import Match, Score
 
 __version__ = "0.1.0"
-__all__ = ["Card", "ClipworksError", "Match", "Model", "Score", "load"]
+__all__ = ["Card", "ClipworksError", "ImageOptions", "Match", "Model", "RuntimeOptions", "Score", "load"]
 
 _HOMES = {
     "Card": "clipworks.bundle.card",
     "ClipworksError": "clipworks.errors",
-    "Match": "clipworks.matching",
-    "Score": "clipworks.matching",
+    "ImageOptions": "clipworks.options",
+    "Match": "clipworks.scoring",
     "Model": "clipworks.model",
-    "load": "clipworks.loading",
+    "RuntimeOptions": "clipworks.options",
+    "Score": "clipworks.scoring",
+    "load": "clipworks.model",
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,24 +13,6 @@ if TYPE_CHECKING:
     from clipworks.bundle.card import TextInput
     from clipworks.images.resize import Pixels
     from clipworks.text.tokenizers import Ids
-
-
-def check_count(name: str, value: Any) -> int:
-    """A whole number from 1 on; raises UsageError for anything else."""
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise UsageError(f"{name} is {value!r}; allowed: 1 or more")
-    return count
-
-
-def check_name(name: str, value: Any, *, allowed: str) -> str:
-    """A text; raises UsageError that says what is allowed for anything else."""
-    if not isinstance(value, str):
-        raise UsageError(f"{name} is {value!r}; allowed: {allowed}")
-    return value
 
 
 def check_choices(name: str, values: Any, allowed: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import sys
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipworks import __version__
-from clipworks.processor import describe_processor
+from clipworks.processor import count_cores, describe_processor
 
-_PACKAGES = ("numpy", "pillow", "tokenizers", "openvino", "onnxruntime", "torch")
+_PACKAGES = ("numpy", "pillow", "tokenizers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,7 @@ class Environment:
         load_1m: load average of the last minute when the run began, or None: a busy machine measures badly.
         system: operating system and its version.
         python: version.
-        packages: version of clipworks and of each engine and library that is installed.
+        packages: version of clipworks and of each runtime and library that is installed.
     """
 
     cpu: str
@@ -53,33 +52,6 @@ def describe_environment() -> Environment:
         python=platform.python_version(),
         packages={"clipworks": __version__, **_list_versions()},
     )
-
-
-def count_cores() -> int:
-    """Processors that this process may use, which a container or ``taskset`` may have narrowed."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def count_physical_cores() -> int:
-    """Cores that this process may use, those that two processors share counted once, and no more than its quota."""
-    cores = count_cores()
-    if not hasattr(os, "sched_getaffinity"):
-        return cores
-    shared: set[str] = set()
-    try:
-        for number in os.sched_getaffinity(0):
-            topology = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
-            shared.add(topology.read_text(encoding="ascii"))
-        cores = len(shared)
-    except OSError:
-        pass  # a system that does not tell
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # ValueError: the quota is "max", none at all
-        return cores
 
 
 def measure_peak_memory() -> float | None:
@@ -109,8 +81,10 @@ def _measure_memory() -> float | None:
 def _list_versions() -> dict[str, str]:
     import importlib.metadata
 
+    from clipworks.runtimes.registry import list_distributions
+
     versions = {}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *list_distributions()):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

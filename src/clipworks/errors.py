@@ -71,7 +71,7 @@ class DownloadError(ClipworksError):
 
 
 class RuntimeUnavailableError(UsageError):
-    """The runtime, the device or the precision asked for is not available."""
+    """The runtime is not installed, or the device or precision requested is not available."""
 
 
 class MeasurementError(ClipworksError):

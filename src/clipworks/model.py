@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 import numpy as np
 
-from clipworks import runtimes, scoring
-from clipworks.arguments import check_choices, check_count, check_name, check_pixels, list_texts, list_tokens
-from clipworks.cache import open_folder
+from clipworks import runtimes, scoring, store
+from clipworks.arguments import check_choices, check_pixels, list_texts, list_tokens
 from clipworks.errors import TextError, UsageError
-from clipworks.matching import Match, match_embeddings
-from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions, check_count
 from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions, Steps, embed_batch, embed_blocks, gather_rows
+from clipworks.scoring import Match
 from clipworks.text.batches import stage_ahead
 from clipworks.text.tokenizers import open_tokenizer
 
@@ -32,62 +31,36 @@ if TYPE_CHECKING:
 # Larger batches win nothing on a CPU; measured in docs/performance.md.
 IMAGE_BATCH = 32
 TEXT_BATCH = 1024
+DEFAULT_MODEL = "starter"
 
 
 class Model:
-    """A bundle with its towers compiled. `load` makes one; all methods may be called from several threads.
-
-    Attributes:
-        streams: batches that the image tower encodes beside each other.
-    """
+    """A bundle with its towers compiled. `load` makes one; all methods may be called from several threads."""
 
     def __init__(
         self,
         bundle: Bundle,
-        *,
-        runtime: str = runtimes.AUTO,
-        device: str = runtimes.AUTO,
-        precision: str = runtimes.AUTO,
-        threads: int | None = None,
+        options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS,
         images: ImageOptions = DEFAULT_IMAGE_OPTIONS,
-        cache_compiled: bool = True,
+        *,
         towers: Sequence[runtimes.Role] = runtimes.ROLES,
-        streams: int | None = 1,
     ) -> None:
         self._bundle = bundle
         self._images = images
         check_choices("towers", towers, runtimes.ROLES)
-        for name, value in (("runtime", runtime), ("device", device), ("precision", precision)):
-            check_name(name, value, allowed="a name, or auto")
-        if threads is not None and not isinstance(threads, int):  # how many there may be is the runtime's to say
-            threads = check_count("threads", threads)
-        self.streams = runtimes.choose_streams(device) if streams is None else check_count("streams", streams)
-        cache = open_folder("compiled") if cache_compiled else None
-
-        def open_tower(role: runtimes.Role) -> runtimes.Encoder:
-            return runtimes.open_encoder(
-                bundle,
-                role,
-                runtime=runtime,
-                device=device,
-                precision=precision,
-                threads=threads,
-                streams=self.streams if role == "image" else 1,
-                cache=cache,
-            )
-
+        self.streams = runtimes.choose_streams(options)  # batches of images encoded at once
         # Imported by one thread: Ctrl-C may leave an import's lock behind that another would wait for for ever.
-        runtimes.import_runtime(runtimes.choose_for(bundle, runtime, device, precision).name)
-        # Engines compile outside Python's lock: the towers load side by side, and the tokenizer meanwhile. This thread
+        runtimes.import_runtime(runtimes.choose_for(bundle, options).name)
+        # Runtimes compile outside Python's lock: the towers load side by side, and the tokenizer meanwhile. This thread
         # only waits, so that Ctrl-C finds it doing nothing else.
         pool = ThreadPoolExecutor(len(runtimes.ROLES) + 1, thread_name_prefix="load")
         try:
-            opening = {role: pool.submit(open_tower, role) for role in towers}
+            opening = {role: pool.submit(runtimes.open_encoder, bundle, role, options) for role in towers}
             reading = pool.submit(open_tokenizer, bundle.tokenizer, bundle.card.text) if "text" in towers else None
             self._encoders = {role: job.result() for role, job in opening.items()}
             self._tokenizer = reading.result() if reading else None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # an engine may take long to compile what nobody wants now
+            pool.shutdown(wait=False, cancel_futures=True)  # a runtime may take long to compile what nobody wants now
 
     @property
     def card(self) -> Card:
@@ -96,28 +69,28 @@ class Model:
 
     @property
     def runtime(self) -> str:
-        """The runtime granted."""
-        return self._granted.runtime
+        """The runtime in use."""
+        return self._first.runtime
 
     @property
     def device(self) -> str:
-        """The device granted, as the runtime reports it."""
-        return self._granted.device
+        """The device in use, as the runtime reports it."""
+        return self._first.device
 
     @property
     def precision(self) -> str:
-        """The precision granted, as the runtime reports it."""
-        return self._granted.precision
+        """The precision in use, as the runtime reports it."""
+        return self._first.precision
 
     @property
     def floats(self) -> str:
         """The type of what is computed in floats: the precision itself, but in int8 towers."""
-        return self._granted.floats
+        return self._first.floats
 
     @property
     def why(self) -> str | None:
         """What ``auto`` went by where the runtime or the precision was left to it; else None."""
-        return self._granted.why
+        return self._first.why
 
     @property
     def image_options(self) -> ImageOptions:
@@ -229,8 +202,7 @@ class Model:
         """
         if isinstance(texts, str):
             raise UsageError("texts must be a list of texts, not one string")
-        texts = list_texts(texts)
-        if not texts:
+        if not (texts := list_texts(texts)):
             raise TextError("no text given; at least one is needed")
         top = None if top is None else check_count("top", top)
         # Each different text once: equal texts must get equal scores to the last bit, or they would not tie.
@@ -240,20 +212,19 @@ class Model:
             decoding = pool.submit(self.prepare_image, image)
             encoded = self.embed_texts(list(places), truncate=truncate)
             cosines = scoring.compare(self.embed_pixels(decoding.result()[None]), encoded)[0]
-        return match_embeddings(
-            cosines[[places[text] for text in texts]],
-            texts,
+        cosines = cosines[[places[text] for text in texts]]
+        return Match(
             image=os.fsdecode(image) if isinstance(image, str | os.PathLike) else None,
-            card=self.card,
+            model=self.card.name,
             runtime=self.runtime,
             device=self.device,
             precision=self.precision,
             why=self.why,
-            top=top,
+            scores=scoring.score_texts(cosines, texts, self.card.logit_scale, top),
         )
 
     def close(self) -> None:
-        """Free the engines' memory; the model cannot be used afterwards."""
+        """Free the towers' memory; the model cannot be used afterwards."""
         for encoder in self._encoders.values():
             encoder.close()
 
@@ -271,10 +242,40 @@ class Model:
         self.close()
 
     @property
-    def _granted(self) -> runtimes.Encoder:
+    def _first(self) -> runtimes.Encoder:
         return next(iter(self._encoders.values()))
 
     def _encoder(self, role: runtimes.Role) -> runtimes.Encoder:
         if role not in self._encoders:
             raise UsageError(f"this model was loaded without its {role} tower")
         return self._encoders[role]
+
+
+def load(
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS,
+    images: ImageOptions = DEFAULT_IMAGE_OPTIONS,
+    *,
+    offline: bool = False,
+    towers: Sequence[runtimes.Role] = runtimes.ROLES,
+    progress: Callable[[str], None] | None = None,
+) -> Model:
+    """Load a model; use it as a context manager or call ``close`` to free its memory early.
+
+    Args:
+        model: a known name (``starter``, ``openai/clip-vit-base-patch32``), a hub id, or a bundle's folder.
+        options: what runs it.
+        images: how image files are read.
+        offline: never ask a model hub.
+        towers: which halves to open: leave one out to save its memory and its time to load.
+        progress: told in one line how far a download is.
+
+    Raises:
+        UsageError: an unknown name, an argument of a wrong kind, or more threads than cores.
+        RuntimeUnavailableError: the runtime, device or precision is not available here.
+        BundleError: the bundle is incomplete or damaged.
+    """
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(f"model is {model!r}; allowed: a known name, a hub id or a bundle's folder")
+    bundle = store.open_bundle(os.fspath(model), offline=offline, progress=progress)
+    return Model(bundle, options, images, towers=towers)

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from clipworks.errors import UsageError
+from clipworks.errors import UsageError, unknown_name
 
+AUTO = "auto"
+PRECISIONS = ("f32", "bf16", "f16", "int8")
 Exif = Literal["apply", "ignore"]
 Alpha = Literal["card", "before", "after", "white"]
 
 # Pillow's own limit for an error (twice its limit for a warning): a 13,000 x 13,000 photograph passes.
 MAX_PIXELS = 2 * 89_478_485
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """What runs a model, and how: as requested; what is in use, the model or the encoder tells.
+
+    Attributes:
+        runtime: a name that ``clipworks devices`` lists, or ``auto``.
+        device: ``cpu``, ``gpu``, ``cuda:0``, ... as the runtime names them, a place in its list (``0`` for the first),
+            or ``auto`` for its default.
+        precision: one of `PRECISIONS`, or ``auto``: bf16 where it is quicker than f32, else f32; never int8.
+        threads: CPU threads, 1 to the cores that this process may use; None for the runtime's default.
+        streams: batches of images encoded at once, which share the cores: 1 answers soonest, None chooses for the most
+            images/s.
+        cache: keep compiled towers in the user's cache folder, so that the next load is quicker.
+    """
+
+    runtime: str = AUTO
+    device: str = AUTO
+    precision: str = AUTO
+    threads: int | None = None
+    streams: int | None = 1
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the values; what this machine or the runtime lacks is told when a tower is opened.
+
+        Raises:
+            UsageError: a value of a wrong kind, or a number below 1.
+            UnknownNameError: no such precision.
+        """
+        for name in ("runtime", "device", "precision"):
+            if not isinstance(value := getattr(self, name), str):
+                raise UsageError(f"{name} is {value!r}; allowed: a name, or auto")
+        object.__setattr__(self, "device", self.device.lower())
+        if self.precision not in (AUTO, *PRECISIONS):
+            raise unknown_name("precision", self.precision, [AUTO, *PRECISIONS])
+        for name in ("threads", "streams"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, check_count(name, value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,4 +90,16 @@ class ImageOptions:
             object.__setattr__(self, "exif", "ignore" if self.as_published else "apply")
 
 
+def check_count(name: str, value: Any) -> int:
+    """A whole number from 1 on; raises UsageError for anything else."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise UsageError(f"{name} is {value!r}; allowed: 1 or more")
+    return count
+
+
+DEFAULT_RUNTIME_OPTIONS = RuntimeOptions()
 DEFAULT_IMAGE_OPTIONS = ImageOptions()

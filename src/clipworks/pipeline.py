@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from clipworks import scoring
-from clipworks.environment import count_cores
 from clipworks.errors import ImageError, UsageError
+from clipworks.processor import count_cores
 from clipworks.scoring import Floats
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ runtime is chosen. oneDNN, which computes inside OpenVINO, has a switch of its o
 from __future__ import annotations
 
 import functools
+import math
 import os
 import platform
 from dataclasses import dataclass
@@ -69,6 +70,33 @@ def describe_processor() -> Processor:
         instruction_sets=tuple(name for name in _NAMED if name in listed and is_below(name, ceiling)),
         ceiling=ceiling,
     )
+
+
+def count_cores() -> int:
+    """Processors that this process may use, which a container or ``taskset`` may have narrowed."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def count_physical_cores() -> int:
+    """Cores that this process may use, those that two processors share counted once, and no more than its quota."""
+    cores = count_cores()
+    if not hasattr(os, "sched_getaffinity"):
+        return cores
+    shared: set[str] = set()
+    try:
+        for number in os.sched_getaffinity(0):
+            topology = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
+            shared.add(topology.read_text(encoding="ascii"))
+        cores = len(shared)
+    except OSError:
+        pass  # a system that does not tell
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # ValueError: the quota is "max", none at all
+        return cores
 
 
 def find_ceiling() -> str | None:

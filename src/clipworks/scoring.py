@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,46 @@ import numpy.typing as npt
 from clipworks.errors import EncodingError
 
 Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How well one text fits.
+
+    Attributes:
+        index: the text's place in what was given, from 0; it is the text's identity.
+        text: the text itself.
+        score: softmax probability over all the texts given.
+        cosine: of the two unit embeddings.
+    """
+
+    index: int
+    text: str
+    score: float
+    cosine: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """The ranked texts of one image, and what computed them.
+
+    Attributes:
+        image: the image's path as given, or None for one that has no path.
+        model: the card's name.
+        runtime: in use.
+        device: in use.
+        precision: in use.
+        why: what ``auto`` went by where the runtime or the precision was left to it; else None.
+        scores: best first.
+    """
+
+    image: str | None
+    model: str
+    runtime: str
+    device: str
+    precision: str
+    why: str | None = None
+    scores: tuple[Score, ...]
 
 
 def normalise(embeddings: npt.NDArray[np.floating], *, made_by: str = "") -> Floats:
@@ -99,3 +140,19 @@ def rank(scores: npt.NDArray[np.floating], k: int | None = None) -> npt.NDArray[
         raise EncodingError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN and have no rank")
     order: npt.NDArray[np.intp] = np.argsort(-scores, axis=-1, kind="stable")
     return order if k is None else order[..., :k]
+
+
+def score_texts(cosines: Floats, texts: Sequence[str], logit_scale: float, top: int | None = None) -> tuple[Score, ...]:
+    """Rank texts by their cosines with one image, best first.
+
+    Args:
+        cosines: float32 ``[texts]``.
+        texts: in the order of ``cosines``.
+        logit_scale: the model's factor, from its card.
+        top: keep the best only; None for all.
+    """
+    probabilities = softmax(cosines, logit_scale)
+    return tuple(
+        Score(index=int(index), text=texts[index], score=float(probabilities[index]), cosine=float(cosines[index]))
+        for index in rank(cosines, top)
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import clipworks
+from clipworks.options import RuntimeOptions
 
 from . import IMAGE_BATCH, Array, Client, Settings, Tokenize
 
@@ -15,7 +16,7 @@ from . import IMAGE_BATCH, Array, Client, Settings, Tokenize
 def open_client(settings: Settings) -> Client:
     """Load the bundle; the variant is a runtime's name, without one clipworks chooses."""
     runtime = settings.variant or "auto"
-    model = clipworks.load(settings.folder / "bundle", runtime=runtime, precision=settings.precision)
+    model = clipworks.load(settings.folder / "bundle", RuntimeOptions(runtime=runtime, precision=settings.precision))
     if model.precision != settings.precision:
         raise RuntimeError(f"granted {model.precision}")
 

@@ -14,6 +14,7 @@ from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
+from clipworks.options import AUTO, PRECISIONS
 
 if TYPE_CHECKING:
     from clipworks.comparison.comparing import Plan
@@ -25,6 +26,8 @@ ALL = "all"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks compare``."""
+    from clipworks.runtimes import list_names
+
     rows = parser.add_argument_group("rows: every combination that can be had")
     rows.add_argument(
         "--model", action="append", metavar="M", help="a model; may be given several times (default: starter)"
@@ -33,16 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         default=ALL,
         metavar="R,R",
-        help="openvino, onnxruntime, torch, native (default: all that are installed)",
+        help=f"{', '.join(list_names())} (default: all that are installed)",
     )
     rows.add_argument("--device", default="auto", metavar="D,D", help="as the runtimes name them (default: auto)")
     rows.add_argument(
-        "--precision", default=ALL, metavar="P,P", help="f32, bf16, f16, int8 (default: all that can be had)"
+        "--precision", default=ALL, metavar="P,P", help=f"{', '.join(PRECISIONS)} (default: all that are available)"
     )
     rows.add_argument(
-        "--reference", metavar="R", help="the runtime whose f32 is the reference (default: the first that grants f32)"
+        "--reference", metavar="R", help="the runtime whose f32 is the reference (default: the first that has f32)"
     )
-    rows.add_argument("--threads", type=options.at_least(1), metavar="N", help="CPU threads of each engine")
+    options.add_runtime_options(rows, named=())
     rows.add_argument("--offline", action="store_true", help="never ask a model hub")
     what = parser.add_argument_group("accuracy and agreement")
     what.add_argument("--images", required=True, metavar="SOURCE", help="as SOURCE of clipworks classify")
@@ -181,14 +184,13 @@ def _read_plan(args: argparse.Namespace) -> Plan:
     from clipworks.profiling.statistics import check_percentiles
     from clipworks.text.prompts import read_templates
 
-    precisions = runtimes.PRECISIONS if args.precision == ALL else _split(args.precision, "--precision")
+    precisions = PRECISIONS if args.precision == ALL else _split(args.precision, "--precision")
     engines = _list_runtimes() if args.runtime == ALL else _split(args.runtime, "--runtime")
     for precision in precisions:
-        if precision not in runtimes.PRECISIONS:
-            raise unknown_name("precision", precision, [ALL, *runtimes.PRECISIONS])
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", precision, [ALL, *PRECISIONS])
     for engine in (*engines, *((args.reference,) if args.reference else ())):
-        if engine not in runtimes.RUNTIMES:
-            raise unknown_name("runtime", engine, [ALL, *runtimes.CHOICES])
+        runtimes.find_runtime(engine, beside=ALL)
     loads = [
         (size, depth) for size in _split_numbers(args, "batch_size", 1) for depth in _split_numbers(args, "depth", 0)
     ]
@@ -201,6 +203,7 @@ def _read_plan(args: argparse.Namespace) -> Plan:
         runtimes=engines,
         devices=_split(args.device, "--device"),
         precisions=precisions,
+        options=options.read_runtime_options(args, runtime=AUTO, device=AUTO, precision=AUTO),
         reference=args.reference,
         templates=read_templates(args.templates),
         images=options.read_image_options(args),
@@ -218,7 +221,6 @@ def _read_plan(args: argparse.Namespace) -> Plan:
             for _, depth in loads
         ),
         repeats=args.repeats,
-        threads=args.threads,
         footprint=not args.no_footprint,
         offline=args.offline,
     )
@@ -228,7 +230,7 @@ def _list_runtimes() -> tuple[str, ...]:
     """Those that are installed; where none is, the usual two, so that each says what it wants."""
     from clipworks import runtimes
 
-    return tuple(runtimes.list_installed(runtimes.CHOICES)) or runtimes.PREFERENCE
+    return tuple(runtimes.list_installed(runtimes.list_names())) or runtimes.list_defaults()
 
 
 def _split(text: str, option: str) -> tuple[str, ...]:

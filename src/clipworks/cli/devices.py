@@ -10,6 +10,7 @@ from clipworks.cli import options
 from clipworks.cli.json_output import print_json
 
 if TYPE_CHECKING:
+    from clipworks.environment import Environment
     from clipworks.runtimes.survey import RuntimeFacts, Survey
 
 
@@ -24,23 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look, print, and return 0."""
     from clipworks.cli.progress import ProgressLine
+    from clipworks.environment import describe_environment
     from clipworks.runtimes.survey import survey
 
-    line = ProgressLine()
+    machine, line = describe_environment(), ProgressLine()
     try:
         found = survey(measure_again=args.measure, report=line.show)
     finally:
         line.clear()
     if args.json:
-        print_json(dataclasses.asdict(found))
+        print_json({"environment": dataclasses.asdict(machine), **dataclasses.asdict(found)})
     else:
-        print(format_survey(found))
+        print(format_survey(found, machine))
     return 0
 
 
-def format_survey(found: Survey) -> str:
+def format_survey(found: Survey, machine: Environment) -> str:
     """Lay a survey out for a terminal."""
-    machine = found.environment
     memory = "" if machine.memory_gib is None else f", {machine.memory_gib:g} GiB"
     lines = [
         f"CPU               {machine.cpu}, {machine.cores} core{'' if machine.cores == 1 else 's'}{memory}",

@@ -62,20 +62,18 @@ def run(args: argparse.Namespace) -> int:
     if args.dump is not None and args.dump.suffix != SUFFIX:
         raise UsageError(f"--dump is {str(args.dump)!r}; allowed: a file whose name ends in {SUFFIX}")
     tolerances = parse_tolerances(args.tolerance)
+    runtime_options = options.read_runtime_options(args, cache=False)  # nothing of an earlier run is taken
     line = ProgressLine()
     plan = Plan(
         bundle=open_bundle(args.model, offline=args.offline, progress=line.show),
-        runtime=args.runtime,
-        device=args.device,
-        precision=args.precision,
-        threads=args.threads,
+        options=runtime_options,
         reference=Asked(
             what=args.reference,
             config=args.reference_config,
             runtime=args.reference_runtime,
             device=args.reference_device,
             precision=args.reference_precision,
-            threads=args.threads,
+            options=runtime_options,
             offline=args.offline,
         ),
         tolerances=tolerances,

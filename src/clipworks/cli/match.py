@@ -17,15 +17,15 @@ from clipworks.cli.terminal import draw_bar, fit_text, measure_width, show_text
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipworks.matching import Match
+    from clipworks.scoring import Match
 
 _BAR_WIDTH = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks match``."""
-    parser.add_argument("image", metavar="IMAGE", help="a picture's file; - reads it from standard input")
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to compare the picture with")
+    parser.add_argument("image", metavar="IMAGE", help="an image file; - reads it from standard input")
+    parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to compare the image with")
     parser.add_argument("--texts-file", metavar="FILE", help="more texts (UTF-8), one a line or a JSON list")
     parser.add_argument("--top", type=options.at_least(1), metavar="K", help="print the best K only")
     parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the model's context")
@@ -37,18 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Match, print, and return 0."""
     images, texts = options.read_image_options(args), list(args.texts)
-    _refuse_pictures(args.image, texts)
+    _refuse_image_files(args.image, texts)
     if args.texts_file is not None:
         from clipworks.text.files import read_lines
 
         texts += read_lines(args.texts_file)
     if not texts:
         raise UsageError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
-    import clipworks.loading  # noqa: F401  # before there is a second thread: two that import can lock each other out
+    import clipworks.model  # noqa: F401  # before there is a second thread: two that import can lock each other out
     from clipworks.images.decode import open_file, open_image
 
     with ThreadPoolExecutor(1) as pool:
-        # The image is decoded while the engines start: both leave Python's lock for most of their time.
+        # The image is decoded while the towers load: both leave Python's lock for most of their time.
         loading = pool.submit(options.load_model, args, images=images)
         if args.image == "-":
             decoded = open_image(_read_stdin(), name="standard input", options=images)
@@ -66,13 +66,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_pictures(image: str, texts: Sequence[str]) -> None:
+def _refuse_image_files(image: str, texts: Sequence[str]) -> None:
     """A shell turns ``photographs/*`` into many names, of which all but the first would be taken as texts."""
     kind = Path(image).suffix.lower()
     for text in texts:
         if kind and Path(text).suffix.lower() == kind and os.path.isfile(text):  # noqa: PTH113  # takes any text
             raise UsageError(
-                f"{text} is a file, where a text was expected; match takes one picture",
+                f"{text} is a file, where a text was expected; match takes one image",
                 hint="clipworks classify FOLDER --labels FILE takes many; such a name as a text: --texts-file FILE",
             )
 
@@ -85,7 +85,7 @@ def _read_stdin() -> bytes:
     if not content:
         raise ImageError("standard input is empty; an image was expected")
     if len(content) > MAX_BYTES:
-        raise ImageError(f"standard input has more than {MAX_BYTES >> 20} MiB, which is no picture that is read here")
+        raise ImageError(f"standard input has more than {MAX_BYTES >> 20} MiB, the most that an image file may have")
     return content
 
 

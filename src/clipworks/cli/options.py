@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli.terminal import show_text
-from clipworks.options import DEFAULT_IMAGE_OPTIONS, MAX_PIXELS, ImageOptions
+from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS, MAX_PIXELS, PRECISIONS, ImageOptions, RuntimeOptions
 
 if TYPE_CHECKING:
     from clipworks.images.decoders import BatchDecoder
     from clipworks.model import Model
     from clipworks.runtimes import Role
 
+    Group = argparse._ActionsContainer  # noqa: SLF001  # a parser or a group of one; typeshed has no public name
+
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --runtime, --device, --precision, --threads and --offline."""
+    """Add --model, --offline and `add_runtime_options`."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -27,26 +28,67 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a known name, a hub id or a bundle's folder (default: starter, a small built-in stand-in, not CLIP)",
     )
-    group.add_argument(
-        "--runtime",
-        default="auto",
-        metavar="R",
-        help="native, openvino, onnxruntime, torch or auto (default: auto: native for CLIP on CPUs with AVX-512 but "
-        "without AMX, else openvino where installed; clipworks devices says which)",
-    )
-    group.add_argument(
-        "--device", default="auto", metavar="D", help="cpu, gpu, cuda:0, ... as the runtime names it (default: auto)"
-    )
-    group.add_argument(
-        "--precision",
-        default="auto",
-        metavar="P",
-        help="f32, bf16, f16, int8 or auto (default: auto: bf16 where it is quicker than f32, else f32)",
-    )
+    group.add_argument("--offline", action="store_true", help="never ask a model hub")
+    add_runtime_options(group)
+
+
+def add_runtime_options(group: Group, named: Collection[str] = ("runtime", "device", "precision")) -> None:
+    """Add the fields of `RuntimeOptions`; of those in ``named`` a command may have its own form and leave some out."""
+    from clipworks.runtimes.registry import RUNTIMES
+
+    rows = [row for row in RUNTIMES.values() if row.listed]
+    if "runtime" in named:
+        taken = [f"{row.name} for {row.suits}" for row in rows if row.suits]
+        first = next(row.name for row in rows if row.default)
+        group.add_argument(
+            "--runtime",
+            default=AUTO,
+            metavar="R",
+            help=f"{', '.join(row.name for row in rows)} or auto (default: auto: {', '.join(taken)}, else {first} "
+            "where installed; clipworks devices says which)",
+        )
+    if "device" in named:
+        devices = dict.fromkeys(device for row in rows for device in row.devices)
+        group.add_argument(
+            "--device",
+            default=AUTO,
+            metavar="D",
+            help=f"{', '.join(devices)}, ... as the runtime names it (default: auto)",
+        )
+    if "precision" in named:
+        group.add_argument(
+            "--precision",
+            default=AUTO,
+            metavar="P",
+            help=f"{', '.join(PRECISIONS)} or auto (default: auto: bf16 where it is quicker than f32, else f32)",
+        )
     group.add_argument(
         "--threads", type=at_least(1), metavar="N", help="CPU threads of the runtime (default: its own choice)"
     )
-    group.add_argument("--offline", action="store_true", help="never ask a model hub")
+
+
+def read_runtime_options(
+    args: argparse.Namespace,
+    *,
+    runtime: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    streams: int | None = 1,
+    cache: bool = True,
+) -> RuntimeOptions:
+    """The options of `add_runtime_options`; what is given here stands for an option that the command lacks.
+
+    Raises:
+        UnknownNameError: no such precision.
+    """
+    return RuntimeOptions(
+        runtime=args.runtime if runtime is None else runtime,
+        device=args.device if device is None else device,
+        precision=args.precision if precision is None else precision,
+        threads=args.threads,
+        streams=streams,
+        cache=cache,
+    )
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
@@ -191,19 +233,11 @@ def load_model(
 ) -> Model:
     """Load the model that the options of `add_model_options` name; see `clipworks.load` for the rest."""
     from clipworks.errors import RuntimeUnavailableError
-    from clipworks.loading import load
+    from clipworks.model import load
 
     try:
         return load(
-            args.model,
-            runtime=args.runtime,
-            device=args.device,
-            precision=args.precision,
-            threads=args.threads,
-            offline=args.offline,
-            towers=towers,
-            streams=streams,
-            **dataclasses.asdict(images),
+            args.model, read_runtime_options(args, streams=streams), images, offline=args.offline, towers=towers
         )
     except RuntimeUnavailableError as error:
         if (recalled := getattr(args, "recalled", None)) is None:
@@ -218,9 +252,10 @@ def recall_choice(args: argparse.Namespace, manifest: Path) -> None:
 
     if args.restart or not manifest.is_file():
         return
-    asked = args.runtime, args.precision
-    args.runtime, args.precision = provenance.recall_choice(read_manifest(str(manifest)), *asked)
-    if asked != (args.runtime, args.precision):
+    asked = read_runtime_options(args, device=AUTO)
+    recalled = provenance.recall_choice(read_manifest(str(manifest)), asked)
+    if recalled != asked:
+        args.runtime, args.precision = recalled.runtime, recalled.precision
         args.recalled = f"{args.runtime}, {args.precision}, is what the run took that {manifest} is of"
 
 

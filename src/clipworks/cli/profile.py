@@ -76,7 +76,7 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
                         setup,
                         batch_size=point.get("batch", setup.batch_size),
                         instances=point.get("instances", setup.instances),
-                        threads=point.get("threads", setup.threads),
+                        options=dataclasses.replace(setup.options, threads=point.get("threads", setup.options.threads)),
                     ),
                     dataclasses.replace(load, depth=point.get("depth", load.depth)),
                     report=report,

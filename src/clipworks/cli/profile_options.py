@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import options
 from clipworks.errors import UsageError
-from clipworks.options import DEFAULT_IMAGE_OPTIONS
+from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS
 
 if TYPE_CHECKING:
     from clipworks.profiling.profile import Load
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     load = parser.add_argument_group("load")
     load.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="pictures or texts in a request (default: 1)"
+        "--batch-size", type=int, default=1, metavar="N", help="images or texts in a request (default: 1)"
     )
     load.add_argument("--instances", type=int, default=1, metavar="N", help="encoders for each device (default: 1)")
     load.add_argument(
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--texts", type=Path, metavar="FILE", help="prompts, lines or a JSON list (default: two dozen built-in ones)"
     )
     what.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="pictures (default: views of the built-in photographs)"
+        "--images", type=Path, metavar="FOLDER", help="image files (default: views of the built-in photographs)"
     )
     what.add_argument(
         "--workers",
@@ -131,10 +131,8 @@ def read_setup(args: argparse.Namespace) -> Setup:
     return Setup(
         target=args.target,
         model=args.model,
-        runtime=args.runtime,
+        options=options.read_runtime_options(args, device=AUTO),
         devices=tuple(item.strip() for item in args.device.strip("[] ").split(",") if item.strip()),
-        precision=args.precision,
-        threads=args.threads,
         batch_size=args.batch_size,
         instances=args.instances,
         staged=args.input == "device",

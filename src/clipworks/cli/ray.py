@@ -32,10 +32,7 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
     line = ProgressLine()
     loading = Loading(
         model=args.model,
-        runtime=args.runtime,
-        device=args.device,
-        precision=args.precision,
-        threads=args.threads,
+        options=options.read_runtime_options(args),
         images=options.read_image_options(args),
         offline=args.offline,
     )

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipworks.cluster.failures import INSTALL, ClusterError, explain_errors, first_line
-from clipworks.environment import count_cores
 from clipworks.errors import RuntimeUnavailableError, UsageError
+from clipworks.processor import count_cores
 
 LOCAL = "local"
 """The address that starts a Ray on this machine, as Ray itself calls it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import socket
 from collections.abc import Sequence
@@ -13,9 +12,8 @@ from clipworks.cluster.cores import keep_cores
 from clipworks.cluster.decoding import unpack_block
 from clipworks.datasets.ground_truth import look_up_truths
 from clipworks.errors import ClipworksError, UsageError
-from clipworks.loading import load
-from clipworks.model import Model
-from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+from clipworks.model import Model, load
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions
 from clipworks.pipeline import encode_block
 from clipworks.results.manifest import describe_model
 from clipworks.results.parquet import tabulate_embeddings, tabulate_records
@@ -35,10 +33,7 @@ class Loading:
     """What `clipworks.model.load` is asked for, on whichever machine an encoder stands."""
 
     model: str
-    runtime: str = "auto"
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
+    options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
     images: ImageOptions = DEFAULT_IMAGE_OPTIONS
     offline: bool = False
 
@@ -46,13 +41,10 @@ class Loading:
         """Load one tower."""
         return load(
             self.model,
-            runtime=self.runtime,
-            device=self.device,
-            precision=self.precision,
-            threads=self.threads,
+            self.options,
+            self.images,
             offline=self.offline,
             towers=(tower,),  # type: ignore[arg-type]  # one of the two
-            **dataclasses.asdict(self.images),
         )
 
 

@@ -24,15 +24,14 @@ from clipworks.datasets.ground_truth import find_truths
 from clipworks.datasets.listing import DataSet
 from clipworks.datasets.locations import is_url, make_folder
 from clipworks.datasets.sources import read_source
-from clipworks.environment import count_cores
+from clipworks.options import AUTO, RuntimeOptions
+from clipworks.processor import count_cores
 from clipworks.results.journal import compare_settings, compose_manifest, explain_write_errors
 from clipworks.results.locks import hold_folder
 from clipworks.results.manifest import recall_choice
 from clipworks.results.shards import Shard, list_shards, open_folder, write_folder_manifest
+from clipworks.runtimes import find_runtime
 from clipworks.tasks.classify import Classes
-
-# Runtimes that never take a GPU unless they are told to: on Ray only an encoder that asks for one has it.
-_ON_CPU = ("auto", "native", "openvino", "fake")
 
 
 def run(
@@ -71,25 +70,23 @@ def run(
                     make_folder(request.output)
                 stack.enter_context(hold_folder(request.output))  # before anything in it is deleted
             manifest = open_folder(request.output, restart=request.restart)
-        runtime, precision = recall_choice(manifest, request.loading.runtime, request.loading.precision)
-        request = ask_for(request, runtime=runtime, precision=precision)
+        request = ask_for(request, recall_choice(manifest, request.loading.options))
         if request.address == LOCAL:
             request = share_cores(request)
-        threads = request.loading.threads
+        options = request.loading.options
         here = examine_here(request, stack)
-        cluster = stack.enter_context(join_cluster(request.address, encoders=request.encoders, threads=threads))
+        cluster = stack.enter_context(join_cluster(request.address, encoders=request.encoders, threads=options.threads))
         if joined is not None:
             joined(cluster, source.left_out if isinstance(source, DataSet) else 0)
-        pool = plan_pool(
-            cluster, encoders=request.encoders, device=request.loading.device, threads=request.loading.threads
-        )
+        pool = plan_pool(cluster, encoders=request.encoders, device=options.device, threads=options.threads)
         examined = here or examine_remotely(request.loading, request.classes, pool)
         if request.address != LOCAL:
             check_visible(source, plan.base)
         found = examined()
         check_store(cluster, request.batch_size, found.spec.size)
         # What auto took where it was examined holds on every node: none chooses for itself.
-        request = ask_for(request, runtime=found.facts["runtime"], precision=found.facts["precision"])
+        settled = {name: found.facts[name] for name in ("runtime", "precision")}
+        request = ask_for(request, dataclasses.replace(options, **settled))
         settings = describe_settings(plan, request.classes, found)
         with explain_write_errors(request.output):
             if manifest is None:
@@ -113,11 +110,9 @@ def run(
     return state
 
 
-def ask_for(request: Request, *, runtime: str, precision: str) -> Request:
-    """The same request, with a runtime and a precision that are settled."""
-    return dataclasses.replace(
-        request, loading=dataclasses.replace(request.loading, runtime=runtime, precision=precision)
-    )
+def ask_for(request: Request, options: RuntimeOptions) -> Request:
+    """The same request with other options of the runtime."""
+    return dataclasses.replace(request, loading=dataclasses.replace(request.loading, options=options))
 
 
 def share_cores(request: Request) -> Request:
@@ -127,16 +122,19 @@ def share_cores(request: Request) -> Request:
     encoders on cores of their own do not wait for each other. A decoding task for every two cores feeds them, as
     encoding takes several times as long as decoding; each further one is two more processes to start.
     """
-    cores = count_cores()
-    if request.encoders or request.loading.threads or request.loading.device not in ("auto", "cpu") or cores < 2:
+    cores, options = count_cores(), request.loading.options
+    if request.encoders or options.threads or options.device not in ("auto", "cpu") or cores < 2:
         return request
-    loading = dataclasses.replace(request.loading, threads=cores // 2)
-    return dataclasses.replace(request, encoders=2, workers=request.workers or cores // 2, loading=loading)
+    request = dataclasses.replace(request, encoders=2, workers=request.workers or cores // 2)
+    return ask_for(request, dataclasses.replace(options, threads=cores // 2))
 
 
 def examine_here(request: Request, stack: contextlib.ExitStack) -> Callable[[], Examination] | None:
     """Begin to load the model in this process while Ray starts, where encoders will use the same; else None."""
-    if request.address != LOCAL or (request.loading.device != "cpu" and request.loading.runtime not in _ON_CPU):
+    options = request.loading.options
+    # On Ray only an encoder that asks for a GPU has it; what ``auto`` chooses from never takes one by itself.
+    takes_gpu = options.runtime != AUTO and find_runtime(options.runtime).takes_gpu
+    if request.address != LOCAL or (options.device != "cpu" and takes_gpu):
         return None
     pool = stack.enter_context(ThreadPoolExecutor(1))  # one thing after the other: Ray's own start needs Python as well
     found = pool.submit(examine, request.loading, request.classes)
@@ -177,14 +175,14 @@ def work(
         batch_size=plan.batch_size,
         base=plan.base,
         # An encoder of one thread has no other that waits for it: there, sharing evenly keeps all cores at work.
-        yields=not pool.gpus and request.loading.threads != 1,
+        yields=not pool.gpus and request.loading.options.threads != 1,
     )
     encoding = Encoding(
         loading=request.loading,
         source=request.source,
         classes=request.classes,
         found=found,
-        cores=None if pool.gpus else request.loading.threads,
+        cores=None if pool.gpus else request.loading.options.threads,
     )
     flow = run_pieces(pieces, decoding, encoding, pool, workers=request.workers)
     with Collector(request.output) as collector, contextlib.closing(flow):  # type: ignore[type-var]  # a generator

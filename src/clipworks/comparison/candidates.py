@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clipworks import runtimes
 from clipworks.bundle.card import Card
 from clipworks.bundle.files import Bundle
 from clipworks.comparison.accuracy import Embedded
 from clipworks.comparison.comparison import Asked, Granted
 from clipworks.comparison.figures import Problem
+from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
 
 
 @dataclass(kw_only=True)
@@ -20,15 +21,17 @@ class Candidate:
 
     Attributes:
         asked: what it was to be.
+        options: the same, as its runtime takes it, and what is the same for every row.
         bundle: its model.
         name: tells it from the others.
         wanted: whether it was asked for; else it is tried as a reference only.
-        granted: as the engine says; None until it is opened, or where it cannot be had.
-        problem: why it, or its accuracy, cannot be had.
-        embedded: what it made of the pictures.
+        granted: what is in use; None until it is opened, or where it is not available.
+        problem: why it, or its accuracy, is not available.
+        embedded: what it made of the images.
     """
 
     asked: Asked
+    options: RuntimeOptions
     bundle: Bundle
     name: str
     wanted: bool = True
@@ -43,6 +46,7 @@ def list_candidates(
     devices: Sequence[str],
     precisions: Sequence[str],
     reference: str | None,
+    options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS,
 ) -> list[Candidate]:
     """Every combination, model by model; before them the f32 rows that may have to serve as reference.
 
@@ -51,7 +55,8 @@ def list_candidates(
         names: of the runtimes.
         devices: as the runtimes name them, or ``auto``.
         precisions: names.
-        reference: the runtime whose f32 is the reference; None for the first of ``names`` that grants f32.
+        reference: the runtime whose f32 is the reference; None for the first of ``names`` that has f32.
+        options: what is the same for every row.
     """
     asked: list[tuple[Asked, bool]] = []
     for model in bundles:
@@ -61,12 +66,18 @@ def list_candidates(
         ]
         for runtime in [reference] if reference else names:
             if not any(item.precision == "f32" and item.runtime == runtime for item in wanted):
-                device = devices[0] if runtime in names else runtimes.AUTO
+                device = devices[0] if runtime in names else AUTO
                 asked.append((Asked(model=model, runtime=runtime, device=device, precision="f32"), False))
         asked += [(item, True) for item in wanted]
     called = name_rows([item for item, _ in asked], [bundles[item.model].card for item, _ in asked])
     return [
-        Candidate(asked=item, bundle=bundles[item.model], name=name, wanted=wanted)
+        Candidate(
+            asked=item,
+            options=dataclasses.replace(options, runtime=item.runtime, device=item.device, precision=item.precision),
+            bundle=bundles[item.model],
+            name=name,
+            wanted=wanted,
+        )
         for (item, wanted), name in zip(asked, called, strict=True)
     ]
 

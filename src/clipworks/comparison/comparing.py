@@ -22,7 +22,7 @@ from clipworks.comparison.speeds import TOWERS, Runs, measure_footprint, measure
 from clipworks.datasets.listing import DataSet
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksError, UsageError
-from clipworks.options import ImageOptions
+from clipworks.options import ImageOptions, RuntimeOptions
 from clipworks.profiling.measurement import check_load
 from clipworks.profiling.profile import Load
 from clipworks.profiling.setup import Setup, check_setup
@@ -39,15 +39,15 @@ class Plan:
         runtimes: names; every one is tried with every device and precision.
         devices: as the runtimes name them, or ``auto``.
         precisions: names.
+        options: of the runtimes, the same for every row: threads and the like.
         reference: the runtime whose f32 is the reference, one of ``runtimes`` or not; None for the first of them that
-            grants f32.
+            has f32.
         templates: of the prompts.
         images: how they are read.
         limit: pictures at most; None for all.
         batch_sizes: of the loads' requests, one for each load.
         loads: how requests are sent.
         repeats: rounds of the speed measurement, at least 1; 0 measures no speed.
-        threads: CPU threads of each engine; None for its default.
         footprint: whether start and memory are measured, in a process for each row.
         offline: never ask a model hub.
     """
@@ -56,6 +56,7 @@ class Plan:
     runtimes: tuple[str, ...]
     devices: tuple[str, ...]
     precisions: tuple[str, ...]
+    options: RuntimeOptions
     reference: str | None
     templates: tuple[str, ...]
     images: ImageOptions
@@ -63,7 +64,6 @@ class Plan:
     batch_sizes: tuple[int, ...]
     loads: tuple[Load, ...]
     repeats: int
-    threads: int | None
     footprint: bool
     offline: bool
 
@@ -111,7 +111,7 @@ def compare(
             for tower in TOWERS:
                 check_setup(Setup(target=tower, batch_size=batch_size), bundle.card)
     pictures = ComparedImages(dataset, labels, options=plan.images, limit=plan.limit)
-    candidates = list_candidates(bundles, plan.runtimes, plan.devices, plan.precisions, plan.reference)
+    candidates = list_candidates(bundles, plan.runtimes, plan.devices, plan.precisions, plan.reference, plan.options)
     rows, whole = _embed_rows(plan, candidates, pictures, report)
     references = choose_references(rows, plan.reference)
     rows = drop_spares(rows, references)
@@ -155,7 +155,7 @@ def _embed_rows(
     for row in candidates:
         if not row.wanted and row.asked.model in choose_references(tried, plan.reference):
             continue
-        if not embed_row(row, pictures, plan.templates, threads=plan.threads, report=report):
+        if not embed_row(row, pictures, plan.templates, report=report):
             return tried, False
         tried.append(row)
     pictures.forget()
@@ -228,9 +228,7 @@ def _make_setup(plan: Plan, row: Candidate) -> Setup:
     return Setup(
         target="image",
         model=row.asked.model,
-        runtime=row.asked.runtime,
-        devices=(row.asked.device,),
-        precision=row.asked.precision,
-        threads=plan.threads,
+        options=row.options,
+        devices=(row.options.device,),
         offline=plan.offline,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -100,7 +101,6 @@ def embed_row(
     images: ComparedImages,
     templates: Sequence[str],
     *,
-    threads: int | None,
     report: Report,
 ) -> bool:
     """Open a row, embed the class names and the images, and close it; what fails is kept as the row's problem.
@@ -110,17 +110,9 @@ def embed_row(
     """
     try:
         # Nothing of an earlier run is taken, neither a compiled tower nor a head: another version may have made it.
-        with Model(
-            row.bundle,
-            runtime=row.asked.runtime,
-            device=row.asked.device,
-            precision=row.asked.precision,
-            threads=threads,
-            images=images.options,
-            cache_compiled=False,
-        ) as model:
+        with Model(row.bundle, dataclasses.replace(row.options, cache=False), images.options) as model:
             row.granted = Granted(
-                runtime=model.runtime, device=model.device, precision=model.precision, threads=threads
+                runtime=model.runtime, device=model.device, precision=model.precision, threads=row.options.threads
             )
             row.embedded = _embed(row.name, model, images, templates, report)
     except ClipworksError as error:

@@ -11,6 +11,7 @@ import threading
 from clipworks.comparison.figures import Footprint, TowerStart
 from clipworks.comparison.speeds import TOWERS
 from clipworks.environment import measure_peak_memory
+from clipworks.options import RuntimeOptions
 from clipworks.profiling.profile import Load
 from clipworks.profiling.profiler import Bench
 from clipworks.profiling.setup import Setup
@@ -18,23 +19,15 @@ from clipworks.profiling.setup import Setup
 _BRIEF = Load(depth=0, iterations=3, duration_s=0.0, warmup_s=0.0)
 
 
-def measure(model: str, runtime: str, device: str, precision: str, threads: int | None, offline: bool) -> Footprint:  # noqa: FBT001  # a list read from the command line
+def measure(model: str, options: RuntimeOptions, *, offline: bool) -> Footprint:
     """Open both towers one after the other, keep them, and encode a few batches."""
     before, starts, benches = measure_peak_memory(), [], []
     for tower in TOWERS:
-        setup = Setup(
-            target=tower,
-            model=model,
-            runtime=runtime,
-            devices=(device,),
-            precision=precision,
-            threads=threads,
-            offline=offline,
-        )
+        setup = Setup(target=tower, model=model, options=options, devices=(options.device,), offline=offline)
         bench = Bench(setup)
         benches.append(bench)
         bench.measure(_BRIEF)
-        files = bench.bundle.card.towers["int8" if precision == "int8" else "f32"]
+        files = bench.bundle.card.towers["int8" if options.precision == "int8" else "f32"]
         name = files.image if tower == "image" else files.text
         size = sum(path.stat().st_size for path in bench.bundle.folder.glob(f"{name}*"))
         starts.append(TowerStart(tower=tower, file_bytes=size, cold=bench.cold))
@@ -57,4 +50,5 @@ def end_with_parent() -> None:
 
 if __name__ == "__main__":
     end_with_parent()
-    print(json.dumps(dataclasses.asdict(measure(*json.loads(sys.argv[1])))))
+    model, options, offline = json.loads(sys.argv[1])
+    print(json.dumps(dataclasses.asdict(measure(model, RuntimeOptions(**options), offline=offline))))

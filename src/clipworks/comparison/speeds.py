@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import statistics
@@ -32,7 +33,7 @@ class Runs:
 
     @property
     def threads(self) -> int | None:
-        """CPU threads as the engine told them."""
+        """CPU threads in use."""
         return next((profile.threads for runs in self.found.values() for _, profile in runs), None)
 
     def add(self, tower: Tower, place: int, number: int, profile: Profile) -> None:
@@ -67,11 +68,11 @@ def measure_once(
     number: int,
     say: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Measure one tower of a row under every load; the engine is opened for it and closed again.
+    """Measure one tower of a row under every load; the encoder is opened for it and closed again.
 
-    Reopening takes a moment, and keeps one engine in memory, however many rows there are. Threads that would spin on
-    after the last call, as ONNX Runtime's do for a tenth of a second, end with their engine: nothing runs into the next
-    row's time, and no rest is needed between rows.
+    Reopening takes a moment, and keeps one encoder in memory, however many rows there are. Threads that would spin on
+    after the last call, as ONNX Runtime's do for a tenth of a second, end with their encoder: nothing runs into the
+    next row's time, and no rest is needed between rows.
 
     Args:
         setup: the row, with this tower as its target.
@@ -143,8 +144,8 @@ def measure_footprint(setup: Setup, say: Callable[[], None] = lambda: None) -> F
     Raises:
         EncodingError: the process failed; the message is its last line.
     """
-    words = [setup.model, setup.runtime, setup.devices[0], setup.precision, setup.threads, setup.offline]
-    status, out, err = _run_process([sys.executable, "-m", "clipworks.comparison.footprint", json.dumps(words)], say)
+    words = json.dumps([setup.model, dataclasses.asdict(setup.options), setup.offline])
+    status, out, err = _run_process([sys.executable, "-m", "clipworks.comparison.footprint", words], say)
     if status:
         lines = err.strip().splitlines()
         why = f"ended by signal {-status}" if status < 0 else lines[-1] if lines else "it says nothing"

@@ -18,6 +18,7 @@ from clipworks.bundle.card import Card, ImageInput, TowerFiles
 from clipworks.bundle.files import TOKENIZER_FILE, Bundle, describe_file, write_card
 from clipworks.convert.adopt_graphs import wrap_image, wrap_text
 from clipworks.convert.conversion import CLIP_VOCABULARY, new_folder
+from clipworks.convert.verify import EXACT
 from clipworks.errors import ClipworksError, ConversionError
 from clipworks.export.graph import IMAGE_FILE, TEXT_FILE
 from clipworks.export.graph_nodes import EXTERNAL_BYTES
@@ -146,10 +147,10 @@ def _settle_length(bundle: Bundle) -> Card:
     """
     card, size = bundle.card, bundle.card.image.size
     images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
-    encoder = open_encoder(bundle, "image", precision="f32")
+    encoder = open_encoder(bundle, "image", EXACT)
     _check_same(encoder(images), np.concatenate([encoder(images[:1]), encoder(images[1:])]), "image")
     encoder.close()
-    encoder = open_encoder(bundle, "text", precision="f32")
+    encoder = open_encoder(bundle, "text", EXACT)
     ids = np.full((2, card.text.context), card.text.pad_id, np.int32)
     start, end = CLIP_VOCABULARY - 2, CLIP_VOCABULARY - 1
     ids[:, :4] = [[start, 320, 1929, end], [start, 320, 2368, end]]

@@ -11,10 +11,12 @@ import numpy.typing as npt
 from clipworks.bundle.files import Bundle
 from clipworks.errors import ConversionError
 from clipworks.families.layouts import read_checkpoint
-from clipworks.runtimes import AUTO, open_encoder
+from clipworks.options import RuntimeOptions
+from clipworks.runtimes import open_encoder
 from clipworks.towers.reference import embed_images, embed_texts
 from clipworks.towers.weights import Checkpoint
 
+EXACT = RuntimeOptions(precision="f32", cache=False)
 LIMIT = 2e-6  # of unit embeddings' entries in f32; measured differences are ten times smaller
 
 
@@ -53,9 +55,7 @@ def compare_with_checkpoint(
     source: Path,
     *,
     config: Path | None = None,
-    runtime: str = AUTO,
-    device: str = AUTO,
-    precision: str = "f32",
+    options: RuntimeOptions = EXACT,
     images: int = 2,
     texts: int | None = None,
     seed: int = 0,
@@ -70,9 +70,7 @@ def compare_with_checkpoint(
         bundle: the bundle.
         source: the checkpoint that it was made from.
         config: the checkpoint's configuration, where it is not beside the weights.
-        runtime: the engine that runs the bundle, or ``auto``.
-        device: its device, or ``auto``.
-        precision: the bundle's precision to run.
+        options: what runs the bundle.
         images: number of pictures; one takes the reference a second with ViT-B/32 and a minute with ViT-L/14@336.
         texts: number of token rows, of lengths spread from the shortest to the longest; None for one of each length.
         seed: of the random inputs.
@@ -89,8 +87,8 @@ def compare_with_checkpoint(
     ids = _draw_ids(generator, card.text.vocabulary, card.text.context, card.text.pad_id)
     chosen = np.unique(np.linspace(0, len(ids) - 1, texts or len(ids)).round().astype(int))
     ids, lengths = ids[chosen], chosen + 2
-    image_encoder = open_encoder(bundle, "image", runtime=runtime, device=device, precision=precision)
-    text_encoder = open_encoder(bundle, "text", runtime=runtime, device=device, precision=precision)
+    image_encoder = open_encoder(bundle, "image", options)
+    text_encoder = open_encoder(bundle, "text", options)
     expected_images = embed_images(checkpoint.image, checkpoint.preprocessing, pictures)
     expected_texts = embed_texts(checkpoint.text, [row[:length] for row, length in zip(ids, lengths, strict=True)])
     found_texts = [text_encoder(ids)]  # all in one batch, padded to the context

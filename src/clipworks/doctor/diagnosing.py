@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from clipworks.doctor.references import Asked, Reference, open_reference
 from clipworks.doctor.stages import Trace
 from clipworks.environment import describe_environment
 from clipworks.errors import RuntimeUnavailableError, UsageError
+from clipworks.options import RuntimeOptions
 
 Tell = Callable[[str], None]
 
@@ -37,19 +39,13 @@ class Plan:
 
     Attributes:
         bundle: the model.
-        runtime: as `clipworks.runtimes.open_encoder` takes it.
-        device: as `open_encoder` takes it.
-        precision: as `open_encoder` takes it.
-        threads: CPU threads of the engine.
+        options: what runs it.
         reference: what to compare with.
         tolerances: of the user's own, by stage or measure.
     """
 
     bundle: Bundle
-    runtime: str
-    device: str
-    precision: str
-    threads: int | None = None
+    options: RuntimeOptions
     reference: Asked = field(default_factory=Asked)
     tolerances: Mapping[str, float] = field(default_factory=dict)
 
@@ -73,7 +69,7 @@ def diagnose(
     """
     with contextlib.ExitStack() as opened:
         tell("starting the engine")
-        subject = _open(plan, plan.precision, opened)
+        subject = _open(plan.bundle, plan.options, opened)
         reference = open_reference(plan.reference, plan.bundle, subject)
         if reference.pipeline is not None:
             opened.callback(reference.pipeline.close)
@@ -88,7 +84,7 @@ def diagnose(
         if subject.about.precision != "f32":
             tell(f"running {subject.about.runtime} in f32")
             try:
-                plain = _open(plan, "f32", opened)
+                plain = _open(plan.bundle, dataclasses.replace(plan.options, precision="f32"), opened)
                 if plain.about == subject.about:
                     raise RuntimeUnavailableError(f"{plain.about.runtime} runs these towers in {plain.about.precision}")
                 control = run_pipeline(plain, inputs, given=expected, before=Stretch(trace={}))
@@ -137,10 +133,8 @@ def diagnose(
         return diagnosis, Dump(trace=own.trace, texts=inputs.texts, images=diagnosis.images, precision=precision)
 
 
-def _open(plan: Plan, precision: str, opened: contextlib.ExitStack) -> Pipeline:
-    pipeline = open_bundle_pipeline(
-        plan.bundle, runtime=plan.runtime, device=plan.device, precision=precision, threads=plan.threads
-    )
+def _open(bundle: Bundle, options: RuntimeOptions, opened: contextlib.ExitStack) -> Pipeline:
+    pipeline = open_bundle_pipeline(bundle, options)
     opened.callback(pipeline.close)
     return pipeline
 

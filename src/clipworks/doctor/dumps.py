@@ -13,7 +13,7 @@ import numpy as np
 from clipworks.bundle.card import Card
 from clipworks.doctor.stages import Array, Trace, is_stage
 from clipworks.errors import ClipworksError, unknown_name
-from clipworks.runtimes import PRECISIONS
+from clipworks.options import PRECISIONS
 
 SUFFIX = ".npz"
 _FACTS = ("texts", "images", "precision")

@@ -17,8 +17,8 @@ from clipworks.doctor.pictures import Stretch, as_levels, has_size, recover_pixe
 from clipworks.doctor.stages import Array, Trace
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.images.decode import Picture
-from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
-from clipworks.runtimes import EMBEDDING, FIRST, POOLED, ROLES, Encoder, Role, open_encoder
+from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions, RuntimeOptions
+from clipworks.runtimes import EMBEDDING, FIRST, POOLED, ROLES, Encoder, Role, find_runtime, open_encoder
 from clipworks.runtimes.probes import open_probe
 from clipworks.runtimes.weights import read_image_weights, read_text_weights
 from clipworks.text.tokenizers import Tokenizer, open_tokenizer
@@ -70,12 +70,9 @@ class Pipeline:
     layers: bool = True
 
 
-def open_bundle_pipeline(bundle: Bundle, *, runtime: str, device: str, precision: str, threads: int | None) -> Pipeline:
-    """A bundle on an engine; arguments as `clipworks.runtimes.open_encoder` takes them."""
-    encoders: dict[Role, Encoder] = {
-        role: open_encoder(bundle, role, runtime=runtime, device=device, precision=precision, threads=threads)
-        for role in ROLES
-    }
+def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions) -> Pipeline:
+    """A bundle on a runtime."""
+    encoders: dict[Role, Encoder] = {role: open_encoder(bundle, role, options) for role in ROLES}
     granted = encoders["image"]
     tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text)
     try:
@@ -182,8 +179,10 @@ def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list
 
 
 def _name_precision(encoder: Encoder, bundle: Bundle) -> str:
-    """The precision that values have: ONNX Runtime computes in the type that a tower's weights are stored in."""
-    stored = encoder.runtime == "onnxruntime" and encoder.precision == "f32" and "f16" in bundle.card.weights
+    """The precision that values have: some runtimes compute in the type that a tower's weights are stored in."""
+    stored = (
+        find_runtime(encoder.runtime).computes_as_stored and encoder.precision == "f32" and "f16" in bundle.card.weights
+    )
     return "f16" if stored else encoder.precision
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from clipworks.doctor.pipelines import (
 )
 from clipworks.errors import ConversionError, RuntimeUnavailableError, UsageError
 from clipworks.families.layouts import read_checkpoint
-from clipworks.runtimes import AUTO, PREFERENCE, RUNTIMES, list_installed
+from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
+from clipworks.runtimes import find_runtime, list_defaults, list_installed
 from clipworks.store import expand_home, open_bundle
 from clipworks.towers.weights import Checkpoint
 
@@ -37,7 +39,7 @@ class Asked:
         runtime: the engine of a reference that is a bundle, or None.
         device: its device, or None.
         precision: its precision, or None for f32; of a dump, what it was computed in.
-        threads: CPU threads of the engine.
+        options: of the subject, for what is not the reference's own: threads and the like.
         offline: never ask a model hub.
     """
 
@@ -46,7 +48,7 @@ class Asked:
     runtime: str | None = None
     device: str | None = None
     precision: str | None = None
-    threads: int | None = None
+    options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
     offline: bool = False
 
 
@@ -106,23 +108,22 @@ def _open_default(bundle: Bundle, subject: Pipeline, asked: Asked) -> Reference:
     try:
         return _open_equations(bundle)
     except RuntimeUnavailableError as error:
-        engines = [name for name in list_installed() if name != subject.about.runtime]
+        engines = [name for name in list_installed(list_defaults()) if name != subject.about.runtime]
         if not engines and subject.about.precision == "f32":
             raise UsageError(
                 f"there is nothing to compare with: {error.message}",
                 hint=f"another engine is enough ({_name_engine(subject)}); --reference takes a checkpoint or a dump",
             ) from None
         engine = engines[0] if engines else subject.about.runtime
-        found = open_bundle_pipeline(
-            bundle, runtime=engine or AUTO, device=AUTO, precision="f32", threads=asked.threads
-        )
+        options = dataclasses.replace(asked.options, runtime=engine or AUTO, device=AUTO, precision="f32")
+        found = open_bundle_pipeline(bundle, options)
         note = f"{error.message}; the reference is the same file in f32 on {engine}, and only the towers' ends are seen"
         return Reference(about=found.about, pipeline=found, notes=(note,))
 
 
 def _name_engine(subject: Pipeline) -> str:
     """How to get an engine besides the one that is examined."""
-    return next(RUNTIMES[name].install for name in reversed(PREFERENCE) if name != subject.about.runtime)
+    return next(find_runtime(name).install for name in reversed(list_defaults()) if name != subject.about.runtime)
 
 
 def _open_equations(bundle: Bundle) -> Reference:
@@ -153,13 +154,13 @@ def _read_checkpoint(path: Path, config: Path | None, bundle: Bundle) -> tuple[C
 
 
 def _open_engine(bundle: Bundle, asked: Asked, subject: Pipeline) -> Reference:
-    pipeline = open_bundle_pipeline(
-        bundle,
+    options = dataclasses.replace(
+        asked.options,
         runtime=asked.runtime or subject.about.runtime or AUTO,
         device=asked.device or (AUTO if asked.runtime else subject.about.device) or AUTO,
         precision=asked.precision or "f32",
-        threads=asked.threads,
     )
+    pipeline = open_bundle_pipeline(bundle, options)
     try:
         weights = read_bundle_weights(bundle)
     except RuntimeUnavailableError:

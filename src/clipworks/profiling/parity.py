@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import numpy as np
 from clipworks import runtimes, scoring
 from clipworks.bundle.files import Bundle
 from clipworks.errors import ClipworksError
+from clipworks.options import RuntimeOptions
 from clipworks.profiling.profile import Parity
 from clipworks.runtimes import Batch, Encoder, Role
 
@@ -33,9 +35,10 @@ def compare_with_f32(bundle: Bundle, role: Role, encoder: Encoder, own: Batch, o
         others: the other tower's inputs, for the best match of each.
     """
     runtime = _choose_reference(encoder)
-    reference = runtimes.open_encoder(bundle, role, runtime=runtime, device="cpu", precision="f32")
+    options = RuntimeOptions(runtime=runtime, device="cpu", precision="f32", cache=False)
+    reference = runtimes.open_encoder(bundle, role, options)
     other_role: Role = "text" if role == "image" else "image"
-    other = runtimes.open_encoder(bundle, other_role, runtime=runtime, device="cpu", precision="f32")
+    other = runtimes.open_encoder(bundle, other_role, options)
     expected, found, targets = embed(reference, own), embed(encoder, own), embed(other, others)
     reference.close()
     other.close()
@@ -52,7 +55,7 @@ def compare_with_f32(bundle: Bundle, role: Role, encoder: Encoder, own: Batch, o
 
 
 def measure_beside_f32(
-    bundle: Bundle, role: Role, encoder: Encoder, batches: Sequence[Batch], *, threads: int | None
+    bundle: Bundle, role: Role, encoder: Encoder, batches: Sequence[Batch], options: RuntimeOptions
 ) -> float | None:
     """How many times as fast as f32 an encoder is: both encode the same batches, in turn.
 
@@ -61,14 +64,14 @@ def measure_beside_f32(
         role: of the encoder.
         encoder: what is compared.
         batches: its requests.
-        threads: CPU threads as asked for.
+        options: the encoder's, as requested.
 
     Returns:
         The median ratio of two calls; None where f32 cannot be opened beside it.
     """
     try:
         exact = runtimes.open_encoder(
-            bundle, role, runtime=encoder.runtime, device=encoder.device, precision="f32", threads=threads
+            bundle, role, dataclasses.replace(options, runtime=encoder.runtime, device=encoder.device, precision="f32")
         )
     except ClipworksError:
         return None
@@ -100,9 +103,8 @@ def _is_f32(encoder: Encoder) -> bool:
 
 
 def _choose_reference(encoder: Encoder) -> str:
-    if not _is_f32(encoder) and encoder.runtime in runtimes.PREFERENCE:
+    if not _is_f32(encoder) and encoder.runtime in runtimes.list_defaults():
         return encoder.runtime
-    installed = runtimes.list_installed()
-    # ONNX Runtime first: it runs the graph as it stands, with the fewest liberties.
-    order = [name for name in reversed(runtimes.PREFERENCE) if name in installed and name != encoder.runtime]
-    return order[0] if order else encoder.runtime
+    # ONNX Runtime, the last: it runs the graph as it stands, with the fewest liberties.
+    others = [name for name in runtimes.list_installed(runtimes.list_defaults()) if name != encoder.runtime]
+    return others[-1] if others else encoder.runtime

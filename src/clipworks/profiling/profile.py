@@ -1,4 +1,4 @@
-"""The records of a profile: what was asked for, what was granted, and what was measured."""
+"""The records of a profile: what was requested, what was in use, and what was measured."""
 
 from __future__ import annotations
 
@@ -137,11 +137,11 @@ class Profile:
         target: what was timed.
         model: the card's name.
         card_sha256: names the bundle.
-        runtime: granted.
-        devices: granted, one for each asked for.
-        precision: granted.
+        runtime: in use.
+        devices: in use, one for each requested.
+        precision: in use.
         why: what ``auto`` went by where the runtime or the precision was left to it; else None.
-        threads: CPU threads of each instance, as granted; None where the engine does not say.
+        threads: CPU threads of each instance, in use; None where the runtime does not say.
         batch_size: pictures or texts in a request.
         instances: compiled encoders for each device.
         input: ``host``: each request hands over a numpy batch; ``device``: batches lie where the engine wants them.

@@ -23,7 +23,7 @@ from clipworks.profiling.measurement import Report, check_load, measure
 from clipworks.profiling.parity import compare_with_f32, embed, measure_beside_f32
 from clipworks.profiling.profile import Cold, Load, Parity, Profile, Run, Target
 from clipworks.profiling.servers import ClassifyingServer, call_encoder, open_server
-from clipworks.profiling.setup import Setup, check_setup, share_threads
+from clipworks.profiling.setup import Setup, check_setup, settle_options
 from clipworks.runtimes import Batch, Encoder
 from clipworks.text.tokenizers import open_tokenizer
 
@@ -38,7 +38,7 @@ class Bench:
 
         Raises:
             UsageError: a batch size or number of instances below 1, an image size that the tower does not take.
-            RuntimeUnavailableError: a device or precision that cannot be granted.
+            RuntimeUnavailableError: a device or precision that is not available.
         """
         # Looked at first: afterwards the machine is busy with this very measurement.
         self._environment = describe_environment()
@@ -146,11 +146,11 @@ class Bench:
         encoder = self.encoders[0]
         if encoder.precision == "f32":
             return None
-        role, threads = _ROLES[self.setup.target], self.setup.threads or share_threads(self.setup)
-        return measure_beside_f32(self.bundle, role, encoder, self._batches, threads=threads)
+        options = settle_options(self.setup, encoder.device)
+        return measure_beside_f32(self.bundle, _ROLES[self.setup.target], encoder, self._batches, options)
 
     def close(self) -> None:
-        """Free the engines' memory."""
+        """Free the encoders' memory."""
         if self._server is not None:
             self._server.close()
         for encoder in self.encoders:
@@ -170,7 +170,7 @@ class Bench:
     def _open_encoders(self) -> Cold:
         begin = time.perf_counter_ns()
         setup = self.setup
-        chosen = runtimes.choose_for(self.bundle, setup.runtime, setup.devices[0], setup.precision)
+        chosen = runtimes.choose_for(self.bundle, settle_options(setup, setup.devices[0]))
         runtimes.import_runtime(chosen.name)
         imported = time.perf_counter_ns()
         cold: Cold | None = None
@@ -188,21 +188,13 @@ class Bench:
                     first_call_us=(called - opened) / 1e3,
                 )
         assert cold is not None  # at least one device and one instance were checked
-        granted = sorted({encoder.precision for encoder in self.encoders})
-        if len(granted) > 1:
-            raise UsageError(f"the devices grant different precisions ({', '.join(granted)}); name one: --precision")
+        found = sorted({encoder.precision for encoder in self.encoders})
+        if len(found) > 1:
+            raise UsageError(f"the devices differ in precision ({', '.join(found)}); name one: --precision")
         return cold
 
     def _open_encoder(self, role: runtimes.Role, device: str) -> Encoder:
-        return runtimes.open_encoder(
-            self.bundle,
-            role,
-            runtime=self.setup.runtime,
-            device=device,
-            precision=self.setup.precision,
-            threads=self.setup.threads or share_threads(self.setup),
-            streams=runtimes.choose_streams(device) if self.setup.target == "pipeline" else 1,
-        )
+        return runtimes.open_encoder(self.bundle, role, settle_options(self.setup, device))
 
     def _make_server(self, folder: Path) -> ClassifyingServer:
         if self._files is not None:
@@ -260,7 +252,7 @@ def profile(
 
     Raises:
         UsageError: an impossible combination; the message names the option and what is allowed.
-        RuntimeUnavailableError: what cannot be granted here.
+        RuntimeUnavailableError: what is not available here.
     """
     check_load(load)
     bench = Bench(setup, seed=load.seed)

@@ -13,6 +13,7 @@ import numpy as np
 from clipworks.bundle.card import Card
 from clipworks.errors import ImageError
 from clipworks.images.decoders import PILLOW, ImageDecoder, Mark, PillowDecoder, open_batch_decoder
+from clipworks.options import RuntimeOptions
 from clipworks.pipeline import BlockThreads, Pixels, Steps, embed_batch
 from clipworks.profiling.load import Call
 from clipworks.profiling.profile import Stage
@@ -89,7 +90,10 @@ class ClassifyingServer:
         self._classifier = fold_classifier(classifier)
         self._logit_scale = logit_scale
         self._batch_size = batch_size
-        self._threads = [BlockThreads(workers=workers, streams=choose_streams(encoder.device)) for encoder in encoders]
+        self._threads = [
+            BlockThreads(workers=workers, streams=choose_streams(RuntimeOptions(device=encoder.device, streams=None)))
+            for encoder in encoders
+        ]
         # One append a request keeps its times together without a lock.
         self._times: list[tuple[int, ...]] = []  # when it finished, then the stages
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks import runtimes
 from clipworks.bundle.card import Card
-from clipworks.environment import count_cores
 from clipworks.errors import UsageError
 from clipworks.images.decoders import PILLOW
-from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions
+from clipworks.processor import count_cores
 from clipworks.profiling.profile import Target
 
 _LARGEST_BATCH_BYTES = 1 << 29
@@ -23,16 +23,15 @@ class Setup:
     Attributes:
         target: ``image`` or ``text`` for one encoder, ``pipeline`` for files to scores.
         model: known name, hub id or folder.
-        runtime: name or ``auto``.
+        options: of each instance, but for its device; threads of None share the cores out among the instances, and
+            nothing is taken from the cache of compiled towers.
         devices: names or places in the runtime's list; every one gets ``instances`` encoders.
-        precision: name or ``auto``.
-        threads: CPU threads of each instance; None shares the cores out among the instances.
-        batch_size: pictures or texts in one request.
+        batch_size: images or texts in one request.
         instances: compiled encoders for each device.
-        staged: whether batches wait where the engine wants them (``--input device``).
+        staged: whether batches wait where the runtime wants them (``--input device``).
         image_size: checked against the tower; None takes the tower's.
         texts: file of prompts, or None for the built-in ones.
-        images: folder of pictures, or None for views of the built-in ones.
+        images: folder of image files, or None for views of the built-in ones.
         reading: how image files are read.
         workers: threads that decode for each instance of a pipeline; None shares the cores out.
         decoder: what decodes the files of a pipeline: ``pillow``, or a batch decoder's name.
@@ -41,10 +40,8 @@ class Setup:
 
     target: Target
     model: str = "starter"
-    runtime: str = runtimes.AUTO
-    devices: tuple[str, ...] = (runtimes.AUTO,)
-    precision: str = runtimes.AUTO
-    threads: int | None = None
+    options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
+    devices: tuple[str, ...] = (AUTO,)
     batch_size: int = 1
     instances: int = 1
     staged: bool = False
@@ -86,6 +83,10 @@ def share_workers(setup: Setup) -> int:
     return setup.workers or max(1, count_cores() // (setup.instances * len(setup.devices)))
 
 
-def share_threads(setup: Setup) -> int | None:
-    """Several instances on one CPU share its cores; one instance is left to the engine's own choice."""
-    return max(1, count_cores() // setup.instances) if setup.instances > 1 else None
+def settle_options(setup: Setup, device: str) -> RuntimeOptions:
+    """The options of an instance on a device: several on one CPU share its cores, one has the runtime's own choice."""
+    threads = setup.options.threads
+    if threads is None and setup.instances > 1:
+        threads = max(1, count_cores() // setup.instances)
+    streams = None if setup.target == "pipeline" else 1
+    return dataclasses.replace(setup.options, device=device, threads=threads, streams=streams, cache=False)

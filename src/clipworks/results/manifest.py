@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from clipworks.bundle.files import card_hash
 from clipworks.environment import describe_environment
-from clipworks.runtimes import AUTO, AUTOMATIC
+from clipworks.options import AUTO, RuntimeOptions
+from clipworks.runtimes import AUTOMATIC, find_runtime
 
 if TYPE_CHECKING:
     from clipworks.datasets.listing import DataSet
@@ -25,7 +26,7 @@ _PACKAGES = ("clipworks", "numpy", "pillow")
 def describe_model(model: Model, decoder: ImageDecoder | None = None) -> dict[str, Any]:
     """The model in use, and what of the machine and the software can change the last digit of a score."""
     environment = describe_environment()
-    relevant = (*_PACKAGES, model.runtime)
+    relevant = (*_PACKAGES, find_runtime(model.runtime).distribution)
     return {
         "model": model.card.name,
         "card_sha256": card_hash(model.card),
@@ -41,27 +42,23 @@ def describe_model(model: Model, decoder: ImageDecoder | None = None) -> dict[st
     }
 
 
-def recall_choice(manifest: Mapping[str, Any] | None, runtime: str, precision: str) -> tuple[str, str]:
-    """What a run that resumes another asks for: where it says ``auto``, what the first one's ``auto`` took.
+def recall_choice(manifest: Mapping[str, Any] | None, options: RuntimeOptions) -> RuntimeOptions:
+    """What a run that resumes another requests: where it says ``auto``, what the first one's ``auto`` took.
 
     A measured rate, or a newly installed runtime, must not change the choice in the middle of a file.
 
     Args:
         manifest: of the first run; None where there is none.
-        runtime: as asked for.
-        precision: as asked for.
-
-    Returns:
-        The runtime and the precision to ask for.
+        options: as requested.
     """
     if not manifest or manifest.get("why") is None:
-        return runtime, precision
+        return options
     settings = manifest.get("settings", {})
-    if runtime == AUTO:
-        runtime = settings.get("runtime", AUTO)
-    if precision == AUTO and settings.get("precision") in AUTOMATIC:
-        precision = settings["precision"]
-    return runtime, precision
+    if options.runtime == AUTO:
+        options = dataclasses.replace(options, runtime=settings.get("runtime", AUTO))
+    if options.precision == AUTO and settings.get("precision") in AUTOMATIC:
+        options = dataclasses.replace(options, precision=settings["precision"])
+    return options
 
 
 def describe_source(dataset: DataSet) -> dict[str, Any]:

@@ -1,123 +1,99 @@
-"""Runtimes: engines that compile a bundle's towers, behind one protocol.
+"""Runtimes: what compiles and runs a bundle's towers, behind one protocol.
 
-Numpy arrays cross this border; sessions, tensors and devices never leave it. To add an engine: one module with an
-``open_encoder`` of the form of `OpenEncoder`, and one line in `registry.RUNTIMES`.
+Numpy arrays cross this border; sessions, tensors and devices never leave it. To add one: see `registry`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shlex
-from pathlib import Path
 
 from clipworks.bundle.files import Bundle
-from clipworks.environment import count_cores
-from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError, unknown_name
+from clipworks.cache import open_folder
+from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError
+from clipworks.options import DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
+from clipworks.processor import count_cores
+from clipworks.runtimes.auto import Chosen, choose_for, choose_runtime
 from clipworks.runtimes.finite import check_weights
 from clipworks.runtimes.protocol import (
-    AUTO,
     AUTOMATIC,
     EMBEDDING,
     FIRST,
     POOLED,
-    PRECISIONS,
     ROLES,
     Batch,
     Encoder,
     EncoderRequest,
+    Implementation,
     OpenEncoder,
     Opening,
     Role,
+    Runtime,
     Staged,
 )
 from clipworks.runtimes.registry import (
-    CHOICES,
-    PREFERENCE,
-    RUNTIMES,
-    Chosen,
-    Runtime,
-    choose_for,
-    choose_runtime,
+    find_runtime,
     find_version,
     import_runtime,
-    is_native_granted,
+    list_defaults,
     list_installed,
+    list_names,
 )
 
 __all__ = [
-    "AUTO",
     "AUTOMATIC",
-    "CHOICES",
     "EMBEDDING",
     "FIRST",
     "POOLED",
-    "PRECISIONS",
-    "PREFERENCE",
     "ROLES",
-    "RUNTIMES",
     "Batch",
     "Chosen",
     "Encoder",
     "EncoderRequest",
+    "Implementation",
     "OpenEncoder",
     "Opening",
     "Role",
     "Runtime",
     "Staged",
-    "check_precision",
     "choose_for",
     "choose_runtime",
     "choose_streams",
     "explain_int8",
+    "find_runtime",
     "find_version",
     "identify_tower",
     "import_runtime",
-    "is_native_granted",
+    "list_defaults",
     "list_installed",
+    "list_names",
     "open_encoder",
 ]
 
 
-def open_encoder(
-    bundle: Bundle,
-    role: Role,
-    *,
-    runtime: str = AUTO,
-    device: str = AUTO,
-    precision: str = AUTO,
-    threads: int | None = None,
-    streams: int = 1,
-    cache: Path | None = None,
-) -> Encoder:
+def open_encoder(bundle: Bundle, role: Role, options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS) -> Encoder:
     """Compile one tower of a bundle.
 
     Args:
         bundle: the model.
-        role: ``image`` or ``text``.
-        runtime: a name in `RUNTIMES`, or ``auto``.
-        device: ``cpu``, ``gpu``, ``cuda:0``, ... as the runtime names them, a place in its list
-            (``0`` for the first), or ``auto`` for its default.
-        precision: one of `PRECISIONS`, or ``auto``: bf16 where it is quicker than f32, else f32; never int8.
-        threads: CPU threads, 1 to the cores that this process may use; None for the engine's default.
-        streams: how many calls the engine should be able to run at once, at least 1.
-        cache: folder for compiled models, or None.
+        role: ``image`` or ``text``; texts are encoded by one stream whatever the options say.
+        options: what is requested.
 
     Returns:
-        An encoder that tells the runtime, device and precision granted.
+        An encoder that tells the runtime, device and precision in use.
 
     Raises:
-        UnknownNameError: an unknown runtime or precision.
-        RuntimeUnavailableError: the engine, the device or the precision is not to be had; never a quiet fallback.
-        EncodingError: the engine cannot compile the tower.
+        UnknownNameError: an unknown runtime.
+        UsageError: more threads than cores.
+        RuntimeUnavailableError: the runtime, the device or the precision is not available; never a silent fallback.
+        EncodingError: the runtime cannot compile the tower.
     """
-    check_precision(precision)
-    chosen = choose_for(bundle, runtime, device, precision)
+    chosen = choose_for(bundle, options)
     cores = count_cores()
-    if threads is not None and not 1 <= threads <= cores:
-        raise UsageError(f"threads is {threads}; allowed: 1 to {cores}, the cores that this process may use")
-    if streams < 1:
-        raise UsageError(f"streams is {streams}; allowed: 1 or more")
-    stored = "int8" if precision == "int8" else "f32"
+    if options.threads is not None and options.threads > cores:
+        raise UsageError(f"threads is {options.threads}; allowed: 1 to {cores}, the cores that this process may use")
+    stored = "int8" if options.precision == "int8" else "f32"
     if stored not in bundle.card.towers:
         raise RuntimeUnavailableError(
             f"the model {bundle.card.name} has no {stored} towers; it has {', '.join(bundle.card.towers)}",
@@ -129,29 +105,26 @@ def open_encoder(
         path=bundle.folder / name,
         sha256=identify_tower(bundle, name),
         role=role,
-        device=device.lower(),
-        precision=precision,
         stored=stored,
-        threads=threads,
-        streams=streams,
         dim=bundle.card.dim,
-        cache=cache,
+        options=dataclasses.replace(options, streams=choose_streams(options) if role == "image" else 1),
+        cache=open_folder("compiled") if options.cache else None,
     )
     try:
         encoder = _open(chosen.name, request)
     except RuntimeUnavailableError as error:
-        if chosen.name != "native" or runtime != AUTO:
+        if not chosen.claimed:
             raise
-        chosen = Chosen(choose_runtime(), error.message)  # `suits` only glances at a tower
+        chosen = Chosen(choose_runtime(), error.message)  # a claim only glances at a tower
         encoder = _open(chosen.name, request)
     encoder.why = "; ".join(filter(None, (chosen.why, encoder.why))) or None
     return encoder
 
 
 def _open(runtime: str, request: EncoderRequest) -> Encoder:
-    if runtime in ("openvino", "onnxruntime"):  # elsewhere NaN and Inf come out as they went in
+    if find_runtime(runtime).needs_finite_weights:
         check_weights(request)
-    return import_runtime(runtime)(request)
+    return import_runtime(runtime).open_encoder(request)
 
 
 def identify_tower(bundle: Bundle, name: str) -> str:
@@ -173,16 +146,12 @@ def explain_int8(bundle: Bundle) -> str:
     return f"clipworks models convert {folder} --precision int8 --images FOLDER -o BUNDLE makes a bundle with them"
 
 
-def choose_streams(device: str) -> int:
-    """How many calls a tower should run at once for the most pictures a second.
+def choose_streams(options: RuntimeOptions) -> int:
+    """How many batches of images are encoded at once: as requested, or what gives the most images/s.
 
     On CUDA one batch crosses to the device while the other is computed. On the CPU a call for each core would lose less
     beside decoding, but OpenVINO 2026.4 with two streams gives wrong embeddings for some towers.
     """
-    return 2 if device.lower().startswith("cuda") else 1
-
-
-def check_precision(precision: str) -> None:
-    """Raise UnknownNameError unless the name is ``auto`` or in `PRECISIONS`."""
-    if precision != AUTO and precision not in PRECISIONS:
-        raise unknown_name("precision", precision, [AUTO, *PRECISIONS])
+    if options.streams is not None:
+        return options.streams
+    return 2 if options.device.startswith("cuda") else 1

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipworks.processor import CEILINGS, Maker, Processor, describe_processor, find_onednn_ceiling, is_below
+from clipworks.runtimes.protocol import Runtime
 
 MARGIN = 1.2
 """A measured rate must be so many times f32's before its type is taken: f32 is exact, and measuring is noisy."""
@@ -30,17 +31,15 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A row of the table: on processors with an instruction set, a runtime's bf16 pays or does not.
+    """A row of the table: whether bf16 pays that a runtime multiplies by an instruction set.
 
     Attributes:
-        runtimes: names.
         instruction_set: as Linux names it.
         maker: of the processor, or None for any.
         pays: whether bf16 is quicker than f32.
         reason: why, in one clause.
     """
 
-    runtimes: tuple[str, ...]
     instruction_set: str
     maker: Maker | None
     pays: bool
@@ -50,21 +49,18 @@ class Rule:
 # The first that fits decides. Source: our own measurements, on one processor of each kind; docs/devices.md has them.
 RULES = (
     Rule(
-        runtimes=("openvino", "torch"),
         instruction_set="amx_bf16",
         maker=None,
         pays=True,
         reason="AMX multiplies bf16 several times as fast as AVX-512 multiplies f32",
     ),
     Rule(
-        runtimes=("native", "openvino", "torch"),
         instruction_set="avx512_bf16",
         maker="amd",
         pays=True,
         reason="AVX512_BF16 runs at twice the rate of f32 on AMD's processors",
     ),
     Rule(
-        runtimes=("native", "openvino", "torch"),
         instruction_set="avx512_bf16",
         maker="intel",
         pays=False,
@@ -74,11 +70,11 @@ RULES = (
 _WITH_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
-def choose_float(runtime: str, available: Sequence[str]) -> Choice:
+def choose_float(runtime: Runtime, available: Sequence[str]) -> Choice:
     """The float type to compute in on the CPU when nobody has named one.
 
     Args:
-        runtime: name.
+        runtime: its row.
         available: precisions that the runtime computes natively here.
     """
     processor = limit_to_runtime(describe_processor(), runtime)
@@ -86,13 +82,16 @@ def choose_float(runtime: str, available: Sequence[str]) -> Choice:
     if "bf16" not in available or (known and not set(known) & _WITH_BF16):
         return Choice(precision="f32", reason="bf16 is not native to this processor, or is hidden by a ceiling")
     for rule in RULES:
-        fits = runtime in rule.runtimes and rule.instruction_set in known
-        if fits and rule.maker in (None, processor.maker):
+        if (
+            rule.instruction_set in runtime.bf16_sets
+            and rule.instruction_set in known
+            and rule.maker in (None, processor.maker)
+        ):
             return Choice(precision="bf16" if rule.pays else "f32", reason=rule.reason)
     from clipworks.runtimes.rates import measure_rates
 
     try:
-        rates = measure_rates(runtime, ("f32", "bf16"))
+        rates = measure_rates(runtime.name, ("f32", "bf16"))
     except OSError as error:  # no room for what is measured
         return Choice(precision="f32", reason=f"bf16 could not be measured: {error.strerror or error}")
     if not {"f32", "bf16"} <= rates.keys():
@@ -104,9 +103,9 @@ def choose_float(runtime: str, available: Sequence[str]) -> Choice:
     )
 
 
-def limit_to_runtime(processor: Processor, runtime: str) -> Processor:
-    """The processor as a runtime may use it: oneDNN, inside OpenVINO, has a ceiling of its own."""
-    ceiling = find_onednn_ceiling() if runtime == "openvino" else None
+def limit_to_runtime(processor: Processor, runtime: Runtime) -> Processor:
+    """The processor as a runtime may use it: oneDNN, inside some, has a ceiling of its own."""
+    ceiling = find_onednn_ceiling() if runtime.has_onednn else None
     kept = tuple(name for name in processor.instruction_sets if is_below(name, ceiling))
     lower = min((item for item in (ceiling, processor.ceiling) if item), key=CEILINGS.index, default=None)
     return Processor(name=processor.name, maker=processor.maker, instruction_sets=kept, ceiling=lower)

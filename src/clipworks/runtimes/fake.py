@@ -1,4 +1,4 @@
-"""A runtime for tests: embeddings are a fixed function of the bytes of a row, and no engine is needed."""
+"""A runtime for tests: embeddings are a fixed function of the bytes of a row, and no package is needed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged
-from clipworks.runtimes.grants import refuse
+from clipworks.options import AUTO, PRECISIONS
+from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, Staged
+from clipworks.runtimes.availability import unavailable
 
 
 class FakeEncoder:
@@ -21,7 +22,7 @@ class FakeEncoder:
     def __init__(self, *, precision: str, dim: int) -> None:
         self.device = "cpu"
         self.precision = self.floats = precision
-        self.threads = 1
+        self.threads: int | None = 1
         self.dim = dim
         self.opening = Opening(read_ms=0.0, compile_ms=0.0)
 
@@ -46,7 +47,10 @@ class FakeEncoder:
 
 def open_encoder(request: EncoderRequest) -> FakeEncoder:
     """Open a fake tower; see `clipworks.runtimes.open_encoder`."""
-    if request.device not in (AUTO, "cpu", "0"):
-        raise refuse("the device", request.device, "fake", ["cpu"])
-    precision = "f32" if request.precision == AUTO else request.precision
+    if request.options.device not in (AUTO, "cpu", "0"):
+        raise unavailable("device", request.options.device, "fake", ["cpu"])
+    precision = "f32" if request.options.precision == AUTO else request.options.precision
     return FakeEncoder(precision=precision, dim=request.dim)
+
+
+IMPLEMENTATION = Implementation(open_encoder=open_encoder, describe_devices=lambda: {"cpu": list(PRECISIONS)})

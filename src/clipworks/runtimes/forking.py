@@ -1,6 +1,6 @@
-"""Forks: a forked process has memory of its parent's engines, but none of their threads.
+"""Forks: a forked process has its parent's compiled towers, but none of their threads.
 
-To use such an engine there, or to free it, is to wait for ever for a thread that does not exist. So it is used only in
+To use such a tower there, or to free it, is to wait for ever for a thread that does not exist. So it is used only in
 the process that made it, and never freed in another.
 """
 
@@ -16,21 +16,21 @@ from pathlib import Path
 from clipworks.errors import EncodingError
 
 _REST_S = 0.5  # at most, before a fork: threads of the caller's own may never sleep
-_engines: weakref.WeakSet[object] = weakref.WeakSet()
+_guarded: weakref.WeakSet[object] = weakref.WeakSet()
 _first: dict[str, int] = {}
 _libc = ctypes.CDLL(None) if os.name == "posix" else None
 
 
-def guard(engine: object) -> int:
-    """Take care that an engine's object is never freed in a process that is forked from this one.
+def guard(tower: object) -> int:
+    """Take care that an object is never freed in a process that is forked from this one.
 
     Args:
-        engine: holds threads.
+        tower: holds threads.
 
     Returns:
         This process, for `check`.
     """
-    _engines.add(engine)
+    _guarded.add(tower)
     return os.getpid()
 
 
@@ -44,7 +44,7 @@ def check(home: int, runtime: str) -> None:
 
 
 def enter(runtime: str) -> None:
-    """Raise EncodingError where an engine that shares threads between its models was in use before a fork."""
+    """Raise EncodingError where a runtime that shares threads between its models was in use before a fork."""
     if _first.setdefault(runtime, os.getpid()) != os.getpid():
         raise EncodingError(
             f"{runtime} was in use before a fork, and does not run in the forked process: start processes with "
@@ -54,22 +54,22 @@ def enter(runtime: str) -> None:
 
 def _leave_alone() -> None:
     """In the forked process: keep what is guarded to its very end, and beyond."""
-    engines = list(_engines)
-    for engine in engines:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
-    # Engines have destructors that run when a process ends, after all of Python; with the GNU C library it can end
+    towers = list(_guarded)
+    for tower in towers:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(tower))
+    # Runtimes have destructors that run when a process ends, after all of Python; with the GNU C library it can end
     # before they do, with its own status.
-    if engines and _libc is not None and hasattr(_libc, "on_exit"):
+    if towers and _libc is not None and hasattr(_libc, "on_exit"):
         _libc.on_exit(_libc._exit, None)  # noqa: SLF001  # that is its name
 
 
 def _wait_for_rest() -> None:
-    """Before a fork: let the engines' threads go to sleep, as they do a moment after a call.
+    """Before a fork: let the runtimes' threads go to sleep, as they do a moment after a call.
 
     A fork that finds a thread of TBB (inside OpenVINO) on its way in or out leaves the child with a counter that no
     thread of its own will ever take back, and its exit waits for that before anything of ours could end it.
     """
-    if not len(_engines):
+    if not len(_guarded):
         return
     end = time.monotonic() + _REST_S
     while _is_busy() and time.monotonic() < end:

@@ -29,7 +29,7 @@ def name_inputs(batch: Batch, names: Sequence[str]) -> dict[str, Part]:
     """
     ids: npt.NDArray[np.int32] = batch  # type: ignore[assignment]  # what is packed or shared are ids
     if GROUPS in names:
-        return dict(pack_texts(ids)) if len(ids) else {}  # no engine runs an empty batch
+        return dict(pack_texts(ids)) if len(ids) else {}  # no runtime runs an empty batch
     if _SHARED not in names:
         return {names[0]: batch}
     shared = count_shared(ids)
@@ -53,7 +53,7 @@ def drop_filling(value: Part, batch: Batch, names: Sequence[str]) -> Part:
 def count_shared(ids: npt.NDArray[np.int32]) -> int:
     """How many of the first columns of ``[n, length]`` are alike in all rows, the last one never counted.
 
-    Of a single row one: to take more would save nothing and give engines more shapes to get ready for.
+    Of a single row one: to take more would save nothing and give runtimes more shapes to get ready for.
     """
     alike = (ids == ids[:1]).all(axis=0)
     alike[-1:] = False

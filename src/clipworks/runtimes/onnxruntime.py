@@ -20,12 +20,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-from clipworks.environment import count_cores
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, forking
-from clipworks.runtimes.grants import is_place, refuse
+from clipworks.options import AUTO
+from clipworks.processor import count_cores
+from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, Staged, forking
+from clipworks.runtimes.availability import is_place, unavailable
 from clipworks.runtimes.inputs import drop_filling, name_inputs
 from clipworks.runtimes.packing import GROUPS
+from clipworks.runtimes.protocol import elapsed_ms
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -97,11 +99,11 @@ def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
         session,
         device=device,
         precision=request.stored,
-        threads=request.threads,
+        threads=request.options.threads,
         dim=request.dim,
         opening=Opening(read_ms=None, compile_ms=compile_ms),
     )
-    encoder.why = "onnxruntime computes in the type of the weights" if request.precision == AUTO else None
+    encoder.why = "onnxruntime computes in the type of the weights" if request.options.precision == AUTO else None
     return encoder
 
 
@@ -144,22 +146,23 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
 def _open_session(
     request: EncoderRequest, source: str | bytes, options: onnxruntime.SessionOptions
 ) -> tuple[onnxruntime.InferenceSession, str, float]:
-    """Open a session of a file or of a graph's bytes: with it the device granted, and the ms that it took."""
-    device = "cpu" if request.device == AUTO else request.device
+    """Open a session of a file or of a graph's bytes: with it the device in use, and the ms that it took."""
+    device = "cpu" if request.options.device == AUTO else request.options.device
     available = _list_devices()
     if is_place(device, available):
         device = available[int(device)]
     kind, _, index = device.partition(":")
     if kind not in available or (index and not index.isdecimal()) or (kind == "cpu" and index not in ("", "0")):
-        raise refuse("the device", request.device, "onnxruntime", available)
+        raise unavailable("device", request.options.device, "onnxruntime", available)
     # ONNX Runtime runs a float tower in the type of its weights: f16 and bf16 would need another file.
-    if request.precision not in (AUTO, "f32", "int8"):
-        granted = ["f32", "int8 where the bundle has such towers"]
-        raise refuse(f"the precision on {device}", request.precision, "onnxruntime", granted)
+    if request.options.precision not in (AUTO, "f32", "int8"):
+        found = ["f32", "int8 where the bundle has such towers"]
+        raise unavailable("precision", request.options.precision, f"onnxruntime ({device})", found)
     options.log_severity_level = 3
-    if request.threads is not None or request.streams > 1:
+    threads, streams = request.options.threads, request.options.streams or 1
+    if threads is not None or streams > 1:
         # A session's threads are one pool: calls beside each other do best with a part of the cores each.
-        options.intra_op_num_threads = max(1, (request.threads or count_cores()) // request.streams)
+        options.intra_op_num_threads = max(1, (threads or count_cores()) // streams)
     provider = _PROVIDERS[kind]
     choices = {"device_id": index or "0"} if kind != "cpu" else {}
     start = time.perf_counter()
@@ -167,21 +170,24 @@ def _open_session(
         session = onnxruntime.InferenceSession(source, sess_options=options, providers=[(provider, choices)])
     except Exception as error:  # noqa: BLE001  # as above
         raise EncodingError(f"onnxruntime cannot load {request.path.name}: {_first_line(error)}") from None
-    granted = session.get_providers()[0]
-    if granted != provider:  # a provider that cannot start is dropped by the engine with a mere warning
+    actual = session.get_providers()[0]
+    if actual != provider:  # a provider that cannot start is dropped with a mere warning
         raise RuntimeUnavailableError(
-            f"onnxruntime cannot grant the device {request.device!r} here: it fell back to {granted}"
+            f"the device {request.options.device!r} is not available on onnxruntime: it fell back to {actual}"
         )
-    return session, device, (time.perf_counter() - start) * 1000
+    return session, device, elapsed_ms(start)
 
 
 @contextlib.contextmanager
 def _tell_failure(rows: int) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # noqa: BLE001  # the engine's exceptions share no base below Exception
+    except Exception as error:  # noqa: BLE001  # ONNX Runtime's exceptions share no base below Exception
         raise EncodingError(f"onnxruntime failed on a batch of {rows}: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+IMPLEMENTATION = Implementation(open_encoder=open_encoder, describe_devices=describe_devices, open_probe=open_probe)

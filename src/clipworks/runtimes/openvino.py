@@ -18,18 +18,21 @@ import numpy.typing as npt
 
 from clipworks.cache import map_sealed, write_sealed
 from clipworks.errors import EncodingError, RuntimeUnavailableError
+from clipworks.options import AUTO
 from clipworks.processor import find_onednn_ceiling, is_below
-from clipworks.runtimes import AUTO, Batch, EncoderRequest, Opening, Staged, forking
+from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, Staged, forking
+from clipworks.runtimes.availability import is_place, unavailable
 from clipworks.runtimes.choice import Choice, choose_float
-from clipworks.runtimes.grants import is_place, refuse
 from clipworks.runtimes.inputs import drop_filling, name_inputs
 from clipworks.runtimes.packing import GROUPS
+from clipworks.runtimes.protocol import elapsed_ms
+from clipworks.runtimes.registry import OPENVINO
 
 # openvino's package imports its model converter if it can. It takes half of the import's time, starts a telemetry
 # client that forks a process, and is not used here; whoever wants it can still import it by its own name.
 _CONVERTER = "openvino.tools.ovc"
 if "openvino" not in sys.modules:
-    sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # Python's own way to say: not to be had
+    sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # Python's own way to say: not available
     import openvino
 
     del sys.modules[_CONVERTER]
@@ -101,7 +104,7 @@ class OpenVinoEncoder:
                 self._idle.append(request)
 
     def stage(self, batch: Batch) -> Staged:
-        """Wrap a batch without copying; on the CPU that is where the engine wants it."""
+        """Wrap a batch without copying; on the CPU that is where OpenVINO wants it."""
         # OpenVINO shares writeable memory only; a read-only array, as Pillow gives it, is copied.
         arrays = {
             name: np.require(part, requirements=("C", "W")) for name, part in name_inputs(batch, self._inputs).items()
@@ -111,22 +114,21 @@ class OpenVinoEncoder:
 
     def close(self) -> None:
         """Free the compiled model, but for a forked process, which cannot."""
-        if os.getpid() != self._home:
-            return
-        self._idle.clear()
-        self._compiled = None
+        if os.getpid() == self._home:
+            self._idle.clear()
+            self._compiled = None
 
 
 def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
     """Compile a tower; see `clipworks.runtimes.open_encoder`."""
     forking.enter("openvino")
     core = openvino.Core()
-    device = _choose_device(core, request.device)
+    device = _choose_device(core, request.options.device)
     choice = _choose_precision(device, request)
     try:
         return _open(core, request, device, choice)
     except (EncodingError, RuntimeUnavailableError) as error:
-        if request.precision not in (AUTO, "int8") or choice.precision == "f32":
+        if request.options.precision not in (AUTO, "int8") or choice.precision == "f32":
             raise
         # A type may be listed and not compiled, where an instruction set is hidden.
         return _open(core, request, device, Choice(precision="f32", reason=error.message))
@@ -136,21 +138,21 @@ def _open(core: openvino.Core, request: EncoderRequest, device: str, choice: Cho
     config = _configure(request, choice.precision)
     try:
         compiled, mapped, opening = _compile(core, request, device, config)
-        granted = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
+        actual = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
     except RuntimeError as error:
         what = f"{request.path.name} in {choice.precision}"
         raise EncodingError(f"openvino cannot compile {what}: {_last_line(error)}") from None
-    if granted != choice.precision:
-        raise refuse("the precision", choice.precision, "openvino", [granted])
+    if actual != choice.precision:
+        raise unavailable("precision", choice.precision, "openvino", [actual])
     encoder = OpenVinoEncoder(
         compiled,
         device=device.lower(),
-        precision="int8" if request.stored == "int8" else granted,
+        precision="int8" if request.stored == "int8" else actual,
         dim=request.dim,
         opening=opening,
         mapped=mapped,
     )
-    encoder.floats, encoder.why = granted, choice.reason if request.precision == AUTO else None
+    encoder.floats, encoder.why = actual, choice.reason if request.options.precision == AUTO else None
     return encoder
 
 
@@ -158,7 +160,7 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
     """Compile a tower with more outputs; see `clipworks.runtimes.probes`."""
     forking.enter("openvino")
     core = openvino.Core()
-    device = _choose_device(core, request.device)
+    device = _choose_device(core, request.options.device)
     choice = _choose_precision(device, request)
     try:
         model = core.read_model(request.path)
@@ -166,8 +168,9 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
         model.add_outputs([name for name in values.values() if name not in known])
         compiled = core.compile_model(model, device, _configure(request, choice.precision))
     except RuntimeError as error:
-        if request.precision in (AUTO, "int8") and choice.precision != "f32":  # as in `open_encoder`
-            return open_probe(dataclasses.replace(request, precision="f32"), values)
+        if request.options.precision in (AUTO, "int8") and choice.precision != "f32":  # as in `open_encoder`
+            exact = dataclasses.replace(request.options, precision="f32")
+            return open_probe(dataclasses.replace(request, options=exact), values)
         raise EncodingError(f"openvino cannot compile {request.path.name}: {_last_line(error)}") from None
     inputs = [port.any_name for port in compiled.inputs]
     home = forking.guard(compiled)
@@ -190,23 +193,22 @@ def _configure(request: EncoderRequest, precision: str) -> dict[str, Any]:
         "PERFORMANCE_HINT": "LATENCY",
         # One, whatever is asked for (calls queue up): with two, 2026.4 gives wrong embeddings for some towers.
         "NUM_STREAMS": "1",
-        # A granted precision is kept to: no f16 or dynamic int8 behind an f32 that the user asked for.
+        # The precision in use is the one that is told: no f16 or dynamic int8 behind an f32 that the user asked for.
         "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
         "EXECUTION_MODE_HINT": "ACCURACY" if precision == "f32" else "PERFORMANCE",
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
     }
-    if request.threads is not None:
-        config["INFERENCE_NUM_THREADS"] = str(request.threads)
+    if request.options.threads is not None:
+        config["INFERENCE_NUM_THREADS"] = str(request.options.threads)
     return config
 
 
 def _compile(
     core: openvino.Core, request: EncoderRequest, device: str, config: dict[str, Any]
 ) -> tuple[openvino.CompiledModel, openvino.Tensor | None, Opening]:
-    """Compile a tower, or import it from the cache, where it lies under all that it depends on.
+    """Compile a tower, or import it from the cache, as a mapped file (the second value) that must live as long.
 
-    The second value is the mapped file of an imported one, which must live as long as it does. OpenVINO's own cache is
-    not used: it takes a damaged file for a whole one.
+    OpenVINO's own cache is not used: it takes a damaged file for a whole one.
     """
     blob: Path | None = None
     start = time.perf_counter()
@@ -219,20 +221,16 @@ def _compile(
             try:
                 tensor = openvino.Tensor(content, shared_memory=True)
                 compiled = core.import_model(tensor, device, config)
-                return compiled, tensor, Opening(read_ms=None, compile_ms=_since(start), cached=True)
+                return compiled, tensor, Opening(read_ms=None, compile_ms=elapsed_ms(start), cached=True)
             except RuntimeError:
-                pass  # made by an engine that differs in a way that its version does not tell: compile afresh
+                pass  # made by an OpenVINO that differs in a way that its version does not tell: compile afresh
     model = core.read_model(request.path)
-    read_ms, start = _since(start), time.perf_counter()
+    read_ms, start = elapsed_ms(start), time.perf_counter()
     compiled = core.compile_model(model, device, config)
-    compile_ms = _since(start)
+    compile_ms = elapsed_ms(start)
     if blob is not None:
         write_sealed(blob, compiled.export_model().getvalue(), keep=_KEPT_BLOBS)
     return compiled, None, Opening(read_ms=read_ms, compile_ms=compile_ms)
-
-
-def _since(start: float) -> float:
-    return (time.perf_counter() - start) * 1000
 
 
 def _choose_device(core: openvino.Core, device: str) -> str:
@@ -241,7 +239,7 @@ def _choose_device(core: openvino.Core, device: str) -> str:
     available = list(core.available_devices)
     name = available[int(device)] if is_place(device, available) else device.upper()
     if name not in available:
-        raise refuse("the device", device, "openvino", [item.lower() for item in available])
+        raise unavailable("device", device, "openvino", [item.lower() for item in available])
     return name
 
 
@@ -262,19 +260,21 @@ def list_precisions(device: str = "CPU") -> list[str]:
 def _choose_precision(device: str, request: EncoderRequest) -> Choice:
     """The float type that a tower is computed in; of an int8 one, the parts that are not int8."""
     native = list_precisions(device)
-    named = request.precision not in (AUTO, "int8")
-    if named and request.precision not in native:
-        raise refuse(f"the precision on {device.lower()}", request.precision, "openvino", native)
+    named = request.options.precision not in (AUTO, "int8")
+    if named and request.options.precision not in native:
+        raise unavailable("precision", request.options.precision, f"openvino ({device.lower()})", native)
     if named:
-        return Choice(precision=request.precision, reason="asked for")
+        return Choice(precision=request.options.precision, reason="asked for")
     if device != "CPU":
         return Choice(precision="f32", reason="auto takes f32 on every device but the CPU")
-    if request.precision == "int8" and request.role == "image":
+    if request.options.precision == "int8" and request.role == "image":
         # Of texts these parts take a fifth of the time, of images less than their accuracy is worth.
         return Choice(precision="f32", reason="the image tower's float parts are few")
-    return choose_float("openvino", native)
+    return choose_float(OPENVINO, native)
 
 
 def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return str(error).strip().rpartition("\n")[2].strip() or type(error).__name__
+
+
+IMPLEMENTATION = Implementation(open_encoder=open_encoder, describe_devices=describe_devices, open_probe=open_probe)

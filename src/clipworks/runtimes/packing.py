@@ -3,7 +3,7 @@
 Attention is causal, so a row depends on nothing but the tokens up to its own: of texts that begin alike, that beginning
 is computed once, and the rows of a batch are the nodes of a tree of tokens, listed text by text. Every linear map is
 one product over that list. Only the attention takes rows apart: into groups of a few texts, each with all that they
-begin with, since products of three or four rows take engines longer than those of sixteen. In a group, too, rows stand
+begin with, since products of three or four rows take runtimes longer than those of sixteen. In a group, too, rows stand
 text by text, so that a row is seen by those behind it up to the end of its branch.
 """
 
@@ -26,7 +26,7 @@ _TILE = 16
 
 _FEW_ROWS = 128  # fewer are not filled up: a match with three texts would pay for it
 _FILLED_ROWS, _FILLED_GROUPS = 64, 4
-"""Rows and groups are filled up to a multiple of these, since engines compile products anew for each number."""
+"""Rows and groups are filled up to a multiple of these, since runtimes compile products anew for each number."""
 
 
 def pack_texts(ids: Ids, *, filled: bool = True) -> dict[str, Ids]:
@@ -35,7 +35,7 @@ def pack_texts(ids: Ids, *, filled: bool = True) -> dict[str, Ids]:
     Args:
         ids: ``[n, length]``, n at least 1. Of equal ids at the end of a text the first alone is computed: nothing that
             stands behind a text's end changes its embedding, and a batch filled up with end tokens costs no rows.
-        filled: whether rows and groups of large batches are filled up, for engines that compile for each number.
+        filled: whether rows and groups of large batches are filled up, for runtimes that compile for each number.
 
     Returns:
         The inputs by name, all int32. `IDS` and `PLACES`, ``[1, rows]``: each row's token and its place in its text;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ import numpy.typing as npt
 
 from clipworks.bundle.files import Bundle
 from clipworks.errors import RuntimeUnavailableError
+from clipworks.options import RuntimeOptions
 from clipworks.runtimes import (
-    AUTO,
     EMBEDDING,
     FIRST,
     POOLED,
-    RUNTIMES,
     Batch,
     Encoder,
     EncoderRequest,
@@ -53,13 +51,11 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
         path=bundle.folder / name,
         sha256=identify_tower(bundle, name),
         role=role,
-        device=encoder.device,
-        precision=encoder.precision,
         stored=stored,
-        threads=encoder.threads,
-        streams=1,
         dim=bundle.card.dim,
-        cache=None,
+        options=RuntimeOptions(
+            runtime=encoder.runtime, device=encoder.device, precision=encoder.precision, threads=encoder.threads
+        ),
     )
     run = _open(encoder.runtime, request, find_values(GraphFile(request.path), role))
 
@@ -90,24 +86,18 @@ def open_file_probe(tower: Path, names: Sequence[str]) -> Probe:
         path=tower,
         sha256="",  # it names a compiled tower in the cache, and this one goes to none
         role="image",  # of no weight for the engines that can be a default
-        device=AUTO,
-        precision="f32",
         stored="f32",
-        threads=None,
-        streams=1,
         dim=0,
-        cache=None,
+        options=RuntimeOptions(precision="f32"),
     )
     return _open(choose_runtime(), request, {name: name for name in names})
 
 
 def _open(runtime: str, request: EncoderRequest, values: dict[str, str]) -> Probe:
-    import_runtime(runtime)  # which tells an engine that cannot be imported
-    module = importlib.import_module(RUNTIMES[runtime].module)
-    if not hasattr(module, "open_probe"):
+    implementation = import_runtime(runtime)
+    if implementation.open_probe is None:
         raise RuntimeUnavailableError(f"the runtime {runtime} shows nothing of what is inside a tower")
-    probe: Probe = module.open_probe(request, values)
-    return probe
+    return implementation.open_probe(request, values)
 
 
 def find_values(graph: GraphFile, role: Role) -> dict[str, str]:

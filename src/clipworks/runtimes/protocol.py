@@ -1,37 +1,45 @@
-"""What a runtime is asked for and what it gives: the protocol of encoders and its records."""
+"""What a runtime is asked for and what it gives: the protocol of encoders, its records, and the row of a runtime."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+from clipworks.options import RuntimeOptions
+
+if TYPE_CHECKING:  # the command line reads the table of runtimes for its help, which must not wait for numpy
+    import numpy as np
+    import numpy.typing as npt
 
 Role = Literal["image", "text"]
 ROLES: tuple[Role, ...] = ("image", "text")
-PRECISIONS = ("f32", "bf16", "f16", "int8")
-AUTO = "auto"
 AUTOMATIC = ("f32", "bf16")
 """The precisions that ``auto`` may take."""
 EMBEDDING, FIRST, POOLED = "embedding", "first", "pooled"
 """What a probe calls the values of a tower; `clipworks.runtimes.probes` tells what they are."""
 
-Batch = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
+Batch: TypeAlias = "npt.NDArray[np.uint8] | npt.NDArray[np.int32]"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Staged:
-    """A batch where the engine wants it; give it to the encoder that made it.
+    """A batch where the runtime wants it; give it to the encoder that made it.
 
     Attributes:
-        handle: the engine's own object.
-        rows: number of pictures or texts in it.
+        handle: the runtime's own object.
+        rows: number of images or texts in it.
     """
 
     handle: Any
     rows: int
+
+
+def elapsed_ms(start: float) -> float:
+    """Milliseconds since a reading of ``time.perf_counter``."""
+    return (time.perf_counter() - start) * 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +47,7 @@ class Opening:
     """What opening a tower cost, in ms.
 
     Attributes:
-        read_ms: bring the file into the engine; None for an engine that does it in one go with compiling.
+        read_ms: read the tower's file; None for a runtime that does it in one go with compiling.
         compile_ms: compile it, or take a compiled one from the cache.
         cached: whether a compiled one was taken from the cache.
     """
@@ -53,11 +61,11 @@ class Encoder(Protocol):
     """One tower, compiled by a runtime.
 
     Attributes:
-        runtime: the engine's name.
-        device: the device granted, as the engine reports it, e.g. ``cpu``.
-        precision: the precision granted, as the engine reports it.
+        runtime: its name.
+        device: in use, as the runtime reports it, e.g. ``cpu``.
+        precision: in use, as the runtime reports it.
         floats: the type of what is computed in floats: the precision itself, but in int8 towers.
-        threads: CPU threads granted, or None where the engine does not say.
+        threads: CPU threads in use, or None where the runtime does not say.
         dim: width of an embedding.
         opening: how long reading and compiling took.
         why: what ``auto`` went by where the request left it something to choose; else None.
@@ -79,25 +87,25 @@ class Encoder(Protocol):
         """Encode one batch; blocks; safe from several threads at once.
 
         Args:
-            batch: uint8 ``[n, size, size, 3]`` pictures or int32 ``[n, length]`` token ids, or what `stage` made.
+            batch: uint8 ``[n, size, size, 3]`` images or int32 ``[n, length]`` token ids, or what `stage` made.
 
         Returns:
             float32 ``[n, dim]`` on the host, raw: not normalised.
 
         Raises:
-            EncodingError: the engine failed.
+            EncodingError: the runtime failed.
         """
         ...
 
     def stage(self, batch: Batch) -> Staged:
-        """Put a batch where the engine wants it: ahead of its turn, or so that a measurement can leave the copy out.
+        """Put a batch where the runtime wants it: ahead of its turn, or so that a measurement can leave the copy out.
 
         Safe from several threads at once. Raises as a call does.
         """
         ...
 
     def close(self) -> None:
-        """Free the engine's memory; the encoder cannot be used afterwards."""
+        """Free the tower's memory; the encoder cannot be used afterwards."""
         ...
 
 
@@ -107,32 +115,103 @@ class EncoderRequest:
 
     Attributes:
         path: the tower's ONNX file.
-        sha256: of that file and of weights beside it, from the card.
+        sha256: of that file and of weights beside it, from the card; empty for what goes into no cache.
         role: which tower.
-        device: e.g. ``cpu``, or `AUTO` for the engine's default.
-        precision: one of `PRECISIONS`, or `AUTO`.
         stored: the precision that the file is made for: ``f32`` or ``int8``.
-        threads: CPU threads of the engine, or None for its default.
-        streams: how many calls the engine should be able to run at once.
         dim: width of an embedding, from the card.
+        options: as requested; the runtime is settled, and the number of streams.
         cache: folder for compiled models, or None to compile afresh.
     """
 
     path: Path
     sha256: str
     role: Role
-    device: str
-    precision: str
     stored: str
-    threads: int | None
-    streams: int
     dim: int
-    cache: Path | None
+    options: RuntimeOptions
+    cache: Path | None = None
 
 
-class OpenEncoder(Protocol):
-    """What a runtime module must offer under the name ``open_encoder``."""
+OpenEncoder = Callable[[EncoderRequest], Encoder]
+"""Compiles what a request names."""
+OpenProbe = Callable[[EncoderRequest, Mapping[str, str]], Callable[[Batch], "dict[str, npt.NDArray[Any]]"]]
+"""Compiles a tower once more, so that it also gives values inside it; see `clipworks.runtimes.probes`."""
+OpenProducts = Callable[[str], tuple[int, Callable[[], object]]]
+"""Makes matrix products in a precision, to run on the CPU: the operations of a call, and the call."""
 
-    def __call__(self, request: EncoderRequest) -> Encoder:
-        """Compile what the request names."""
-        ...
+
+@dataclass(frozen=True, kw_only=True)
+class Implementation:
+    """What a runtime's own module offers once it is imported.
+
+    Attributes:
+        open_encoder: compiles a tower.
+        describe_devices: the devices that there are, by the names that ``--device`` takes, each with the precisions
+            that it computes natively; empty where the runtime can use none.
+        open_probe: None where the runtime shows nothing of what is inside a tower.
+        open_products: for measuring rates; None where products written as ONNX do.
+    """
+
+    open_encoder: OpenEncoder
+    describe_devices: Callable[[], dict[str, list[str]]]
+    open_probe: OpenProbe | None = None
+    open_products: OpenProducts | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What ``auto`` goes by of a model.
+
+    Attributes:
+        converted: whether clipworks converted its towers from a checkpoint.
+        convolutional: whether its image tower is a convolutional network.
+    """
+
+    converted: bool = False
+    convolutional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """One row of the table of runtimes: all that is asked of one without importing it.
+
+    Attributes:
+        name: as ``--runtime`` takes it.
+        load: imports the runtime's own module.
+        package: that it needs, as Python imports it; None for one that needs none.
+        distribution: of that package, as pip names it, whose version is recorded with results; None likewise.
+        install: how to get the package.
+        devices: names of devices, for help texts.
+        listed: whether help, messages and comparisons name it.
+        default: whether ``auto`` takes it, where it is the first that is installed, for what none claims.
+        claim: says why ``auto`` should take it for a model and some options, whether installed or not; None for no. It
+            is asked of the runtimes that come with clipworks only.
+        suits: what it claims, for help texts.
+        absent: what is said once where it claims a model and is not installed; empty for nothing.
+        idle: why it may find no device that it can use.
+        any_bundle: whether it runs the ONNX towers of any bundle, not just those that clipworks converted.
+        needs_finite_weights: whether it makes numbers of NaN and Inf in weights, which must be looked for before.
+        takes_gpu: whether the device ``auto`` may be a GPU.
+        has_onednn: whether oneDNN computes in it, which has a ceiling of instruction sets of its own.
+        computes_as_stored: whether it computes floats in the type that the weights are stored in.
+        bf16_sets: the instruction sets by which it multiplies bf16 on the CPU.
+    """
+
+    name: str
+    load: Callable[[], Implementation]
+    package: str | None = None
+    distribution: str | None = None
+    install: str = ""
+    devices: tuple[str, ...] = ("cpu",)
+    listed: bool = True
+    default: bool = False
+    claim: Callable[[Traits, RuntimeOptions], str | None] | None = None
+    suits: str = ""
+    absent: str = ""
+    idle: str = "it finds no device that it can use"
+    any_bundle: bool = False
+    needs_finite_weights: bool = False
+    takes_gpu: bool = False
+    has_onednn: bool = False
+    computes_as_stored: bool = False
+    bf16_sets: tuple[str, ...] = ()

@@ -20,9 +20,9 @@ import numpy as np
 
 from clipworks import interrupts
 from clipworks.cache import open_folder, read_sealed, write_sealed
-from clipworks.environment import count_cores
 from clipworks.errors import ClipworksError
-from clipworks.processor import describe_processor, find_onednn_ceiling
+from clipworks.options import RuntimeOptions
+from clipworks.processor import count_cores, describe_processor, find_onednn_ceiling
 from clipworks.runtimes.protocol import EncoderRequest
 from clipworks.runtimes.registry import find_version, import_runtime
 
@@ -111,29 +111,20 @@ def _measure(runtime: str, precisions: Sequence[str], opened: Callable[[str], No
 
 def _open_products(runtime: str, precision: str, folder: Path) -> tuple[int, Callable[[], object]]:
     """Something to multiply in a runtime: the operations of a call (a multiply-add is two), and the call."""
-    if runtime == "native":
-        from clipworks.runtimes.native.products import open_products as open_native
-
-        return open_native(precision)
-    if runtime == "torch":
-        from clipworks.runtimes.torch.products import open_products as open_torch
-
-        return open_torch(precision)
+    implementation = import_runtime(runtime)
+    if implementation.open_products is not None:
+        return implementation.open_products(precision)
     path = folder / f"{precision}.onnx"
     write_products(path, int8=precision == "int8")
     request = EncoderRequest(
         path=path,
         sha256="",
         role="image",
-        device="cpu",
-        precision=precision,
         stored="int8" if precision == "int8" else "f32",
-        threads=None,
-        streams=1,
         dim=WIDTH,
-        cache=None,
+        options=RuntimeOptions(runtime=runtime, device="cpu", precision=precision),
     )
-    encoder = import_runtime(runtime)(request)
+    encoder = implementation.open_encoder(request)
     images = np.random.default_rng(0).integers(0, 256, (ROWS, _SIDE, _SIDE, 3), dtype=np.uint8)
     return 4 * ROWS * WIDTH * EXPANDED, lambda: encoder(images)
 
@@ -173,7 +164,7 @@ def write_products(path: Path, *, int8: bool) -> None:
 def _quantize(
     nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], name: str, value: str, weights: Any
 ) -> tuple[str, str]:
-    """Write what engines turn into an int8 product: both factors through QuantizeLinear and DequantizeLinear."""
+    """Write what runtimes turn into an int8 product: both factors through QuantizeLinear and DequantizeLinear."""
     from onnx import helper, numpy_helper
 
     given = {

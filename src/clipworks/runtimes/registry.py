@@ -1,187 +1,243 @@
-"""The table of runtimes: which there are, which are installed, and which one a bundle gets when nobody chooses."""
+"""The table of runtimes: one row each holds all that others ask of a runtime, and is found by its name.
+
+To add a runtime: one module with an `Implementation`, and one row here; or in another distribution an entry point of
+the group `GROUP`, by the runtime's name, whose value is such a row.
+"""
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from clipworks.bundle.files import Bundle
 from clipworks.errors import RuntimeUnavailableError, unknown_name
+from clipworks.options import AUTO, RuntimeOptions
 from clipworks.processor import describe_processor, find_onednn_ceiling
 from clipworks.runtimes.choice import choose_float, limit_to_runtime
-from clipworks.runtimes.protocol import AUTO, AUTOMATIC, OpenEncoder
+from clipworks.runtimes.protocol import AUTOMATIC, Implementation, Runtime, Traits
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "clipworks.runtimes"
+_ON_CPU = (AUTO, "cpu", "0")
 
 
-class Runtime(NamedTuple):
-    """One row of the table: the module of ours, the package that it needs, and how to get that."""
+def _load_openvino() -> Implementation:
+    from clipworks.runtimes.openvino import IMPLEMENTATION
 
-    module: str
-    package: str | None
-    install: str
+    return IMPLEMENTATION
 
 
-RUNTIMES: dict[str, Runtime] = {
-    "native": Runtime(
-        "clipworks.runtimes.native",
-        "clipworks.runtimes.native._towers",
-        "install clipworks again where gcc or clang and Python's headers are",
-    ),
-    "openvino": Runtime("clipworks.runtimes.openvino", "openvino", "pip install openvino"),
-    "onnxruntime": Runtime("clipworks.runtimes.onnxruntime", "onnxruntime", "pip install 'clipworks[onnxruntime]'"),
-    "torch": Runtime("clipworks.runtimes.torch", "torch", "pip install 'clipworks[torch]'"),
-    "fake": Runtime("clipworks.runtimes.fake", None, ""),
-}
-# The first one that is installed is the default for whatever native does not suit. torch runs only towers of our
-# converter, and fake computes nothing: they are never chosen for anyone.
-PREFERENCE = ("openvino", "onnxruntime")
-CONVOLUTIONAL = ("EfficientNet-Lite2 with ConSE",)
-"""Kinds of image towers, as cards name them, whose convolutions decide how quick they are."""
-CHOICES = (*PREFERENCE, "torch", "native")
-"""All that compute something, for messages and comparisons; ours last, so that it is compared with the others."""
+def _load_onnxruntime() -> Implementation:
+    from clipworks.runtimes.onnxruntime import IMPLEMENTATION
+
+    return IMPLEMENTATION
 
 
-def choose_runtime(name: str = AUTO) -> str:
-    """Resolve ``auto`` to the default runtime and check any other name.
+def _load_torch() -> Implementation:
+    from clipworks.runtimes.torch import IMPLEMENTATION
 
-    Raises:
-        UnknownNameError: no such runtime; the message names the choices.
-        RuntimeUnavailableError: its package is not installed.
-    """
-    if name == AUTO:
-        installed = list_installed()
-        if installed:
-            return installed[0]
-        raise RuntimeUnavailableError(
-            f"no runtime is installed; one of these is needed: {', '.join(PREFERENCE)}",
-            hint=RUNTIMES[PREFERENCE[-1]].install,
-        )
-    if name not in RUNTIMES:
-        raise unknown_name("runtime", name, [AUTO, *CHOICES])
-    if not is_installed(name):
-        raise RuntimeUnavailableError(f"the runtime {name} is not installed", hint=RUNTIMES[name].install)
-    return name
+    return IMPLEMENTATION
 
 
-class Chosen(NamedTuple):
-    """A runtime, and what ``auto`` went by; None where it was named."""
+def _load_native() -> Implementation:
+    from clipworks.runtimes.native import IMPLEMENTATION
 
-    name: str
-    why: str | None
-
-
-def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precision: str = AUTO) -> Chosen:
-    """Resolve ``auto`` for a bundle: what is quickest here of what can run it; checks any other name.
-
-    Raises:
-        UnknownNameError: no such runtime; the message names the choices.
-        RuntimeUnavailableError: its package is not installed.
-    """
-    if runtime != AUTO:
-        return Chosen(choose_runtime(runtime), None)
-    if is_native_granted():
-        from clipworks.runtimes.native.opening import suits
-
-        files = bundle.card.towers.get("int8" if precision == "int8" else "f32")
-        if files is not None and all(
-            suits(bundle.folder / name, device.lower(), precision) for name in (files.image, files.text)
-        ):
-            return choose_converted(precision)
-    else:
-        from clipworks.runtimes.missing import warn_missing_native
-
-        warn_missing_native(bundle, device.lower(), precision)
-    if device.lower() in (AUTO, "cpu") and bundle.card.image_tower.kind in CONVOLUTIONAL:
-        return choose_convolutional(precision)
-    return choose_other()
+    return IMPLEMENTATION
 
 
-def choose_converted(precision: str = AUTO) -> Chosen:
-    """What ``auto`` takes on the CPU for models that clipworks converted, in a precision that native has."""
-    if not is_native_granted():
-        return choose_other()
-    if has_openvino_tiles(precision):
-        return Chosen("openvino", "openvino uses AMX, which native does not")
-    return Chosen("native", "native is the quickest on AVX-512 for models that clipworks converted")
+def _load_fake() -> Implementation:
+    from clipworks.runtimes.fake import IMPLEMENTATION
+
+    return IMPLEMENTATION
 
 
-def choose_other() -> Chosen:
-    """What ``auto`` takes where native does not run a model.
-
-    Raises:
-        RuntimeUnavailableError: no runtime is installed.
-    """
-    return Chosen(choose_runtime(), f"the first that is installed of {', '.join(PREFERENCE)}")
-
-
-def choose_convolutional(precision: str = AUTO) -> Chosen:
-    """What ``auto`` takes on the CPU for a model whose image tower is a convolutional network.
-
-    Raises:
-        RuntimeUnavailableError: no runtime is installed.
-    """
-    exact = precision == "f32" or (precision == AUTO and choose_float("openvino", AUTOMATIC).precision == "f32")
-    if exact and set(PREFERENCE) <= set(list_installed()):
-        return Chosen("onnxruntime", "onnxruntime is quicker than openvino with convolutions of f32")
-    return choose_other()
+def claim_for_openvino(traits: Traits, options: RuntimeOptions) -> str | None:
+    """OpenVINO's claim: what native runs too, where there is AMX."""
+    fits = traits.converted and options.device in _ON_CPU and has_openvino_tiles(options.precision)
+    return "openvino uses AMX, which native does not" if fits else None
 
 
 def has_openvino_tiles(precision: str) -> bool:
-    """Whether OpenVINO is installed and would compute a precision, or what ``auto`` takes for it, by AMX."""
-    if precision not in (AUTO, "bf16", "int8") or not is_installed("openvino"):
+    """Whether OpenVINO would compute a precision, or what ``auto`` takes for it, by AMX."""
+    if precision not in (AUTO, "bf16", "int8"):
         return False
-    processor = limit_to_runtime(describe_processor(), "openvino")
-    if processor.instruction_sets:
-        return ("amx_int8" if precision == "int8" else "amx_bf16") in processor.instruction_sets
-    from clipworks.runtimes.native.opening import has_tiles  # a system that does not list them
-
+    known = limit_to_runtime(describe_processor(), OPENVINO).instruction_sets
+    if known:
+        return ("amx_int8" if precision == "int8" else "amx_bf16") in known
+    try:
+        from clipworks.runtimes.native.opening import has_tiles  # a system that does not list them
+    except ImportError:
+        return False
     return find_onednn_ceiling() is None and has_tiles()
 
 
-def list_installed(names: Sequence[str] = PREFERENCE) -> list[str]:
+def claim_for_onnxruntime(traits: Traits, options: RuntimeOptions) -> str | None:
+    """ONNX Runtime's claim: convolutions of f32."""
+    if not traits.convolutional or options.device not in (AUTO, "cpu") or options.precision not in (AUTO, "f32"):
+        return None
+    exact = options.precision == "f32" or choose_float(OPENVINO, AUTOMATIC).precision == "f32"
+    return "onnxruntime is quicker than openvino with convolutions of f32" if exact else None
+
+
+def claim_for_native(traits: Traits, options: RuntimeOptions) -> str | None:
+    """The native runtime's claim: what clipworks converted, on AVX-512."""
+    if not traits.converted or options.device not in _ON_CPU:
+        return None
+    try:
+        from clipworks.runtimes.native.opening import list_precisions
+
+        available = list_precisions()
+    except ImportError:  # built without a C compiler: what it would offer
+        available = [*AUTOMATIC, "int8"] if "avx512f" in describe_processor().instruction_sets else []
+    fits = bool(available) and options.precision in (AUTO, *available)
+    return "native is the quickest on AVX-512 for models that clipworks converted" if fits else None
+
+
+OPENVINO = Runtime(
+    name="openvino",
+    load=_load_openvino,
+    package="openvino",
+    distribution="openvino",
+    install="pip install openvino",
+    devices=("cpu", "gpu", "npu"),
+    default=True,
+    claim=claim_for_openvino,
+    any_bundle=True,
+    needs_finite_weights=True,
+    has_onednn=True,
+    bf16_sets=("amx_bf16", "avx512_bf16"),
+)
+ONNXRUNTIME = Runtime(
+    name="onnxruntime",
+    load=_load_onnxruntime,
+    package="onnxruntime",
+    distribution="onnxruntime",
+    install="pip install 'clipworks[onnxruntime]'",
+    devices=("cpu", "cuda:0"),
+    default=True,
+    claim=claim_for_onnxruntime,
+    any_bundle=True,
+    needs_finite_weights=True,
+    computes_as_stored=True,
+)
+TORCH = Runtime(
+    name="torch",
+    load=_load_torch,
+    package="torch",
+    distribution="torch",
+    install="pip install 'clipworks[torch]'",
+    devices=("cuda:0", "mps", "cpu"),
+    takes_gpu=True,
+    bf16_sets=("amx_bf16", "avx512_bf16"),
+)
+NATIVE = Runtime(
+    name="native",
+    load=_load_native,
+    package="clipworks.runtimes.native._towers",
+    distribution="clipworks",
+    install="install clipworks again where gcc or clang and Python's headers are",
+    claim=claim_for_native,
+    suits="CLIP on CPUs with AVX-512 but without AMX",
+    absent="clipworks was installed without its compiled module, for want of a C compiler: the runtime native, which "
+    "is quicker on this CPU, is not available; to get it, install clipworks again where gcc or clang and Python's "
+    "headers are",
+    idle="the processor lacks AVX-512, or it is hidden by CLIPWORKS_CPU",
+    bf16_sets=("avx512_bf16",),
+)
+FAKE = Runtime(name="fake", load=_load_fake, listed=False)
+# In the order in which messages name them and claims are asked; ours last, so that it is compared with the others.
+RUNTIMES = {row.name: row for row in (OPENVINO, ONNXRUNTIME, TORCH, NATIVE, FAKE)}
+
+
+def find_runtime(name: str, *, beside: str = AUTO) -> Runtime:
+    """The row of a runtime, of another distribution too.
+
+    Args:
+        name: the runtime's.
+        beside: what else stands for a runtime where the name was given, for the message.
+
+    Raises:
+        UnknownNameError: no such runtime; the message names those that there are.
+        RuntimeUnavailableError: another distribution's row cannot be imported, or is none.
+    """
+    if name in RUNTIMES:
+        return RUNTIMES[name]
+    for entry in _list_entries():
+        if entry.name != name:
+            continue
+        try:
+            row = entry.load()
+        except Exception as error:  # noqa: BLE001  # whatever another's module raises
+            why = str(error).partition("\n")[0] or type(error).__name__
+            raise RuntimeUnavailableError(f"the runtime {name}, {entry.value}, cannot be imported: {why}") from None
+        if not isinstance(row, Runtime) or row.name != name:
+            raise RuntimeUnavailableError(f"{entry.value} is {row!r}; allowed: a clipworks.runtimes.Runtime {name!r}")
+        return row
+    raise unknown_name("runtime", name, [beside, *list_names()])
+
+
+def list_names() -> tuple[str, ...]:
+    """The names of all runtimes that compute something, for messages and comparisons."""
+    own = [row.name for row in RUNTIMES.values() if row.listed]
+    return (*own, *sorted({entry.name for entry in _list_entries()} - RUNTIMES.keys()))
+
+
+def _list_entries() -> list[EntryPoint]:
+    """The runtimes of other distributions."""
+    from importlib.metadata import entry_points  # a start that names one of ours must not wait for it
+
+    return list(entry_points(group=GROUP))
+
+
+def list_defaults() -> tuple[str, ...]:
+    """The runtimes of which ``auto`` takes the first that is installed where none claims a model."""
+    return tuple(row.name for row in RUNTIMES.values() if row.default)
+
+
+def list_installed(names: Sequence[str]) -> list[str]:
     """Those of some runtimes whose packages are installed, in their order."""
     return [name for name in names if is_installed(name)]
 
 
-def import_runtime(name: str) -> OpenEncoder:
-    """Import a runtime's module, and with it the engine.
-
-    Raises:
-        RuntimeUnavailableError: the engine is installed but cannot be imported.
-    """
-    try:
-        module = importlib.import_module(RUNTIMES[name].module)
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            f"the runtime {name} is installed but cannot be imported: {str(error).splitlines()[0]}",
-            hint=f"install it again ({RUNTIMES[name].install}) or choose another --runtime",
-        ) from None
-    open_one: OpenEncoder = module.open_encoder
-    return open_one
-
-
 def is_installed(name: str) -> bool:
-    """Whether the package of a runtime in the table is installed."""
-    package = RUNTIMES[name].package
-    return package is None or importlib.util.find_spec(package) is not None
-
-
-def is_native_granted() -> bool:
-    """Whether ``native`` is there and this CPU has what it needs."""
+    """Whether the package of a runtime is installed."""
     try:
-        from clipworks.runtimes.native.opening import list_precisions
-    except ImportError:  # built without a C compiler, or for another system than this
+        package = find_runtime(name).package
+        return package is None or importlib.util.find_spec(package) is not None
+    except (RuntimeUnavailableError, ModuleNotFoundError):  # the latter: of what stands before a dot
         return False
-    return bool(list_precisions())
 
 
 def find_version(name: str) -> str | None:
-    """The version of the package of a runtime in the table; None where it has none, or was put there without pip."""
-    import importlib.metadata
+    """The version of a runtime's package; None where it has none, or was put there without pip."""
+    from importlib.metadata import PackageNotFoundError, version
 
-    package = RUNTIMES[name].package
+    distribution = find_runtime(name).distribution
     try:
-        return None if package is None else importlib.metadata.version(package.partition(".")[0])
-    except importlib.metadata.PackageNotFoundError:
+        return None if distribution is None else version(distribution)
+    except PackageNotFoundError:
         return None
+
+
+def list_distributions() -> list[str]:
+    """The distributions whose versions matter to a result, of runtimes of other distributions too."""
+    rows = [find_runtime(name) for name in list_names() if is_installed(name)]
+    return list(dict.fromkeys(row.distribution for row in rows if row.distribution is not None))
+
+
+def import_runtime(name: str) -> Implementation:
+    """Import a runtime's own module.
+
+    Raises:
+        RuntimeUnavailableError: its package is installed but cannot be imported.
+    """
+    row = find_runtime(name)
+    try:
+        return row.load()
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            f"the runtime {name} is installed but cannot be imported: {str(error).splitlines()[0]}",
+            hint=f"install it again ({row.install}) or choose another --runtime",
+        ) from None

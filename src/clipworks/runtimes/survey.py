@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from clipworks.environment import Environment, describe_environment
 from clipworks.errors import ClipworksError
+from clipworks.options import PRECISIONS
 from clipworks.processor import describe_processor, find_onednn_ceiling
+from clipworks.runtimes.auto import choose_by, choose_runtime
 from clipworks.runtimes.choice import choose_float
-from clipworks.runtimes.protocol import PRECISIONS
+from clipworks.runtimes.protocol import Traits
 from clipworks.runtimes.rates import measure_rates
-from clipworks.runtimes.registry import (
-    CHOICES,
-    RUNTIMES,
-    Chosen,
-    choose_converted,
-    choose_convolutional,
-    choose_other,
-    choose_runtime,
-    find_version,
-    import_runtime,
-)
+from clipworks.runtimes.registry import find_runtime, find_version, import_runtime, list_names
 
 SURVEY_FORMAT = 1
 
@@ -85,7 +74,6 @@ class Survey:
 
     Attributes:
         format: version of this record.
-        environment: the machine.
         ceiling: of instruction sets, set by ``CLIPWORKS_CPU``, or None.
         onednn_ceiling: that of OpenVINO, set by ``ONEDNN_MAX_CPU_ISA``, by our name for it, or None.
         runtimes: in the order in which messages name them.
@@ -93,7 +81,6 @@ class Survey:
     """
 
     format: int = SURVEY_FORMAT
-    environment: Environment
     ceiling: str | None
     onednn_ceiling: str | None
     runtimes: tuple[RuntimeFacts, ...]
@@ -107,35 +94,31 @@ def survey(*, measure_again: bool = False, report: Callable[[str], None] = lambd
         measure_again: measure the rates that are kept too.
         report: told what is being measured.
     """
-    environment = describe_environment()
-    runtimes = tuple(_look_at(name, measure_again, report) for name in CHOICES)
+    runtimes = tuple(_look_at(name, measure_again, report) for name in list_names())
     return Survey(
-        environment=environment,
         ceiling=describe_processor().ceiling,
         onednn_ceiling=find_onednn_ceiling(),
         runtimes=runtimes,
         auto=(
-            _explain("models that clipworks converted", choose_converted, runtimes),
-            _explain("convolutional image towers (starter)", choose_convolutional, runtimes),
-            _explain("other models", choose_other, runtimes),
+            _explain("models that clipworks converted", Traits(converted=True), runtimes),
+            _explain("convolutional image towers (starter)", Traits(convolutional=True), runtimes),
+            _explain("other models", Traits(), runtimes),
         ),
     )
 
 
 def _look_at(name: str, again: bool, report: Callable[[str], None]) -> RuntimeFacts:  # noqa: FBT001  # passed through
-    version = find_version(name)
+    version = None
     try:
+        version = find_version(name)
         choose_runtime(name)
-        import_runtime(name)
-        module: Any = importlib.import_module(RUNTIMES[name].module)
-        found: dict[str, list[str]] = module.describe_devices()
+        found = import_runtime(name).describe_devices()
     except ClipworksError as error:
         return RuntimeFacts(name=name, version=version, devices=(), problem=error.message, hint=error.hint)
     except (RuntimeError, OSError) as error:  # the runtime's own
         return RuntimeFacts(name=name, version=version, devices=(), problem=f"it fails: {error}")
     if not found:
-        problem = "the processor lacks AVX-512, or it is hidden by CLIPWORKS_CPU"
-        return RuntimeFacts(name=name, version=version, devices=(), problem=problem)
+        return RuntimeFacts(name=name, version=version, devices=(), problem=find_runtime(name).idle)
     devices = []
     for device, listed in found.items():
         precisions = [item for item in PRECISIONS if item in listed]
@@ -148,14 +131,14 @@ def _look_at(name: str, again: bool, report: Callable[[str], None]) -> RuntimeFa
     return RuntimeFacts(name=name, version=version, devices=tuple(devices))
 
 
-def _explain(models: str, choose: Callable[[], Chosen], runtimes: tuple[RuntimeFacts, ...]) -> Automatic:
+def _explain(models: str, traits: Traits, runtimes: tuple[RuntimeFacts, ...]) -> Automatic:
     try:
-        chosen = choose()
+        chosen = choose_by(traits)
     except ClipworksError as error:
         return Automatic(models=models, runtime=None, precision=None, why=error.message)
     found = next(item for item in runtimes if item.name == chosen.name)
     listed = next((device.precisions for device in found.devices if device.name == "cpu"), ())
-    choice = choose_float(chosen.name, listed)
+    choice = choose_float(find_runtime(chosen.name), listed)
     return Automatic(
         models=models, runtime=chosen.name, precision=choice.precision, why=f"{chosen.why}; {choice.reason}"
     )

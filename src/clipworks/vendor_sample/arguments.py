@@ -40,11 +40,11 @@ def add_hardware_options(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def add_runtime_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Declare what the sample's commands lack: runtime, precision, threads."""
+    """Declare what the sample's commands lack: the options of the runtime, but for the device."""
+    from clipworks.cli import options
+
     group = parser.add_argument_group("of clipworks")
-    group.add_argument("--runtime", default="auto", metavar="R", help="native, openvino, onnxruntime, torch or auto")
-    group.add_argument("--precision", default="auto", metavar="P", help="f32, bf16, f16, int8 or auto")
-    group.add_argument("--threads", type=int, metavar="N", help="CPU threads of the runtime")
+    options.add_runtime_options(group, named=("runtime", "precision"))
     return group
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from clipworks.errors import UsageError
+from clipworks.options import AUTO
 from clipworks.vendor_sample import arguments, notices
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def _read_load(args: argparse.Namespace) -> Load:
 
 @contextlib.contextmanager
 def _open_setup(args: argparse.Namespace, target: Target, devices: list[str]) -> Iterator[Setup]:
+    from clipworks.cli import options
     from clipworks.profiling.setup import Setup
 
     devices, instances = _deal(devices, args.instance)
@@ -175,10 +177,8 @@ def _open_setup(args: argparse.Namespace, target: Target, devices: list[str]) ->
         yield Setup(
             target=target,
             model=arguments.find_model(args.model_prefix, "--model_prefix"),
-            runtime=args.runtime,
+            options=options.read_runtime_options(args, device=AUTO),
             devices=tuple(devices),
-            precision=args.precision,
-            threads=args.threads,
             batch_size=args.batch_size,
             instances=instances,
             staged=args.input_host == "0",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clipworks import scoring, store
 from clipworks.bundle.files import card_hash
+from clipworks.cli import options
 from clipworks.errors import TextError, UsageError
 from clipworks.model import Model
 from clipworks.options import ImageOptions
@@ -88,18 +89,16 @@ def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
             f"the image tower is of {first.name} and the text tower of {last.name}: scores mean something only if the "
             "two were trained together",
         )
+    streams = None if args.dataset_filelist else 1
+    runtime = options.read_runtime_options(args, device=args.device_id.strip("[] "), streams=streams)
     with contextlib.ExitStack() as stack:
 
         def enter(place: int, *towers: str) -> Model:
             model = Model(
                 bundles[place],
-                runtime=args.runtime,
-                device=args.device_id.strip("[] "),
-                precision=args.precision,
-                threads=args.threads,
-                images=_AS_OPENCV,
+                runtime,
+                _AS_OPENCV,
                 towers=towers,  # type: ignore[arg-type]  # image and text, as written below
-                streams=None if args.dataset_filelist else 1,
             )
             return stack.enter_context(model)
 

@@ -4,7 +4,24 @@
 is the runtime. The compiled code itself is ``_towers.c``.
 """
 
-from clipworks.runtimes.native.encoder import open_encoder, open_probe
-from clipworks.runtimes.native.opening import describe_devices, suits
+from collections.abc import Callable
 
-__all__ = ["describe_devices", "open_encoder", "open_probe", "suits"]
+from clipworks.runtimes.native.encoder import open_encoder, open_probe
+from clipworks.runtimes.native.opening import describe_devices
+from clipworks.runtimes.protocol import Implementation
+
+__all__ = ["IMPLEMENTATION"]
+
+
+def _open_products(precision: str) -> tuple[int, Callable[[], object]]:
+    from clipworks.runtimes.native.products import open_products  # which imports onnx
+
+    return open_products(precision)
+
+
+IMPLEMENTATION = Implementation(
+    open_encoder=open_encoder,
+    describe_devices=describe_devices,
+    open_probe=open_probe,
+    open_products=_open_products,
+)

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.environment import count_physical_cores
 from clipworks.errors import EncodingError
-from clipworks.runtimes import AUTO, EMBEDDING, FIRST, POOLED, Batch, EncoderRequest, Opening, Staged
+from clipworks.options import AUTO
+from clipworks.processor import count_physical_cores
+from clipworks.runtimes import EMBEDDING, FIRST, POOLED, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.native._towers import close_tower, encode_images, encode_texts, open_tower
 from clipworks.runtimes.native.facts import Bytes, Facts
 from clipworks.runtimes.native.opening import check_request, list_precisions, open_weights
 from clipworks.runtimes.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS, pack_texts
+from clipworks.runtimes.registry import NATIVE
 
 Floats = npt.NDArray[np.float32]
 Packed = tuple[dict[str, npt.NDArray[np.int32]], npt.NDArray[np.int32]]
@@ -49,7 +51,7 @@ class NativeEncoder:
         return self._run(batch if isinstance(batch, Staged) else self.stage(batch))
 
     def stage(self, batch: Batch) -> Staged:
-        """Pack texts; of pictures nothing is copied: the compiled code takes numpy's memory.
+        """Pack texts; of images nothing is copied: the compiled code takes numpy's memory.
 
         The handle is the batch itself and, of texts, what `pack_texts` gives and the place of each that is pooled.
         """
@@ -105,9 +107,9 @@ def open_encoder(request: EncoderRequest) -> NativeEncoder:
     """Open a tower; see `clipworks.runtimes.open_encoder`."""
     precision = check_request(request)
     facts, weights, opening = open_weights(request, precision)
-    threads = request.threads or count_physical_cores()
+    threads = request.options.threads or count_physical_cores()
     encoder = NativeEncoder(facts, weights, threads=threads, opening=opening)
-    encoder.why = choose_float("native", list_precisions()).reason if request.precision == AUTO else None
+    encoder.why = choose_float(NATIVE, list_precisions()).reason if request.options.precision == AUTO else None
     return encoder
 
 
@@ -126,7 +128,7 @@ def _find_pooled(ids: Batch, end_id: int | None) -> npt.NDArray[np.int32]:
 
 
 def _check_ids(batch: Batch) -> None:
-    """Look at ids before they are packed; the compiled code sees to what is packed, and to pictures."""
+    """Look at ids before they are packed; the compiled code sees to what is packed, and to images."""
     if batch.dtype != np.int32 or batch.ndim != 2 or not batch.shape[1]:
         given = f"{batch.dtype} {list(batch.shape)}"
         raise _refuse(len(batch), f"ids is {given}; allowed: int32 [n, length]")

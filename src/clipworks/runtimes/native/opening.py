@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import time
-from pathlib import Path
 
 import clipworks.runtimes.native._towers as compiled
 from clipworks.cache import map_sealed, write_sealed
 from clipworks.errors import RuntimeUnavailableError
+from clipworks.options import AUTO
 from clipworks.processor import find_ceiling, is_below
+from clipworks.runtimes.availability import unavailable
 from clipworks.runtimes.choice import choose_float
-from clipworks.runtimes.grants import refuse
-from clipworks.runtimes.missing import is_ours
 from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
-from clipworks.runtimes.protocol import AUTO, EncoderRequest, Opening
+from clipworks.runtimes.protocol import EncoderRequest, Opening, elapsed_ms
+from clipworks.runtimes.registry import NATIVE
 
 _FORMAT = 2  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
@@ -38,37 +38,23 @@ def has_tiles() -> bool:
     return compiled.has_tiles() and is_below("amx_bf16", find_ceiling())
 
 
-def suits(path: Path, device: str, precision: str) -> bool:
-    """Whether a tower is best run here when nobody has chosen a runtime.
-
-    Args:
-        path: its ONNX file.
-        device: as it was asked for.
-        precision: as it was asked for.
-    """
-    granted = list_precisions()
-    if device not in DEVICES or not granted or (precision != AUTO and precision not in granted):
-        return False
-    return is_ours(path)
-
-
 def check_request(request: EncoderRequest) -> str:
-    """What precision is granted.
+    """What precision is taken.
 
     Raises:
-        RuntimeUnavailableError: the processor, the device or the precision is not to be had.
+        RuntimeUnavailableError: the processor, the device or the precision is not available.
     """
-    granted = list_precisions()
-    if not granted:
+    available = list_precisions()
+    if not available:
         raise RuntimeUnavailableError(
             "native needs an x86 CPU with AVX-512, and clipworks built by gcc 10 or newer or by clang",
             hint="choose another --runtime",
         )
-    if request.device not in DEVICES:
-        raise refuse("the device", request.device, "native", ["cpu"])
-    if request.precision != AUTO and request.precision not in granted:
-        raise refuse("the precision", request.precision, "native", list(granted))
-    return choose_float("native", granted).precision if request.precision == AUTO else request.precision
+    if request.options.device not in DEVICES:
+        raise unavailable("device", request.options.device, "native", ["cpu"])
+    if request.options.precision != AUTO and request.options.precision not in available:
+        raise unavailable("precision", request.options.precision, "native", list(available))
+    return choose_float(NATIVE, available).precision if request.options.precision == AUTO else request.options.precision
 
 
 def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes, Opening]:
@@ -81,29 +67,25 @@ def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes,
     start, path = time.perf_counter(), None
     int8 = precision == "int8"
     # Of int8 the rest is in bf16 where that is quicker: what it costs is far below what int8 costs.
-    bf16 = precision == "bf16" or (int8 and choose_float("native", list_precisions()).precision == "bf16")
+    bf16 = precision == "bf16" or (int8 and choose_float(NATIVE, list_precisions()).precision == "bf16")
     if request.cache is not None:
         key = hashlib.sha256(f"{request.sha256} {int8} {bf16} {_FORMAT}".encode()).hexdigest()
         path = request.cache / f"{key[:32]}.packed"
         body = map_sealed(path)
         if body is not None:
-            return read_facts(body), body[HEAD:], Opening(read_ms=None, compile_ms=_since(start), cached=True)
+            return read_facts(body), body[HEAD:], Opening(read_ms=None, compile_ms=elapsed_ms(start), cached=True)
     from clipworks.runtimes.native.layout import is_rounded, pack_tower
     from clipworks.runtimes.weights import read_image_weights, read_text_weights
 
     weights = (read_image_weights if request.role == "image" else read_text_weights)(request.path)
-    read_ms, start = _since(start), time.perf_counter()
+    read_ms, start = elapsed_ms(start), time.perf_counter()
     if int8 and not is_rounded(weights):
         raise RuntimeUnavailableError(
             f"{request.path.name} has maps in floats that native wants in int8: convert the model again",
             hint="--runtime openvino and onnxruntime run it as it is",
         )
     facts, body = pack_tower(weights, bf16=bf16, int8=int8)
-    opening = Opening(read_ms=read_ms, compile_ms=_since(start))
+    opening = Opening(read_ms=read_ms, compile_ms=elapsed_ms(start))
     if path is not None:
         write_sealed(path, body.data, keep=_KEPT_FILES)
     return facts, body[HEAD:], opening
-
-
-def _since(start: float) -> float:
-    return (time.perf_counter() - start) * 1000

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clipworks.environment import count_physical_cores
-from clipworks.runtimes.grants import refuse
+from clipworks.processor import count_physical_cores
+from clipworks.runtimes.availability import unavailable
 from clipworks.runtimes.graph_file import Array
 from clipworks.runtimes.native.encoder import NativeEncoder
 from clipworks.runtimes.native.facts import HEAD
@@ -34,7 +34,7 @@ def open_products(precision: str) -> tuple[int, Callable[[], object]]:
         RuntimeUnavailableError: the precision is not available here.
     """
     if precision not in list_precisions():
-        raise refuse("the precision", precision, "native", list_precisions())
+        raise unavailable("precision", precision, "native", list_precisions())
     facts, body = pack_tower(_draw_weights(), bf16=precision == "bf16", int8=precision == "int8")
     opening = Opening(read_ms=None, compile_ms=0.0)
     encoder = NativeEncoder(facts, body[HEAD:], threads=count_physical_cores(), opening=opening)

@@ -4,7 +4,13 @@
 equations, `lanes` what one call needs for itself on a device, `encoder` the runtime.
 """
 
+from clipworks.runtimes.protocol import Implementation
 from clipworks.runtimes.torch.devices import describe_devices
 from clipworks.runtimes.torch.encoder import open_encoder, open_probe
+from clipworks.runtimes.torch.products import open_products
 
-__all__ = ["describe_devices", "open_encoder", "open_probe"]
+__all__ = ["IMPLEMENTATION"]
+
+IMPLEMENTATION = Implementation(
+    open_encoder=open_encoder, describe_devices=describe_devices, open_probe=open_probe, open_products=open_products
+)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from clipworks.runtimes import AUTO
+from clipworks.options import AUTO
+from clipworks.runtimes.availability import is_place, unavailable
 from clipworks.runtimes.choice import Choice, choose_float
-from clipworks.runtimes.grants import is_place, refuse
+from clipworks.runtimes.registry import TORCH
 
 KINDS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
@@ -34,7 +35,7 @@ def choose_device(asked: str) -> torch.device:
     name = available[0] if asked == AUTO else available[int(asked)] if is_place(asked, available) else asked
     name = {"cuda": "cuda:0", "cpu:0": "cpu", "mps:0": "mps"}.get(name, name)
     if name not in available:
-        error = refuse("the device", asked, "torch", available)
+        error = unavailable("device", asked, "torch", available)
         if name.startswith("cuda") and torch.version.cuda is None:
             error.hint = f"this PyTorch ({torch.__version__}) was built without CUDA; pytorch.org has others"
         raise error
@@ -59,14 +60,14 @@ def choose_precision(device: torch.device, asked: str) -> Choice:
     Raises:
         RuntimeUnavailableError: the device does not compute it; the message lists what it does.
     """
-    granted = list_precisions(device)
-    if asked != AUTO and asked not in granted:
-        raise refuse(f"the precision on {device}", asked, "torch", granted)
+    available = list_precisions(device)
+    if asked != AUTO and asked not in available:
+        raise unavailable("precision", asked, f"torch ({device})", available)
     if asked != AUTO:
         return Choice(precision=asked, reason="it was asked for")
     if device.type == "cpu":
-        return choose_float("torch", granted)
-    native = "bf16" in granted
+        return choose_float(TORCH, available)
+    native = "bf16" in available
     return Choice(precision="bf16" if native else "f32", reason=f"bf16 is {'' if native else 'not '}native to the GPU")
 
 

@@ -18,7 +18,10 @@ import torch
 from torch import Tensor
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.runtimes import AUTO, EMBEDDING, Batch, EncoderRequest, Opening, Role, Staged, forking
+from clipworks.options import AUTO
+from clipworks.runtimes import EMBEDDING, Batch, EncoderRequest, Opening, Role, Staged, forking
+from clipworks.runtimes.protocol import elapsed_ms
+from clipworks.runtimes.registry import list_defaults
 from clipworks.runtimes.torch.devices import KINDS, choose_device, choose_precision, free_cache, name_f32_spoiler
 from clipworks.runtimes.torch.lanes import CudaLane, Lane, PlainLane
 from clipworks.runtimes.torch.loading import load_tower
@@ -59,7 +62,7 @@ class TorchEncoder:
             return np.empty((0, self.dim), dtype=np.float32)
         if self.precision == "f32" and (spoiler := name_f32_spoiler(self._place)):
             raise EncodingError(
-                f"f32 was granted, but this process has set {spoiler}, which computes products more coarsely",
+                f"f32 is in use, but this process has set {spoiler}, which computes products more coarsely",
                 hint="leave PyTorch's own setting for f32 products, or ask for bf16 or f16",
             )
         with self._lane(rows) as lane:
@@ -151,26 +154,26 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
     Threads are PyTorch's own setting of the whole process, so ``threads`` changes them for all of its CPU encoders.
     """
     forking.enter("torch")
-    device = choose_device(request.device)
+    device = choose_device(request.options.device)
     if request.stored != "f32":
         raise RuntimeUnavailableError(
-            f"torch runs no {request.stored} towers", hint="--runtime openvino and onnxruntime run them"
+            f"torch runs no {request.stored} towers", hint=f"--runtime {' and '.join(list_defaults())} run them"
         )
-    choice = choose_precision(device, request.precision)
+    choice = choose_precision(device, request.options.precision)
     precision = choice.precision
-    if request.threads is not None and device.type == "cpu":
-        torch.set_num_threads(request.threads)
+    if request.options.threads is not None and device.type == "cpu":
+        torch.set_num_threads(request.options.threads)
     start = time.perf_counter()
     weights = _READERS[request.role](request.path)
-    read_ms, start = _since(start), time.perf_counter()
+    read_ms, start = elapsed_ms(start), time.perf_counter()
     try:
         with torch.inference_mode():
             tower = load_tower(weights, device, KINDS[precision])
     except RuntimeError as error:
         raise EncodingError(f"torch cannot load {request.path.name}: {str(error).partition(chr(10))[0]}") from None
     encoder = TorchEncoder(tower, device=device, precision=precision, dim=request.dim)
-    encoder.opening = Opening(read_ms=read_ms, compile_ms=_since(start))
-    encoder.why = choice.reason if request.precision == AUTO else None
+    encoder.opening = Opening(read_ms=read_ms, compile_ms=elapsed_ms(start))
+    encoder.why = choice.reason if request.options.precision == AUTO else None
     return encoder
 
 
@@ -189,7 +192,3 @@ def _close_lanes(lanes: list[Lane], home: int) -> None:
 
 def _is_cast(device: torch.device) -> bool:
     return device.type in ("cpu", "cuda") and torch.is_autocast_enabled(device.type)
-
-
-def _since(start: float) -> float:
-    return (time.perf_counter() - start) * 1000

@@ -26,7 +26,7 @@ class Tower(Protocol):
     """A tower on its device.
 
     Attributes:
-        context: the longest text in tokens; None for pictures.
+        context: the longest text in tokens; None for images.
     """
 
     @property
@@ -191,7 +191,7 @@ def round_shape(shape: tuple[int, ...], context: int | None) -> tuple[int, ...] 
 
     Args:
         shape: ``[n, size, size, 3]`` or ``[n, length]``.
-        context: the longest text; None for pictures.
+        context: the longest text; None for images.
 
     Returns:
         The shape, or None for a batch that is too large for one.

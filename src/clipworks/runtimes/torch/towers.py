@@ -83,7 +83,7 @@ class ImageTower:
         """Pictures have no length."""
 
     def __call__(self, pixels: Tensor, note: Note | None = None) -> Tensor:
-        """Embed pictures."""
+        """Embed images."""
         count, width = len(pixels), self.class_row.shape[-1]
         grid, side = round(len(self.positions) ** 0.5), round((self.patches.shape[1] / 3) ** 0.5)
         pixels = pixels[:, : grid * side, : grid * side]
