@@ -286,7 +286,7 @@ def test_an_encoder_that_is_granted_something_else_ends_the_run_in_one_line(home
     """As on a node with another processor: what the first one found is changed here before the others compare."""
     done = embed_as_granted(home, cluster, "mixed", cpu="another processor")
     assert done.returncode == 2
-    said = [line for line in done.stderr.splitlines() if not line.startswith(("Ray: ", "set: 1 file is no picture"))]
+    said = [line for line in done.stderr.splitlines() if not line.startswith(("Ray: ", "set: 1 file is no image"))]
     assert len(said) == 2, done.stderr
     assert "would make other rows than the rest of this run: cpu is " in said[0]
     assert " and not another processor" in said[0]

@@ -7,8 +7,6 @@ The public API, loaded on first use so that ``import clipworks`` costs nothing::
     model.match("photo.jpg", ["a dog", "a cat"])
 """
 
-from __future__ import annotations
-
 # Python's own constant would cost an import, and a Ctrl-C is a traceback until a command has taken over its signals.
 TYPE_CHECKING = False
 

@@ -3,8 +3,6 @@
 Signals are taken over before anything else is imported: until then, Ctrl-C is a traceback of Python's.
 """
 
-from __future__ import annotations
-
 import os
 
 try:

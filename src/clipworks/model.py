@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 # Larger batches win nothing on a CPU; measured in docs/performance.md.
 IMAGE_BATCH = 32
 TEXT_BATCH = 1024
-DEFAULT_MODEL = "starter"
 
 
 class Model:
@@ -252,7 +251,7 @@ class Model:
 
 
 def load(
-    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    model: str | os.PathLike[str] = store.STARTER,
     options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS,
     images: ImageOptions = DEFAULT_IMAGE_OPTIONS,
     *,

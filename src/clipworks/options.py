@@ -9,6 +9,8 @@ from typing import Any, Literal
 from clipworks.errors import UsageError, unknown_name
 
 AUTO = "auto"
+STARTER = "starter"
+"""The built-in model, which a command takes where none is named."""
 PRECISIONS = ("f32", "bf16", "f16", "int8")
 Exif = Literal["apply", "ignore"]
 Alpha = Literal["card", "before", "after", "white"]

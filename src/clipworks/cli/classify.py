@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
-    from clipworks.cli.runs import conclude, running
+    from clipworks.cli.runs import conclude, report_left_out, running
     from clipworks.datasets.listing import read_dataset
     from clipworks.endings import choose_by_ending
     from clipworks.results.formats import choose_format, list_endings
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
         return run_request(args, classes)
     dataset = read_dataset(args.source, root=args.root)
-    options.report_left_out(dataset.left_out, args.source)
+    report_left_out(dataset.left_out, args.source)
     with options.load_model(args, images=images, towers=("image",), streams=None) as model:
         decoder = options.open_decoder(args, model)
         classifier = _get_classifier(args, model, classes)

@@ -14,7 +14,7 @@ from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
-from clipworks.options import AUTO, PRECISIONS
+from clipworks.options import AUTO, PRECISIONS, STARTER
 
 if TYPE_CHECKING:
     from clipworks.comparison.comparing import Plan
@@ -199,7 +199,7 @@ def _read_plan(args: argparse.Namespace) -> Plan:
     except ValueError:
         raise UsageError(f"--percentiles is {args.percentiles!r}; allowed: numbers with commas, as in 50,99") from None
     return Plan(
-        models=tuple(dict.fromkeys(args.model or ["starter"])),
+        models=tuple(dict.fromkeys(args.model or [STARTER])),
         runtimes=engines,
         devices=_split(args.device, "--device"),
         precisions=precisions,

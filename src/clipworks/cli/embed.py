@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Embed, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
-    from clipworks.cli.runs import conclude, running
+    from clipworks.cli.runs import conclude, report_left_out, running
     from clipworks.datasets.listing import read_dataset
     from clipworks.endings import check_folder_name
     from clipworks.results.formats import EMBEDDING_FORMATS
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     row = EMBEDDING_FORMATS[args.format or "npy"]
     check_folder_name(args.output, holds=row.folder or "")
     dataset = read_dataset(args.source, root=args.root)
-    options.report_left_out(dataset.left_out, args.source)
+    report_left_out(dataset.left_out, args.source)
     options.recall_choice(args, Path(args.output + row.manifest))
     with (
         options.load_model(args, images=images, towers=("image",), streams=None) as model,

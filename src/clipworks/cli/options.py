@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipworks.cli.terminal import show_text
-from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS, MAX_PIXELS, PRECISIONS, ImageOptions, RuntimeOptions
+from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS, MAX_PIXELS, PRECISIONS, STARTER, ImageOptions, RuntimeOptions
 
 if TYPE_CHECKING:
     from clipworks.images.decoders import BatchDecoder
@@ -24,7 +23,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        default="starter",
+        default=STARTER,
         metavar="NAME",
         help="a known name, a hub id or a bundle's folder (default: starter, a small built-in stand-in, not CLIP)",
     )
@@ -268,17 +267,3 @@ def open_decoder(args: argparse.Namespace, model: Model) -> BatchDecoder | None:
     decoder = open_batch_decoder(args.decoder, model.device, model.card.image, options=model.image_options)
     print(f"JPEG files are decoded by {decoder.name}, whose pixels are not those of Pillow", file=sys.stderr)
     return decoder
-
-
-def report_left_out(count: int, source: str) -> None:
-    """Say on stderr how many files of a folder are no pictures, if any."""
-    if count:
-        what = "1 file is no picture" if count == 1 else f"{count:,} files are no pictures"
-        print(f"{show_text(source)}: {what} by the ending: left out", file=sys.stderr)
-
-
-def report_decoder(decoder: BatchDecoder | None) -> None:
-    """Say how many pictures of a run a batch decoder has left to Pillow."""
-    if decoder is not None and decoder.single:
-        done = decoder.batched + decoder.single
-        print(f"{decoder.single:,} of {done:,} pictures were decoded by Pillow after all", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import options
 from clipworks.cli.progress import ProgressLine, format_bar, format_time
-from clipworks.cli.runs import say_failed, tell_end
+from clipworks.cli.runs import report_left_out, say_failed, tell_end
 from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
 from clipworks.interrupts import keeping
@@ -51,7 +51,7 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
     )
 
     def joined(cluster: Cluster, left_out: int) -> None:
-        options.report_left_out(left_out, args.source)
+        report_left_out(left_out, args.source)
         gpus = f", {cluster.gpus:,} GPUs" if cluster.gpus else ""
         print(f"Ray: {cluster.nodes:,} nodes, {cluster.cpus:,} CPUs{gpus}; {say_dashboard(cluster)}", file=sys.stderr)
 

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from clipworks.cli import options
 from clipworks.cli.json_output import print_json
 from clipworks.cli.progress import Bar
 from clipworks.cli.terminal import show_text
@@ -38,7 +37,7 @@ def running(args: argparse.Namespace, decoder: BatchDecoder | None) -> Iterator[
             stop=stop,
         )
     bar.clear()
-    options.report_decoder(decoder)
+    report_decoder(decoder)
 
 
 def conclude(progress: RunProgress, args: argparse.Namespace) -> int:
@@ -68,3 +67,17 @@ def tell_end(end: RunProgress | ShardProgress, said: str, args: argparse.Namespa
     if not end.whole:
         return 130
     return 1 if args.strict and end.failed else 0
+
+
+def report_left_out(count: int, source: str) -> None:
+    """Say on stderr how many files of a folder are no images, if any."""
+    if count:
+        what = "1 file is no image" if count == 1 else f"{count:,} files are no images"
+        print(f"{show_text(source)}: {what} by the ending: left out", file=sys.stderr)
+
+
+def report_decoder(decoder: BatchDecoder | None) -> None:
+    """Say how many images of a run a batch decoder has left to Pillow."""
+    if decoder is not None and decoder.single:
+        done = decoder.batched + decoder.single
+        print(f"{decoder.single:,} of {done:,} images were decoded by Pillow after all", file=sys.stderr)

@@ -95,7 +95,7 @@ def _read_remote(sample: Sample) -> bytes | str:
 
 
 def _refuse_size(name: str) -> str:
-    return f"{name} has more than {MAX_BYTES >> 20} MiB, which is no picture that is read here"
+    return f"{name} has more than {MAX_BYTES >> 20} MiB, the most that an image file may have"
 
 
 def _insist(place: str, act: Callable[[], Result]) -> Result:

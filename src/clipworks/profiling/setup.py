@@ -9,7 +9,14 @@ from pathlib import Path
 from clipworks.bundle.card import Card
 from clipworks.errors import UsageError
 from clipworks.images.decoders import PILLOW
-from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions
+from clipworks.options import (
+    AUTO,
+    DEFAULT_IMAGE_OPTIONS,
+    DEFAULT_RUNTIME_OPTIONS,
+    STARTER,
+    ImageOptions,
+    RuntimeOptions,
+)
 from clipworks.processor import count_cores
 from clipworks.profiling.profile import Target
 
@@ -39,7 +46,7 @@ class Setup:
     """
 
     target: Target
-    model: str = "starter"
+    model: str = STARTER
     options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
     devices: tuple[str, ...] = (AUTO,)
     batch_size: int = 1

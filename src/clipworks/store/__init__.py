@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from clipworks.bundle.files import CARD_FILE, Bundle, read_bundle, verify_once
 from clipworks.display import quote_text
 from clipworks.errors import BundleError, DownloadError, UsageError
+from clipworks.options import STARTER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from clipworks.store.hub import Progress
 
-STARTER = "starter"
+__all__ = ["STARTER", "open_bundle"]
 
 
 def open_bundle(model: str, *, offline: bool = False, progress: Progress | None = None) -> Bundle:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from clipworks.bundle.files import CARD_FILE, Bundle, read_bundle
 from clipworks.errors import BundleError, UsageError
+from clipworks.options import STARTER
 from clipworks.store import expand_home
 from clipworks.store.known import KnownModel, known_models
 from clipworks.store.names import (
-    STARTER,
     STARTER_FOLDER,
     find_models_folder,
     find_target,

@@ -9,9 +9,9 @@ from pathlib import Path
 from clipworks.bundle.card import Source
 from clipworks.cache import cache_folder, find_cache
 from clipworks.errors import UsageError, unknown_name
+from clipworks.options import STARTER
 from clipworks.store.known import KnownModel, find_known, known_models
 
-STARTER = "starter"
 STARTER_FOLDER = Path(__file__).parent / STARTER
 
 _HUB_ID = re.compile(r"(?P<hub>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)

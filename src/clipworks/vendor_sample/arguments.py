@@ -11,9 +11,9 @@ from pathlib import Path
 
 from clipworks.bundle.files import CARD_FILE
 from clipworks.errors import ClipworksError, UsageError
+from clipworks.options import STARTER
 from clipworks.vendor_sample.notices import VERBOSE, notify
 
-STARTER = "starter"
 STRINGS = "[a diagram,a dog,a cat]"
 # What the sample calls each of its compiled models' files, without their endings.
 _MODEL_FILE = "mod"
