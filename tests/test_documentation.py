@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
-import importlib
+import html
 import io
 import re
 import shlex
@@ -13,9 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import draw_terminal
 import pytest
 from conftest import REPOSITORY
 from example_outputs import EXACTLY, EXPECTED, differs_from_shown, find_difference
+from option_effects import list_options
 
 import clipworks
 from clipworks import RuntimeOptions
@@ -31,7 +32,8 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "clip_text_prof": profilers.profile_text,
     "eval_topk": eval_topk.main,
 }
-PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]
+DOCS = REPOSITORY / "docs"
+PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 SKIP = "<!-- not run here"
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n```(?P<kind>console|python)\n(?P<body>.*?)```", re.DOTALL)
 
@@ -88,28 +90,27 @@ MANY = {"--sweep", "--slo"}
 EXAMPLES = list(examples())
 
 
-def options(name: str) -> set[str]:
-    """Every option string of a command, those of its subcommands too."""
-    parser = argparse.ArgumentParser(prog=name)
-    importlib.import_module(COMMANDS[name].module).add_arguments(parser)
-    found: set[str] = set()
-    todo = [parser]
-    while todo:
-        for action in todo.pop()._actions:
-            found |= set(action.option_strings)
-            if isinstance(action, argparse._SubParsersAction):
-                todo += list(action.choices.values())
+def list_documented() -> dict[str, set[str]]:
+    """What ``docs/commands.md`` names of each command, in its section and in the groups that this links to."""
+    intro, *parts = re.split(r"^## ", (DOCS / "commands.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    found: dict[str, set[str]] = {"clipworks": _list_words(intro)}
+    groups: dict[str, set[str]] = {}
+    for part in parts:
+        heading, _, body = part.partition("\n")
+        if heading.startswith("`"):
+            linked = [groups[anchor] for anchor in re.findall(r"\]\(#([a-z-]+)\)", body)]
+            found[heading.strip("`").removeprefix("clipworks ")] = _list_words(body).union(*linked)
+        else:
+            groups[heading.lower().replace(" ", "-")] = _list_words(body)
     return found
 
 
-def options_of_the_sample(program: str) -> set[str]:
-    """Every option string of a command of the vendor's sample."""
-    if program == "clipworks":
-        return set()
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-        PROGRAMS[program](["--help"])
-    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_]+", out.getvalue()))
+def _list_words(text: str) -> set[str]:
+    """Options and arguments in a part of the page: the first cells of its tables, and every option in code."""
+    rows = re.findall(r"^\| (.*?) \|", text, flags=re.MULTILINE)
+    words = {code.split()[0] for row in rows for code in re.findall(r"`([^`]+)`", row)}
+    codes = re.findall(r"`([^`\n]+)`", text)
+    return words | {word for code in codes for word in re.findall(r"--[a-z][a-z0-9_-]+", code)}
 
 
 def test_there_are_examples_to_check() -> None:
@@ -153,6 +154,17 @@ def test_every_example_prints_what_is_expected(
             assert not differs_from_shown(printed, shown), f"{line}\n{printed}\nbut the page shows\n{shown}"
         else:
             assert find_difference(printed, EXPECTED[line]) is None, f"{line}\n{printed}"
+
+
+def test_the_picture_of_the_terminal_shows_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/match.svg, line by line; which runtime computes it is the machine's to say."""
+    monkeypatch.chdir(REPOSITORY)
+    picture = draw_terminal.PICTURE.read_text(encoding="utf-8")
+    shown = [html.unescape(line) for line in re.findall(r'xml:space="preserve">(.*)</text>', picture)]
+    printed = draw_terminal.run_on_terminal(draw_terminal.COMMAND, "--precision", "f32").splitlines()
+    assert shown[0] == f"$ {draw_terminal.COMMAND}"
+    assert not differs_from_shown("\n".join(printed[:-1]), "\n".join(shown[1:-1])), printed
+    assert all(re.fullmatch("starter on (openvino|onnxruntime), cpu, f32", line) for line in (printed[-1], shown[-1]))
 
 
 @pytest.mark.parametrize("body", [body for _, body, skipped in blocks("python") if not skipped])
@@ -208,8 +220,23 @@ def test_an_output_is_compared_with_the_patterns_of_the_table(
     assert found is None if difference is None else found is not None and difference in found
 
 
+def test_every_command_and_option_is_documented_and_every_documented_one_exists() -> None:
+    """``docs/commands.md`` against the parsers, command by command, both ways."""
+    exist: dict[str, set[str]] = {}
+    for option in list_options():
+        command, _, word = option.rpartition(" ")
+        exist.setdefault(command, set()).add(word)
+    documented = list_documented()
+    assert sorted(documented) == sorted(exist)
+    for command, words in exist.items():
+        assert sorted(words - documented[command]) == [], f"{command}: not in docs/commands.md"
+        named = {word for word in documented[command] if not re.fullmatch("-[a-z]", word)}
+        assert sorted(named - words) == [], f"{command}: in docs/commands.md, but not there"
+
+
 def test_every_command_and_option_that_is_named_exists() -> None:
-    known = set().union(*map(options, COMMANDS), *map(options_of_the_sample, PROGRAMS)) | {"--version", "--traceback"}
+    """On every page, in sentences and in examples that are not run."""
+    known = {option.rpartition(" ")[2] for option in list_options()}
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for code in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
@@ -217,17 +244,71 @@ def test_every_command_and_option_that_is_named_exists() -> None:
                 assert match[1] in COMMANDS, f"{page.name}: {code}"
             if code.startswith(("clipworks ", "--")):
                 for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", code):
-                    assert option in known, f"{page.name}: {code}"
+                    assert option in known | {"--help"}, f"{page.name}: {code}"
     for example in EXAMPLES:
         for step in example.steps:
             named = {word.partition("=")[0] for word in step.words if word.startswith("--")} - {"--"}
             assert named <= known, f"{example.page.name}: {step.line}"
 
 
+def test_the_rooms_of_the_house_are_those_that_there_are() -> None:
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = {path.parent.name for path in (REPOSITORY / "src" / "clipworks").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)/` \|", page, flags=re.MULTILINE)) == rooms
+    for path in re.findall(r"`((?:cli|doctor|images|runtimes|store)/[\w./]+)`", page):
+        assert (REPOSITORY / "src" / "clipworks" / path).exists(), path
+
+
+# Words of before, each with what is said now (docs/glossary.md); the vendor's sample and names of files and options may
+# have them.
+BANNED = {
+    r"pictures?\b": "image",
+    r"granted?\b": "in use",
+    r"quiet fallback": "silent fallback",
+    r"towers of our own": "the native runtime",
+    r"goes on where": "resumes",
+    r"names every (picture|image)": "classifies every image",
+    r"text heads?\b": "zero-shot classifier",
+    r"brings? it here": "download",
+    r"slip of the pen": "typo",
+    r"to be had\b": "available",
+    r"held against": "compared with",
+    r"\bengines?\b": "runtime",
+}
+ALLOWED = re.compile(
+    r"`[^`]*`|```.*?```|\]\([^)]*\)|'a picture of dogs'|training pictures|infinity, engine|pictures are images",
+    re.DOTALL,
+)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "CHANGELOG.md" and "developers" not in page.parts]
+)
+def test_a_page_uses_the_words_of_the_glossary(page: Path) -> None:
+    text = ALLOWED.sub("", page.read_text(encoding="utf-8"))
+    found = [(match[0], word) for old, word in BANNED.items() for match in re.finditer(old, text, re.IGNORECASE)]
+    assert found == []
+
+
+def test_the_index_names_every_page_and_no_other() -> None:
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    linked = {(DOCS / target).resolve() for target in re.findall(r"\]\(([^)#:]+)\)", index)}
+    assert {page for page in DOCS.rglob("*.md") if page != DOCS / "README.md"} <= linked
+
+
 def test_every_link_within_the_repository_leads_somewhere() -> None:
+    """To a file, and to a heading of it where the link names one."""
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} -> {target}"
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+            file = page.parent / target if target else page
+            assert file.exists(), f"{page.name} -> {target}"
+            assert not anchor or anchor in list_anchors(file), f"{page.name} -> {target}#{anchor}"
+
+
+def list_anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("translation", [page for page in PAGES if page.name.endswith(".zh-CN.md")], ids=str)

@@ -6,16 +6,15 @@ from pathlib import Path
 
 from peers import tables
 from peers.environments import ROOT
-from peers.figures import LESS, Record, find_fault, find_figure
-from peers.rows import ROWS
-from peers.wording import COLUMNS
+from peers.figures import LESS, Record, find_fault, list_figures, shares_code
+from peers.wording import COLUMNS, MEANING
 
 PAGE = ROOT / "docs" / "peers.md"
 PLOT = ROOT / "docs" / "peers.svg"
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 MARKS = ("<!-- peers: written by benchmarks/peers -->", "<!-- /peers -->")
-PLOTTED = ("a", "b", "c", "d", "d8", "e", "f", "g")
-COLOURS = {"f32": "#4878a8", "bf16": "#6aa56e", "f16": "#6aa56e", "int8": "#c98a3b"}
+PLOTTED = ("a", "b", "c", "g", "d", "d8", "e", "f")
+COLOURS = {"any": "#8a8a8a", "f32": "#4878a8", "bf16": "#6aa56e", "f16": "#6aa56e", "int8": "#c98a3b"}
 
 
 def draw(record: Record) -> None:
@@ -27,23 +26,37 @@ def draw(record: Record) -> None:
         if MARKS[0] in text:
             before, _, rest = text.partition(MARKS[0])
             after = rest.partition(MARKS[1])[2]
-            quoted = tables.write_summary(record, language)
+            quoted = tables.write_front(record, language)
             path.write_text(f"{before}{MARKS[0]}\n\n{quoted}\n\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 def write_page(record: Record) -> str:
     """The page."""
-    summary = tables.write_summary(record, 0).replace("[docs/peers.md](docs/peers.md) has", "Below are")
+    works = [work for work in tables.WORKS if list_figures(record, work)]
+    figures = [
+        "\n\n".join(
+            [f"## {COLUMNS[work][0].rpartition(', ')[0].capitalize()}", MEANING[work], tables.write_work(record, work)]
+        )
+        for work in works
+    ]
+    stamp = max(record["works"].values(), key=lambda item: item["date"])
+    machine = stamp["machine"]
     return "\n\n".join(
         [
-            "# clipworks beside its peers",
-            "Written by `make bench-peers PHOTOGRAPHS=FOLDER` from [peers.json](peers.json); every figure, date and "
-            "version on this page comes from that run, and none is typed by hand. What was tried, also what did not "
-            "help, stands in [performance.md](performance.md).",
+            "# clipworks beside other libraries",
+            "Written by `make bench-peers PHOTOGRAPHS=FOLDER` from [peers.json](peers.json); no figure on this page is "
+            "typed by hand. What was tried to get here, also what did not help, stands in the "
+            "[developers' log](developers/performance-log.md).",
+            f"One machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB, "
+            f"{', '.join(machine['isa'])}. One ViT-B/32 with random weights, 256 ImageNet photographs. On another "
+            "machine the order may be another: measure there before you choose.",
+            READING,
             "![The figures as bars](peers.svg)",
-            "## All rows",
-            summary,
+            *figures,
             "## Goals",
+            "Set before the work began. A ratio above 1 means that clipworks is ahead; its spread is what the rounds "
+            "of both allow. A goal is met if the least of the spread reaches it; where one of the "
+            "two has one round only, the figure decides.",
             tables.write_goals(record),
             "## What the machine allows",
             "Measured in the same environments, the best of numpy, PyTorch and OpenVINO for each.",
@@ -54,13 +67,17 @@ def write_page(record: Record) -> str:
             tables.write_notes(record) or "None.",
             "## Versions",
             tables.write_versions(record),
-            "## Spread",
-            "The least and the most of the rounds, and the commit that they were taken on.",
-            tables.write_spread(record),
             "",
         ]
     )
 
+
+READING = """\
+How to read the tables: best first; the figure is the median of the rounds, with the least and the most of them beside
+it. A row says how many rounds it has and on which commit of this repository they were taken. Bold: better than every
+other row in every round; nothing is bold where rounds overlap, or where one of the first two has one round only. ✻
+computes something else than the reference and is not compared (see the notes). A row that had to be timed on fewer
+items says so by its items; the figure is still a rate."""
 
 METHOD = """\
 - One ViT-B/32 is drawn at random with a fixed seed and written as a Hugging Face checkpoint, open_clip's state dict,
@@ -70,20 +87,16 @@ METHOD = """\
 - Before anything is timed, each row's embeddings, pixels, ids or classes are compared with the reference: OpenAI's
   transform by torchvision's code and CLIPModel in f32. A row that computes something else is marked and left out of the
   ratios.
-- Each peer does what its documentation recommends: batches of 32 pictures and 64 texts, its own threads, PyTorch's
+- Each peer does what its documentation recommends: batches of 32 images and 64 texts, its own threads, PyTorch's
   scaled-dot-product attention, a DataLoader with two processes for transformers and open_clip, torchvision's image
   backend where transformers chooses it, bf16 weights where a peer loads them so.
-- a is the time from the start of a process to its first scores, with files in the system's cache; clipworks has its
-  compiled towers in its own cache, as on any run but the very first.
-- b is the median call over photographs and texts that change; e has a tokenizer that has seen none of the strings;
-  f runs on one core with one thread; g ranks 1,000 labels whose embeddings are given, but for the pipeline, which takes
-  names only and embeds them again for each call.
+- For the time to first result clipworks has its compiled towers in its own cache, as on any run but the very first.
 - torchvision's wheel does not fit a PyTorch without CUDA: its compiled operators, which CLIP does not use, are left
   out, and its transforms run as they are."""
 
 
 def plot(record: Record, path: Path) -> None:
-    """Bars of every work, best first; hatched where a row computes something else."""
+    """Bars of every work with the spread of their rounds, best first; hatched where a row computes something else."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -91,27 +104,30 @@ def plot(record: Record, path: Path) -> None:
     from matplotlib.ticker import MaxNLocator
 
     mpl.rcParams["svg.hashsalt"] = "clipworks"
-    figure, axes = plt.subplots(4, 2, figsize=(13, 17), layout="constrained")
+    sheet, axes = plt.subplots(4, 2, figsize=(13, 17), layout="constrained")
     for work, ax in zip(PLOTTED, axes.flat, strict=True):
-        found = [(row, value) for row in ROWS if (value := find_figure(record, work, row)) is not None]
-        found.sort(key=lambda item: item[1], reverse=work in LESS)
-        for place, (row, value) in enumerate(found):
+        found = list_figures(record, work)[::-1]
+        for place, (row, figure) in enumerate(found):
             odd = find_fault(record, work, row) is not None
+            value = figure.median
             ax.barh(
                 place,
                 value,
-                color=COLOURS[row.precision],
+                xerr=[[value - figure.least], [figure.most - value]] if len(figure.rounds) > 1 else None,
+                error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#333333"},
+                color=COLOURS["any" if shares_code(work) else row.precision],
                 alpha=1 if row.ours else 0.45,
                 hatch="//" if odd else None,
                 edgecolor="white" if odd else None,
             )
-            ax.text(value, place, f" {tables.show(value)}", va="center", fontsize=8)
-        ax.set_yticks(range(len(found)), [f"{row.label}, {row.precision}" for row, _ in found], fontsize=8)
+            ax.text(figure.most, place, f"  {tables.show(value)}", va="center", fontsize=8)
+        names = [row.peer if shares_code(work) else f"{row.label}, {row.precision}" for row, _ in found]
+        ax.set_yticks(range(len(found)), names, fontsize=8)
         for label, (row, _) in zip(ax.get_yticklabels(), found, strict=True):
             label.set_fontweight("bold" if row.ours else "normal")
         ax.xaxis.set_major_locator(MaxNLocator(5))  # six digits want room
         ax.set_title(COLUMNS[work][0] + (", shorter is better" if work in LESS else ""), fontsize=10, loc="left")
         ax.margins(x=0.12)
         ax.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    sheet.savefig(path, metadata={"Date": None})
+    plt.close(sheet)

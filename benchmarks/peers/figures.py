@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,37 @@ from peers.rows import ROWS, Row
 Record = dict[str, Any]
 LESS = {COLD, SIZES, "memory", "b"}
 """Works whose figure is a time or a size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """What was measured of a row in a work.
+
+    Attributes:
+        rounds: one value a round, in the work's unit.
+        commits: of this repository that they were taken on.
+        items: in a round: photographs, texts or calls; 0 where that does not apply.
+    """
+
+    rounds: tuple[float, ...]
+    commits: tuple[str, ...]
+    items: int = 0
+
+    @property
+    def median(self) -> float:
+        """The figure itself."""
+        return statistics.median(self.rounds)
+
+    @property
+    def least(self) -> float:
+        """Of the rounds."""
+        return min(self.rounds)
+
+    @property
+    def most(self) -> float:
+        """Of the rounds."""
+        return max(self.rounds)
+
 
 COLD_DIFFERENCE = {"f32": 0.01, "bf16": 0.1, "f16": 0.1, "int8": 0.3}
 """The most that a score of the first match may differ from the reference's."""
@@ -65,13 +96,62 @@ GOALS = (
 )
 
 
-def find_figure(record: Record, work: str, row: Row) -> float | None:
-    """A row's figure in a work: the median of its rounds, or None."""
-    found = record["works"].get(SIZES if work == "memory" else work, {}).get("rows", {}).get(row.key, {})
+def find_figure(record: Record, work: str, row: Row) -> Figure | None:
+    """A row's figure in a work, or None; where all rows of a peer run the same code, the rounds of all of them."""
     if work in (SIZES, "memory"):
+        found = find_row(record, SIZES, row)
         value = found.get("installed_mb" if work == SIZES else "peak_mib")
-        return None if value is None else float(value)
-    return statistics.median(found["rounds"]) if found.get("rounds") else None
+        return None if value is None else Figure(rounds=(float(value),), commits=(found["commit"],))
+    rows = [other for other in ROWS if other.peer == row.peer] if shares_code(work) else [row]
+    found_rows = [found for other in rows if (found := find_row(record, work, other)).get("rounds")]
+    if not found_rows:
+        return None
+    return Figure(
+        rounds=tuple(value for found in found_rows for value in found["rounds"]),
+        commits=tuple(dict.fromkeys(found["commit"] for found in found_rows)),
+        items=found_rows[0].get("items", 0),
+    )
+
+
+def find_row(record: Record, work: str, row: Row) -> Record:
+    """What the record has of a row in a work."""
+    found: Record = record["works"].get(work, {}).get("rows", {}).get(row.key, {})
+    return found
+
+
+def shares_code(work: str) -> bool:
+    """Whether all rows of a peer run the same code in a work."""
+    return work not in (COLD, SIZES, "memory") and find_work(work).by_peer
+
+
+def name_code(work: str, row: Row) -> tuple[str | bool, ...]:
+    """What a row shares with others in a work: what is equal here is measured and shown once."""
+    if work == SIZES:
+        return row.peer, row.optional
+    return (row.peer,) if shares_code(work) else (row.key,)
+
+
+def list_figures(record: Record, work: str) -> list[tuple[Row, Figure]]:
+    """All rows that have a figure in a work, best first; one for those that are the same code or files."""
+    found = [(row, figure) for row in ROWS if (figure := find_figure(record, work, row)) is not None]
+    found = list({name_code(work, row): (row, figure) for row, figure in reversed(found)}.values())[::-1]
+    return sorted(found, key=lambda item: item[1].median, reverse=work not in LESS)
+
+
+def find_best(record: Record, work: str) -> Row | None:
+    """The row that is better than every other in every round; None where rounds overlap.
+
+    None too where it or the next has one round only, whose spread nobody knows. A size on disk is counted, not timed.
+    """
+    rows = [(row, figure) for row, figure in list_figures(record, work) if find_fault(record, work, row) is None]
+    if len(rows) < 2 or (work != SIZES and any(len(figure.rounds) < 2 for _, figure in rows[:2])):
+        return None
+    (best, figure), *others = rows
+    if work in LESS:
+        clear = figure.most < min(other.least for _, other in others)
+    else:
+        clear = figure.least > max(other.most for _, other in others)
+    return best if clear else None
 
 
 def find_fault(record: Record, work: str, row: Row) -> str | None:
@@ -110,28 +190,23 @@ def explain_difference(work: str, judged: Record) -> str:
     return f"the best class is the reference's for {judged['top1']:.0%} of the photographs"
 
 
-def list_best(record: Record, goal: Goal) -> tuple[tuple[Row, float], tuple[Row, float]] | None:
+def list_best(record: Record, goal: Goal) -> tuple[tuple[Row, Figure], tuple[Row, Figure]] | None:
     """Our best row and the best of the peers that compute the same, each with its figure; None where one is missing."""
-
-    def pick(rows: Iterator[Row]) -> tuple[Row, float] | None:
-        found = [
-            (row, figure)
-            for row in rows
-            if goal.precision in ("any", row.precision)
-            and (figure := find_figure(record, goal.work, row)) is not None
-            and find_fault(record, goal.work, row) is None
-        ]
-        side = min if goal.work in LESS else max
-        return side(found, key=lambda item: item[1]) if found else None
-
-    ours = pick(row for row in ROWS if row.ours)
-    theirs = pick(row for row in ROWS if not row.ours and goal.among(row))
+    found = [
+        (row, figure)
+        for row, figure in list_figures(record, goal.work)
+        if goal.precision in ("any", row.precision) and find_fault(record, goal.work, row) is None
+    ]
+    ours = next((item for item in found if item[0].ours), None)
+    theirs = next((item for item in found if not item[0].ours and goal.among(item[0])), None)
     return (ours, theirs) if ours and theirs else None
 
 
-def measure_ratio(goal: Goal, ours: float, theirs: float) -> float:
-    """How many times better ours is."""
-    return theirs / ours if goal.work in LESS else ours / theirs
+def measure_ratio(goal: Goal, ours: Figure, theirs: Figure) -> tuple[float, float, float]:
+    """How many times better ours is: of the medians, and the least and the most that the rounds allow."""
+    if goal.work in LESS:
+        ours, theirs = theirs, ours
+    return ours.median / theirs.median, ours.least / theirs.most, ours.most / theirs.least
 
 
 def name_unit(work: str) -> str:

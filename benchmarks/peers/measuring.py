@@ -79,6 +79,8 @@ def measure_work(
     if letter == COLD:
         return measure_cold(rows, material, rounds)
     work = find_work(letter)
+    if work.by_peer:
+        rows = list({row.peer: row for row in reversed(rows)}.values())[::-1]
     with open_sessions(rows) as (sessions, errors):
         figures: dict[str, dict[str, Any]] = {key: {"error": error} for key, error in errors.items()}
         counts = {}

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-LANGUAGES = ("en", "zh")
-
 COLUMNS = {
-    "a": ("a: start to first score, s", "a：启动到首个分数，秒"),
-    "b": ("b: one image, 3 texts, ms", "b：一张图配 3 条文本，毫秒"),
-    "c": ("c: files to embeddings, images/s", "c：文件到向量，张/秒"),
-    "d": ("d: 1,000 class names, texts/s", "d：1,000 个类名，条/秒"),
-    "d8": ("d: 8,000 prompts, texts/s", "d：8,000 条提示，条/秒"),
-    "e": ("e: tokenizer, strings/s", "e：分词，条/秒"),
-    "f": ("f: preprocessing, images/s a core", "f：预处理，张/秒/核"),
-    "g": ("g: files to top-5, images/s", "g：文件到前五类，张/秒"),
-    "h": ("h: installed, MB", "h：安装体积，MB"),
-    "memory": ("h: peak memory, MiB", "h：内存峰值，MiB"),
+    "a": ("time to first result, s", "首个结果用时，秒"),
+    "b": ("latency, ms", "延迟，毫秒"),
+    "c": ("image throughput with decoding, images/s", "图片吞吐（含解码），张/秒"),
+    "d": ("text throughput, class names, texts/s", "文本吞吐（类名），条/秒"),
+    "d8": ("text throughput, prompts, texts/s", "文本吞吐（提示），条/秒"),
+    "e": ("tokenizer, texts/s", "分词，条/秒"),
+    "f": ("preprocessing, images/s a core", "预处理，张/秒/核"),
+    "g": ("classification, images/s", "分类，张/秒"),
+    "memory": ("peak memory, MiB", "内存峰值，MiB"),
+    "h": ("install size, MB", "安装体积，MB"),
 }
-PEER = ("peer", "对象")
+MEANING = {
+    "a": "From the start of a process to its first scores: one image, three texts, files in the system's cache.",
+    "b": "One image and three texts in a process that is warm: the median call, images and texts change.",
+    "c": "From 256 JPEG files to embeddings, in batches.",
+    "d": "1,000 ImageNet class names to embeddings, tokenizing included.",
+    "d8": "8,000 prompts (8 templates of each class name) to embeddings, tokenizing included.",
+    "e": "The tokenizer alone, on texts that it has not seen. One figure a peer: its rows run the same code.",
+    "f": "From files to the pixels that the image encoder takes, one thread on one core. One figure a peer: its rows "
+    "run the same code.",
+    "g": "From 256 JPEG files to the five best of 1,000 classes, whose embeddings are given; the pipeline takes names "
+    "only and embeds them in each call.",
+    "memory": "Peak memory of a process that embeds 64 photographs and 64 class names.",
+    "h": "What a fresh environment takes on disk, without Python itself.",
+}
+PEER = ("library", "库")
 PRECISION = ("precision", "精度")
 CAPTION = (
-    "{date}, {cpu}, {cores} cores, commit {commit}; random weights of ViT-B/32's shapes, 256 ImageNet photographs. "
-    "Median of {rounds} alternated rounds or more. ✻ computes something else than the reference and is not compared; "
-    "– not offered. Lower is better in a, b and h, higher elsewhere. "
-    "[docs/peers.md](docs/peers.md) has the goals, the limits of the machine, versions and notes.",
-    "{date}，{cpu}，{cores} 核，提交 {commit}；ViT-B/32 结构的随机权重，256 张 ImageNet 照片。取不少于 {rounds} 轮"
-    "交替测量的中位数。✻ 表示结果与参考实现不同，不参与比较；– 表示不提供该功能。a、b、h 越小越好，其余越大越好。"
-    "目标、本机的物理上限、版本与说明见 [docs/peers.md](docs/peers.md)。",
+    "Medians, the least and the most of several rounds in brackets. {machine}, {cores} cores, {date}; ViT-B/32 with "
+    "random weights, 256 ImageNet photographs, 8,000 prompts. Commits, and rounds in brackets: {rounds}. "
+    "[docs/peers.md](docs/peers.md) has all rows and how each was measured.",
+    "数值为中位数，括号内是多轮中的最小值和最大值。{machine}，{cores} 核，{date}；ViT-B/32 结构的随机权重，256 张 "
+    "ImageNet 照片，8,000 条提示。提交（括号内为轮数）：{rounds}。全部行和测量方法见 [docs/peers.md](docs/peers.md)。",
 )
+ROUNDS = ("{work} ({count})", "{work}（{count}）")
+JOINTS = (("; ", ": ", ", "), ("；", "：", "、"))
+"""Between commits, behind a commit, and between its works."""

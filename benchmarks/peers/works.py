@@ -38,6 +38,7 @@ class Work:
         count: the items of a whole round.
         least: of the items, for a row that would take too long.
         patience: how many times the usual seconds a row may take before it gets fewer items.
+        by_peer: whether all rows of a peer run the same code, whatever their runtime and precision: one is measured.
     """
 
     letter: str
@@ -50,6 +51,7 @@ class Work:
     count: Callable[[Material], int]
     least: int
     patience: float = 1.0
+    by_peer: bool = False
 
 
 def check_images(session: Session, material: Material) -> Judgement:
@@ -218,7 +220,7 @@ WORKS = (
         measure=time_prompts,
         count=lambda material: len(material.prompts),
         least=128,
-        patience=4.0,  # all prompts share more beginnings than a sample of them
+        patience=4.0,  # all prompts share longer prefixes than a sample of them
     ),
     Work(
         letter="e",
@@ -226,6 +228,7 @@ WORKS = (
         unit="strings/s",
         quicker_is_less=False,
         needs="open_tokenizer",
+        by_peer=True,
         check=check_ids,
         measure=time_ids,
         count=lambda material: len(material.names) + len(material.prompts),
@@ -237,6 +240,7 @@ WORKS = (
         unit="images/s",
         quicker_is_less=False,
         needs="prepare",
+        by_peer=True,
         check=check_pixels,
         measure=time_pixels,
         count=lambda material: len(material.photographs),
