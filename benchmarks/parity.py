@@ -182,7 +182,7 @@ def compare(
                 Parity(
                     shape=shape,
                     activation=activation,
-                    pooling=bundle.card.pooling,
+                    pooling=str(bundle.card.text_tower.pooling),
                     reference=reference,
                     runtime=runtime,
                     pictures=len(pictures),

@@ -15,7 +15,7 @@ import pytest
 from convert_checkpoints import MEAN, MODELS, STD, draw_tensors, write_huggingface, write_json
 from PIL import Image
 
-from clipworks.bundle.card import DropAlpha, ImageInput
+from clipworks.bundle.card import DropAlpha, ImageInput, ScoreRule
 from clipworks.bundle.files import Bundle, write_card
 from clipworks.convert import convert_checkpoint, read_checkpoint
 from clipworks.doctor.diagnosis import About
@@ -79,7 +79,8 @@ def overflow_f16(folder: Path) -> Bundle:
     bundle = convert_checkpoint(source, folder / "bundle")
     for name in ("image.onnx", "text.onnx"):
         halve(bundle.folder / name)
-    return write_card(bundle.folder, dataclasses.replace(bundle.card, weights="f16"))
+    files = dataclasses.replace(bundle.card.towers["f32"], weights="f16")
+    return write_card(bundle.folder, dataclasses.replace(bundle.card, towers={"f32": files}))
 
 
 def halve(path: Path) -> None:
@@ -246,7 +247,9 @@ def make_dump(
     checkpoint = read_checkpoint(source)
     weights = (checkpoint.image, checkpoint.text)
     about, text = About(kind="checkpoint", name="theirs"), checkpoint_text(checkpoint)
-    pipeline = open_equations(about, weights, checkpoint.preprocessing, text, checkpoint.logit_scale, None)
+    pipeline = open_equations(
+        about, weights, checkpoint.preprocessing, text, ScoreRule(logit_scale=checkpoint.logit_scale), None
+    )
     files = tuple(pictures or list_pictures())
     inputs = Inputs(pictures=files, texts=TEXTS)
     with pytest.MonkeyPatch.context() as patch:

@@ -29,7 +29,7 @@ ROOMS = {
     "cache": "",
     "interrupts": "",
     "processor": "",
-    "scoring": "",
+    "scoring": "bundle.card",
     "environment": "clipworks processor",
     "bundle": "cache",
     # Images and texts on their way to a tower.
@@ -39,9 +39,9 @@ ROOMS = {
     "towers": "bundle.card",
     "families": "bundle.card towers.*",
     "runtimes": "bundle.* cache environment images._resampling images.resize interrupts processor",
-    "export": "bundle.* convert.conversion runtimes.* text.* towers.*",
+    "export": "bundle.* families.clip runtimes.* text.* towers.*",
     "convert": "bundle.* export.* families.* runtimes.* text.* towers.*",
-    "store": "bundle.* cache convert",
+    "store": "bundle.* cache convert convert.facts families.clip",
     # One model at work.
     "arguments": "bundle.card images.resize text.tokenizers",
     "model": "arguments bundle.* cache images.* matching pipeline runtimes scoring text.*",
@@ -67,7 +67,7 @@ ROOMS = {
     "cluster": "bundle.* datasets.* environment images.* loading model pipeline results.* scoring tasks.* text.*",
     # Saved results in, figures out: whatever could run something again is out of its reach.
     "report": (
-        "bundle.card cache clipworks comparison.figures comparison.published comparison.comparison environment "
+        "bundle.records cache clipworks comparison.figures comparison.published comparison.comparison environment "
         "evaluation.accuracy evaluation.files evaluation.evaluation evaluation.text images.* profiling.profile "
         "profiling.search profiling.statistics results.*"
     ),

@@ -87,7 +87,7 @@ def test_info_of_a_bundle_is_its_card(capsys: pytest.CaptureFixture[str]) -> Non
     assert (facts["name"], facts["folder"]) == ("starter", str(STARTER_FOLDER))
     status, out, _ = run(capsys, "info", str(STARTER_FOLDER))
     assert status == 0
-    assert f"folder       {STARTER_FOLDER}" in out
+    assert f"folder          {STARTER_FOLDER}" in out
 
 
 def test_info_of_an_unknown_model_suggests(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from convert_checkpoints import MODELS, write_huggingface, write_open_clip
 from PIL import Image
 
-from clipworks.bundle.card import DropAlpha
+from clipworks.bundle.card import DropAlpha, ScoreRule
 from clipworks.bundle.files import Bundle, write_card
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers, read_checkpoint, write_towers
@@ -103,12 +103,14 @@ BUNDLES: dict[str, tuple[Callable[[Bundle, Path], Bundle], list[str], str]] = {
         "here it is computed with exact GELU; in the reference it is computed with QuickGELU",
     ),
     "logit scale missing": (
-        lambda bundle, folder: traps.change_card(bundle, folder, logit_scale=1.0),
+        lambda bundle, folder: traps.change_card(bundle, folder, score=ScoreRule(logit_scale=1.0)),
         ["logit_scale"],
         "here it is 1, as where it is left out",
     ),
     "logarithm of the logit scale": (
-        lambda bundle, folder: traps.change_card(bundle, folder, logit_scale=float(np.log(bundle.card.logit_scale))),
+        lambda bundle, folder: traps.change_card(
+            bundle, folder, score=ScoreRule(logit_scale=float(np.log(bundle.card.score.logit_scale)))
+        ),
         ["logit_scale"],
         "the exponential was not taken",
     ),
@@ -233,7 +235,7 @@ def test_two_faults_are_both_named(
 ) -> None:
     """Each step is given the reference's own input, so that one fault does not hide the next."""
     changed = dataclasses.replace(bundle.card.image, interpolation="bilinear")
-    made = traps.change_card(bundle, tmp_path / "trap", image=changed, logit_scale=1.0)
+    made = traps.change_card(bundle, tmp_path / "trap", image=changed, score=ScoreRule(logit_scale=1.0))
     _, record = examine(capsys, made.folder, "--reference", source)
     assert record["begins"] == ["resized", "logit_scale"]
 

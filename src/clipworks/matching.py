@@ -19,7 +19,7 @@ class Score:
     Attributes:
         index: the text's place in what was given, from 0; it is the text's identity.
         text: the text itself.
-        score: softmax probability over all the texts given.
+        score: 0 to 1, by the rule that the match names.
         cosine: of the two unit embeddings.
     """
 
@@ -40,6 +40,7 @@ class Match:
         device: as granted.
         precision: as granted.
         why: what ``auto`` went by where the runtime or the precision was left to it; else None.
+        score_kind: ``softmax`` over the given texts, or ``sigmoid``, each text by itself.
         scores: best first.
     """
 
@@ -49,6 +50,7 @@ class Match:
     device: str
     precision: str
     why: str | None = None
+    score_kind: str = "softmax"
     scores: tuple[Score, ...]
 
 
@@ -80,11 +82,18 @@ def match_embeddings(
     Returns:
         The record, best text first.
     """
-    probabilities = scoring.softmax(cosines, card.logit_scale)
+    values = scoring.score(cosines, card.score)
     scores = tuple(
-        Score(index=int(index), text=texts[index], score=float(probabilities[index]), cosine=float(cosines[index]))
+        Score(index=int(index), text=texts[index], score=float(values[index]), cosine=float(cosines[index]))
         for index in scoring.rank(cosines, top)
     )
     return Match(
-        image=image, model=card.name, runtime=runtime, device=device, precision=precision, why=why, scores=scores
+        image=image,
+        model=card.name,
+        runtime=runtime,
+        device=device,
+        precision=precision,
+        why=why,
+        score_kind=card.score.kind,
+        scores=scores,
     )

@@ -1,14 +1,18 @@
-"""Scores: unit embeddings in, cosines, probabilities and the best k out."""
+"""Scores: unit embeddings in, cosines, scores and the best k out."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from clipworks.errors import EncodingError
+
+if TYPE_CHECKING:
+    from clipworks.bundle.card import ScoreRule
 
 Floats = npt.NDArray[np.float32]
 
@@ -63,6 +67,25 @@ def compare_on_one_thread() -> Iterator[None]:
 
     with threadpool_limits(limits=1, user_api="blas"):
         yield
+
+
+def score(cosines: Floats, rule: ScoreRule) -> npt.NDArray[np.float64]:
+    """Scores by a model's rule: `softmax` over the last axis, or the sigmoid of each text by itself.
+
+    Args:
+        cosines: ``[..., texts]``.
+        rule: from the model's card.
+
+    Returns:
+        float64 ``[..., texts]``, each 0 to 1.
+    """
+    if rule.kind == "softmax":
+        return softmax(cosines, rule.logit_scale)
+    logits = cosines.astype(np.float64) * rule.logit_scale + rule.logit_bias
+    # Of the two equal forms the one whose exponential cannot overflow.
+    small = np.exp(-np.abs(logits))
+    scores: npt.NDArray[np.float64] = np.where(logits >= 0, 1.0, small) / (1.0 + small)
+    return scores
 
 
 def softmax(cosines: Floats, logit_scale: float) -> npt.NDArray[np.float64]:

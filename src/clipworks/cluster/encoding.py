@@ -168,9 +168,9 @@ class Encoder:
         return tabulate_embeddings(list(describe_rows(block)), lay_out_rows(block, self._job.found.dim))
 
     def _classify(self, block: Block[Sample], classes: Classes) -> Any:
-        scale = self._model.card.logit_scale
+        rule = self._model.card.score
         with compare_on_one_thread():  # as on one machine: the number of threads can change a product's last digit
-            records = list(score_block(block, self._truths, classes.labels, self._head, scale, classes.top))
+            records = list(score_block(block, self._truths, classes.labels, self._head, rule, classes.top))
         return tabulate_records([_round(record) for record in records])
 
 

@@ -140,4 +140,4 @@ def _embed(name: str, model: Model, pictures: Pictures, templates: Sequence[str]
     changed = set(readable) ^ set(pictures.readable)
     if changed:  # only the same pictures can be compared
         raise ClipworksError(f"{len(changed)} of the picture files changed during the comparison")
-    return Embedded(images=images, head=head, logit_scale=model.card.logit_scale)
+    return Embedded(images=images, head=head, rule=model.card.score)

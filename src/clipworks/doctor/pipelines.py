@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipworks.bundle.card import ImageInput, TextInput
+from clipworks.bundle.card import ImageInput, ScoreRule, TextInput
 from clipworks.bundle.files import Bundle
 from clipworks.doctor.diagnosis import About
 from clipworks.doctor.equations import trace_image, trace_text, unfold_image, unfold_text
@@ -16,6 +16,7 @@ from clipworks.doctor.joint import trace_joint
 from clipworks.doctor.pictures import Stretch, as_levels, has_size, recover_pixels, trace_pictures
 from clipworks.doctor.stages import Array, Trace
 from clipworks.errors import RuntimeUnavailableError
+from clipworks.families import clip
 from clipworks.images.decode import Picture
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 from clipworks.runtimes import EMBEDDING, FIRST, POOLED, ROLES, Encoder, Role, open_encoder
@@ -53,7 +54,7 @@ class Pipeline:
         text: how texts become ids.
         tokenizer: makes ids.
         vocabulary: its file, or None for OpenAI's own.
-        logit_scale: factor of the cosines.
+        score: how cosines become scores.
         trace_tower: gives a tower's stages: uint8 ``[size, size, 3]`` or int32 ``[length]`` each.
         close: frees the engines.
         layers: whether the stages inside the towers are among them.
@@ -64,7 +65,7 @@ class Pipeline:
     text: TextInput
     tokenizer: Tokenizer
     vocabulary: Path | None
-    logit_scale: float
+    score: ScoreRule
     trace_tower: TraceTower
     close: Callable[[], None]
     layers: bool = True
@@ -112,7 +113,7 @@ def open_bundle_pipeline(bundle: Bundle, *, runtime: str, device: str, precision
         text=bundle.card.text,
         tokenizer=tokenizer,
         vocabulary=bundle.tokenizer,
-        logit_scale=bundle.card.logit_scale,
+        score=bundle.card.score,
         trace_tower=trace_tower,
         close=close,
         layers=bool(probes),
@@ -120,7 +121,7 @@ def open_bundle_pipeline(bundle: Bundle, *, runtime: str, device: str, precision
 
 
 def open_equations(
-    about: About, weights: Weights, spec: ImageInput, text: TextInput, logit_scale: float, vocabulary: Path | None
+    about: About, weights: Weights, spec: ImageInput, text: TextInput, score: ScoreRule, vocabulary: Path | None
 ) -> Pipeline:
     """The plain equations with some weights; the vocabulary is OpenAI's own where no file is named."""
 
@@ -133,7 +134,7 @@ def open_equations(
         text=text,
         tokenizer=open_tokenizer(vocabulary, text),
         vocabulary=vocabulary,
-        logit_scale=logit_scale,
+        score=score,
         trace_tower=trace_tower,
         close=lambda: None,
     )
@@ -152,8 +153,7 @@ def read_bundle_weights(bundle: Bundle) -> Weights:
 
 def checkpoint_text(checkpoint: Checkpoint) -> TextInput:
     """How texts become ids for a checkpoint: all that are read have OpenAI's vocabulary and rules."""
-    tokens, positions = checkpoint.text.tokens, checkpoint.text.positions
-    return TextInput(context=positions.shape[0], cleaning="clip", pad_id=0, vocabulary=tokens.shape[0])
+    return clip.describe_text(checkpoint.text.positions.shape[0])
 
 
 def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list[Array]], before: Stretch) -> Stretch:
@@ -174,7 +174,7 @@ def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list
     ids = _choose_ids(own_ids, given, pipeline.text)
     parts.append(_run_tower(pipeline, "text", ids, own=own_ids, before=before))
     trace = {name: values for part in parts for name, values in part.trace.items()}
-    parts.append(trace_joint(trace, pipeline.logit_scale, given=given))
+    parts.append(trace_joint(trace, pipeline.score, given=given))
     return Stretch(
         trace={**trace, **parts[-1].trace},
         fed=frozenset().union(*(part.fed for part in parts)),
@@ -183,7 +183,9 @@ def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list
 
 def _name_precision(encoder: Encoder, bundle: Bundle) -> str:
     """The precision that values have: ONNX Runtime computes in the type that a tower's weights are stored in."""
-    stored = encoder.runtime == "onnxruntime" and encoder.precision == "f32" and "f16" in bundle.card.weights
+    stored = (
+        encoder.runtime == "onnxruntime" and encoder.precision == "f32" and bundle.card.towers["f32"].weights == "f16"
+    )
     return "f16" if stored else encoder.precision
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipworks.bundle.card import ScoreRule
 from clipworks.bundle.files import CARD_FILE, Bundle
 from clipworks.doctor.diagnosis import About
 from clipworks.doctor.dumps import SUFFIX, Dump, read_dump
@@ -17,13 +18,13 @@ from clipworks.doctor.pipelines import (
     read_bundle_weights,
 )
 from clipworks.errors import ConversionError, RuntimeUnavailableError, UsageError
+from clipworks.families import clip
 from clipworks.families.layouts import read_checkpoint
 from clipworks.runtimes import AUTO, PREFERENCE, RUNTIMES, list_installed
 from clipworks.store import expand_home, open_bundle
 from clipworks.towers.weights import Checkpoint
 
 EQUATIONS = "equations"
-_CLIP_VOCABULARY = 49408
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +129,10 @@ def _name_engine(subject: Pipeline) -> str:
 def _open_equations(bundle: Bundle) -> Reference:
     weights, card = read_bundle_weights(bundle), bundle.card
     # Of a model with OpenAI's vocabulary the bundle's own file is among what may be wrong.
-    own = card.text.cleaning != "clip" or card.text.vocabulary != _CLIP_VOCABULARY
+    own = card.text.tokenizer != "clip" or card.text.vocabulary != clip.VOCABULARY
     about = About(kind="equations", name=card.name)
     vocabulary = bundle.tokenizer if own else None
-    found = open_equations(about, weights, card.image, card.text, card.logit_scale, vocabulary)
+    found = open_equations(about, weights, card.image, card.text, card.score, vocabulary)
     note = "the reference has the bundle's own weights and card: --reference CHECKPOINT tells whether these are right"
     return Reference(about=about, pipeline=found, weights=weights, notes=(note,))
 
@@ -140,7 +141,9 @@ def _open_checkpoint(path: Path, asked: Asked, bundle: Bundle) -> Reference:
     checkpoint, notes = _read_checkpoint(path, asked.config, bundle)
     weights, about = (checkpoint.image, checkpoint.text), About(kind="checkpoint", name=str(path))
     text = checkpoint_text(checkpoint)
-    found = open_equations(about, weights, checkpoint.preprocessing, text, checkpoint.logit_scale, None)
+    found = open_equations(
+        about, weights, checkpoint.preprocessing, text, ScoreRule(logit_scale=checkpoint.logit_scale), None
+    )
     return Reference(about=about, pipeline=found, weights=weights, notes=notes)
 
 

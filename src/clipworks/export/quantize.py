@@ -27,14 +27,14 @@ import onnx
 
 from clipworks.bundle.card import TowerFiles
 from clipworks.bundle.files import Bundle, write_card
-from clipworks.convert.conversion import CLIP_END
 from clipworks.errors import ConversionError
 from clipworks.export.calibration import Sample, collect_samples, split_pictures, split_texts
 from clipworks.export.quantize_graph import MapGroup, TowerGraph, find_groups
 from clipworks.export.rounding import EXACT, balance_channels, choose_grid, round_weights
+from clipworks.families import clip
 from clipworks.text.tokenizers import open_tokenizer
 
-FILES = TowerFiles(image="image.int8.onnx", text="text.int8.onnx")
+FILES = TowerFiles(kind="onnx", image="image.int8.onnx", text="text.int8.onnx", weights="int8")
 FEWEST_PICTURES = 16
 
 _TEMPLATES = ("{}", "a photo of a {}.", "a bad photo of the {}.", "a drawing of the large {} in the snow", "{} (2021)")
@@ -75,7 +75,7 @@ def quantize_towers(bundle: Bundle, pictures: npt.NDArray[np.uint8], *, texts: S
     ids = open_tokenizer(bundle.tokenizer, card.text).encode(prompts)
     files = card.towers["f32"]
     _quantize_tower(bundle.folder / files.image, bundle.folder / FILES.image, split_pictures(pictures))
-    _quantize_tower(bundle.folder / files.text, bundle.folder / FILES.text, split_texts(ids, CLIP_END))
+    _quantize_tower(bundle.folder / files.text, bundle.folder / FILES.text, split_texts(ids, clip.END))
     return write_card(bundle.folder, dataclasses.replace(card, towers={**card.towers, "int8": FILES}))
 
 

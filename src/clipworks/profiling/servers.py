@@ -90,7 +90,7 @@ class Pipeline:
             embeddings = encoder(batch)
             encoded = now()
             cosines = scoring.compare(scoring.normalise(embeddings, made_by=made_by), self._head)
-            scoring.rank(scoring.softmax(cosines, self._card.logit_scale), 5)
+            scoring.rank(scoring.score(cosines, self._card.score), 5)
             scored = now()
             times[3], times[4], times[5] = staged - begin, encoded - staged, scored - encoded
             self._times.append((scored, *times))

@@ -18,7 +18,7 @@ class Prediction:
 
     Attributes:
         id: the class's place among the labels; it is the class's identity.
-        score: softmax probability over all labels.
+        score: 0 to 1, by the model's rule; the run's settings say which.
         name: the label, for people.
     """
 

@@ -36,8 +36,6 @@ RUNTIMES: dict[str, Runtime] = {
 # The first one that is installed is the default for whatever native does not suit. torch runs only towers of our
 # converter, and fake computes nothing: they are never chosen for anyone.
 PREFERENCE = ("openvino", "onnxruntime")
-CONVOLUTIONAL = ("EfficientNet-Lite2 with ConSE",)
-"""Kinds of image towers, as cards name them, whose convolutions decide how quick they are."""
 CHOICES = (*PREFERENCE, "torch", "native")
 """All that compute something, for messages and comparisons; ours last, so that it is compared with the others."""
 
@@ -92,7 +90,7 @@ def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precisio
         from clipworks.runtimes.missing import warn_missing_native
 
         warn_missing_native(bundle, device.lower(), precision)
-    if device.lower() in (AUTO, "cpu") and bundle.card.image_tower.kind in CONVOLUTIONAL:
+    if device.lower() in (AUTO, "cpu") and bundle.card.image_tower.kind == "convolutional":
         return choose_convolutional(precision)
     return choose_other()
 

@@ -30,6 +30,7 @@ from clipworks.results.records import Prediction, Progress, Record
 from clipworks.tasks.zero_shot import FoldedHead, fold_head, hash_head
 
 if TYPE_CHECKING:
+    from clipworks.bundle.card import ScoreRule
     from clipworks.datasets.listing import DataSet, Sample
     from clipworks.images.batch_decoders import BatchDecoder
     from clipworks.model import Model
@@ -136,7 +137,7 @@ def classify(
                     scoring.compare_on_one_thread(),
                 ):
                     for block in blocks:
-                        records = list(score_block(block, truths, labels, folded, model.card.logit_scale, depth))
+                        records = list(score_block(block, truths, labels, folded, model.card.score, depth))
                         failed = sum(record.error is not None for record in records)
                         content = b"".join(map(FORMATS[chosen].encode, records))
                         journal.append(content, rows=len(records), failed=failed)
@@ -192,7 +193,7 @@ def score_block(
     truths: Callable[[Sample], int | None],
     labels: Labels,
     head: FoldedHead,
-    logit_scale: float,
+    rule: ScoreRule,
     depth: int,
 ) -> Iterator[Record]:
     """Turn a block of embeddings into records, in order.
@@ -202,19 +203,19 @@ def score_block(
         truths: finds a sample's class, or None.
         labels: the classes.
         head: the labels' vectors.
-        logit_scale: from the model's card.
+        rule: from the model's card.
         depth: classes kept, at most all.
     """
     if len(block.rows):
         cosines = head.compare(block.rows)
         best = scoring.rank(cosines, depth)
-        probabilities = scoring.softmax(cosines, logit_scale)
+        scores = scoring.score(cosines, rule)
     good = 0
     for place, (sample, error) in enumerate(zip(block.items, block.errors, strict=True), block.start):
         predictions: tuple[Prediction, ...] = ()
         if error is None:
             predictions = tuple(
-                Prediction(id=int(index), score=float(probabilities[good, index]), name=labels.names[index])
+                Prediction(id=int(index), score=float(scores[good, index]), name=labels.names[index])
                 for index in best[good]
             )
             good += 1
