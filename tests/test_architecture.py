@@ -34,13 +34,16 @@ ROOMS = {
     "bundle": "cache",
     # Images and texts on their way to a tower.
     "images": "bundle.card runtimes.decoders",
-    "text": "bundle.card runtimes runtimes.packing",
+    "text": "bundle.card runtimes",
     # Towers: from checkpoints, on runtimes, in the store.
-    "towers": "bundle.card",
+    "towers": "bundle.*",
     "families": "bundle.card towers.*",
-    "runtimes": "bundle.* cache environment images._resampling images.resize interrupts processor",
-    "export": "bundle.* families.clip runtimes.* text.* towers.*",
-    "convert": "bundle.* export.* families.* runtimes.* text.* towers.*",
+    "runtimes": (
+        "bundle.* cache environment export.* images._resampling images.resize interrupts processor text.packing "
+        "towers.*"
+    ),
+    "export": "cache text.packing towers.*",
+    "convert": "bundle.* families.* runtimes.* text.* towers.*",
     "store": "bundle.* cache convert convert.facts families.clip",
     # One model at work.
     "arguments": "bundle.card images.resize text.tokenizers",
@@ -79,7 +82,7 @@ ENTRY_POINTS = ("cli", "vendor_sample")
 # Package -> the only modules or rooms that import it, under clipworks. Ray is an engine of another kind: it brings the
 # scheduling. A .pt checkpoint can be read by PyTorch alone.
 ENGINES = {
-    "openvino": "runtimes.openvino",
+    "openvino": "runtimes.openvino runtimes.openvino_model",
     "onnxruntime": "runtimes.onnxruntime",
     "torch": "runtimes.torch.* families.tensors",
     "tensorrt": "",

@@ -87,7 +87,10 @@ TOWER = {"kind": "vit", "layers": 1, "width": 8}
         ({"files": {"../x": {"sha256": "", "bytes": 0}}}, r"'\.\./x' is not a file name"),
         ({"colour": "red"}, "unknown field 'colour'"),
         ({"text": {"context": 77}}, "text has no field tokenizer"),
-        ({"image": {"size": 16, "resize_to": 16, "mean": [0.5], "std": [0.5]}}, "image has no field drop_alpha"),
+        (
+            {"image": {"size": 16, "resize_to": 16, "mean": [0.5] * 3, "std": [0.5] * 3}},
+            "image has no field drop_alpha",
+        ),
         ({"image": IMAGE | {"drop_alpha": "never"}}, "drop_alpha is 'never'; allowed: before, after"),
         ({"image": IMAGE | {"mean": [0.5]}}, "mean has 1 items; allowed: 3"),
         ({"image": IMAGE | {"std": [1, 0, 1]}}, "std is 0.0; allowed: above 0"),

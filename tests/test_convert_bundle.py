@@ -35,7 +35,7 @@ def test_the_bundle_is_whole_and_its_card_tells_the_facts(bundle: Bundle, source
     assert read_bundle(bundle.folder) == bundle
     verify_bundle(bundle)
     card = bundle.card
-    assert sorted(card.files) == ["image.onnx", "text.onnx", "tokenizer.json"]
+    assert sorted(card.files) == ["image.safetensors", "text.safetensors", "tokenizer.json"]
     assert (card.name, card.family, card.dim) == ("small", "clip", 12)
     assert card.score.logit_scale == pytest.approx(100, rel=1e-3)
     assert (card.text.context, card.text.vocabulary, card.text.padding) == (20, VOCABULARY, "none")
@@ -127,7 +127,12 @@ def test_an_output_that_exists_is_kept_unless_told(source: Path, tmp_path: Path)
         convert_checkpoint(source, output)
     assert (output / "mine.txt").read_text() == "kept"
     convert_checkpoint(source, output, overwrite=True)
-    assert sorted(path.name for path in output.iterdir()) == ["image.onnx", "model.json", "text.onnx", "tokenizer.json"]
+    assert sorted(path.name for path in output.iterdir()) == [
+        "image.safetensors",
+        "model.json",
+        "text.safetensors",
+        "tokenizer.json",
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["output"]
 
 
@@ -135,7 +140,7 @@ def test_an_interrupted_conversion_leaves_nothing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(path: Path) -> None:
-        assert (path.parent / "text.onnx").is_file()
+        assert (path.parent / "text.safetensors").is_file()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(conversion, "write_clip_tokenizer", interrupt)

@@ -160,8 +160,8 @@ def test_force_pulls_again(hub: Hub, tmp_path: Path) -> None:
 def test_a_damaged_bundle_says_how_to_mend_it() -> None:
     """Opening it is an error with the way out; pulling mends it."""
     bundle = pull_model(ID, check=False)
-    (bundle.folder / "text.onnx").write_bytes(b"")
-    with pytest.raises(BundleError, match=r"is damaged: text\.onnx has 0 bytes") as caught:
+    (bundle.folder / "text.safetensors").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"is damaged: text\.safetensors has 0 bytes") as caught:
         open_bundle(ID)
     assert caught.value.hint == f"bring it here again: clipworks models pull {ID} --force"
     assert [model.state for model in list_models() if model.name == ID] == ["damaged"]

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from clipworks.errors import BundleError
 
 Record = TypeVar("Record")
+_NAMES: dict[object, str] = {dict: "an object", list: "a list"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,15 +80,15 @@ def read_record(kind: type[Record], value: Any, where: str) -> Record:
     if not isinstance(value, dict):
         raise BundleError(f"{where} must be an object, not {value!r}")
     hints = typing.get_type_hints(kind, include_extras=True)
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # whoever calls gives a dataclass
-    for field in fields:
-        absent = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if absent and field.name not in value:
-            raise BundleError(f"{where} has no field {field.name}")
     unknown = sorted(set(value) - set(hints))
     if unknown:
         raise BundleError(f"{where} has the unknown field {unknown[0]!r}; allowed: {', '.join(hints)}")
-    return kind(**{name: _read(hints[name], item, f"{where}: {name}") for name, item in value.items()})
+    read = {name: _read(hints[name], item, f"{where}: {name}") for name, item in value.items()}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # whoever calls gives a dataclass
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if needed and field.name not in value:
+            raise BundleError(f"{where} has no field {field.name}")
+    return kind(**read)
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:
@@ -118,7 +119,8 @@ def _read_as(kind: Any, value: Any, where: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise BundleError(f"{where} must be of type {kind.__name__}, not {value!r}")
+        what = _NAMES.get(kind, f"of type {kind.__name__}")
+        raise BundleError(f"{where} must be {what}, not {value!r}")
     return value
 
 

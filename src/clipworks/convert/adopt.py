@@ -20,8 +20,6 @@ from clipworks.bundle.files import Bundle, describe_file, write_card
 from clipworks.convert.adopt_graphs import wrap_image, wrap_text
 from clipworks.convert.conversion import new_folder
 from clipworks.errors import ClipworksError, ConversionError
-from clipworks.export.graph import IMAGE_FILE, TEXT_FILE
-from clipworks.export.graph_nodes import EXTERNAL_BYTES
 from clipworks.families import clip
 from clipworks.families.preprocessing import (
     read_huggingface_preprocessing,
@@ -35,6 +33,8 @@ from clipworks.text.tokenizers import write_clip_tokenizer
 from clipworks.towers.weights import Array
 
 LAYOUT = "onnx"
+FILES = TowerFiles(kind="onnx", image="image.onnx", text="text.onnx")
+_LARGE = 1 << 30  # bytes of weights: protobuf cannot hold 2 GiB; half of that leaves room for what a runtime adds
 # The image tower and the text tower: as transformers.js exports them, the same in a flat folder, as immich does.
 _PAIRS = (
     ("onnx/vision_model.onnx", "onnx/text_model.onnx"),
@@ -70,9 +70,9 @@ def adopt_towers(source: Path, output: Path, *, card: Card, overwrite: bool = Fa
         if (broken := find_broken(graph)) is not None:
             raise ConversionError(f"{file} holds NaN or Inf in {broken}")
     with new_folder(output, overwrite=overwrite) as folder:
-        _save(wrap_image(image_graph, preprocessing, card, image_file), folder / IMAGE_FILE)
+        _save(wrap_image(image_graph, preprocessing, card, image_file), folder / FILES.image)
         text_model, fixed = wrap_text(text_graph, card, text_file)
-        _save(text_model, folder / TEXT_FILE)
+        _save(text_model, folder / FILES.text)
         write_clip_tokenizer(folder / card.text.file)
         described = _describe(card, source, (image_file, text_file), padding="fixed" if fixed else "none")
         described = _settle_length(write_card(folder, described))
@@ -119,7 +119,7 @@ def _read_preprocessing(source: Path, image_file: Path, card: Card) -> ImageInpu
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
     """Write a graph; its weights go to a file beside it when they are large."""
-    large = sum(len(item.raw_data) for item in model.graph.initializer) > EXTERNAL_BYTES
+    large = sum(len(item.raw_data) for item in model.graph.initializer) > _LARGE
     onnx.save_model(model, str(path), save_as_external_data=large, location=f"{path.name}.data" if large else None)
     onnx.checker.check_model(str(path))
 
@@ -136,7 +136,7 @@ def _describe(card: Card, source: Path, files: Sequence[Path], *, padding: Liter
         card,
         text=dataclasses.replace(card.text, padding=padding),
         source=origin,
-        towers={"f32": TowerFiles(kind="onnx", image=IMAGE_FILE, text=TEXT_FILE)},
+        towers={"f32": FILES},
         files={},
     )
 

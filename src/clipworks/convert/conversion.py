@@ -9,17 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clipworks.bundle.card import Card, ImageInput, ScoreRule, TowerFiles, TowerSpec
+from clipworks.bundle.card import Card, ImageInput, TowerFiles
 from clipworks.bundle.files import Bundle, describe_file, write_card
 from clipworks.bundle.provenance import Source
 from clipworks.convert.facts import compare_facts
 from clipworks.errors import ConversionError
-from clipworks.export.graph import IMAGE_FILE, TEXT_FILE, write_towers
-from clipworks.families import clip
+from clipworks.families.checkpoint import Checkpoint
 from clipworks.families.layouts import read_checkpoint
 from clipworks.text.tokenizers import write_clip_tokenizer
-from clipworks.towers.weights import Checkpoint
+from clipworks.towers.folding import fold_image, fold_text
+from clipworks.towers.tensor_file import write_tensors
+from clipworks.towers.weights import TowerWeights, list_tensors
 
+FILES = TowerFiles(kind="safetensors", image="image.safetensors", text="text.safetensors")
 _UNKNOWN_LICENCE = "not stated: see the checkpoint's publisher"
 
 
@@ -53,12 +55,12 @@ def convert_checkpoint(
             exists.
     """
     checkpoint = read_checkpoint(source, config=config, preprocessing=card.image if card else image)
-    _check_tokenizer(checkpoint, source)
     described = describe_checkpoint(checkpoint, name=name or (card.name if card else output.name))
     if card is not None:
         described = _merge(described, card, name)
     with new_folder(output, overwrite=overwrite) as folder:
-        write_towers(checkpoint, folder)
+        write_tensors(folder / FILES.image, list_tensors(fold_image(checkpoint.image)))
+        write_tensors(folder / FILES.text, list_tensors(fold_text(checkpoint.text)))
         write_clip_tokenizer(folder / described.text.file)
         complete = write_card(folder, described).card
     return Bundle(folder=output, card=complete)
@@ -67,49 +69,27 @@ def convert_checkpoint(
 def describe_checkpoint(checkpoint: Checkpoint, *, name: str) -> Card:
     """Write the card of a checkpoint's f32 towers, from nothing but the checkpoint."""
     image, text = checkpoint.image, checkpoint.text
-    patch, layers = image.patch.shape[2], len(image.stack.layers)
     files = {path.name: describe_file(path) for path in checkpoint.files}
     return Card(
         name=name,
-        family=clip.NAME,
-        title=f"CLIP ViT: {layers} layers of {image.stack.width}, patches of {patch} in {image.size} pixels",
+        family=checkpoint.family,
+        title=(
+            f"CLIP ViT: {image.spec.layers} layers of {image.spec.width}, patches of {image.spec.patch_size} "
+            f"in {image.size} pixels"
+        ),
         licence=_UNKNOWN_LICENCE,
-        dim=checkpoint.dim,
-        image=checkpoint.preprocessing,
-        text=clip.describe_text(text.positions.shape[0]),
-        image_tower=TowerSpec(
-            kind="vit",
-            layers=layers,
-            width=image.stack.width,
-            heads=image.stack.heads,
-            mlp_dim=image.stack.mlp,
-            patch_size=patch,
-            activation=image.stack.activation,
-            norm_eps=image.stack.epsilon,
-            input_norm=True,
-            cls_token=True,
-            pooling="cls",
-            parameters=_count(image),
-        ),
-        text_tower=TowerSpec(
-            kind="transformer",
-            layers=len(text.stack.layers),
-            width=text.stack.width,
-            heads=text.stack.heads,
-            mlp_dim=text.stack.mlp,
-            activation=text.stack.activation,
-            norm_eps=text.stack.epsilon,
-            mask="causal",
-            pooling="eos" if text.pooling == "end" else "argmax",
-            parameters=_count(text),
-        ),
-        score=ScoreRule(logit_scale=checkpoint.logit_scale),
+        dim=image.head.weight.shape[1],
+        image=checkpoint.image_input,
+        text=checkpoint.text_input,
+        image_tower=dataclasses.replace(image.spec, parameters=_count(image)),
+        text_tower=dataclasses.replace(text.spec, parameters=_count(text)),
+        score=checkpoint.score,
         source=Source(
             layout=checkpoint.layout,
             files={name: file.bytes for name, file in files.items()},
             sha256={name: file.sha256 for name, file in files.items()},
         ),
-        towers={"f32": TowerFiles(kind="onnx", image=IMAGE_FILE, text=TEXT_FILE)},
+        towers={"f32": FILES},
     )
 
 
@@ -138,19 +118,6 @@ def new_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(retired, ignore_errors=True)
 
 
-def _check_tokenizer(checkpoint: Checkpoint, source: Path) -> None:
-    """Every model covered has OpenAI's vocabulary; with another one, its tokenizer.json would be a lie."""
-    vocabulary = checkpoint.text.tokens.shape[0]
-    if vocabulary != clip.VOCABULARY:
-        raise ConversionError(
-            f"{source} has a vocabulary of {vocabulary}; allowed: {clip.VOCABULARY}, that of OpenAI's tokenizer"
-        )
-    if checkpoint.text.pooling == "end" and checkpoint.text.end_id != clip.END:
-        raise ConversionError(
-            f"{source} pools at the token {checkpoint.text.end_id}; allowed: {clip.END}, the end token of OpenAI's"
-        )
-
-
 def _merge(described: Card, card: Card, name: str | None) -> Card:
     """Take the words from the card and the facts from the checkpoint, which must agree."""
     for fact, found, known in compare_facts(described, card, ("dim", "text", "image_tower", "text_tower")):
@@ -167,10 +134,6 @@ def _merge(described: Card, card: Card, name: str | None) -> Card:
     )
 
 
-def _count(weights: object) -> int:
-    """Number of parameters in a record of arrays and records."""
-    if isinstance(weights, tuple):
-        return sum(map(_count, weights))
-    if dataclasses.is_dataclass(weights):
-        return sum(_count(getattr(weights, field.name)) for field in dataclasses.fields(weights))
-    return int(getattr(weights, "size", 0)) if hasattr(weights, "dtype") else 0
+def _count(weights: TowerWeights) -> int:
+    """Number of parameters."""
+    return sum(array.size for _, array in list_tensors(weights))

@@ -13,10 +13,10 @@ from clipworks.bundle.files import Bundle
 from clipworks.convert.conversion import describe_checkpoint
 from clipworks.convert.facts import compare_facts
 from clipworks.errors import ConversionError
+from clipworks.families.checkpoint import Checkpoint
 from clipworks.families.layouts import read_checkpoint
 from clipworks.runtimes import AUTO, open_encoder
 from clipworks.towers.reference import embed_images, embed_texts
-from clipworks.towers.weights import Checkpoint
 
 LIMIT = 2e-6  # of unit embeddings' entries in f32; measured differences are ten times smaller
 
@@ -94,7 +94,7 @@ def compare_with_checkpoint(
     ids, lengths = ids[chosen], chosen + 2
     image_encoder = open_encoder(bundle, "image", runtime=runtime, device=device, precision=precision)
     text_encoder = open_encoder(bundle, "text", runtime=runtime, device=device, precision=precision)
-    expected_images = embed_images(checkpoint.image, checkpoint.preprocessing, pictures)
+    expected_images = embed_images(checkpoint.image, pictures)
     expected_texts = embed_texts(checkpoint.text, [row[:length] for row, length in zip(ids, lengths, strict=True)])
     found_texts = [text_encoder(ids)]  # all in one batch, padded to the context
     if card.text.padding == "none":  # and each by itself, at its own length

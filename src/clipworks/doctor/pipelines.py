@@ -11,19 +11,18 @@ import numpy as np
 from clipworks.bundle.card import ImageInput, ScoreRule, TextInput
 from clipworks.bundle.files import Bundle
 from clipworks.doctor.diagnosis import About
-from clipworks.doctor.equations import trace_image, trace_text, unfold_image, unfold_text
+from clipworks.doctor.equations import trace_image, trace_text
 from clipworks.doctor.joint import trace_joint
 from clipworks.doctor.pictures import Stretch, as_levels, has_size, recover_pixels, trace_pictures
 from clipworks.doctor.stages import Array, Trace
 from clipworks.errors import RuntimeUnavailableError
-from clipworks.families import clip
 from clipworks.images.decode import Picture
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 from clipworks.runtimes import EMBEDDING, FIRST, POOLED, ROLES, Encoder, Role, open_encoder
 from clipworks.runtimes.probes import open_probe
-from clipworks.runtimes.weights import read_image_weights, read_text_weights
 from clipworks.text.tokenizers import Tokenizer, open_tokenizer
-from clipworks.towers.weights import Checkpoint, ImageWeights, TextWeights
+from clipworks.towers.files import find_tower, read_tower
+from clipworks.towers.weights import ImageWeights, TextWeights
 
 Weights = tuple[ImageWeights, TextWeights]
 TraceTower = Callable[[Role, Sequence[Array]], Trace]
@@ -126,7 +125,7 @@ def open_equations(
     """The plain equations with some weights; the vocabulary is OpenAI's own where no file is named."""
 
     def trace_tower(role: Role, values: Sequence[Array]) -> Trace:
-        return trace_image(weights[0], spec, values) if role == "image" else trace_text(weights[1], values)
+        return trace_image(weights[0], values) if role == "image" else trace_text(weights[1], values)
 
     return Pipeline(
         about=about,
@@ -141,19 +140,15 @@ def open_equations(
 
 
 def read_bundle_weights(bundle: Bundle) -> Weights:
-    """The weights of a bundle's f32 towers, as a checkpoint has them.
+    """The weights of a bundle's f32 towers.
 
     Raises:
-        RuntimeUnavailableError: the towers are not by our converter.
+        RuntimeUnavailableError: the towers are none that clipworks converted.
     """
-    files = bundle.card.towers["f32"]
-    image = unfold_image(read_image_weights(bundle.folder / files.image), bundle.card.image)
-    return image, unfold_text(read_text_weights(bundle.folder / files.text))
-
-
-def checkpoint_text(checkpoint: Checkpoint) -> TextInput:
-    """How texts become ids for a checkpoint: all that are read have OpenAI's vocabulary and rules."""
-    return clip.describe_text(checkpoint.text.positions.shape[0])
+    image, text = (read_tower(find_tower(bundle, role)) for role in ROLES)
+    assert isinstance(image, ImageWeights)  # by their roles
+    assert isinstance(text, TextWeights)
+    return image, text
 
 
 def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list[Array]], before: Stretch) -> Stretch:

@@ -5,24 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks.bundle.card import ScoreRule
 from clipworks.bundle.files import CARD_FILE, Bundle
 from clipworks.doctor.diagnosis import About
 from clipworks.doctor.dumps import SUFFIX, Dump, read_dump
 from clipworks.doctor.pipelines import (
     Pipeline,
     Weights,
-    checkpoint_text,
     open_bundle_pipeline,
     open_equations,
     read_bundle_weights,
 )
 from clipworks.errors import ConversionError, RuntimeUnavailableError, UsageError
 from clipworks.families import clip
+from clipworks.families.checkpoint import Checkpoint
 from clipworks.families.layouts import read_checkpoint
 from clipworks.runtimes import AUTO, PREFERENCE, RUNTIMES, list_installed
 from clipworks.store import expand_home, open_bundle
-from clipworks.towers.weights import Checkpoint
 
 EQUATIONS = "equations"
 
@@ -140,10 +138,7 @@ def _open_equations(bundle: Bundle) -> Reference:
 def _open_checkpoint(path: Path, asked: Asked, bundle: Bundle) -> Reference:
     checkpoint, notes = _read_checkpoint(path, asked.config, bundle)
     weights, about = (checkpoint.image, checkpoint.text), About(kind="checkpoint", name=str(path))
-    text = checkpoint_text(checkpoint)
-    found = open_equations(
-        about, weights, checkpoint.preprocessing, text, ScoreRule(logit_scale=checkpoint.logit_scale), None
-    )
+    found = open_equations(about, weights, checkpoint.image_input, checkpoint.text_input, checkpoint.score, None)
     return Reference(about=about, pipeline=found, weights=weights, notes=notes)
 
 

@@ -6,13 +6,12 @@ Numpy arrays cross this border; sessions, tensors and devices never leave it. To
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from pathlib import Path
 
 from clipworks.bundle.files import Bundle
 from clipworks.environment import count_cores
-from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError, unknown_name
+from clipworks.errors import RuntimeUnavailableError, UsageError, unknown_name
 from clipworks.runtimes.finite import check_weights
 from clipworks.runtimes.protocol import (
     AUTO,
@@ -43,6 +42,7 @@ from clipworks.runtimes.registry import (
     is_native_granted,
     list_installed,
 )
+from clipworks.towers.files import find_tower
 
 __all__ = [
     "AUTO",
@@ -70,7 +70,6 @@ __all__ = [
     "choose_streams",
     "explain_int8",
     "find_version",
-    "identify_tower",
     "import_runtime",
     "is_native_granted",
     "list_installed",
@@ -123,11 +122,8 @@ def open_encoder(
             f"the model {bundle.card.name} has no {stored} towers; it has {', '.join(bundle.card.towers)}",
             hint=explain_int8(bundle),
         )
-    files = bundle.card.towers[stored]
-    name = files.image if role == "image" else files.text
     request = EncoderRequest(
-        path=bundle.folder / name,
-        sha256=identify_tower(bundle, name),
+        tower=find_tower(bundle, role, stored),
         role=role,
         device=device.lower(),
         precision=precision,
@@ -137,13 +133,7 @@ def open_encoder(
         dim=bundle.card.dim,
         cache=cache,
     )
-    try:
-        encoder = _open(chosen.name, request)
-    except RuntimeUnavailableError as error:
-        if chosen.name != "native" or runtime != AUTO:
-            raise
-        chosen = Chosen(choose_runtime(), error.message)  # `suits` only glances at a tower
-        encoder = _open(chosen.name, request)
+    encoder = _open(chosen.name, request)
     encoder.why = "; ".join(filter(None, (chosen.why, encoder.why))) or None
     return encoder
 
@@ -154,20 +144,9 @@ def _open(runtime: str, request: EncoderRequest) -> Encoder:
     return import_runtime(runtime)(request)
 
 
-def identify_tower(bundle: Bundle, name: str) -> str:
-    """What tells a tower's file and the weights that may lie beside it from all others; hex digits."""
-    own, beside = (bundle.card.files.get(file) for file in (name, f"{name}.data"))
-    assert own is not None  # a card that names a tower without its file is refused when it is read
-    return own.sha256 if beside is None else hashlib.sha256(f"{own.sha256} {beside.sha256}".encode()).hexdigest()
-
-
 def explain_int8(bundle: Bundle) -> str:
-    """How a bundle gets int8 towers, or why it cannot: only towers of our converter have layers known by name."""
-    from clipworks.runtimes.graph_file import GraphFile
-
-    try:
-        GraphFile(bundle.folder / bundle.card.towers["f32"].image)
-    except ClipworksError:
+    """How a bundle gets int8 towers, or why it cannot: only towers that clipworks converted have layers by name."""
+    if bundle.card.towers["f32"].kind == "onnx":
         return "clipworks models convert adds them to a model that it made from a checkpoint, not to this one"
     folder = shlex.quote(str(bundle.folder))
     return f"clipworks models convert {folder} --precision int8 --images FOLDER -o BUNDLE makes a bundle with them"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipworks.errors import EncodingError
-from clipworks.runtimes.missing import is_ours
 from clipworks.runtimes.protocol import EncoderRequest
 
 if TYPE_CHECKING:
@@ -18,29 +17,30 @@ _sound: set[str] = set()
 
 
 def check_weights(request: EncoderRequest) -> None:
-    """Refuse a tower of others whose weights hold NaN or Inf; looked at once, and remembered in the cache.
+    """Refuse a ready-made tower whose weights hold NaN or Inf; looked at once, and remembered in the cache.
 
-    Our converter refuses such weights itself. To read a large tower once more here would cost a second of the first
+    What clipworks converts, it has looked at. To read a large tower once more here would cost a second of the first
     start, and memory that measurements would take for the runtime's.
 
     Raises:
         EncodingError: they do; the message names the tensor.
     """
-    if not request.sha256 or request.sha256 in _sound or is_ours(request.path):
+    tower = request.tower
+    if tower.kind != "onnx" or tower.sha256 in _sound:
         return
-    mark = None if request.cache is None else request.cache / f"{request.sha256[:32]}.finite"
+    mark = None if request.cache is None else request.cache / f"{tower.sha256[:32]}.finite"
     if mark is None or not mark.exists():
         import onnx
 
         try:
-            broken = find_broken(onnx.load(request.path))
+            broken = find_broken(onnx.load(tower.path))
         except Exception:  # noqa: BLE001  # the runtime will say what is wrong with the file
             return
         if broken is not None:
-            raise EncodingError(f"{request.path.name} holds NaN or Inf in {broken}")
+            raise EncodingError(f"{tower.path.name} holds NaN or Inf in {broken}")
         if mark is not None:
             _touch(mark)
-    _sound.add(request.sha256)
+    _sound.add(tower.sha256)
 
 
 def find_broken(model: onnx.ModelProto) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from pathlib import Path
 
 from clipworks.bundle.files import Bundle
 from clipworks.cache import open_folder
@@ -12,22 +11,7 @@ from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksWarning
 from clipworks.runtimes.protocol import AUTO
 
-_ENDS = 4096  # bytes at either end of an ONNX file in which it says who wrote it, and what else it knows
 _MARK = "native-missing"
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a tower was written by our converter, and late enough to tell what the native runtime needs.
-
-    The file is only glanced at: to import onnx for it would take longer than opening a tower.
-    """
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(_ENDS)
-            stream.seek(-min(_ENDS, path.stat().st_size), 2)
-            return b"\x12\x09clipworks" in start[:32] and b"clipworks.activation" in stream.read()
-    except OSError:
-        return False  # whoever is to run it will say so
 
 
 def warn_missing_native(bundle: Bundle, device: str, precision: str) -> None:
@@ -42,8 +26,7 @@ def warn_missing_native(bundle: Bundle, device: str, precision: str) -> None:
     """
     if importlib.util.find_spec("clipworks.runtimes.native._towers") is not None or device not in (AUTO, "cpu", "0"):
         return
-    files = bundle.card.towers["f32"]
-    if not all(is_ours(bundle.folder / name) for name in (files.image, files.text)):
+    if bundle.card.towers["f32"].kind != "safetensors":
         return
     folder = open_folder("said")
     if folder is not None and (folder / _MARK).exists():

@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from clipworks.towers.files import StoredTower
+
 Role = Literal["image", "text"]
 ROLES: tuple[Role, ...] = ("image", "text")
 PRECISIONS = ("f32", "bf16", "f16", "int8")
@@ -106,8 +108,7 @@ class EncoderRequest:
     """What to open, as `open_encoder` hands it to a runtime.
 
     Attributes:
-        path: the tower's ONNX file.
-        sha256: of that file and of weights beside it, from the card.
+        tower: the tower's file and what the card says of it.
         role: which tower.
         device: e.g. ``cpu``, or `AUTO` for the engine's default.
         precision: one of `PRECISIONS`, or `AUTO`.
@@ -118,8 +119,7 @@ class EncoderRequest:
         cache: folder for compiled models, or None to compile afresh.
     """
 
-    path: Path
-    sha256: str
+    tower: StoredTower
     role: Role
     device: str
     precision: str
@@ -128,6 +128,11 @@ class EncoderRequest:
     streams: int
     dim: int
     cache: Path | None
+
+    @property
+    def packs(self) -> bool:
+        """Whether the tower's graph takes texts packed: those that clipworks converted do."""
+        return self.role == "text" and self.tower.kind == "safetensors"
 
 
 class OpenEncoder(Protocol):

@@ -82,9 +82,7 @@ def choose_for(bundle: Bundle, runtime: str = AUTO, device: str = AUTO, precisio
         from clipworks.runtimes.native.opening import suits
 
         files = bundle.card.towers.get("int8" if precision == "int8" else "f32")
-        if files is not None and all(
-            suits(bundle.folder / name, device.lower(), precision) for name in (files.image, files.text)
-        ):
+        if files is not None and files.kind == "safetensors" and suits(device.lower(), precision):
             return choose_converted(precision)
     else:
         from clipworks.runtimes.missing import warn_missing_native

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from pathlib import Path
 
 import clipworks.runtimes.native._towers as compiled
 from clipworks.cache import map_sealed, write_sealed
@@ -12,11 +11,10 @@ from clipworks.errors import RuntimeUnavailableError
 from clipworks.processor import find_ceiling, is_below
 from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.grants import refuse
-from clipworks.runtimes.missing import is_ours
 from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
 from clipworks.runtimes.protocol import AUTO, EncoderRequest, Opening
 
-_FORMAT = 2  # of a packed file; another layout needs another number
+_FORMAT = 3  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
 DEVICES = (AUTO, "cpu", "0")
 _NEEDS = {"f32": "avx512f", "bf16": "avx512_bf16", "int8": "avx512_vnni"}
@@ -38,18 +36,10 @@ def has_tiles() -> bool:
     return compiled.has_tiles() and is_below("amx_bf16", find_ceiling())
 
 
-def suits(path: Path, device: str, precision: str) -> bool:
-    """Whether a tower is best run here when nobody has chosen a runtime.
-
-    Args:
-        path: its ONNX file.
-        device: as it was asked for.
-        precision: as it was asked for.
-    """
+def suits(device: str, precision: str) -> bool:
+    """Whether converted towers are best run here when nobody has chosen a runtime; both as they were asked for."""
     granted = list_precisions()
-    if device not in DEVICES or not granted or (precision != AUTO and precision not in granted):
-        return False
-    return is_ours(path)
+    return device in DEVICES and bool(granted) and (precision == AUTO or precision in granted)
 
 
 def check_request(request: EncoderRequest) -> str:
@@ -83,19 +73,19 @@ def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes,
     # Of int8 the rest is in bf16 where that is quicker: what it costs is far below what int8 costs.
     bf16 = precision == "bf16" or (int8 and choose_float("native", list_precisions()).precision == "bf16")
     if request.cache is not None:
-        key = hashlib.sha256(f"{request.sha256} {int8} {bf16} {_FORMAT}".encode()).hexdigest()
+        key = hashlib.sha256(f"{request.tower.sha256} {int8} {bf16} {_FORMAT}".encode()).hexdigest()
         path = request.cache / f"{key[:32]}.packed"
         body = map_sealed(path)
         if body is not None:
             return read_facts(body), body[HEAD:], Opening(read_ms=None, compile_ms=_since(start), cached=True)
-    from clipworks.runtimes.native.layout import is_rounded, pack_tower
-    from clipworks.runtimes.weights import read_image_weights, read_text_weights
+    from clipworks.runtimes.native.layout import is_quantized, pack_tower
+    from clipworks.towers.files import read_tower
 
-    weights = (read_image_weights if request.role == "image" else read_text_weights)(request.path)
+    weights = read_tower(request.tower)
     read_ms, start = _since(start), time.perf_counter()
-    if int8 and not is_rounded(weights):
+    if int8 and not is_quantized(weights):
         raise RuntimeUnavailableError(
-            f"{request.path.name} has maps in floats that native wants in int8: convert the model again",
+            f"{request.tower.path.name} has maps in floats that native wants in int8: convert the model again",
             hint="--runtime openvino and onnxruntime run it as it is",
         )
     facts, body = pack_tower(weights, bf16=bf16, int8=int8)
