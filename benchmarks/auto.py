@@ -114,7 +114,7 @@ def make_batch(bundle: Any, role: runtimes.Role) -> npt.NDArray[Any]:
         size = bundle.card.image.size
         return draw.integers(0, 256, (BATCH[role], size, size, 3), dtype=np.uint8)
     ids = draw.integers(1000, bundle.card.text.vocabulary - 2, (BATCH[role], LENGTH)).astype(np.int32)
-    if bundle.card.pooling != "mean":
+    if bundle.card.text_tower.pooling != "mean":
         ids[:, 0], ids[:, -1] = bundle.card.text.vocabulary - 2, bundle.card.text.vocabulary - 1
     return ids
 

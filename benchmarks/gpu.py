@@ -61,7 +61,8 @@ from clipworks.runtimes import Encoder, Role, open_encoder
 from clipworks.runtimes.torch.devices import KINDS, choose_device, list_precisions
 from clipworks.runtimes.torch.loading import load_tower
 from clipworks.runtimes.torch.towers import TextTower
-from clipworks.runtimes.weights import ImageWeights, TextWeights, read_image_weights, read_text_weights
+from clipworks.towers.files import find_tower, read_tower
+from clipworks.towers.weights import TextWeights, TowerWeights
 
 SHARE, FIRST_MS, GAIN = 0.6, 0.7, 2.0
 ROLES: tuple[Role, ...] = ("image", "text")
@@ -152,9 +153,9 @@ def measure_floor(plan: Plan) -> Row:
     return row
 
 
-def read_weights(bundle: Bundle, role: Role) -> ImageWeights | TextWeights:
+def read_weights(bundle: Bundle, role: Role) -> TowerWeights:
     """The tensors of a tower."""
-    return (read_image_weights if role == "image" else read_text_weights)(bundle.folder / f"{role}.onnx")
+    return read_tower(find_tower(bundle, role))
 
 
 def open_tower(plan: Plan, bundle: Bundle, role: Role, precision: str) -> Encoder:
@@ -197,18 +198,21 @@ def check_parity(plan: Plan, shape: str, model: Any, bundle: Bundle) -> Iterator
 
 def count_text_operations(weights: TextWeights, count: int, length: int) -> int:
     """Of the text tower, every row computed (`towers.count_operations` cannot follow the graph's own arrangement)."""
-    width, last = weights.tokens.shape[1], weights.stack.layers[-1]
-    inner: int = sum(part.matrix.size for layer in weights.stack.layers[:-1] for part in vars(layer).values())
-    attention = 2 * length * width * (len(weights.stack.layers) - 1)
-    pooled = sum(part.matrix.size for part in vars(last).values()) + 2 * length * width * weights.stack.heads
-    return int(2 * count * (length * (inner + attention) + pooled + weights.stack.projection.size))
+    width, heads = weights.spec.width, weights.spec.heads or 1
+    sizes = [
+        sum(part.weight.size for part in (layer.q, layer.k, layer.v, layer.proj, layer.fc1, layer.fc2))
+        for layer in weights.layers
+    ]
+    attention = 2 * length * width * (len(weights.layers) - 1)
+    pooled = sizes[-1] + 2 * length * width * heads
+    return int(2 * count * (length * (sum(sizes[:-1]) + attention) + pooled + weights.head.weight.size))
 
 
 def measure_tower(
     plan: Plan, models: tuple[Any, Any], bundle: Bundle, role: Role, precision: str, floor: Row
 ) -> Iterator[Row]:
     """One precision of one tower at every batch."""
-    device, kind, file = plan.device, KINDS[precision], bundle.folder / f"{role}.onnx"
+    device, kind = plan.device, KINDS[precision]
     rate, bandwidth = 1e12 * floor[f"{precision}_tflop_per_s"], 1e9 * floor["gb_per_s"]
     weights = read_weights(bundle, role)
     with torch.inference_mode():
@@ -226,7 +230,7 @@ def measure_tower(
         run_plain: Callable[[], Any]
         if role == "image":
             given = parity.normalise_pixels(batch).to(device, kind)
-            operations = towers.count_operations(file, {"image": list(batch.shape)})
+            operations = towers.count_operations(find_tower(bundle, role), {"image": list(batch.shape)})
             run_plain = functools.partial(plain.embed_images, given)
 
             def run_theirs(given: Any = given) -> Any:
@@ -241,7 +245,7 @@ def measure_tower(
             def run_theirs(given: Any = given) -> Any:
                 return theirs.text_projection(theirs.text_model(input_ids=given).pooler_output)
 
-        stored = file.stat().st_size * torch.finfo(kind).bits / 32
+        stored = find_tower(bundle, role).path.stat().st_size * torch.finfo(kind).bits / 32
         with torch.inference_mode():
             row: Row = {
                 "what": f"{role} tower",

@@ -28,35 +28,35 @@ import parity
 import towers
 
 from clipworks.bundle.files import Bundle
-from clipworks.convert import convert_checkpoint, quantize_towers
+from clipworks.convert import convert_checkpoint, quantize, quantize_towers
+from clipworks.convert.rounding import LEVELS, InputScale, QuantizedWeights
 from clipworks.environment import describe_environment
-from clipworks.export import quantize
-from clipworks.export.quantize_graph import TowerGraph, find_groups
-from clipworks.export.rounding import LEVELS, Grid, RoundedWeights
+from clipworks.export.graph import build_graph
 from clipworks.families.preprocessing import openai_preprocessing
 from clipworks.images.decode import load_batch
 from clipworks.model import Model
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 from clipworks.text import prompts
+from clipworks.towers.files import find_tower, read_tower
 
 PICTURES, CALIBRATION, NAMES, BATCH = 192, 96, 100, 32
 GROUPS = (32, 128)
 TEXTS = ("a dog", "a cat")  # the text tower is not looked at
 
 
-def round_to_nearest(weights: Any) -> RoundedWeights:
+def round_to_nearest(weights: Any) -> QuantizedWeights:
     """Weights ``[in, out]`` to int8, each to the nearest step of its output's scale."""
     scales = np.maximum(np.abs(weights).max(axis=0), 1e-12) / LEVELS
     steps = np.clip(np.round(weights / scales), -LEVELS, LEVELS).astype(np.int8)
-    return RoundedWeights(steps=steps, scales=scales.astype(np.float32))
+    return QuantizedWeights(weight=steps, scales=scales.astype(np.float32))
 
 
 def quantize_plainly(bundle: Bundle, pictures: Any) -> Bundle:
     """The static recipe without balancing, cut ranges, and weights that make up for each other's errors."""
     plain: Any = {
         "balance_channels": lambda largest, weights: np.ones(len(weights), np.float32),  # noqa: ARG005  # as in quantize
-        "choose_grid": lambda rows, largest, weights: Grid(scale=largest / LEVELS, zero=0, kind="int8"),  # noqa: ARG005
+        "choose_scale": lambda rows, largest, weights: InputScale(scale=largest / LEVELS, zero_point=0, kind="int8"),  # noqa: ARG005
         "round_weights": lambda rows, weights: round_to_nearest(weights),  # noqa: ARG005  # as in quantize
     }
     with mock.patch.multiple(quantize, **plain):
@@ -66,12 +66,16 @@ def quantize_plainly(bundle: Bundle, pictures: Any) -> Bundle:
 def write_weights_only(source: Path, target: Path) -> None:
     """int8 weights alone, for engines that quantise activations as they come."""
     model = onnx.load(source)
-    graph = TowerGraph(model)
-    for group in find_groups(model):
-        for name in group.weights:
-            rounded = round_to_nearest(graph.constant(name))
-            graph.insert_weights(name, rounded.steps, rounded.scales)
-    graph.finish()
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    products = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in constants]
+    for node in products[:-1]:  # the last one is the projection
+        name = node.input[1]
+        rounded = round_to_nearest(onnx.numpy_helper.to_array(constants[name]))
+        parts = {f"{name}.weight": rounded.weight, f"{name}.scale": rounded.scales}
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(array, key) for key, array in parts.items())
+        node.input[1] = f"{name}.rounded"
+        model.graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", list(parts), [node.input[1]], axis=1))
+        model.graph.initializer.remove(constants[name])
     onnx.save(model, target)
 
 
@@ -113,7 +117,9 @@ def open_onnxruntime(source: Path, target: Path) -> Any:
 def open_recipes(checkpoint: Path, calibration: Any, folder: Path) -> tuple[Bundle, dict[str, Any]]:
     """The f32 bundle, and a function from pictures to embeddings for every recipe."""
     bundle = convert_checkpoint(checkpoint, folder / "ours")
-    write_weights_only(bundle.folder / "image.onnx", folder / "weights.onnx")
+    plain = folder / "plain.onnx"
+    plain.write_bytes(build_graph(read_tower(find_tower(bundle, "image"))).content)
+    write_weights_only(plain, folder / "weights.onnx")
     ways = {
         "static, ours": quantize_towers(bundle, calibration, texts=TEXTS),
         "static, plain": quantize_plainly(convert_checkpoint(checkpoint, folder / "plain"), calibration),
@@ -125,7 +131,7 @@ def open_recipes(checkpoint: Path, calibration: Any, folder: Path) -> tuple[Bund
             runs[f"{name}, {runtime}"] = open_encoder(own, "image", RuntimeOptions(runtime=runtime, precision="int8"))
     for group in GROUPS:
         runs[f"dynamic, groups of {group}, openvino"] = open_openvino(folder / "weights.onnx", group)
-    runs["dynamic, whole values, onnxruntime"] = open_onnxruntime(bundle.folder / "image.onnx", folder / "dynamic.onnx")
+    runs["dynamic, whole values, onnxruntime"] = open_onnxruntime(plain, folder / "dynamic.onnx")
     return bundle, runs
 
 

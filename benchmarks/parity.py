@@ -35,12 +35,14 @@ import numpy.typing as npt
 from clipworks.bundle.files import Bundle
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.environment import describe_environment
+from clipworks.export.graph import build_graph
 from clipworks.families.preprocessing import OPENAI_MEAN, OPENAI_STD, openai_preprocessing
 from clipworks.images.decode import load_batch
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import import_runtime, list_installed, list_names, open_encoder
 from clipworks.runtimes.inputs import name_inputs
 from clipworks.text.tokenizers import open_tokenizer
+from clipworks.towers.files import StoredTower, find_tower, read_tower
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 2e-6
@@ -183,7 +185,7 @@ def compare(
                 Parity(
                     shape=shape,
                     activation=activation,
-                    pooling=bundle.card.pooling,
+                    pooling=str(bundle.card.text_tower.pooling),
                     reference=reference,
                     runtime=runtime,
                     pictures=len(pictures),
@@ -225,10 +227,10 @@ def measure_int8(shape: str, bundle: Bundle, files: list[Path]) -> Agreement:
     ids = open_tokenizer(bundle.tokenizer, bundle.card.text).encode(prompts)
     found = {
         precision: {
-            "image": unit(run_as_written(bundle.folder / towers.image, pictures)),
-            "text": unit(run_as_written(bundle.folder / towers.text, ids)),
+            "image": unit(run_as_written(find_tower(bundle, "image", precision), pictures)),
+            "text": unit(run_as_written(find_tower(bundle, "text", precision), ids)),
         }
-        for precision, towers in bundle.card.towers.items()
+        for precision in bundle.card.towers
     }
     exact, rounded = found["f32"], found["int8"]
     cosines = {tower: (exact[tower] * rounded[tower]).sum(axis=1) for tower in exact}
@@ -252,16 +254,20 @@ def measure_int8(shape: str, bundle: Bundle, files: list[Path]) -> Agreement:
     )
 
 
-def run_as_written(path: Path, inputs: npt.NDArray[Any]) -> Floats:
+def run_as_written(tower: StoredTower, inputs: npt.NDArray[Any]) -> Floats:
     """Run a graph node by node, in float where it says float."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        build_graph(read_tower(tower)).content, options, providers=["CPUExecutionProvider"]
+    )
     names = [value.name for value in session.get_inputs()]
     batches = [inputs[start : start + 16] for start in range(0, len(inputs), 16)]
-    rows: Floats = np.concatenate([session.run(None, name_inputs(batch, names))[0] for batch in batches])
+    rows: Floats = np.concatenate(
+        [session.run(None, name_inputs(batch, names, packs=len(names) > 1))[0] for batch in batches]
+    )
     return rows
 
 

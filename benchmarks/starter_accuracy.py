@@ -185,10 +185,10 @@ def main() -> int:
     record = json.loads(CLASSES.read_text(encoding="utf-8"))
     photographs = list_photographs(options.photographs, record["classes"])
     with clipworks.load(options.model, RuntimeOptions(runtime=options.runtime, threads=options.threads)) as model:
-        print(f"{model.card.name}: {model.card.weights}; {model.runtime} {model.precision}")
+        print(f"{model.card.name}: {model.card.towers['f32'].weights}; {model.runtime} {model.precision}")
         figures = measure_model(model, photographs, record)
         diagram = model.match(DIAGRAM, DIAGRAM_TEXTS)
-        granted = {"runtime": model.runtime, "precision": model.precision, "weights": model.card.weights}
+        granted = {"runtime": model.runtime, "precision": model.precision, "weights": model.card.towers["f32"].weights}
     report(figures, diagram)
     holds = all(figure.holds for figure in figures) and diagram.scores[0].text == DIAGRAM_TEXTS[0]
     agreement = {}

@@ -90,7 +90,7 @@ def compare_strings(
 
 def measure_speed(path: Path, reference: Any, prompts: list[str]) -> dict[str, Any]:
     """Time the tokenizers on all prompts, in turn, each as a fresh start; the best of three rounds."""
-    rules = TextInput(context=77, cleaning="clip", pad_id=0, vocabulary=49408)
+    rules = TextInput(tokenizer="clip", context=77, pad_id=0, vocabulary=49408)
     runs: dict[str, Callable[[], object]] = {
         "clipworks": lambda: open_tokenizer(path, rules).encode(prompts),
         "openai": lambda: [[49406, *reference.encode(prompt), 49407] for prompt in prompts],

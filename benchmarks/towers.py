@@ -30,12 +30,14 @@ from clipworks.bundle.files import Bundle
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.environment import describe_environment
 from clipworks.errors import RuntimeUnavailableError
+from clipworks.export.graph import build_graph
 from clipworks.images.decode import load_batch
 from clipworks.model import Model
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 from clipworks.text import prompts
 from clipworks.text.tokenizers import open_tokenizer
+from clipworks.towers.files import StoredTower, find_tower, read_tower
 
 BATCH = 32
 CALIBRATION = 64  # pictures, none of which is timed
@@ -64,9 +66,9 @@ def measure(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
     return seconds
 
 
-def count_operations(path: Path, inputs: dict[str, list[int]]) -> int:
+def count_operations(tower: StoredTower, inputs: dict[str, list[int]]) -> int:
     """Multiplications and additions of every matrix product in a graph, for inputs of the given shapes."""
-    model = onnx.load(path)
+    model = onnx.load_from_string(build_graph(read_tower(tower)).content)
     for value in model.graph.input:
         for dimension, side in zip(value.type.tensor_type.shape.dim, inputs[value.name], strict=True):
             dimension.dim_value = side
@@ -168,7 +170,7 @@ def compare_image_towers(model: Any, bundle: Bundle, files: list[Path], rounds: 
         kind: {name: count / statistics.median(seconds[f"{kind} {name}"]) for name, (_, count) in found.items()}
         for kind, found in products.items()
     }
-    operations = count_operations(bundle.folder / "image.onnx", {"image": list(pictures.shape)})
+    operations = count_operations(find_tower(bundle, "image"), {"image": list(pictures.shape)})
     reference = embed_unit(encoders["openvino f32"], pictures)
     rows = []
     for name in runs:

@@ -22,15 +22,17 @@ from clipworks.doctor.diagnosis import About
 from clipworks.doctor.dumps import Dump, write_dump
 from clipworks.doctor.inputs import TEXTS, list_pictures
 from clipworks.doctor.pictures import Stretch
-from clipworks.doctor.pipelines import Inputs, checkpoint_text, open_equations, run_pipeline
+from clipworks.doctor.pipelines import Inputs, open_equations, run_pipeline
 from clipworks.doctor.stages import Array, Trace
+from clipworks.export.graph import Graph, build_graph
 from clipworks.images.decode import Picture, load_image
 from clipworks.images.resize import crop_image, resize_image
 from clipworks.options import Alpha, ImageOptions
 from clipworks.scoring import softmax
 from clipworks.text.tokenizers import Ids, Tokenizer
+from clipworks.towers.files import read_tower
 from clipworks.towers.reference import run_layer
-from clipworks.towers.weights import Stack
+from clipworks.towers.weights import TowerWeights
 
 MODEL = MODELS["quick"]
 Patch = pytest.MonkeyPatch
@@ -68,8 +70,8 @@ def swap_merges(bundle: Bundle, folder: Path) -> Bundle:
     return write_card(folder, copy.card)
 
 
-def overflow_f16(folder: Path) -> Bundle:
-    """A bundle whose towers are f16 through and through, and whose weights take the second image layer past 65,504.
+def overflow_f16(folder: Path, patch: Patch) -> Bundle:
+    """A bundle whose graphs are f16 through and through, and whose weights take the second image layer past 65,504.
 
     ONNX Runtime really computes it: products may be summed in f32, but every value between nodes is an f16.
     """
@@ -77,14 +79,14 @@ def overflow_f16(folder: Path) -> Bundle:
     tensors["vision_model.encoder.layers.1.mlp.fc2.weight"] *= 5e4
     source = write_huggingface(folder / "source", MODEL, tensors)
     bundle = convert_checkpoint(source, folder / "bundle")
-    for name in ("image.onnx", "text.onnx"):
-        halve(bundle.folder / name)
-    return write_card(bundle.folder, dataclasses.replace(bundle.card, weights="f16"))
+    patch.setattr("clipworks.runtimes.onnxruntime.load_graph", lambda tower, *_: halve(build_graph(read_tower(tower))))
+    files = dataclasses.replace(bundle.card.towers["f32"], weights="f16")
+    return write_card(bundle.folder, dataclasses.replace(bundle.card, towers={"f32": files}))
 
 
-def halve(path: Path) -> None:
-    """Bring a tower's weights and values to f16; the embedding stays f32."""
-    model = onnx.load(path)
+def halve(tower: Graph) -> bytes:
+    """Bring a graph's weights and values to f16; the embedding stays f32."""
+    model = onnx.load_from_string(tower.content)
     graph = model.graph
     for tensor in graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT:
@@ -97,7 +99,8 @@ def halve(path: Path) -> None:
     last = next(node for node in graph.node if node.output[0] == graph.output[0].name)
     last.output[0] = "half"
     graph.node.append(onnx.helper.make_node("Cast", ["half"], [graph.output[0].name], to=onnx.TensorProto.FLOAT))
-    path.write_bytes(model.SerializeToString())
+    content: bytes = model.SerializeToString()
+    return content
 
 
 # What other people's pipelines do differently; each changes one step of ours while their dump is made.
@@ -173,15 +176,17 @@ def crop_to_bgr(patch: Patch) -> None:
 
 
 def use_exact_gelu(patch: Patch) -> None:
-    def run(layer: Any, rows: Any, lengths: Any, stack: Stack, *, causal: bool) -> Any:
-        return run_layer(layer, rows, lengths, dataclasses.replace(stack, activation="gelu"), causal=causal)
+    def run(layer: Any, rows: Any, lengths: Any, weights: TowerWeights) -> Any:
+        spec = dataclasses.replace(weights.spec, activation="gelu")
+        return run_layer(layer, rows, lengths, dataclasses.replace(weights, spec=spec))
 
     patch.setattr("clipworks.doctor.equations.run_layer", run)
 
 
 def leave_out_mask(patch: Patch) -> None:
-    def run(*args: Any, causal: bool) -> Any:  # noqa: ARG001  # that is the fault
-        return run_layer(*args, causal=False)
+    def run(layer: Any, rows: Any, lengths: Any, weights: TowerWeights) -> Any:
+        spec = dataclasses.replace(weights.spec, mask="none")
+        return run_layer(layer, rows, lengths, dataclasses.replace(weights, spec=spec))
 
     patch.setattr("clipworks.doctor.equations.run_layer", run)
 
@@ -197,7 +202,7 @@ def pool_before_last(patch: Patch) -> None:
 
 def leave_out_norm(patch: Patch) -> None:
     def project(rows: Any, weights: Any) -> Any:
-        return rows @ weights.projection.T.astype(np.float64)
+        return rows @ weights.head.weight.astype(np.float64)
 
     patch.setattr("clipworks.doctor.equations.project_rows", project)
 
@@ -245,8 +250,8 @@ def make_dump(
     """What a pipeline with a fault would dump, run on the plain equations with the checkpoint's weights."""
     checkpoint = read_checkpoint(source)
     weights = (checkpoint.image, checkpoint.text)
-    about, text = About(kind="checkpoint", name="theirs"), checkpoint_text(checkpoint)
-    pipeline = open_equations(about, weights, checkpoint.preprocessing, text, checkpoint.logit_scale, None)
+    about = About(kind="checkpoint", name="theirs")
+    pipeline = open_equations(about, weights, checkpoint.image_input, checkpoint.text_input, checkpoint.score, None)
     files = tuple(pictures or list_pictures())
     inputs = Inputs(pictures=files, texts=TEXTS)
     with pytest.MonkeyPatch.context() as patch:

@@ -16,7 +16,8 @@ from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError
 from clipworks.pipeline import embed_batch
 from clipworks.runtimes import Opening
-from clipworks.runtimes.weights import ImageWeights, Layer, read_image_weights
+from clipworks.towers.files import find_tower, read_tower
+from clipworks.towers.weights import ImageWeights, Layer, Norm
 
 compiled = pytest.importorskip("clipworks.runtimes.native._towers", reason="built without a C compiler")
 PRECISIONS = compiled.list_precisions()
@@ -37,7 +38,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, ImageWeights
     folder: Path = tmp_path_factory.mktemp("broken")
     bundle = convert_checkpoint(write_huggingface(folder / "checkpoint", MODEL), folder / "bundle")
     bundle = quantize_towers(bundle, draw_pictures(MODEL, 16), texts=["a dog", "a cat", "the red apple"])
-    return {int8: read_image_weights(bundle.folder / f"image{'.int8' * int8}.onnx") for int8 in (False, True)}
+    stored = {False: "f32", True: "int8"}
+    found = {int8: read_tower(find_tower(bundle, "image", name)) for int8, name in stored.items()}
+    return {int8: weights for int8, weights in found.items() if isinstance(weights, ImageWeights)}
 
 
 def change(array: Any, place: Any, value: float) -> Any:
@@ -47,9 +50,9 @@ def change(array: Any, place: Any, value: float) -> Any:
 
 
 def change_layer(weights: ImageWeights, number: int, make: Callable[[Layer], Layer]) -> ImageWeights:
-    layers = list(weights.stack.layers)
+    layers = list(weights.layers)
     layers[number] = make(layers[number])
-    return dataclasses.replace(weights, stack=dataclasses.replace(weights.stack, layers=tuple(layers)))
+    return dataclasses.replace(weights, layers=tuple(layers))
 
 
 def change_bias(name: str, value: float) -> Callable[[ImageWeights], ImageWeights]:
@@ -62,24 +65,24 @@ def change_bias(name: str, value: float) -> Callable[[ImageWeights], ImageWeight
 
 def change_positions(value: float) -> Callable[[ImageWeights], ImageWeights]:
     """Of a single patch, which the others see through attention alone."""
-    return lambda weights: dataclasses.replace(weights, positions=change(weights.positions, (2, 5), value))
+    return lambda weights: dataclasses.replace(weights, pos_embed=change(weights.pos_embed, (3, 5), value))
 
 
 def overflow_some_keys(weights: ImageWeights) -> ImageWeights:
     """Only the class row, alone in its direction, has keys so large that scores are Inf less Inf."""
 
     def make(layer: Layer) -> Layer:
-        matrix = np.zeros_like(layer.key.matrix)
-        matrix[3, :2] = 1e38, -1e38
-        return dataclasses.replace(layer, key=dataclasses.replace(layer.key, matrix=matrix))
+        weight = np.zeros_like(layer.k.weight)
+        weight[3, :2] = 1e38, -1e38
+        return dataclasses.replace(layer, k=dataclasses.replace(layer.k, weight=weight))
 
-    row = change(np.zeros_like(weights.class_row), 3, 1e4)
-    return change_layer(dataclasses.replace(weights, class_row=row), 0, make)
+    row = change(np.zeros_like(weights.cls_token), 3, 1e4) - weights.pos_embed[0]
+    return change_layer(dataclasses.replace(weights, cls_token=row), 0, make)
 
 
 def scale_gain(value: float) -> Callable[[ImageWeights], ImageWeights]:
     return lambda weights: change_layer(
-        weights, 0, lambda layer: dataclasses.replace(layer, gains=(layer.gains[0], change(layer.gains[1], 3, value)))
+        weights, 0, lambda layer: dataclasses.replace(layer, norm2=Norm(weight=change(layer.norm2.weight, 3, value)))
     )
 
 
@@ -87,14 +90,14 @@ FAULTS: dict[str, Callable[[ImageWeights], ImageWeights]] = {
     "NaN in one patch": change_positions(np.nan),
     "Inf in one patch": change_positions(np.inf),
     "squares that overflow in one patch": change_positions(1e30),
-    "NaN in queries": change_bias("query", np.nan),
-    "a NaN of all bits in queries": change_bias("query", float(FULL_NAN)),
-    "NaN behind the attention": change_bias("out", np.nan),
-    "sums whose squares overflow": change_bias("out", 1e30),
-    "NaN before the activation": change_bias("expand", np.nan),
-    "Inf before the activation": change_bias("expand", np.inf),
-    "-Inf before the activation": change_bias("expand", -np.inf),
-    "NaN behind a layer": change_bias("contract", np.nan),
+    "NaN in queries": change_bias("q", np.nan),
+    "a NaN of all bits in queries": change_bias("q", float(FULL_NAN)),
+    "NaN behind the attention": change_bias("proj", np.nan),
+    "sums whose squares overflow": change_bias("proj", 1e30),
+    "NaN before the activation": change_bias("fc1", np.nan),
+    "Inf before the activation": change_bias("fc1", np.inf),
+    "-Inf before the activation": change_bias("fc1", -np.inf),
+    "NaN behind a layer": change_bias("fc2", np.nan),
     "keys that overflow": overflow_some_keys,
     "NaN in a gain of int8": scale_gain(np.nan),
 }
@@ -125,17 +128,19 @@ def test_the_compiled_towers_give_no_numbers_where_there_are_none(
 
 @needs_towers
 @pytest.mark.skipif("int8" not in PRECISIONS, reason="needs AVX-512 VNNI")
-def test_a_call_after_one_with_nan_is_not_touched_by_it(weights: dict[bool, ImageWeights]) -> None:
+def test_a_call_after_one_with_nan_is_not_touched_by_it(
+    weights: dict[bool, ImageWeights], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of int8 it is told by the call, not by the row."""
 
     def break_one_value(weights: ImageWeights) -> ImageWeights:
         """White pictures alone overflow."""
-        patches = weights.patches
-        assert patches.rounding is not None
-        scales = change(patches.rounding.scales, 0, 1e38 / 192)
-        rounding = dataclasses.replace(patches.rounding, steps=np.abs(patches.rounding.steps), scales=scales)
-        return dataclasses.replace(weights, patches=dataclasses.replace(patches, rounding=rounding), centre=0.0)
+        patches = weights.patch_embed
+        scales = change(patches.weight_scale, 0, 1e38 / 192)
+        broken = dataclasses.replace(patches, weight=np.abs(patches.weight), weight_scale=scales)
+        return dataclasses.replace(weights, patch_embed=broken)
 
+    monkeypatch.setattr(layout, "CENTRE", 0)
     encoder = open_native(break_one_value(weights[True]), "int8")
     black, white = (np.full((1, MODEL.size, MODEL.size, 3), value, np.uint8) for value in (0, 255))
     expected = encoder(black)
@@ -149,10 +154,8 @@ def test_a_call_after_one_with_nan_is_not_touched_by_it(weights: dict[bool, Imag
 @pytest.mark.parametrize(("scale", "zero"), [(np.nan, 3), (0.0, 3), (-1.0, 3), (np.inf, 3), (1.0, -1), (1.0, 256)])
 def test_a_scale_or_a_zero_that_is_none_is_refused(weights: dict[bool, ImageWeights], scale: float, zero: int) -> None:
     def make(layer: Layer) -> Layer:
-        rounding = layer.out.rounding
-        assert rounding is not None
-        rounding = dataclasses.replace(rounding, scale=scale, zero=zero)
-        return dataclasses.replace(layer, out=dataclasses.replace(layer.out, rounding=rounding))
+        rounded = {"input_scale": np.array(scale, np.float32), "input_zero_point": np.array(zero)}
+        return dataclasses.replace(layer, proj=dataclasses.replace(layer.proj, **rounded))
 
     broken = change_layer(weights[True], 0, make)
     with np.errstate(all="ignore"), pytest.raises(EncodingError, match="round by a scale or a zero point that is none"):

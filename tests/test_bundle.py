@@ -17,14 +17,13 @@ CARD = cards.Card(
     title="a card for tests",
     licence="MIT",
     dim=8,
-    logit_scale=100.0,
-    activation="quick_gelu",
-    pooling="argmax",
+    family="clip",
+    score=cards.ScoreRule(logit_scale=100.0),
     image=cards.ImageInput(size=16, resize_to=16, drop_alpha="before", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-    text=cards.TextInput(context=77, cleaning="clip", pad_id=0, vocabulary=49408),
-    image_tower=cards.Tower(kind="vit", layers=1, width=8),
-    text_tower=cards.Tower(kind="transformer", layers=1, width=8),
-    towers={"f32": cards.TowerFiles(image="image.onnx", text="text.onnx")},
+    text=cards.TextInput(tokenizer="clip", context=77, pad_id=0, vocabulary=49408),
+    image_tower=cards.TowerSpec(kind="vit", layers=1, width=8),
+    text_tower=cards.TowerSpec(kind="transformer", layers=1, width=8),
+    towers={"f32": cards.TowerFiles(kind="onnx", image="image.onnx", text="text.onnx")},
 )
 
 
@@ -72,20 +71,44 @@ def edit(folder: Path, change: dict[str, object]) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
 
 
+IMAGE = {"size": 16, "resize_to": 16, "drop_alpha": "after", "mean": [0, 0, 0], "std": [1, 1, 1]}
+FILES = {"kind": "onnx", "image": "image.onnx", "text": "text.onnx"}
+TEXT = {"tokenizer": "clip", "context": 77, "pad_id": 0, "vocabulary": 49408}
+TOWER = {"kind": "vit", "layers": 1, "width": 8}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"format": 99}, "card format 99"),
         ({"dim": "wide"}, "dim must be of type int"),
         ({"dim": 0}, "dim is 0; allowed: 1 to"),
-        ({"logit_scale": float("inf")}, "logit_scale is inf; allowed: above 0 and finite"),
+        ({"score": {"logit_scale": float("inf")}}, "logit_scale is inf; allowed: above 0 and finite"),
         ({"files": {"../x": {"sha256": "", "bytes": 0}}}, r"'\.\./x' is not a file name"),
         ({"colour": "red"}, "unknown field 'colour'"),
-        ({"text": {"context": 77}}, "missing 3 required"),
-        ({"image": {"size": 16, "resize_to": 16, "mean": [0.5], "std": [0.5]}}, "image has no field drop_alpha"),
-        ({"image": {"drop_alpha": "never"}}, "drop_alpha is 'never'; allowed: before, after"),
-        ({"towers": {"int8": {"image": "image.onnx", "text": "text.onnx"}}}, "names no f32 towers"),
-        ({"towers": {"f32": {"image": "other.onnx", "text": "text.onnx"}}}, r"records no hash for other\.onnx"),
+        ({"text": {"context": 77}}, "text has no field tokenizer"),
+        (
+            {"image": {"size": 16, "resize_to": 16, "mean": [0.5] * 3, "std": [0.5] * 3}},
+            "image has no field drop_alpha",
+        ),
+        ({"image": IMAGE | {"drop_alpha": "never"}}, "drop_alpha is 'never'; allowed: before, after"),
+        ({"image": IMAGE | {"mean": [0.5]}}, "mean has 1 items; allowed: 3"),
+        ({"image": IMAGE | {"std": [1, 0, 1]}}, "std is 0.0; allowed: above 0"),
+        ({"image": IMAGE | {"resize_to": 15}}, "resize_to is 15; allowed: 16 to"),
+        ({"image": IMAGE | {"size": 0}}, "size is 0; allowed: 1 to 1000000"),
+        ({"text": TEXT | {"tokenizer": "words"}}, "tokenizer is 'words'; allowed: clip, file"),
+        ({"text": TEXT | {"pad_id": 49408}}, "pad_id is 49408; allowed: 0 to 49407"),
+        ({"text": TEXT | {"end_id": 49408}}, "end_id is 49408; allowed: 0 to 49407"),
+        ({"text": TEXT | {"padding": "left"}}, "padding is 'left'; allowed: none, fixed"),
+        ({"image_tower": TOWER | {"heads": 3}}, "image_tower: the width 8 does not divide among 3 heads"),
+        ({"text_tower": TOWER | {"pooling": "first"}}, "pooling is 'first'; allowed: cls, argmax, eos"),
+        ({"text_tower": TOWER | {"norm_eps": 0}}, "norm_eps is 0.0; allowed: above 0"),
+        ({"text_tower": TOWER | {"cls_token": 1}}, "cls_token must be of type bool, not 1"),
+        ({"score": {"kind": "argmax", "logit_scale": 1}}, "kind is 'argmax'; allowed: softmax, sigmoid"),
+        ({"prefix_lengths": [8]}, "prefix_lengths is 8; allowed: 1 to 7"),
+        ({"towers": {"f32": FILES | {"kind": "tflite"}}}, "kind is 'tflite'; allowed: safetensors, onnx"),
+        ({"towers": {"int8": FILES}}, "names no f32 towers"),
+        ({"towers": {"f32": FILES | {"image": "other.onnx"}}}, r"records no hash for other\.onnx"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused_by_field(folder: Path, change: dict[str, object], message: str) -> None:
@@ -101,4 +124,6 @@ def test_a_card_that_is_not_json_is_refused(folder: Path) -> None:
 
 
 def test_the_hash_of_a_card_changes_with_any_fact() -> None:
-    assert bundle.card_hash(CARD) != bundle.card_hash(dataclasses.replace(CARD, logit_scale=99.0))
+    assert bundle.card_hash(CARD) != bundle.card_hash(
+        dataclasses.replace(CARD, score=cards.ScoreRule(logit_scale=99.0))
+    )

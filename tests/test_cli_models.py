@@ -87,7 +87,7 @@ def test_info_of_a_bundle_is_its_card(capsys: pytest.CaptureFixture[str]) -> Non
     assert (facts["name"], facts["folder"]) == ("starter", str(STARTER_FOLDER))
     status, out, _ = run(capsys, "info", str(STARTER_FOLDER))
     assert status == 0
-    assert f"folder       {STARTER_FOLDER}" in out
+    assert f"folder          {STARTER_FOLDER}" in out
 
 
 def test_info_of_an_unknown_model_suggests(capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,10 +213,10 @@ def test_verify_finds_another_checkpoint_unequal(
 def test_verify_finds_a_changed_file(capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path) -> None:
     """A byte changed without a change of size is found, and the file named."""
     run(capsys, "convert", str(tiny_checkpoint), "-o", str(tmp_path / "bundle"))
-    path = tmp_path / "bundle" / "image.onnx"
+    path = tmp_path / "bundle" / "image.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     status, out, err = run(capsys, "verify", str(tmp_path / "bundle"))
     assert (status, out) == (1, "")
-    assert "image.onnx has SHA-256" in err
+    assert "image.safetensors has SHA-256" in err

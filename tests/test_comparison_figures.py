@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from report_files import make_comparison
 
+from clipworks.bundle.card import ScoreRule
 from clipworks.comparison.accuracy import (
     Embedded,
     Pool,
@@ -129,7 +130,7 @@ def make_row(seed: int, count: int, *, noise: float = 0.0) -> Embedded:
     if noise:
         images = normalise(images + noise * np.random.default_rng(99).standard_normal(images.shape))
     head[2] = head[0]
-    return Embedded(images=images, head=head, logit_scale=20.0)
+    return Embedded(images=images, head=head, rule=ScoreRule(logit_scale=20.0))
 
 
 def make_pool(truths: list[int | None], lost: int = 0) -> Pool:

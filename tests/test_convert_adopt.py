@@ -14,7 +14,7 @@ import pytest
 from convert_checkpoints import MEAN, STD, VOCABULARY, write_json
 from onnx import TensorProto, helper, numpy_helper
 
-from clipworks.bundle.card import Card, ImageInput, TextInput, Tower
+from clipworks.bundle.card import Card, ImageInput, ScoreRule, TextInput, TowerSpec
 from clipworks.bundle.files import read_bundle, verify_bundle
 from clipworks.convert import adopt_towers
 from clipworks.errors import ConversionError
@@ -29,13 +29,12 @@ CARD = Card(
     title="A model of others",
     licence="MIT",
     dim=DIM,
-    logit_scale=100.0,
-    activation="quick_gelu",
-    pooling="argmax",
+    family="clip",
+    score=ScoreRule(logit_scale=100.0),
     image=ImageInput(size=SIZE, resize_to=SIZE, drop_alpha="after", mean=tuple(MEAN), std=tuple(STD)),
-    text=TextInput(context=CONTEXT, cleaning="clip", pad_id=0, vocabulary=VOCABULARY),
-    image_tower=Tower(kind="vit", layers=1, width=4),
-    text_tower=Tower(kind="transformer", layers=1, width=4),
+    text=TextInput(tokenizer="clip", context=CONTEXT, pad_id=0, vocabulary=VOCABULARY),
+    image_tower=TowerSpec(kind="vit", layers=1, width=4),
+    text_tower=TowerSpec(kind="transformer", layers=1, width=4),
 )
 RANDOM = np.random.RandomState(5)
 KERNEL = RANDOM.standard_normal((DIM, 3, SIZE, SIZE)).astype(np.float32)
@@ -153,7 +152,7 @@ def test_the_layout_of_transformers_js_becomes_a_bundle(source: Path, tmp_path: 
     bundle = adopt_towers(source, tmp_path / "bundle", card=CARD)
     verify_bundle(bundle)
     assert read_bundle(bundle.folder) == bundle
-    assert bundle.card.text.dynamic_length
+    assert bundle.card.text.padding == "none"
     assert bundle.card.source.layout == "onnx"
     assert sorted(bundle.card.source.files) == ["onnx/text_model.onnx", "onnx/vision_model.onnx"]
     pictures, ids = draw_inputs()
@@ -172,7 +171,7 @@ def test_the_layout_of_immich_becomes_a_bundle_of_fixed_length(tmp_path: Path) -
     preprocess = {"size": [SIZE, SIZE], "mean": MEAN, "std": STD, "interpolation": "bicubic", "mode": "RGB"}
     write_json(tmp_path / "hub" / "visual" / "preprocess_cfg.json", preprocess)
     bundle = adopt_towers(tmp_path / "hub", tmp_path / "bundle", card=CARD)
-    assert not bundle.card.text.dynamic_length
+    assert bundle.card.text.padding == "fixed"
     pictures, ids = draw_inputs()
     padded = np.zeros((3, CONTEXT), np.int32)
     padded[:, : ids.shape[1]] = ids
@@ -191,7 +190,7 @@ def test_a_graph_that_only_says_its_length_is_free_keeps_to_the_context(source: 
     slice_of_places.op_type = "Identity"
     del slice_of_places.input[1:]
     onnx.save_model(model, str(path))
-    assert not adopt_towers(source, tmp_path / "bundle", card=CARD).card.text.dynamic_length
+    assert adopt_towers(source, tmp_path / "bundle", card=CARD).card.text.padding == "fixed"
 
 
 def test_a_half_precision_tower_takes_and_gives_what_the_contract_says(source: Path, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from convert_checkpoints import MODELS, VOCABULARY, describe_huggingface, write_huggingface, write_json
 
-from clipworks.bundle.card import Card, Published, Tower
+from clipworks.bundle.card import Card, ScoreRule, TowerSpec
 from clipworks.bundle.files import Bundle, read_bundle, verify_bundle
+from clipworks.bundle.provenance import Published
 from clipworks.convert import compare_with_checkpoint, conversion, convert_checkpoint
 from clipworks.convert.verify import EXACT
 from clipworks.errors import ConversionError
@@ -18,6 +19,7 @@ from clipworks.errors import ConversionError
 pytestmark = pytest.mark.runtimes
 
 MODEL = MODELS["quick"]
+TOWER = TowerSpec(kind="transformer", layers=2, width=16, activation="gelu", mask="causal")
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +36,24 @@ def test_the_bundle_is_whole_and_its_card_tells_the_facts(bundle: Bundle, source
     assert read_bundle(bundle.folder) == bundle
     verify_bundle(bundle)
     card = bundle.card
-    assert sorted(card.files) == ["image.onnx", "text.onnx", "tokenizer.json"]
-    assert (card.name, card.dim, card.activation, card.pooling) == ("small", 12, "quick_gelu", "argmax")
-    assert card.logit_scale == pytest.approx(100, rel=1e-3)
-    assert (card.text.context, card.text.vocabulary, card.text.dynamic_length) == (20, VOCABULARY, True)
+    assert sorted(card.files) == ["image.safetensors", "text.safetensors", "tokenizer.json"]
+    assert (card.name, card.family, card.dim) == ("small", "clip", 12)
+    assert card.score.logit_scale == pytest.approx(100, rel=1e-3)
+    assert (card.text.context, card.text.vocabulary, card.text.padding) == (20, VOCABULARY, "none")
     # Counted by hand: patches, class, positions, two norms, three layers of 12 width + 4 width MLP, projection.
     layer = 4 * (24 * 24 + 24) + 2 * 24 * 96 + 96 + 24 + 4 * 24
-    assert card.image_tower == Tower(
+    assert (card.text_tower.mask, card.text_tower.pooling) == ("causal", "argmax")
+    assert card.image_tower == TowerSpec(
         kind="vit",
         layers=3,
         width=24,
         heads=3,
-        mlp=96,
-        patch=8,
+        mlp_dim=96,
+        patch_size=8,
+        activation="quick_gelu",
+        input_norm=True,
+        cls_token=True,
+        pooling="cls",
         parameters=24 * 3 * 64 + 24 + 17 * 24 + 4 * 24 + 3 * layer + 12 * 24,
     )
     assert card.source.layout == "huggingface"
@@ -75,8 +82,8 @@ def test_the_proof_fails_for_another_checkpoint(bundle: Bundle, tmp_path: Path) 
 
 
 def test_the_proof_fails_for_a_card_that_says_otherwise(bundle: Bundle, source: Path) -> None:
-    wrong = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, logit_scale=50.0))
-    with pytest.raises(ConversionError, match=r"says logit_scale is 50\.0; the checkpoint says"):
+    wrong = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, score=ScoreRule(logit_scale=50.0)))
+    with pytest.raises(ConversionError, match=r"says score\.logit_scale is 50\.0; the checkpoint says"):
         compare_with_checkpoint(wrong, source)
     squashed = dataclasses.replace(bundle.card.image, resize="squash")
     wrong = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, image=squashed))
@@ -86,12 +93,13 @@ def test_the_proof_fails_for_a_card_that_says_otherwise(bundle: Bundle, source: 
 
 def test_words_come_from_the_card_and_facts_from_the_checkpoint(bundle: Bundle, source: Path, tmp_path: Path) -> None:
     published = Published(imagenet_top1=0.5, source="nowhere")
+    score = ScoreRule(logit_scale=1.0)
     known = dataclasses.replace(
-        bundle.card, name="known", title="A title", licence="MIT", published=(published,), logit_scale=1.0, towers={}
+        bundle.card, name="known", title="A title", licence="MIT", published=(published,), score=score, towers={}
     )
     made = convert_checkpoint(source, tmp_path / "made", card=known).card
     assert (made.name, made.title, made.licence, made.published) == ("known", "A title", "MIT", (published,))
-    assert made.logit_scale == bundle.card.logit_scale
+    assert made.score == bundle.card.score
     assert made.towers == bundle.card.towers
 
 
@@ -99,8 +107,8 @@ def test_words_come_from_the_card_and_facts_from_the_checkpoint(bundle: Bundle, 
     ("change", "message"),
     [
         ({"dim": 512}, "dim is 12, the card says 512"),
-        ({"activation": "gelu"}, "activation is 'quick_gelu', the card says 'gelu'"),
-        ({"image_tower": Tower(kind="vit", layers=12, width=24)}, "image_tower.layers is 3, the card says 12"),
+        ({"text_tower": TOWER}, "text_tower.activation is 'quick_gelu', the card says 'gelu'"),
+        ({"image_tower": TowerSpec(kind="vit", layers=12, width=24)}, "image_tower.layers is 3, the card says 12"),
     ],
 )
 def test_a_card_that_contradicts_the_checkpoint_is_an_error(
@@ -120,7 +128,12 @@ def test_an_output_that_exists_is_kept_unless_told(source: Path, tmp_path: Path)
         convert_checkpoint(source, output)
     assert (output / "mine.txt").read_text() == "kept"
     convert_checkpoint(source, output, overwrite=True)
-    assert sorted(path.name for path in output.iterdir()) == ["image.onnx", "model.json", "text.onnx", "tokenizer.json"]
+    assert sorted(path.name for path in output.iterdir()) == [
+        "image.safetensors",
+        "model.json",
+        "text.safetensors",
+        "tokenizer.json",
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["output"]
 
 
@@ -128,7 +141,7 @@ def test_an_interrupted_conversion_leaves_nothing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(path: Path) -> None:
-        assert (path.parent / "text.onnx").is_file()
+        assert (path.parent / "text.safetensors").is_file()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(conversion, "write_clip_tokenizer", interrupt)

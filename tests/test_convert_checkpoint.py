@@ -27,8 +27,8 @@ from safetensors.numpy import save_file
 from clipworks.bundle.card import ImageInput
 from clipworks.convert import read_checkpoint
 from clipworks.errors import ConversionError
+from clipworks.families.checkpoint import Checkpoint
 from clipworks.families.open_clip import read_openai
-from clipworks.towers.weights import Checkpoint
 
 MODEL = MODELS["quick"]
 OTHER = ImageInput(size=32, resize_to=32, drop_alpha="before", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -42,17 +42,17 @@ def edit_json(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 
 def assert_same(found: Checkpoint, expected: Checkpoint) -> None:
     """Compare two checkpoints tensor by tensor; when alpha is dropped is a matter of the library that each is for."""
-    order = expected.preprocessing.drop_alpha
-    assert dataclasses.replace(found.preprocessing, drop_alpha=order) == expected.preprocessing
-    assert found.logit_scale == pytest.approx(expected.logit_scale)
+    order = expected.image_input.drop_alpha
+    assert dataclasses.replace(found.image_input, drop_alpha=order) == expected.image_input
+    assert found.score.logit_scale == pytest.approx(expected.score.logit_scale)
     for tower in ("image", "text"):
         ours, theirs = getattr(found, tower), getattr(expected, tower)
-        assert (ours.stack.heads, ours.stack.activation) == (theirs.stack.heads, theirs.stack.activation)
-        np.testing.assert_array_equal(ours.positions, theirs.positions)
-        np.testing.assert_array_equal(ours.projection, theirs.projection)
-        for layer, other in zip(ours.stack.layers, theirs.stack.layers, strict=True):
-            np.testing.assert_array_equal(layer.qkv.weight, other.qkv.weight)
-            np.testing.assert_array_equal(layer.contract.bias, other.contract.bias)
+        assert ours.spec == dataclasses.replace(theirs.spec, pooling=ours.spec.pooling)
+        np.testing.assert_array_equal(ours.pos_embed, theirs.pos_embed)
+        np.testing.assert_array_equal(ours.head.weight, theirs.head.weight)
+        for layer, other in zip(ours.layers, theirs.layers, strict=True):
+            np.testing.assert_array_equal(layer.k.weight, other.k.weight)
+            np.testing.assert_array_equal(layer.fc2.bias, other.fc2.bias)
 
 
 @pytest.fixture
@@ -68,16 +68,17 @@ def open_clip(tmp_path: Path) -> Path:
 def test_the_facts_come_from_the_configuration(folder: Path) -> None:
     checkpoint = read_checkpoint(folder)
     assert checkpoint.layout == "huggingface"
-    assert checkpoint.image.stack.activation == checkpoint.text.stack.activation == "quick_gelu"
-    assert (checkpoint.text.pooling, checkpoint.text.end_id) == ("argmax", None)
-    assert checkpoint.logit_scale == pytest.approx(np.exp(4.6052))
-    assert (checkpoint.image.stack.heads, checkpoint.image.stack.mlp, checkpoint.dim) == (3, 96, 12)
-    assert (checkpoint.preprocessing.size, checkpoint.preprocessing.interpolation) == (32, "bicubic")
+    assert checkpoint.image.spec.activation == checkpoint.text.spec.activation == "quick_gelu"
+    assert (checkpoint.text.spec.pooling, checkpoint.text.end_id) == ("argmax", None)
+    assert checkpoint.score.logit_scale == pytest.approx(np.exp(4.6052))
+    assert (checkpoint.image.spec.heads, checkpoint.image.spec.mlp_dim) == (3, 96)
+    assert checkpoint.image.head.weight.shape == (24, 12)
+    assert (checkpoint.image_input.size, checkpoint.image_input.interpolation) == (32, "bicubic")
 
 
 def test_an_end_token_other_than_2_is_pooled_where_it_first_stands(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(write_huggingface(tmp_path, MODELS["exact"]))
-    assert (checkpoint.text.pooling, checkpoint.text.end_id) == ("end", VOCABULARY - 1)
+    assert (checkpoint.text.spec.pooling, checkpoint.text.end_id) == ("eos", VOCABULARY - 1)
 
 
 def test_fields_left_out_mean_what_transformers_means(folder: Path) -> None:
@@ -91,21 +92,21 @@ def test_fields_left_out_mean_what_transformers_means(folder: Path) -> None:
 
     edit_json(folder / "config.json", edit)
     checkpoint = read_checkpoint(folder)
-    assert checkpoint.image.stack.activation == "quick_gelu"
-    assert checkpoint.text.stack.epsilon == 1e-5
-    assert (checkpoint.text.pooling, checkpoint.text.end_id) == ("end", 49407)
+    assert checkpoint.image.spec.activation == "quick_gelu"
+    assert checkpoint.text.spec.norm_eps == 1e-5
+    assert (checkpoint.text.spec.pooling, checkpoint.text.end_id) == ("eos", 49407)
 
 
 def test_each_tower_keeps_its_own_activation(folder: Path) -> None:
     edit_json(folder / "config.json", lambda values: values["text_config"].update(hidden_act="gelu"))
     checkpoint = read_checkpoint(folder)
-    assert (checkpoint.image.stack.activation, checkpoint.text.stack.activation) == ("quick_gelu", "gelu")
+    assert (checkpoint.image.spec.activation, checkpoint.text.spec.activation) == ("quick_gelu", "gelu")
 
 
 def test_the_old_second_configuration_is_read_as_transformers_reads_it(folder: Path) -> None:
     text = describe_huggingface(MODEL)["text_config"]
     edit_json(folder / "config.json", lambda values: values.update(text_config_dict=text, text_config={}))
-    assert read_checkpoint(folder).text.pooling == "argmax"
+    assert read_checkpoint(folder).text.spec.pooling == "argmax"
     edit_json(folder / "config.json", lambda values: values.update(text_config={"hidden_act": "gelu"}))
     with pytest.raises(ConversionError, match=r"contradicts itself: text_config.hidden_act is 'gelu'"):
         read_checkpoint(folder)
@@ -115,8 +116,8 @@ def test_bfloat16_weights_become_the_same_numbers(tmp_path: Path) -> None:
     brief = {name: array.astype(ml_dtypes.bfloat16) for name, array in draw_tensors(MODEL).items()}
     checkpoint = read_checkpoint(write_huggingface(tmp_path, MODEL, brief))
     expected = brief["visual_projection.weight"].astype(np.float32)
-    assert checkpoint.image.projection.dtype == np.float32
-    np.testing.assert_array_equal(checkpoint.image.projection, expected)
+    assert checkpoint.image.head.weight.dtype == np.float32
+    np.testing.assert_array_equal(checkpoint.image.head.weight.T, expected)
 
 
 def test_shards_are_one_checkpoint(folder: Path) -> None:
@@ -145,7 +146,7 @@ def test_position_buffers_are_known(folder: Path) -> None:
     for tower in ("text_model", "vision_model"):
         tensors[f"{tower}.embeddings.position_ids"] = np.arange(4)[None]
     save_file(tensors, folder / "model.safetensors")
-    assert read_checkpoint(folder).dim == MODEL.dim
+    assert read_checkpoint(folder).image.head.weight.shape[1] == MODEL.dim
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_preprocessing_may_come_from_the_caller_but_not_contradict(folder: Path)
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(ConversionError, match=r"nothing says how to preprocess pictures: .*preprocessor_config\.json"):
         read_checkpoint(folder)
-    assert read_checkpoint(folder, preprocessing=OTHER).preprocessing == OTHER
+    assert read_checkpoint(folder, preprocessing=OTHER).image_input == OTHER
 
 
 def test_a_folder_with_both_layouts_reads_safetensors_before_pytorch_files(folder: Path, open_clip: Path) -> None:
@@ -240,13 +241,13 @@ def test_open_clip_and_hugging_face_give_the_same_records(folder: Path, tmp_path
     found = read_checkpoint(write_open_clip(tmp_path / text_root, MODEL, text_root=text_root))
     assert found.layout == "open_clip"
     assert_same(found, read_checkpoint(folder))
-    orders = (found.preprocessing.drop_alpha, read_checkpoint(folder).preprocessing.drop_alpha)
+    orders = (found.image_input.drop_alpha, read_checkpoint(folder).image_input.drop_alpha)
     assert orders == ("after", "before")
 
 
 def test_without_quick_gelu_open_clip_means_gelu(open_clip: Path) -> None:
     edit_json(open_clip / "open_clip_config.json", lambda values: values["model_cfg"].pop("quick_gelu"))
-    assert read_checkpoint(open_clip).image.stack.activation == "gelu"
+    assert read_checkpoint(open_clip).image.spec.activation == "gelu"
 
 
 @pytest.mark.parametrize(
@@ -310,7 +311,7 @@ def test_a_bare_model_configuration_needs_preprocessing(open_clip: Path) -> None
     write_json(open_clip / "open_clip_config.json", describe_open_clip(MODEL)["model_cfg"])
     with pytest.raises(ConversionError, match=r"nothing says how to preprocess pictures: .*preprocess_cfg"):
         read_checkpoint(open_clip)
-    assert read_checkpoint(open_clip, preprocessing=OTHER).preprocessing == OTHER
+    assert read_checkpoint(open_clip, preprocessing=OTHER).image_input == OTHER
 
 
 def test_openai_sizes_come_from_the_tensors(tmp_path: Path) -> None:
@@ -323,10 +324,10 @@ def test_openai_sizes_come_from_the_tensors(tmp_path: Path) -> None:
     }
     save_file(tensors, tmp_path / "ViT.safetensors")
     checkpoint = read_openai(tmp_path / "ViT.safetensors", preprocessing=None)
-    assert (checkpoint.image.stack.heads, checkpoint.text.stack.heads) == (2, 1)
-    assert (checkpoint.image.size, checkpoint.image.stack.activation) == (32, "quick_gelu")
-    assert checkpoint.preprocessing.mean == (0.48145466, 0.4578275, 0.40821073)
-    assert checkpoint.text.pooling == "argmax"
+    assert (checkpoint.image.spec.heads, checkpoint.text.spec.heads) == (2, 1)
+    assert (checkpoint.image.size, checkpoint.image.spec.activation) == (32, "quick_gelu")
+    assert checkpoint.image_input.mean == (0.48145466, 0.4578275, 0.40821073)
+    assert checkpoint.text.spec.pooling == "argmax"
 
 
 def test_an_openai_resnet_is_refused(tmp_path: Path) -> None:
@@ -360,7 +361,7 @@ def test_pytorch_files_give_the_same_records(folder: Path) -> None:
     assert_same(read_checkpoint(folder), expected)
     brief = {name: tensor.to(torch.bfloat16) for name, tensor in state.items()}
     torch.save({"state_dict": brief}, folder / "pytorch_model.bin")
-    found = read_checkpoint(folder).image.projection
+    found = read_checkpoint(folder).image.head.weight.T
     np.testing.assert_array_equal(found, brief["visual_projection.weight"].float().numpy())
 
 
@@ -390,5 +391,5 @@ def test_openai_archives_are_torchscript(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(tmp_path / "ViT.pt")
     assert checkpoint.layout == "openai"
     np.testing.assert_array_equal(
-        checkpoint.image.projection, tensors["visual.proj"].T.astype(np.float16).astype(np.float32)
+        checkpoint.image.head.weight.T, tensors["visual.proj"].T.astype(np.float16).astype(np.float32)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -22,11 +23,13 @@ from convert_checkpoints import (
     write_huggingface,
     write_open_clip,
 )
+from tower_graphs import name_batch, write_graphs
 
-from clipworks.convert import read_checkpoint, write_towers
-from clipworks.runtimes.inputs import count_shared, name_inputs
+from clipworks.convert import convert_checkpoint, read_checkpoint
+from clipworks.export.cached import load_graph
+from clipworks.families.checkpoint import Checkpoint
+from clipworks.towers.files import Role, find_tower
 from clipworks.towers.reference import embed_images, embed_texts
-from clipworks.towers.weights import Checkpoint
 
 pytestmark = pytest.mark.runtimes
 
@@ -50,13 +53,13 @@ def open_once(path: Path) -> onnxruntime.InferenceSession:
 
 def run_openvino(path: Path, batch: npt.NDArray[Any]) -> Floats:
     compiled = compile_once(path)
-    found: Floats = np.array(compiled(name_inputs(batch, [port.any_name for port in compiled.inputs]))[0])
+    found: Floats = np.array(compiled(name_batch(batch))[0])
     return found
 
 
 def run_onnxruntime(path: Path, batch: npt.NDArray[Any]) -> Floats:
     session = open_once(path)
-    found: Floats = session.run(None, name_inputs(batch, [value.name for value in session.get_inputs()]))[0]
+    found: Floats = session.run(None, name_batch(batch))[0]
     return found
 
 
@@ -87,7 +90,7 @@ def checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Checkpoin
 @pytest.fixture(scope="module")
 def towers(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("towers")
-    write_towers(checkpoint, folder)
+    write_graphs(checkpoint, folder)
     return folder
 
 
@@ -101,7 +104,7 @@ def test_the_towers_give_the_embeddings_of_the_reference(towers: Path, name: str
 
 def test_the_plain_equations_give_the_embeddings_of_the_reference(checkpoint: Checkpoint, name: str) -> None:
     model, expected = MODELS[name], GOLDEN[name]["transformers"]
-    images = embed_images(checkpoint.image, checkpoint.preprocessing, draw_pictures(model))
+    images = embed_images(checkpoint.image, draw_pictures(model))
     assert difference(images, expected["image"]) <= LIMIT
     texts = embed_texts(checkpoint.text, [row[: index + 2] for index, row in enumerate(draw_ids(model))])
     assert difference(texts, expected["text"]) <= LIMIT
@@ -144,23 +147,6 @@ def test_packed_texts_are_embedded_as_alone(
     assert difference(ENGINES[engine](towers / "text.onnx", ids), expected) <= LIMIT
 
 
-def test_towers_of_before_get_the_common_beginning_apart() -> None:
-    """Bundles that an older clipworks converted run on."""
-    ids = np.array([[7, 8, 9, 1], [7, 8, 5, 1]], np.int32)
-    inputs = name_inputs(ids, ["prefix", "ids"])
-    assert {name: part.tolist() for name, part in inputs.items()} == {"prefix": [[7, 8]], "ids": [[9, 1], [5, 1]]}
-
-
-def test_shared_columns_are_counted_up_to_the_last_but_one() -> None:
-    """One row shares one column at most: more would save nothing."""
-    rows = np.array([[7, 8, 9], [7, 8, 9]], np.int32)
-    assert count_shared(rows) == 2
-    assert count_shared(rows[:1]) == 1
-    assert count_shared(rows[:1, :1]) == 0
-    assert count_shared(np.array([[7, 8, 9], [7, 5, 9]], np.int32)) == 1
-    assert count_shared(np.array([[7, 8, 9], [6, 8, 9]], np.int32)) == 0
-
-
 @pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_a_batch_gives_the_same_as_its_parts(towers: Path, name: str, engine: str) -> None:
     pictures, run = draw_pictures(MODELS[name]), ENGINES[engine]
@@ -170,26 +156,40 @@ def test_a_batch_gives_the_same_as_its_parts(towers: Path, name: str, engine: st
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Checkpoint, towers: Path, tmp_path: Path) -> None:
-    write_towers(checkpoint, tmp_path)
+    write_graphs(checkpoint, tmp_path)
     for file in ("image.onnx", "text.onnx"):
         assert (tmp_path / file).read_bytes() == (towers / file).read_bytes()
 
 
-@pytest.mark.parametrize("engine", sorted(ENGINES))
-def test_weights_past_the_limit_go_to_a_file_beside_the_graph(
-    checkpoint: Checkpoint, towers: Path, name: str, engine: str, tmp_path: Path
-) -> None:
-    write_towers(checkpoint, tmp_path, external_bytes=10_000)
-    for tower, batch in (("image", draw_pictures(MODELS[name])), ("text", draw_ids(MODELS[name]))):
-        file = f"{tower}.onnx"
-        assert (tmp_path / file).stat().st_size < (towers / file).stat().st_size / 2
-        assert (tmp_path / f"{file}.data").is_file()
-        found, expected = (ENGINES[engine](folder / file, batch) for folder in (tmp_path, towers))
-        np.testing.assert_array_equal(found, expected)
+@pytest.mark.parametrize("role", ["image", "text"])
+def test_a_graph_refers_to_the_weights_of_a_converted_tower(name: str, role: Role, tmp_path: Path) -> None:
+    """Beside the file by its name, or through inputs: either way the graph holds shapes and scalars alone."""
+    bundle = convert_checkpoint(write_huggingface(tmp_path / "checkpoint", MODELS[name]), tmp_path / "bundle")
+    tower = find_tower(bundle, role)
+    assert len(load_graph(tower, tower.path.name, None)) < 200_000
+    assert len(load_graph(tower, None, None)) < 200_000
+    beside = onnx.load_from_string(load_graph(tower, tower.path.name, None))
+    onnx.load_external_data_for_model(beside, str(bundle.folder))
+    batch = draw_pictures(MODELS[name]) if role == "image" else draw_ids(MODELS[name])
+    write_graphs(read_checkpoint(tmp_path / "checkpoint"), tmp_path / "whole")
+    session = onnxruntime.InferenceSession(beside.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, name_batch(batch))[0]
+    np.testing.assert_array_equal(found, run_onnxruntime(tmp_path / "whole" / f"{role}.onnx", batch))
 
 
-def test_a_tower_under_the_limit_is_one_file(towers: Path) -> None:
-    assert sorted(path.name for path in towers.iterdir()) == ["image.onnx", "text.onnx"]
+def test_a_graph_is_kept_in_the_cache_and_made_again_where_it_is_damaged(name: str, tmp_path: Path) -> None:
+    bundle = convert_checkpoint(write_huggingface(tmp_path / "checkpoint", MODELS[name]), tmp_path / "bundle")
+    tower, cache = find_tower(bundle, "text"), tmp_path / "cache"
+    cache.mkdir()
+    content = load_graph(tower, "text.safetensors", cache)
+    (kept,) = cache.iterdir()
+    kept.write_bytes(b"damaged")
+    assert load_graph(tower, "text.safetensors", cache) == content
+    assert kept.read_bytes().startswith(content)
+    spec = dataclasses.replace(bundle.card.text_tower, norm_eps=1e-3)
+    other = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, text_tower=spec))
+    assert load_graph(find_tower(other, "text"), "text.safetensors", cache) != content
+    assert len(list(cache.iterdir())) == 2
 
 
 def test_the_graphs_keep_the_contract(towers: Path, name: str) -> None:
@@ -198,6 +198,7 @@ def test_the_graphs_keep_the_contract(towers: Path, name: str) -> None:
     described = {}
     for tower in ("image", "text"):
         graph = onnx.load(towers / f"{tower}.onnx")
+        onnx.checker.check_model(graph)
         assert [(item.domain, item.version) for item in graph.opset_import] == [("", 17)]
         for value in (*graph.graph.input, *graph.graph.output):
             tensor = value.type.tensor_type
@@ -219,8 +220,7 @@ def test_the_graphs_keep_the_contract(towers: Path, name: str) -> None:
 @pytest.mark.parametrize("text_root", ["", "text."])
 def test_an_open_clip_checkpoint_gives_the_same_towers(towers: Path, name: str, text_root: str, tmp_path: Path) -> None:
     checkpoint = read_checkpoint(write_open_clip(tmp_path / "source", MODELS[name], text_root=text_root))
-    (tmp_path / "towers").mkdir()
-    write_towers(checkpoint, tmp_path / "towers")
+    write_graphs(checkpoint, tmp_path / "towers")
     assert (tmp_path / "towers" / "image.onnx").read_bytes() == (towers / "image.onnx").read_bytes()
     found = run_onnxruntime(tmp_path / "towers" / "text.onnx", draw_ids(MODELS[name]))
     assert difference(found, GOLDEN[name]["open_clip"]["text"]) <= LIMIT
@@ -232,5 +232,5 @@ def test_half_precision_weights_convert_exactly(name: str, tmp_path: Path) -> No
     wide = {key: array.astype(np.float32) for key, array in halves.items()}
     for folder, tensors in (("halves", halves), ("wide", wide)):
         checkpoint = read_checkpoint(write_huggingface(tmp_path / folder, MODELS[name], tensors))
-        write_towers(checkpoint, tmp_path / folder)
+        write_graphs(checkpoint, tmp_path / folder)
     assert (tmp_path / "halves" / "image.onnx").read_bytes() == (tmp_path / "wide" / "image.onnx").read_bytes()

@@ -114,9 +114,9 @@ def test_what_is_not_known_of_open_clip_is_an_error(values: dict[str, Any], mess
 
 def test_transformers_5_keeps_preprocessing_within_the_processor(tmp_path: Path) -> None:
     folder, model = write_huggingface(tmp_path, MODELS["quick"]), MODELS["quick"]
-    expected = read_checkpoint(folder).preprocessing
+    expected = read_checkpoint(folder).image_input
     single = folder / "preprocessor_config.json"
     write_json(folder / "processor_config.json", {"image_processor": json.loads(single.read_text())})
     single.unlink()
-    assert read_checkpoint(folder).preprocessing == expected
+    assert read_checkpoint(folder).image_input == expected
     assert describe_preprocessor(model)["size"] == expected.size

@@ -14,18 +14,20 @@ import onnxruntime
 import pytest
 from convert_checkpoints import MODELS, VOCABULARY, write_huggingface
 from PIL import Image
+from tower_graphs import name_batch, write_bundle_graphs
 
 from clipworks import runtimes
 from clipworks.bundle.files import Bundle, read_bundle, verify_bundle, write_card
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
+from clipworks.convert.rounding import LEVELS, InputScale, balance_channels, choose_scale, round_weights
 from clipworks.errors import ConversionError, RuntimeUnavailableError
-from clipworks.export.rounding import LEVELS, Grid, balance_channels, choose_grid, round_weights
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import openvino as openvino_runtime
 from clipworks.runtimes import registry
 from clipworks.runtimes.choice import Choice
-from clipworks.runtimes.inputs import name_inputs
+from clipworks.towers.files import find_tower
+from clipworks.towers.tensor_file import TensorFile
 
 # Wide enough that 256 levels are many: rounding errors add up as the root of the width, results as the width.
 MODEL = dataclasses.replace(MODELS["openai"], context=77)
@@ -52,8 +54,7 @@ def run_plain(path: Path, batch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    inputs = name_inputs(batch, [value.name for value in session.get_inputs()])
-    rows = session.run(None, inputs)[0].astype(np.float64)
+    rows = session.run(None, name_batch(batch))[0].astype(np.float64)
     unit: npt.NDArray[np.float64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit
 
@@ -66,23 +67,30 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return quantize_towers(made, draw_pictures(64, seed=1))
 
 
+@pytest.fixture(scope="module")
+def graphs(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("graphs")
+    write_bundle_graphs(bundle, folder)
+    return folder
+
+
 def test_the_bundle_stays_whole_and_names_the_int8_towers(bundle: Bundle) -> None:
     assert read_bundle(bundle.folder) == bundle
     verify_bundle(bundle)
     assert sorted(bundle.card.towers) == ["f32", "int8"]
-    assert bundle.card.towers["int8"].image == "image.int8.onnx"
+    assert bundle.card.towers["int8"].image == "image.int8.safetensors"
     assert not [path for path in bundle.folder.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.runtimes
-def test_int8_embeddings_stay_close_to_f32(bundle: Bundle) -> None:
+def test_int8_embeddings_stay_close_to_f32(graphs: Path) -> None:
     pictures = draw_pictures(48, seed=2)
-    exact, rounded = (run_plain(bundle.folder / file, pictures) for file in ("image.onnx", "image.int8.onnx"))
+    exact, rounded = (run_plain(graphs / file, pictures) for file in ("image.onnx", "image.int8.onnx"))
     cosines = (exact * rounded).sum(axis=1)
     assert cosines.mean() > 0.9997
     assert cosines.min() > 0.998
     assert cosines.max() < 1 - 1e-9  # something was rounded
-    exact, rounded = (run_plain(bundle.folder / file, draw_texts()) for file in ("text.onnx", "text.int8.onnx"))
+    exact, rounded = (run_plain(graphs / file, draw_texts()) for file in ("text.onnx", "text.int8.onnx"))
     cosines = (exact * rounded).sum(axis=1)
     assert cosines.mean() > 0.9997
     assert cosines.min() > 0.998
@@ -91,7 +99,7 @@ def test_int8_embeddings_stay_close_to_f32(bundle: Bundle) -> None:
 
 @pytest.mark.runtimes
 def test_int8_texts_stay_as_close_to_f32_with_their_float_parts_in_bf16(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, graphs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the processor has bf16, even if it does not pay; in f32 the engine's own int8 kernels may lose some."""
     if "bf16" not in openvino_runtime.list_precisions():
@@ -101,7 +109,7 @@ def test_int8_texts_stay_as_close_to_f32_with_their_float_parts_in_bf16(
     encoder = runtimes.open_encoder(bundle, "text", RuntimeOptions(runtime="openvino", precision="int8"))
     rounded = encoder(draw_texts()).astype(np.float64)
     rounded /= np.linalg.norm(rounded, axis=1, keepdims=True)
-    cosines = (run_plain(bundle.folder / "text.onnx", draw_texts()) * rounded).sum(axis=1)
+    cosines = (run_plain(graphs / "text.onnx", draw_texts()) * rounded).sum(axis=1)
     assert cosines.mean() > 0.9997
     assert cosines.min() > 0.998
 
@@ -124,34 +132,43 @@ def test_the_hint_that_int8_towers_are_missing_names_the_command_that_adds_them(
     assert sorted(read_bundle(Path("BUNDLE")).card.towers) == ["f32", "int8"]
 
 
-def test_every_map_but_those_of_the_last_layer_is_int8(bundle: Bundle) -> None:
-    graph = onnx.load(bundle.folder / "image.int8.onnx").graph
+def test_every_map_but_those_of_the_last_layer_is_int8(bundle: Bundle, graphs: Path) -> None:
+    maps = {"q", "k", "v", "proj", "fc1", "fc2"}
+    expected = {"patch_embed"} | {f"layers.{layer}.{part}" for layer in (0, 1) for part in maps}
+    file = TensorFile(find_tower(bundle, "image", "int8").path)
+    assert {name for name in file.names() if name.endswith(".weight") and file.take(name).dtype == np.int8} == {
+        f"{name}.weight" for name in expected
+    }
+    graph = onnx.load(graphs / "image.int8.onnx").graph
     stored = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
     weights = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored}
     rounded = {node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights}
-    maps = {"queries", "keys", "values", "out", "expand", "contract"}
-    assert rounded == {"embed/patches"} | {f"layers.{layer}/{part}" for layer in (0, 1) for part in maps}
-    assert (bundle.folder / "image.int8.onnx").stat().st_size < 0.6 * (bundle.folder / "image.onnx").stat().st_size
+    assert {name.replace("/", ".") for name in rounded} == expected
+    exact, small = (find_tower(bundle, "image", stored).path.stat().st_size for stored in ("f32", "int8"))
+    assert small < 0.6 * exact
 
 
 def test_the_same_inputs_give_the_same_bytes(bundle: Bundle) -> None:
-    before = [(bundle.folder / file).read_bytes() for file in ("image.int8.onnx", "text.int8.onnx")]
+    files = [bundle.folder / name for name in ("image.int8.safetensors", "text.int8.safetensors")]
+    before = [path.read_bytes() for path in files]
     quantize_towers(bundle, draw_pictures(64, seed=1))
-    assert [(bundle.folder / file).read_bytes() for file in ("image.int8.onnx", "text.int8.onnx")] == before
+    assert [path.read_bytes() for path in files] == before
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_any_one_engine_is_enough_to_calibrate(
-    runtime: str, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runtime: str, bundle: Bundle, graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither is needed beside the other, and what they see in a tower is the same but for rounding."""
     shutil.copytree(bundle.folder, tmp_path / "bundle")
     other = dataclasses.replace(bundle, folder=tmp_path / "bundle")
-    (other.folder / "image.int8.onnx").unlink()
+    (other.folder / "image.int8.safetensors").unlink()
     monkeypatch.setattr(registry, "is_installed", lambda name: name == runtime)
-    quantize_towers(other, draw_pictures(64, seed=1))
+    other = quantize_towers(other, draw_pictures(64, seed=1))
+    (tmp_path / "graphs").mkdir()
+    write_bundle_graphs(other, tmp_path / "graphs")
     pictures = draw_pictures(8, seed=2)
-    first, second = (run_plain(made.folder / "image.int8.onnx", pictures) for made in (bundle, other))
+    first, second = (run_plain(folder / "image.int8.onnx", pictures) for folder in (graphs, tmp_path / "graphs"))
     assert (first * second).sum(axis=1).min() > 0.9999
 
 
@@ -168,15 +185,10 @@ def test_pictures_that_do_not_fit_are_errors(bundle: Bundle, pictures: npt.NDArr
         quantize_towers(bundle, pictures)
 
 
-def test_towers_of_others_are_refused(bundle: Bundle, tmp_path: Path) -> None:
-    for file in bundle.folder.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    model = onnx.load(tmp_path / "image.onnx")
-    for node in model.graph.node:
-        node.name = ""
-    onnx.save_model(model, str(tmp_path / "image.onnx"))
-    other = dataclasses.replace(bundle, folder=tmp_path)
-    with pytest.raises(ConversionError, match="only towers that clipworks converted from a checkpoint become"):
+def test_ready_made_towers_are_refused(bundle: Bundle) -> None:
+    files = dataclasses.replace(bundle.card.towers["f32"], kind="onnx")
+    other = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, towers={"f32": files}))
+    with pytest.raises(ConversionError, match="only those that clipworks converted from a checkpoint become int8"):
         quantize_towers(other, draw_pictures(16, seed=1))
 
 
@@ -205,14 +217,14 @@ def test_balancing_makes_channels_alike_and_changes_nothing_else() -> None:
 def test_values_that_are_hardly_negative_get_a_one_sided_grid() -> None:
     random = np.random.RandomState(5)
     rows = np.maximum(random.standard_normal((100, 8)).astype(np.float32) * 3, -0.16)
-    grid = choose_grid(rows, float(rows.max()), np.eye(8, dtype=np.float32))
+    grid = choose_scale(rows, float(rows.max()), np.eye(8, dtype=np.float32))
     assert grid.kind == "uint8"
     assert abs(grid.round(np.zeros(1, np.float32))[0]) == 0  # zero stays zero
     assert np.abs(grid.round(rows) - rows).max() < 2.5
-    both = choose_grid(rows - 3, 12.0, np.eye(8, dtype=np.float32))
-    assert (both.kind, both.zero) == ("int8", 0)
+    both = choose_scale(rows - 3, 12.0, np.eye(8, dtype=np.float32))
+    assert (both.kind, both.zero_point) == ("int8", 0)
 
 
 def test_a_grid_keeps_its_own_values() -> None:
-    grid = Grid(scale=0.5, zero=3, kind="uint8")
+    grid = InputScale(scale=0.5, zero_point=3, kind="uint8")
     np.testing.assert_array_equal(grid.round(np.array([-9, -1.5, 0, 1.1, 200], np.float32)), [-1.5, -1.5, 0, 1, 126])

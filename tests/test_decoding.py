@@ -177,7 +177,7 @@ def test_a_run_says_who_decodes_and_records_it(
     assert main([*words, "--decoder", "nvimgcodec"]) == 0
     said = capsys.readouterr().err
     assert "JPEG files are decoded by fake 1.0 on nothing, whose pixels are not those of Pillow" in said
-    assert "1 of 4 pictures were decoded by Pillow after all" in said
+    assert "1 of 4 images were decoded by Pillow after all" in said
     assert fake.sizes == [1, 2, 1]
     manifest = Path(f"{output}.run.json") if command == "classify" else output / "run.json"
     assert "fake 1.0 on nothing" in json.dumps(json.loads(manifest.read_text()))

@@ -10,9 +10,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from tower_graphs import write_bundle_graphs
 
 from clipworks import runtimes
-from clipworks.bundle.files import Bundle, describe_file, read_bundle
+from clipworks.bundle.card import TowerFiles
+from clipworks.bundle.files import Bundle, read_bundle, write_card
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import finite
@@ -21,19 +23,19 @@ pytestmark = pytest.mark.runtimes
 
 
 def break_tower(folder: Path, source: Path, value: float) -> Bundle:
-    """A copy of a bundle whose image tower is another maker's, with one value changed."""
+    """A copy of a bundle whose towers are ready-made ONNX, with one value of the image tower changed."""
     shutil.copytree(source, folder)
     bundle = read_bundle(folder)
+    write_bundle_graphs(bundle, folder)
     path = folder / "image.onnx"
     model = onnx.load(path)
     tensor = next(item for item in model.graph.initializer if item.data_type == onnx.TensorProto.FLOAT and item.dims)
     values = numpy_helper.to_array(tensor).copy()
     values.flat[1] = value
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    model.producer_name = "others"
     onnx.save_model(model, str(path))
-    files = {**bundle.card.files, "image.onnx": describe_file(path)}
-    return Bundle(folder=folder, card=dataclasses.replace(bundle.card, files=files))
+    towers = {"f32": TowerFiles(kind="onnx", image="image.onnx", text="text.onnx")}
+    return write_card(folder, dataclasses.replace(bundle.card, towers=towers))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -69,7 +71,7 @@ def test_sound_weights_are_looked_at_once(clip_bundle: Path, tmp_path: Path, mon
         monkeypatch.setattr(finite, "_sound", set())
         runtimes.open_encoder(bundle, "image", options)
     assert len(looked) == 1
-    runtimes.open_encoder(bundle, "text", options)
+    runtimes.open_encoder(read_bundle(clip_bundle), "image", options)
     assert len(looked) == 1  # our converter has looked at its own
 
 

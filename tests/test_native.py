@@ -24,9 +24,10 @@ from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import Role, registry
 from clipworks.runtimes.choice import Choice
-from clipworks.runtimes.packing import count_packed, pack_texts
 from clipworks.runtimes.probes import open_probe
+from clipworks.text.packing import count_packed, pack_texts
 from clipworks.text.tokenizers import open_tokenizer
+from clipworks.towers.files import find_tower, read_tower
 
 compiled = pytest.importorskip("clipworks.runtimes.native._towers", reason="built without a C compiler")
 
@@ -204,11 +205,9 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
             assert ((unit(found) - exact) ** 2).sum() < 1.6 * lost
             if floats == "f32":
                 assert ((unit(found) - graph) ** 2).sum() < lost / 8
-    # A tower that turns out not to suit is run by the runtime that would have been next.
     monkeypatch.setattr(registry, "has_openvino_tiles", lambda precision: False)  # noqa: ARG005
     assert runtimes.open_encoder(bundle, "image", RuntimeOptions(precision="int8", cache=False)).runtime == "native"
-    monkeypatch.setattr(layout, "is_rounded", lambda weights: False)  # noqa: ARG005
-    assert runtimes.open_encoder(bundle, "image", RuntimeOptions(precision="int8", cache=False)).runtime == "openvino"
+    monkeypatch.setattr(layout, "is_quantized", lambda weights: False)  # noqa: ARG005
     with pytest.raises(RuntimeUnavailableError, match="convert the model again"):
         open_tower(bundle, "image", precision="int8")
 
@@ -391,9 +390,7 @@ def test_rows_that_only_fill_up_are_refused(quick: Bundle, monkeypatch: pytest.M
 
 
 def test_weights_that_are_too_short_are_refused(quick: Bundle) -> None:
-    from clipworks.runtimes.weights import read_image_weights
-
-    facts, body = layout.pack_tower(read_image_weights(quick.folder / "image.onnx"), bf16=False)
+    facts, body = layout.pack_tower(read_tower(find_tower(quick, "image")), bf16=False)
     *sides, _ = dataclasses.astuple(facts)
     with pytest.raises(ValueError, match="not as long as the tower's facts say"):
         compiled.open_tower(body[1024:-64], tuple(sides), 1)

@@ -22,16 +22,17 @@ from convert_checkpoints import MODELS, VOCABULARY, draw_pictures, write_hugging
 
 from clipworks.convert import convert_checkpoint
 from clipworks.runtimes import Opening
-from clipworks.runtimes.packing import pack_texts
+from clipworks.text.packing import pack_texts
 
 compiled = pytest.importorskip("clipworks.runtimes.native._towers", reason="built without a C compiler")
 if not compiled.list_precisions():
     pytest.skip("needs AVX-512", allow_module_level=True)
 
+from clipworks.runtimes import ROLES  # noqa: E402
 from clipworks.runtimes.native import layout  # noqa: E402  # needs the compiled module
 from clipworks.runtimes.native.encoder import NativeEncoder  # noqa: E402
 from clipworks.runtimes.native.facts import HEAD, Facts  # noqa: E402
-from clipworks.runtimes.weights import read_image_weights, read_text_weights  # noqa: E402
+from clipworks.towers.files import find_tower, read_tower  # noqa: E402
 
 MODEL = MODELS["quick"]
 INPUTS = ("ids", "places", "groups", "ends", "back", "texts")
@@ -56,9 +57,9 @@ class Packed:
 def packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Packed]:
     folder = tmp_path_factory.mktemp("defence")
     bundle = convert_checkpoint(write_huggingface(folder / "checkpoint", MODEL), folder / "bundle")
-    towers = {}
-    for role, read in (("image", read_image_weights), ("text", read_text_weights)):
-        facts, body = layout.pack_tower(read(bundle.folder / f"{role}.onnx"), bf16=False)
+    towers: dict[str, Packed] = {}
+    for role in ROLES:
+        facts, body = layout.pack_tower(read_tower(find_tower(bundle, role)), bf16=False)
         sides = dataclasses.asdict(facts)
         del sides["end_id"]
         towers[role] = Packed(body=body[HEAD:], facts=sides)

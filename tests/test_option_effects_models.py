@@ -88,7 +88,7 @@ def test_an_encoder_is_opened_as_the_option_says(
     assert status in (0, 1), err  # the doctor may find two fakes of different runtimes different
     assert (asked.runtimes, bool(asked.requests)) == ({"fake"}, True), err
     seen: dict[str, set[object]] = {
-        "--model": {str(request.path.parent) for request in asked.requests},
+        "--model": {str(request.tower.path.parent) for request in asked.requests},
         "--device": {request.options.device for request in asked.requests},
         "--precision": {request.options.precision for request in asked.requests},
         "--threads": {str(request.options.threads) for request in asked.requests},

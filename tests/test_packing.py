@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipworks.runtimes.packing import count_packed, pack_texts
+from clipworks.text.packing import count_packed, pack_texts
 
 pytestmark = pytest.mark.runtimes
 

@@ -23,9 +23,11 @@ from convert_checkpoints import MODELS, write_huggingface, write_json, write_ope
 from hub_server import TINY, Hub, HubRepository, read_files
 from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
-from clipworks.bundle.card import Source, Tower
+from clipworks.bundle.card import TowerSpec
 from clipworks.bundle.files import verify_bundle
+from clipworks.bundle.provenance import Source
 from clipworks.errors import BundleError, ClipworksError, ConversionError, DownloadError, UsageError
+from clipworks.families.preprocessing import openai_preprocessing
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 from clipworks.store import hub as hub_module
@@ -159,8 +161,8 @@ def test_force_pulls_again(hub: Hub, tmp_path: Path) -> None:
 def test_a_damaged_bundle_says_how_to_mend_it() -> None:
     """Opening it is an error with the way out; pulling mends it."""
     bundle = pull_model(ID, check=False)
-    (bundle.folder / "text.onnx").write_bytes(b"")
-    with pytest.raises(BundleError, match=r"is damaged: text\.onnx has 0 bytes") as caught:
+    (bundle.folder / "text.safetensors").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"is damaged: text\.safetensors has 0 bytes") as caught:
         open_bundle(ID)
     assert caught.value.hint == f"bring it here again: clipworks models pull {ID} --force"
     assert [model.state for model in list_models() if model.name == ID] == ["damaged"]
@@ -359,11 +361,22 @@ def tiny_known(monkeypatch: pytest.MonkeyPatch) -> KnownModel:
         dim=SMALL.dim,
         image_size=SMALL.size,
         context=SMALL.context,
-        activation=SMALL.activation,
-        image_tower=Tower(
-            kind="vit", layers=image.layers, width=image.width, heads=image.heads, mlp=image.mlp, patch=SMALL.patch
+        image=openai_preprocessing(SMALL.size),  # drops alpha after the crop, the checkpoint's library before it
+        image_tower=TowerSpec(
+            kind="vit",
+            layers=image.layers,
+            width=image.width,
+            heads=image.heads,
+            mlp_dim=image.mlp,
+            patch_size=SMALL.patch,
+            activation="quick_gelu",
+            input_norm=True,
+            cls_token=True,
+            pooling="cls",
         ),
-        text_tower=Tower(kind="transformer", layers=text.layers, width=text.width, heads=text.heads, mlp=text.mlp),
+        text_tower=TowerSpec(
+            kind="transformer", layers=text.layers, width=text.width, heads=text.heads, mlp_dim=text.mlp, mask="causal"
+        ),
         sources=(Source(hub="someone/gone"), Source(hub=ID)),
     )
     make_known(monkeypatch, known)
@@ -383,6 +396,7 @@ def test_a_known_model_gets_what_is_published() -> None:
     card = open_bundle("tiny").card
     assert (card.name, card.title, card.licence, card.notes) == ("tiny", "A tiny CLIP", "CC0-1.0", ("Random weights.",))
     assert card.source.hub == ID
+    assert card.image.drop_alpha == "after"
     assert open_bundle(ID).folder == models_folder() / "tiny"
     assert [(model.name, model.state) for model in list_models() if model.name == "tiny"] == [("tiny", "here")]
 
@@ -391,7 +405,9 @@ def test_a_known_model_gets_what_is_published() -> None:
 def test_a_checkpoint_that_contradicts_what_is_published_is_refused(hub: Hub, tmp_path: Path) -> None:
     files = read_files(write_huggingface(tmp_path / "other", dataclasses.replace(SMALL, activation="gelu")))
     hub.repositories[ID] = HubRepository(files=files)
-    with pytest.raises(ConversionError, match="contradicts what is published: activation is 'gelu', not 'quick_gelu'"):
+    with pytest.raises(
+        ConversionError, match=r"contradicts what is published: image_tower\.activation is 'gelu', not 'quick_gelu'"
+    ):
         open_bundle("tiny")
 
 
@@ -436,9 +452,7 @@ def test_ready_made_towers_are_taken_with_what_is_published(
         dim=CARD.dim,
         image_size=CARD.image.size,
         context=CARD.text.context,
-        activation=CARD.activation,
-        logit_scale=CARD.logit_scale,
-        pooling=CARD.pooling,
+        score=CARD.score,
         image=CARD.image,
         image_tower=CARD.image_tower,
         text_tower=CARD.text_tower,
@@ -448,7 +462,7 @@ def test_ready_made_towers_are_taken_with_what_is_published(
     bundle = open_bundle("ready")
     verify_bundle(bundle)
     source = bundle.card.source
-    assert (bundle.card.logit_scale, bundle.card.text.dynamic_length) == (100.0, True)
+    assert (bundle.card.score.logit_scale, bundle.card.text.padding) == (100.0, "none")
     assert (source.hub, source.revision) == (ID, hub.repositories[ID].commit)
     assert set(source.sha256) == {"onnx/vision_model.onnx", "onnx/text_model.onnx"}
 

@@ -44,20 +44,20 @@ def test_no_name_means_two_models() -> None:
 def test_the_number_of_parameters_follows_from_the_shapes(known: KnownModel) -> None:
     """Counted anew from widths, layers and patches; a slip in any of them shows."""
     image, text = known.image_tower, known.text_tower
-    assert image.patch is not None
-    grid = known.image_size // image.patch
+    assert image.patch_size is not None
+    grid = known.image_size // image.patch_size
 
     def layers(width: int, count: int) -> int:
         attention, mlp, norms = 4 * width * (width + 1), 8 * width * width + 5 * width, 4 * width
         return count * (attention + mlp + norms)
 
-    patches = 3 * image.patch**2 * image.width + image.width * (grid * grid + 2)
+    patches = 3 * image.patch_size**2 * image.width + image.width * (grid * grid + 2)
     expected_image = patches + layers(image.width, image.layers) + 4 * image.width + image.width * known.dim
     vocabulary = (49408 + known.context) * text.width
     expected_text = vocabulary + layers(text.width, text.layers) + 2 * text.width + text.width * known.dim
     assert (image.parameters, text.parameters) == (expected_image, expected_text)
-    assert image.mlp == 4 * image.width
-    assert text.mlp == 4 * text.width
+    assert image.mlp_dim == 4 * image.width
+    assert text.mlp_dim == 4 * text.width
     assert known.image is None or known.image.size == known.image_size
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipworks.runtimes.packing import count_packed, round_group
 from clipworks.text.batches import _MOST_WHOLE, _PACKED_ROWS, Places, join_texts, make_ahead, plan_batches
+from clipworks.text.packing import count_packed, round_group
 from clipworks.text.tokenizers import Ids
 
 pytestmark = pytest.mark.runtimes

@@ -22,7 +22,7 @@ from clipworks.text.tokenizers import Tokenizer, open_tokenizer, write_clip_toke
 
 GOLDEN = Path(__file__).parent / "golden" / "tokens.json.gz"
 START, END = 49406, 49407
-CLIP = TextInput(context=77, cleaning="clip", pad_id=0, vocabulary=49408)
+CLIP = TextInput(tokenizer="clip", context=77, pad_id=0, vocabulary=49408)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def clip(clip_file: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def unbounded(clip_file: Path) -> Tokenizer:
-    return open_tokenizer(clip_file, TextInput(context=100_000, cleaning="clip", pad_id=0, vocabulary=49408))
+    return open_tokenizer(clip_file, TextInput(tokenizer="clip", context=100_000, pad_id=0, vocabulary=49408))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def words_file(tmp_path: Path) -> Path:
 
 
 def words_rules(**changes: Any) -> TextInput:
-    return TextInput(**{"context": 8, "cleaning": "none", "pad_id": 0, "vocabulary": 7, **changes})
+    return TextInput(**{"tokenizer": "file", "context": 8, "pad_id": 0, "vocabulary": 7, **changes})
 
 
 def test_ids_equal_the_reference_on_the_golden_strings(unbounded: Tokenizer) -> None:
@@ -117,7 +117,7 @@ def test_plain_text_does_not_import_ftfy(clip_file: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from clipworks.text.tokenizers import open_tokenizer;"
         "from clipworks.bundle.card import TextInput;"
-        f"rules = TextInput(context=77, cleaning='clip', pad_id=0, vocabulary=49408);"
+        f"rules = TextInput(tokenizer='clip', context=77, pad_id=0, vocabulary=49408);"
         f"open_tokenizer(Path({str(clip_file)!r}), rules).encode(['A photo of a dog.']);"
         "print(sorted({'ftfy', 'tokenizers'} & set(sys.modules)))"
     )
@@ -133,7 +133,7 @@ def test_a_batch_is_as_long_as_its_longest_text(clip: Tokenizer) -> None:
 
 def test_a_fixed_length_is_the_context(clip_file: Path) -> None:
     """Where the tower takes one length only, every batch has it, filled with the card's id."""
-    rules = TextInput(context=12, cleaning="clip", pad_id=END, dynamic_length=False, vocabulary=49408)
+    rules = TextInput(tokenizer="clip", context=12, pad_id=END, padding="fixed", vocabulary=49408)
     assert open_tokenizer(clip_file, rules).encode(["dog"]).tolist() == [[START, 1929, *[END] * 10]]
 
 
@@ -246,18 +246,18 @@ def test_a_lone_surrogate_is_replaced(words_file: Path, clip: Tokenizer) -> None
     assert clip.encode(["dog \ud800"]).tolist() == clip.encode(["dog \ufffd"]).tolist()
 
 
-@pytest.mark.parametrize("cleaning", ["clip", "none"])
+@pytest.mark.parametrize("tokenizer", ["clip", "file"])
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "cannot be read: No such file"), ("{", "is not a tokenizer.json"), ("[]", "is not a tokenizer.json")],
 )
-def test_a_broken_file_is_named(tmp_path: Path, cleaning: Any, content: str | None, message: str) -> None:
+def test_a_broken_file_is_named(tmp_path: Path, tokenizer: Any, content: str | None, message: str) -> None:
     """A missing or damaged tokenizer.json is a BundleError."""
     path = tmp_path / "tokenizer.json"
     if content is not None:
         path.write_text(content)
     with pytest.raises(BundleError, match=message):
-        open_tokenizer(path, words_rules(cleaning=cleaning))
+        open_tokenizer(path, words_rules(tokenizer=tokenizer))
 
 
 def test_a_vocabulary_of_another_kind_is_refused(words_file: Path, clip_file: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ These tests need PyTorch. What belongs to CUDA stands in test_torch_cuda.py.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import sys
@@ -22,18 +23,18 @@ from PIL import Image
 from clipworks import runtimes, store
 from clipworks.bundle.files import Bundle, read_bundle
 from clipworks.cli import main
-from clipworks.convert import convert_checkpoint, quantize_towers, write_towers
+from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError, RuntimeUnavailableError
-from clipworks.families.layouts import read_checkpoint
 from clipworks.options import RuntimeOptions
 from clipworks.processor import count_cores
 from clipworks.runtimes import Role
 
 torch = pytest.importorskip("torch")
 
+from clipworks.runtimes import ROLES  # noqa: E402
 from clipworks.runtimes.torch import devices, lanes  # noqa: E402  # needs PyTorch
 from clipworks.runtimes.torch.loading import load_tower  # noqa: E402
-from clipworks.runtimes.weights import read_image_weights, read_text_weights  # noqa: E402
+from clipworks.towers.files import find_tower, read_tower  # noqa: E402
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_text(encoding="utf-8"))["models"]
 LIMIT = 2e-6
@@ -93,30 +94,15 @@ def test_padding_and_ids_without_an_end_are_pooled_as_on_the_other_runtimes(bund
 def test_half_precision_stays_near_f32(bundle: Bundle, name: str, kind: str, least: float) -> None:
     """The towers themselves, whether or not this CPU would be granted the precision."""
     cpu = torch.device("cpu")
-    for file, read, batch in (
-        ("image.onnx", read_image_weights, draw_pictures(MODELS[name])),
-        ("text.onnx", read_text_weights, draw_ids(MODELS[name])),
-    ):
-        weights = read(bundle.folder / file)
+    for role in ROLES:
+        batch = draw_pictures(MODELS[name]) if role == "image" else draw_ids(MODELS[name])
+        weights = read_tower(find_tower(bundle, role))
         with torch.inference_mode():
             exact, rounded = (
                 unit(load_tower(weights, cpu, dtype)(torch.from_numpy(batch)).numpy())
                 for dtype in (torch.float32, getattr(torch, kind))
             )
         assert (exact * rounded).sum(axis=1).min() >= least
-
-
-def test_weights_in_a_file_beside_the_graph_are_read(name: str, tmp_path: Path) -> None:
-    checkpoint = read_checkpoint(write_huggingface(tmp_path / "checkpoint", MODELS[name]))
-    rows = []
-    for folder, limit in (("one", 1 << 30), ("two", 10_000)):
-        (tmp_path / folder).mkdir()
-        write_towers(checkpoint, tmp_path / folder, external_bytes=limit)
-        tower = load_tower(read_image_weights(tmp_path / folder / "image.onnx"), torch.device("cpu"), torch.float32)
-        with torch.inference_mode():
-            rows.append(tower(torch.from_numpy(draw_pictures(MODELS[name]))).numpy())
-    assert (tmp_path / "two" / "image.onnx.data").is_file()
-    np.testing.assert_array_equal(rows[0], rows[1])
 
 
 def test_a_staged_batch_and_an_empty_one(bundle: Bundle, name: str) -> None:
@@ -210,10 +196,10 @@ def test_towers_that_are_not_ours_are_refused_with_who_runs_them() -> None:
     assert caught.value.hint == "--runtime openvino and onnxruntime run any bundle"
 
 
-def test_a_damaged_tower_is_one_error(tmp_path: Path) -> None:
-    (tmp_path / "image.onnx").write_bytes(b"\x08\x08garbage" * 10)
-    with pytest.raises(EncodingError, match=r"image\.onnx cannot be loaded"):
-        read_image_weights(tmp_path / "image.onnx")
+def test_a_damaged_tower_is_one_error(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "image.safetensors").write_bytes(b"\x08\x08garbage" * 10)
+    with pytest.raises(EncodingError, match=r"image\.safetensors cannot be loaded"):
+        read_tower(find_tower(dataclasses.replace(bundle, folder=tmp_path), "image"))
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,10 @@ torch = pytest.importorskip("torch")
 
 from cuda_fake import FakeCuda  # noqa: E402  # needs PyTorch
 
+from clipworks.runtimes import ROLES  # noqa: E402
 from clipworks.runtimes.torch import lanes, streams  # noqa: E402  # as above
 from clipworks.runtimes.torch.loading import load_tower  # noqa: E402
-from clipworks.runtimes.weights import read_image_weights, read_text_weights  # noqa: E402
+from clipworks.towers.files import find_tower, read_tower  # noqa: E402
 
 MODEL = MODELS["quick"]
 NEAR = 2e-6
@@ -304,11 +305,9 @@ def test_f32_is_refused_while_the_process_computes_tf32(bundle: Bundle, spoil: s
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_cuda_device_gives_the_same_captured_or_not(bundle: Bundle) -> None:
     device = torch.device("cuda:0")
-    for read, file, batch in (
-        (read_image_weights, "image.onnx", draw_pictures(MODEL)),
-        (read_text_weights, "text.onnx", draw_ids(MODEL)),
-    ):
-        tower = load_tower(read(bundle.folder / file), device, torch.float32)
+    for role in ROLES:
+        batch = draw_pictures(MODEL) if role == "image" else draw_ids(MODEL)
+        tower = load_tower(read_tower(find_tower(bundle, role)), device, torch.float32)
         captured, plain = lanes.CudaLane(tower, device), lanes.CudaLane(tower, device, capture=False)
         for count in (len(batch), 1, 3, len(batch)):  # a smaller batch after a larger one finds the old rows behind
             part = batch[:count]

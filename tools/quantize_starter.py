@@ -30,7 +30,7 @@ from clipworks.profiling.inputs import read_prompts
 from clipworks.text.tokenizers import open_tokenizer
 
 PICTURES = 64
-FILES = TowerFiles(image="image.int8.onnx", text="text.int8.onnx")
+FILES = TowerFiles(kind="onnx", image="image.int8.onnx", text="text.int8.onnx", weights="int8")
 
 
 class Batches(CalibrationDataReader):  # type: ignore[misc]  # the package publishes no types

@@ -22,8 +22,8 @@ def count_needs(material: Any) -> dict[str, float]:
     """
     from clipworks.bundle.files import read_bundle
     from clipworks.model import TEXT_BATCH
-    from clipworks.runtimes.packing import IDS, PLACES, pack_texts
     from clipworks.text.batches import join_texts, plan_batches
+    from clipworks.text.packing import IDS, PLACES, pack_texts
     from clipworks.text.tokenizers import open_tokenizer
 
     config = json.loads((INPUTS / "checkpoint" / "config.json").read_text(encoding="utf-8"))

@@ -211,7 +211,6 @@ class Model:
             decoding = pool.submit(self.prepare_image, image)
             encoded = self.embed_texts(list(places), truncate=truncate)
             cosines = scoring.compare(self.embed_pixels(decoding.result()[None]), encoded)[0]
-        cosines = cosines[[places[text] for text in texts]]
         return Match(
             image=os.fsdecode(image) if isinstance(image, str | os.PathLike) else None,
             model=self.card.name,
@@ -219,7 +218,8 @@ class Model:
             device=self.device,
             precision=self.precision,
             why=self.why,
-            scores=scoring.score_texts(cosines, texts, self.card.logit_scale, top),
+            score_kind=self.card.score.kind,
+            scores=scoring.score_texts(cosines[[places[text] for text in texts]], texts, self.card.score, top),
         )
 
     def close(self) -> None:

@@ -1,15 +1,19 @@
-"""Scores: unit embeddings in, cosines, probabilities and the best k out."""
+"""Scores: unit embeddings in, cosines, scores and the best k out."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from clipworks.errors import EncodingError
+
+if TYPE_CHECKING:
+    from clipworks.bundle.card import ScoreRule
 
 Floats = npt.NDArray[np.float32]
 
@@ -21,7 +25,7 @@ class Score:
     Attributes:
         index: the text's place in what was given, from 0; it is the text's identity.
         text: the text itself.
-        score: softmax probability over all the texts given.
+        score: 0 to 1, by the rule that the match names.
         cosine: of the two unit embeddings.
     """
 
@@ -42,6 +46,7 @@ class Match:
         device: in use.
         precision: in use.
         why: what ``auto`` went by where the runtime or the precision was left to it; else None.
+        score_kind: ``softmax`` over the given texts, or ``sigmoid``, each text by itself.
         scores: best first.
     """
 
@@ -51,6 +56,7 @@ class Match:
     device: str
     precision: str
     why: str | None = None
+    score_kind: str = "softmax"
     scores: tuple[Score, ...]
 
 
@@ -106,6 +112,25 @@ def compare_on_one_thread() -> Iterator[None]:
         yield
 
 
+def score(cosines: Floats, rule: ScoreRule) -> npt.NDArray[np.float64]:
+    """Scores by a model's rule: `softmax` over the last axis, or the sigmoid of each text by itself.
+
+    Args:
+        cosines: ``[..., texts]``.
+        rule: from the model's card.
+
+    Returns:
+        float64 ``[..., texts]``, each 0 to 1.
+    """
+    if rule.kind == "softmax":
+        return softmax(cosines, rule.logit_scale)
+    logits = cosines.astype(np.float64) * rule.logit_scale + rule.logit_bias
+    # Of the two equal forms the one whose exponential cannot overflow.
+    small = np.exp(-np.abs(logits))
+    scores: npt.NDArray[np.float64] = np.where(logits >= 0, 1.0, small) / (1.0 + small)
+    return scores
+
+
 def softmax(cosines: Floats, logit_scale: float) -> npt.NDArray[np.float64]:
     """Probabilities over the last axis: ``softmax(logit_scale * cosines)``, with the maximum taken out.
 
@@ -142,17 +167,17 @@ def rank(scores: npt.NDArray[np.floating], k: int | None = None) -> npt.NDArray[
     return order if k is None else order[..., :k]
 
 
-def score_texts(cosines: Floats, texts: Sequence[str], logit_scale: float, top: int | None = None) -> tuple[Score, ...]:
+def score_texts(cosines: Floats, texts: Sequence[str], rule: ScoreRule, top: int | None = None) -> tuple[Score, ...]:
     """Rank texts by their cosines with one image, best first.
 
     Args:
         cosines: float32 ``[texts]``.
         texts: in the order of ``cosines``.
-        logit_scale: the model's factor, from its card.
+        rule: from the model's card.
         top: keep the best only; None for all.
     """
-    probabilities = softmax(cosines, logit_scale)
+    scores = score(cosines, rule)
     return tuple(
-        Score(index=int(index), text=texts[index], score=float(probabilities[index]), cosine=float(cosines[index]))
+        Score(index=int(index), text=texts[index], score=float(scores[index]), cosine=float(cosines[index]))
         for index in rank(cosines, top)
     )

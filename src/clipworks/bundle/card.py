@@ -1,35 +1,43 @@
 """Cards: the facts of a model, as frozen records that read from and write to JSON.
 
-A card describes the *bundle contract* too: every image tower in a bundle takes uint8 ``[n, size, size, 3]`` RGB
-and every text tower int32 ``[n, length]``, whatever the checkpoint took; the card tells how pictures and texts
-become these arrays.
+A fact of a model stands here once, and whoever needs it reads it here: nothing is guessed from a file's bytes, a
+graph's input names or a shape. A card describes the *bundle contract* too: every image tower in a bundle takes uint8
+``[n, size, size, 3]`` RGB and every text tower int32 ``[n, length]``, whatever the checkpoint took; the card tells how
+images and texts become these arrays.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Literal
 
+from clipworks.bundle.provenance import NO_ANSWERS, KnownAnswers, Published, Source
+from clipworks.bundle.records import (
+    Count,
+    FileName,
+    Finite,
+    Length,
+    Positive,
+    Range,
+    TokenId,
+    read_record,
+    record_to_json,
+)
 from clipworks.errors import BundleError
 
-CARD_FORMAT = 1
-_LARGEST = 1_000_000  # of any width, side or count of tokens
+CARD_FORMAT = 2
 
 Resize = Literal["shortest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 DropAlpha = Literal["before", "after"]
-Cleaning = Literal["clip", "none"]
-Record = TypeVar("Record")
+Activation = Literal["quick_gelu", "gelu", "gelu_tanh", "swiglu", "relu"]
+Pooling = Literal["cls", "argmax", "eos", "last", "mean", "attention"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInput:
-    """How a picture becomes the image tower's input.
+    """How an image becomes the image tower's input.
 
     Attributes:
         size: side in pixels of the square that the tower takes.
@@ -39,17 +47,17 @@ class ImageInput:
         interpolation: Pillow's filter, antialiased.
         drop_alpha: when the model's own transform drops alpha, and makes RGB of other modes: ``before`` the resize, as
             transformers and OpenCV do, or ``after`` resize and crop, as OpenAI's clip and open_clip do.
-        mean: per channel, of pixels in 0..1. Folded into the tower: kept here for the record.
-        std: per channel, of pixels in 0..1. Folded into the tower: kept here for the record.
+        mean: per channel, of pixels in 0..1; a converted tower has it folded in.
+        std: per channel, of pixels in 0..1; likewise.
     """
 
-    size: int
+    size: Count
     resize: Resize = "shortest"
-    resize_to: int
+    resize_to: Count
     interpolation: Interpolation = "bicubic"
     drop_alpha: DropAlpha
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Annotated[tuple[Finite, ...], Length(3)]
+    std: Annotated[tuple[Positive, ...], Length(3)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,58 +65,86 @@ class TextInput:
     """How a text becomes the text tower's input.
 
     Attributes:
+        tokenizer: ``clip`` repairs, folds and splits a text by OpenAI's rules, with the file's vocabulary; ``file``
+            does whatever the file describes, by the tokenizers library.
+        file: the tokenizer's file in the bundle.
+        case: ``lower`` writes a text in lower case before the file's own rules see it.
         context: the most tokens that the tower takes, start and end tokens counted.
-        cleaning: ``clip`` repairs and folds the text as OpenAI's tokenizer does; ``none`` leaves it alone.
+        padding: ``none`` lets a batch end with its longest text, ``fixed`` fills every text up to ``context``.
         pad_id: the token id that fills the shorter rows of a batch.
-        dynamic_length: whether a batch may be cut to its longest text; if not, rows are padded to ``context``.
+        start_id: the token that every text begins with, or None.
+        end_id: the token that every text ends with, or None.
         vocabulary: number of token ids.
     """
 
-    context: int
-    cleaning: Cleaning
-    pad_id: int
-    dynamic_length: bool = True
-    vocabulary: int
+    tokenizer: Literal["clip", "file"]
+    file: FileName = "tokenizer.json"
+    case: Literal["keep", "lower"] = "keep"
+    context: Count
+    padding: Literal["none", "fixed"] = "none"
+    pad_id: TokenId
+    start_id: TokenId | None = None
+    end_id: TokenId | None = None
+    vocabulary: Count
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tower:
-    """The shape of one half of the model, for people and for counting operations."""
+class TowerSpec:
+    """The architecture of one half of the model; None stands for what is not published.
 
-    kind: str
-    layers: int
-    width: int
-    heads: int | None = None
-    mlp: int | None = None
-    patch: int | None = None
+    Attributes:
+        kind: ``vit``, a text ``transformer``, or a ``convolutional`` image network.
+        layers: how many.
+        width: of a row between layers.
+        heads: of an attention.
+        mlp_dim: width inside an MLP.
+        patch_size: side of a patch in pixels, of a ``vit``.
+        patch_bias: whether the patch embedding has a bias.
+        activation: of the MLPs.
+        norm_eps: epsilon of the normalisations.
+        norm_place: whether layers normalise what comes in (``pre``) or what goes out (``post``).
+        input_norm: whether rows are normalised before the first layer.
+        cls_token: whether a learned token stands before the patches.
+        position: how positions are told: added learned ones, or also by rotating queries and keys.
+        mask: which tokens an attention does not see: none, those behind, or the padding.
+        pooling: what becomes the embedding: the CLS token's row, that of the largest id, of the first end token, of the
+            last place, the mean of all rows, or an attention over them.
+        projection_bias: whether the projection to the shared width has a bias.
+        parameters: how many.
+    """
+
+    kind: Literal["vit", "transformer", "convolutional"]
+    layers: Count
+    width: Count
+    heads: Count | None = None
+    mlp_dim: Count | None = None
+    patch_size: Count | None = None
+    patch_bias: bool = False
+    activation: Activation | None = None
+    norm_eps: Positive = 1e-5
+    norm_place: Literal["pre", "post"] = "pre"
+    input_norm: bool = False
+    cls_token: bool = False
+    position: Literal["learned", "rope_2d"] = "learned"
+    mask: Literal["none", "causal", "padding"] = "none"
+    pooling: Pooling | None = None
+    projection_bias: bool = False
     parameters: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where a model's files come from.
+class ScoreRule:
+    """How cosines become scores.
 
     Attributes:
-        hub: the hub id, ``owner/name``, or None when the model comes from elsewhere.
-        revision: the commit or tag to take, or None for the newest.
-        layout: the checkpoint's layout, as ``convert`` names it.
-        files: the file names needed, each with its size in bytes where known (0 otherwise).
-        sha256: file name to SHA-256 of the checkpoint's file, where known.
+        kind: ``softmax`` over the given texts, or ``sigmoid``, each text by itself.
+        logit_scale: factor of the cosine (the exponential is already taken).
+        logit_bias: added to it; of ``sigmoid`` only, since a softmax does not see it.
     """
 
-    hub: str | None = None
-    revision: str | None = None
-    layout: str | None = None
-    files: dict[str, int] = field(default_factory=dict)
-    sha256: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """A figure that the model's makers or a well-known evaluation published; never one of ours."""
-
-    imagenet_top1: float
-    source: str
+    kind: Literal["softmax", "sigmoid"] = "softmax"
+    logit_scale: Positive
+    logit_bias: Finite = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +157,20 @@ class BundleFile:
 
 @dataclass(frozen=True, kw_only=True)
 class TowerFiles:
-    """The two ONNX files of one stored precision."""
+    """The two files of one stored precision.
 
-    image: str
-    text: str
+    Attributes:
+        kind: ``safetensors``: towers that clipworks converted, under its own names; ``onnx``: ready-made graphs, which
+            take the bundle contract's arrays as their one input.
+        image: the image tower's file.
+        text: the text tower's file.
+        weights: what most of the weights are stored in.
+    """
+
+    kind: Literal["safetensors", "onnx"]
+    image: FileName
+    text: FileName
+    weights: Literal["f32", "f16", "int8"] = "f32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,44 +180,48 @@ class Card:
     Attributes:
         format: version of this record.
         name: short name, as ``--model`` takes it.
+        family: the module of `clipworks.families` that knows its checkpoints, or another word.
         title: one line for people.
         notes: what a user must know; one paragraph a string.
         licence: SPDX expression, or the publisher's own words.
         dim: width of the shared embedding.
-        logit_scale: factor of the cosine before softmax (the exponential is already taken).
-        activation: ``quick_gelu``, ``gelu``, or another model's own.
-        pooling: which token the text tower pools: ``argmax`` of the ids, the first ``end`` token, or ``mean``.
-        end_id: the end token, where pooling is ``end``.
-        weights: how the tower files store their weights, e.g. ``f32`` or ``f16 image, int8 text``.
-        towers: stored precision (``f32``, ``int8``) to the ONNX files that hold it; empty in a card of a model
-            that is not here yet.
+        prefix_lengths: widths that embeddings may be cut to, each under ``dim`` (Matryoshka).
+        image: how images become the image tower's input.
+        text: how texts become the text tower's input.
+        image_tower: its architecture.
+        text_tower: its architecture.
+        score: how cosines become scores.
+        source: where its files come from.
+        published: figures of others.
+        answers: what others published that the weights give.
+        towers: stored precision (``f32``, ``int8``) to the files that hold it; empty in a card of a model that is not
+            here yet.
         files: every file of the bundle but the card, by name.
     """
 
     format: int = CARD_FORMAT
     name: str
+    family: str
     title: str
     notes: tuple[str, ...] = ()
     licence: str
-    dim: int
-    logit_scale: float
-    activation: str
-    pooling: str
-    end_id: int | None = None
+    dim: Count
+    prefix_lengths: tuple[Count, ...] = ()
     image: ImageInput
     text: TextInput
-    image_tower: Tower
-    text_tower: Tower
-    source: Source = Source()
+    image_tower: TowerSpec
+    text_tower: TowerSpec
+    score: ScoreRule
+    source: Source = field(default_factory=Source)
     published: tuple[Published, ...] = ()
-    weights: str = "f32"
+    answers: KnownAnswers = NO_ANSWERS
     towers: dict[str, TowerFiles] = field(default_factory=dict)
-    files: dict[str, BundleFile] = field(default_factory=dict)
+    files: dict[FileName, BundleFile] = field(default_factory=dict)
 
 
 def card_to_json(card: Card) -> str:
     """Write a card as indented JSON, absent facts left out."""
-    return json.dumps(_without_none(dataclasses.asdict(card)), indent=2, ensure_ascii=False) + "\n"
+    return record_to_json(card)
 
 
 def card_from_json(text: str, *, origin: str) -> Card:
@@ -182,7 +232,7 @@ def card_from_json(text: str, *, origin: str) -> Card:
         origin: the file's name, for messages.
 
     Raises:
-        BundleError: not JSON, a field missing, unknown or of the wrong type, or a newer format.
+        BundleError: not JSON, a field missing, unknown, of the wrong type or out of its range, or another format.
     """
     try:
         values = json.loads(text)
@@ -193,88 +243,25 @@ def card_from_json(text: str, *, origin: str) -> Card:
     version = values.get("format", CARD_FORMAT)
     if version != CARD_FORMAT:
         raise BundleError(
-            f"{origin} has card format {version!r}; this clipworks reads {CARD_FORMAT}", hint="upgrade clipworks"
+            f"{origin} has card format {version!r}; this clipworks reads {CARD_FORMAT}",
+            hint="pull or convert the model again",
         )
-    card: Card = _read(Card, values, origin)
-    _check_ranges(card, origin)
+    card: Card = read_record(Card, values, origin)
+    _check_together(card, origin)
     return card
 
 
-def _check_ranges(card: Card, origin: str) -> None:
-    """Refuse values of the right type that no model can have, by name, before they reach an engine."""
-    for name, value, low in (
-        ("dim", card.dim, 1),
-        ("image: size", card.image.size, 1),
-        ("image: resize_to", card.image.resize_to, card.image.size if card.image.resize == "shortest" else 1),
-        ("text: context", card.text.context, 1),
-        ("text: vocabulary", card.text.vocabulary, 1),
-        ("text: pad_id", card.text.pad_id, 0),
-    ):
-        high = card.text.vocabulary - 1 if name == "text: pad_id" else _LARGEST
-        if not low <= value <= high:
-            raise BundleError(f"{origin}: {name} is {value}; allowed: {low} to {high}")
-    if not 0 < card.logit_scale < math.inf:
-        raise BundleError(f"{origin}: logit_scale is {card.logit_scale}; allowed: above 0 and finite")
-    for name in card.files:
-        if not name or name in (".", "..") or any(character in name for character in "/\\\0"):
-            raise BundleError(f"{origin}: files: {name!r} is not a file name; a bundle's files lie in its own folder")
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [_without_none(item) for item in value]
-    return value
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """Read one JSON value as the type that a card's field declares."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return read_record(kind, value, where)
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):  # Literal[...] | None is the latter
-        return None if value is None else _read(parts[0], value, where)
-    if origin is Literal:
-        if value not in parts:
-            raise BundleError(f"{where} is {value!r}; allowed: {', '.join(map(str, parts))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise BundleError(f"{where} must be a list, not {value!r}")
-        return tuple(_read(parts[0], item, where) for item in value)
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise BundleError(f"{where} must be an object, not {value!r}")
-        return {key: _read(parts[1], item, f"{where}: {key}") for key, item in value.items()}
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise BundleError(f"{where} must be of type {kind.__name__}, not {value!r}")
-    return value
-
-
-def read_record(kind: type[Record], value: Any, where: str) -> Record:
-    """Read one JSON object as a record of the given dataclass.
-
-    Args:
-        kind: the dataclass; its fields' types say what is allowed.
-        value: what JSON gave.
-        where: names the object in messages.
-
-    Raises:
-        BundleError: a field is missing, unknown or of the wrong type.
-    """
-    if not isinstance(value, dict):
-        raise BundleError(f"{where} must be an object, not {value!r}")
-    hints = typing.get_type_hints(kind)
-    if "drop_alpha" in hints and "drop_alpha" not in value:
-        raise BundleError(f"{where} has no field drop_alpha", hint="of an earlier clipworks: pull or convert it again")
-    unknown = sorted(set(value) - set(hints))
-    if unknown:
-        raise BundleError(f"{where} has the unknown field {unknown[0]!r}; allowed: {', '.join(hints)}")
-    read = {name: _read(hints[name], item, f"{where}: {name}") for name, item in value.items()}
-    try:
-        return kind(**read)
-    except TypeError as error:
-        raise BundleError(f"{where}: {error}") from None
+def _check_together(card: Card, origin: str) -> None:
+    """Refuse values that no model can have beside each other, by name, before they reach a runtime."""
+    image, text = card.image, card.text
+    lowest = image.size if image.resize == "shortest" else 1
+    Range(low=lowest, high=1_000_000).check(image.resize_to, f"{origin}: image: resize_to")
+    for name, token in (("pad_id", text.pad_id), ("start_id", text.start_id), ("end_id", text.end_id)):
+        Range(low=0, high=text.vocabulary - 1).check(token or 0, f"{origin}: text: {name}")
+    for length in card.prefix_lengths:
+        Range(low=1, high=card.dim - 1).check(length, f"{origin}: prefix_lengths")
+    for role, tower in (("image", card.image_tower), ("text", card.text_tower)):
+        if tower.heads and tower.width % tower.heads:
+            raise BundleError(
+                f"{origin}: {role}_tower: the width {tower.width} does not divide among {tower.heads} heads"
+            )

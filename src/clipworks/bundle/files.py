@@ -1,4 +1,4 @@
-"""A bundle on disk: ``model.json`` (the card), the towers as ONNX, and ``tokenizer.json``."""
+"""A bundle on disk: ``model.json`` (the card), the towers, and the tokenizer's file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from clipworks.cache import open_folder, read_sealed, write_sealed
 from clipworks.errors import BundleError
 
 CARD_FILE = "model.json"
-TOKENIZER_FILE = "tokenizer.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class Bundle:
     @property
     def tokenizer(self) -> Path:
         """The tokenizer's file."""
-        return self.folder / TOKENIZER_FILE
+        return self.folder / self.card.text.file
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -58,7 +57,7 @@ def read_bundle(folder: Path) -> Bundle:
                 f"the bundle {folder} is damaged: {name} has {found} bytes, its card says {expected.bytes}"
             )
     named = [name for files in card.towers.values() for name in (files.image, files.text)]
-    for name in [*named, TOKENIZER_FILE]:
+    for name in [*named, card.text.file]:
         if name not in card.files:
             raise BundleError(f"{path} records no hash for {name}")
     if "f32" not in card.towers:

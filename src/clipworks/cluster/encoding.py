@@ -138,9 +138,9 @@ class EncodingActor:
         if classes is None:
             rows = tabulate_embeddings(list_embeddings(block, dim), dim)
         else:
-            scale = self._model.card.logit_scale
+            rule = self._model.card.score
             with compare_on_one_thread():  # as on one machine: the threads can change a product's last digit
-                rows = tabulate_records(classify_block(block, self._truths, classes, self._classifier, scale))
+                rows = tabulate_records(classify_block(block, self._truths, classes, self._classifier, rule))
         rows = rows.append_column("shard", pa.array([shard] * len(samples), pa.int64()))
         return rows.append_column("size", pa.array([size] * len(samples), pa.int64()))
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipworks import scoring
+from clipworks.bundle.card import ScoreRule
 from clipworks.comparison.figures import Agreement, ChangedImage, Difference, Share
 from clipworks.evaluation.accuracy import wilson
 from clipworks.evaluation.evaluation import Accuracy
@@ -31,12 +32,12 @@ class Embedded:
     Attributes:
         images: float32 unit rows ``[readable pictures, dim]``.
         head: float32 unit rows ``[classes, dim]``.
-        logit_scale: of the model.
+        rule: how the model scores.
     """
 
     images: scoring.Floats
     head: scoring.Floats
-    logit_scale: float
+    rule: ScoreRule
 
     @cached_property
     def folded(self) -> FoldedClassifier:
@@ -48,8 +49,8 @@ class Embedded:
         return self.folded.compare(self.images[start : start + _CHUNK])
 
     def score(self, start: int) -> npt.NDArray[np.float64]:
-        """Softmax of one chunk of pictures over the classes."""
-        return scoring.softmax(self.compare(start), self.logit_scale)
+        """Scores of one chunk of pictures with the classes."""
+        return scoring.score(self.compare(start), self.rule)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

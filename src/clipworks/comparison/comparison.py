@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from clipworks.bundle.card import read_record
+from clipworks.bundle.records import read_record
 from clipworks.comparison.figures import Agreement, Difference, Footprint, Problem, Speed
 from clipworks.comparison.published import PublishedRow
 from clipworks.environment import Environment

@@ -140,4 +140,4 @@ def _embed(name: str, model: Model, images: ComparedImages, templates: Sequence[
     changed = set(readable) ^ set(images.readable)
     if changed:  # only the same images can be compared
         raise ClipworksError(f"{len(changed)} of the image files changed during the comparison")
-    return Embedded(images=np.concatenate(rows), head=head, logit_scale=model.card.logit_scale)
+    return Embedded(images=np.concatenate(rows), head=head, rule=model.card.score)

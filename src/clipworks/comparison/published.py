@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks.bundle.card import read_record
+from clipworks.bundle.records import read_record
 from clipworks.comparison.figures import Tower
 from clipworks.errors import BundleError, UsageError
 

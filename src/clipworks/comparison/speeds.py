@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from clipworks.bundle.card import read_record
+from clipworks.bundle.records import read_record
 from clipworks.comparison.figures import Footprint, Latency, Repeated, Speed, Tower
 from clipworks.errors import EncodingError
 from clipworks.profiling.profile import Load, Profile

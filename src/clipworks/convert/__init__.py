@@ -1,14 +1,13 @@
-"""From a CLIP checkpoint to a bundle with exact, fast ONNX towers, without PyTorch."""
+"""From a CLIP checkpoint to a bundle with exact, fast towers, without PyTorch."""
 
 from __future__ import annotations
 
 from clipworks.convert.adopt import adopt_towers
 from clipworks.convert.conversion import convert_checkpoint
+from clipworks.convert.quantize import quantize_towers
 from clipworks.convert.verify import VerifyResult, compare_with_checkpoint
-from clipworks.export.graph import write_towers
-from clipworks.export.quantize import quantize_towers
+from clipworks.families.checkpoint import Checkpoint
 from clipworks.families.layouts import read_checkpoint
-from clipworks.towers.weights import Checkpoint
 
 __all__ = [
     "Checkpoint",
@@ -18,5 +17,4 @@ __all__ = [
     "convert_checkpoint",
     "quantize_towers",
     "read_checkpoint",
-    "write_towers",
 ]

@@ -10,18 +10,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 
 from clipworks.bundle.card import Card, ImageInput, TowerFiles
-from clipworks.bundle.files import TOKENIZER_FILE, Bundle, describe_file, write_card
+from clipworks.bundle.files import Bundle, describe_file, write_card
 from clipworks.convert.adopt_graphs import wrap_image, wrap_text
-from clipworks.convert.conversion import CLIP_VOCABULARY, new_folder
+from clipworks.convert.conversion import new_folder
 from clipworks.convert.verify import EXACT
 from clipworks.errors import ClipworksError, ConversionError
-from clipworks.export.graph import IMAGE_FILE, TEXT_FILE
-from clipworks.export.graph_nodes import EXTERNAL_BYTES
+from clipworks.families import clip
 from clipworks.families.preprocessing import (
     read_huggingface_preprocessing,
     read_open_clip_preprocessing,
@@ -34,6 +34,8 @@ from clipworks.text.tokenizers import write_clip_tokenizer
 from clipworks.towers.weights import Array
 
 LAYOUT = "onnx"
+FILES = TowerFiles(kind="onnx", image="image.onnx", text="text.onnx")
+_LARGE = 1 << 30  # bytes of weights: protobuf cannot hold 2 GiB; half of that leaves room for what a runtime adds
 # The image tower and the text tower: as transformers.js exports them, the same in a flat folder, as immich does.
 _PAIRS = (
     ("onnx/vision_model.onnx", "onnx/text_model.onnx"),
@@ -55,7 +57,7 @@ def adopt_towers(source: Path, output: Path, *, card: Card, overwrite: bool = Fa
         overwrite: replace an output that exists, at the end, in one step.
 
     Returns:
-        The bundle. Its card says ``dynamic_length`` false where the text tower takes its full context only.
+        The bundle. Its card says that the padding is ``fixed`` where the text tower takes its full context only.
 
     Raises:
         ConversionError: the folder holds no such pair, a graph has inputs or outputs that are not known, its weights
@@ -69,11 +71,11 @@ def adopt_towers(source: Path, output: Path, *, card: Card, overwrite: bool = Fa
         if (broken := find_broken(graph)) is not None:
             raise ConversionError(f"{file} holds NaN or Inf in {broken}")
     with new_folder(output, overwrite=overwrite) as folder:
-        _save(wrap_image(image_graph, preprocessing, card, image_file), folder / IMAGE_FILE)
+        _save(wrap_image(image_graph, preprocessing, card, image_file), folder / FILES.image)
         text_model, fixed = wrap_text(text_graph, card, text_file)
-        _save(text_model, folder / TEXT_FILE)
-        write_clip_tokenizer(folder / TOKENIZER_FILE)
-        described = _describe(card, source, (image_file, text_file), dynamic=not fixed)
+        _save(text_model, folder / FILES.text)
+        write_clip_tokenizer(folder / card.text.file)
+        described = _describe(card, source, (image_file, text_file), padding="fixed" if fixed else "none")
         described = _settle_length(write_card(folder, described))
         complete = write_card(folder, described).card
     return Bundle(folder=output, card=complete)
@@ -93,10 +95,10 @@ def _find_pair(source: Path) -> tuple[Path, Path]:
 
 
 def _check_card(card: Card) -> None:
-    if card.text.vocabulary != CLIP_VOCABULARY:
+    if card.text.vocabulary != clip.VOCABULARY:
         raise ConversionError(
             f"the card of {card.name} says a vocabulary of {card.text.vocabulary}; "
-            f"allowed: {CLIP_VOCABULARY}, that of OpenAI's tokenizer"
+            f"allowed: {clip.VOCABULARY}, that of OpenAI's tokenizer"
         )
 
 
@@ -118,12 +120,12 @@ def _read_preprocessing(source: Path, image_file: Path, card: Card) -> ImageInpu
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
     """Write a graph; its weights go to a file beside it when they are large."""
-    large = sum(len(item.raw_data) for item in model.graph.initializer) > EXTERNAL_BYTES
+    large = sum(len(item.raw_data) for item in model.graph.initializer) > _LARGE
     onnx.save_model(model, str(path), save_as_external_data=large, location=f"{path.name}.data" if large else None)
     onnx.checker.check_model(str(path))
 
 
-def _describe(card: Card, source: Path, files: Sequence[Path], *, dynamic: bool) -> Card:
+def _describe(card: Card, source: Path, files: Sequence[Path], *, padding: Literal["none", "fixed"]) -> Card:
     described = {str(path.relative_to(source)): describe_file(path) for path in files}
     origin = dataclasses.replace(
         card.source,
@@ -133,9 +135,9 @@ def _describe(card: Card, source: Path, files: Sequence[Path], *, dynamic: bool)
     )
     return dataclasses.replace(
         card,
-        text=dataclasses.replace(card.text, dynamic_length=dynamic),
+        text=dataclasses.replace(card.text, padding=padding),
         source=origin,
-        towers={"f32": TowerFiles(image=IMAGE_FILE, text=TEXT_FILE)},
+        towers={"f32": FILES},
         files={},
     )
 
@@ -152,18 +154,17 @@ def _settle_length(bundle: Bundle) -> Card:
     encoder.close()
     encoder = open_encoder(bundle, "text", EXACT)
     ids = np.full((2, card.text.context), card.text.pad_id, np.int32)
-    start, end = CLIP_VOCABULARY - 2, CLIP_VOCABULARY - 1
-    ids[:, :4] = [[start, 320, 1929, end], [start, 320, 2368, end]]
+    ids[:, :4] = [[clip.START, 320, 1929, clip.END], [clip.START, 320, 2368, clip.END]]
     padded = encoder(ids)
     _check_same(padded, np.concatenate([encoder(ids[:1]), encoder(ids[1:])]), "text")
-    dynamic = False
-    if card.text.dynamic_length:
+    free = False
+    if card.text.padding == "none":
         try:
-            dynamic = _are_same(encoder(ids[:, :4]), padded)
+            free = _are_same(encoder(ids[:, :4]), padded)
         except ClipworksError:  # the graph's length is fixed inside
-            dynamic = False
+            free = False
     encoder.close()
-    return dataclasses.replace(card, text=dataclasses.replace(card.text, dynamic_length=dynamic))
+    return dataclasses.replace(card, text=dataclasses.replace(card.text, padding="none" if free else "fixed"))
 
 
 def _check_same(batch: Array, alone: Array, tower: str) -> None:

@@ -10,7 +10,9 @@ import onnx
 
 from clipworks.bundle.card import Card, ImageInput
 from clipworks.errors import ConversionError
-from clipworks.export.graph import INPUTS, OUTPUT
+
+INPUTS, OUTPUT = {"image": "image", "text": "ids"}, "embedding"
+"""What an adopted graph takes and gives."""
 
 _EMBEDDINGS = ("image_embeds", "text_embeds", OUTPUT)
 _PREFIX = "tower."

@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clipworks.bundle.card import Card, Source, TextInput, Tower, TowerFiles
-from clipworks.bundle.files import TOKENIZER_FILE, Bundle, describe_file, write_card
+from clipworks.bundle.card import Card, ImageInput, TowerFiles
+from clipworks.bundle.files import Bundle, describe_file, write_card
+from clipworks.bundle.provenance import Source
+from clipworks.convert.facts import compare_facts
 from clipworks.errors import ConversionError
-from clipworks.export.graph import IMAGE_FILE, TEXT_FILE, write_towers
+from clipworks.families.checkpoint import Checkpoint
 from clipworks.families.layouts import read_checkpoint
 from clipworks.text.tokenizers import write_clip_tokenizer
-from clipworks.towers.weights import Checkpoint, Stack
+from clipworks.towers.folding import fold_image, fold_text
+from clipworks.towers.tensor_file import write_tensors
+from clipworks.towers.weights import TowerWeights, list_tensors
 
-CLIP_VOCABULARY = 49408
-CLIP_END = 49407
+FILES = TowerFiles(kind="safetensors", image="image.safetensors", text="text.safetensors")
 _UNKNOWN_LICENCE = "not stated: see the checkpoint's publisher"
 
 
@@ -28,6 +31,7 @@ def convert_checkpoint(
     *,
     name: str | None = None,
     card: Card | None = None,
+    image: ImageInput | None = None,
     config: Path | None = None,
     overwrite: bool = False,
 ) -> Bundle:
@@ -39,6 +43,7 @@ def convert_checkpoint(
         name: the model's short name; else the card's, else the output folder's.
         card: what is known of the model: title, notes, licence, published figures; and preprocessing, where the
             checkpoint does not say. What both say must agree.
+        image: the preprocessing alone, where no card is given.
         config: the checkpoint's configuration, where it is not beside the weights.
         overwrite: replace an output that exists, at the end, in one step.
 
@@ -49,14 +54,14 @@ def convert_checkpoint(
         ConversionError: the checkpoint cannot be converted without guessing, it contradicts the card, or the output
             exists.
     """
-    checkpoint = read_checkpoint(source, config=config, preprocessing=card.image if card else None)
-    _check_tokenizer(checkpoint, source)
+    checkpoint = read_checkpoint(source, config=config, preprocessing=card.image if card else image)
     described = describe_checkpoint(checkpoint, name=name or (card.name if card else output.name))
     if card is not None:
         described = _merge(described, card, name)
     with new_folder(output, overwrite=overwrite) as folder:
-        write_towers(checkpoint, folder)
-        write_clip_tokenizer(folder / TOKENIZER_FILE)
+        write_tensors(folder / FILES.image, list_tensors(fold_image(checkpoint.image)))
+        write_tensors(folder / FILES.text, list_tensors(fold_text(checkpoint.text)))
+        write_clip_tokenizer(folder / described.text.file)
         complete = write_card(folder, described).card
     return Bundle(folder=output, card=complete)
 
@@ -64,28 +69,27 @@ def convert_checkpoint(
 def describe_checkpoint(checkpoint: Checkpoint, *, name: str) -> Card:
     """Write the card of a checkpoint's f32 towers, from nothing but the checkpoint."""
     image, text = checkpoint.image, checkpoint.text
-    activations = (image.stack.activation, text.stack.activation)
-    patch, layers = image.patch.shape[2], len(image.stack.layers)
     files = {path.name: describe_file(path) for path in checkpoint.files}
     return Card(
         name=name,
-        title=f"CLIP ViT: {layers} layers of {image.stack.width}, patches of {patch} in {image.size} pixels",
+        family=checkpoint.family,
+        title=(
+            f"CLIP ViT: {image.spec.layers} layers of {image.spec.width}, patches of {image.spec.patch_size} "
+            f"in {image.size} pixels"
+        ),
         licence=_UNKNOWN_LICENCE,
-        dim=checkpoint.dim,
-        logit_scale=checkpoint.logit_scale,
-        activation=activations[0] if len(set(activations)) == 1 else "{} image, {} text".format(*activations),
-        pooling=text.pooling,
-        end_id=text.end_id,
-        image=checkpoint.preprocessing,
-        text=TextInput(context=text.positions.shape[0], cleaning="clip", pad_id=0, vocabulary=text.tokens.shape[0]),
-        image_tower=_describe_tower("vit", image.stack, _count(image), patch=patch),
-        text_tower=_describe_tower("transformer", text.stack, _count(text), patch=None),
+        dim=image.head.weight.shape[1],
+        image=checkpoint.image_input,
+        text=checkpoint.text_input,
+        image_tower=dataclasses.replace(image.spec, parameters=_count(image)),
+        text_tower=dataclasses.replace(text.spec, parameters=_count(text)),
+        score=checkpoint.score,
         source=Source(
             layout=checkpoint.layout,
             files={name: file.bytes for name, file in files.items()},
             sha256={name: file.sha256 for name, file in files.items()},
         ),
-        towers={"f32": TowerFiles(image=IMAGE_FILE, text=TEXT_FILE)},
+        towers={"f32": FILES},
     )
 
 
@@ -114,30 +118,10 @@ def new_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(retired, ignore_errors=True)
 
 
-def _check_tokenizer(checkpoint: Checkpoint, source: Path) -> None:
-    """Every model covered has OpenAI's vocabulary; with another one, its tokenizer.json would be a lie."""
-    vocabulary = checkpoint.text.tokens.shape[0]
-    if vocabulary != CLIP_VOCABULARY:
-        raise ConversionError(
-            f"{source} has a vocabulary of {vocabulary}; allowed: {CLIP_VOCABULARY}, that of OpenAI's tokenizer"
-        )
-    if checkpoint.text.pooling == "end" and checkpoint.text.end_id != CLIP_END:
-        raise ConversionError(
-            f"{source} pools at the token {checkpoint.text.end_id}; allowed: {CLIP_END}, the end token of OpenAI's"
-        )
-
-
 def _merge(described: Card, card: Card, name: str | None) -> Card:
     """Take the words from the card and the facts from the checkpoint, which must agree."""
-    for fact in ("dim", "activation"):
-        _agree(fact, getattr(described, fact), getattr(card, fact))
-    for fact in ("context", "vocabulary"):
-        _agree(f"text.{fact}", getattr(described.text, fact), getattr(card.text, fact))
-    for tower in ("image_tower", "text_tower"):
-        for fact in ("layers", "width", "heads", "mlp", "patch"):
-            known = getattr(getattr(card, tower), fact)
-            if known is not None:
-                _agree(f"{tower}.{fact}", getattr(getattr(described, tower), fact), known)
+    for fact, found, known in compare_facts(described, card, ("dim", "text", "image_tower", "text_tower")):
+        raise ConversionError(f"the checkpoint contradicts the card: {fact} is {found!r}, the card says {known!r}")
     return dataclasses.replace(
         described,
         name=name or card.name,
@@ -145,31 +129,11 @@ def _merge(described: Card, card: Card, name: str | None) -> Card:
         notes=card.notes,
         licence=card.licence,
         published=card.published,
+        answers=card.answers,
         source=dataclasses.replace(described.source, hub=card.source.hub, revision=card.source.revision),
     )
 
 
-def _agree(fact: str, found: object, known: object) -> None:
-    if found != known:
-        raise ConversionError(f"the checkpoint contradicts the card: {fact} is {found!r}, the card says {known!r}")
-
-
-def _describe_tower(kind: str, stack: Stack, parameters: int, *, patch: int | None) -> Tower:
-    return Tower(
-        kind=kind,
-        layers=len(stack.layers),
-        width=stack.width,
-        heads=stack.heads,
-        mlp=stack.mlp,
-        patch=patch,
-        parameters=parameters,
-    )
-
-
-def _count(weights: object) -> int:
-    """Number of parameters in a record of arrays and records."""
-    if isinstance(weights, tuple):
-        return sum(map(_count, weights))
-    if dataclasses.is_dataclass(weights):
-        return sum(_count(getattr(weights, field.name)) for field in dataclasses.fields(weights))
-    return int(getattr(weights, "size", 0)) if hasattr(weights, "dtype") else 0
+def _count(weights: TowerWeights) -> int:
+    """Number of parameters."""
+    return sum(array.size for _, array in list_tensors(weights))

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from clipworks.bundle.card import TextInput
 from clipworks.bundle.files import Bundle
+from clipworks.convert.conversion import describe_checkpoint
+from clipworks.convert.facts import compare_facts
 from clipworks.errors import ConversionError
+from clipworks.families.checkpoint import Checkpoint
 from clipworks.families.layouts import read_checkpoint
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 from clipworks.towers.reference import embed_images, embed_texts
-from clipworks.towers.weights import Checkpoint
 
 EXACT = RuntimeOptions(precision="f32", cache=False)
 LIMIT = 2e-6  # of unit embeddings' entries in f32; measured differences are ten times smaller
@@ -84,15 +87,15 @@ def compare_with_checkpoint(
     _check_card(bundle, checkpoint)
     generator = np.random.default_rng(seed)
     pictures = _draw_pictures(generator, images, card.image.size)
-    ids = _draw_ids(generator, card.text.vocabulary, card.text.context, card.text.pad_id)
+    ids = _draw_ids(generator, card.text)
     chosen = np.unique(np.linspace(0, len(ids) - 1, texts or len(ids)).round().astype(int))
     ids, lengths = ids[chosen], chosen + 2
     image_encoder = open_encoder(bundle, "image", options)
     text_encoder = open_encoder(bundle, "text", options)
-    expected_images = embed_images(checkpoint.image, checkpoint.preprocessing, pictures)
+    expected_images = embed_images(checkpoint.image, pictures)
     expected_texts = embed_texts(checkpoint.text, [row[:length] for row, length in zip(ids, lengths, strict=True)])
     found_texts = [text_encoder(ids)]  # all in one batch, padded to the context
-    if card.text.dynamic_length:  # and each by itself, at its own length
+    if card.text.padding == "none":  # and each by itself, at its own length
         alone = [text_encoder(row[None, :length]) for row, length in zip(ids, lengths, strict=True)]
         found_texts.append(np.concatenate(alone))
     result = VerifyResult(
@@ -112,17 +115,9 @@ def compare_with_checkpoint(
 
 def _check_card(bundle: Bundle, checkpoint: Checkpoint) -> None:
     """Compare the facts that the card has beside the towers with the checkpoint."""
-    card, text = bundle.card, checkpoint.text
-    pairs = {
-        "dim": (card.dim, checkpoint.dim),
-        "logit_scale": (round(card.logit_scale, 4), round(checkpoint.logit_scale, 4)),
-        "pooling": (card.pooling, text.pooling),
-        "text.context": (card.text.context, text.positions.shape[0]),
-        "text.vocabulary": (card.text.vocabulary, text.tokens.shape[0]),
-    }
-    for fact, (said, found) in pairs.items():
-        if said != found:
-            raise ConversionError(f"the card of {bundle.folder} says {fact} is {said!r}; the checkpoint says {found!r}")
+    described = describe_checkpoint(checkpoint, name=bundle.card.name)
+    for fact, found, said in compare_facts(described, bundle.card, ("dim", "score", "text")):
+        raise ConversionError(f"the card of {bundle.folder} says {fact} is {said!r}; the checkpoint says {found!r}")
 
 
 def _draw_pictures(generator: np.random.Generator, count: int, size: int) -> npt.NDArray[np.uint8]:
@@ -140,12 +135,14 @@ def _draw_pictures(generator: np.random.Generator, count: int, size: int) -> npt
     return pictures
 
 
-def _draw_ids(generator: np.random.Generator, vocabulary: int, context: int, pad_id: int) -> npt.NDArray[np.int32]:
+def _draw_ids(generator: np.random.Generator, text: TextInput) -> npt.NDArray[np.int32]:
     """Token rows of every length, from start and end alone up to the context."""
-    start, end = vocabulary - 2, vocabulary - 1
-    ids = np.full((context - 1, context), pad_id, np.int32)
-    for row, length in zip(ids, range(2, context + 1), strict=True):
-        row[:length] = [start, *generator.integers(1, start, size=length - 2), end]
+    first, last = ([] if token is None else [token] for token in (text.start_id, text.end_id))
+    words = min(filter(None, (text.start_id, text.end_id, text.vocabulary)))
+    least = len(first + last)
+    ids = np.full((text.context + 1 - least, text.context), text.pad_id, np.int32)
+    for row, length in zip(ids, range(least, text.context + 1), strict=True):
+        row[:length] = [*first, *generator.integers(1, words, size=length - least), *last]
     return ids
 
 

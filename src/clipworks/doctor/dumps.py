@@ -158,8 +158,8 @@ def _channels_last(picture: Array) -> Array:
 
 def _cut(row: Array, card: Card) -> Array:
     """Ids up to the first end token; without one, up to the padding."""
-    if card.text.cleaning == "clip":
-        ends = np.nonzero(row == (card.end_id or card.text.vocabulary - 1))[0]
+    if card.text.end_id is not None:
+        ends = np.nonzero(row == card.text.end_id)[0]
         if len(ends):
             return row[: int(ends[0]) + 1]
     filled = np.nonzero(row != card.text.pad_id)[0]

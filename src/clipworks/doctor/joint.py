@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from clipworks import scoring
+from clipworks.bundle.card import ScoreRule
 from clipworks.doctor.pictures import Stretch
 from clipworks.doctor.stages import Array, Trace
 
 Rows = npt.NDArray[np.float64]
 
 
-def trace_joint(own: Mapping[str, list[Array]], logit_scale: float, *, given: Mapping[str, list[Array]]) -> Stretch:
+def trace_joint(own: Mapping[str, list[Array]], rule: ScoreRule, *, given: Mapping[str, list[Array]]) -> Stretch:
     """Cosines and scores of embeddings; each from the other pipeline's values where these are given.
 
     Args:
         own: the pipeline's stages so far.
-        logit_scale: the pipeline's.
+        rule: the pipeline's.
         given: the other pipeline's.
     """
     fed = set()
-    trace: Trace = {"logit_scale": [np.array(logit_scale, np.float64)]}
+    trace: Trace = {"logit_scale": [np.array(rule.logit_scale, np.float64)]}
     images, texts = (_choose(own, given, f"{role}_embedding") for role in ("image", "text"))
     if images is not own.get("image_embedding") and texts is not own.get("text_embedding"):
         fed.add("cosines")
@@ -33,9 +35,10 @@ def trace_joint(own: Mapping[str, list[Array]], logit_scale: float, *, given: Ma
         cosines = given["cosines"]
     if "cosines" in given or "cosines" in fed:
         fed.add("scores")
-    scale = float(given["logit_scale"][0]) if "logit_scale" in given else logit_scale
+    if "logit_scale" in given:
+        rule = dataclasses.replace(rule, logit_scale=float(given["logit_scale"][0]))
     with np.errstate(invalid="ignore"):
-        trace["scores"] = [scoring.softmax(np.asarray(row), scale) for row in cosines]
+        trace["scores"] = [scoring.score(np.asarray(row), rule) for row in cosines]
     return Stretch(trace=trace, fed=frozenset(fed))
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from clipworks.bundle.card import ImageInput, TextInput
+from clipworks.bundle.card import ImageInput, ScoreRule, TextInput
 from clipworks.bundle.files import Bundle
 from clipworks.doctor.diagnosis import About
-from clipworks.doctor.equations import trace_image, trace_text, unfold_image, unfold_text
+from clipworks.doctor.equations import trace_image, trace_text
 from clipworks.doctor.joint import trace_joint
 from clipworks.doctor.pictures import Stretch, as_levels, has_size, recover_pixels, trace_pictures
 from clipworks.doctor.stages import Array, Trace
@@ -20,9 +20,9 @@ from clipworks.images.decode import Picture
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions, RuntimeOptions
 from clipworks.runtimes import EMBEDDING, FIRST, POOLED, ROLES, Encoder, Role, find_runtime, open_encoder
 from clipworks.runtimes.probes import open_probe
-from clipworks.runtimes.weights import read_image_weights, read_text_weights
 from clipworks.text.tokenizers import Tokenizer, open_tokenizer
-from clipworks.towers.weights import Checkpoint, ImageWeights, TextWeights
+from clipworks.towers.files import find_tower, read_tower
+from clipworks.towers.weights import ImageWeights, TextWeights
 
 Weights = tuple[ImageWeights, TextWeights]
 TraceTower = Callable[[Role, Sequence[Array]], Trace]
@@ -53,7 +53,7 @@ class Pipeline:
         text: how texts become ids.
         tokenizer: makes ids.
         vocabulary: its file, or None for OpenAI's own.
-        logit_scale: factor of the cosines.
+        score: how cosines become scores.
         trace_tower: gives a tower's stages: uint8 ``[size, size, 3]`` or int32 ``[length]`` each.
         close: frees the engines.
         layers: whether the stages inside the towers are among them.
@@ -64,7 +64,7 @@ class Pipeline:
     text: TextInput
     tokenizer: Tokenizer
     vocabulary: Path | None
-    logit_scale: float
+    score: ScoreRule
     trace_tower: TraceTower
     close: Callable[[], None]
     layers: bool = True
@@ -109,7 +109,7 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions) -> Pipeline:
         text=bundle.card.text,
         tokenizer=tokenizer,
         vocabulary=bundle.tokenizer,
-        logit_scale=bundle.card.logit_scale,
+        score=bundle.card.score,
         trace_tower=trace_tower,
         close=close,
         layers=bool(probes),
@@ -117,12 +117,12 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions) -> Pipeline:
 
 
 def open_equations(
-    about: About, weights: Weights, spec: ImageInput, text: TextInput, logit_scale: float, vocabulary: Path | None
+    about: About, weights: Weights, spec: ImageInput, text: TextInput, score: ScoreRule, vocabulary: Path | None
 ) -> Pipeline:
     """The plain equations with some weights; the vocabulary is OpenAI's own where no file is named."""
 
     def trace_tower(role: Role, values: Sequence[Array]) -> Trace:
-        return trace_image(weights[0], spec, values) if role == "image" else trace_text(weights[1], values)
+        return trace_image(weights[0], values) if role == "image" else trace_text(weights[1], values)
 
     return Pipeline(
         about=about,
@@ -130,27 +130,22 @@ def open_equations(
         text=text,
         tokenizer=open_tokenizer(vocabulary, text),
         vocabulary=vocabulary,
-        logit_scale=logit_scale,
+        score=score,
         trace_tower=trace_tower,
         close=lambda: None,
     )
 
 
 def read_bundle_weights(bundle: Bundle) -> Weights:
-    """The weights of a bundle's f32 towers, as a checkpoint has them.
+    """The weights of a bundle's f32 towers.
 
     Raises:
-        RuntimeUnavailableError: the towers are not by our converter.
+        RuntimeUnavailableError: the towers are none that clipworks converted.
     """
-    files = bundle.card.towers["f32"]
-    image = unfold_image(read_image_weights(bundle.folder / files.image), bundle.card.image)
-    return image, unfold_text(read_text_weights(bundle.folder / files.text))
-
-
-def checkpoint_text(checkpoint: Checkpoint) -> TextInput:
-    """How texts become ids for a checkpoint: all that are read have OpenAI's vocabulary and rules."""
-    tokens, positions = checkpoint.text.tokens, checkpoint.text.positions
-    return TextInput(context=positions.shape[0], cleaning="clip", pad_id=0, vocabulary=tokens.shape[0])
+    image, text = (read_tower(find_tower(bundle, role)) for role in ROLES)
+    assert isinstance(image, ImageWeights)  # by their roles
+    assert isinstance(text, TextWeights)
+    return image, text
 
 
 def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list[Array]], before: Stretch) -> Stretch:
@@ -171,7 +166,7 @@ def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list
     ids = _choose_ids(own_ids, given, pipeline.text)
     parts.append(_run_tower(pipeline, "text", ids, own=own_ids, before=before))
     trace = {name: values for part in parts for name, values in part.trace.items()}
-    parts.append(trace_joint(trace, pipeline.logit_scale, given=given))
+    parts.append(trace_joint(trace, pipeline.score, given=given))
     return Stretch(
         trace={**trace, **parts[-1].trace},
         fed=frozenset().union(*(part.fed for part in parts)),
@@ -181,7 +176,9 @@ def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list
 def _name_precision(encoder: Encoder, bundle: Bundle) -> str:
     """The precision that values have: some runtimes compute in the type that a tower's weights are stored in."""
     stored = (
-        find_runtime(encoder.runtime).computes_as_stored and encoder.precision == "f32" and "f16" in bundle.card.weights
+        find_runtime(encoder.runtime).computes_as_stored
+        and encoder.precision == "f32"
+        and bundle.card.towers["f32"].weights == "f16"
     )
     return "f16" if stored else encoder.precision
 

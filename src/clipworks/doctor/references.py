@@ -12,20 +12,19 @@ from clipworks.doctor.dumps import SUFFIX, Dump, read_dump
 from clipworks.doctor.pipelines import (
     Pipeline,
     Weights,
-    checkpoint_text,
     open_bundle_pipeline,
     open_equations,
     read_bundle_weights,
 )
 from clipworks.errors import ConversionError, RuntimeUnavailableError, UsageError
+from clipworks.families import clip
+from clipworks.families.checkpoint import Checkpoint
 from clipworks.families.layouts import read_checkpoint
 from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
 from clipworks.runtimes import find_runtime, list_defaults, list_installed
 from clipworks.store import expand_home, open_bundle
-from clipworks.towers.weights import Checkpoint
 
 EQUATIONS = "equations"
-_CLIP_VOCABULARY = 49408
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +128,10 @@ def _name_engine(subject: Pipeline) -> str:
 def _open_equations(bundle: Bundle) -> Reference:
     weights, card = read_bundle_weights(bundle), bundle.card
     # Of a model with OpenAI's vocabulary the bundle's own file is among what may be wrong.
-    own = card.text.cleaning != "clip" or card.text.vocabulary != _CLIP_VOCABULARY
+    own = card.text.tokenizer != "clip" or card.text.vocabulary != clip.VOCABULARY
     about = About(kind="equations", name=card.name)
     vocabulary = bundle.tokenizer if own else None
-    found = open_equations(about, weights, card.image, card.text, card.logit_scale, vocabulary)
+    found = open_equations(about, weights, card.image, card.text, card.score, vocabulary)
     note = "the reference has the bundle's own weights and card: --reference CHECKPOINT tells whether these are right"
     return Reference(about=about, pipeline=found, weights=weights, notes=(note,))
 
@@ -140,8 +139,7 @@ def _open_equations(bundle: Bundle) -> Reference:
 def _open_checkpoint(path: Path, asked: Asked, bundle: Bundle) -> Reference:
     checkpoint, notes = _read_checkpoint(path, asked.config, bundle)
     weights, about = (checkpoint.image, checkpoint.text), About(kind="checkpoint", name=str(path))
-    text = checkpoint_text(checkpoint)
-    found = open_equations(about, weights, checkpoint.preprocessing, text, checkpoint.logit_scale, None)
+    found = open_equations(about, weights, checkpoint.image_input, checkpoint.text_input, checkpoint.score, None)
     return Reference(about=about, pipeline=found, weights=weights, notes=notes)
 
 

@@ -1,4 +1,4 @@
-"""Transformer layers as ONNX nodes; what is folded into the weights, and why it is exact, is told in `graph`."""
+"""Transformer layers as ONNX nodes, of folded weights; `clipworks.towers.folding` tells what is folded, and why."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from clipworks.export.graph_nodes import GraphNodes
-from clipworks.towers.weights import Activation, Array, Layer, Linear, Norm, Stack
+from clipworks.towers.weights import ImageWeights, Layer, Linear, TowerWeights
+
+POOLED = "pooled"
+"""The mark of the pooled rows behind the last layer; those behind every other layer are marked by its number."""
 
 _QUICK_GELU = 1.702
 
@@ -16,32 +19,32 @@ Arrange = Callable[[str], str]
 """Adds the node that brings rows from one arrangement to another."""
 
 
-def run_layers(nodes: GraphNodes, rows: str, stack: Stack) -> str:
+def run_layers(nodes: GraphNodes, rows: str, weights: ImageWeights) -> str:
     """Add every layer but the last: rows ``[n, length, width]`` to the same."""
-    for index in range(len(stack.layers) - 1):
-        rows = _run_layer(nodes, rows, stack, index)
+    for index in range(len(weights.layers) - 1):
+        rows = nodes.mark(str(index), _run_layer(nodes, rows, weights, index))
     return rows
 
 
 def run_pooled_layers(
-    nodes: GraphNodes, rows: str, stack: Stack, *, mask: str, spread: Arrange, gather: Arrange, pool: Arrange
+    nodes: GraphNodes, rows: str, weights: TowerWeights, *, mask: str, spread: Arrange, gather: Arrange, pool: Arrange
 ) -> str:
     """Add every layer for rows that the attention takes apart; what follows the last attention for some rows only.
 
     Args:
         nodes: the graph.
         rows: the value that goes in, ``[1, rows, width]``.
-        stack: the weights.
+        weights: the tower's.
         mask: added to the scores of every group, ``[length, length]``.
         spread: brings rows to ``[groups, length, width]`` for the attention.
         gather: brings them back.
         pool: takes the rows that are wanted: ``[1, rows, width]`` to ``[1, some, width]``.
     """
-    last = len(stack.layers) - 1
+    last = len(weights.layers) - 1
     for index in range(last + 1):
-        rows = _run_layer(
-            nodes, rows, stack, index, mask=mask, spread=spread, gather=gather, pool=pool if index == last else _keep
-        )
+        here = pool if index == last else _keep
+        rows = _run_layer(nodes, rows, weights, index, mask=mask, spread=spread, gather=gather, pool=here)
+        nodes.mark(POOLED if index == last else str(index), rows)
     return rows
 
 
@@ -52,7 +55,7 @@ def _keep(rows: str) -> str:
 def _run_layer(
     nodes: GraphNodes,
     rows: str,
-    stack: Stack,
+    weights: TowerWeights,
     index: int,
     *,
     mask: str | None = None,
@@ -60,42 +63,35 @@ def _run_layer(
     gather: Arrange = _keep,
     pool: Arrange = _keep,
 ) -> str:
-    nodes.scope, layer = f"layers.{index}", stack.layers[index]
-    normal = _normalise(nodes, rows, stack)
-    query, key, value = _attention_maps(layer, stack)
-    parts = [nodes.plus(nodes.matmul(normal, _transposed(query.weight), name="queries"), query.bias)]
-    parts += [nodes.matmul(normal, _transposed(key), name="keys")]
-    parts += [nodes.matmul(normal, _transposed(value), name="values")]
-    joined = pool(gather(_attend(nodes, [spread(part) for part in parts], stack, mask)))
-    rows = nodes.plus(pool(rows), _linear(nodes, joined, _output_map(layer, stack), "out"))
-    return nodes.plus(rows, _mlp(nodes, _normalise(nodes, rows, stack), layer, stack))
+    nodes.scope, layer, spec = f"layers.{index}", weights.layers[index], weights.spec
+    normal = nodes.normalise(rows, layer.norm1, spec.norm_eps)
+    named = (("q", layer.q), ("k", layer.k), ("v", layer.v))
+    parts = [_linear(nodes, normal, linear, name) for name, linear in named]
+    joined = pool(gather(_attend(nodes, [spread(part) for part in parts], weights, mask)))
+    rows = nodes.plus(pool(rows), _linear(nodes, joined, layer.proj, "proj"))
+    return nodes.plus(rows, _mlp(nodes, rows, layer, weights))
 
 
-def run_last_layer(nodes: GraphNodes, rows: str, stack: Stack) -> str:
+def run_last_layer(nodes: GraphNodes, rows: str, weights: ImageWeights) -> str:
     """Add the last layer for the first row of each sequence: ``[n, length, width]`` to ``[n, width]``."""
-    nodes.scope = f"layers.{len(stack.layers) - 1}"
-    layer = stack.layers[-1]
-    normal = _normalise(nodes, rows, stack)
+    nodes.scope = f"layers.{len(weights.layers) - 1}"
+    layer = weights.layers[-1]
+    normal = nodes.normalise(rows, layer.norm1, weights.spec.norm_eps)
     first, first_normal = (nodes.pick(value, 0, axis=1) for value in (rows, normal))
-    pooled = nodes.plus(first, _attend_once(nodes, first_normal, normal, layer, stack))
-    return nodes.plus(pooled, _mlp(nodes, _normalise(nodes, pooled, stack), layer, stack))
+    pooled = nodes.plus(first, _attend_once(nodes, first_normal, normal, layer, weights))
+    return nodes.mark(POOLED, nodes.plus(pooled, _mlp(nodes, pooled, layer, weights)))
 
 
-def project(nodes: GraphNodes, pooled: str, norm: Norm, projection: Array, epsilon: float, *, name: str) -> None:
+def project(nodes: GraphNodes, pooled: str, weights: TowerWeights, *, name: str) -> None:
     """The last normalisation and the projection, ``[n, width]`` to ``[n, dim]``, as the graph's output."""
     nodes.scope = "project"
-    normal = nodes.normalise(pooled, norm.gain, norm.shift, epsilon)
-    nodes.add_output("MatMul", normal, np.ascontiguousarray(projection.T), name=name)
+    normal = nodes.normalise(pooled, weights.norm, weights.spec.norm_eps)
+    nodes.add_output("MatMul", normal, weights.head.weight, name=name)
 
 
-def _normalise(nodes: GraphNodes, rows: str, stack: Stack) -> str:
-    """Normalise without gain and shift: these are in the weights behind."""
-    return nodes.normalise(rows, np.ones(stack.width, np.float32), None, stack.epsilon)
-
-
-def _attend(nodes: GraphNodes, parts: Sequence[str], stack: Stack, mask: str | None) -> str:
+def _attend(nodes: GraphNodes, parts: Sequence[str], weights: TowerWeights, mask: str | None) -> str:
     """Attention of queries, keys and values, all ``[n, length, width]``, to the means, of the same shape."""
-    heads, width = stack.heads, stack.width
+    heads, width = weights.spec.heads or 1, weights.spec.width
     query, key, value = (nodes.reshape(part, 0, 0, heads, width // heads) for part in parts)
     query, key, value = (nodes.transpose(part, 0, 2, 1, 3) for part in (query, key, value))
     # The keys are turned in two steps, since engines take the second into their product: no copy is made of it.
@@ -106,26 +102,29 @@ def _attend(nodes: GraphNodes, parts: Sequence[str], stack: Stack, mask: str | N
     return nodes.reshape(nodes.transpose(means, 0, 2, 1, 3), 0, 0, width)
 
 
-def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, stack: Stack) -> str:
+def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, weights: ImageWeights) -> str:
     """Attention of one query a sequence, keys and values of the other rows never built."""
-    heads, width = stack.heads, stack.width
+    heads, width = weights.spec.heads or 1, weights.spec.width
     side = width // heads
-    query, key, value = _attention_maps(layer, stack)
-    queries = nodes.reshape(nodes.plus(nodes.matmul(pooled, _transposed(query.weight)), query.bias), 0, heads, side)
-    through_keys = nodes.matmul(nodes.transpose(queries, 1, 0, 2), key.reshape(heads, side, width))
+    # By heads, ``[heads, side, width]`` and ``[heads, width, side]``: engines do that once, when they compile.
+    key = nodes.reshape(nodes.add("Transpose", layer.k.dequantize(), attributes={"perm": [1, 0]}), heads, side, width)
+    value = nodes.add("Reshape", layer.v.dequantize(), np.array([width, heads, side], np.int64))
+    queries = nodes.reshape(_linear(nodes, pooled, layer.q, "q"), 0, heads, side)
+    through_keys = nodes.matmul(nodes.transpose(queries, 1, 0, 2), key)
     scores = nodes.matmul(nodes.transpose(through_keys, 1, 0, 2), nodes.transpose(normal, 0, 2, 1))
     means = nodes.transpose(nodes.matmul(nodes.softmax(scores), normal), 1, 0, 2)
-    through_values = nodes.matmul(means, value.reshape(heads, side, width).transpose(0, 2, 1))
+    through_values = nodes.matmul(means, nodes.transpose(value, 1, 0, 2))
     joined = nodes.reshape(nodes.transpose(through_values, 1, 0, 2), 0, width)
-    return _linear(nodes, joined, _output_map(layer, stack), "out")
+    return _linear(nodes, joined, layer.proj, "proj")
 
 
-def _mlp(nodes: GraphNodes, normal: str, layer: Layer, stack: Stack) -> str:
-    inner = _linear(nodes, normal, _fold_norm(layer.mlp_norm, layer.expand), "expand")
-    return _linear(nodes, _activate(nodes, inner, stack.activation), layer.contract, "contract")
+def _mlp(nodes: GraphNodes, rows: str, layer: Layer, weights: TowerWeights) -> str:
+    normal = nodes.normalise(rows, layer.norm2, weights.spec.norm_eps)
+    inner = _activate(nodes, _linear(nodes, normal, layer.fc1, "fc1"), weights.spec.activation)
+    return _linear(nodes, inner, layer.fc2, "fc2")
 
 
-def _activate(nodes: GraphNodes, value: str, activation: Activation) -> str:
+def _activate(nodes: GraphNodes, value: str, activation: str | None) -> str:
     """QuickGELU, or GELU by the error function (the operator Gelu is younger than the opset)."""
     if activation == "quick_gelu":
         scaled = nodes.add("Mul", value, np.array(_QUICK_GELU, np.float32))
@@ -136,31 +135,5 @@ def _activate(nodes: GraphNodes, value: str, activation: Activation) -> str:
 
 
 def _linear(nodes: GraphNodes, value: str, linear: Linear, name: str) -> str:
-    return nodes.plus(nodes.matmul(value, _transposed(linear.weight), name=name), linear.bias)
-
-
-def _attention_maps(layer: Layer, stack: Stack) -> tuple[Linear, Array, Array]:
-    """Queries with the scale folded in, keys without their bias, values without theirs."""
-    folded = _fold_norm(layer.attention_norm, layer.qkv)
-    query, key, value = np.split(folded.weight, 3)
-    scale = np.float32((stack.width // stack.heads) ** -0.5)
-    return Linear(weight=query * scale, bias=folded.bias[: stack.width] * scale), key, value
-
-
-def _output_map(layer: Layer, stack: Stack) -> Linear:
-    """The output map with the values' bias folded in."""
-    width = stack.width
-    shift = layer.attention_norm.shift.astype(np.float64)
-    value_bias = layer.qkv.bias[2 * width :] + layer.qkv.weight[2 * width :].astype(np.float64) @ shift
-    bias = layer.out.bias + layer.out.weight.astype(np.float64) @ value_bias
-    return Linear(weight=layer.out.weight, bias=bias.astype(np.float32))
-
-
-def _fold_norm(norm: Norm, linear: Linear) -> Linear:
-    """Let a linear map do the gain and shift of the normalisation before it."""
-    bias = linear.bias + linear.weight.astype(np.float64) @ norm.shift.astype(np.float64)
-    return Linear(weight=linear.weight * norm.gain, bias=bias.astype(np.float32))
-
-
-def _transposed(weight: Array) -> Array:
-    return np.ascontiguousarray(weight.T)
+    product = nodes.product(value, linear, name=name)
+    return product if linear.bias is None else nodes.plus(product, linear.bias)

@@ -1,4 +1,4 @@
-"""The inputs of a text tower that takes packed texts, as ONNX nodes; `clipworks.runtimes.packing` makes them.
+"""The inputs of a text tower that takes packed texts, as ONNX nodes; `clipworks.text.packing` makes them.
 
 The rows of a batch are one flat value ``[1, rows, width]``, on which every linear map is one product. (Of two axes
 OpenVINO would not fuse a normalisation with what follows.) Only the attention takes them apart, into groups.
@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from clipworks.export.graph_nodes import GraphNodes
-from clipworks.runtimes.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS
+from clipworks.text.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS
 
 _SIDES: dict[str, tuple[str | int, str]] = {
     IDS: (1, "rows"),

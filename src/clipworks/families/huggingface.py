@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import Activation, ImageInput, Pooling, ScoreRule, TowerSpec
 from clipworks.errors import ConversionError
-from clipworks.families.preprocessing import read_huggingface_preprocessing, settle_preprocessing
-from clipworks.families.tensors import TensorTable, count_layers, list_files, read_json, read_tensors
-from clipworks.towers.weights import (
-    Activation,
-    Checkpoint,
-    ImageWeights,
-    Layer,
-    Linear,
-    Norm,
-    Pooling,
-    Stack,
-    TextWeights,
+from clipworks.families import clip
+from clipworks.families.checkpoint import Checkpoint
+from clipworks.families.preprocessing import (
+    OPENAI_MEAN,
+    OPENAI_STD,
+    read_huggingface_preprocessing,
+    settle_preprocessing,
 )
+from clipworks.families.tensors import (
+    TensorTable,
+    count_layers,
+    list_files,
+    read_json,
+    read_tensors,
+    take_linear,
+    take_norm,
+)
+from clipworks.towers.weights import ImageWeights, Layer, Linear, TextWeights
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -81,17 +85,22 @@ def read_huggingface(weights: Path, *, config: Path, preprocessing: ImageInput |
     dim = _integer(values.get("projection_dim", _PROJECTION_DEFAULT), f"{config}: projection_dim")
     table = TensorTable(read_tensors(weights), origin=str(weights))
     table.drop(_BUFFERS)
+    image_tower = _read_image(table, vision, dim, f"{config}: vision_config")
+    text_tower = _read_text(table, text, dim, f"{config}: text_config")
+    settled = settle_preprocessing(
+        _find_preprocessing(config.parent, vision),
+        preprocessing,
+        origin=str(config.parent / "preprocessor_config.json"),
+    )
     checkpoint = Checkpoint(
+        family=clip.NAME,
         layout="huggingface",
         files=(*list_files(weights), config),
-        image=_read_image(table, vision, dim, f"{config}: vision_config"),
-        text=_read_text(table, text, dim, f"{config}: text_config"),
-        logit_scale=math.exp(table.take_scalar("logit_scale")),
-        preprocessing=settle_preprocessing(
-            _find_preprocessing(config.parent, vision),
-            preprocessing,
-            origin=str(config.parent / "preprocessor_config.json"),
-        ),
+        image=dataclasses.replace(image_tower, mean=settled.mean, std=settled.std),
+        text=text_tower,
+        score=ScoreRule(logit_scale=math.exp(table.take_scalar("logit_scale"))),
+        image_input=settled,
+        text_input=clip.check_text(text_tower, str(weights)),
     )
     table.finish()
     return checkpoint
@@ -122,15 +131,20 @@ def _read_image(table: TensorTable, config: Mapping[str, Any], dim: int, where: 
         raise ConversionError(f"{where}.num_channels is {config['num_channels']!r}; allowed: 3")
     grid = size // patch
     root = "vision_model"
+    spec = _read_spec(table, root, config, where)
     return ImageWeights(
+        spec=clip.image_spec(spec, patch_size=patch),
         size=size,
-        patch=table.take(f"{root}.embeddings.patch_embedding.weight", width, 3, patch, patch),
-        class_token=table.take(f"{root}.embeddings.class_embedding", width),
-        positions=table.take(f"{root}.embeddings.position_embedding.weight", 1 + grid * grid, width),
-        pre_norm=_norm(table, f"{root}.pre_layrnorm", width),  # the layout's own spelling
-        stack=_read_stack(table, root, config, where),
-        post_norm=_norm(table, f"{root}.post_layernorm", width),
-        projection=table.take("visual_projection.weight", dim, width),
+        mean=OPENAI_MEAN,
+        std=OPENAI_STD,
+        scale=clip.attention_scale(spec),
+        patch_embed=clip.patch_map(table.take(f"{root}.embeddings.patch_embedding.weight", width, 3, patch, patch)),
+        cls_token=table.take(f"{root}.embeddings.class_embedding", width),
+        pos_embed=table.take(f"{root}.embeddings.position_embedding.weight", 1 + grid * grid, width),
+        norm_pre=take_norm(table, f"{root}.pre_layrnorm", width),  # the layout's own spelling
+        layers=_read_layers(table, root, spec),
+        norm=take_norm(table, f"{root}.post_layernorm", width),
+        head=Linear(weight=table.take("visual_projection.weight", dim, width).T),
     )
 
 
@@ -140,14 +154,16 @@ def _read_text(table: TensorTable, config: Mapping[str, Any], dim: int, where: s
     context = _integer(config["max_position_embeddings"], f"{where}.max_position_embeddings")
     pooling, end_id = _pooling(config["eos_token_id"], vocabulary, where)
     root = "text_model"
+    spec = _read_spec(table, root, config, where)
     return TextWeights(
-        tokens=table.take(f"{root}.embeddings.token_embedding.weight", vocabulary, width),
-        positions=table.take(f"{root}.embeddings.position_embedding.weight", context, width),
-        stack=_read_stack(table, root, config, where),
-        final_norm=_norm(table, f"{root}.final_layer_norm", width),
-        projection=table.take("text_projection.weight", dim, width),
-        pooling=pooling,
+        spec=clip.text_spec(spec, pooling=pooling),
         end_id=end_id,
+        scale=clip.attention_scale(spec),
+        token_embed=table.take(f"{root}.embeddings.token_embedding.weight", vocabulary, width),
+        pos_embed=table.take(f"{root}.embeddings.position_embedding.weight", context, width),
+        layers=_read_layers(table, root, spec),
+        norm=take_norm(table, f"{root}.final_layer_norm", width),
+        head=Linear(weight=table.take("text_projection.weight", dim, width).T),
     )
 
 
@@ -157,11 +173,12 @@ def _pooling(end: Any, vocabulary: int, where: str) -> tuple[Pooling, int | None
         return "argmax", None
     if type(end) is not int or not 0 <= end < vocabulary:
         raise ConversionError(f"{where}.eos_token_id is {end!r}; allowed: an id under the vocabulary of {vocabulary}")
-    return "end", end
+    return "eos", end
 
 
-def _read_stack(table: TensorTable, root: str, config: Mapping[str, Any], where: str) -> Stack:
-    width, mlp = _integer(config["hidden_size"], f"{where}.hidden_size"), config["intermediate_size"]
+def _read_spec(table: TensorTable, root: str, config: Mapping[str, Any], where: str) -> TowerSpec:
+    """What both towers say of their layers."""
+    width = _integer(config["hidden_size"], f"{where}.hidden_size")
     count = _integer(config["num_hidden_layers"], f"{where}.num_hidden_layers")
     heads = _integer(config["num_attention_heads"], f"{where}.num_attention_heads")
     if width % heads:
@@ -173,36 +190,33 @@ def _read_stack(table: TensorTable, root: str, config: Mapping[str, Any], where:
     found = count_layers(table, f"{root}.encoder.layers.")
     if found != count:
         raise ConversionError(f"{where}.num_hidden_layers is {count}; the tensors of {table.origin} hold {found}")
-    return Stack(
-        layers=tuple(_layer(table, f"{root}.encoder.layers.{index}", width, mlp) for index in range(count)),
+    return TowerSpec(
+        kind="transformer",
+        layers=count,
         width=width,
         heads=heads,
+        mlp_dim=config["intermediate_size"],
         activation=_ACTIVATIONS[config["hidden_act"]],
-        epsilon=_epsilon(config["layer_norm_eps"], f"{where}.layer_norm_eps"),
+        norm_eps=_epsilon(config["layer_norm_eps"], f"{where}.layer_norm_eps"),
     )
 
 
-def _layer(table: TensorTable, root: str, width: int, mlp: int) -> Layer:
-    parts = [_linear(table, f"{root}.self_attn.{part}_proj", width, width) for part in "qkv"]
+def _read_layers(table: TensorTable, root: str, spec: TowerSpec) -> tuple[Layer, ...]:
+    return tuple(_layer(table, f"{root}.encoder.layers.{index}", spec) for index in range(spec.layers))
+
+
+def _layer(table: TensorTable, root: str, spec: TowerSpec) -> Layer:
+    width, mlp_dim = spec.width, spec.mlp_dim or 0
     return Layer(
-        attention_norm=_norm(table, f"{root}.layer_norm1", width),
-        qkv=Linear(
-            weight=np.concatenate([part.weight for part in parts]),
-            bias=np.concatenate([part.bias for part in parts]),
-        ),
-        out=_linear(table, f"{root}.self_attn.out_proj", width, width),
-        mlp_norm=_norm(table, f"{root}.layer_norm2", width),
-        expand=_linear(table, f"{root}.mlp.fc1", mlp, width),
-        contract=_linear(table, f"{root}.mlp.fc2", width, mlp),
+        norm1=take_norm(table, f"{root}.layer_norm1", width),
+        q=take_linear(table, f"{root}.self_attn.q_proj", width, width),
+        k=take_linear(table, f"{root}.self_attn.k_proj", width, width),
+        v=take_linear(table, f"{root}.self_attn.v_proj", width, width),
+        proj=take_linear(table, f"{root}.self_attn.out_proj", width, width),
+        norm2=take_norm(table, f"{root}.layer_norm2", width),
+        fc1=take_linear(table, f"{root}.mlp.fc1", mlp_dim, width),
+        fc2=take_linear(table, f"{root}.mlp.fc2", width, mlp_dim),
     )
-
-
-def _linear(table: TensorTable, name: str, out: int, width: int) -> Linear:
-    return Linear(weight=table.take(f"{name}.weight", out, width), bias=table.take(f"{name}.bias", out))
-
-
-def _norm(table: TensorTable, name: str, width: int) -> Norm:
-    return Norm(gain=table.take(f"{name}.weight", width), shift=table.take(f"{name}.bias", width))
 
 
 def _find_preprocessing(folder: Path, vision: Mapping[str, Any]) -> ImageInput | None:

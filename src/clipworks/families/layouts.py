@@ -7,8 +7,8 @@ from pathlib import Path
 from clipworks.bundle.card import ImageInput
 from clipworks.errors import ConversionError
 from clipworks.families import huggingface, open_clip
+from clipworks.families.checkpoint import Checkpoint
 from clipworks.families.tensors import read_json
-from clipworks.towers.weights import Checkpoint
 
 LAYOUTS = ("huggingface", "open_clip", "openai")
 

@@ -10,25 +10,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import Activation, ImageInput, ScoreRule, TowerSpec
 from clipworks.errors import ConversionError
+from clipworks.families import clip
+from clipworks.families.checkpoint import Checkpoint
 from clipworks.families.open_clip_config import TowerSizes, read_model_config
 from clipworks.families.preprocessing import (
     openai_preprocessing,
     read_open_clip_preprocessing,
     settle_preprocessing,
 )
-from clipworks.families.tensors import TensorTable, count_layers, list_files, read_json, read_tensors
-from clipworks.towers.weights import (
-    Activation,
-    Checkpoint,
-    ImageWeights,
-    Layer,
-    Linear,
-    Norm,
-    Stack,
-    TextWeights,
+from clipworks.families.tensors import (
+    TensorTable,
+    count_layers,
+    list_files,
+    read_json,
+    read_tensors,
+    take_linear,
+    take_norm,
 )
+from clipworks.towers.weights import ImageWeights, Layer, Linear, TextWeights
 
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -145,47 +146,61 @@ def _read_table(
     preprocessing: ImageInput,
 ) -> Checkpoint:
     table.drop((*_OPENAI_SIZES, *_BUFFERS))
+    text_tower = _read_text(table, text, activation)
     checkpoint = Checkpoint(
+        family=clip.NAME,
         layout=layout,
         files=files,
-        image=_read_image(table, image, size, activation),
-        text=_read_text(table, text, activation),
-        logit_scale=math.exp(table.take_scalar("logit_scale")),
-        preprocessing=preprocessing,
+        image=_read_image(table, image, size, activation, preprocessing),
+        text=text_tower,
+        score=ScoreRule(logit_scale=math.exp(table.take_scalar("logit_scale"))),
+        image_input=preprocessing,
+        text_input=clip.check_text(text_tower, table.origin),
     )
     table.finish()
     return checkpoint
 
 
-def _read_image(table: TensorTable, sizes: TowerSizes, size: int, activation: Activation) -> ImageWeights:
-    width, grid = sizes.width, size // sizes.patch
+def _read_image(
+    table: TensorTable, sizes: TowerSizes, size: int, activation: Activation, pixels: ImageInput
+) -> ImageWeights:
+    width, grid, root = sizes.width, size // sizes.patch, "visual.transformer.resblocks."
+    spec = _read_spec(table, root, sizes, activation)
     return ImageWeights(
+        spec=clip.image_spec(spec, patch_size=sizes.patch),
         size=size,
-        patch=table.take("visual.conv1.weight", width, 3, sizes.patch, sizes.patch),
-        class_token=table.take("visual.class_embedding", width),
-        positions=table.take("visual.positional_embedding", 1 + grid * grid, width),
-        pre_norm=_norm(table, "visual.ln_pre", width),
-        stack=_read_stack(table, "visual.transformer.resblocks.", sizes, activation),
-        post_norm=_norm(table, "visual.ln_post", width),
-        projection=np.ascontiguousarray(table.take("visual.proj", width, sizes.dim).T),
+        mean=pixels.mean,
+        std=pixels.std,
+        scale=clip.attention_scale(spec),
+        patch_embed=clip.patch_map(table.take("visual.conv1.weight", width, 3, sizes.patch, sizes.patch)),
+        cls_token=table.take("visual.class_embedding", width),
+        pos_embed=table.take("visual.positional_embedding", 1 + grid * grid, width),
+        norm_pre=take_norm(table, "visual.ln_pre", width),
+        layers=tuple(_layer(table, f"{root}{index}", width, sizes.mlp) for index in range(sizes.layers)),
+        norm=take_norm(table, "visual.ln_post", width),
+        head=Linear(weight=table.take("visual.proj", width, sizes.dim)),
     )
 
 
 def _read_text(table: TensorTable, sizes: TowerSizes, activation: Activation) -> TextWeights:
     width = sizes.width
     root = "text." if "text.token_embedding.weight" in table else ""  # open_clip's CustomTextCLIP
+    blocks = f"{root}transformer.resblocks."
+    spec = _read_spec(table, blocks, sizes, activation)
     return TextWeights(
-        tokens=table.take(f"{root}token_embedding.weight", sizes.vocabulary, width),
-        positions=table.take(f"{root}positional_embedding", sizes.context, width),
-        stack=_read_stack(table, f"{root}transformer.resblocks.", sizes, activation),
-        final_norm=_norm(table, f"{root}ln_final", width),
-        projection=np.ascontiguousarray(table.take(f"{root}text_projection", width, sizes.dim).T),
-        pooling="argmax",
+        spec=clip.text_spec(spec, pooling="argmax"),
         end_id=None,
+        scale=clip.attention_scale(spec),
+        token_embed=table.take(f"{root}token_embedding.weight", sizes.vocabulary, width),
+        pos_embed=table.take(f"{root}positional_embedding", sizes.context, width),
+        layers=tuple(_layer(table, f"{blocks}{index}", width, sizes.mlp) for index in range(sizes.layers)),
+        norm=take_norm(table, f"{root}ln_final", width),
+        head=Linear(weight=table.take(f"{root}text_projection", width, sizes.dim)),
     )
 
 
-def _read_stack(table: TensorTable, root: str, sizes: TowerSizes, activation: Activation) -> Stack:
+def _read_spec(table: TensorTable, root: str, sizes: TowerSizes, activation: Activation) -> TowerSpec:
+    """What both towers say of their layers."""
     found = count_layers(table, root)
     if found != sizes.layers:
         raise ConversionError(
@@ -193,32 +208,28 @@ def _read_stack(table: TensorTable, root: str, sizes: TowerSizes, activation: Ac
         )
     if sizes.width % sizes.heads:
         raise ConversionError(f"{table.origin}: the width {sizes.width} does not divide among {sizes.heads} heads")
-    return Stack(
-        layers=tuple(_layer(table, f"{root}{index}", sizes.width, sizes.mlp) for index in range(sizes.layers)),
+    return TowerSpec(
+        kind="transformer",
+        layers=sizes.layers,
         width=sizes.width,
         heads=sizes.heads,
+        mlp_dim=sizes.mlp,
         activation=activation,
-        epsilon=sizes.epsilon,
+        norm_eps=sizes.epsilon,
     )
 
 
 def _layer(table: TensorTable, root: str, width: int, mlp: int) -> Layer:
+    weights = np.split(table.take(f"{root}.attn.in_proj_weight", 3 * width, width), 3)
+    biases = np.split(table.take(f"{root}.attn.in_proj_bias", 3 * width), 3)
+    q, k, v = (Linear(weight=weight.T, bias=bias) for weight, bias in zip(weights, biases, strict=True))
     return Layer(
-        attention_norm=_norm(table, f"{root}.ln_1", width),
-        qkv=Linear(
-            weight=table.take(f"{root}.attn.in_proj_weight", 3 * width, width),
-            bias=table.take(f"{root}.attn.in_proj_bias", 3 * width),
-        ),
-        out=_linear(table, f"{root}.attn.out_proj", width, width),
-        mlp_norm=_norm(table, f"{root}.ln_2", width),
-        expand=_linear(table, f"{root}.mlp.c_fc", mlp, width),
-        contract=_linear(table, f"{root}.mlp.c_proj", width, mlp),
+        norm1=take_norm(table, f"{root}.ln_1", width),
+        q=q,
+        k=k,
+        v=v,
+        proj=take_linear(table, f"{root}.attn.out_proj", width, width),
+        norm2=take_norm(table, f"{root}.ln_2", width),
+        fc1=take_linear(table, f"{root}.mlp.c_fc", mlp, width),
+        fc2=take_linear(table, f"{root}.mlp.c_proj", width, mlp),
     )
-
-
-def _linear(table: TensorTable, name: str, out: int, width: int) -> Linear:
-    return Linear(weight=table.take(f"{name}.weight", out, width), bias=table.take(f"{name}.bias", out))
-
-
-def _norm(table: TensorTable, name: str, width: int) -> Norm:
-    return Norm(gain=table.take(f"{name}.weight", width), shift=table.take(f"{name}.bias", width))

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clipworks.bundle.card import Activation
 from clipworks.errors import ConversionError
-from clipworks.towers.weights import Activation
 
 
 @dataclass(frozen=True, kw_only=True)

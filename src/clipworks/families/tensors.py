@@ -14,7 +14,7 @@ import numpy.typing as npt
 import safetensors
 
 from clipworks.errors import ConversionError
-from clipworks.towers.weights import Array
+from clipworks.towers.weights import Array, Linear, Norm
 
 _FLOATS = frozenset(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16))
 
@@ -94,6 +94,16 @@ class TensorTable:
         if name not in self._left:
             raise ConversionError(f"{self.origin} lacks the tensor {name}")
         return self._left[name]
+
+
+def take_linear(table: TensorTable, name: str, out: int, width: int) -> Linear:
+    """Take a map as PyTorch stores it: ``name.weight`` ``[out, in]`` and ``name.bias``."""
+    return Linear(weight=table.take(f"{name}.weight", out, width).T, bias=table.take(f"{name}.bias", out))
+
+
+def take_norm(table: TensorTable, name: str, width: int) -> Norm:
+    """Take a normalisation: ``name.weight`` and ``name.bias``."""
+    return Norm(weight=table.take(f"{name}.weight", width), bias=table.take(f"{name}.bias", width))
 
 
 def count_layers(table: TensorTable, prefix: str) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipworks.bundle.card import Card
+from clipworks.bundle.card import Card, ScoreRule
 from clipworks.errors import ImageError
 from clipworks.images.decoders import PILLOW, ImageDecoder, Mark, PillowDecoder, open_batch_decoder
 from clipworks.options import RuntimeOptions
@@ -80,7 +80,7 @@ class ClassifyingServer:
         decoder: ImageDecoder,
         classifier: Floats,
         *,
-        logit_scale: float,
+        rule: ScoreRule,
         batch_size: int,
         workers: int,
     ) -> None:
@@ -88,7 +88,7 @@ class ClassifyingServer:
         self._files = files
         self._decoder = decoder
         self._classifier = fold_classifier(classifier)
-        self._logit_scale = logit_scale
+        self._rule = rule
         self._batch_size = batch_size
         self._threads = [
             BlockThreads(workers=workers, streams=choose_streams(RuntimeOptions(device=encoder.device, streams=None)))
@@ -138,7 +138,7 @@ class ClassifyingServer:
         for error in filter(None, block.errors):  # a file that was there a moment ago
             raise ImageError(error)
         mark = timer.begin()
-        self._classifier.rank(block.rows, self._logit_scale, _TOP)
+        self._classifier.rank(block.rows, self._rule, _TOP)
         mark("score")
         self._times.append((now(), *(timer.times[stage] for stage in STAGES)))
 
@@ -171,7 +171,7 @@ def open_server(
         files,
         decoder,
         classifier,
-        logit_scale=card.logit_scale,
+        rule=card.score,
         batch_size=setup.batch_size,
         workers=share_workers(setup),
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipworks.bundle.card import read_record
+from clipworks.bundle.records import read_record
 from clipworks.comparison.comparison import Comparison, comparison_from_json
 from clipworks.errors import BundleError, ClipworksError, UsageError
 from clipworks.evaluation.evaluation import EVALUATION_FORMAT, Evaluation

@@ -30,6 +30,7 @@ def describe_model(model: Model, decoder: ImageDecoder | None = None) -> dict[st
     return {
         "model": model.card.name,
         "card_sha256": card_hash(model.card),
+        "score_kind": model.card.score.kind,
         "runtime": model.runtime,
         "device": model.device,
         "precision": model.precision,

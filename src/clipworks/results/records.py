@@ -21,7 +21,7 @@ class Prediction:
 
     Attributes:
         id: the class's index among the class names; it is the class's identity.
-        score: softmax probability over all classes.
+        score: 0 to 1, by the model's rule; the run's settings say which.
         name: the class name, for people.
     """
 

@@ -6,12 +6,11 @@ Numpy arrays cross this border; sessions, tensors and devices never leave it. To
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shlex
 
 from clipworks.bundle.files import Bundle
 from clipworks.cache import open_folder
-from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError
+from clipworks.errors import RuntimeUnavailableError, UsageError
 from clipworks.options import DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
 from clipworks.processor import count_cores
 from clipworks.runtimes.auto import Chosen, choose_for, choose_runtime
@@ -40,6 +39,7 @@ from clipworks.runtimes.registry import (
     list_installed,
     list_names,
 )
+from clipworks.towers.files import find_tower
 
 __all__ = [
     "AUTOMATIC",
@@ -63,7 +63,6 @@ __all__ = [
     "explain_int8",
     "find_runtime",
     "find_version",
-    "identify_tower",
     "import_runtime",
     "list_defaults",
     "list_installed",
@@ -99,24 +98,15 @@ def open_encoder(bundle: Bundle, role: Role, options: RuntimeOptions = DEFAULT_R
             f"the model {bundle.card.name} has no {stored} towers; it has {', '.join(bundle.card.towers)}",
             hint=explain_int8(bundle),
         )
-    files = bundle.card.towers[stored]
-    name = files.image if role == "image" else files.text
     request = EncoderRequest(
-        path=bundle.folder / name,
-        sha256=identify_tower(bundle, name),
+        tower=find_tower(bundle, role, stored),
         role=role,
         stored=stored,
         dim=bundle.card.dim,
         options=dataclasses.replace(options, streams=choose_streams(options) if role == "image" else 1),
         cache=open_folder("compiled") if options.cache else None,
     )
-    try:
-        encoder = _open(chosen.name, request)
-    except RuntimeUnavailableError as error:
-        if not chosen.claimed:
-            raise
-        chosen = Chosen(choose_runtime(), error.message)  # a claim only glances at a tower
-        encoder = _open(chosen.name, request)
+    encoder = _open(chosen.name, request)
     encoder.why = "; ".join(filter(None, (chosen.why, encoder.why))) or None
     return encoder
 
@@ -127,20 +117,9 @@ def _open(runtime: str, request: EncoderRequest) -> Encoder:
     return import_runtime(runtime).open_encoder(request)
 
 
-def identify_tower(bundle: Bundle, name: str) -> str:
-    """What tells a tower's file and the weights that may lie beside it from all others; hex digits."""
-    own, beside = (bundle.card.files.get(file) for file in (name, f"{name}.data"))
-    assert own is not None  # a card that names a tower without its file is refused when it is read
-    return own.sha256 if beside is None else hashlib.sha256(f"{own.sha256} {beside.sha256}".encode()).hexdigest()
-
-
 def explain_int8(bundle: Bundle) -> str:
-    """How a bundle gets int8 towers, or why it cannot: only towers of our converter have layers known by name."""
-    from clipworks.runtimes.graph_file import GraphFile
-
-    try:
-        GraphFile(bundle.folder / bundle.card.towers["f32"].image)
-    except ClipworksError:
+    """How a bundle gets int8 towers, or why it cannot: only towers that clipworks converted have layers by name."""
+    if bundle.card.towers["f32"].kind == "onnx":
         return "clipworks models convert adds them to a model that it made from a checkpoint, not to this one"
     folder = shlex.quote(str(bundle.folder))
     return f"clipworks models convert {folder} --precision int8 --images FOLDER -o BUNDLE makes a bundle with them"

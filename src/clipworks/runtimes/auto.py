@@ -10,7 +10,6 @@ from clipworks.cache import open_folder
 from clipworks.errors import ClipworksWarning, RuntimeUnavailableError
 from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
 from clipworks.runtimes import registry
-from clipworks.runtimes.finite import is_ours
 from clipworks.runtimes.protocol import Runtime, Traits
 
 
@@ -48,11 +47,11 @@ def choose_for(bundle: Bundle, options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
     if options.runtime != AUTO:
         return Chosen(choose_runtime(options.runtime), None)
     files = bundle.card.towers.get("int8" if options.precision == "int8" else "f32")
-    names = () if files is None else (files.image, files.text)
-    converted = bool(names) and all(is_ours(bundle.folder / name) for name in names)
-    tower = bundle.card.image_tower
-    convolutional = tower.heads is None and tower.patch is None
-    return choose_by(Traits(converted=converted, convolutional=convolutional), options)
+    traits = Traits(
+        converted=files is not None and files.kind == "safetensors",
+        convolutional=bundle.card.image_tower.kind == "convolutional",
+    )
+    return choose_by(traits, options)
 
 
 def choose_by(traits: Traits, options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS) -> Chosen:

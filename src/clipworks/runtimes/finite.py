@@ -11,48 +11,34 @@ from clipworks.runtimes.protocol import EncoderRequest
 if TYPE_CHECKING:
     import onnx
 
-_ENDS = 4096  # bytes at either end of an ONNX file in which it says who wrote it, and what else it knows
 _sound: set[str] = set()
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a tower was written by our converter, and late enough to tell what the native runtime needs.
-
-    The file is only glanced at: to import onnx for it would take longer than opening a tower.
-    """
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(_ENDS)
-            stream.seek(-min(_ENDS, path.stat().st_size), 2)
-            return b"\x12\x09clipworks" in start[:32] and b"clipworks.activation" in stream.read()
-    except OSError:
-        return False  # whoever is to run it will say so
-
-
 def check_weights(request: EncoderRequest) -> None:
-    """Refuse a tower of others whose weights hold NaN or Inf; looked at once, and remembered in the cache.
+    """Refuse a ready-made tower whose weights hold NaN or Inf; looked at once, and remembered in the cache.
 
-    Our converter refuses such weights itself. To read a large tower once more here would cost a second of the first
+    What clipworks converts, it has looked at. To read a large tower once more here would cost a second of the first
     start, and memory that measurements would take for the runtime's.
 
     Raises:
         EncodingError: they do; the message names the tensor.
     """
-    if not request.sha256 or request.sha256 in _sound or is_ours(request.path):
+    tower = request.tower
+    if tower.kind != "onnx" or tower.sha256 in _sound:
         return
-    mark = None if request.cache is None else request.cache / f"{request.sha256[:32]}.finite"
+    mark = None if request.cache is None else request.cache / f"{tower.sha256[:32]}.finite"
     if mark is None or not mark.exists():
         import onnx
 
         try:
-            broken = find_broken(onnx.load(request.path))
+            broken = find_broken(onnx.load(tower.path))
         except Exception:  # noqa: BLE001  # the runtime will say what is wrong with the file
             return
         if broken is not None:
-            raise EncodingError(f"{request.path.name} holds NaN or Inf in {broken}")
+            raise EncodingError(f"{tower.path.name} holds NaN or Inf in {broken}")
         if mark is not None:
             _touch(mark)
-    _sound.add(request.sha256)
+    _sound.add(tower.sha256)
 
 
 def find_broken(model: onnx.ModelProto) -> str | None:

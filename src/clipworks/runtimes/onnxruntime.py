@@ -21,12 +21,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
+from clipworks.export.cached import load_graph
 from clipworks.options import AUTO
 from clipworks.processor import count_cores
 from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, Staged, forking
 from clipworks.runtimes.availability import is_place, unavailable
 from clipworks.runtimes.inputs import drop_filling, name_inputs
-from clipworks.runtimes.packing import GROUPS
 from clipworks.runtimes.protocol import elapsed_ms
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -47,6 +47,7 @@ class OnnxRuntimeEncoder:
         precision: str,
         threads: int | None,
         dim: int,
+        packs: bool,
         opening: Opening,
     ) -> None:
         self.device = device
@@ -56,7 +57,7 @@ class OnnxRuntimeEncoder:
         self.opening = opening
         self._session: onnxruntime.InferenceSession | None = session
         self._inputs = [value.name for value in session.get_inputs()]
-        self.packs = GROUPS in self._inputs
+        self.packs = packs
         self._output = session.get_outputs()[0].name
         self._home = forking.guard(self)
 
@@ -81,7 +82,7 @@ class OnnxRuntimeEncoder:
         with _tell_failure(len(batch)):
             values = {
                 name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(part), kind, int(index or 0))
-                for name, part in name_inputs(batch, self._inputs).items()
+                for name, part in name_inputs(batch, self._inputs, packs=self.packs).items()
             }
         return Staged(handle=values, rows=len(batch))
 
@@ -94,13 +95,14 @@ class OnnxRuntimeEncoder:
 
 def open_encoder(request: EncoderRequest) -> OnnxRuntimeEncoder:
     """Open a session; see `clipworks.runtimes.open_encoder`."""
-    session, device, compile_ms = _open_session(request, str(request.path), onnxruntime.SessionOptions())
+    session, device, compile_ms = _open_session(request, _read_source(request))
     encoder = OnnxRuntimeEncoder(
         session,
         device=device,
         precision=request.stored,
         threads=request.options.threads,
         dim=request.dim,
+        packs=request.packs,
         opening=Opening(read_ms=None, compile_ms=compile_ms),
     )
     encoder.why = "onnxruntime computes in the type of the weights" if request.options.precision == AUTO else None
@@ -120,32 +122,32 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
     """Open a session of a copy of the graph that has more outputs; see `clipworks.runtimes.probes`."""
     import onnx
 
-    model = onnx.load(request.path, load_external_data=False)
+    source = _read_source(request)
+    model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source, load_external_data=False)
     known = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in values.values() if name not in known)
-    options = onnxruntime.SessionOptions()
-    # The copy is in memory only: what lies beside the file must be looked for there.
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(request.path.parent.resolve())
-    )
-    session, _, _ = _open_session(request, model.SerializeToString(), options)
+    session, _, _ = _open_session(request, model.SerializeToString())
     inputs = [value.name for value in session.get_inputs()]
     home = forking.guard(session)
 
     def run(batch: Batch) -> dict[str, npt.NDArray[Any]]:
         forking.check(home, "onnxruntime")
         try:
-            found = session.run(list(values.values()), name_inputs(batch, inputs))
+            found = session.run(list(values.values()), name_inputs(batch, inputs, packs=request.packs))
         except Exception as error:  # noqa: BLE001  # as above
             raise EncodingError(f"onnxruntime failed on a batch of {len(batch)}: {_first_line(error)}") from None
-        return {key: drop_filling(value, batch, inputs) for key, value in zip(values, found, strict=True)}
+        return {key: drop_filling(value, batch, packs=request.packs) for key, value in zip(values, found, strict=True)}
 
     return run
 
 
-def _open_session(
-    request: EncoderRequest, source: str | bytes, options: onnxruntime.SessionOptions
-) -> tuple[onnxruntime.InferenceSession, str, float]:
+def _read_source(request: EncoderRequest) -> str | bytes:
+    """A ready-made tower's file; of one that clipworks converted the graph, which refers to the file of its weights."""
+    path = request.tower.path
+    return str(path) if request.tower.kind == "onnx" else load_graph(request.tower, path.name, request.cache)
+
+
+def _open_session(request: EncoderRequest, source: str | bytes) -> tuple[onnxruntime.InferenceSession, str, float]:
     """Open a session of a file or of a graph's bytes: with it the device in use, and the ms that it took."""
     device = "cpu" if request.options.device == AUTO else request.options.device
     available = _list_devices()
@@ -158,7 +160,12 @@ def _open_session(
     if request.options.precision not in (AUTO, "f32", "int8"):
         found = ["f32", "int8 where the bundle has such towers"]
         raise unavailable("precision", request.options.precision, f"onnxruntime ({device})", found)
+    options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if isinstance(source, bytes):  # a graph in memory: what it refers to must be looked for beside the tower's file
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(request.tower.path.parent.resolve())
+        )
     threads, streams = request.options.threads, request.options.streams or 1
     if threads is not None or streams > 1:
         # A session's threads are one pool: calls beside each other do best with a part of the cores each.
@@ -169,7 +176,7 @@ def _open_session(
     try:
         session = onnxruntime.InferenceSession(source, sess_options=options, providers=[(provider, choices)])
     except Exception as error:  # noqa: BLE001  # as above
-        raise EncodingError(f"onnxruntime cannot load {request.path.name}: {_first_line(error)}") from None
+        raise EncodingError(f"onnxruntime cannot load {request.tower.path.name}: {_first_line(error)}") from None
     actual = session.get_providers()[0]
     if actual != provider:  # a provider that cannot start is dropped with a mere warning
         raise RuntimeUnavailableError(

@@ -24,7 +24,7 @@ from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, S
 from clipworks.runtimes.availability import is_place, unavailable
 from clipworks.runtimes.choice import Choice, choose_float
 from clipworks.runtimes.inputs import drop_filling, name_inputs
-from clipworks.runtimes.packing import GROUPS
+from clipworks.runtimes.openvino_model import read_model
 from clipworks.runtimes.protocol import elapsed_ms
 from clipworks.runtimes.registry import OPENVINO
 
@@ -54,25 +54,24 @@ class OpenVinoEncoder:
     def __init__(
         self,
         compiled: openvino.CompiledModel,
+        request: EncoderRequest,
         *,
         device: str,
         precision: str,
-        dim: int,
         opening: Opening,
-        mapped: openvino.Tensor | None = None,
+        mapped: Any = None,
     ) -> None:
         # Weights may lie in the mapped file itself: never let go before this object, as calls may still be running.
         self._mapped = mapped
         self.device = device
         self.precision = self.floats = precision
-        self.dim = dim
+        self.dim, self.packs = request.dim, request.packs
         self.opening = opening
         self.why: str | None = None
         properties = compiled.get_property("SUPPORTED_PROPERTIES")
         name = "INFERENCE_NUM_THREADS"
         self.threads: int | None = int(compiled.get_property(name)) if name in properties else None
         self._inputs = [port.any_name for port in compiled.inputs]
-        self.packs = GROUPS in self._inputs
         self._compiled: openvino.CompiledModel | None = compiled
         self._idle: deque[Any] = deque()
         self._home = forking.guard(self)
@@ -106,9 +105,8 @@ class OpenVinoEncoder:
     def stage(self, batch: Batch) -> Staged:
         """Wrap a batch without copying; on the CPU that is where OpenVINO wants it."""
         # OpenVINO shares writeable memory only; a read-only array, as Pillow gives it, is copied.
-        arrays = {
-            name: np.require(part, requirements=("C", "W")) for name, part in name_inputs(batch, self._inputs).items()
-        }
+        parts = name_inputs(batch, self._inputs, packs=self.packs)
+        arrays = {name: np.require(part, requirements=("C", "W")) for name, part in parts.items()}
         tensors = {name: openvino.Tensor(array, shared_memory=True) for name, array in arrays.items()}
         return Staged(handle=tensors, rows=len(batch))
 
@@ -140,15 +138,15 @@ def _open(core: openvino.Core, request: EncoderRequest, device: str, choice: Cho
         compiled, mapped, opening = _compile(core, request, device, config)
         actual = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
     except RuntimeError as error:
-        what = f"{request.path.name} in {choice.precision}"
+        what = f"{request.tower.path.name} in {choice.precision}"
         raise EncodingError(f"openvino cannot compile {what}: {_last_line(error)}") from None
     if actual != choice.precision:
         raise unavailable("precision", choice.precision, "openvino", [actual])
     encoder = OpenVinoEncoder(
         compiled,
+        request,
         device=device.lower(),
         precision="int8" if request.stored == "int8" else actual,
-        dim=request.dim,
         opening=opening,
         mapped=mapped,
     )
@@ -163,7 +161,7 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
     device = _choose_device(core, request.options.device)
     choice = _choose_precision(device, request)
     try:
-        model = core.read_model(request.path)
+        model, weights = read_model(core, request)
         known = {name for output in model.outputs for name in output.names}
         model.add_outputs([name for name in values.values() if name not in known])
         compiled = core.compile_model(model, device, _configure(request, choice.precision))
@@ -171,19 +169,20 @@ def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[
         if request.options.precision in (AUTO, "int8") and choice.precision != "f32":  # as in `open_encoder`
             exact = dataclasses.replace(request.options, precision="f32")
             return open_probe(dataclasses.replace(request, options=exact), values)
-        raise EncodingError(f"openvino cannot compile {request.path.name}: {_last_line(error)}") from None
+        raise EncodingError(f"openvino cannot compile {request.tower.path.name}: {_last_line(error)}") from None
     inputs = [port.any_name for port in compiled.inputs]
-    home = forking.guard(compiled)
+    home, held = forking.guard(compiled), (compiled, weights)
 
     def run(batch: Batch) -> dict[str, npt.NDArray[Any]]:
         forking.check(home, "openvino")
-        tensors = {name: openvino.Tensor(np.array(part)) for name, part in name_inputs(batch, inputs).items()}
+        named = name_inputs(batch, inputs, packs=request.packs).items()
+        tensors = {name: openvino.Tensor(np.array(part)) for name, part in named}
         try:
-            found = compiled.create_infer_request().infer(tensors)
+            found = held[0].create_infer_request().infer(tensors)
         except RuntimeError as error:
             raise EncodingError(f"openvino failed on a batch of {len(batch)}: {_last_line(error)}") from None
         arrays = {key: np.array(found[compiled.output(name)]) for key, name in values.items()}
-        return {key: drop_filling(array, batch, inputs) for key, array in arrays.items()}
+        return {key: drop_filling(array, batch, packs=request.packs) for key, array in arrays.items()}
 
     return run
 
@@ -205,16 +204,18 @@ def _configure(request: EncoderRequest, precision: str) -> dict[str, Any]:
 
 def _compile(
     core: openvino.Core, request: EncoderRequest, device: str, config: dict[str, Any]
-) -> tuple[openvino.CompiledModel, openvino.Tensor | None, Opening]:
-    """Compile a tower, or import it from the cache, as a mapped file (the second value) that must live as long.
+) -> tuple[openvino.CompiledModel, Any, Opening]:
+    """Compile a tower, or import it from the cache, where it lies under all that it depends on.
 
-    OpenVINO's own cache is not used: it takes a damaged file for a whole one.
+    The second value must live as long. OpenVINO's own cache is not used: it takes a damaged file for a whole one.
     """
     blob: Path | None = None
     start = time.perf_counter()
     if request.cache is not None:
         machine = core.get_property(device, "FULL_DEVICE_NAME"), core.get_property(device, "OPTIMIZATION_CAPABILITIES")
-        key = json.dumps([request.sha256, openvino.get_version(), device, machine, config], sort_keys=True, default=str)
+        key = json.dumps(
+            [request.tower.sha256, openvino.get_version(), device, machine, config], sort_keys=True, default=str
+        )
         blob = request.cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.blob"
         content = map_sealed(blob)
         if content is not None:
@@ -224,13 +225,13 @@ def _compile(
                 return compiled, tensor, Opening(read_ms=None, compile_ms=elapsed_ms(start), cached=True)
             except RuntimeError:
                 pass  # made by an OpenVINO that differs in a way that its version does not tell: compile afresh
-    model = core.read_model(request.path)
+    model, weights = read_model(core, request)
     read_ms, start = elapsed_ms(start), time.perf_counter()
     compiled = core.compile_model(model, device, config)
     compile_ms = elapsed_ms(start)
     if blob is not None:
         write_sealed(blob, compiled.export_model().getvalue(), keep=_KEPT_BLOBS)
-    return compiled, None, Opening(read_ms=read_ms, compile_ms=compile_ms)
+    return compiled, weights, Opening(read_ms=read_ms, compile_ms=compile_ms)
 
 
 def _choose_device(core: openvino.Core, device: str) -> str:
@@ -260,11 +261,10 @@ def list_precisions(device: str = "CPU") -> list[str]:
 def _choose_precision(device: str, request: EncoderRequest) -> Choice:
     """The float type that a tower is computed in; of an int8 one, the parts that are not int8."""
     native = list_precisions(device)
-    named = request.options.precision not in (AUTO, "int8")
-    if named and request.options.precision not in native:
-        raise unavailable("precision", request.options.precision, f"openvino ({device.lower()})", native)
-    if named:
-        return Choice(precision=request.options.precision, reason="asked for")
+    if (named := request.options.precision) not in (AUTO, "int8"):
+        if named not in native:
+            raise unavailable("precision", named, f"openvino ({device.lower()})", native)
+        return Choice(precision=named, reason="asked for")
     if device != "CPU":
         return Choice(precision="f32", reason="auto takes f32 on every device but the CPU")
     if request.options.precision == "int8" and request.role == "image":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from clipworks.bundle.files import Bundle
 from clipworks.errors import RuntimeUnavailableError
+from clipworks.export.cached import write_graph
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import (
     EMBEDDING,
@@ -20,10 +20,9 @@ from clipworks.runtimes import (
     EncoderRequest,
     Role,
     choose_runtime,
-    identify_tower,
     import_runtime,
 )
-from clipworks.runtimes.graph_file import GraphFile
+from clipworks.towers.files import StoredTower, find_tower
 
 Values = dict[str, npt.NDArray[Any]]
 Probe = Callable[[Batch], Values]
@@ -41,15 +40,12 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
         encoder: says the runtime, the device and the precision.
 
     Raises:
-        RuntimeUnavailableError: the tower is none that our converter wrote, or the engine cannot be looked into.
+        RuntimeUnavailableError: the tower is none that clipworks converted, or the engine cannot be looked into.
         EncodingError: the engine cannot compile the tower with more outputs.
     """
     stored = "int8" if encoder.precision == "int8" else "f32"
-    files = bundle.card.towers[stored]
-    name = files.image if role == "image" else files.text
     request = EncoderRequest(
-        path=bundle.folder / name,
-        sha256=identify_tower(bundle, name),
+        tower=find_tower(bundle, role, stored),
         role=role,
         stored=stored,
         dim=bundle.card.dim,
@@ -57,7 +53,10 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
             runtime=encoder.runtime, device=encoder.device, precision=encoder.precision, threads=encoder.threads
         ),
     )
-    run = _open(encoder.runtime, request, find_values(GraphFile(request.path), role))
+    named = list_values(request.tower)
+    inner = [str(number) for number in range(len(named))]
+    values = {name: named[name] for name in (FIRST, *inner, POOLED, EMBEDDING) if name in named}
+    run = _open(encoder.runtime, request, values)
 
     def probe(batch: Batch) -> Values:
         found = run(batch)
@@ -71,26 +70,32 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
     return probe
 
 
-def open_file_probe(tower: Path, names: Sequence[str]) -> Probe:
-    """Compile a tower's file in f32 by the default runtime, to give values of its graph by their own names.
+def open_value_probe(bundle: Bundle, role: Role, names: Sequence[str]) -> Probe:
+    """Compile a tower in f32 by the default runtime, to give what comes into some of its maps.
 
     Args:
-        tower: ONNX, of floats.
-        names: values of its graph.
+        bundle: the model.
+        role: which tower.
+        names: of maps, as the tower's file spells them: ``patch_embed``, ``layers.0.q``.
 
     Raises:
-        RuntimeUnavailableError: no runtime is installed.
+        RuntimeUnavailableError: no runtime is installed, or the tower is none that clipworks converted.
         EncodingError: the engine cannot compile the tower with these outputs.
     """
     request = EncoderRequest(
-        path=tower,
-        sha256="",  # it names a compiled tower in the cache, and this one goes to none
-        role="image",  # of no weight for the engines that can be a default
+        tower=find_tower(bundle, role),
+        role=role,
         stored="f32",
-        dim=0,
+        dim=bundle.card.dim,
         options=RuntimeOptions(precision="f32"),
     )
-    return _open(choose_runtime(), request, {name: name for name in names})
+    values = list_values(request.tower)
+    return _open(choose_runtime(), request, {name: values[name] for name in names})
+
+
+def list_values(tower: StoredTower) -> dict[str, str]:
+    """The values of a tower's graph that have a name of their own, each with the one that it has there."""
+    return dict(write_graph(tower).values)
 
 
 def _open(runtime: str, request: EncoderRequest, values: dict[str, str]) -> Probe:
@@ -98,15 +103,3 @@ def _open(runtime: str, request: EncoderRequest, values: dict[str, str]) -> Prob
     if implementation.open_probe is None:
         raise RuntimeUnavailableError(f"the runtime {runtime} shows nothing of what is inside a tower")
     return implementation.open_probe(request, values)
-
-
-def find_values(graph: GraphFile, role: Role) -> dict[str, str]:
-    """The values of a tower's graph that a probe gives, each by the name that it has there."""
-    if role == "image":
-        first = graph.find("LayerNormalization", "embed")
-    else:
-        first = graph.add_behind(graph.find("Gather", "embed", constant=0, sides=2))
-    scopes = graph.list_scopes("layers.")
-    ends = [graph.list_nodes("Add", scope)[-1].output[0] for scope in scopes]
-    inner = {str(number): name for number, name in enumerate(ends[:-1])}
-    return {FIRST: first.output[0], **inner, POOLED: ends[-1], EMBEDDING: graph.model.graph.output[0].name}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # the command line reads the table of runtimes for its help, 
     import numpy as np
     import numpy.typing as npt
 
+from clipworks.towers.files import StoredTower
+
 Role = Literal["image", "text"]
 ROLES: tuple[Role, ...] = ("image", "text")
 AUTOMATIC = ("f32", "bf16")
@@ -114,8 +116,7 @@ class EncoderRequest:
     """What to open, as `open_encoder` hands it to a runtime.
 
     Attributes:
-        path: the tower's ONNX file.
-        sha256: of that file and of weights beside it, from the card; empty for what goes into no cache.
+        tower: the tower's file and what the card says of it.
         role: which tower.
         stored: the precision that the file is made for: ``f32`` or ``int8``.
         dim: width of an embedding, from the card.
@@ -123,13 +124,17 @@ class EncoderRequest:
         cache: folder for compiled models, or None to compile afresh.
     """
 
-    path: Path
-    sha256: str
+    tower: StoredTower
     role: Role
     stored: str
     dim: int
     options: RuntimeOptions
     cache: Path | None = None
+
+    @property
+    def packs(self) -> bool:
+        """Whether the tower's graph takes texts packed: those that clipworks converted do."""
+        return self.role == "text" and self.tower.kind == "safetensors"
 
 
 OpenEncoder = Callable[[EncoderRequest], Encoder]

@@ -25,6 +25,7 @@ from clipworks.options import RuntimeOptions
 from clipworks.processor import count_cores, describe_processor, find_onednn_ceiling
 from clipworks.runtimes.protocol import EncoderRequest
 from clipworks.runtimes.registry import find_version, import_runtime
+from clipworks.towers.files import StoredTower
 
 if TYPE_CHECKING:
     import onnx
@@ -117,8 +118,7 @@ def _open_products(runtime: str, precision: str, folder: Path) -> tuple[int, Cal
     path = folder / f"{precision}.onnx"
     write_products(path, int8=precision == "int8")
     request = EncoderRequest(
-        path=path,
-        sha256="",
+        tower=StoredTower(path=path, kind="onnx", role="image", sha256=""),
         role="image",
         stored="int8" if precision == "int8" else "f32",
         dim=WIDTH,

@@ -7,9 +7,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks.bundle.card import Card, ImageInput, Published, Source, TextInput, Tower, read_record
+from clipworks.bundle.card import CARD_FORMAT, Card, ImageInput, ScoreRule, TowerSpec
+from clipworks.bundle.provenance import NO_ANSWERS, KnownAnswers, Published, Source
+from clipworks.bundle.records import read_record
+from clipworks.families import clip
 
-VOCABULARY = 49408  # OpenAI's, which all of them share
 KNOWN_FOLDER = Path(__file__).parent / "known_models"
 
 
@@ -27,21 +29,21 @@ class KnownModel:
         dim: width of the shared embedding.
         image_size: side in pixels of the square that the image tower takes.
         context: the most tokens that the text tower takes.
-        activation: that of both towers, where published; a checkpoint that says another is refused.
-        logit_scale: factor of the cosine before softmax, where published.
-        pooling: which token the text tower pools, where published.
         image: the preprocessing, where published; it goes before what the checkpoint's files say. Its ``drop_alpha`` is
             that of the library that the weights were published with and measured by: OpenAI's clip, and open_clip or a
             fork of it (LAION, DataComp, MetaCLIP), all of which drop alpha after the crop, also where the checkpoint
             is one for transformers, which drops it before the resize.
-        image_tower: its shape.
-        text_tower: its shape.
+        image_tower: its architecture; a checkpoint that says another is refused.
+        text_tower: its architecture; likewise.
+        score: how cosines become scores, where published.
         sources: where the files are, the best first; all hold the same weights.
         published: figures of others, never ours.
+        answers: what others published that the weights give.
     """
 
-    format: int = 1
+    format: int = CARD_FORMAT
     name: str
+    family: str = clip.NAME
     aliases: tuple[str, ...] = ()
     title: str
     notes: tuple[str, ...] = ()
@@ -49,14 +51,13 @@ class KnownModel:
     dim: int
     image_size: int
     context: int
-    activation: str | None = None
-    logit_scale: float | None = None
-    pooling: str | None = None
     image: ImageInput | None = None
-    image_tower: Tower
-    text_tower: Tower
+    image_tower: TowerSpec
+    text_tower: TowerSpec
+    score: ScoreRule | None = None
     sources: tuple[Source, ...]
     published: tuple[Published, ...] = ()
+    answers: KnownAnswers = NO_ANSWERS
 
     @property
     def parameters(self) -> int:
@@ -70,22 +71,22 @@ class KnownModel:
 
     def describe(self) -> Card | None:
         """Write the card that ready-made towers need; None where not every fact of it is published."""
-        if self.activation is None or self.logit_scale is None or self.pooling is None or self.image is None:
+        if self.score is None or self.image is None:
             return None
         return Card(
             name=self.name,
+            family=self.family,
             title=self.title,
             notes=self.notes,
             licence=self.licence,
             dim=self.dim,
-            logit_scale=self.logit_scale,
-            activation=self.activation,
-            pooling=self.pooling,
             image=self.image,
-            text=TextInput(context=self.context, cleaning="clip", pad_id=0, vocabulary=VOCABULARY),
+            text=clip.describe_text(self.context),
             image_tower=self.image_tower,
             text_tower=self.text_tower,
+            score=self.score,
             published=self.published,
+            answers=self.answers,
         )
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks.bundle.card import Source
+from clipworks.bundle.provenance import Source
 from clipworks.cache import cache_folder, find_cache
 from clipworks.errors import UsageError, unknown_name
 from clipworks.options import STARTER

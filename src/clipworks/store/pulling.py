@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clipworks.bundle.card import Card
 from clipworks.bundle.files import Bundle, read_bundle, write_card
+from clipworks.convert.facts import compare_facts
 from clipworks.errors import BundleError, ConversionError, DownloadError
 from clipworks.store.hub import Progress, download_file, is_offline
 from clipworks.store.known import KnownModel
@@ -18,6 +19,7 @@ from clipworks.store.sources import Found, find_files
 
 # A picture and a few texts prove a conversion; more prove no more, and take minutes with the largest models.
 _CHECKED_IMAGES, _CHECKED_TEXTS = 1, 5
+_FACTS = ("dim", "score", "image", "image_tower", "text_tower")
 
 
 def pull_model(
@@ -123,7 +125,9 @@ def _convert(found: Found, checkpoint: Path, made: Path, target: Target, *, chec
     else:
         from clipworks.convert import compare_with_checkpoint, convert_checkpoint
 
-        bundle = convert_checkpoint(checkpoint, made, name=target.name)
+        bundle = convert_checkpoint(
+            checkpoint, made, name=target.name, image=target.known.image if target.known else None
+        )
         if check:
             note(f"{target.name}: comparing the towers with the checkpoint")
             result = compare_with_checkpoint(bundle, checkpoint, images=_CHECKED_IMAGES, texts=_CHECKED_TEXTS)
@@ -157,24 +161,19 @@ def describe_known(card: Card, known: KnownModel) -> Card:
     Raises:
         ConversionError: the checkpoint contradicts what is published; the message names the fact.
     """
-    pairs: dict[str, tuple[object, object]] = {
-        "dim": (card.dim, known.dim),
-        "image.size": (card.image.size, known.image_size),
-        "text.context": (card.text.context, known.context),
-        "activation": (card.activation, known.activation),
-        "logit_scale": (round(card.logit_scale, 2), known.logit_scale),
-        "image": (card.image, known.image),
-    }
-    for tower in ("image_tower", "text_tower"):
-        for fact in ("layers", "width", "heads", "mlp", "patch", "parameters"):
-            pairs[f"{tower}.{fact}"] = (getattr(getattr(card, tower), fact), getattr(getattr(known, tower), fact))
-    for fact, (found, published) in pairs.items():
-        if published is not None and found is not None and found != published:
-            raise ConversionError(
-                f"the checkpoint of {known.name} contradicts what is published: {fact} is {found!r}, not {published!r}"
-            )
+    sizes = [("image.size", card.image.size, known.image_size), ("text.context", card.text.context, known.context)]
+    wrong = [fact for fact in sizes if fact[1] != fact[2]]
+    for fact, found, published in [*wrong, *compare_facts(card, known, _FACTS)]:
+        raise ConversionError(
+            f"the checkpoint of {known.name} contradicts what is published: {fact} is {found!r}, not {published!r}"
+        )
     return dataclasses.replace(
-        card, title=known.title, notes=known.notes, licence=known.licence, published=known.published
+        card,
+        title=known.title,
+        notes=known.notes,
+        licence=known.licence,
+        published=known.published,
+        answers=known.answers,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from clipworks.bundle.card import Source
+from clipworks.bundle.provenance import Source
 from clipworks.errors import DownloadError
 from clipworks.store.hub import Repository, find_snapshot, list_repository
 from clipworks.store.layouts import Choice, choose_files, has_torch

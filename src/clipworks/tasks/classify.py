@@ -17,6 +17,7 @@ from clipworks.tasks.zero_shot import FoldedClassifier, fold_classifier, hash_cl
 from clipworks.text.prompts import Labels
 
 if TYPE_CHECKING:
+    from clipworks.bundle.card import ScoreRule
     from clipworks.datasets.listing import DataSet, Sample
     from clipworks.model import Model
     from clipworks.pipeline import EmbeddedBlock
@@ -89,12 +90,12 @@ def classify(
     """
     output = os.fspath(output)
     chosen = choose_format(options.format, output)
-    truths, folded, scale = find_truths(dataset, classes.labels), fold_classifier(classifier), model.card.logit_scale
+    truths, folded, rule = find_truths(dataset, classes.labels), fold_classifier(classifier), model.card.score
     task = Task[Record](
         settings=classes.list_settings(classifier),
         described=classes.describe(),
         size=RunSize(total=len(dataset), top=classes.depth),
-        make_records=lambda block: classify_block(block, truths, classes, folded, scale),
+        make_records=lambda block: classify_block(block, truths, classes, folded, rule),
     )
     return run_task(model, dataset, task, output, (chosen, FORMATS[chosen]), options)
 
@@ -104,7 +105,7 @@ def classify_block(
     truths: Callable[[Sample], int | None],
     classes: Classes,
     classifier: FoldedClassifier,
-    logit_scale: float,
+    rule: ScoreRule,
 ) -> list[Record]:
     """Turn a block of embeddings into records, in order.
 
@@ -113,17 +114,16 @@ def classify_block(
         truths: finds a sample's class, or None.
         classes: of the classifier.
         classifier: the classes' vectors.
-        logit_scale: from the model's card.
+        rule: from the model's card.
     """
     names, records, good = classes.labels.names, [], 0
     if len(block.rows):
-        best, probabilities = classifier.rank(block.rows, logit_scale, classes.depth)
+        best, scores = classifier.rank(block.rows, rule, classes.depth)
     for index, (sample, error) in enumerate(zip(block.items, block.errors, strict=True), block.start):
         top: tuple[Prediction, ...] = ()
         if error is None:
             top = tuple(
-                Prediction(id=int(place), score=float(probabilities[good, place]), name=names[place])
-                for place in best[good]
+                Prediction(id=int(place), score=float(scores[good, place]), name=names[place]) for place in best[good]
             )
             good += 1
         records.append(Record(index=index, path=sample.path, truth=truths(sample), top=top, error=error))

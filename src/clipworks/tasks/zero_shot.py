@@ -20,6 +20,7 @@ from clipworks.runtimes import find_version
 from clipworks.text.prompts import Labels, fill_templates
 
 if TYPE_CHECKING:
+    from clipworks.bundle.card import ScoreRule
     from clipworks.model import Model
 
 # Rises when the same texts get other numbers: 2, batches of up to 256 texts.
@@ -89,20 +90,20 @@ class FoldedClassifier:
         return cosines if self.indices is None else cosines[:, self.indices]
 
     def rank(
-        self, images: scoring.Floats, logit_scale: float, top: int
+        self, images: scoring.Floats, rule: ScoreRule, top: int
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
         """Rank the classes of each image.
 
         Args:
             images: float32 unit rows ``[images, dim]``, at least one.
-            logit_scale: from the model's card.
+            rule: from the model's card.
             top: classes kept, at most all.
 
         Returns:
-            The best classes ``[images, top]``, best first, and the probabilities of all ``[images, classes]``.
+            The best classes ``[images, top]``, best first, and the scores of all ``[images, classes]``.
         """
         cosines = self.compare(images)
-        return scoring.rank(cosines, top), scoring.softmax(cosines, logit_scale)
+        return scoring.rank(cosines, top), scoring.score(cosines, rule)
 
 
 def fold_classifier(classifier: scoring.Floats) -> FoldedClassifier:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.runtimes.packing import count_alike, round_group, share_out, sort_texts
+from clipworks.text.packing import count_alike, round_group, share_out, sort_texts
 from clipworks.text.tokenizers import Ids
 
 if TYPE_CHECKING:

@@ -85,7 +85,7 @@ class Tokenizer:
         """
         longest = max(map(len, rows), default=self.text.context)
         batch = np.full(
-            (len(rows), longest if self.text.dynamic_length else self.text.context), self.text.pad_id, dtype=np.int32
+            (len(rows), longest if self.text.padding == "none" else self.text.context), self.text.pad_id, dtype=np.int32
         )
         for padded, row in zip(batch, rows, strict=True):
             padded[: len(row)] = row
@@ -125,23 +125,23 @@ def open_tokenizer(path: Path | None, text: TextInput) -> Tokenizer:
     """Open a bundle's tokenizer.
 
     Args:
-        path: its ``tokenizer.json``; None for OpenAI's own vocabulary, which wants ``clip`` cleaning.
-        text: the card's rules: ``clip`` cleaning runs OpenAI's own rules with the file's vocabulary, ``none`` whatever
-            the file describes, by the tokenizers library.
+        path: its ``tokenizer.json``; None for OpenAI's own vocabulary, which wants the tokenizer ``clip``.
+        text: the card's rules: ``clip`` runs OpenAI's own rules with the file's vocabulary, ``file`` whatever the file
+            describes, by the tokenizers library.
 
     Raises:
         BundleError: the file is missing, cannot be read, or has more tokens than the model.
     """
-    if text.cleaning == "clip":
+    if text.tokenizer == "clip":
         from clipworks.text.clip_rules import make_clip_encoder
         from clipworks.text.clip_vocabulary import built_in_vocabulary, read_clip_vocabulary
 
         vocabulary = built_in_vocabulary() if path is None else read_clip_vocabulary(path)
         encode, size, check = make_clip_encoder(vocabulary), len(vocabulary.ids), find_fragments(vocabulary)
     elif path is None:
-        raise UsageError("OpenAI's vocabulary cleans texts as OpenAI does; this card says cleaning is none")
+        raise UsageError("OpenAI's vocabulary goes with OpenAI's rules; this card says tokenizer is file")
     else:
-        encode, size, check = _open_with_library(path)
+        encode, size, check = _open_with_library(path, lower=text.case == "lower")
     if size > text.vocabulary:
         raise BundleError(f"{path} has {size} tokens, but the model only {text.vocabulary}")
     return Tokenizer(
@@ -149,11 +149,11 @@ def open_tokenizer(path: Path | None, text: TextInput) -> Tokenizer:
         _encode=encode,
         _empty_length=len(encode("")),
         _is_unread=check,
-        _bytewise=text.cleaning == "clip",
+        _bytewise=text.tokenizer == "clip",
     )
 
 
-def _open_with_library(path: Path) -> tuple[Callable[[str], list[int]], int, Check]:
+def _open_with_library(path: Path, *, lower: bool) -> tuple[Callable[[str], list[int]], int, Check]:
     from tokenizers import Tokenizer as LibraryTokenizer
 
     try:
@@ -166,6 +166,7 @@ def _open_with_library(path: Path) -> tuple[Callable[[str], list[int]], int, Che
     tokenizer.no_truncation()
 
     def encode(text: str) -> list[int]:
+        text = text.lower() if lower else text
         # One by one: whole batches start threads, which make a later fork of the process unsafe, for little speed.
         try:
             ids: list[int] = tokenizer.encode(text).ids

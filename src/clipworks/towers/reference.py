@@ -1,4 +1,4 @@
-"""The CLIP equations in plain numpy, straight from a checkpoint's tensors.
+"""The CLIP equations in plain numpy, straight from a checkpoint's tensors or from the folded ones of a bundle.
 
 Nothing is folded, fused or left out here: each step is the published one, and shares no code with the graph builder,
 so that the two can prove each other. It is slow; a few inputs are enough.
@@ -14,26 +14,24 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.bundle.card import ImageInput
-from clipworks.towers.weights import Activation, ImageWeights, Layer, Linear, Norm, Stack, TextWeights
+from clipworks.towers.weights import ImageWeights, Layer, Linear, Norm, TextWeights, TowerWeights
 
 Values = npt.NDArray[np.float64]
 
 
-def embed_images(weights: ImageWeights, preprocessing: ImageInput, images: npt.NDArray[np.uint8]) -> Values:
-    """Embed pictures.
+def embed_images(weights: ImageWeights, images: npt.NDArray[np.uint8]) -> Values:
+    """Embed images.
 
     Args:
         weights: the image tower.
-        preprocessing: mean and std are taken from here.
         images: uint8 ``[n, size, size, 3]`` RGB.
 
     Returns:
         float64 ``[n, dim]``, not normalised.
     """
-    rows = embed_patches(weights, normalise_pixels(images, preprocessing))
+    rows = embed_patches(weights, images)
     count, length, width = rows.shape
-    rows = _run(rows.reshape(-1, width), [length] * count, weights.stack, causal=False)
+    rows = _run(rows.reshape(-1, width), [length] * count, weights)
     return project_rows(rows.reshape(count, length, width)[:, 0], weights)
 
 
@@ -48,81 +46,77 @@ def embed_texts(weights: TextWeights, texts: Sequence[npt.NDArray[np.int32]]) ->
         float64 ``[n, dim]``, not normalised.
     """
     lengths = [len(ids) for ids in texts]
-    rows = _run(np.concatenate([embed_tokens(weights, ids) for ids in texts]), lengths, weights.stack, causal=True)
+    rows = _run(np.concatenate([embed_tokens(weights, ids) for ids in texts]), lengths, weights)
     starts = np.cumsum([0, *lengths[:-1]])
     places = [start + find_pooled(weights, ids) for start, ids in zip(starts, texts, strict=True)]
     return project_rows(rows[places], weights)
 
 
-def normalise_pixels(images: npt.NDArray[np.uint8], preprocessing: ImageInput) -> Values:
-    """Pixels 0..255 to 0..1, less the mean, over the deviation: ``[..., 3]`` to float64 of the same shape."""
-    normal: Values = (images / 255.0 - np.array(preprocessing.mean)) / np.array(preprocessing.std)
-    return normal
-
-
-def embed_patches(weights: ImageWeights, pixels: Values) -> Values:
-    """Rows of the first layer: normalised pixels ``[n, size, size, 3]`` to ``[n, 1 + grid * grid, width]``."""
-    width, _, side, _ = weights.patch.shape
+def embed_patches(weights: ImageWeights, images: npt.NDArray[np.uint8]) -> Values:
+    """Rows of the first layer: uint8 ``[n, size, size, 3]`` to ``[n, 1 + grid * grid, width]``."""
+    pixels: Values = (images / 255.0 - np.array(weights.mean)) / np.array(weights.std)
+    side = weights.spec.patch_size or weights.size
     grid = weights.size // side
-    kernel = weights.patch.astype(np.float64)
-    rows = np.empty((len(pixels), 1 + grid * grid, width))
-    rows[:, 0] = weights.class_token
+    kernel = weights.patch_embed.weight.astype(np.float64)
+    rows = np.empty((len(pixels), 1 + grid * grid, weights.spec.width))
+    rows[:, 0] = weights.cls_token
     for row in range(grid):
         for column in range(grid):
             patch = pixels[:, row * side : (row + 1) * side, column * side : (column + 1) * side]
-            rows[:, 1 + row * grid + column] = np.tensordot(patch, kernel, axes=([1, 2, 3], [2, 3, 1]))
-    return _normalise(rows + weights.positions, weights.pre_norm, weights.stack.epsilon)
+            rows[:, 1 + row * grid + column] = patch.reshape(len(pixels), -1) @ kernel
+    return _normalise(rows + weights.pos_embed, weights.norm_pre, weights.spec.norm_eps)
 
 
 def embed_tokens(weights: TextWeights, ids: npt.NDArray[np.int32]) -> Values:
     """Rows of the first layer: token ids ``[length]`` to ``[length, width]``."""
-    rows: Values = weights.tokens[ids].astype(np.float64) + weights.positions[: len(ids)]
+    rows: Values = weights.token_embed[ids].astype(np.float64) + weights.pos_embed[: len(ids)]
     return rows
 
 
 def find_pooled(weights: TextWeights, ids: npt.NDArray[np.int32]) -> int:
     """The row that becomes the embedding: the first of the largest id, or the first end token."""
-    return int(np.argmax(ids if weights.pooling == "argmax" else ids == weights.end_id))
+    return int(np.argmax(ids if weights.end_id is None else ids == weights.end_id))
 
 
-def project_rows(rows: Values, weights: ImageWeights | TextWeights) -> Values:
+def project_rows(rows: Values, weights: TowerWeights) -> Values:
     """Rows of the last layer, normalised and projected: ``[..., width]`` to ``[..., dim]``."""
-    norm = weights.post_norm if isinstance(weights, ImageWeights) else weights.final_norm
-    embedded: Values = _normalise(rows, norm, weights.stack.epsilon) @ weights.projection.T.astype(np.float64)
+    embedded: Values = _normalise(rows, weights.norm, weights.spec.norm_eps) @ weights.head.weight.astype(np.float64)
     return embedded
 
 
-def run_layer(layer: Layer, rows: Values, lengths: Sequence[int], stack: Stack, *, causal: bool) -> Values:
+def run_layer(layer: Layer, rows: Values, lengths: Sequence[int], weights: TowerWeights) -> Values:
     """One layer; the rows of all sequences, ``[sum of lengths, width]``, lie one after another."""
-    packed = _apply(layer.qkv, _normalise(rows, layer.attention_norm, stack.epsilon))
-    sequences = np.split(packed, np.cumsum(lengths)[:-1])
-    means = np.concatenate([_attend(sequence, stack.heads, causal=causal) for sequence in sequences])
-    rows = rows + _apply(layer.out, means)
-    inner = _apply(layer.expand, _normalise(rows, layer.mlp_norm, stack.epsilon))
-    return rows + _apply(layer.contract, _activate(inner, stack.activation))
+    spec, ends = weights.spec, np.cumsum(lengths)[:-1]
+    normal = _normalise(rows, layer.norm1, spec.norm_eps)
+    parts = [np.split(_apply(linear, normal), ends) for linear in (layer.q, layer.k, layer.v)]
+    means = np.concatenate([_attend(q, k, v, weights) for q, k, v in zip(*parts, strict=True)])
+    rows = rows + _apply(layer.proj, means)
+    inner = _apply(layer.fc1, _normalise(rows, layer.norm2, spec.norm_eps))
+    return rows + _apply(layer.fc2, _activate(inner, spec.activation))
 
 
-def _run(rows: Values, lengths: Sequence[int], stack: Stack, *, causal: bool) -> Values:
+def _run(rows: Values, lengths: Sequence[int], weights: TowerWeights) -> Values:
     """All layers, as `run_layer`."""
-    for layer in stack.layers:
-        rows = run_layer(layer, rows, lengths, stack, causal=causal)
+    for layer in weights.layers:
+        rows = run_layer(layer, rows, lengths, weights)
     return rows
 
 
-def _attend(packed: Values, heads: int, *, causal: bool) -> Values:
-    """Attention in one sequence: queries, keys and values ``[length, 3 width]`` to ``[length, width]``."""
-    length, width = packed.shape[0], packed.shape[1] // 3
-    query, key, value = (part.reshape(length, heads, -1).transpose(1, 0, 2) for part in np.split(packed, 3, axis=-1))
-    scores = query @ key.transpose(0, 2, 1) / math.sqrt(width // heads)
-    if causal:
+def _attend(queries: Values, keys: Values, values: Values, weights: TowerWeights) -> Values:
+    """Attention in one sequence: queries, keys and values ``[length, width]`` each to the means."""
+    length, width = queries.shape
+    heads = weights.spec.heads or 1
+    query, key, value = (part.reshape(length, heads, -1).transpose(1, 0, 2) for part in (queries, keys, values))
+    scores = query @ key.transpose(0, 2, 1) * weights.scale
+    if weights.spec.mask == "causal":
         scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    means: Values = (weights @ value).transpose(1, 0, 2).reshape(length, width)
+    shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    means: Values = (shares @ value).transpose(1, 0, 2).reshape(length, width)
     return means
 
 
-def _activate(values: Values, activation: Activation) -> Values:
+def _activate(values: Values, activation: str | None) -> Values:
     if activation == "quick_gelu":
         activated: Values = values / (1 + np.exp(-1.702 * values))
     else:
@@ -150,10 +144,10 @@ _ERF_SLOPES = _ERF_STEP * 2 / math.sqrt(math.pi) * np.exp(-(_ERF_NODES**2))
 def _normalise(values: Values, norm: Norm, epsilon: float) -> Values:
     centred = values - values.mean(axis=-1, keepdims=True)
     variance = (centred**2).mean(axis=-1, keepdims=True)
-    normal: Values = centred / np.sqrt(variance + epsilon) * norm.gain + norm.shift
-    return normal
+    normal: Values = centred / np.sqrt(variance + epsilon) * norm.weight
+    return normal if norm.bias is None else normal + norm.bias
 
 
 def _apply(linear: Linear, values: Values) -> Values:
-    mapped: Values = values @ linear.weight.T.astype(np.float64) + linear.bias
-    return mapped
+    mapped: Values = values @ linear.dequantize().astype(np.float64)
+    return mapped if linear.bias is None else mapped + linear.bias

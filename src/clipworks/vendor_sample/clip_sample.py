@@ -76,14 +76,14 @@ def _run(words: list[str]) -> int:
 def _match(args: argparse.Namespace) -> int:
     """Print the best five strings for one image."""
     from clipworks.cli.terminal import show_text
-    from clipworks.scoring import compare, rank, softmax
+    from clipworks.scoring import compare, rank, score
     from clipworks.vendor_sample.towers import choose_labels, open_towers
 
     names = choose_labels(args)
     with open_towers(args) as towers:
         texts = towers.embed_labels(names, args.npz_files_path or None)
         cosines = compare(towers.image.embed_images([args.input_file]), texts)
-        scores = softmax(cosines, towers.image.card.logit_scale)[0]
+        scores = score(cosines, towers.image.card.score)[0]
     most = min(_TOP, len(names))
     print(f"Top{most}:")
     for place, index in enumerate(rank(scores, most)):

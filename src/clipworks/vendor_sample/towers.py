@@ -52,7 +52,7 @@ class Towers:
         from clipworks.vendor_sample.token_files import read_token_files, spell
 
         rows, text = read_token_files(names, folder), self.text.card.text
-        if text.cleaning != "clip" or text.vocabulary != len(built_in_vocabulary().ids):
+        if text.tokenizer != "clip" or text.vocabulary != len(built_in_vocabulary().ids):
             return self.text.embed_texts(spell(rows))  # another vocabulary: the text says what the ids mean
         for name, row in zip(names, rows, strict=True):
             if len(row) > text.context:

@@ -47,20 +47,23 @@ def explain_cosines(case: Case) -> list[str]:
 
 
 def explain_scores(case: Case) -> list[str]:
-    """Whether scores are something else than the softmax over the texts."""
+    """Whether scores are something else than the model's rule makes of the cosines."""
     cosines = np.stack(case.expected.get("cosines", case.found["cosines"])).astype(np.float64)
     scale = float(case.expected.get("logit_scale", case.found["logit_scale"])[0])
-    logits = scale * cosines
+    rule = case.subject.score
+    logits = scale * cosines + rule.logit_bias
+    softmax, sigmoid = _softmax(logits, axis=1), 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
     trials = {
         "the softmax of the cosines: the logit scale is left out": _softmax(cosines, axis=1),
         "the softmax with the logarithm of the logit scale": _softmax(_log(scale) * cosines, axis=1),
         "the softmax with the logit scale twice": _softmax(scale * logits, axis=1),
         "the softmax over the pictures, not the texts": _softmax(logits, axis=0),
-        "the sigmoid of the logits": 1 / (1 + np.exp(-np.clip(logits, -700, 700))),
+        "the softmax of the logits": softmax,
+        "the sigmoid of the logits": sigmoid,
         "the logits themselves": logits,
         "the cosines themselves": cosines,
     }
-    return _try("scores", case, _softmax(logits, axis=1), trials)
+    return _try("scores", case, softmax if rule.kind == "softmax" else sigmoid, trials)
 
 
 def _try(stage: str, case: Case, right: Rows, trials: dict[str, Rows]) -> list[str]:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from clipworks.bundle.card import Activation
 from clipworks.doctor.causes.cases import SIDES, Case
 from clipworks.doctor.figures import find_row
 from clipworks.doctor.stages import LAYER, Array
 from clipworks.runtimes import Role
 from clipworks.towers.reference import Values, project_rows, run_layer
-from clipworks.towers.weights import Activation, ImageWeights, TextWeights
+from clipworks.towers.weights import Linear, TowerWeights
 
 _CLOSE = 2e-3  # relative: what a trial may miss a side's values by
 _F16_LARGEST = 65504.0
@@ -27,14 +28,14 @@ def explain_layer(stage: str, case: Case) -> list[str]:
     role, index = named[1], int(named[2])
     first = "image_patches" if role == "image" else "text_tokens"
     before = f"{role}_layer_{index - 1}" if index else first
-    if index >= len(weights.stack.layers):
+    if index >= len(weights.layers):
         return [f"the reference or this model has {index} layers more than the other"]
     said = []
     for side, trace in zip(SIDES, (case.found, case.expected), strict=True):
         entry = trace.get(before, case.expected.get(before, case.found.get(before)))
         if entry is None or any(rows.ndim != 2 for rows in entry):
             return []
-        said.append((side, _find_trial(trace[stage], _list_layers(weights, index, entry, causal=role == "text"))))
+        said.append((side, _find_trial(trace[stage], _list_layers(weights, index, entry))))
     (_, here), (_, there) = said
     if here == there:
         return []
@@ -118,43 +119,44 @@ def explain_overflow(stage: str, case: Case) -> list[str]:
     return said
 
 
-def _choose_weights(case: Case, stage: str) -> ImageWeights | TextWeights | None:
+def _choose_weights(case: Case, stage: str) -> TowerWeights | None:
     return None if case.weights is None else case.weights[0 if stage.startswith("image") else 1]
 
 
-def _list_layers(
-    weights: ImageWeights | TextWeights, index: int, entry: Sequence[Array], *, causal: bool
-) -> Iterator[tuple[str, list[Values]]]:
+def _list_layers(weights: TowerWeights, index: int, entry: Sequence[Array]) -> Iterator[tuple[str, list[Values]]]:
     """A layer as it should be, and with one thing changed each."""
-    stack, layer = weights.stack, weights.stack.layers[index]
-    names = {"quick_gelu": "QuickGELU", "gelu": "exact GELU"}
-    other: Activation = "gelu" if stack.activation == "quick_gelu" else "quick_gelu"
+    layer, spec = weights.layers[index], weights.spec
+    names: dict[str | None, str] = {"quick_gelu": "QuickGELU", "gelu": "exact GELU"}
+    other: Activation = "gelu" if spec.activation == "quick_gelu" else "quick_gelu"
+    causal = spec.mask == "causal"
     wide = [rows.astype(np.float64) for rows in entry]
     trials = {
-        f"{names[stack.activation]}{' and the causal mask' if causal else ''}": (stack, causal),
-        f"{names[other]}": (dataclasses.replace(stack, activation=other), causal),
-        "no causal mask" if causal else "a causal mask": (stack, not causal),
-        "the epsilon 1e-12": (dataclasses.replace(stack, epsilon=1e-12), causal),
-        "the epsilon 1e-6": (dataclasses.replace(stack, epsilon=1e-6), causal),
-        "one head": (dataclasses.replace(stack, heads=1), causal),
+        f"{names[spec.activation]}{' and the causal mask' if causal else ''}": spec,
+        names[other]: dataclasses.replace(spec, activation=other),
+        "no causal mask" if causal else "a causal mask": dataclasses.replace(spec, mask="none" if causal else "causal"),
+        "the epsilon 1e-12": dataclasses.replace(spec, norm_eps=1e-12),
+        "the epsilon 1e-6": dataclasses.replace(spec, norm_eps=1e-6),
+        "one head": dataclasses.replace(spec, heads=1),
     }
     lengths = [len(rows) for rows in wide]
-    for name, (changed, mask) in trials.items():
-        rows = run_layer(layer, np.concatenate(wide), lengths, changed, causal=mask)
+    for name, changed in trials.items():
+        scale = weights.scale * ((changed.heads or 1) / (spec.heads or 1)) ** 0.5  # a head's width is in it
+        tried = dataclasses.replace(weights, spec=changed, scale=scale)
+        rows = run_layer(layer, np.concatenate(wide), lengths, tried)
         yield name, np.split(rows, np.cumsum(lengths)[:-1])
 
 
 def _list_projections(
-    weights: ImageWeights | TextWeights, pooled: Sequence[Array] | None, rows: Sequence[Array] | None
+    weights: TowerWeights, pooled: Sequence[Array] | None, rows: Sequence[Array] | None
 ) -> Iterator[tuple[str, list[Values]]]:
     """Embeddings of the pooled rows as they should be and otherwise, and those of other rows."""
     if pooled is not None:
         wide = np.stack([row.astype(np.float64) for row in pooled])
         yield "normalised and projected", list(map(_unit, project_rows(wide, weights)))
-        plain = weights.projection.T.astype(np.float64)
+        plain = weights.head.weight.astype(np.float64)
         yield "projected without the last normalisation", list(map(_unit, wide @ plain))
         if plain.shape[0] == plain.shape[1]:
-            flat = dataclasses.replace(weights, projection=np.ascontiguousarray(plain))
+            flat = dataclasses.replace(weights, head=Linear(weight=plain.T))
             yield "multiplied by the projection transposed", list(map(_unit, project_rows(wide, flat)))
             yield "normalised but not projected", list(map(_unit, project_rows(wide, _without(weights))))
     if rows is not None:
@@ -165,8 +167,8 @@ def _list_projections(
         yield "the mean of all tokens", [_unit(each.mean(axis=0)) for each in embedded]
 
 
-def _without(weights: ImageWeights | TextWeights) -> ImageWeights | TextWeights:
-    return dataclasses.replace(weights, projection=np.eye(weights.stack.width, dtype=np.float32))
+def _without(weights: TowerWeights) -> TowerWeights:
+    return dataclasses.replace(weights, head=Linear(weight=np.eye(weights.spec.width, dtype=np.float32)))
 
 
 def _find_trial(values: Sequence[Array], trials: Iterator[tuple[str, list[Values]]]) -> str | None:
@@ -191,11 +193,11 @@ def _distance(value: Array, made: Values) -> float:
     return distance if np.isfinite(distance) else float("inf")
 
 
-def _find_last_rows(role: str, case: Case, weights: ImageWeights | TextWeights | None) -> list[Array] | None:
+def _find_last_rows(role: str, case: Case, weights: TowerWeights | None) -> list[Array] | None:
     """All rows of the last layer: one side's, or computed from the rows before it."""
     if weights is None:
         return None
-    last = len(weights.stack.layers) - 1
+    last = len(weights.layers) - 1
     name = f"{role}_layer_{last}"
     before = f"{role}_layer_{last - 1}" if last else ("image_patches" if role == "image" else "text_tokens")
     for trace in (case.expected, case.found):
@@ -205,8 +207,8 @@ def _find_last_rows(role: str, case: Case, weights: ImageWeights | TextWeights |
         if before in trace and all(rows.ndim == 2 for rows in trace[before]):
             wide = [rows.astype(np.float64) for rows in trace[before]]
             lengths = [len(rows) for rows in wide]
-            layer = weights.stack.layers[-1]
-            rows = run_layer(layer, np.concatenate(wide), lengths, weights.stack, causal=role == "text")
+            layer = weights.layers[-1]
+            rows = run_layer(layer, np.concatenate(wide), lengths, weights)
             return list(np.split(rows, np.cumsum(lengths)[:-1]))
     return None
 

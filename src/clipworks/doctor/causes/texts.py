@@ -32,7 +32,7 @@ def explain_ids(case: Case) -> list[str]:
 def _spell(row: Array, place: int, pipeline: Pipeline) -> str:
     """Some tokens from a place on, as text where the vocabulary is known."""
     some = row[place : place + 3]
-    if pipeline.text.cleaning != "clip":
+    if pipeline.text.tokenizer != "clip":
         return " ".join(str(int(number)) for number in some)
     names = {number: token.replace(WORD_END, "") for token, number in built_in_vocabulary().ids.items()}
     return " ".join(repr(names.get(int(number), int(number))) for number in some)
@@ -42,7 +42,7 @@ def _explain_cut(one: Array, other: Array, case: Case) -> str | None:
     """Whether two rows are one text, cut differently."""
     context = case.subject.text.context
     end = built_in_vocabulary().ids[END]
-    if case.subject.text.cleaning != "clip" or max(len(one), len(other)) < context:
+    if case.subject.text.tokenizer != "clip" or max(len(one), len(other)) < context:
         return None
     for side, row, whole in ((SIDES[0], one, other), (SIDES[1], other, one)):
         short = min(len(row), len(whole)) - 1
@@ -57,7 +57,7 @@ def _explain_cut(one: Array, other: Array, case: Case) -> str | None:
 
 
 def _compare_vocabulary(pipeline: Pipeline | None) -> list[str]:
-    if pipeline is None or pipeline.vocabulary is None or pipeline.text.cleaning != "clip":
+    if pipeline is None or pipeline.vocabulary is None or pipeline.text.tokenizer != "clip":
         return []
     try:
         own, known = read_clip_vocabulary(pipeline.vocabulary), built_in_vocabulary()

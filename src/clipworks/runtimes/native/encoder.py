@@ -17,8 +17,8 @@ from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.native._towers import close_tower, encode_images, encode_texts, open_tower
 from clipworks.runtimes.native.facts import Bytes, Facts
 from clipworks.runtimes.native.opening import check_request, list_precisions, open_weights
-from clipworks.runtimes.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS, pack_texts
 from clipworks.runtimes.registry import NATIVE
+from clipworks.text.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS, pack_texts
 
 Floats = npt.NDArray[np.float32]
 Packed = tuple[dict[str, npt.NDArray[np.int32]], npt.NDArray[np.int32]]

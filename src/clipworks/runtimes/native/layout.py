@@ -8,16 +8,16 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.runtimes.graph_file import Array
 from clipworks.runtimes.native.facts import Bytes, Facts, write_facts
-from clipworks.runtimes.weights import ImageWeights, Layer, Linear, Stack, TextWeights
+from clipworks.towers.folding import CENTRE
+from clipworks.towers.weights import Array, Layer, Linear, Norm, TextWeights, TowerWeights
 
 # As in _towers.c: columns of a packed matrix that lie together, f32 values of a vector, bytes that each part begins at.
 _PANEL, _LANES, ALIGNMENT = 48, 16, 64
 _HALF = np.uint32(16)  # bits of a bf16
 
 
-def pack_tower(weights: ImageWeights | TextWeights, *, bf16: bool, int8: bool = False) -> tuple[Facts, Bytes]:
+def pack_tower(weights: TowerWeights, *, bf16: bool, int8: bool = False) -> tuple[Facts, Bytes]:
     """Lay a tower out.
 
     Args:
@@ -47,12 +47,12 @@ def align(body: Bytes) -> Bytes:
     return moved
 
 
-def is_rounded(weights: ImageWeights | TextWeights) -> bool:
+def is_quantized(weights: TowerWeights) -> bool:
     """Whether all maps that `pack_tower` keeps in int8 are in int8."""
-    maps = [] if isinstance(weights, TextWeights) else [weights.patches]
-    for layer in weights.stack.layers[:-1]:
-        maps += [layer.query, layer.key, layer.value, layer.out, layer.expand, layer.contract]
-    return all(linear.rounding is not None for linear in maps)
+    maps = [] if isinstance(weights, TextWeights) else [weights.patch_embed]
+    for layer in weights.layers[:-1]:
+        maps += [layer.q, layer.k, layer.v, layer.proj, layer.fc1, layer.fc2]
+    return all(linear.weight_scale is not None for linear in maps)
 
 
 def pack_matrix(matrix: Array, *, bf16: bool = False) -> Bytes:
@@ -100,116 +100,114 @@ def round_to_bf16(bits: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     return np.where(nan, np.uint32(0x7FC0), rounded)
 
 
-def _describe(weights: ImageWeights | TextWeights, *, bf16: bool, int8: bool) -> Facts:
-    stack = weights.stack
+def _describe(weights: TowerWeights, *, bf16: bool, int8: bool) -> Facts:
+    spec = weights.spec
     facts = Facts(
-        width=len(stack.norm.gain),
-        heads=stack.heads,
-        dim=stack.projection.shape[1],
-        layers=len(stack.layers),
-        expanded=stack.layers[0].expand.matrix.shape[1],
-        epsilon=stack.epsilon,
-        quick=stack.activation == "quick_gelu",
+        width=spec.width,
+        heads=spec.heads or 1,
+        dim=weights.head.weight.shape[1],
+        layers=len(weights.layers),
+        expanded=weights.layers[0].fc1.weight.shape[1],
+        epsilon=spec.norm_eps,
+        quick=spec.activation == "quick_gelu",
         bf16=bf16,
         int8=int8,
     )
     if isinstance(weights, TextWeights):
-        return dataclasses.replace(
-            facts, vocabulary=len(weights.tokens), context=len(weights.positions), end_id=weights.end_id
-        )
-    return dataclasses.replace(
-        facts,
-        size=weights.size,
-        grid=round(len(weights.positions) ** 0.5),
-        side=round((len(weights.patches.matrix) / 3) ** 0.5),
-        centre=weights.centre,
-    )
+        vocabulary, context = len(weights.token_embed), len(weights.pos_embed)
+        return dataclasses.replace(facts, vocabulary=vocabulary, context=context, end_id=weights.end_id)
+    side = spec.patch_size or weights.size
+    return dataclasses.replace(facts, size=weights.size, grid=weights.size // side, side=side, centre=float(CENTRE))
 
 
-def _list_parts(weights: ImageWeights | TextWeights, facts: Facts) -> Iterator[Bytes]:
+def _list_parts(weights: TowerWeights, facts: Facts) -> Iterator[Bytes]:
     if isinstance(weights, TextWeights):
-        yield from map(_view, (weights.tokens, weights.positions))
+        yield from map(_view, (weights.token_embed, weights.pos_embed))
     else:
-        if facts.int8:
-            yield from _list_rounded([_centre(weights)])
+        if facts.int8:  # of pixels as they are: what is taken from each is the zero point
+            yield from _list_quantized([weights.patch_embed], scale=1.0, zero_point=CENTRE)
         else:
-            yield pack_matrix(weights.patches.matrix, bf16=facts.bf16)
-        yield from map(_view, (weights.positions, weights.class_row, weights.norm.gain, weights.norm.shift))
-    *inner, last = weights.stack.layers
+            yield pack_matrix(weights.patch_embed.dequantize(), bf16=facts.bf16)
+        first = weights.pos_embed[0].astype(np.float64) + weights.cls_token
+        yield from map(_view, (weights.pos_embed[1:], first, weights.norm_pre.weight, _bias(weights.norm_pre)))
+    *inner, last = weights.layers
     for layer in inner:
         if facts.int8:
-            yield from _list_rounded_layer(layer)
+            yield from _list_quantized_layer(layer)
         else:
             yield from _list_layer(layer, _join(layer), bf16=facts.bf16)
-    last = _fold_gains(last)
-    yield from _list_layer(last, last.query, bf16=facts.bf16)
-    yield from _list_last(dataclasses.replace(weights.stack, layers=(*inner, last)))
+    last = _fold_norms(last)
+    yield from _list_layer(last, last.q, bf16=facts.bf16)
+    yield from _list_last(last, weights)
 
 
 def _list_layer(layer: Layer, attention: Linear, *, bf16: bool) -> Iterator[Bytes]:
-    for linear in (attention, layer.out, layer.expand, layer.contract):
-        assert linear.bias is not None  # only keys and values have none
-        yield pack_matrix(linear.matrix, bf16=bf16)
-        yield _view(linear.bias)
+    for linear in (attention, layer.proj, layer.fc1, layer.fc2):
+        yield pack_matrix(linear.dequantize(), bf16=bf16)
+        yield _view(_bias(linear))
 
 
 def _join(layer: Layer) -> Linear:
     """Queries, keys and values in one product."""
-    bias = layer.query.bias
-    assert bias is not None
-    parts = [layer.query.matrix, layer.key.matrix, layer.value.matrix]
-    return Linear(matrix=np.concatenate(parts, axis=1), bias=np.concatenate([bias, 0 * bias, 0 * bias]))
+    parts = (layer.q, layer.k, layer.v)
+    return Linear(
+        weight=np.concatenate([part.dequantize() for part in parts], axis=1),
+        bias=np.concatenate([_bias(part) for part in parts]),
+    )
 
 
-def _fold_gains(layer: Layer) -> Layer:
-    """The same layer with the gains of its normalisations in the maps behind them."""
-    first, second = (gain[:, None] for gain in layer.gains)
+def _fold_norms(layer: Layer) -> Layer:
+    """The same layer in floats, with the weights of its normalisations in the maps behind them."""
+    first, second = layer.norm1.weight[:, None], layer.norm2.weight[:, None]
     return dataclasses.replace(
         layer,
-        query=dataclasses.replace(layer.query, matrix=first * layer.query.matrix),
-        key=dataclasses.replace(layer.key, matrix=first * layer.key.matrix),
-        value=dataclasses.replace(layer.value, matrix=first * layer.value.matrix),
-        expand=dataclasses.replace(layer.expand, matrix=second * layer.expand.matrix),
+        q=Linear(weight=first * layer.q.dequantize(), bias=layer.q.bias),
+        k=Linear(weight=first * layer.k.dequantize()),
+        v=Linear(weight=first * layer.v.dequantize()),
+        fc1=Linear(weight=second * layer.fc1.dequantize(), bias=layer.fc1.bias),
     )
 
 
-def _centre(weights: ImageWeights) -> Linear:
-    """The patches' map for pixels as they are: what is taken from each is the zero of their grid."""
-    rounding = weights.patches.rounding
-    assert rounding is not None  # who packs int8 has looked
-    return dataclasses.replace(
-        weights.patches, rounding=dataclasses.replace(rounding, scale=1.0, zero=int(weights.centre))
-    )
+def _list_quantized_layer(layer: Layer) -> Iterator[Bytes]:
+    grids = []
+    for group in ([layer.q, layer.k, layer.v], [layer.proj], [layer.fc1], [layer.fc2]):
+        scale, zero_point = _read_input(group[0])
+        yield from _list_quantized(group, scale=scale, zero_point=zero_point)
+        grids.append((np.divide(1, scale), zero_point))
+    yield from map(_view, (layer.norm1.weight, layer.norm2.weight))
+    yield _view(np.array(grids))
 
 
-def _list_rounded_layer(layer: Layer) -> Iterator[Bytes]:
-    groups = ([layer.query, layer.key, layer.value], [layer.out], [layer.expand], [layer.contract])
-    for group in groups:
-        yield from _list_rounded(group)
-    yield from map(_view, layer.gains)
-    roundings = [group[0].rounding for group in groups]
-    yield _view(np.array([(np.divide(1, item.scale), item.zero) for item in roundings if item is not None]))
+def _read_input(linear: Linear) -> tuple[float, int]:
+    """The scale of what comes into a quantized map, and its zero point as one of uint8."""
+    assert linear.input_scale is not None  # who packs int8 has looked
+    assert linear.input_zero_point is not None
+    zero_point = linear.input_zero_point
+    return float(linear.input_scale), int(zero_point) + (128 if zero_point.dtype == np.int8 else 0)
 
 
-def _list_rounded(maps: list[Linear]) -> Iterator[Bytes]:
-    """Maps of one value as one: steps, what a sum of each column is worth, and what is added."""
-    roundings = [linear.rounding for linear in maps if linear.rounding is not None]
-    steps = np.concatenate([rounding.steps for rounding in roundings], axis=1)
-    scales = np.concatenate([rounding.scale * rounding.scales for rounding in roundings])
-    bias = np.concatenate([np.zeros(linear.matrix.shape[1]) if linear.bias is None else linear.bias for linear in maps])
-    yield pack_steps(steps)
+def _list_quantized(maps: list[Linear], *, scale: float, zero_point: int) -> Iterator[Bytes]:
+    """Maps of one value as one: weights, what a sum of each column is worth, and what is added."""
+    weight = np.concatenate([linear.weight for linear in maps], axis=1)
+    scales = np.concatenate([scale * linear.weight_scale for linear in maps if linear.weight_scale is not None])
+    bias = np.concatenate([_bias(linear) for linear in maps])
+    yield pack_steps(weight)
     yield _view(scales)
-    yield _view(bias - scales * roundings[0].zero * steps.sum(axis=0, dtype=np.int64))
+    yield _view(bias - scales * zero_point * weight.sum(axis=0, dtype=np.int64))
 
 
-def _list_last(stack: Stack) -> Iterator[Bytes]:
+def _list_last(last: Layer, weights: TowerWeights) -> Iterator[Bytes]:
     """The last layer's keys and values, head by head, and what comes behind it."""
-    last = stack.layers[-1]
-    keys, values = (np.split(linear.matrix, stack.heads, axis=1) for linear in (last.key, last.value))
+    keys, values = (np.split(linear.weight, weights.spec.heads or 1, axis=1) for linear in (last.k, last.v))
     yield np.concatenate([pack_matrix(key.T) for key in keys])
     yield np.concatenate([pack_matrix(value) for value in values])
-    yield from map(_view, (stack.norm.gain, stack.norm.shift))
-    yield pack_matrix(stack.projection)
+    yield from map(_view, (weights.norm.weight, _bias(weights.norm)))
+    yield pack_matrix(weights.head.weight)
+
+
+def _bias(part: Linear | Norm) -> Array:
+    """The bias of a map or a normalisation, zeros where it has none."""
+    return np.zeros(part.weight.shape[-1]) if part.bias is None else part.bias
 
 
 def _view(values: Array) -> Bytes:

@@ -16,7 +16,7 @@ from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
 from clipworks.runtimes.protocol import EncoderRequest, Opening, elapsed_ms
 from clipworks.runtimes.registry import NATIVE
 
-_FORMAT = 2  # of a packed file; another layout needs another number
+_FORMAT = 3  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
 DEVICES = (AUTO, "cpu", "0")
 _NEEDS = {"f32": "avx512f", "bf16": "avx512_bf16", "int8": "avx512_vnni"}
@@ -69,19 +69,19 @@ def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes,
     # Of int8 the rest is in bf16 where that is quicker: what it costs is far below what int8 costs.
     bf16 = precision == "bf16" or (int8 and choose_float(NATIVE, list_precisions()).precision == "bf16")
     if request.cache is not None:
-        key = hashlib.sha256(f"{request.sha256} {int8} {bf16} {_FORMAT}".encode()).hexdigest()
+        key = hashlib.sha256(f"{request.tower.sha256} {int8} {bf16} {_FORMAT}".encode()).hexdigest()
         path = request.cache / f"{key[:32]}.packed"
         body = map_sealed(path)
         if body is not None:
             return read_facts(body), body[HEAD:], Opening(read_ms=None, compile_ms=elapsed_ms(start), cached=True)
-    from clipworks.runtimes.native.layout import is_rounded, pack_tower
-    from clipworks.runtimes.weights import read_image_weights, read_text_weights
+    from clipworks.runtimes.native.layout import is_quantized, pack_tower
+    from clipworks.towers.files import read_tower
 
-    weights = (read_image_weights if request.role == "image" else read_text_weights)(request.path)
+    weights = read_tower(request.tower)
     read_ms, start = elapsed_ms(start), time.perf_counter()
-    if int8 and not is_rounded(weights):
+    if int8 and not is_quantized(weights):
         raise RuntimeUnavailableError(
-            f"{request.path.name} has maps in floats that native wants in int8: convert the model again",
+            f"{request.tower.path.name} has maps in floats that native wants in int8: convert the model again",
             hint="--runtime openvino and onnxruntime run it as it is",
         )
     facts, body = pack_tower(weights, bf16=bf16, int8=int8)

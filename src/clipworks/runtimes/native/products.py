@@ -6,17 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 
+from clipworks.bundle.card import TowerSpec
 from clipworks.processor import count_physical_cores
 from clipworks.runtimes.availability import unavailable
-from clipworks.runtimes.graph_file import Array
 from clipworks.runtimes.native.encoder import NativeEncoder
 from clipworks.runtimes.native.facts import HEAD
 from clipworks.runtimes.native.layout import pack_tower
 from clipworks.runtimes.native.opening import list_precisions
 from clipworks.runtimes.protocol import Opening
-from clipworks.runtimes.weights import ImageWeights, Layer, Linear, Norm, Rounding, Stack
+from clipworks.towers.folding import FOLDED_MEAN, FOLDED_STD
+from clipworks.towers.weights import Array, ImageWeights, Layer, Linear, Norm
 
-_WIDTH, _HEADS, _EXPANDED, _LAYERS = 768, 12, 3072, 2
+_WIDTH, _HEADS, _MLP_DIM, _LAYERS = 768, 12, 3072, 2
 _SIDE, _GRID, _IMAGES, _DIM = 8, 7, 8, 16
 _ROWS = _GRID**2 + 1
 
@@ -35,7 +36,9 @@ def open_products(precision: str) -> tuple[int, Callable[[], object]]:
     """
     if precision not in list_precisions():
         raise unavailable("precision", precision, "native", list_precisions())
-    facts, body = pack_tower(_draw_weights(), bf16=precision == "bf16", int8=precision == "int8")
+    facts, body = pack_tower(
+        _draw_weights(int8=precision == "int8"), bf16=precision == "bf16", int8=precision == "int8"
+    )
     opening = Opening(read_ms=None, compile_ms=0.0)
     encoder = NativeEncoder(facts, body[HEAD:], threads=count_physical_cores(), opening=opening)
     shape = (_IMAGES, facts.size, facts.size, 3)
@@ -45,34 +48,50 @@ def open_products(precision: str) -> tuple[int, Callable[[], object]]:
     return _IMAGES * (patches + layer * (_LAYERS - 1)), lambda: encoder(images)  # of the last layer hardly anything
 
 
-def _draw_weights() -> ImageWeights:
+def _draw_weights(*, int8: bool) -> ImageWeights:
     random = np.random.default_rng(0)
 
     def draw(*shape: int) -> Array:
         return random.standard_normal(shape, dtype=np.float32) / 32
 
     def draw_map(height: int, width: int) -> Linear:
-        steps = random.integers(-127, 128, (height, width), dtype=np.int8)
-        rounding = Rounding(steps=steps, scales=np.full(width, 0.01, np.float32), scale=0.05, zero=128)
-        return Linear(matrix=draw(height, width), bias=draw(width), rounding=rounding)
+        if not int8:
+            return Linear(weight=draw(height, width), bias=draw(width))
+        return Linear(
+            weight=random.integers(-127, 128, (height, width), dtype=np.int8),
+            bias=draw(width),
+            weight_scale=np.full(width, 0.01, np.float32),
+            input_scale=np.array(0.05, np.float32),
+            input_zero_point=np.array(128, np.uint8),
+        )
 
     def draw_layer() -> Layer:
-        query, key, value, out = (draw_map(_WIDTH, _WIDTH) for _ in range(4))
-        expand, contract = draw_map(_WIDTH, _EXPANDED), draw_map(_EXPANDED, _WIDTH)
-        gains = np.ones(_WIDTH, np.float32), np.ones(_WIDTH, np.float32)
-        return Layer(query=query, key=key, value=value, out=out, expand=expand, contract=contract, gains=gains)
+        q, k, v, proj = (draw_map(_WIDTH, _WIDTH) for _ in range(4))
+        fc1, fc2 = draw_map(_WIDTH, _MLP_DIM), draw_map(_MLP_DIM, _WIDTH)
+        return Layer(norm1=norm, q=q, k=k, v=v, proj=proj, norm2=norm, fc1=fc1, fc2=fc2)
 
-    norm = Norm(gain=np.ones(_WIDTH, np.float32), shift=draw(_WIDTH))
-    layers = tuple(draw_layer() for _ in range(_LAYERS))
-    stack = Stack(
-        layers=layers, heads=_HEADS, activation="quick_gelu", epsilon=1e-5, norm=norm, projection=draw(_WIDTH, _DIM)
+    norm = Norm(weight=np.ones(_WIDTH, np.float32), bias=draw(_WIDTH))
+    spec = TowerSpec(
+        kind="vit",
+        layers=_LAYERS,
+        width=_WIDTH,
+        heads=_HEADS,
+        mlp_dim=_MLP_DIM,
+        patch_size=_SIDE,
+        activation="quick_gelu",
+        pooling="cls",
     )
     return ImageWeights(
+        spec=spec,
         size=_SIDE * _GRID,
-        centre=128.0,
-        patches=draw_map(3 * _SIDE**2, _WIDTH),
-        positions=draw(_GRID**2, _WIDTH),
-        class_row=draw(_WIDTH),
+        mean=FOLDED_MEAN,
+        std=FOLDED_STD,
+        scale=1.0,
+        patch_embed=draw_map(3 * _SIDE**2, _WIDTH),
+        cls_token=draw(_WIDTH),
+        pos_embed=draw(1 + _GRID**2, _WIDTH),
+        norm_pre=norm,
+        layers=tuple(draw_layer() for _ in range(_LAYERS)),
         norm=norm,
-        stack=stack,
+        head=Linear(weight=draw(_WIDTH, _DIM)),
     )

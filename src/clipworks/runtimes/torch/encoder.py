@@ -9,7 +9,6 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,19 +18,14 @@ from torch import Tensor
 
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.options import AUTO
-from clipworks.runtimes import EMBEDDING, Batch, EncoderRequest, Opening, Role, Staged, forking
+from clipworks.runtimes import EMBEDDING, Batch, EncoderRequest, Opening, Staged, forking
 from clipworks.runtimes.protocol import elapsed_ms
 from clipworks.runtimes.registry import list_defaults
 from clipworks.runtimes.torch.devices import KINDS, choose_device, choose_precision, free_cache, name_f32_spoiler
 from clipworks.runtimes.torch.lanes import CudaLane, Lane, PlainLane
 from clipworks.runtimes.torch.loading import load_tower
 from clipworks.runtimes.torch.towers import ImageTower, TextTower
-from clipworks.runtimes.weights import ImageWeights, TextWeights, read_image_weights, read_text_weights
-
-_READERS: dict[Role, Callable[[Path], ImageWeights | TextWeights]] = {
-    "image": read_image_weights,
-    "text": read_text_weights,
-}
+from clipworks.towers.files import read_tower
 
 
 class TorchEncoder:
@@ -164,13 +158,15 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
     if request.options.threads is not None and device.type == "cpu":
         torch.set_num_threads(request.options.threads)
     start = time.perf_counter()
-    weights = _READERS[request.role](request.path)
+    weights = read_tower(request.tower)
     read_ms, start = elapsed_ms(start), time.perf_counter()
     try:
         with torch.inference_mode():
             tower = load_tower(weights, device, KINDS[precision])
     except RuntimeError as error:
-        raise EncodingError(f"torch cannot load {request.path.name}: {str(error).partition(chr(10))[0]}") from None
+        raise EncodingError(
+            f"torch cannot load {request.tower.path.name}: {str(error).partition(chr(10))[0]}"
+        ) from None
     encoder = TorchEncoder(tower, device=device, precision=precision, dim=request.dim)
     encoder.opening = Opening(read_ms=read_ms, compile_ms=elapsed_ms(start))
     encoder.why = choice.reason if request.options.precision == AUTO else None

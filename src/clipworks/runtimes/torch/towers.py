@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clipworks.runtimes import FIRST, POOLED, packing
+from clipworks.runtimes import FIRST, POOLED
+from clipworks.text import packing
 
 Note = Callable[[str, Tensor], None]
 """Takes a value inside a tower, by the name that `clipworks.runtimes.probes` gives it; it is changed afterwards."""
@@ -138,7 +139,7 @@ class TextTower:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Packed:
-    """A packed batch; `clipworks.runtimes.packing` tells what it is.
+    """A packed batch; `clipworks.text.packing` tells what it is.
 
     Attributes:
         ids: int64 ``[rows]``.

@@ -23,35 +23,35 @@ _BLOCK = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
-    """The 256 values of an activation: ``(q - zero) * scale``, ``q`` int8, or uint8 where nothing is far below 0."""
+class InputScale:
+    """An activation's 256 values: ``(q - zero_point) * scale``, ``q`` int8, or uint8 where nothing is far below 0."""
 
     scale: float
-    zero: int
+    zero_point: int
     kind: Literal["int8", "uint8"]
 
     def round(self, values: Array) -> Array:
-        """Bring values to the grid."""
+        """Bring values to the nearest of these."""
         low, high = (0, 255) if self.kind == "uint8" else (-LEVELS, LEVELS)
-        steps = np.clip(np.round(values / np.float32(self.scale)) + self.zero, low, high)
-        rounded: Array = ((steps - self.zero) * np.float32(self.scale)).astype(np.float32)
+        steps = np.clip(np.round(values / np.float32(self.scale)) + self.zero_point, low, high)
+        rounded: Array = ((steps - self.zero_point) * np.float32(self.scale)).astype(np.float32)
         return rounded
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RoundedWeights:
+class QuantizedWeights:
     """int8 weights ``[in, out]`` with one scale for each output."""
 
-    steps: npt.NDArray[np.int8]
+    weight: npt.NDArray[np.int8]
     scales: Array
 
     @property
     def values(self) -> Array:
-        """The weights that the steps stand for."""
-        return self.steps.astype(np.float32) * self.scales
+        """The weights that these stand for."""
+        return self.weight.astype(np.float32) * self.scales
 
 
-EXACT = Grid(scale=1.0, zero=0, kind="int8")  # for values that are whole numbers from -128 to 127 already
+EXACT = InputScale(scale=1.0, zero_point=0, kind="int8")  # for values that are whole numbers from -128 to 127 already
 
 
 def balance_channels(largest: Array, weights: Array) -> Array:
@@ -62,8 +62,8 @@ def balance_channels(largest: Array, weights: Array) -> Array:
     return balanced
 
 
-def choose_grid(rows: Array, largest: float, weights: Array) -> Grid:
-    """The grid for a value with which its map errs least on samples.
+def choose_scale(rows: Array, largest: float, weights: Array) -> InputScale:
+    """The scale for a value with which its map errs least on samples.
 
     Args:
         rows: samples, ``[rows, channels]``.
@@ -72,18 +72,18 @@ def choose_grid(rows: Array, largest: float, weights: Array) -> Grid:
     """
     some, low = rows[:_RANGE_ROWS], float(rows.min())
     if -low < largest / 8:  # behind QuickGELU or GELU: hardly anything is negative, so spend no levels on it
-        grids = [_one_sided(min(low, 0.0), largest * cut) for cut in _CUTS]
+        scales = [_one_sided(min(low, 0.0), largest * cut) for cut in _CUTS]
     else:
-        grids = [Grid(scale=largest * cut / LEVELS, zero=0, kind="int8") for cut in _CUTS]
-    errors = [float(np.square((grid.round(some) - some) @ weights).mean()) for grid in grids]
-    return grids[int(np.argmin(errors))]
+        scales = [InputScale(scale=largest * cut / LEVELS, zero_point=0, kind="int8") for cut in _CUTS]
+    errors = [float(np.square((scale.round(some) - some) @ weights).mean()) for scale in scales]
+    return scales[int(np.argmin(errors))]
 
 
-def round_weights(rows: Array, weights: Array) -> RoundedWeights:
+def round_weights(rows: Array, weights: Array) -> QuantizedWeights:
     """Round weights so that the map errs least on the rows that it will see.
 
     Args:
-        rows: what comes in, already on its grid, ``[rows, channels]``.
+        rows: what comes in, already rounded, ``[rows, channels]``.
         weights: ``[channels, out]``.
     """
     scales = np.maximum(np.abs(weights).max(axis=0), 1e-12) / LEVELS
@@ -103,9 +103,9 @@ def round_weights(rows: Array, weights: Array) -> RoundedWeights:
         left[end:] -= spread[start:end, end:].T @ errors
     restored = np.empty(steps.shape, np.int8)
     restored[order] = steps
-    return RoundedWeights(steps=restored, scales=scales.astype(np.float32))
+    return QuantizedWeights(weight=restored, scales=scales.astype(np.float32))
 
 
-def _one_sided(low: float, high: float) -> Grid:
+def _one_sided(low: float, high: float) -> InputScale:
     scale = (high - low) / 255
-    return Grid(scale=scale, zero=round(-low / scale), kind="uint8")
+    return InputScale(scale=scale, zero_point=round(-low / scale), kind="uint8")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.runtimes.probes import open_file_probe
+from clipworks.bundle.files import Bundle
+from clipworks.runtimes import Role
+from clipworks.runtimes.probes import open_value_probe
 from clipworks.towers.weights import Array
 
 _ROWS = 4096  # kept of each value: enough to tell the directions of 3,072 channels apart
@@ -25,21 +26,22 @@ class CalibrationRows:
 
 
 def collect_samples(
-    tower: Path, names: Sequence[str], batches: Sequence[npt.NDArray[Any]], *, seed: int = 0
+    bundle: Bundle, role: Role, names: Sequence[str], batches: Sequence[npt.NDArray[Any]], *, seed: int = 0
 ) -> dict[str, CalibrationRows]:
-    """Run a tower and sample values within it.
+    """Run an f32 tower and sample what comes into its maps.
 
     Args:
-        tower: the file of the f32 tower.
-        names: values ``[..., channels]`` of the graph.
+        bundle: the model.
+        role: which tower.
+        names: of the maps.
         batches: inputs, each run by itself; none may hold padding, which no embedding depends on.
         seed: of the choice of rows.
 
     Raises:
-        RuntimeUnavailableError: no runtime is installed.
+        RuntimeUnavailableError: no runtime is installed, or the tower is none that clipworks converted.
         EncodingError: the engine cannot run the tower.
     """
-    watch = open_file_probe(tower, names)
+    watch = open_value_probe(bundle, role, names)
     generator = np.random.default_rng(seed)
     share = -(-_ROWS // len(batches))
     rows: Mapping[str, list[Array]] = {name: [] for name in names}

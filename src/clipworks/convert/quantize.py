@@ -1,0 +1,168 @@
+"""int8 towers, made from the f32 towers of a bundle and from inputs like those that they will see.
+
+The recipe: the maps that all rows pass (not those that the pooled rows alone pass in the last layer) and the patch
+embedding in int8, weights symmetric per output channel, activations static per tensor; normalisations, softmax,
+attention products, residual sums, the pooled rows' maps and the projection in float. What keeps the accuracy:
+
+- large channels of a map's input are made smaller and the weights behind them larger, which is exact: the
+  normalisation before takes the factors, or for the output map the values' weights;
+- the range of each activation is cut where the error of the map's output is smallest on the calibration inputs;
+- weights are rounded one row after another, each making up for the errors of those before;
+- the mean of the error that is left is taken out of the bias;
+- the patch embedding's input, pixels less 128, is int8 already and loses nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clipworks.bundle.card import TowerFiles
+from clipworks.bundle.files import Bundle, write_card
+from clipworks.convert.calibration import CalibrationRows, collect_samples, split_pictures, split_texts
+from clipworks.convert.rounding import EXACT, balance_channels, choose_scale, round_weights
+from clipworks.errors import ConversionError
+from clipworks.runtimes import Role
+from clipworks.text.tokenizers import open_tokenizer
+from clipworks.towers.files import find_tower, read_tower
+from clipworks.towers.tensor_file import write_tensors
+from clipworks.towers.weights import Array, ImageWeights, TowerWeights, list_tensors
+
+FILES = TowerFiles(kind="safetensors", image="image.int8.safetensors", text="text.int8.safetensors", weights="int8")
+FEWEST_PICTURES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapGroup:
+    """The maps that take one value, by name.
+
+    Attributes:
+        maps: the names.
+        before: the tensor that can be divided by factors of the value's channels, or None.
+        exact: whether the value is made of whole numbers from -128 to 127.
+    """
+
+    maps: tuple[str, ...]
+    before: str | None = None
+    exact: bool = False
+
+
+_TEMPLATES = ("{}", "a photo of a {}.", "a bad photo of the {}.", "a drawing of the large {} in the snow", "{} (2021)")
+_NAMES = (
+    "dog; red apple; aircraft carrier; mountain bike; great white shark; espresso; old man with a hat; wedding; map; "
+    "traffic light at night; screenshot of a web page; Persian cat; street in Paris; bowl of noodle soup; violin; "
+    "electric guitar; baby elephant; football match; birthday card; tree; laptop computer; stained glass window; "
+    "handwritten note; sunset over the sea; subway map; bridge; X-ray of a hand; city skyline; tulip; excavator"
+)
+
+
+def quantize_towers(bundle: Bundle, pictures: npt.NDArray[np.uint8], *, texts: Sequence[str] | None = None) -> Bundle:
+    """Add int8 towers to a bundle that `convert_checkpoint` made. Takes minutes.
+
+    Args:
+        bundle: it gets ``image.int8.safetensors``, ``text.int8.safetensors`` and a new card.
+        pictures: uint8 ``[n, size, size, 3]`` to calibrate on, at least 16, better a hundred, like those that the
+            model will see.
+        texts: prompts to calibrate on; else 150 everyday ones.
+
+    Returns:
+        The bundle, with ``int8`` among its towers.
+
+    Raises:
+        ConversionError: too few pictures, or of another size; or the towers are not ours.
+    """
+    card, size = bundle.card, bundle.card.image.size
+    if pictures.dtype != np.uint8 or pictures.shape[1:] != (size, size, 3):
+        raise ConversionError(
+            f"calibration pictures are {pictures.dtype} {list(pictures.shape)}; allowed: uint8 [n, {size}, {size}, 3]"
+        )
+    if len(pictures) < FEWEST_PICTURES:
+        raise ConversionError(
+            f"{len(pictures)} calibration pictures are too few; allowed: {FEWEST_PICTURES} or more",
+            hint="a hundred pictures like those that the model will see are best",
+        )
+    if card.towers["f32"].kind != "safetensors":
+        raise ConversionError(
+            f"{card.name} has ready-made ONNX towers; only those that clipworks converted from a checkpoint become int8"
+        )
+    prompts = list(texts) if texts is not None else _list_prompts()
+    ids = open_tokenizer(bundle.tokenizer, card.text).encode(prompts)
+    end_id = card.text.vocabulary - 1 if card.text.end_id is None else card.text.end_id
+    _quantize_tower(bundle, "image", FILES.image, split_pictures(pictures))
+    _quantize_tower(bundle, "text", FILES.text, split_texts(ids, end_id))
+    return write_card(bundle.folder, dataclasses.replace(card, towers={**card.towers, "int8": FILES}))
+
+
+def _list_prompts() -> list[str]:
+    return [pattern.format(name) for pattern in _TEMPLATES for name in _NAMES.split("; ")]
+
+
+def list_groups(weights: TowerWeights) -> list[MapGroup]:
+    """The maps of all rows, in the order of computing; the last layer has few, since it computes pooled rows alone."""
+    image = isinstance(weights, ImageWeights)
+    groups = [MapGroup(maps=("patch_embed",), exact=True)] if image else []
+    for index in range(len(weights.layers)):
+        root = f"layers.{index}."
+        attention = MapGroup(maps=(f"{root}q", f"{root}k", f"{root}v"), before=f"{root}norm1.weight")
+        if index == len(weights.layers) - 1:
+            return groups if image else [*groups, attention]
+        groups += [
+            attention,
+            MapGroup(maps=(f"{root}proj",), before=f"{root}v.weight"),
+            MapGroup(maps=(f"{root}fc1",), before=f"{root}norm2.weight"),
+            MapGroup(maps=(f"{root}fc2",)),
+        ]
+    return groups
+
+
+def _quantize_tower(bundle: Bundle, role: Role, name: str, batches: Sequence[npt.NDArray[Any]]) -> None:
+    """Write the int8 version of one tower."""
+    weights = read_tower(find_tower(bundle, role))
+    groups, tensors = list_groups(weights), dict(list_tensors(weights))
+    samples = collect_samples(bundle, role, [group.maps[0] for group in groups], batches)
+    factors = {group.maps[0]: _balance(tensors, group, samples[group.maps[0]]) for group in groups}
+    for group in groups:
+        first = group.maps[0]
+        _round_group(tensors, group, samples.pop(first), factors[first])
+    temporary = bundle.folder / f".{name}"
+    write_tensors(temporary, tensors.items())
+    temporary.replace(bundle.folder / name)
+
+
+def _balance(tensors: dict[str, Array], group: MapGroup, sample: CalibrationRows) -> Array:
+    """Move the excess of a value's channels into the weights behind it, where something before it can take them."""
+    weights = np.concatenate([tensors[f"{name}.weight"] for name in group.maps], axis=1)
+    if group.before is None:
+        return np.ones(len(weights), np.float32)
+    factors = balance_channels(sample.largest, weights)
+    tensors[group.before] = tensors[group.before] / factors  # a norm's weight, or the columns of a map's
+    for name in group.maps:
+        tensors[f"{name}.weight"] = tensors[f"{name}.weight"] * factors[:, None]
+    return factors
+
+
+def _round_group(tensors: dict[str, Array], group: MapGroup, sample: CalibrationRows, factors: Array) -> None:
+    """Bring one value and the weights of every map that takes it to int8."""
+    parts = [tensors[f"{name}.weight"] for name in group.maps]
+    weights = np.concatenate(parts, axis=1)
+    rows = sample.rows / factors
+    scale = EXACT if group.exact else choose_scale(rows, float((sample.largest / factors).max()), weights)
+    rounded_rows = scale.round(rows)
+    rounded = round_weights(rounded_rows, weights)
+    lost = rows.mean(axis=0) @ weights - rounded_rows.mean(axis=0) @ rounded.values
+    ends = np.cumsum([part.shape[1] for part in parts])
+    for name, end, columns in zip(group.maps, ends, parts, strict=True):
+        part = slice(end - columns.shape[1], end)
+        tensors[f"{name}.weight"] = rounded.weight[:, part]
+        tensors[f"{name}.weight_scale"] = rounded.scales[part]
+        tensors[f"{name}.input_scale"] = np.array(scale.scale, np.float32)
+        tensors[f"{name}.input_zero_point"] = np.array(scale.zero_point, scale.kind)
+        if f"{name}.bias" in tensors:
+            tensors[f"{name}.bias"] = (tensors[f"{name}.bias"] + lost[part]).astype(np.float32)
+        elif name == "patch_embed":  # its bias is in the positions of the patches
+            tensors["pos_embed"] = np.concatenate([tensors["pos_embed"][:1], tensors["pos_embed"][1:] + lost])

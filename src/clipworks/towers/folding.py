@@ -1,0 +1,87 @@
+"""Folding: exact algebra that brings a checkpoint's towers into the form that bundles store and runtimes compute.
+
+- Scaling, mean and std of the pixels are folded into the patch embedding; 128 is taken from each pixel first, which is
+  exact in any precision and halves the rounding that a weight's error can do.
+- The weight and bias of a layer's normalisations are folded into the linear maps behind them.
+- The attention's scale is folded into the queries; the bias of the keys is left out, since it adds one number to a
+  whole row before softmax; the bias of the values is folded into the output map, since softmax rows sum to one.
+
+What comes out is of the same records, so that the same equations hold for both forms.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from clipworks.towers.weights import Array, ImageWeights, Layer, Linear, Norm, TextWeights
+
+CENTRE = 128
+"""Taken from each pixel by a folded image tower."""
+FOLDED_MEAN, FOLDED_STD = (CENTRE / 255,) * 3, (1 / 255,) * 3
+
+
+def fold_image(weights: ImageWeights) -> ImageWeights:
+    """Fold an image tower."""
+    kernel, bias = _fold_pixels(weights)
+    positions = weights.pos_embed.astype(np.float64)
+    positions[1:] += bias
+    return dataclasses.replace(
+        weights,
+        mean=FOLDED_MEAN,
+        std=FOLDED_STD,
+        scale=1.0,
+        patch_embed=Linear(weight=kernel),
+        pos_embed=positions.astype(np.float32),
+        layers=tuple(_fold_layer(layer, weights.scale) for layer in weights.layers),
+    )
+
+
+def fold_text(weights: TextWeights) -> TextWeights:
+    """Fold a text tower."""
+    layers = tuple(_fold_layer(layer, weights.scale) for layer in weights.layers)
+    return dataclasses.replace(weights, scale=1.0, layers=layers)
+
+
+def _fold_pixels(weights: ImageWeights) -> tuple[Array, Array]:
+    """``(p / 255 - mean) / std`` times the kernel is one product of ``p - 128`` and one bias."""
+    side, width = weights.spec.patch_size or weights.size, weights.spec.width
+    plain = weights.patch_embed.weight.astype(np.float64).reshape(side, side, 3, width)
+    kernel = plain.transpose(3, 2, 0, 1) / np.array(weights.std)[None, :, None, None]
+    bias = (kernel * (CENTRE / 255 - np.array(weights.mean)[None, :, None, None])).sum(axis=(1, 2, 3))
+    return (kernel / 255).transpose(2, 3, 1, 0).reshape(-1, width).astype(np.float32), bias
+
+
+def _fold_layer(layer: Layer, scale: float) -> Layer:
+    query, key, value = (_fold_norm(layer.norm1, linear) for linear in (layer.q, layer.k, layer.v))
+    factor, joined = np.float32(scale), _add(layer.proj, _add(layer.v, layer.norm1.bias))
+    assert query.bias is not None
+    return Layer(
+        norm1=_plain_norm(layer.norm1),
+        q=Linear(weight=query.weight * factor, bias=query.bias * factor),
+        k=Linear(weight=key.weight),
+        v=Linear(weight=value.weight),
+        proj=Linear(weight=layer.proj.weight, bias=joined.astype(np.float32)),
+        norm2=_plain_norm(layer.norm2),
+        fc1=_fold_norm(layer.norm2, layer.fc1),
+        fc2=layer.fc2,
+    )
+
+
+def _plain_norm(norm: Norm) -> Norm:
+    return Norm(weight=np.ones_like(norm.weight))
+
+
+def _fold_norm(norm: Norm, linear: Linear) -> Linear:
+    """Let a linear map do the weight and bias of the normalisation before it."""
+    bias = _add(linear, norm.bias).astype(np.float32)
+    return Linear(weight=linear.weight * norm.weight[:, None], bias=bias)
+
+
+def _add(linear: Linear, offset: Array | None) -> Array:
+    """The bias that a map has for inputs which an offset is added to, float64 ``[out]``."""
+    assert linear.bias is not None  # a checkpoint's maps have one, and its norms
+    assert offset is not None
+    bias: Array = linear.bias + linear.weight.T.astype(np.float64) @ offset.astype(np.float64)
+    return bias
