@@ -61,7 +61,8 @@ from clipworks.runtimes import Encoder, Role, open_encoder
 from clipworks.runtimes.torch.devices import KINDS, choose_device, list_precisions
 from clipworks.runtimes.torch.loading import load_tower
 from clipworks.runtimes.torch.towers import TextTower
-from clipworks.towers.files import find_tower, read_tower
+from clipworks.towers.files import read_tower
+from clipworks.towers.stored import find_tower
 from clipworks.towers.weights import TextWeights, TowerWeights
 
 SHARE, FIRST_MS, GAIN = 0.6, 0.7, 2.0

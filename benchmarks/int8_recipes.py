@@ -38,7 +38,8 @@ from clipworks.model import Model
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 from clipworks.text import prompts
-from clipworks.towers.files import find_tower, read_tower
+from clipworks.towers.files import read_tower
+from clipworks.towers.stored import find_tower
 
 PICTURES, CALIBRATION, NAMES, BATCH = 192, 96, 100, 32
 GROUPS = (32, 128)

@@ -42,7 +42,8 @@ from clipworks.options import RuntimeOptions
 from clipworks.runtimes import import_runtime, list_installed, list_names, open_encoder
 from clipworks.runtimes.inputs import name_inputs
 from clipworks.text.tokenizers import open_tokenizer
-from clipworks.towers.files import StoredTower, find_tower, read_tower
+from clipworks.towers.files import read_tower
+from clipworks.towers.stored import StoredTower, find_tower
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 2e-6

@@ -37,7 +37,8 @@ from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 from clipworks.text import prompts
 from clipworks.text.tokenizers import open_tokenizer
-from clipworks.towers.files import StoredTower, find_tower, read_tower
+from clipworks.towers.files import read_tower
+from clipworks.towers.stored import StoredTower, find_tower
 
 BATCH = 32
 CALIBRATION = 64  # pictures, none of which is timed

@@ -16,7 +16,8 @@ from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError
 from clipworks.pipeline import embed_batch
 from clipworks.runtimes import Opening
-from clipworks.towers.files import find_tower, read_tower
+from clipworks.towers.files import read_tower
+from clipworks.towers.stored import find_tower
 from clipworks.towers.weights import ImageWeights, Layer, Norm
 
 compiled = pytest.importorskip("clipworks.runtimes.native._towers", reason="built without a C compiler")

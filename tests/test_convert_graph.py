@@ -28,8 +28,8 @@ from tower_graphs import name_batch, write_graphs
 from clipworks.convert import convert_checkpoint, read_checkpoint
 from clipworks.export.cached import load_graph
 from clipworks.families.checkpoint import Checkpoint
-from clipworks.towers.files import Role, find_tower
 from clipworks.towers.reference import embed_images, embed_texts
+from clipworks.towers.stored import Role, find_tower
 
 pytestmark = pytest.mark.runtimes
 

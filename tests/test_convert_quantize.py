@@ -26,7 +26,7 @@ from clipworks.options import RuntimeOptions
 from clipworks.runtimes import openvino as openvino_runtime
 from clipworks.runtimes import registry
 from clipworks.runtimes.choice import Choice
-from clipworks.towers.files import find_tower
+from clipworks.towers.stored import find_tower
 from clipworks.towers.tensor_file import TensorFile
 
 # Wide enough that 256 levels are many: rounding errors add up as the root of the width, results as the width.

@@ -27,7 +27,8 @@ from clipworks.runtimes.choice import Choice
 from clipworks.runtimes.probes import open_probe
 from clipworks.text.packing import count_packed, pack_texts
 from clipworks.text.tokenizers import open_tokenizer
-from clipworks.towers.files import find_tower, read_tower
+from clipworks.towers.files import read_tower
+from clipworks.towers.stored import find_tower
 
 compiled = pytest.importorskip("clipworks.runtimes.native._towers", reason="built without a C compiler")
 

@@ -32,7 +32,8 @@ from clipworks.runtimes import ROLES  # noqa: E402
 from clipworks.runtimes.native import layout  # noqa: E402  # needs the compiled module
 from clipworks.runtimes.native.encoder import NativeEncoder  # noqa: E402
 from clipworks.runtimes.native.facts import HEAD, Facts  # noqa: E402
-from clipworks.towers.files import find_tower, read_tower  # noqa: E402
+from clipworks.towers.files import read_tower  # noqa: E402
+from clipworks.towers.stored import find_tower  # noqa: E402
 
 MODEL = MODELS["quick"]
 INPUTS = ("ids", "places", "groups", "ends", "back", "texts")

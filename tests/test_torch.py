@@ -34,7 +34,8 @@ torch = pytest.importorskip("torch")
 from clipworks.runtimes import ROLES  # noqa: E402
 from clipworks.runtimes.torch import devices, lanes  # noqa: E402  # needs PyTorch
 from clipworks.runtimes.torch.loading import load_tower  # noqa: E402
-from clipworks.towers.files import find_tower, read_tower  # noqa: E402
+from clipworks.towers.files import read_tower  # noqa: E402
+from clipworks.towers.stored import find_tower  # noqa: E402
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_text(encoding="utf-8"))["models"]
 LIMIT = 2e-6

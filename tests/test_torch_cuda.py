@@ -24,7 +24,8 @@ from cuda_fake import FakeCuda  # noqa: E402  # needs PyTorch
 from clipworks.runtimes import ROLES  # noqa: E402
 from clipworks.runtimes.torch import lanes, streams  # noqa: E402  # as above
 from clipworks.runtimes.torch.loading import load_tower  # noqa: E402
-from clipworks.towers.files import find_tower, read_tower  # noqa: E402
+from clipworks.towers.files import read_tower  # noqa: E402
+from clipworks.towers.stored import find_tower  # noqa: E402
 
 MODEL = MODELS["quick"]
 NEAR = 2e-6

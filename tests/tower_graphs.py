@@ -11,8 +11,9 @@ from clipworks.bundle.files import Bundle
 from clipworks.export.graph import build_graph
 from clipworks.families.checkpoint import Checkpoint
 from clipworks.text.packing import pack_texts
-from clipworks.towers.files import find_tower, read_tower
+from clipworks.towers.files import read_tower
 from clipworks.towers.folding import fold_image, fold_text
+from clipworks.towers.stored import find_tower
 
 
 def write_graphs(checkpoint: Checkpoint, folder: Path) -> None:

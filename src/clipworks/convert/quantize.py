@@ -29,7 +29,8 @@ from clipworks.convert.rounding import EXACT, balance_channels, choose_scale, ro
 from clipworks.errors import ConversionError
 from clipworks.runtimes import Role
 from clipworks.text.tokenizers import open_tokenizer
-from clipworks.towers.files import find_tower, read_tower
+from clipworks.towers.files import read_tower
+from clipworks.towers.stored import find_tower
 from clipworks.towers.tensor_file import write_tensors
 from clipworks.towers.weights import Array, ImageWeights, TowerWeights, list_tensors
 

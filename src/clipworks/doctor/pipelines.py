@@ -21,7 +21,8 @@ from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions, RuntimeOption
 from clipworks.runtimes import EMBEDDING, FIRST, POOLED, ROLES, Encoder, Role, find_runtime, open_encoder
 from clipworks.runtimes.probes import open_probe
 from clipworks.text.tokenizers import Tokenizer, open_tokenizer
-from clipworks.towers.files import find_tower, read_tower
+from clipworks.towers.files import read_tower
+from clipworks.towers.stored import find_tower
 from clipworks.towers.weights import ImageWeights, TextWeights
 
 Weights = tuple[ImageWeights, TextWeights]

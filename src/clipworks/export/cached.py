@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cache import read_sealed, write_sealed
-from clipworks.towers.files import StoredTower, open_tower_file, read_tower
+from clipworks.towers.files import open_tower_file, read_tower
+from clipworks.towers.stored import StoredTower
 
 if TYPE_CHECKING:
     from clipworks.export.graph_nodes import Graph

@@ -39,7 +39,7 @@ from clipworks.runtimes.registry import (
     list_installed,
     list_names,
 )
-from clipworks.towers.files import find_tower
+from clipworks.towers.stored import find_tower
 
 __all__ = [
     "AUTOMATIC",

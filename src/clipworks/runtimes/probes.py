@@ -22,7 +22,7 @@ from clipworks.runtimes import (
     choose_runtime,
     import_runtime,
 )
-from clipworks.towers.files import StoredTower, find_tower
+from clipworks.towers.stored import StoredTower, find_tower
 
 Values = dict[str, npt.NDArray[Any]]
 Probe = Callable[[Batch], Values]

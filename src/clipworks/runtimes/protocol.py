@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the command line reads the table of runtimes for its help, 
     import numpy as np
     import numpy.typing as npt
 
-from clipworks.towers.files import StoredTower
+from clipworks.towers.stored import StoredTower
 
 Role = Literal["image", "text"]
 ROLES: tuple[Role, ...] = ("image", "text")

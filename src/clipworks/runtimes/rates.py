@@ -25,7 +25,7 @@ from clipworks.options import RuntimeOptions
 from clipworks.processor import count_cores, describe_processor, find_onednn_ceiling
 from clipworks.runtimes.protocol import EncoderRequest
 from clipworks.runtimes.registry import find_version, import_runtime
-from clipworks.towers.files import StoredTower
+from clipworks.towers.stored import StoredTower
 
 if TYPE_CHECKING:
     import onnx

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-from pathlib import Path
-from typing import Literal
 
 from clipworks.bundle.card import Card, TowerSpec
-from clipworks.bundle.files import Bundle
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.towers.folding import FOLDED_MEAN, FOLDED_STD
+from clipworks.towers.stored import Role, StoredTower
 from clipworks.towers.tensor_file import TensorFile
 from clipworks.towers.weights import ImageWeights, Layer, Linear, Norm, TextWeights, TowerWeights
-
-Role = Literal["image", "text"]
 
 # What of an architecture the equations here, and the runtimes, compute.
 _COVERED: dict[str, tuple[object, ...]] = {
@@ -35,48 +29,6 @@ _COVERED_OF: dict[Role, dict[str, tuple[object, ...]]] = {
     },
     "text": {"kind": ("transformer",), "input_norm": (False,), "mask": ("causal",), "pooling": ("argmax", "eos")},
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StoredTower:
-    """A tower of a bundle, in one stored precision.
-
-    Attributes:
-        path: its file.
-        kind: ``safetensors`` or ``onnx``, as the card says.
-        role: which tower it is.
-        sha256: tells it from every other one: its file, weights beside that, and what the card says of it; hex digits.
-        card: says all else of it; None of a ready-made one of which nothing else is known.
-    """
-
-    path: Path
-    kind: Literal["safetensors", "onnx"]
-    role: Role
-    sha256: str
-    card: Card | None = None
-
-
-def find_tower(bundle: Bundle, role: Role, stored: str = "f32") -> StoredTower:
-    """Find a tower of a bundle.
-
-    Args:
-        bundle: the model.
-        role: which tower.
-        stored: the stored precision, a key of ``card.towers``.
-    """
-    card, files = bundle.card, bundle.card.towers[stored]
-    name = files.image if role == "image" else files.text
-    parts = [card.files[file].sha256 for file in (name, f"{name}.data") if file in card.files]
-    if files.kind == "safetensors":
-        specs = (card.image, card.text, card.image_tower, card.text_tower)
-        parts.append(json.dumps([dataclasses.asdict(spec) for spec in specs]))
-    return StoredTower(
-        path=bundle.folder / name,
-        kind=files.kind,
-        role=role,
-        card=card,
-        sha256=hashlib.sha256(" ".join(parts).encode()).hexdigest(),
-    )
 
 
 def open_tower_file(tower: StoredTower) -> TensorFile:

@@ -1,0 +1,57 @@
+"""Where the towers of a bundle are stored: what a runtime is told of one before it reads its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from clipworks.bundle.card import Card
+    from clipworks.bundle.files import Bundle
+
+Role = Literal["image", "text"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredTower:
+    """A tower of a bundle, in one stored precision.
+
+    Attributes:
+        path: its file.
+        kind: ``safetensors`` or ``onnx``, as the card says.
+        role: which tower it is.
+        sha256: tells it from every other one: its file, weights beside that, and what the card says of it; hex digits.
+        card: says all else of it; None of a ready-made one of which nothing else is known.
+    """
+
+    path: Path
+    kind: Literal["safetensors", "onnx"]
+    role: Role
+    sha256: str
+    card: Card | None = None
+
+
+def find_tower(bundle: Bundle, role: Role, stored: str = "f32") -> StoredTower:
+    """Find a tower of a bundle.
+
+    Args:
+        bundle: the model.
+        role: which tower.
+        stored: the stored precision, a key of ``card.towers``.
+    """
+    card, files = bundle.card, bundle.card.towers[stored]
+    name = files.image if role == "image" else files.text
+    parts = [card.files[file].sha256 for file in (name, f"{name}.data") if file in card.files]
+    if files.kind == "safetensors":
+        specs = (card.image, card.text, card.image_tower, card.text_tower)
+        parts.append(json.dumps([dataclasses.asdict(spec) for spec in specs]))
+    return StoredTower(
+        path=bundle.folder / name,
+        kind=files.kind,
+        role=role,
+        card=card,
+        sha256=hashlib.sha256(" ".join(parts).encode()).hexdigest(),
+    )
