@@ -16,7 +16,7 @@ BUILT := pyproject.toml setup.py src/clipworks/images/_resampling.c src/clipwork
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: .venv/installed  ## match the example picture with three texts
+demo: .venv/installed  ## match the example image with three texts
 	$(BIN)/clipworks match examples/CLIP.png "a diagram" "a dog" "a cat"
 
 test: .venv/installed  ## run the tests (offline)

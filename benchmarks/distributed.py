@@ -1,6 +1,6 @@
-"""What the engine costs: the same pictures embedded by this machine's pipeline and by Ray on this machine.
+"""What the engine costs: the same images embedded by this machine's pipeline and by Ray on this machine.
 
-    python benchmarks/distributed.py PHOTOGRAPHS --model BUNDLE [--precision P] [--pictures N] [--rounds N]
+    python benchmarks/distributed.py PHOTOGRAPHS --model BUNDLE [--precision P] [--images N] [--rounds N]
         [--engine-options "OPTIONS"] [--json FILE]
 
 Whole commands are timed, the start of Ray and of its processes among it: ``clipworks embed`` on a list that repeats the
@@ -123,7 +123,7 @@ def run_command(words: list[str], *, watched: bool) -> Run:
 
 
 def read_shards(folder: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """All embeddings of a folder of shards in order; every picture must have one."""
+    """All embeddings of a folder of shards in order; every image must have one."""
     import pyarrow.parquet as pq
 
     columns = [
@@ -134,10 +134,10 @@ def read_shards(folder: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def describe_stages(run: Run) -> list[str]:
-    """Lines that say what each stage of the engine took for a picture."""
+    """Lines that say what each stage of the engine took for an image."""
     stages = run.found["statistics"]["stages"][1:]
-    pictures = run.found["done"]
-    return [f"    {item['name']}: {1000 * item['seconds'] / pictures:.2f} ms a picture" for item in stages]
+    images = run.found["done"]
+    return [f"    {item['name']}: {1000 * item['seconds'] / images:.2f} ms an image" for item in stages]
 
 
 def make_bundle(folder: Path) -> None:
@@ -169,7 +169,7 @@ def main() -> int:
     parser.add_argument("--model", help="a bundle's folder or a known name")
     parser.add_argument("--precision", default="f32")
     parser.add_argument("--batch-size", default="32")
-    parser.add_argument("--pictures", type=int, default=5000)
+    parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--engine-options", default="", help="more options for the engine's run, as one argument")
     parser.add_argument("--json", type=Path, help="write every run and the environment here")
@@ -181,7 +181,7 @@ def main() -> int:
     if not args.photographs or not args.model:
         parser.error("give a folder of photographs and a model")
     files = sorted(path for path in args.photographs.resolve().iterdir() if path.suffix.lower() in (".jpeg", ".jpg"))
-    listed = [str(files[place % len(files)]) for place in range(args.pictures)]
+    listed = [str(files[place % len(files)]) for place in range(args.images)]
     pairs: list[tuple[Run, Run]] = []
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
@@ -202,7 +202,7 @@ def main() -> int:
             if not same:
                 return 1
             for name, run in zip(("one process", "the engine"), (local, engine), strict=True):
-                speed = f"{run.elapsed_s:7.1f} s  {args.pictures / run.elapsed_s:6.1f} images/s"
+                speed = f"{run.elapsed_s:7.1f} s  {args.images / run.elapsed_s:6.1f} images/s"
                 print(f"  {name:12} " + (f"peak {run.peak_mib:6.0f} MiB" if watched else speed), flush=True)
             if not watched:
                 print(f"  its stages, after {engine.elapsed_s - engine.found['elapsed_s']:.1f} s to start and end:")
@@ -212,7 +212,7 @@ def main() -> int:
     growth = engine.growth
     print(f"  object store: {store:.0f} MiB at most; memory grows by {growth:+.1%} in the last third")
     cost = statistics.median(engine.elapsed_s / local.elapsed_s for local, engine in timed) - 1
-    print(f"{args.pictures:,} pictures, {args.precision}, batch {args.batch_size}, {count_cores()} cores")
+    print(f"{args.images:,} images, {args.precision}, batch {args.batch_size}, {count_cores()} cores")
     print(f"the engine costs {cost:+.1%} (wanted: under {COST:.0%})")
     if args.json:
         values = {

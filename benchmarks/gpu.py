@@ -3,7 +3,7 @@
     python benchmarks/gpu.py --json gpu.json
     python benchmarks/gpu.py --device cpu --quick
 
-Nothing is fetched: the models are drawn with random weights of ViT-B/32 shapes, pictures are noise of several scales
+Nothing is fetched: the models are drawn with random weights of ViT-B/32 shapes, images are noise of several scales
 and the photographs that come with clipworks. On a machine without a network bring: this repository (PYTHONPATH=src
 will do, nothing is installed or built), and the Python packages torch (of CUDA), transformers, numpy, onnx, ml_dtypes,
 safetensors, tokenizers, ftfy, pillow; for the decoder on the device also nvidia-nvimgcodec and nvidia-nvjpeg, both of
@@ -56,7 +56,7 @@ from clipworks.families.preprocessing import openai_preprocessing
 from clipworks.images.decode import load_batch
 from clipworks.images.decoders import open_batch_decoder
 from clipworks.options import RuntimeOptions
-from clipworks.profiling.inputs import built_in_pictures
+from clipworks.profiling.inputs import built_in_images
 from clipworks.runtimes import Encoder, Role, open_encoder
 from clipworks.runtimes.torch.devices import KINDS, choose_device, list_precisions
 from clipworks.runtimes.torch.loading import load_tower
@@ -82,7 +82,7 @@ class Plan:
     compile: bool
 
 
-def draw_pictures(count: int, size: int) -> Any:
+def draw_images(count: int, size: int) -> Any:
     """uint8 ``[count, size, size, 3]``: noise of several scales, shifted."""
     random = np.random.default_rng(0)
     base = np.zeros((size, size, 3))
@@ -167,7 +167,7 @@ def open_tower(plan: Plan, bundle: Bundle, role: Role, precision: str) -> Encode
 def check_parity(plan: Plan, shape: str, model: Any, bundle: Bundle) -> Iterator[Row]:
     """Unit embeddings beside transformers' in f32 on the CPU; of what is not granted, the bare tower's."""
     size = parity.SHAPES[shape].size
-    batches: dict[Role, Any] = {"image": draw_pictures(18, size), "text": draw_ids(18, 77)}
+    batches: dict[Role, Any] = {"image": draw_images(18, size), "text": draw_ids(18, 77)}
     batches["text"][9:, 20:] = 0
     batches["text"][9:, 20] = 49407
     with torch.inference_mode():
@@ -223,9 +223,9 @@ def measure_tower(
     compiled = torch.compile(fixed.__call__, dynamic=False) if plan.compile else None
     theirs, plain = (model.to(device, kind) for model in models)
     encoder = open_tower(plan, bundle, role, precision)
-    pictures = draw_pictures(max(plan.batches), 224) if role == "image" else None
+    images = draw_images(max(plan.batches), 224) if role == "image" else None
     for side in plan.batches if role == "image" else plan.lengths:
-        batch = draw_ids(64, side) if pictures is None else pictures[:side]
+        batch = draw_ids(64, side) if images is None else images[:side]
         ready, staged = torch.from_numpy(batch).to(device), encoder.stage(batch)
         run_theirs: Callable[[], Any]
         run_plain: Callable[[], Any]
@@ -273,9 +273,9 @@ def measure_tower(
 
 
 def measure_threads(plan: Plan, bundle: Bundle, precision: str) -> Iterator[Row]:
-    """Pictures a second from host memory, by threads that each keep one call in flight."""
+    """Images a second from host memory, by threads that each keep one call in flight."""
     size = min(64, max(plan.batches))
-    encoder, batch = open_tower(plan, bundle, "image", precision), draw_pictures(size, 224)
+    encoder, batch = open_tower(plan, bundle, "image", precision), draw_images(size, 224)
     for threads in (1, 2, 4):
         done = [0] * threads
         encoder(batch)
@@ -326,7 +326,7 @@ def measure_memory(plan: Plan, bundle: Bundle, precision: str) -> Iterator[Row]:
 
 def exhaust_memory(plan: Plan, bundle: Bundle, precision: str) -> Row:
     """A batch for which there is no memory left, and a smaller one behind it."""
-    encoder, batch = open_tower(plan, bundle, "image", precision), draw_pictures(64, 224)
+    encoder, batch = open_tower(plan, bundle, "image", precision), draw_images(64, 224)
     expected = encoder(batch[:17])
     free, _ = torch.cuda.mem_get_info(plan.device)
     hog = torch.empty(free - 2**27, dtype=torch.uint8, device=plan.device)  # 128 MiB are left
@@ -344,7 +344,7 @@ def exhaust_memory(plan: Plan, bundle: Bundle, precision: str) -> Row:
 
 def measure_decoding(plan: Plan, bundle: Bundle, precision: str) -> Iterator[Row]:
     """The photographs that come with clipworks, decoded and cut to squares: by Pillow, and on the device."""
-    spec, contents = openai_preprocessing(224), built_in_pictures() * 8
+    spec, contents = openai_preprocessing(224), built_in_images() * 8
     with ThreadPoolExecutor() as pool:
 
         def run_all() -> None:
@@ -458,7 +458,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--quick", action="store_true", help="a dry run: small batches, few calls")
-    parser.add_argument("--batches", help="of pictures (default: 1,8,64,256,1024)")
+    parser.add_argument("--batches", help="of images (default: 1,8,64,256,1024)")
     parser.add_argument("--lengths", help="of texts, 64 at once (default: 8,16,32,77)")
     parser.add_argument("--seconds", type=float, help="for each figure (default: 0.5)")
     parser.add_argument("--shapes", nargs="+", choices=parity.SHAPES, default=["B/32"], help="of the parity")

@@ -5,7 +5,7 @@
 ViT-B/32 shapes, random weights. Ours is static: balanced channels, cut ranges, weights rounded together. Beside it the
 same without these three (largest value, nearest integer), and dynamic activations with per-channel weights, which need
 no calibration: OpenVINO's, by groups of channels of each token, and ONNX Runtime's, by whole values. Agreement is of
-the best of 100 class names. The calibration pictures are not those that are compared.
+the best of 100 class names. The calibration images are not those that are compared.
 
 Needs torch and transformers to draw the weights; run it on a quiet machine.
 """
@@ -41,7 +41,7 @@ from clipworks.text import prompts
 from clipworks.towers.files import read_tower
 from clipworks.towers.stored import find_tower
 
-PICTURES, CALIBRATION, NAMES, BATCH = 192, 96, 100, 32
+IMAGES, CALIBRATION, NAMES, BATCH = 192, 96, 100, 32
 GROUPS = (32, 128)
 TEXTS = ("a dog", "a cat")  # the text tower is not looked at
 
@@ -53,7 +53,7 @@ def round_to_nearest(weights: Any) -> QuantizedWeights:
     return QuantizedWeights(weight=steps, scales=scales.astype(np.float32))
 
 
-def quantize_plainly(bundle: Bundle, pictures: Any) -> Bundle:
+def quantize_plainly(bundle: Bundle, images: Any) -> Bundle:
     """The static recipe without balancing, cut ranges, and weights that make up for each other's errors."""
     plain: Any = {
         "balance_channels": lambda largest, weights: np.ones(len(weights), np.float32),  # noqa: ARG005  # as in quantize
@@ -61,7 +61,7 @@ def quantize_plainly(bundle: Bundle, pictures: Any) -> Bundle:
         "round_weights": lambda rows, weights: round_to_nearest(weights),  # noqa: ARG005  # as in quantize
     }
     with mock.patch.multiple(quantize, **plain):
-        return quantize_towers(bundle, pictures, texts=TEXTS)
+        return quantize_towers(bundle, images, texts=TEXTS)
 
 
 def write_weights_only(source: Path, target: Path) -> None:
@@ -81,7 +81,7 @@ def write_weights_only(source: Path, target: Path) -> None:
 
 
 def open_openvino(path: Path, group: int) -> Any:
-    """A function from pictures to embeddings, with activations quantised by groups of channels."""
+    """A function from images to embeddings, with activations quantised by groups of channels."""
     import openvino
 
     config = {
@@ -92,7 +92,7 @@ def open_openvino(path: Path, group: int) -> Any:
     }
     core = openvino.Core()
     request = core.compile_model(core.read_model(path), "CPU", config).create_infer_request()
-    return lambda pictures: np.array(request.infer({0: pictures})[0])
+    return lambda images: np.array(request.infer({0: images})[0])
 
 
 def open_onnxruntime(source: Path, target: Path) -> Any:
@@ -112,11 +112,11 @@ def open_onnxruntime(source: Path, target: Path) -> Any:
     )
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda pictures: session.run(None, {name: pictures})[0]
+    return lambda images: session.run(None, {name: images})[0]
 
 
 def open_recipes(checkpoint: Path, calibration: Any, folder: Path) -> tuple[Bundle, dict[str, Any]]:
-    """The f32 bundle, and a function from pictures to embeddings for every recipe."""
+    """The f32 bundle, and a function from images to embeddings for every recipe."""
     bundle = convert_checkpoint(checkpoint, folder / "ours")
     plain = folder / "plain.onnx"
     plain.write_bytes(build_graph(read_tower(find_tower(bundle, "image"))).content)
@@ -146,18 +146,18 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         parity.draw_model(parity.SHAPES["B/32"], "quick_gelu", 2, Path(scratch) / "checkpoint")
-        files = parity.list_pictures(args.photographs, PICTURES + CALIBRATION)
-        calibration = load_batch(files[PICTURES:], openai_preprocessing(224))
+        files = parity.list_images(args.photographs, IMAGES + CALIBRATION)
+        calibration = load_batch(files[IMAGES:], openai_preprocessing(224))
         bundle, runs = open_recipes(Path(scratch) / "checkpoint", calibration, Path(scratch))
-        pictures = load_batch(files[:PICTURES], bundle.card.image)
+        images = load_batch(files[:IMAGES], bundle.card.image)
         with Model(bundle, RuntimeOptions(runtime="openvino", precision="f32"), towers=["text"]) as model:
             head = model.embed_texts(list(prompts.read_labels("imagenet").names[:NAMES]))
         seconds = towers.measure(
-            {name: functools.partial(run, pictures[:BATCH]) for name, run in runs.items()}, args.rounds
+            {name: functools.partial(run, images[:BATCH]) for name, run in runs.items()}, args.rounds
         )
-        reference = parity.unit(runs["f32, openvino"](pictures))
+        reference = parity.unit(runs["f32, openvino"](images))
         for name, run in runs.items():
-            found = parity.unit(np.concatenate([run(pictures[at : at + BATCH]) for at in range(0, PICTURES, BATCH)]))
+            found = parity.unit(np.concatenate([run(images[at : at + BATCH]) for at in range(0, IMAGES, BATCH)]))
             cosines = (found * reference).sum(axis=1)
             same = (found @ head.T).argmax(axis=1) == (reference @ head.T).argmax(axis=1)
             row = {

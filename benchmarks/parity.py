@@ -1,19 +1,19 @@
 """Compare converted towers with the reference implementations, full size.
 
 For each shape a CLIPModel of transformers is drawn with random weights, saved, converted, and run beside its bundle on
-the same real pictures and prompts of all lengths; once with QuickGELU and the old end-token convention, once with GELU
+the same real images and prompts of all lengths; once with QuickGELU and the old end-token convention, once with GELU
 and the new one. ViT-B/32 is compared with open_clip's own code too, where that is installed. The script fails when an
 entry of a unit embedding differs by more than the limit.
 
     python benchmarks/parity.py --shapes B/32
-    python benchmarks/parity.py --pictures FOLDER --json parity.json
-    python benchmarks/parity.py --shapes B/32 --pictures FOLDER --int8
+    python benchmarks/parity.py --images FOLDER --json parity.json
+    python benchmarks/parity.py --shapes B/32 --images FOLDER --int8
 
-With ``--int8`` the QuickGELU model of each shape is made int8 too, calibrated on a hundred of the pictures, and
+With ``--int8`` the QuickGELU model of each shape is made int8 too, calibrated on a hundred of the images, and
 compared with its own f32 towers on others: cosines and top-1 agreement. The graph is run as it is written, without an
 engine's own int8 products, which lose some on CPUs without VNNI.
 
-Needs torch and transformers, and scikit-image for pictures where no folder is given.
+Needs torch and transformers, and scikit-image for images where no folder is given.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Parity:
     pooling: str
     reference: str
     runtime: str
-    pictures: int
+    images: int
     prompts: int
     image_difference: float
     text_difference: float
@@ -111,17 +111,17 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far int8 embeddings keep to those of f32, on pictures and prompts that were not calibrated on.
+    """How far int8 embeddings keep to those of f32, on images and prompts that were not calibrated on.
 
     Attributes:
-        top1: share of pictures whose best prompt is the same.
+        top1: share of images whose best prompt is the same.
         contrast_*: cosine after the mean embedding is taken out: what is left tells inputs apart.
     """
 
     shape: str
-    pictures: int
+    images: int
     prompts: int
-    calibration_pictures: int
+    calibration_images: int
     image_cosine_mean: float
     image_cosine_min: float
     image_contrast_mean: float
@@ -136,8 +136,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), metavar="SHAPE")
     parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=RUNTIMES, metavar="RUNTIME")
-    parser.add_argument("--pictures", type=Path, help="folder of pictures; default: those of scikit-image")
-    parser.add_argument("--count", type=int, default=8, help="number of pictures (default: %(default)s)")
+    parser.add_argument("--images", type=Path, help="folder of images; default: those of scikit-image")
+    parser.add_argument("--count", type=int, default=8, help="number of images (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="CPU threads of the reference and of the runtimes")
     parser.add_argument("--int8", action="store_true", help="compare int8 towers with f32 ones instead")
     parser.add_argument("--json", type=Path, help="write the results and the environment here")
@@ -147,8 +147,8 @@ def main() -> int:
 
         torch.set_num_threads(options.threads)
     if options.int8:
-        return report_int8(options.shapes, list_pictures(options.pictures, CALIBRATION + HELD_OUT), options.json)
-    files = list_pictures(options.pictures, options.count)
+        return report_int8(options.shapes, list_images(options.images, CALIBRATION + HELD_OUT), options.json)
+    files = list_images(options.images, options.count)
     results: list[Parity] = []
     for shape in options.shapes:
         for activation, end in VARIANTS:
@@ -167,7 +167,7 @@ def compare(
 ) -> list[Parity]:
     """Compare one model with every runtime asked for."""
     sizes = SHAPES[shape]
-    pictures = load_batch(files, openai_preprocessing(sizes.size))
+    images = load_batch(files, openai_preprocessing(sizes.size))
     found: list[Parity] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "checkpoint"
@@ -176,12 +176,12 @@ def compare(
         bundle = convert_checkpoint(folder, Path(scratch) / "bundle")
         print(f"ViT-{shape} {activation}: converted in {time.monotonic() - started:.1f} s", flush=True)
         prompts = encode_prompts(bundle)
-        references = {"transformers": embed_with_transformers(model, pictures, prompts)}
+        references = {"transformers": embed_with_transformers(model, images, prompts)}
         if shape == "B/32" and importlib.util.find_spec("open_clip") is not None:
-            references["open_clip"] = embed_with_open_clip(folder, sizes, activation, pictures, prompts)
+            references["open_clip"] = embed_with_open_clip(folder, sizes, activation, images, prompts)
         del model
         for runtime in runtimes:
-            embedded = embed_with_bundle(bundle, runtime, threads, pictures, prompts)
+            embedded = embed_with_bundle(bundle, runtime, threads, images, prompts)
             found += [
                 Parity(
                     shape=shape,
@@ -189,7 +189,7 @@ def compare(
                     pooling=str(bundle.card.text_tower.pooling),
                     reference=reference,
                     runtime=runtime,
-                    pictures=len(pictures),
+                    images=len(images),
                     prompts=len(prompts),
                     image_difference=float(np.abs(embedded["image"] - expected["image"]).max()),
                     text_difference=float(np.abs(embedded["text"] - expected["text"]).max()),
@@ -219,16 +219,16 @@ def report_int8(shapes: list[str], files: list[Path], report: Path | None) -> in
 
 
 def measure_int8(shape: str, bundle: Bundle, files: list[Path]) -> Agreement:
-    """Calibrate on some pictures, compare on the others, and on one prompt for each file's name."""
+    """Calibrate on some images, compare on the others, and on one prompt for each file's name."""
     cut = min(CALIBRATION, len(files) // 2)
     bundle = quantize_towers(bundle, load_batch(files[:cut], bundle.card.image))
-    pictures = load_batch(files[cut:], bundle.card.image)
+    images = load_batch(files[cut:], bundle.card.image)
     subjects = sorted({path.stem.partition("_")[2] or path.stem for path in files})
     prompts = [f"a photo of a {subject.replace('_', ' ')}." for subject in subjects]
     ids = open_tokenizer(bundle.tokenizer, bundle.card.text).encode(prompts)
     found = {
         precision: {
-            "image": unit(run_as_written(find_tower(bundle, "image", precision), pictures)),
+            "image": unit(run_as_written(find_tower(bundle, "image", precision), images)),
             "text": unit(run_as_written(find_tower(bundle, "text", precision), ids)),
         }
         for precision in bundle.card.towers
@@ -242,9 +242,9 @@ def measure_int8(shape: str, bundle: Bundle, files: list[Path]) -> Agreement:
     best = [np.argmax(rows["image"] @ rows["text"].T, axis=1) for rows in (exact, rounded)]
     return Agreement(
         shape=shape,
-        pictures=len(pictures),
+        images=len(images),
         prompts=len(prompts),
-        calibration_pictures=cut,
+        calibration_images=cut,
         image_cosine_mean=float(cosines["image"].mean()),
         image_cosine_min=float(cosines["image"].min()),
         image_contrast_mean=float(contrasts["image"].mean()),
@@ -329,13 +329,13 @@ def encode_prompts(bundle: Bundle) -> npt.NDArray[np.int32]:
 
 
 def embed_with_transformers(
-    model: Any, pictures: npt.NDArray[np.uint8], prompts: npt.NDArray[np.int32]
+    model: Any, images: npt.NDArray[np.uint8], prompts: npt.NDArray[np.int32]
 ) -> dict[str, Floats]:
     """Unit embeddings of transformers' model in f32."""
     import torch
 
     with torch.no_grad():
-        image = model.vision_model(pixel_values=normalise_pixels(pictures)).pooler_output
+        image = model.vision_model(pixel_values=normalise_pixels(images)).pooler_output
         text = model.text_model(input_ids=torch.from_numpy(prompts).long()).pooler_output
         return {
             "image": unit(model.visual_projection(image).numpy()),
@@ -344,7 +344,7 @@ def embed_with_transformers(
 
 
 def embed_with_open_clip(
-    folder: Path, sizes: Shape, activation: str, pictures: npt.NDArray[np.uint8], prompts: npt.NDArray[np.int32]
+    folder: Path, sizes: Shape, activation: str, images: npt.NDArray[np.uint8], prompts: npt.NDArray[np.int32]
 ) -> dict[str, Floats]:
     """Unit embeddings of open_clip's model in f32, with the checkpoint's tensors under open_clip's names."""
     import torch
@@ -370,7 +370,7 @@ def embed_with_open_clip(
     reference.load_state_dict({name: torch.from_numpy(array) for name, array in rename_open_clip(tensors).items()})
     with torch.no_grad():
         return {
-            "image": unit(reference.encode_image(normalise_pixels(pictures)).numpy()),
+            "image": unit(reference.encode_image(normalise_pixels(images)).numpy()),
             "text": unit(reference.encode_text(torch.from_numpy(prompts).long()).numpy()),
         }
 
@@ -379,26 +379,26 @@ def embed_with_bundle(
     bundle: Bundle,
     runtime: str,
     threads: int | None,
-    pictures: npt.NDArray[np.uint8],
+    images: npt.NDArray[np.uint8],
     prompts: npt.NDArray[np.int32],
 ) -> dict[str, Floats]:
-    """Unit embeddings of a bundle: texts cut to their own length, pictures in one batch."""
+    """Unit embeddings of a bundle: texts cut to their own length, images in one batch."""
     image = open_encoder(
         bundle, "image", RuntimeOptions(runtime=runtime, device="cpu", precision="f32", threads=threads)
     )
     text = open_encoder(bundle, "text", RuntimeOptions(runtime=runtime, device="cpu", precision="f32", threads=threads))
     rows = [text(row[None, : number + 2])[0] for number, row in enumerate(prompts, start=1)]
-    found = {"image": unit(image(pictures)), "text": unit(np.array(rows))}
+    found = {"image": unit(image(images)), "text": unit(np.array(rows))}
     image.close()
     text.close()
     return found
 
 
-def normalise_pixels(pictures: npt.NDArray[np.uint8]) -> Any:
-    """Pictures as the references take them: float32 ``[n, 3, size, size]``, normalised."""
+def normalise_pixels(images: npt.NDArray[np.uint8]) -> Any:
+    """Images as the references take them: float32 ``[n, 3, size, size]``, normalised."""
     import torch
 
-    scaled = (pictures.astype(np.float32) / 255 - np.array(OPENAI_MEAN, np.float32)) / np.array(OPENAI_STD, np.float32)
+    scaled = (images.astype(np.float32) / 255 - np.array(OPENAI_MEAN, np.float32)) / np.array(OPENAI_STD, np.float32)
     return torch.from_numpy(scaled.transpose(0, 3, 1, 2).copy())
 
 
@@ -415,15 +415,15 @@ def spread(rows: Floats) -> float:
     return float(1 - ((rows @ rows.T).sum() - count) / (count * (count - 1)))
 
 
-def list_pictures(folder: Path | None, count: int) -> list[Path]:
-    """The first pictures of a folder, by name."""
+def list_images(folder: Path | None, count: int) -> list[Path]:
+    """The first images of a folder, by name."""
     if folder is None:
         import skimage
 
         folder = Path(skimage.__file__).parent / "data"
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
     if len(files) < 2:
-        raise SystemExit(f"{folder} holds {len(files)} pictures; at least 2 are needed")
+        raise SystemExit(f"{folder} holds {len(files)} images; at least 2 are needed")
     return files[:count]
 
 

@@ -1,4 +1,4 @@
-"""CLIP's towers as anyone would write them in plain PyTorch: modules of torch.nn, float pictures, texts of 77 tokens.
+"""CLIP's towers as anyone would write them in plain PyTorch: modules of torch.nn, float images, texts of 77 tokens.
 
 The weights are those of a transformers CLIPModel; `gpu.py` times these beside ours.
 """

@@ -1,11 +1,11 @@
 """Plan a run on a cluster: how many nodes, how long, how much storage, and what holds it up, with the arithmetic shown.
 
-    python benchmarks/plan_cluster.py [--pictures N] [--picture-kb KB] [--decode-ms MS] [--encode-per-s N]
+    python benchmarks/plan_cluster.py [--images N] [--image-kb KB] [--decode-ms MS] [--encode-per-s N]
         [--encoders-per-node N] [--cores-per-node N] [--network-gbit G] [--hours H | --nodes N] [--dim N]
-        [--batch-size N] [--tar-pictures N] [--driver-ms MS] [--cpu-encoders] [--json]
+        [--batch-size N] [--tar-images N] [--driver-ms MS] [--cpu-encoders] [--json]
 
-Everything is a ratio of figures that you can measure: ``decode-ms`` and ``encode-per-s`` on your pictures and your
-nodes (benchmarks/distributed.py prints both), ``driver-ms`` with many small pictures. The defaults are those that
+Everything is a ratio of figures that you can measure: ``decode-ms`` and ``encode-per-s`` on your images and your
+nodes (benchmarks/distributed.py prints both), ``driver-ms`` with many small images. The defaults are those that
 docs/distributed.md says where they come from.
 """
 
@@ -27,22 +27,22 @@ class Setting:
     """What is planned with.
 
     Attributes:
-        pictures: in all.
-        picture_kb: of a picture's file, in 1,000 bytes.
-        decode_ms: one core's time to read and decode a picture.
-        encode_per_s: pictures that one encoder embeds in a second: a GPU, or a node whose cores do nothing else.
+        images: in all.
+        image_kb: of an image's file, in 1,000 bytes.
+        decode_ms: one core's time to read and decode an image.
+        encode_per_s: images that one encoder embeds in a second: a GPU, or a node whose cores do nothing else.
         encoders_per_node: GPUs of a node, or 1.
         cores_per_node: CPUs of a node.
         network_gbit: a node's network, gigabits a second.
         dim: numbers in an embedding.
-        batch_size: pictures encoded at once.
-        tar_pictures: pictures in a tar.
+        batch_size: images encoded at once.
+        tar_images: images in a tar.
         driver_ms: the driver's time for one batch.
         cpu_encoders: whether encoders and decoders share the cores.
     """
 
-    pictures: int
-    picture_kb: float
+    images: int
+    image_kb: float
     decode_ms: float
     encode_per_s: float
     encoders_per_node: int
@@ -50,14 +50,14 @@ class Setting:
     network_gbit: float
     dim: int
     batch_size: int
-    tar_pictures: int
+    tar_images: int
     driver_ms: float
     cpu_encoders: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeRates:
-    """Pictures that a node can take through each stage in a second, and through all of them.
+    """Images that a node can take through each stage in a second, and through all of them.
 
     Attributes:
         read: by its network.
@@ -76,7 +76,7 @@ class NodeRates:
 
 def rate_node(setting: Setting) -> NodeRates:
     """Find what a node can do; 15% are kept for what is uneven, fails or starts again."""
-    read = setting.network_gbit * 1e9 / 8 / (setting.picture_kb * 1000)
+    read = setting.network_gbit * 1e9 / 8 / (setting.image_kb * 1000)
     decode = setting.cores_per_node * 1000 / setting.decode_ms
     encode = setting.encoders_per_node * setting.encode_per_s
     stages = {"read": read, "decode": decode, "encode": encode}
@@ -87,27 +87,27 @@ def rate_node(setting: Setting) -> NodeRates:
 
 
 def count_nodes(setting: Setting, hours: float) -> int:
-    """Nodes that take the pictures through in so many hours."""
-    return math.ceil(setting.pictures / (rate_node(setting).node * hours * 3600))
+    """Nodes that take the images through in so many hours."""
+    return math.ceil(setting.images / (rate_node(setting).node * hours * 3600))
 
 
 def explain(setting: Setting, nodes: int) -> list[str]:
     """The plan, line by line, each figure with what it is made of."""
     rates = rate_node(setting)
     speed = nodes * rates.node
-    seconds = setting.pictures / speed
+    seconds = setting.images / speed
     row = 4 * setting.dim + ROW_BYTES
     driver = 1000 / setting.driver_ms * setting.batch_size
     cores = setting.encode_per_s * setting.decode_ms / 1000
-    picture = f"{setting.picture_kb:g} kB"
-    count = f"{setting.pictures:,}"
+    image = f"{setting.image_kb:g} kB"
+    count = f"{setting.images:,}"
     lines = [
-        f"read     {setting.network_gbit:g} Gbit/s / 8 / {setting.picture_kb:g} kB = {rates.read:,.0f} images/s a node",
+        f"read     {setting.network_gbit:g} Gbit/s / 8 / {setting.image_kb:g} kB = {rates.read:,.0f} images/s a node",
         f"decode   {setting.cores_per_node} cores / {setting.decode_ms:g} ms = {rates.decode:,.0f} images/s a node",
         f"encode   {setting.encoders_per_node} x {setting.encode_per_s:,.0f} = {rates.encode:,.0f} images/s a node",
         f"a node   {SPARE:.0%} of {rates.bottleneck}: {rates.node:,.0f} images/s",
         f"cluster  {nodes:,} nodes x {rates.node:,.0f} = {speed:,.0f} images/s",
-        f"time     {setting.pictures:,} / {speed:,.0f} = {seconds / 3600:,.1f} hours; "
+        f"time     {setting.images:,} / {speed:,.0f} = {seconds / 3600:,.1f} hours; "
         f"{nodes * seconds / 3600:,.0f} node hours",
     ]
     if not setting.cpu_encoders:
@@ -115,13 +115,13 @@ def explain(setting: Setting, nodes: int) -> list[str]:
             f"balance  {setting.encode_per_s:,.0f} images/s x {setting.decode_ms:g} ms = {cores:,.0f} cores that "
             f"decode for each GPU; a node has {setting.cores_per_node / setting.encoders_per_node:,.1f}"
         )
-    tars = math.ceil(setting.pictures / setting.tar_pictures)
+    tars = math.ceil(setting.images / setting.tar_images)
     lines += [
-        f"source   {count} x {picture} = {setting.pictures * setting.picture_kb / 1e9:,.1f} TB "
-        f"in {tars:,} tars of {setting.tar_pictures * setting.picture_kb / 1e6:,.2f} GB; read at "
-        f"{speed * setting.picture_kb / 1e6:,.2f} GB/s in all",
-        f"results  {count} x (4 x {setting.dim} + {ROW_BYTES}) bytes = {setting.pictures * row / 1e12:,.2f} TB "
-        f"in {tars:,} shards of {setting.tar_pictures * row / 1e6:,.1f} MB",
+        f"source   {count} x {image} = {setting.images * setting.image_kb / 1e9:,.1f} TB "
+        f"in {tars:,} tars of {setting.tar_images * setting.image_kb / 1e6:,.2f} GB; read at "
+        f"{speed * setting.image_kb / 1e6:,.2f} GB/s in all",
+        f"results  {count} x (4 x {setting.dim} + {ROW_BYTES}) bytes = {setting.images * row / 1e12:,.2f} TB "
+        f"in {tars:,} shards of {setting.tar_images * row / 1e6:,.1f} MB",
         f"driver   {1000 / setting.driver_ms:,.0f} batches/s x {setting.batch_size} = {driver:,.0f} images/s at most, "
         f"{speed * row / 1e6:,.1f} MB/s of rows through its network"
         + ("" if driver >= speed else ": TOO FEW for this cluster; a larger batch, or several runs over parts"),
@@ -132,8 +132,8 @@ def explain(setting: Setting, nodes: int) -> list[str]:
 def main() -> int:
     """Plan and print; 1 when the driver could not keep up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=1_000_000_000)
-    parser.add_argument("--picture-kb", type=float, default=110)
+    parser.add_argument("--images", type=int, default=1_000_000_000)
+    parser.add_argument("--image-kb", type=float, default=110)
     parser.add_argument("--decode-ms", type=float, default=6)
     parser.add_argument("--encode-per-s", type=float, default=10_000)
     parser.add_argument("--encoders-per-node", type=int, default=8)
@@ -141,7 +141,7 @@ def main() -> int:
     parser.add_argument("--network-gbit", type=float, default=100)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--tar-pictures", type=int, default=10_000)
+    parser.add_argument("--tar-images", type=int, default=10_000)
     parser.add_argument("--driver-ms", type=float, default=5)
     parser.add_argument("--cpu-encoders", action="store_true", help="encoders compute on the cores that decode")
     parser.add_argument("--hours", type=float, default=24)

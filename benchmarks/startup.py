@@ -18,7 +18,7 @@ from pathlib import Path
 
 from clipworks.environment import describe_environment
 
-PICTURE = Path(__file__).parent.parent / "examples" / "CLIP.png"
+IMAGE = Path(__file__).parent.parent / "examples" / "CLIP.png"
 TEXTS = ("a diagram", "a dog", "a cat")
 CLIPWORKS = str(Path(sys.executable).with_name("clipworks"))
 
@@ -35,10 +35,10 @@ class Case:
 
 CASES = (
     Case(name="clipworks --help", words=("--help",), seconds=0.2),
-    Case(name="clipworks match", words=("match", str(PICTURE), *TEXTS), seconds=1.0, megabytes=400),
+    Case(name="clipworks match", words=("match", str(IMAGE), *TEXTS), seconds=1.0, megabytes=400),
     Case(
         name="clipworks match --runtime onnxruntime",
-        words=("match", str(PICTURE), *TEXTS, "--runtime", "onnxruntime"),
+        words=("match", str(IMAGE), *TEXTS, "--runtime", "onnxruntime"),
         seconds=1.0,
         megabytes=400,
     ),

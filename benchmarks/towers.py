@@ -41,7 +41,7 @@ from clipworks.towers.files import read_tower
 from clipworks.towers.stored import StoredTower, find_tower
 
 BATCH = 32
-CALIBRATION = 64  # pictures, none of which is timed
+CALIBRATION = 64  # images, none of which is timed
 PADDED = 64  # class names that are run padded to 77, which takes a second each; the rate is what counts
 REST_S = 0.1
 # A layer's products at batch 32: rows, width, and how many products have which other side.
@@ -150,11 +150,11 @@ def open_granted(bundle: Bundle, role: Any) -> dict[str, Any]:
 
 
 def compare_image_towers(model: Any, bundle: Bundle, files: list[Path], rounds: int) -> list[dict[str, Any]]:
-    """Batches of 32 pictures through every image tower."""
+    """Batches of 32 images through every image tower."""
     import torch
 
-    pictures = np.resize(load_batch(files, bundle.card.image), (BATCH, *[bundle.card.image.size] * 2, 3))
-    pixels = parity.normalise_pixels(pictures)
+    images = np.resize(load_batch(files, bundle.card.image), (BATCH, *[bundle.card.image.size] * 2, 3))
+    pixels = parity.normalise_pixels(images)
 
     def run_transformers() -> None:
         with torch.inference_mode():
@@ -162,7 +162,7 @@ def compare_image_towers(model: Any, bundle: Bundle, files: list[Path], rounds: 
 
     encoders = open_granted(bundle, "image")
     runs: dict[str, Run] = {"transformers f32": run_transformers}
-    runs |= {name: functools.partial(encoder, pictures) for name, encoder in encoders.items()}
+    runs |= {name: functools.partial(encoder, images) for name, encoder in encoders.items()}
     precisions = [name.rpartition(" ")[2] for name in encoders if name.startswith("openvino")]
     products = {kind: make_products(kind) for kind in precisions if kind in ("f32", "bf16")}
     plain = {f"{kind} {name}": run for kind, found in products.items() for name, (run, _) in found.items()}
@@ -171,8 +171,8 @@ def compare_image_towers(model: Any, bundle: Bundle, files: list[Path], rounds: 
         kind: {name: count / statistics.median(seconds[f"{kind} {name}"]) for name, (_, count) in found.items()}
         for kind, found in products.items()
     }
-    operations = count_operations(find_tower(bundle, "image"), {"image": list(pictures.shape)})
-    reference = embed_unit(encoders["openvino f32"], pictures)
+    operations = count_operations(find_tower(bundle, "image"), {"image": list(images.shape)})
+    reference = embed_unit(encoders["openvino f32"], images)
     rows = []
     for name in runs:
         times = seconds[name]
@@ -186,7 +186,7 @@ def compare_image_towers(model: Any, bundle: Bundle, files: list[Path], rounds: 
             "ratio_max": max(ratios),
         }
         if name in encoders:
-            row["cosine_min"] = float((embed_unit(encoders[name], pictures) * reference).sum(axis=1).min())
+            row["cosine_min"] = float((embed_unit(encoders[name], images) * reference).sum(axis=1).min())
             kind = name.rpartition(" ")[2]
             if kind in rates:
                 row["gflops"] = operations / statistics.median(times) / 1e9
@@ -270,7 +270,7 @@ def main() -> None:
     """Measure and print every row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--photographs", type=Path, help="folder of pictures; default: those of scikit-image")
+    parser.add_argument("--photographs", type=Path, help="folder of images; default: those of scikit-image")
     parser.add_argument("--int8", action="store_true", help="make int8 towers too, calibrated on the photographs")
     parser.add_argument("--prompts", type=int, default=0, metavar="N", help="time N of the 80,000 prompts too")
     parser.add_argument("--json", type=Path)
@@ -280,9 +280,9 @@ def main() -> None:
         model = parity.draw_model(parity.SHAPES["B/32"], "quick_gelu", 2, Path(scratch) / "checkpoint")
         bundle = convert_checkpoint(Path(scratch) / "checkpoint", Path(scratch) / "bundle")
         if args.int8:
-            chosen = parity.list_pictures(args.photographs, BATCH + CALIBRATION)[BATCH:]
+            chosen = parity.list_images(args.photographs, BATCH + CALIBRATION)[BATCH:]
             bundle = quantize_towers(bundle, load_batch(chosen, bundle.card.image))
-        rows += compare_image_towers(model, bundle, parity.list_pictures(args.photographs, BATCH), args.rounds)
+        rows += compare_image_towers(model, bundle, parity.list_images(args.photographs, BATCH), args.rounds)
         rows += compare_text_towers(model, bundle, args.rounds)
         if args.prompts:
             rows.append(time_prompts(bundle, args.prompts, "auto"))

@@ -62,7 +62,7 @@ def _no_crash_of_an_openvino_that_is_held_to_avx2() -> Iterator[None]:
 
 @pytest.fixture
 def photo() -> Image.Image:
-    """A small RGB picture with structure in both directions."""
+    """A small RGB image with structure in both directions."""
     rows, columns = np.mgrid[0:48, 0:64]
     waves = [128 + 120 * np.sin(rows / (3 + band) + columns / (5 - band)) for band in range(3)]
     return Image.fromarray(np.stack(waves, axis=-1).astype(np.uint8))
@@ -70,7 +70,7 @@ def photo() -> Image.Image:
 
 @pytest.fixture
 def photo_file(photo: Image.Image, tmp_path: Path) -> Path:
-    """The same picture as a PNG file."""
+    """The same image as a PNG file."""
     path = tmp_path / "photo.png"
     photo.save(path)
     return path

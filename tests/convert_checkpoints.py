@@ -47,7 +47,7 @@ class Model:
 
 
 # Between them: both activations, both rules for the end token, a tower of one layer, heads of odd width, an MLP that
-# is not four times as wide, and pictures that the patches do not fill.
+# is not four times as wide, and images that the patches do not fill.
 MODELS = {
     "quick": Model(
         seed=11,
@@ -235,8 +235,8 @@ def write_open_clip(folder: Path, model: Model, *, text_root: str = "") -> Path:
     return folder
 
 
-def draw_pictures(model: Model, count: int = 3) -> npt.NDArray[np.uint8]:
-    """Draw pictures, uint8 ``[count, size, size, 3]``."""
+def draw_images(model: Model, count: int = 3) -> npt.NDArray[np.uint8]:
+    """Draw images, uint8 ``[count, size, size, 3]``."""
     random = np.random.RandomState(model.seed + 100)
     return random.randint(0, 256, (count, model.size, model.size, 3)).astype(np.uint8)
 

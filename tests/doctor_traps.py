@@ -20,12 +20,12 @@ from clipworks.bundle.files import Bundle, write_card
 from clipworks.convert import convert_checkpoint, read_checkpoint
 from clipworks.doctor.diagnosis import About
 from clipworks.doctor.dumps import Dump, write_dump
-from clipworks.doctor.inputs import TEXTS, list_pictures
-from clipworks.doctor.pictures import Stretch
+from clipworks.doctor.images import Stretch
+from clipworks.doctor.inputs import TEXTS, list_images
 from clipworks.doctor.pipelines import Inputs, open_equations, run_pipeline
 from clipworks.doctor.stages import Array, Trace
 from clipworks.export.graph import Graph, build_graph
-from clipworks.images.decode import Picture, load_image
+from clipworks.images.decode import ImageLike, load_image
 from clipworks.images.resize import crop_image, resize_image
 from clipworks.options import Alpha, ImageOptions
 from clipworks.scoring import softmax
@@ -115,21 +115,21 @@ def floor_crop(patch: Patch) -> None:
         left, top = (image.width - spec.size) // 2, (image.height - spec.size) // 2
         return np.asarray(image.crop((left, top, left + spec.size, top + spec.size)))
 
-    patch.setattr("clipworks.doctor.pictures.crop_image", crop)
+    patch.setattr("clipworks.doctor.images.crop_image", crop)
 
 
 def resize_bilinear(patch: Patch) -> None:
     def resize(image: Image.Image, spec: ImageInput) -> Image.Image:
         return resize_image(image, dataclasses.replace(spec, interpolation="bilinear"))
 
-    patch.setattr("clipworks.doctor.pictures.resize_image", resize)
+    patch.setattr("clipworks.doctor.images.resize_image", resize)
 
 
 def squash(patch: Patch) -> None:
     def resize(image: Image.Image, spec: ImageInput) -> Image.Image:
         return resize_image(image, dataclasses.replace(spec, resize="squash"))
 
-    patch.setattr("clipworks.doctor.pictures.resize_image", resize)
+    patch.setattr("clipworks.doctor.images.resize_image", resize)
 
 
 def resize_without_antialiasing(patch: Patch) -> None:
@@ -138,41 +138,41 @@ def resize_without_antialiasing(patch: Patch) -> None:
         steps = (image.width / width, 0, 0, 0, image.height / height, 0)
         return image.transform((width, height), Image.Transform.AFFINE, steps, Image.Resampling.BICUBIC)
 
-    patch.setattr("clipworks.doctor.pictures.resize_image", resize)
+    patch.setattr("clipworks.doctor.images.resize_image", resize)
 
 
 def read_as_bgr(patch: Patch) -> None:
-    def load(picture: Picture, *, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:
-        return Image.fromarray(np.asarray(load_image(picture, options=options, drop_alpha=drop_alpha))[..., ::-1])
+    def load(image: ImageLike, *, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:
+        return Image.fromarray(np.asarray(load_image(image, options=options, drop_alpha=drop_alpha))[..., ::-1])
 
-    patch.setattr("clipworks.doctor.pictures.load_image", load)
+    patch.setattr("clipworks.doctor.images.load_image", load)
 
 
 def treat_alpha(alpha: Alpha) -> Callable[[Patch], None]:
     """A pipeline that treats alpha in a way of its own, whatever the model's card says."""
 
     def plant(patch: Patch) -> None:
-        def load(picture: Picture, *, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:
-            return load_image(picture, options=dataclasses.replace(options, alpha=alpha), drop_alpha=drop_alpha)
+        def load(image: ImageLike, *, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:
+            return load_image(image, options=dataclasses.replace(options, alpha=alpha), drop_alpha=drop_alpha)
 
-        patch.setattr("clipworks.doctor.pictures.load_image", load)
+        patch.setattr("clipworks.doctor.images.load_image", load)
 
     return plant
 
 
 def lay_over_black(patch: Patch) -> None:
-    def load(picture: Picture, *, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:  # noqa: ARG001
-        rgba = Image.open(str(picture)).convert("RGBA")
+    def load(image: ImageLike, *, options: ImageOptions, drop_alpha: DropAlpha) -> Image.Image:  # noqa: ARG001
+        rgba = Image.open(str(image)).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB")
 
-    patch.setattr("clipworks.doctor.pictures.load_image", load)
+    patch.setattr("clipworks.doctor.images.load_image", load)
 
 
 def crop_to_bgr(patch: Patch) -> None:
     def crop(image: Image.Image, spec: ImageInput) -> Array:
         return crop_image(image, spec)[..., ::-1]
 
-    patch.setattr("clipworks.doctor.pictures.crop_image", crop)
+    patch.setattr("clipworks.doctor.images.crop_image", crop)
 
 
 def use_exact_gelu(patch: Patch) -> None:
@@ -245,15 +245,15 @@ def make_dump(
     path: Path,
     plant: Callable[[Patch], None],
     edit: Callable[[Trace], None] | None = None,
-    pictures: Sequence[str] | None = None,
+    images: Sequence[str] | None = None,
 ) -> Path:
     """What a pipeline with a fault would dump, run on the plain equations with the checkpoint's weights."""
     checkpoint = read_checkpoint(source)
     weights = (checkpoint.image, checkpoint.text)
     about = About(kind="checkpoint", name="theirs")
     pipeline = open_equations(about, weights, checkpoint.image_input, checkpoint.text_input, checkpoint.score, None)
-    files = tuple(pictures or list_pictures())
-    inputs = Inputs(pictures=files, texts=TEXTS)
+    files = tuple(images or list_images())
+    inputs = Inputs(images=files, texts=TEXTS)
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
         trace = run_pipeline(pipeline, inputs, given={}, before=Stretch(trace={})).trace

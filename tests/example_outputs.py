@@ -34,7 +34,7 @@ TEXT = rf"model: starter, text on {ENGINE}, precision f32"
 COLD = r"cold start: import the engine \d+ ms, (read \d+ ms, )?compile \d+ ms, first call \d+ us"
 COMPARISON = (
     r"clipworks report",
-    r"Fastest row: 515 pictures/s \(openvino int8, batch 8, depth 0; 3\.06 times its reference\)",
+    r"Fastest row: 515 images/s \(openvino int8, batch 8, depth 0; 3\.06 times its reference\)",
     r"Least agreement with its reference: 97\.0% \(openvino int8: .*\)",
     r"\* +3 +openvino int8 +starter-int8 +cpu int8, 2 threads +on the front +89\.5% .*",
     r" +3 +openvino int8 +1 openvino f32 +top-1 +-0\.5 \(-1\.5 to \+0\.5\) +0\.383 +8 +13",
@@ -68,7 +68,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "clipworks profile image --duration 1": profile(
         IMAGE,
-        r"inputs: 64 views of 6 built-in pictures; a request is a batch of 1 on the host",
+        r"inputs: 64 views of 6 built-in images; a request is a batch of 1 on the host",
         r"measured: 5 requests in \d+\.\d\d s after warm-up; as many requests as asked for",
         CLOSED.format(1),
         r"p99: too few samples to trust \(5; 662 needed\)",
@@ -140,7 +140,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "clipworks report image.json --published vendor-card": (
         r"From 1 file of saved results: image\.json",
-        rf"Highest throughput, image: .+ pictures/s \(image, starter, {ENGINE}, cpu, f32\)",
+        rf"Highest throughput, image: .+ images/s \(image, starter, {ENGINE}, cpu, f32\)",
         rf"Measured: image, starter, {ENGINE}, cpu, f32, (\d+|auto) threads, 1 instance, batch 1, depth 3, .+",
         r"Published by others: not measured here:",
         r"  vendor's card +ViT-B/32 \(OpenAI\) +the vendor's accelerator card +f16 +55\.6% +82\.6% .+",

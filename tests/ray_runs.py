@@ -1,4 +1,4 @@
-"""What tests of the engine Ray share: runs as a user starts them, rows as they are compared, pictures that kill."""
+"""What tests of the engine Ray share: runs as a user starts them, rows as they are compared, images that kill."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from conftest import REPOSITORY
 
-# A picture with these bytes ends the process that decodes it: a fault in a decoder, as far as the engine can see.
+# An image with these bytes ends the process that decodes it: a fault in a decoder, as far as the engine can see.
 POISON = b"\x89PNG poison"
 # Python runs a module of this name when it starts, in the engine's processes too.
 STARTUP = f"""

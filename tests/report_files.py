@@ -15,8 +15,8 @@ from clipworks.comparison.comparison import (
     Comparison,
     GateResult,
     Granted,
+    ImageSet,
     Pareto,
-    Pictures,
     Row,
     comparison_to_json,
 )
@@ -100,7 +100,7 @@ def make_profile(*runs: Run, **changes: Any) -> Profile:
         batch_size=1,
         instances=1,
         input="host",
-        inputs="64 views of 6 built-in pictures",
+        inputs="64 views of 6 built-in images",
         load=LOAD,
         cold=COLD,
         runs=runs or (make_run(raw=True),),
@@ -216,7 +216,7 @@ def make_comparison(**changes: Any) -> Comparison:
     comparison = Comparison(
         rows=rows,
         reference=reference,
-        pictures=Pictures(
+        images=ImageSet(
             source="photographs",
             source_sha256="00",
             listed=1000,

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from convert_checkpoints import MODELS, write_huggingface
-from picture_sets import LABELS, write_labels, write_pictures
+from image_sets import LABELS, write_images, write_labels
 
 HANG_S = 10.0
 """Seconds after a signal for a command to end in, on a machine that is busy with others."""
@@ -65,7 +65,7 @@ class Outcome:
 
 def write_inputs(home: Path) -> dict[str, list[str]]:
     """Write what the commands read, and name a command line of each; ``{new}`` stands for a name not yet taken."""
-    write_pictures(home / "set", 64)
+    write_images(home / "set", 64)
     labels, images = str(write_labels(home / "labels.txt")), str(home / "set")
     image = str(next((home / "set").rglob("*.png")))
     files = sorted(map(str, (home / "set").rglob("*.png")))

@@ -77,7 +77,7 @@ def test_open_files_are_images(model: clipworks.Model, png: bytes, photo_file: P
             assert np.array_equal(model.embed_images(image), wanted)  # type: ignore[arg-type]  # Pieces
     assert np.array_equal(model.embed_images([written, png, written, io.BytesIO(png)]), np.repeat(wanted, 4, axis=0))
     assert model.match(io.BytesIO(png), ["a", "b"]).scores == model.match(png, ["a", "b"]).scores
-    assert len(images.list_pictures(written)) == 1
+    assert len(images.list_images(written)) == 1
 
 
 def test_files_may_be_closed_as_soon_as_they_were_given(model: clipworks.Model, photo_file: Path, png: bytes) -> None:

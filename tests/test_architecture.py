@@ -177,7 +177,7 @@ def test_an_import_that_is_not_allowed_is_a_fault(name: str, imported: str, faul
 
 
 @pytest.mark.parametrize("statement", ["import clipworks", "from clipworks.cli import main; main(['--help'])"])
-def test_a_start_imports_no_engine_no_pictures_no_plots(statement: str) -> None:
+def test_a_start_imports_no_engine_no_images_no_plots(statement: str) -> None:
     check = (
         f"import sys; {statement}; heavy = {{'numpy', 'PIL', 'openvino', 'onnxruntime', 'torch', 'matplotlib', "
         "'tokenizers', 'huggingface_hub', 'onnx'}; sys.exit(', '.join(heavy & set(sys.modules)) or 0)"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from picture_sets import write_pictures
+from image_sets import write_images
 from report_files import make_comparison, make_profile
 
 from clipworks import store
@@ -144,7 +144,7 @@ def test_a_run_that_goes_on_asks_for_what_the_first_one_took(
 def test_a_run_goes_on_though_auto_would_choose_anew(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_pictures(tmp_path / "set", 4)
+    write_images(tmp_path / "set", 4)
     (tmp_path / "labels.txt").write_text("a dog\na cat\n")
     output = tmp_path / ("out.jsonl" if command == "classify" else "out")
     words = [command, str(tmp_path / "set"), "-o", str(output), "--json"]

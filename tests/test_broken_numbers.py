@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convert_checkpoints import MODELS, draw_pictures, write_huggingface
+from convert_checkpoints import MODELS, draw_images, write_huggingface
 
 from clipworks import scoring
 from clipworks.convert import convert_checkpoint, quantize_towers
@@ -38,7 +38,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, ImageWeights
     """By whether they are int8."""
     folder: Path = tmp_path_factory.mktemp("broken")
     bundle = convert_checkpoint(write_huggingface(folder / "checkpoint", MODEL), folder / "bundle")
-    bundle = quantize_towers(bundle, draw_pictures(MODEL, 16), texts=["a dog", "a cat", "the red apple"])
+    bundle = quantize_towers(bundle, draw_images(MODEL, 16), texts=["a dog", "a cat", "the red apple"])
     stored = {False: "f32", True: "int8"}
     found = {int8: read_tower(find_tower(bundle, "image", name)) for int8, name in stored.items()}
     return {int8: weights for int8, weights in found.items() if isinstance(weights, ImageWeights)}
@@ -115,16 +115,16 @@ def open_native(weights: ImageWeights, precision: str, *, bf16: bool = "bf16" in
 def test_the_compiled_towers_give_no_numbers_where_there_are_none(
     weights: dict[bool, ImageWeights], fault: str
 ) -> None:
-    pictures = draw_pictures(MODEL)
+    images = draw_images(MODEL)
     halves = "bf16" in PRECISIONS
     for precision, bf16 in [(name, halves) for name in PRECISIONS] + [("int8", False)] * ("int8" in PRECISIONS):
         int8 = precision == "int8"
         if (fault.endswith("int8") and not int8) or (fault.startswith("keys") and int8):
             continue  # only int8 towers have such gains; their keys are whole numbers
-        assert np.isfinite(open_native(weights[int8], precision, bf16=bf16)(pictures)).all()
+        assert np.isfinite(open_native(weights[int8], precision, bf16=bf16)(images)).all()
         encoder = open_native(FAULTS[fault](weights[int8]), precision, bf16=bf16)
         with pytest.raises(EncodingError, match=rf"3 of 3 embeddings hold NaN or Inf from native in {precision}"):
-            embed_batch(encoder, pictures)
+            embed_batch(encoder, images)
 
 
 @needs_towers
@@ -135,7 +135,7 @@ def test_a_call_after_one_with_nan_is_not_touched_by_it(
     """Of int8 it is told by the call, not by the row."""
 
     def break_one_value(weights: ImageWeights) -> ImageWeights:
-        """White pictures alone overflow."""
+        """White images alone overflow."""
         patches = weights.patch_embed
         scales = change(patches.weight_scale, 0, 1e38 / 192)
         broken = dataclasses.replace(patches, weight=np.abs(patches.weight), weight_scale=scales)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from picture_sets import LABELS, make_picture, write_bad_files, write_labels, write_pictures
+from image_sets import LABELS, make_image, write_bad_files, write_images, write_labels
 
 from clipworks.cli import main
 from clipworks.datasets.ground_truth import find_truths
@@ -38,9 +38,9 @@ COUNT = 45
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures, labels, and the results of an uninterrupted run in every format."""
+    """A folder with images, labels, and the results of an uninterrupted run in every format."""
     home = tmp_path_factory.mktemp("classify")
-    write_pictures(home / "set", COUNT)
+    write_images(home / "set", COUNT)
     write_labels(home / "labels.txt")
     return home
 
@@ -86,7 +86,7 @@ def test_records_come_in_order_with_truth_and_ranked_classes(home: Path) -> None
 
 
 def test_scores_are_those_of_match_over_all_labels(home: Path) -> None:
-    """The pipeline, batches and head lead to the same numbers as one picture against the filled-in prompts."""
+    """The pipeline, batches and head lead to the same numbers as one image against the filled-in prompts."""
     whole(home, "whole.jsonl")
     record = list(read_results(home / "whole.jsonl"))[17]
     with load("starter", RuntimeOptions(runtime="fake")) as model:
@@ -113,8 +113,8 @@ def test_bad_files_become_errors_in_place_and_strict_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = write_bad_files(tmp_path / "set")
-    (tmp_path / "set" / "fine, really: ü.png").write_bytes(make_picture(1))
-    (tmp_path / "set" / "locked.png").write_bytes(make_picture(2))
+    (tmp_path / "set" / "fine, really: ü.png").write_bytes(make_image(1))
+    (tmp_path / "set" / "locked.png").write_bytes(make_image(2))
     expected["locked.png"] = "may not be read: permission denied"
     names = ["fine, really: ü.png", *expected, "fine, really: ü.png", "missing.png"]
     listing = tmp_path / "list.txt"
@@ -189,7 +189,7 @@ def test_a_journal_cut_anywhere_is_continued_to_the_same_bytes(home: Path, name:
 
 def test_a_run_killed_at_random_points_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     """SIGKILL, again and again, at points of the file that chance chooses; then one run to the end."""
-    write_pictures(tmp_path / "set", 300)
+    write_images(tmp_path / "set", 300)
     write_labels(tmp_path / "labels.txt")
     expected = whole(tmp_path, "whole.jsonl")
     output = tmp_path / "killed.jsonl"
@@ -239,7 +239,7 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_later(home: Path) -> 
 
 
 def test_ctrl_c_finishes_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "set", 400)
+    write_images(tmp_path / "set", 400)
     write_labels(tmp_path / "labels.txt")
     expected = whole(tmp_path, "whole.jsonl")
     output = tmp_path / "stopped.jsonl"
@@ -290,11 +290,11 @@ def test_a_run_with_other_settings_refuses_and_says_what_differs(
 
 
 def test_a_changed_source_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_pictures(tmp_path / "set", 9)
+    write_images(tmp_path / "set", 9)
     write_labels(tmp_path / "labels.txt")
     output = tmp_path / "r.jsonl"
     assert run(tmp_path, output) == 0
-    (tmp_path / "set" / "cat" / "new.png").write_bytes(make_picture(99))
+    (tmp_path / "set" / "cat" / "new.png").write_bytes(make_image(99))
     assert run(tmp_path, output) == 2
     assert "images was 9 and is 10; source_sha256 was" in capsys.readouterr().err
 
@@ -351,8 +351,8 @@ def test_an_unfinished_run_evaluates_with_a_warning(home: Path, capsys: pytest.C
     output.write_bytes(b"".join(lines[:8]))
     assert main(["evaluate", str(output), "--json"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["pictures"] == 8
-    assert f"{output} holds 8 of the {COUNT} pictures of its run" in err
+    assert json.loads(out)["images"] == 8
+    assert f"{output} holds 8 of the {COUNT} images of its run" in err
     output.write_bytes(b"".join(lines[:8]) + lines[8][:20])
     assert main(["evaluate", str(output)]) == 1
     assert "the same command completes it" in capsys.readouterr().err

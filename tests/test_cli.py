@@ -96,7 +96,7 @@ def test_texts_come_from_a_file_too(capsys: pytest.CaptureFixture[str], tmp_path
     assert {line.split("\t")[2] for line in out.splitlines()} == {"a diagram", "a dog", "a cat", "ein Käfer"}
 
 
-def test_more_pictures_are_not_taken_as_texts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_more_images_are_not_taken_as_texts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """What a shell makes of ``photographs/*``; as a line of a file such a name is a text like any other."""
     other = tmp_path / "other.PNG"
     other.write_bytes(b"")
@@ -108,7 +108,7 @@ def test_more_pictures_are_not_taken_as_texts(capsys: pytest.CaptureFixture[str]
     assert run(capsys, "match", str(EXAMPLE), "missing.png", *FAKE)[0] == 0
 
 
-def test_a_dash_reads_the_picture_from_standard_input(photo_file: Path) -> None:
+def test_a_dash_reads_the_image_from_standard_input(photo_file: Path) -> None:
     command = [sys.executable, "-m", "clipworks", "match", "-", "a dog", *FAKE]
     done = subprocess.run(command, input=photo_file.read_bytes(), capture_output=True, check=False)
     assert done.returncode == 0
@@ -197,7 +197,7 @@ def test_wrong_usage_is_one_line_and_status_2(
 
 def test_a_failed_run_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
-    text.write_text("no picture")
+    text.write_text("no image")
     empty = tmp_path / "empty.txt"
     empty.write_text("\n\n")
     latin = tmp_path / "latin.txt"
@@ -266,7 +266,7 @@ def test_profile_prints_the_sample_form_first(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("target", ["image", "text", "pipeline"])
 def test_profile_json_holds_everything(target: str, photo_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["profile", target, "--duration", "0", "--iterations", "20", "--warmup", "0", "--batch-size", "2"]
-    if target != "text":  # one picture, since the check runs a true tower on all there are
+    if target != "text":  # one image, since the check runs a true tower on all there are
         words += ["--images", str(photo_file.parent)]
     status, out, _ = run(capsys, *words, "--repeats", "2", "--json", "--raw", "--check", *FAKE)
     assert status == 0
@@ -293,10 +293,10 @@ def test_the_parity_check_of_a_true_runtime_finds_it_true(capsys: pytest.Capture
     assert parity["top1_agreement"] == 1
 
 
-def test_profile_takes_pictures_and_prompts_of_the_users_own(
+def test_profile_takes_images_and_prompts_of_the_users_own(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, photo_file: Path
 ) -> None:
-    (photo_file.parent / "broken.jpg").write_text("no picture")
+    (photo_file.parent / "broken.jpg").write_text("no image")
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("one\ntwo words\n")
     short = ("--duration", "0", "--iterations", "5", "--warmup", "0", *FAKE)
@@ -361,7 +361,7 @@ def test_a_full_disk_behind_standard_output_is_one_line() -> None:
     assert done.returncode == 1
 
 
-def test_an_odd_picture_name_survives(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_odd_image_name_survives(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "a b:c,ü\n☃.png"
     stream = io.BytesIO()
     Image.new("RGB", (8, 8)).save(stream, "PNG")

@@ -184,7 +184,7 @@ def test_convert_adds_int8_towers(
     assert run(capsys, "pull", "starter")[2].startswith("clipworks: starter comes with clipworks")
 
 
-def test_int8_needs_pictures_to_calibrate_on(
+def test_int8_needs_images_to_calibrate_on(
     capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path, photo_file: Path
 ) -> None:
     """Without them, or with too few, nothing is written."""
@@ -194,7 +194,7 @@ def test_int8_needs_pictures_to_calibrate_on(
     assert run(capsys, *words, "--images", str(tmp_path))[0] == 2
     status, _, err = run(capsys, *words, "--precision", "int8", "--images", str(photo_file.parent))
     assert status == 1
-    assert "1 calibration pictures are too few" in err
+    assert "1 calibration images are too few" in err
     assert not bundle.exists()
 
 

@@ -1,4 +1,4 @@
-"""``clipworks compare``: every combination or the reason against it, the same pictures, turns, and nothing lost."""
+"""``clipworks compare``: every combination or the reason against it, the same images, turns, and nothing lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from convert_checkpoints import MODELS, write_huggingface
-from picture_sets import LABELS, write_labels, write_pictures
+from image_sets import LABELS, write_images, write_labels
 
 from clipworks import runtimes
 from clipworks.bundle.files import Bundle
@@ -31,9 +31,9 @@ COUNT = 24
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures of known classes, and labels."""
+    """A folder with images of known classes, and labels."""
     home = tmp_path_factory.mktemp("compare")
-    write_pictures(home / "set", COUNT)
+    write_images(home / "set", COUNT)
     write_labels(home / "labels.txt")
     return home
 
@@ -44,8 +44,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     model = dataclasses.replace(MODELS["quick"], context=77)
     source = write_huggingface(tmp_path_factory.mktemp("source"), model)
     bundle = convert_checkpoint(source, tmp_path_factory.mktemp("bundles") / "small")
-    pictures = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
-    return quantize_towers(bundle, pictures, texts=["a dog", "a photo of a cat."])
+    images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+    return quantize_towers(bundle, images, texts=["a dog", "a photo of a cat."])
 
 
 def compare(home: Path, output: Path, *words: str, speed: bool = False) -> int:
@@ -118,7 +118,7 @@ def test_a_model_that_cannot_have_int8_towers_says_so(home: Path, tmp_path: Path
 
 
 def test_accuracy_is_that_of_classify_and_evaluate(home: Path, tmp_path: Path, capsys: Any) -> None:
-    """The same pictures, prompts, order of equal classes, and a picture that cannot be read counts as wrong."""
+    """The same images, prompts, order of equal classes, and an image that cannot be read counts as wrong."""
     labels = home / "twins.txt"
     labels.write_text("\n".join((*LABELS, LABELS[0], LABELS[2])) + "\n")
     listing = home / "list.txt"
@@ -135,7 +135,7 @@ def test_accuracy_is_that_of_classify_and_evaluate(home: Path, tmp_path: Path, c
     expected = json.loads(capsys.readouterr().out)["accuracy"]
     assert [dataclasses.asdict(item) for item in row.accuracy] == expected
     assert expected[0]["count"] == COUNT + 1
-    assert read(tmp_path / "c").pictures.errors == 1
+    assert read(tmp_path / "c").images.errors == 1
     listing.write_text("set/missing.png\t1\n")
     assert compare(home, tmp_path / "none", *words) == 2
     assert "no row can be had; the first: none of the 1 images can be read" in capsys.readouterr().err
@@ -290,7 +290,7 @@ def test_a_file_that_changes_between_rows_ends_the_row_not_the_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedding, "_KEPT_BYTES", 0)
-    write_pictures(tmp_path / "set", 6)
+    write_images(tmp_path / "set", 6)
     write_labels(tmp_path / "labels.txt")
     embed_row, seen = embedding.embed_row, []
 
@@ -363,12 +363,12 @@ def test_ctrl_c_among_the_rows_keeps_those_before_and_at_the_first_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    encode, pictures = FakeEncoder.__call__, []
+    encode, images = FakeEncoder.__call__, []
 
     def interrupted(self: FakeEncoder, batch: Any) -> Any:
         if isinstance(batch, np.ndarray) and batch.dtype == np.uint8:  # texts come staged
-            pictures.append(1)
-            if len(pictures) == call:
+            images.append(1)
+            if len(images) == call:
                 raise KeyboardInterrupt
         return encode(self, batch)
 

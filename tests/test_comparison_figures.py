@@ -1,4 +1,4 @@
-"""The figures of a comparison: accuracy beside accuracy on the same pictures, agreement, gates, the Pareto front."""
+"""The figures of a comparison: accuracy beside accuracy on the same images, agreement, gates, the Pareto front."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from clipworks.text.prompts import Labels
 
 
 def compare_counts(both: int, only_row: int, only_reference: int, neither: int) -> Difference:
-    """The difference of two rows with so many pictures of each kind."""
+    """The difference of two rows with so many images of each kind."""
     counts = (both, only_row, only_reference, neither)
     own = np.repeat(np.array([True, True, False, False]), counts)
     other = np.repeat(np.array([True, False, True, False]), counts)
@@ -64,7 +64,7 @@ def test_a_paired_interval_is_the_published_one(
 def test_a_paired_interval_holds_the_truth_in_95_of_100_samples_or_some_more(
     shares: tuple[float, float, float, float], most: float
 ) -> None:
-    """Over every table that 24 pictures can give, each weighed with its chance; more where few pictures differ."""
+    """Over every table that 24 images can give, each weighed with its chance; more where few images differ."""
     count, held, total = 24, 0.0, 0.0
     truth = shares[1] - shares[2]
     for both, row, reference in itertools.product(range(count + 1), repeat=3):
@@ -120,7 +120,7 @@ LABELS = Labels(name="test", names=("crane", "dog", "crane", "cat", "bird", "fis
 
 
 def make_row(seed: int, count: int, *, noise: float = 0.0) -> Embedded:
-    """Random pictures and classes; the two cranes are one."""
+    """Random images and classes; the two cranes are one."""
     random = np.random.default_rng(seed)
 
     def draw(*shape: int) -> Floats:
@@ -137,7 +137,7 @@ def make_pool(truths: list[int | None], lost: int = 0) -> Pool:
     return Pool(paths=[f"{place}.jpg" for place in range(len(truths))], truths=truths, lost=lost, labels=LABELS)
 
 
-def test_accuracy_counts_the_best_k_and_pictures_that_were_lost_as_wrong() -> None:
+def test_accuracy_counts_the_best_k_and_images_that_were_lost_as_wrong() -> None:
     """Against a plain loop; of two classes of one name the first comes first."""
     count = 700  # more than are scored at once
     row = make_row(1, count)
@@ -153,7 +153,7 @@ def test_accuracy_counts_the_best_k_and_pictures_that_were_lost_as_wrong() -> No
     assert measure_accuracy(find_correct(row, make_pool([None] * count))) == ()
 
 
-def test_agreement_is_that_of_a_plain_loop_over_pictures_and_classes() -> None:
+def test_agreement_is_that_of_a_plain_loop_over_images_and_classes() -> None:
     count = 530
     row, reference = make_row(2, count, noise=0.3), make_row(2, count)
     pool = make_pool([0] * count)

@@ -34,7 +34,7 @@ BRIEF = ["--iterations", "3", "--runtime", "fake"]
 
 
 @pytest.mark.runtimes
-def test_one_picture_prints_the_best_three_of_the_strings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_image_prints_the_best_three_of_the_strings(capsys: pytest.CaptureFixture[str]) -> None:
     """The default strings, in the sample's form, and the figures of clipworks match."""
     status, out, err = run(capsys, clip_sample.main, "--input_file", EXAMPLE, "-d", "0", "--precision", "f32")
     assert (status, err) == (0, "")
@@ -133,7 +133,7 @@ def test_files_of_the_card_are_taken_and_named_once(capsys: pytest.CaptureFixtur
     )
 
 
-def test_a_list_of_pictures_becomes_five_lines_each(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_list_of_images_becomes_five_lines_each(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """In the list's order, ids from the labels' places; one that cannot be read has a line of why, and ends in 1."""
     (tmp_path / "n02084071").mkdir()
     for name, colour in (("n02084071/red: 1.png", "red"), ("blue,1.png", "blue")):
@@ -406,7 +406,7 @@ def test_a_file_of_the_sample_evaluates_by_id(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("labels", ["imagenet-synsets", "file"])
 def test_what_clip_sample_writes_evaluates(capsys: pytest.CaptureFixture[str], tmp_path: Path, labels: str) -> None:
-    """With the label set that comes with clipworks, or a file of its names; one unreadable picture counts as wrong."""
+    """With the label set that comes with clipworks, or a file of its names; one unreadable image counts as wrong."""
     if labels == "file":
         labels = str(write_lines(tmp_path / "labels.txt", *SYNSETS.names))
     folder = tmp_path / SYNSETS.ids[7]

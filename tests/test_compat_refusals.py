@@ -178,7 +178,7 @@ def test_results_that_tell_no_class_are_refused(capsys: pytest.CaptureFixture[st
     write_lines(results, line.format("tench, Tinca tinca"))
     status, out, err = run(capsys, eval_topk.main, results)
     assert (status, out) == (2, "")
-    assert "of 1 pictures there is none to evaluate" in err
+    assert "of 1 images there is none to evaluate" in err
     assert "--truth" not in err
     results.write_text("")
     assert run(capsys, eval_topk.main, results) == (2, "", f"eval_topk: {results} holds no result\n")

@@ -66,7 +66,7 @@ def make_tower(
 def make_image_tower(
     path: Path, *, name: str = "pixel_values", kind: int = TensorProto.FLOAT, batch: Any = "b"
 ) -> None:
-    """A convolution over the whole picture; beside the embeddings it gives an output that nobody asked for."""
+    """A convolution over the whole image; beside the embeddings it gives an output that nobody asked for."""
     half = np.float16 if kind == TensorProto.FLOAT16 else np.float32
     nodes = [
         helper.make_node("Conv", [name, "kernel"], ["map"]),
@@ -126,17 +126,17 @@ def source(tmp_path: Path) -> Path:
 
 def draw_inputs() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     random = np.random.RandomState(6)
-    pictures = random.randint(0, 256, (3, SIZE, SIZE, 3)).astype(np.uint8)
+    pixels = random.randint(0, 256, (3, SIZE, SIZE, 3)).astype(np.uint8)
     ids = np.zeros((3, 6), np.int32)
     ids[:, 0] = VOCABULARY - 2
     for row, length in zip(ids, (3, 4, 6), strict=True):
         row[1 : length - 1] = random.randint(1, 1000, length - 2)
         row[length - 1] = VOCABULARY - 1
-    return pictures, ids
+    return pixels, ids
 
 
-def expected_images(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    pixels = (pictures / 255 - np.array(MEAN)) / np.array(STD)
+def expected_images(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    pixels = (images / 255 - np.array(MEAN)) / np.array(STD)
     found: npt.NDArray[np.float64] = np.tensordot(pixels, KERNEL.astype(np.float64), axes=([1, 2, 3], [2, 3, 1]))
     return found
 
@@ -155,9 +155,9 @@ def test_the_layout_of_transformers_js_becomes_a_bundle(source: Path, tmp_path: 
     assert bundle.card.text.padding == "none"
     assert bundle.card.source.layout == "onnx"
     assert sorted(bundle.card.source.files) == ["onnx/text_model.onnx", "onnx/vision_model.onnx"]
-    pictures, ids = draw_inputs()
-    images = open_encoder(bundle, "image", RuntimeOptions(runtime=runtime, precision="f32"))(pictures)
-    np.testing.assert_allclose(images, expected_images(pictures), rtol=1e-4, atol=1e-4)
+    pixels, ids = draw_inputs()
+    images = open_encoder(bundle, "image", RuntimeOptions(runtime=runtime, precision="f32"))(pixels)
+    np.testing.assert_allclose(images, expected_images(pixels), rtol=1e-4, atol=1e-4)
     texts = open_encoder(bundle, "text", RuntimeOptions(runtime=runtime, precision="f32"))(ids)
     np.testing.assert_allclose(texts, expected_texts(ids), rtol=1e-5, atol=1e-5)
 
@@ -172,11 +172,11 @@ def test_the_layout_of_immich_becomes_a_bundle_of_fixed_length(tmp_path: Path) -
     write_json(tmp_path / "hub" / "visual" / "preprocess_cfg.json", preprocess)
     bundle = adopt_towers(tmp_path / "hub", tmp_path / "bundle", card=CARD)
     assert bundle.card.text.padding == "fixed"
-    pictures, ids = draw_inputs()
+    pixels, ids = draw_inputs()
     padded = np.zeros((3, CONTEXT), np.int32)
     padded[:, : ids.shape[1]] = ids
-    images = open_encoder(bundle, "image", RuntimeOptions(precision="f32"))(pictures)
-    np.testing.assert_allclose(images, expected_images(pictures), rtol=1e-4, atol=1e-4)
+    images = open_encoder(bundle, "image", RuntimeOptions(precision="f32"))(pixels)
+    np.testing.assert_allclose(images, expected_images(pixels), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(
         open_encoder(bundle, "text", RuntimeOptions(precision="f32"))(padded), expected_texts(ids), rtol=1e-5, atol=1e-5
     )
@@ -196,10 +196,10 @@ def test_a_graph_that_only_says_its_length_is_free_keeps_to_the_context(source: 
 def test_a_half_precision_tower_takes_and_gives_what_the_contract_says(source: Path, tmp_path: Path) -> None:
     make_image_tower(source / "onnx" / "vision_model.onnx", kind=TensorProto.FLOAT16)
     bundle = adopt_towers(source, tmp_path / "bundle", card=CARD)
-    pictures, _ = draw_inputs()
-    found = open_encoder(bundle, "image", RuntimeOptions(runtime="onnxruntime", precision="f32"))(pictures)
+    pixels, _ = draw_inputs()
+    found = open_encoder(bundle, "image", RuntimeOptions(runtime="onnxruntime", precision="f32"))(pixels)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected_images(pictures), atol=0.1)
+    np.testing.assert_allclose(found, expected_images(pixels), atol=0.1)
 
 
 def test_the_adopted_graph_has_one_input_one_output_and_nothing_idle(source: Path, tmp_path: Path) -> None:

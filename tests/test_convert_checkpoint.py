@@ -221,7 +221,7 @@ def test_preprocessing_may_come_from_the_caller_but_not_contradict(folder: Path)
     with pytest.raises(ConversionError, match=r"preprocessor_config\.json says ImageInput.*the card says ImageInput"):
         read_checkpoint(folder, preprocessing=OTHER)
     (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(ConversionError, match=r"nothing says how to preprocess pictures: .*preprocessor_config\.json"):
+    with pytest.raises(ConversionError, match=r"nothing says how to preprocess images: .*preprocessor_config\.json"):
         read_checkpoint(folder)
     assert read_checkpoint(folder, preprocessing=OTHER).image_input == OTHER
 
@@ -309,7 +309,7 @@ def test_what_is_not_covered_of_open_clip_is_refused_by_name(
 def test_a_bare_model_configuration_needs_preprocessing(open_clip: Path) -> None:
     """open_clip's own model_configs have no preprocess_cfg."""
     write_json(open_clip / "open_clip_config.json", describe_open_clip(MODEL)["model_cfg"])
-    with pytest.raises(ConversionError, match=r"nothing says how to preprocess pictures: .*preprocess_cfg"):
+    with pytest.raises(ConversionError, match=r"nothing says how to preprocess images: .*preprocess_cfg"):
         read_checkpoint(open_clip)
     assert read_checkpoint(open_clip, preprocessing=OTHER).image_input == OTHER
 

@@ -18,7 +18,7 @@ from convert_checkpoints import (
     MODELS,
     VOCABULARY,
     draw_ids,
-    draw_pictures,
+    draw_images,
     draw_tensors,
     write_huggingface,
     write_open_clip,
@@ -98,13 +98,13 @@ def towers(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_the_towers_give_the_embeddings_of_the_reference(towers: Path, name: str, engine: str, reference: str) -> None:
     run, expected = ENGINES[engine], GOLDEN[name][reference]
-    assert difference(run(towers / "image.onnx", draw_pictures(MODELS[name])), expected["image"]) <= LIMIT
+    assert difference(run(towers / "image.onnx", draw_images(MODELS[name])), expected["image"]) <= LIMIT
     assert difference(run(towers / "text.onnx", draw_ids(MODELS[name])), expected["text"]) <= LIMIT
 
 
 def test_the_plain_equations_give_the_embeddings_of_the_reference(checkpoint: Checkpoint, name: str) -> None:
     model, expected = MODELS[name], GOLDEN[name]["transformers"]
-    images = embed_images(checkpoint.image, draw_pictures(model))
+    images = embed_images(checkpoint.image, draw_images(model))
     assert difference(images, expected["image"]) <= LIMIT
     texts = embed_texts(checkpoint.text, [row[: index + 2] for index, row in enumerate(draw_ids(model))])
     assert difference(texts, expected["text"]) <= LIMIT
@@ -149,9 +149,9 @@ def test_packed_texts_are_embedded_as_alone(
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_a_batch_gives_the_same_as_its_parts(towers: Path, name: str, engine: str) -> None:
-    pictures, run = draw_pictures(MODELS[name]), ENGINES[engine]
-    whole = run(towers / "image.onnx", pictures)
-    parts = np.concatenate([run(towers / "image.onnx", pictures[[index]]) for index in range(len(pictures))])
+    images, run = draw_images(MODELS[name]), ENGINES[engine]
+    whole = run(towers / "image.onnx", images)
+    parts = np.concatenate([run(towers / "image.onnx", images[[index]]) for index in range(len(images))])
     assert difference(parts, whole) <= LIMIT
 
 
@@ -170,7 +170,7 @@ def test_a_graph_refers_to_the_weights_of_a_converted_tower(name: str, role: Rol
     assert len(load_graph(tower, None, None)) < 200_000
     beside = onnx.load_from_string(load_graph(tower, tower.path.name, None))
     onnx.load_external_data_for_model(beside, str(bundle.folder))
-    batch = draw_pictures(MODELS[name]) if role == "image" else draw_ids(MODELS[name])
+    batch = draw_images(MODELS[name]) if role == "image" else draw_ids(MODELS[name])
     write_graphs(read_checkpoint(tmp_path / "checkpoint"), tmp_path / "whole")
     session = onnxruntime.InferenceSession(beside.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(None, name_batch(batch))[0]
@@ -193,7 +193,7 @@ def test_a_graph_is_kept_in_the_cache_and_made_again_where_it_is_damaged(name: s
 
 
 def test_the_graphs_keep_the_contract(towers: Path, name: str) -> None:
-    """uint8 pictures and packed int32 ids in, float32 rows out, counts free, an opset that TensorRT takes."""
+    """uint8 images and packed int32 ids in, float32 rows out, counts free, an opset that TensorRT takes."""
     model = MODELS[name]
     described = {}
     for tower in ("image", "text"):

@@ -69,7 +69,7 @@ def test_what_the_card_says_of_alpha_holds() -> None:
         ({"size": {"height": 224, "width": 336}}, "size is .*; allowed: a number of pixels, or a square"),
         ({"size": {"height": 256, "width": 256}}, "resizes to 256 pixels"),
         ({"size": {"longest_edge": 224}}, "size is"),
-        ({"do_center_crop": False}, "do_center_crop is false and size keeps the picture's shape"),
+        ({"do_center_crop": False}, "do_center_crop is false and size keeps the image's shape"),
         ({"resample": 0}, "interpolation is 0; allowed: 3 or 'bicubic', 2 or 'bilinear'"),
         ({"image_mean": [0.5]}, r"mean is \[0.5\]; allowed: three numbers"),
         ({"image_std": [0.5, 0, 0.5]}, "std is .*; allowed: three numbers over 0"),

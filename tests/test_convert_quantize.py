@@ -33,8 +33,8 @@ from clipworks.towers.tensor_file import TensorFile
 MODEL = dataclasses.replace(MODELS["openai"], context=77)
 
 
-def draw_pictures(count: int, seed: int) -> npt.NDArray[np.uint8]:
-    """Smooth pictures with noise; noise alone has no structure to keep."""
+def draw_images(count: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Smooth images with noise; noise alone has no structure to keep."""
     random = np.random.RandomState(seed)
     coarse = random.rand(count, 4, 4, 3).repeat(8, axis=1).repeat(8, axis=2)
     found: npt.NDArray[np.uint8] = np.clip(coarse * 220 + random.rand(count, 32, 32, 3) * 40, 0, 255).astype(np.uint8)
@@ -64,7 +64,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     model = dataclasses.replace(MODEL, image=dataclasses.replace(MODEL.image, layers=3))
     source = write_huggingface(tmp_path_factory.mktemp("source"), model)
     made = convert_checkpoint(source, tmp_path_factory.mktemp("bundles") / "small")
-    return quantize_towers(made, draw_pictures(64, seed=1))
+    return quantize_towers(made, draw_images(64, seed=1))
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,8 @@ def test_the_bundle_stays_whole_and_names_the_int8_towers(bundle: Bundle) -> Non
 
 @pytest.mark.runtimes
 def test_int8_embeddings_stay_close_to_f32(graphs: Path) -> None:
-    pictures = draw_pictures(48, seed=2)
-    exact, rounded = (run_plain(graphs / file, pictures) for file in ("image.onnx", "image.int8.onnx"))
+    images = draw_images(48, seed=2)
+    exact, rounded = (run_plain(graphs / file, images) for file in ("image.onnx", "image.int8.onnx"))
     cosines = (exact * rounded).sum(axis=1)
     assert cosines.mean() > 0.9997
     assert cosines.min() > 0.998
@@ -124,10 +124,10 @@ def test_the_hint_that_int8_towers_are_missing_names_the_command_that_adds_them(
     with pytest.raises(RuntimeUnavailableError, match="has no int8 towers; it has f32") as refused:
         runtimes.open_encoder(read_bundle(tmp_path / "plain"), "text", RuntimeOptions(runtime="fake", precision="int8"))
     assert refused.value.hint is not None
-    command = refused.value.hint.removesuffix(" makes a bundle with them").replace("FOLDER", "pictures")
-    Path("pictures").mkdir()
-    for place, picture in enumerate(draw_pictures(16, seed=4)):
-        Image.fromarray(picture).save(f"pictures/{place}.png")
+    command = refused.value.hint.removesuffix(" makes a bundle with them").replace("FOLDER", "images")
+    Path("images").mkdir()
+    for place, image in enumerate(draw_images(16, seed=4)):
+        Image.fromarray(image).save(f"images/{place}.png")
     assert main(command.split()[1:]) == 0
     assert sorted(read_bundle(Path("BUNDLE")).card.towers) == ["f32", "int8"]
 
@@ -151,7 +151,7 @@ def test_every_map_but_those_of_the_last_layer_is_int8(bundle: Bundle, graphs: P
 def test_the_same_inputs_give_the_same_bytes(bundle: Bundle) -> None:
     files = [bundle.folder / name for name in ("image.int8.safetensors", "text.int8.safetensors")]
     before = [path.read_bytes() for path in files]
-    quantize_towers(bundle, draw_pictures(64, seed=1))
+    quantize_towers(bundle, draw_images(64, seed=1))
     assert [path.read_bytes() for path in files] == before
 
 
@@ -164,32 +164,32 @@ def test_any_one_engine_is_enough_to_calibrate(
     other = dataclasses.replace(bundle, folder=tmp_path / "bundle")
     (other.folder / "image.int8.safetensors").unlink()
     monkeypatch.setattr(registry, "is_installed", lambda name: name == runtime)
-    other = quantize_towers(other, draw_pictures(64, seed=1))
+    other = quantize_towers(other, draw_images(64, seed=1))
     (tmp_path / "graphs").mkdir()
     write_bundle_graphs(other, tmp_path / "graphs")
-    pictures = draw_pictures(8, seed=2)
-    first, second = (run_plain(folder / "image.int8.onnx", pictures) for folder in (graphs, tmp_path / "graphs"))
+    images = draw_images(8, seed=2)
+    first, second = (run_plain(folder / "image.int8.onnx", images) for folder in (graphs, tmp_path / "graphs"))
     assert (first * second).sum(axis=1).min() > 0.9999
 
 
 @pytest.mark.parametrize(
-    ("pictures", "message"),
+    ("images", "message"),
     [
-        (draw_pictures(3, seed=1), "3 calibration pictures are too few; allowed: 16 or more"),
+        (draw_images(3, seed=1), "3 calibration images are too few; allowed: 16 or more"),
         (np.zeros((20, 16, 16, 3), np.uint8), r"uint8 \[20, 16, 16, 3\]; allowed: uint8 \[n, 32, 32, 3\]"),
         (np.zeros((20, 32, 32, 3), np.float32), r"float32 \[20, 32, 32, 3\]; allowed: uint8"),
     ],
 )
-def test_pictures_that_do_not_fit_are_errors(bundle: Bundle, pictures: npt.NDArray[Any], message: str) -> None:
+def test_images_that_do_not_fit_are_errors(bundle: Bundle, images: npt.NDArray[Any], message: str) -> None:
     with pytest.raises(ConversionError, match=message):
-        quantize_towers(bundle, pictures)
+        quantize_towers(bundle, images)
 
 
 def test_ready_made_towers_are_refused(bundle: Bundle) -> None:
     files = dataclasses.replace(bundle.card.towers["f32"], kind="onnx")
     other = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, towers={"f32": files}))
     with pytest.raises(ConversionError, match="only those that clipworks converted from a checkpoint become int8"):
-        quantize_towers(other, draw_pictures(16, seed=1))
+        quantize_towers(other, draw_images(16, seed=1))
 
 
 def test_weights_rounded_together_err_less_than_each_alone() -> None:

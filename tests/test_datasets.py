@@ -159,7 +159,7 @@ def test_a_wordnet_id_in_the_path_tells_the_class() -> None:
     assert classes.find_in_path("n99999999/x.jpg") is None
 
 
-def test_the_validation_pictures_of_ilsvrc2012_are_known_by_name() -> None:
+def test_the_validation_images_of_ilsvrc2012_are_known_by_name() -> None:
     """The first five, as the published ground truth has them, and 50 of each class."""
     classes = ClassIndex(read_labels("imagenet-synsets"))
     known = [classes.find_validation(f"val/ILSVRC2012_val_{number:08d}.JPEG") for number in range(1, 50_001)]

@@ -42,7 +42,7 @@ class FakeDecoder:
         return [None if file in self.refuses else self.cut(file, cut) for file, cut in zip(files, cuts, strict=True)]
 
     def cut(self, file: bytes, cut: Cut) -> npt.NDArray[np.uint8]:
-        """One picture."""
+        """One image."""
         image = Image.open(io.BytesIO(file)).convert("RGB").resize((cut.width, cut.height), Image.Resampling.BICUBIC)
         box = (cut.left, cut.top, cut.left + cut.side, cut.top + cut.side)
         square = np.array(image.crop(box))
@@ -120,7 +120,7 @@ def test_what_the_decoder_gives_up_on_gets_what_pillow_says(photo: Image.Image, 
     assert (decoder.batched, decoder.single) == (1, 1)
 
 
-def test_a_file_that_is_no_whole_picture_is_an_error_as_ever(photo: Image.Image, tmp_path: Path) -> None:
+def test_a_file_that_is_no_whole_image_is_an_error_as_ever(photo: Image.Image, tmp_path: Path) -> None:
     decoder = BatchDecoder(FakeDecoder(), SPEC)
     with pytest.raises(ImageError, match="does not exist"):
         decoder.prepare(str(tmp_path / "none.jpg"))
@@ -160,7 +160,7 @@ def test_a_run_says_who_decodes_and_records_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for index in range(3):
         write(photo.rotate(index), folder / f"{index}.jpg")

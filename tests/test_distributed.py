@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_sets import make_picture, write_bad_files, write_labels, write_pictures
+from image_sets import make_image, write_bad_files, write_images, write_labels
 
 pytest.importorskip("pyarrow")
 
@@ -74,7 +74,7 @@ def read_tar(path: Path, batch_size: int) -> list[tuple[int, int | None, list[st
 
 def test_blocks_of_a_plan_are_those_of_a_run_on_one_machine(tmp_path: Path) -> None:
     """Whatever the cluster's size, pieces hold whole blocks, and blocks begin at multiples of the batch size."""
-    found = read_dataset(write_pictures(tmp_path / "set", 101))
+    found = read_dataset(write_images(tmp_path / "set", 101))
     plan = make_plan(found, batch_size=4, shard_size=40)
     assert plan.shards == 3
     for cores in (1, 2, 64):
@@ -96,7 +96,7 @@ def test_tars_are_told_by_name_folder_list_or_pattern(tmp_path: Path) -> None:
     names = [f"{number:03}.tar" for number in range(8, 11)]
     (tmp_path / "tars").mkdir()
     for name in names:
-        write_tar(tmp_path / "tars" / name, {"a.png": make_picture(1)})
+        write_tar(tmp_path / "tars" / name, {"a.png": make_image(1)})
     files = tuple(str(tmp_path / "tars" / name) for name in names)
     (tmp_path / "list.txt").write_text("\n".join(files))
     for source in (tmp_path / "tars", tmp_path / "list.txt", tmp_path / "tars" / "{008..010}.tar"):
@@ -111,16 +111,16 @@ def test_tars_are_told_by_name_folder_list_or_pattern(tmp_path: Path) -> None:
         read_source(str(tmp_path / "empty"))
 
 
-def test_a_tar_gives_its_pictures_in_order_with_their_classes(tmp_path: Path) -> None:
+def test_a_tar_gives_its_images_in_order_with_their_classes(tmp_path: Path) -> None:
     members = {
-        "a/1.png": make_picture(1),
+        "a/1.png": make_image(1),
         "a/1.cls": b"3\n",
         "a/1.json": b"{}",
         "a/2.cls": b"dog",
-        "a/2.jpg": make_picture(2),
+        "a/2.jpg": make_image(2),
         "a/3.txt": b"only text",
-        "a/4.seg.png": make_picture(3),
-        "b/4.webp": make_picture(4),
+        "a/4.seg.png": make_image(3),
+        "b/4.webp": make_image(4),
     }
     path = write_tar(tmp_path / "x.tar", members)
     assert read_tar(path, 2) == [
@@ -130,8 +130,8 @@ def test_a_tar_gives_its_pictures_in_order_with_their_classes(tmp_path: Path) ->
     assert read_tar(path, 3) == [(0, 3, [f"{path}/a/1.png", f"{path}/a/2.jpg", f"{path}/b/4.webp"], ["3", "dog", None])]
 
 
-def test_a_damaged_tar_is_an_error_behind_the_pictures_before_it(tmp_path: Path) -> None:
-    whole = write_tar(tmp_path / "whole.tar", {f"{n}.png": make_picture(n) for n in range(5)})
+def test_a_damaged_tar_is_an_error_behind_the_images_before_it(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "whole.tar", {f"{n}.png": make_image(n) for n in range(5)})
     cut = tmp_path / "cut.tar"
     cut.write_bytes(whole.read_bytes()[: 3 * 1024 + 600])
     ((_, size, paths, _),) = read_tar(cut, 8)
@@ -146,7 +146,7 @@ def test_decoding_apart_gives_the_same_squares_and_errors(tmp_path: Path, monkey
     """To the letter, relative names too: rows must not tell where they were made."""
     monkeypatch.chdir(tmp_path)
     expected = write_bad_files(Path("set"))
-    Path("set/good.png").write_bytes(make_picture(5))
+    Path("set/good.png").write_bytes(make_image(5))
     names = ["good.png", *expected, "good.png"]
     samples = tuple(Sample(path=name, file=f"set/{name}", truth=None, labelled=False) for name in names)
     with load("starter", RuntimeOptions(runtime="fake"), towers=("image",)) as model:
@@ -198,7 +198,7 @@ def name_samples(*names: str) -> list[Sample]:
     return [Sample(path=name, file=name, truth=None, labelled=False) for name in names]
 
 
-def test_a_picture_that_ends_its_process_is_one_error(deadly: DecoderProcess) -> None:
+def test_an_image_that_ends_its_process_is_one_error(deadly: DecoderProcess) -> None:
     """Whatever is decoded together with it: before it, behind it, and afterwards."""
     for _ in range(2):
         block = RawBlock(
@@ -206,25 +206,25 @@ def test_a_picture_that_ends_its_process_is_one_error(deadly: DecoderProcess) ->
             start=0,
             size=4,
             samples=tuple(name_samples("a.png", "no.png", "poison.png", "b.png")),
-            contents=(make_picture(1), "no.png does not exist", POISON, make_picture(2)),
+            contents=(make_image(1), "no.png does not exist", POISON, make_image(2)),
         )
         first, unread, said, last = decode_block(deadly, block)
         assert unread == "no.png does not exist"
         assert said == "poison.png ends the process that decodes it (signal 11)"
         for square, number in ((first, 1), (last, 2)):
             assert isinstance(square, np.ndarray)
-            assert np.array_equal(square, deadly.decode([("alone.png", make_picture(number))])[0])
+            assert np.array_equal(square, deadly.decode([("alone.png", make_image(number))])[0])
 
 
-def test_a_picture_that_never_ends_is_one_error(deadly: DecoderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_never_ends_is_one_error(deadly: DecoderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipworks.cluster.decoder_process.LIMIT_S", 0.0)
-    said = deadly.decode([("a.png", make_picture(1))])
+    said = deadly.decode([("a.png", make_image(1))])
     assert said == ["a.png takes longer than 0 s to decode"]
 
 
-def test_pictures_of_many_messages_keep_their_places(deadly: DecoderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut by number and by size; a picture that is larger than a message may be goes alone."""
-    contents = [make_picture(number % 7) for number in range(70)]
+def test_images_of_many_messages_keep_their_places(deadly: DecoderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut by number and by size; an image that is larger than a message may be goes alone."""
+    contents = [make_image(number % 7) for number in range(70)]
     monkeypatch.setattr("clipworks.cluster.decoder_process._TOGETHER_BYTES", sum(map(len, contents[:20])))
     squares = deadly.decode(zip(map(str, range(70)), contents, strict=True))
     for number in range(70):
@@ -251,7 +251,7 @@ def make_table(shard: int, first: int, count: int, size: int | None) -> pa.Table
 def test_an_encoder_gives_the_rows_of_a_run_on_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of both commands, bad files among them, without Ray around it."""
     monkeypatch.chdir(tmp_path)
-    write_pictures(Path("set"), 20)
+    write_images(Path("set"), 20)
     write_bad_files(Path("set/bad"))
     write_labels(Path("labels.txt"))
     options = ["--runtime", "fake", "--batch-size", "64"]
@@ -323,7 +323,7 @@ def test_a_ray_of_ones_own_has_two_encoders_and_half_as_many_decoding_tasks_as_c
 ) -> None:
     """What was asked for stays."""
     monkeypatch.setattr("clipworks.cluster.running.count_cores", lambda: 8)
-    request = Request(source="pictures", output="rows", loading=Loading(model="starter"))
+    request = Request(source="images", output="rows", loading=Loading(model="starter"))
     shared = share_cores(request)
     assert (shared.encoders, shared.loading.options.threads, shared.workers) == (2, 4, 4)
     assert share_cores(dataclasses.replace(request, workers=7)).workers == 7
@@ -363,7 +363,7 @@ def test_bad_usage_is_one_line(
 ) -> None:
     monkeypatch.setattr("clipworks.cluster.cluster.importlib.util.find_spec", {}.get)
     labels = write_labels(tmp_path / "labels.txt")
-    write_pictures(tmp_path / "set", 2)
+    write_images(tmp_path / "set", 2)
     command = ["classify", str(tmp_path / "set"), "-o", str(tmp_path / "out"), "--labels", str(labels), *words]
     assert main(command) == 2
     error = capsys.readouterr().err
@@ -372,8 +372,8 @@ def test_bad_usage_is_one_line(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.txt", "set"]
 
 
-def test_progress_is_one_line_of_pictures_speed_time_errors_and_tasks() -> None:
-    """Pictures of an earlier run are done and have no speed; of tars, shards tell how much is left."""
+def test_progress_is_one_line_of_images_speed_time_errors_and_tasks() -> None:
+    """Images of an earlier run are done and have no speed; of tars, shards tell how much is left."""
     stages = [
         StageStatistics(name=name, tasks_running=running)
         for name, running in (("Input", 0), ("decode", 2), ("encode", 1))

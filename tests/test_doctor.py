@@ -18,7 +18,7 @@ from clipworks.bundle.card import DropAlpha, ScoreRule
 from clipworks.bundle.files import Bundle
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
-from clipworks.doctor.inputs import TEXTS, list_pictures
+from clipworks.doctor.inputs import TEXTS, list_images
 from clipworks.doctor.stages import Trace
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.images.decode import load_batch
@@ -159,10 +159,10 @@ def test_a_division_done_twice_is_seen_in_the_numbers(
     assert "divided by 255 once more" in tell_causes(record)
 
 
-def test_pictures_that_were_not_turned_are_told(
+def test_images_that_were_not_turned_are_told(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    photo = Image.open(list_pictures()[0])
+    photo = Image.open(list_images()[0])
     exif = Image.Exif()
     exif[0x0112] = 6
     photo.save(tmp_path / "turned.jpg", exif=exif)
@@ -214,7 +214,7 @@ def test_another_treatment_of_alpha_is_named_whatever_the_dump_begins_with(
     made = traps.change_card(
         bundle, tmp_path / "bundle", image=dataclasses.replace(bundle.card.image, drop_alpha=order)
     )
-    clear = Image.open(list_pictures()[1]).resize((120, 90))
+    clear = Image.open(list_images()[1]).resize((120, 90))
     fade = Image.linear_gradient("L").rotate(90).resize(clear.size)
     clear.putalpha(fade.point(lambda value: max(0, min(255, 2 * value - 128))))
     clear.save(tmp_path / "clear.png")
@@ -232,7 +232,7 @@ def test_another_treatment_of_alpha_is_named_whatever_the_dump_begins_with(
     assert said.count("alpha ") >= 1
     assert f"alpha {'is ' if kept == 'decoded' else ''}{there}" in said.partition("in the reference ")[2]
     assert here in said or kept != "decoded"
-    assert not any("no picture has alpha" in note for note in record["notes"])
+    assert not any("no image has alpha" in note for note in record["notes"])
 
 
 def test_two_faults_are_both_named(
@@ -284,7 +284,7 @@ def int8_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     image = dataclasses.replace(MODELS["openai"].image, layers=2)
     model = dataclasses.replace(MODELS["openai"], context=77, image=image)
     made = convert_checkpoint(write_huggingface(folder / "source", model), folder / "bundle")
-    return quantize_towers(made, load_batch(list_pictures() * 8, made.card.image))
+    return quantize_towers(made, load_batch(list_images() * 8, made.card.image))
 
 
 @pytest.mark.runtimes
@@ -320,7 +320,7 @@ def test_a_fault_below_a_coarse_precisions_tolerance_is_found_in_f32(
     """int8's tolerance would hide another activation; the same tower in f32 does not."""
     model = dataclasses.replace(MODELS["openai"], context=77, activation="gelu")
     made = convert_checkpoint(write_huggingface(tmp_path / "source", model), tmp_path / "bundle")
-    quantized = quantize_towers(made, load_batch(list_pictures() * 8, made.card.image))
+    quantized = quantize_towers(made, load_batch(list_images() * 8, made.card.image))
     right = write_huggingface(tmp_path / "right", dataclasses.replace(model, activation="quick_gelu"))
     status, record = examine(capsys, quantized.folder, "--precision", "int8", "--reference", right)
     assert (status, record["verdict"]) == (1, "differs")
@@ -365,7 +365,7 @@ def test_a_dump_of_our_own_is_healthy_and_holds_the_inputs(
     examine(capsys, bundle.folder, "--dump", dump)
     status, record = examine(capsys, bundle.folder, "--reference", dump)
     assert (status, record["verdict"], record["texts"]) == (0, "healthy", list(TEXTS))
-    assert record["images"] == list(list_pictures())
+    assert record["images"] == list(list_images())
     with np.load(dump) as file:
         assert file["pixels"].shape == (2, 32, 32, 3)
         assert file["ids.0"].tolist()[-1] == 49407
@@ -433,9 +433,9 @@ def test_what_the_inputs_cannot_show_is_said(
     _, record = examine(capsys, bundle.folder, "--images", tmp_path / "grey.png", "--texts", "a cat")
     notes = "\n".join(record["notes"])
     for said in (
-        "no picture has an odd margin",
-        "no picture has colours",
-        "no picture has alpha",
+        "no image has an odd margin",
+        "no image has colours",
+        "no image has alpha",
         "no text has 20 tokens",
         "one text alone",
     ):
@@ -450,7 +450,7 @@ def test_the_table_names_the_place(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "DIFFERS: it begins at crop"
     assert [line.split()[0] for line in lines if line.endswith("BEGINS HERE")] == ["crop"]
-    assert any(line.startswith("crop: picture 1, row ") for line in lines)
+    assert any(line.startswith("crop: image 1, row ") for line in lines)
     assert all(len(line) <= 100 for line in lines if str(tmp_path) not in line)
 
 
@@ -460,7 +460,7 @@ def test_the_table_names_the_place(
         (["--reference", "MISSING.npz"], "MISSING.npz does not exist"),
         (["--reference", "TEXT.npz"], "is no .npz file that can be read: it is no ZIP archive"),
         (["--reference", "NAMES.npz"], "unknown stage 'crop': known"),
-        (["--reference", "FEW.npz"], "has 1 of pixels, but 2 pictures are given"),
+        (["--reference", "FEW.npz"], "has 1 of pixels, but 2 images are given"),
         (["--reference", "FLAT.npz"], "pixels has the shape [2, 3]"),
         (["--reference", "EMPTY"], "holds no checkpoint"),
         (["--reference", "equations", "--reference-precision", "f32"], "--reference-precision goes with"),

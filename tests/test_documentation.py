@@ -156,11 +156,11 @@ def test_every_example_prints_what_is_expected(
             assert find_difference(printed, EXPECTED[line]) is None, f"{line}\n{printed}"
 
 
-def test_the_picture_of_the_terminal_shows_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_drawing_of_the_terminal_shows_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/match.svg, line by line; which runtime computes it is the machine's to say."""
     monkeypatch.chdir(REPOSITORY)
-    picture = draw_terminal.PICTURE.read_text(encoding="utf-8")
-    shown = [html.unescape(line) for line in re.findall(r'xml:space="preserve">(.*)</text>', picture)]
+    drawing = draw_terminal.DRAWING.read_text(encoding="utf-8")
+    shown = [html.unescape(line) for line in re.findall(r'xml:space="preserve">(.*)</text>', drawing)]
     printed = draw_terminal.run_on_terminal(draw_terminal.COMMAND, "--precision", "f32").splitlines()
     assert shown[0] == f"$ {draw_terminal.COMMAND}"
     assert not differs_from_shown("\n".join(printed[:-1]), "\n".join(shown[1:-1])), printed

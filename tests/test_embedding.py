@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from picture_sets import make_picture, write_bad_files, write_pictures
+from image_sets import make_image, write_bad_files, write_images
 
 from clipworks.cli import main
 from clipworks.datasets.listing import read_dataset
@@ -35,8 +35,8 @@ def fake() -> Iterator[Model]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("embed") / "set", COUNT)
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("embed") / "set", COUNT)
 
 
 def sized(batch_size: int, **options: Any) -> RunOptions:
@@ -47,8 +47,8 @@ def read_records(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "records.jsonl").read_bytes().splitlines()]
 
 
-def test_the_rows_are_the_models_own_in_order(pictures: Path, tmp_path: Path, fake: Model) -> None:
-    dataset = read_dataset(pictures)
+def test_the_rows_are_the_models_own_in_order(images: Path, tmp_path: Path, fake: Model) -> None:
+    dataset = read_dataset(images)
     progress = embed(fake, dataset, tmp_path / "out", sized(4))
     assert (progress.done, progress.total, progress.failed, progress.whole) == (COUNT, COUNT, 0, True)
     rows = np.load(tmp_path / "out" / "embeddings.npy", mmap_mode="r")
@@ -61,7 +61,7 @@ def test_the_rows_are_the_models_own_in_order(pictures: Path, tmp_path: Path, fa
 
 def test_bad_files_are_rows_of_nan_with_their_reason(tmp_path: Path, fake: Model) -> None:
     expected = write_bad_files(tmp_path / "set")
-    (tmp_path / "set" / "fine.png").write_bytes(make_picture(1))
+    (tmp_path / "set" / "fine.png").write_bytes(make_image(1))
     names = ["fine.png", *expected, "fine.png"]
     (tmp_path / "list.txt").write_text("\n".join(names) + "\n")
     dataset = read_dataset(tmp_path / "list.txt", root=tmp_path / "set")
@@ -76,8 +76,8 @@ def test_bad_files_are_rows_of_nan_with_their_reason(tmp_path: Path, fake: Model
     assert embed(fake, dataset, tmp_path / "out", sized(3)).failed == len(expected)
 
 
-def test_a_folder_cut_anywhere_is_continued_to_the_same_bytes(pictures: Path, tmp_path: Path, fake: Model) -> None:
-    dataset = read_dataset(pictures)
+def test_a_folder_cut_anywhere_is_continued_to_the_same_bytes(images: Path, tmp_path: Path, fake: Model) -> None:
+    dataset = read_dataset(images)
     embed(fake, dataset, tmp_path / "whole", sized(4))
     expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     chances = random.Random(5)
@@ -94,7 +94,7 @@ def test_a_folder_cut_anywhere_is_continued_to_the_same_bytes(pictures: Path, tm
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "set", 250)
+    write_images(tmp_path / "set", 250)
     words = ["embed", str(tmp_path / "set"), "--batch-size", "4", "--runtime", "fake", "-o"]
     assert main([*words, str(tmp_path / "whole")]) == 0
     out = tmp_path / "killed"
@@ -116,7 +116,7 @@ def test_a_parquet_table_holds_the_same(tmp_path: Path, fake: Model, monkeypatch
     pq = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr("clipworks.results.parquet._GROUP", 3)
     for number in range(7):
-        (tmp_path / f"{number}.png").write_bytes(make_picture(number))
+        (tmp_path / f"{number}.png").write_bytes(make_image(number))
     (tmp_path / "list.csv").write_text("".join(f"{n}.png,{n % 2}\n" for n in (0, 1, 9, 2, 3, 4, 5, 6)))
     dataset = read_dataset(tmp_path / "list.csv", root=tmp_path)
     embed(fake, dataset, tmp_path / "npy", sized(2))
@@ -137,8 +137,8 @@ def test_a_parquet_table_holds_the_same(tmp_path: Path, fake: Model, monkeypatch
     assert (again.before, again.failed) == (8, 1)
 
 
-def test_what_is_not_ours_or_not_the_same_is_refused(pictures: Path, tmp_path: Path, fake: Model) -> None:
-    dataset = read_dataset(pictures)
+def test_what_is_not_ours_or_not_the_same_is_refused(images: Path, tmp_path: Path, fake: Model) -> None:
+    dataset = read_dataset(images)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
     (tmp_path / "file").touch()
@@ -156,8 +156,8 @@ def test_what_is_not_ours_or_not_the_same_is_refused(pictures: Path, tmp_path: P
 
 
 @pytest.mark.shows("embed --json")
-def test_the_command_says_how_it_went(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["embed", str(pictures), "-o", str(tmp_path / "out"), "--runtime", "fake", "--json"]
+def test_the_command_says_how_it_went(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["embed", str(images), "-o", str(tmp_path / "out"), "--runtime", "fake", "--json"]
     assert main(words) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["done"] == COUNT

@@ -7,7 +7,7 @@ import pkgutil
 from pathlib import Path
 
 import pytest
-from picture_sets import write_labels, write_pictures
+from image_sets import write_images, write_labels
 
 from clipworks import doctor
 from clipworks.cli import COMMANDS, main
@@ -26,7 +26,7 @@ FAKE = ("--runtime", "fake")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images, labels and a results file."""
     home = tmp_path_factory.mktemp("endings")
-    write_pictures(home / "set", 3)
+    write_images(home / "set", 3)
     write_labels(home / "labels.txt")
     source = ["classify", str(home / "set"), "--labels", str(home / "labels.txt")]
     assert main([*source, "-o", str(home / "results.jsonl"), *FAKE]) == 0

@@ -66,7 +66,7 @@ def test_the_figures_are_those_of_a_plain_count(errors: str) -> None:
     good = [item for item in records if item.truth is not None and item.error is None]
     bad = [item for item in records if item.truth is not None and item.error is not None]
     counted = good + (bad if errors == "wrong" else [])
-    assert found.pictures == 800
+    assert found.images == 800
     assert found.evaluated == len(counted)
     assert found.errors == len(bad)
     assert found.without_truth == sum(item.truth is None for item in records)
@@ -173,7 +173,7 @@ def test_the_vendors_text_evaluates_without_anything_else(tmp_path: Path, capsys
     found = json.loads(out)
     assert [(item["k"], item["correct"], item["count"]) for item in found["accuracy"]] == [(1, 1, 3), (5, 2, 3)]
     assert found["truth_from"] == {
-        "name of an ILSVRC2012 validation picture": 1,
+        "name of an ILSVRC2012 validation image": 1,
         "WordNet id in the path": 1,
         "class folder": 1,
     }
@@ -211,7 +211,7 @@ def test_a_truth_file_that_cannot_be_right_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=message):
             read_truth(str(path), labels)
     path.write_text("cat\n")
-    with pytest.raises(UsageError, match="has 1 labels, and there are more pictures"):
+    with pytest.raises(UsageError, match="has 1 labels, and there are more images"):
         read_truth(str(path), labels)(record("b.jpg", 0, index=1))
     with pytest.raises(UsageError, match="an index, as the labels are not known"):
         read_truth(str(path), None)
@@ -261,9 +261,7 @@ def test_errors_count_as_wrong_unless_told_otherwise_and_the_table_says_so(
     path.write_bytes(b"".join(map(FORMATS["jsonl"].encode, records)))
     assert main(["evaluate", str(path)]) == 0
     out = capsys.readouterr().out
-    assert (
-        "3 pictures, 2 evaluated; 1 could not be read: counted as wrong; 1 left out: nothing tells their class" in out
-    )
+    assert "3 images, 2 evaluated; 1 could not be read: counted as wrong; 1 left out: nothing tells their class" in out
     assert "top-1     50.00%" in out
     assert main(["evaluate", str(path), "--errors", "skip"]) == 0
     out = capsys.readouterr().out
@@ -272,9 +270,9 @@ def test_errors_count_as_wrong_unless_told_otherwise_and_the_table_says_so(
 
 
 def test_nothing_to_evaluate_is_an_error_that_says_why() -> None:
-    with pytest.raises(UsageError, match="of 1 pictures there is none to evaluate: 1 without a known truth"):
+    with pytest.raises(UsageError, match="of 1 images there is none to evaluate: 1 without a known truth"):
         evaluate([record("a.jpg", 0)], known, ks=(1,))
-    with pytest.raises(UsageError, match="of 0 pictures"):
+    with pytest.raises(UsageError, match="of 0 images"):
         evaluate([], known)
     with pytest.raises(UsageError, match="k is 0"):
         evaluate([], known, ks=(0,))

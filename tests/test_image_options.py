@@ -112,7 +112,7 @@ def test_a_limit_of_pixels_is_named_and_raised_by_its_option(
     assert run(capsys, "retrieve", pairs, *FAKE, *low)[0] != 0
     assert run(capsys, "retrieve", pairs, *FAKE)[0] == 0
     status, _, err = run(capsys, "profile", "image", "--images", folder, *FAKE, *low)
-    assert (status, "none of its 3 files is a picture" in err) == (1, True)
+    assert (status, "none of its 3 files is an image" in err) == (1, True)
 
 
 @pytest.mark.shows(

@@ -1,4 +1,4 @@
-"""Pictures of every kind become the square that a tower takes; what is no picture is named for what it is."""
+"""Images of every kind become the square that a tower takes; what is no image is named for what it is."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def test_alpha_is_laid_over_white_on_demand() -> None:
 
 
 def test_a_palette_with_a_transparent_entry_is_laid_over_white_on_demand() -> None:
-    picture = Image.new("P", (4, 4), 0)
-    picture.putpalette([0, 0, 0, 255, 0, 0])
-    picture.putpixel((1, 0), 1)
-    decoded = images.load_image(encode(picture, "PNG", transparency=0), options=ImageOptions(alpha="white"))
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    image.putpixel((1, 0), 1)
+    decoded = images.load_image(encode(image, "PNG", transparency=0), options=ImageOptions(alpha="white"))
     assert decoded.getpixel((0, 0)) == (255, 255, 255)
     assert decoded.getpixel((1, 0)) == (255, 0, 0)
 
@@ -89,11 +89,11 @@ def test_16_bit_grey_is_scaled_not_clipped() -> None:
 
 
 def test_exif_orientation_is_applied_unless_told_otherwise() -> None:
-    picture = Image.new("RGB", (4, 2), "black")
-    picture.putpixel((0, 0), (255, 255, 255))
+    image = Image.new("RGB", (4, 2), "black")
+    image.putpixel((0, 0), (255, 255, 255))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn a quarter clockwise
-    content = encode(picture, "PNG", exif=exif)
+    content = encode(image, "PNG", exif=exif)
     turned = images.load_image(content)
     assert turned.size == (2, 4)
     assert turned.getpixel((1, 0)) == (255, 255, 255)
@@ -102,9 +102,9 @@ def test_exif_orientation_is_applied_unless_told_otherwise() -> None:
     assert stored.getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_arrays_and_paths_and_bytes_give_the_same_picture(photo: Image.Image, photo_file: Path) -> None:
+def test_arrays_and_paths_and_bytes_give_the_same_image(photo: Image.Image, photo_file: Path) -> None:
     array = np.asarray(photo)
-    kinds: list[images.Picture] = [photo, array, photo_file, str(photo_file), photo_file.read_bytes()]
+    kinds: list[images.ImageLike] = [photo, array, photo_file, str(photo_file), photo_file.read_bytes()]
     batch = images.load_batch(kinds, spec())
     assert batch.shape == (5, 16, 16, 3)
     assert all(np.array_equal(batch[0], square) for square in batch)
@@ -127,10 +127,10 @@ def test_geometry_is_that_of_resize_and_center_crop(
 ) -> None:
     """The longer side is truncated and the crop offset rounded half to even, as torchvision does."""
     noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    picture = Image.fromarray(noise)
-    large = np.asarray(picture.resize(resized, Image.Resampling.BICUBIC))
+    image = Image.fromarray(noise)
+    large = np.asarray(image.resize(resized, Image.Resampling.BICUBIC))
     expected = large[offset[1] : offset[1] + 16, offset[0] : offset[0] + 16]
-    assert np.array_equal(transform_image(picture, spec()), expected)
+    assert np.array_equal(transform_image(image, spec()), expected)
 
 
 def test_squash_brings_both_sides_to_the_size(photo: Image.Image) -> None:
@@ -138,7 +138,7 @@ def test_squash_brings_both_sides_to_the_size(photo: Image.Image) -> None:
     assert np.array_equal(square, np.asarray(photo.resize((16, 16), Image.Resampling.BILINEAR)))
 
 
-def test_a_picture_of_extreme_shape_is_refused_before_memory_is_taken() -> None:
+def test_an_image_of_extreme_shape_is_refused_before_memory_is_taken() -> None:
     strip = Image.new("RGB", (60_000, 1))
     with pytest.raises(ImageError, match="60000 x 1 pixels would become"):
         transform_image(strip, spec(224))
@@ -156,7 +156,7 @@ def test_a_picture_of_extreme_shape_is_refused_before_memory_is_taken() -> None:
         (bytes(range(200, 256)) * 20, "unknown data that starts with c8 c9"),
     ],
 )
-def test_what_is_no_picture_is_named_for_what_it_is(content: bytes, kind: str) -> None:
+def test_what_is_no_image_is_named_for_what_it_is(content: bytes, kind: str) -> None:
     with pytest.raises(ImageError, match=kind):
         images.load_image(content)
 
@@ -176,13 +176,13 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
-def test_a_truncated_picture_is_an_error_not_grey_pixels(kind: str, photo: Image.Image) -> None:
+def test_a_truncated_image_is_an_error_not_grey_pixels(kind: str, photo: Image.Image) -> None:
     content = encode(photo.resize((200, 200)), kind)
     with pytest.raises(ImageError, match=r"damaged|not an image"):
         images.load_image(content[: len(content) // 2])
 
 
-def test_damaged_pictures_never_raise_anything_else(photo: Image.Image) -> None:
+def test_damaged_images_never_raise_anything_else(photo: Image.Image) -> None:
     """A thousand random wounds in every format: each decodes or raises ImageError."""
     rng = np.random.default_rng(7)
     for kind in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"):
@@ -212,16 +212,16 @@ def test_wrong_arrays_and_objects_say_what_is_allowed() -> None:
     with pytest.raises(UsageError, match="not int"):
         images.load_image(3)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"an image or an iterable of images, .* not int"):
-        images.list_pictures(3)  # type: ignore[arg-type]
+        images.list_images(3)  # type: ignore[arg-type]
 
 
-def test_one_picture_or_many_are_told_apart(photo: Image.Image) -> None:
+def test_one_image_or_many_are_told_apart(photo: Image.Image) -> None:
     array = np.asarray(photo)
-    assert len(images.list_pictures("a.jpg")) == 1
-    assert len(images.list_pictures(array)) == 1
-    assert len(images.list_pictures(np.stack([array, array]))) == 2
-    mixed: list[images.Picture] = ["a.jpg", photo, array]
-    assert len(images.list_pictures(iter(mixed))) == 3
+    assert len(images.list_images("a.jpg")) == 1
+    assert len(images.list_images(array)) == 1
+    assert len(images.list_images(np.stack([array, array]))) == 2
+    mixed: list[images.ImageLike] = ["a.jpg", photo, array]
+    assert len(images.list_images(iter(mixed))) == 3
 
 
 def test_preprocessing_is_torchvisions_bit_for_bit() -> None:

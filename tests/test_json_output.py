@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from picture_sets import LABELS, make_picture
+from image_sets import LABELS, make_image
 
 from clipworks.cli import COMMANDS, main
 from clipworks.cli.json_output import format_json
@@ -29,7 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, clip_bundle: Path) -> Path:
     home = tmp_path_factory.mktemp("words") / NAME
     for number, label in enumerate((PERSIAN, CHINESE)):
         (home / "set" / label).mkdir(parents=True)
-        (home / "set" / label / f"{EMOJI}.png").write_bytes(make_picture(number))
+        (home / "set" / label / f"{EMOJI}.png").write_bytes(make_image(number))
     (home / "labels.txt").write_text(f"{PERSIAN}\n{CHINESE}\n{EMOJI}\n", encoding="utf-8")
     pairs = [f"set/{label}/{EMOJI}.png\t{label}\n" for label in (PERSIAN, CHINESE, EMOJI)]  # the last is not there
     (home / "pairs.txt").write_text("".join(pairs), encoding="utf-8")
@@ -44,7 +44,7 @@ def classify(home: Path, output: Path) -> list[str]:
 
 # Each command, and a text that its JSON must hold; `devices` is tried once it is there.
 ROWS: dict[str, tuple[str, str]] = {
-    "match": (f"match {{picture}} {PERSIAN} {EMOJI} --runtime fake", EMOJI),
+    "match": (f"match {{image}} {PERSIAN} {EMOJI} --runtime fake", EMOJI),
     "classify": ("classify set --labels labels.txt -o classified.jsonl --runtime fake", NAME),
     "embed": ("embed set -o vectors --runtime fake", NAME),
     "evaluate": ("evaluate results.jsonl", NAME),
@@ -55,7 +55,7 @@ ROWS: dict[str, tuple[str, str]] = {
         "--runtime onnxruntime",
         CHINESE,
     ),
-    "doctor": (f"doctor --model {{model}} --images {{picture}} --texts {PERSIAN} {EMOJI}", PERSIAN),
+    "doctor": (f"doctor --model {{model}} --images {{image}} --texts {PERSIAN} {EMOJI}", PERSIAN),
     "models list": ("models list", "starter"),
     "models info": ("models info {model}", NAME),
     "models verify": ("models verify {model}", NAME),
@@ -103,7 +103,7 @@ def test_the_json_of_a_command_is_json_under_ascii(
     if name == "compare":
         pytest.importorskip("onnxruntime")
     places = {
-        "{picture}": home / "set" / CHINESE / f"{EMOJI}.png",
+        "{image}": home / "set" / CHINESE / f"{EMOJI}.png",
         "{model}": home / EMOJI,
         "{home}": home,
         "{checkpoint}": tiny_checkpoint,
@@ -143,7 +143,7 @@ def test_a_file_name_that_is_no_utf8_is_spelled_out(tmp_path: Path, monkeypatch:
     path = os.fsencode(tmp_path) + b"/caf\xe9.png"
     try:
         with open(path, "wb") as stream:  # noqa: PTH123  # Path takes no bytes
-            stream.write(make_picture(0))
+            stream.write(make_image(0))
     except OSError:
         pytest.skip("this file system takes no such name")
     content = run_under_ascii(monkeypatch, ["match", os.fsdecode(path), LABELS[0], "--json", *FAKE])

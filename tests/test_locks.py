@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from picture_sets import write_labels, write_pictures
+from image_sets import write_images, write_labels
 
 from clipworks.cli import main
 from clipworks.datasets.listing import read_dataset
@@ -33,7 +33,7 @@ FAKE = ("--runtime", "fake")
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("locks")
-    write_pictures(home / "set", COUNT)
+    write_images(home / "set", COUNT)
     write_labels(home / "labels.txt")
     return home
 

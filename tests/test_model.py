@@ -13,7 +13,7 @@ from PIL import Image
 import clipworks
 from clipworks import runtimes, store
 from clipworks.errors import ImageError, TextError, UsageError
-from clipworks.images.decode import Picture
+from clipworks.images.decode import ImageLike
 from clipworks.options import ImageOptions, RuntimeOptions
 
 pytestmark = pytest.mark.runtimes
@@ -29,7 +29,7 @@ def fake() -> clipworks.Model:
     return clipworks.load(options=RuntimeOptions(runtime="fake"))
 
 
-def test_the_example_picture_is_a_diagram(starter: clipworks.Model) -> None:
+def test_the_example_image_is_a_diagram(starter: clipworks.Model) -> None:
     match = starter.match(EXAMPLE, ["a dog", "a diagram", "a cat"])
     assert match.scores[0].text == "a diagram"
     assert match.scores[0].index == 1
@@ -63,8 +63,8 @@ def test_one_many_and_none_have_the_shapes_promised(fake: clipworks.Model, photo
     assert fake.embed_images(np.zeros((5, 20, 30, 3), dtype=np.uint8)).shape == (5, 384)
 
 
-def test_all_kinds_of_pictures_embed_alike(fake: clipworks.Model, photo: Image.Image, photo_file: Path) -> None:
-    kinds: list[Picture] = [photo, np.asarray(photo), str(photo_file), photo_file, photo_file.read_bytes()]
+def test_all_kinds_of_images_embed_alike(fake: clipworks.Model, photo: Image.Image, photo_file: Path) -> None:
+    kinds: list[ImageLike] = [photo, np.asarray(photo), str(photo_file), photo_file, photo_file.read_bytes()]
     rows = fake.embed_images(kinds)
     assert all(np.array_equal(rows[0], row) for row in rows)
 

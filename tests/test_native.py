@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from concurrent_calls import find_mixed
-from convert_checkpoints import MODELS, VOCABULARY, Model, Tower, draw_ids, draw_pictures, write_huggingface
+from convert_checkpoints import MODELS, VOCABULARY, Model, Tower, draw_ids, draw_images, write_huggingface
 from PIL import Image
 
 import clipworks
@@ -126,7 +126,7 @@ def test_the_towers_give_the_embeddings_of_the_reference(
     name: str, reference: str, precision: str, bundles: dict[str, Bundle]
 ) -> None:
     bundle = bundles[name]
-    for role, batch in (("image", draw_pictures(MODELS[name])), ("text", draw_ids(MODELS[name]))):
+    for role, batch in (("image", draw_images(MODELS[name])), ("text", draw_ids(MODELS[name]))):
         found = open_tower(bundle, role, precision=precision)(batch)  # type: ignore[arg-type]
         expected = unit(GOLDEN[name][reference][role])
         assert found.dtype == np.float32
@@ -140,8 +140,8 @@ def test_the_towers_give_the_embeddings_of_the_reference(
 def test_any_sides_and_any_number_of_threads(
     wide: Bundle, texts: npt.NDArray[np.int32], precision: str, threads: int
 ) -> None:
-    pictures = np.random.default_rng(3).integers(0, 256, (13, WIDE.size, WIDE.size, 3), dtype=np.uint8)
-    for role, batch in (("image", pictures), ("text", texts)):
+    images = np.random.default_rng(3).integers(0, 256, (13, WIDE.size, WIDE.size, 3), dtype=np.uint8)
+    for role, batch in (("image", images), ("text", texts)):
         other = runtimes.open_encoder(wide, role, RuntimeOptions(runtime="onnxruntime", precision="f32"))  # type: ignore[arg-type]
         found, expected = open_tower(wide, role, precision=precision, threads=threads)(batch), other(batch)  # type: ignore[arg-type]
         assert (unit(found) * unit(expected)).sum(axis=1).min() >= LEAST[precision]
@@ -171,8 +171,8 @@ def test_what_another_batch_left_in_memory_does_not_count(threads: int, odd: Bun
 def test_a_batch_gives_what_its_rows_give_alone_with_any_number_of_threads(
     wide: Bundle, texts: npt.NDArray[np.int32]
 ) -> None:
-    pictures = np.random.default_rng(3).integers(0, 256, (9, WIDE.size, WIDE.size, 3), dtype=np.uint8)
-    for role, batch in (("image", pictures), ("text", texts[:40])):
+    images = np.random.default_rng(3).integers(0, 256, (9, WIDE.size, WIDE.size, 3), dtype=np.uint8)
+    for role, batch in (("image", images), ("text", texts[:40])):
         encoder, single = (open_tower(wide, role, threads=threads) for threads in (2, 1))  # type: ignore[arg-type]
         together = encoder(batch)
         np.testing.assert_array_equal(together, single(batch))
@@ -186,11 +186,11 @@ def test_a_batch_gives_what_its_rows_give_alone_with_any_number_of_threads(
 @pytest.mark.parametrize("model", [WIDE, dataclasses.replace(MODELS["quick"], context=77)])
 def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside ONNX Runtime on the same int8 graph: near to it with floats in f32, and with bf16 no further from f32."""
-    pictures = np.random.default_rng(3).integers(0, 256, (24, model.size, model.size, 3), dtype=np.uint8)
+    images = np.random.default_rng(3).integers(0, 256, (24, model.size, model.size, 3), dtype=np.uint8)
     prompts = ["a dog", "a photo of a cat.", "the red apple on an old table", "12 boats on a lake"]
-    bundle = quantize_towers(convert(model, tmp_path), pictures[:16], texts=prompts * 4)
+    bundle = quantize_towers(convert(model, tmp_path), images[:16], texts=prompts * 4)
     ids = open_tokenizer(bundle.tokenizer, bundle.card.text).encode([*prompts, "a photo of a dog in the snow"])
-    for role, batch in (("image", pictures), ("text", ids)):
+    for role, batch in (("image", images), ("text", ids)):
         graph, exact = (
             unit(runtimes.open_encoder(bundle, role, RuntimeOptions(runtime="onnxruntime", precision=kind))(batch))  # type: ignore[arg-type]
             for kind in ("int8", "f32")
@@ -221,8 +221,8 @@ def test_parts_of_many_texts_give_what_few_texts_give(precision: str, tmp_path: 
     )
     bundle = convert(model, tmp_path)
     if precision == "int8":
-        pictures = np.random.default_rng(3).integers(0, 256, (16, model.size, model.size, 3), dtype=np.uint8)
-        bundle = quantize_towers(bundle, pictures, texts=["a dog", "a photo of a cat", "the red apple"])
+        images = np.random.default_rng(3).integers(0, 256, (16, model.size, model.size, 3), dtype=np.uint8)
+        bundle = quantize_towers(bundle, images, texts=["a dog", "a photo of a cat", "the red apple"])
     rng = np.random.default_rng(8)
     ids = np.full((240, 12), VOCABULARY - 1, np.int32)
     for row, length in enumerate(rng.integers(2, 12, len(ids))):
@@ -270,8 +270,8 @@ def test_texts_are_pooled_as_on_the_other_runtimes(quick: Bundle, wide: Bundle) 
 
 
 def test_a_probe_shows_what_the_engines_show(wide: Bundle, texts: npt.NDArray[np.int32]) -> None:
-    picture = np.random.default_rng(3).integers(0, 256, (1, WIDE.size, WIDE.size, 3), dtype=np.uint8)
-    for role, batch in (("image", picture), ("text", texts[:1])):
+    image = np.random.default_rng(3).integers(0, 256, (1, WIDE.size, WIDE.size, 3), dtype=np.uint8)
+    for role, batch in (("image", image), ("text", texts[:1])):
         found, expected = (
             open_probe(wide, role, runtimes.open_encoder(wide, role, options))(batch)  # type: ignore[arg-type]
             for options in (RuntimeOptions(runtime=name, precision="f32") for name in ("native", "onnxruntime"))
@@ -289,37 +289,37 @@ def test_texts_of_many_batches_keep_their_order(quick: Bundle) -> None:
 
 
 def test_calls_from_several_threads_do_not_mix(quick: Bundle) -> None:
-    assert not find_mixed(open_tower(quick, "image"), draw_pictures(MODELS["quick"]), calls=50)
+    assert not find_mixed(open_tower(quick, "image"), draw_images(MODELS["quick"]), calls=50)
 
 
 def test_a_forked_process_has_threads_of_its_own(quick: Bundle) -> None:
-    encoder, pictures = open_tower(quick, "image", threads=2), draw_pictures(MODELS["quick"])
-    expected = encoder(pictures)
+    encoder, images = open_tower(quick, "image", threads=2), draw_images(MODELS["quick"])
+    expected = encoder(images)
     fork = multiprocessing.get_context("fork")
     answer = fork.SimpleQueue()
-    child = fork.Process(target=lambda: answer.put(encoder(pictures)))
+    child = fork.Process(target=lambda: answer.put(encoder(images)))
     child.start()
     child.join(30)
     assert child.exitcode == 0
     np.testing.assert_array_equal(answer.get(), expected)
-    np.testing.assert_array_equal(encoder(pictures), expected)
+    np.testing.assert_array_equal(encoder(images), expected)
 
 
 def test_packed_weights_come_from_the_cache_and_damage_is_mended(
     quick: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
-    pictures, first = draw_pictures(MODELS["quick"]), open_tower(quick, "image", cache=True)
+    images, first = draw_images(MODELS["quick"]), open_tower(quick, "image", cache=True)
     (packed,) = tmp_path.rglob("*.packed")
     second = open_tower(quick, "image", cache=True)
     assert (first.opening.cached, second.opening.cached) == (False, True)
-    np.testing.assert_array_equal(first(pictures), second(pictures))
+    np.testing.assert_array_equal(first(images), second(images))
     content = bytearray(packed.read_bytes())
     content[len(content) // 2] ^= 1
     packed.write_bytes(content)
     third = open_tower(quick, "image", cache=True)
     assert not third.opening.cached
-    np.testing.assert_array_equal(third(pictures), first(pictures))
+    np.testing.assert_array_equal(third(images), first(images))
     assert open_tower(quick, "image", cache=True).opening.cached
 
 
@@ -361,8 +361,8 @@ def test_bad_input_is_one_error_and_the_next_call_works(quick: Bundle) -> None:
         match=r"native failed on a batch of 2: pixels is uint8 \[2, 10, 10, 3\]; allowed: uint8 \[n, 32, 32, 3\]",
     ):
         image(np.zeros((2, 10, 10, 3), np.uint8))
-    pictures = draw_pictures(MODELS["quick"])
-    for wrong in (pictures / np.float32(255), pictures.transpose(0, 3, 1, 2), pictures[0]):
+    images = draw_images(MODELS["quick"])
+    for wrong in (images / np.float32(255), images.transpose(0, 3, 1, 2), images[0]):
         with pytest.raises(EncodingError, match=r"allowed: uint8 \[n, 32, 32, 3\]"):
             image(wrong)  # type: ignore[arg-type]
     for wrong in (np.ones((1, 4), np.int64), np.ones(4, np.int32), np.ones((2, 0), np.int32)):
@@ -373,13 +373,13 @@ def test_bad_input_is_one_error_and_the_next_call_works(quick: Bundle) -> None:
             text(ids)
     with pytest.raises(EncodingError, match="places has 77; allowed: 0 to 76"):
         text(np.arange(1, 80, dtype=np.int32)[None])
-    assert image(pictures).shape == (3, MODELS["quick"].dim)
-    assert image(pictures[:0]).shape == (0, MODELS["quick"].dim)
+    assert image(images).shape == (3, MODELS["quick"].dim)
+    assert image(images[:0]).shape == (0, MODELS["quick"].dim)
     assert text(draw_ids(MODELS["quick"])[:0]).shape == (0, MODELS["quick"].dim)
-    np.testing.assert_array_equal(image(image.stage(pictures)), image(pictures))
+    np.testing.assert_array_equal(image(image.stage(images)), image(images))
     image.close()
     with pytest.raises(EncodingError, match="closed"):
-        image(pictures)
+        image(images)
 
 
 def test_rows_that_only_fill_up_are_refused(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,17 +404,17 @@ def test_rounding_to_bf16_takes_the_even_one_of_two_that_are_equally_near() -> N
 
 
 def test_every_command_runs_on_it(quick: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pictures = tmp_path / "set"
+    images = tmp_path / "set"
     for name in ("cat", "dog"):
-        (pictures / name).mkdir(parents=True)
-        Image.fromarray(np.full((40, 50, 3), len(name) * 40, np.uint8)).save(pictures / name / "0.png")
+        (images / name).mkdir(parents=True)
+        Image.fromarray(np.full((40, 50, 3), len(name) * 40, np.uint8)).save(images / name / "0.png")
     (tmp_path / "labels.txt").write_text("cat\ndog\n")
     model = ["--model", str(quick.folder), "--runtime", "native"]
-    assert main(["match", str(pictures / "cat" / "0.png"), "a cat", "a dog", *model, "--json"]) == 0
+    assert main(["match", str(images / "cat" / "0.png"), "a cat", "a dog", *model, "--json"]) == 0
     assert '"native"' in capsys.readouterr().out
-    assert main(["embed", str(pictures), "-o", str(tmp_path / "vectors"), *model]) == 0
+    assert main(["embed", str(images), "-o", str(tmp_path / "vectors"), *model]) == 0
     brief = ["--duration", "0", "--warmup", "0"]
     assert main(["profile", "image", *model, *brief, "--json"]) == 0
     assert '"native"' in capsys.readouterr().out
-    assert main(["doctor", "--images", str(pictures / "cat" / "0.png"), *model]) in (0, 1)
+    assert main(["doctor", "--images", str(images / "cat" / "0.png"), *model]) in (0, 1)
     assert read_bundle(quick.folder).card.name in capsys.readouterr().out

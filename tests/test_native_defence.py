@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from convert_checkpoints import MODELS, VOCABULARY, draw_pictures, write_huggingface
+from convert_checkpoints import MODELS, VOCABULARY, draw_images, write_huggingface
 
 from clipworks.convert import convert_checkpoint
 from clipworks.runtimes import Opening
@@ -67,9 +67,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Packed]:
     return towers
 
 
-def encode(tower: Any, pictures: Bytes) -> npt.NDArray[np.float32]:
-    out = np.full((len(pictures), MODEL.dim), np.nan, np.float32)
-    compiled.encode_images(tower, pictures, out, NOTHING)
+def encode(tower: Any, images: Bytes) -> npt.NDArray[np.float32]:
+    out = np.full((len(images), MODEL.dim), np.nan, np.float32)
+    compiled.encode_images(tower, images, out, NOTHING)
     return out
 
 
@@ -156,17 +156,17 @@ def test_sizes_drawn_at_random_are_refused_or_run(packed: dict[str, Packed]) -> 
         except REFUSED:
             continue
         facts, opened = packed["image"].facts | changes, opened + 1
-        pictures = np.zeros((2, facts["size"], facts["size"], 3), np.uint8)
-        compiled.encode_images(tower, pictures, np.empty((2, facts["dim"]), np.float32), NOTHING)
+        images = np.zeros((2, facts["size"], facts["size"], 3), np.uint8)
+        compiled.encode_images(tower, images, np.empty((2, facts["dim"]), np.float32), NOTHING)
     assert opened  # or nothing was tried
 
 
-def test_pictures_that_are_none_are_refused(packed: dict[str, Packed]) -> None:
+def test_images_that_are_none_are_refused(packed: dict[str, Packed]) -> None:
     tower, text = packed["image"].open(), packed["text"].open()
-    good, out = draw_pictures(MODEL), np.empty((3, MODEL.dim), np.float32)
+    good, out = draw_images(MODEL), np.empty((3, MODEL.dim), np.float32)
     fixed = out.copy()
     fixed.flags.writeable = False
-    wrong_pictures: list[Any] = [
+    wrong_images: list[Any] = [
         good[:2], good[0], good[:, 1:], good[:, :, ::-1], good[..., :2], good.transpose(0, 3, 1, 2), good.view(np.int8),
         good.astype(np.float32), good.astype(np.int64), good.tobytes(), good.tolist(), None, 7,
         np.zeros((3, 0, 0, 3), np.uint8),
@@ -176,9 +176,9 @@ def test_pictures_that_are_none_are_refused(packed: dict[str, Packed]) -> None:
         out.byteswap().view(">f4"), np.empty((6, MODEL.dim), np.float32)[::2], None, [],
     ]  # fmt: skip
     wrong_watched: list[Any] = [np.empty(5, np.float32), np.empty((1, 0), np.float32), np.empty(0), None, b""]
-    for pictures in wrong_pictures:
+    for images in wrong_images:
         with refused():
-            compiled.encode_images(tower, pictures, out, NOTHING)
+            compiled.encode_images(tower, images, out, NOTHING)
     for place in wrong_outs:
         with refused():
             compiled.encode_images(tower, good, place, NOTHING)
@@ -241,19 +241,19 @@ def test_numbers_drawn_at_random_are_refused_or_run(packed: dict[str, Packed]) -
 
 
 def test_a_closed_tower_is_an_error_and_closing_waits_for_the_call_under_way(packed: dict[str, Packed]) -> None:
-    pictures = np.tile(draw_pictures(MODEL), (40, 1, 1, 1))
+    images = np.tile(draw_images(MODEL), (40, 1, 1, 1))
     tower = packed["image"].open()
-    expected = encode(tower, pictures)
+    expected = encode(tower, images)
     with ThreadPoolExecutor(1) as pool:
-        job = pool.submit(encode, tower, pictures)
+        job = pool.submit(encode, tower, images)
         time.sleep(0.001)
         compiled.close_tower(tower)
         with contextlib.suppress(ValueError):  # where it came after the closing
             np.testing.assert_array_equal(job.result(), expected)
     compiled.close_tower(tower)
     with pytest.raises(ValueError, match="the tower is closed"):
-        encode(tower, pictures)
-    for wrong in (None, 5, pictures):
+        encode(tower, images)
+    for wrong in (None, 5, images):
         with pytest.raises(TypeError, match="the tower is none that open_tower gave"):
             compiled.close_tower(wrong)
 
@@ -262,8 +262,8 @@ def test_a_closed_tower_is_an_error_and_closing_waits_for_the_call_under_way(pac
 def test_calls_from_several_threads_take_turns(packed: dict[str, Packed], threads: int) -> None:
     """Without any lock of Python's around them."""
     tower, text = packed["image"].open(threads), packed["text"].open(threads)
-    pictures = [draw_pictures(dataclasses.replace(MODEL, seed=seed), count=2 + seed) for seed in range(4)]
-    expected = [encode(tower, batch) for batch in pictures]
+    images = [draw_images(dataclasses.replace(MODEL, seed=seed), count=2 + seed) for seed in range(4)]
+    expected = [encode(tower, batch) for batch in images]
     prompts = [draw_texts(4 + seed) for seed in range(4)]
     answers = []
     for arrays in prompts:
@@ -273,7 +273,7 @@ def test_calls_from_several_threads_take_turns(packed: dict[str, Packed], thread
     def call(seed: int) -> int:
         wrong = 0
         for _ in range(60 // threads):
-            wrong += not np.array_equal(encode(tower, pictures[seed]), expected[seed])
+            wrong += not np.array_equal(encode(tower, images[seed]), expected[seed])
             prompts[seed][7][:] = np.nan
             compiled.encode_texts(text, *prompts[seed])
             wrong += not np.array_equal(prompts[seed][7], answers[seed])
@@ -306,14 +306,14 @@ def working(work: Callable[[], Any]) -> Iterator[None]:
 def test_a_process_forked_during_a_call_encodes_on_its_own(packed: dict[str, Packed]) -> None:
     opening = Opening(read_ms=None, compile_ms=0.0)
     encoder = NativeEncoder(Facts(**packed["image"].facts), packed["image"].body, threads=2, opening=opening)
-    pictures = draw_pictures(MODEL)
-    many = np.tile(pictures, (40, 1, 1, 1))
-    expected = encoder(pictures)
+    images = draw_images(MODEL)
+    many = np.tile(images, (40, 1, 1, 1))
+    expected = encoder(images)
     fork = multiprocessing.get_context("fork")
     answers = fork.SimpleQueue()
 
     def child() -> None:
-        answers.put([encoder(pictures) for _ in range(2)])
+        answers.put([encoder(images) for _ in range(2)])
         encoder.close()  # there are no threads of the parent's to wait for
 
     with working(lambda: encoder(many)):
@@ -327,4 +327,4 @@ def test_a_process_forked_during_a_call_encodes_on_its_own(packed: dict[str, Pac
             assert code == 0
             for found in answers.get():
                 np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(encoder(pictures), expected)
+    np.testing.assert_array_equal(encoder(images), expected)

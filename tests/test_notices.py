@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import EXAMPLE
-from picture_sets import write_labels, write_pictures
+from image_sets import write_images, write_labels
 
 from clipworks import processor, store
 from clipworks.bundle.files import read_bundle
@@ -49,7 +49,7 @@ def test_texts_that_the_tokenizer_does_not_know_are_told_once(notes: Callable[..
 
 def test_a_word_that_is_not_known_is_told_within_a_prompt(tmp_path: Path, notes: Callable[..., list[str]]) -> None:
     """As classes are in templates: all that differs between two prompts is the unknown word."""
-    write_pictures(tmp_path / "set", 2)
+    write_images(tmp_path / "set", 2)
     (tmp_path / "labels.txt").write_text("猫\n狗\n", encoding="utf-8")
     source = (str(tmp_path / "set"), "--labels", str(tmp_path / "labels.txt"), "-o", str(tmp_path / "r.jsonl"))
     (note,) = notes("classify", *source, "--templates", "openai-7", *FAKE)
@@ -127,7 +127,7 @@ def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_home_all_works_that_needs_none(
     tmp_path: Path, clip_bundle: Path, notes: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_pictures(tmp_path / "set", 3)
+    write_images(tmp_path / "set", 3)
     labels, results = str(write_labels(tmp_path / "labels.txt")), str(tmp_path / "r.jsonl")
     for action in (["list"], ["list", "--here", "--json"], ["info", "openai-b-32"], ["verify", str(clip_bundle)]):
         assert notes("models", *action) == []

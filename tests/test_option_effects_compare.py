@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from convert_checkpoints import MODELS, write_open_clip
+from image_sets import LABELS, make_image, write_images, write_labels
 from option_effects import Recorder, read, row, run
-from picture_sets import LABELS, make_picture, write_labels, write_pictures
 from PIL import Image
 
 from clipworks.comparison import comparing
@@ -28,12 +28,12 @@ FAKE = ("--runtime", "fake")
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with a data set, a list of what lies elsewhere, and a turned JPEG."""
     monkeypatch.chdir(tmp_path)
-    write_pictures(tmp_path / "set", 4)
+    write_images(tmp_path / "set", 4)
     write_labels(tmp_path / "labels.txt")
     (tmp_path / "two.txt").write_text("cat\ndog\n")
     (tmp_path / "list.txt").write_text("0000.png\n")
     (tmp_path / "text.txt").write_text("a text of a file\n")
-    (tmp_path / "a.png").write_bytes(make_picture(1))
+    (tmp_path / "a.png").write_bytes(make_image(1))
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "turned").mkdir()
@@ -54,9 +54,9 @@ def record(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]
     return found
 
 
-def count_pictures(found: dict[str, Any]) -> tuple[int, int]:
+def count_images(found: dict[str, Any]) -> tuple[int, int]:
     """Those compared, and those of them that could not be read."""
-    return found["pictures"]["used"], found["pictures"]["errors"]
+    return found["images"]["used"], found["images"]["errors"]
 
 
 Show = Callable[[dict[str, Any]], Any]
@@ -66,9 +66,9 @@ Show = Callable[[dict[str, Any]], Any]
 @pytest.mark.parametrize(
     ("words", "show", "expected"),
     [
-        row("compare --images, compare --root", ("--images", "list.txt", "--root", "set/cat"), count_pictures, (1, 0)),
-        row("compare --limit", ("--limit", "3"), count_pictures, (3, 0)),
-        row("compare --labels", ("--labels", "two.txt"), lambda found: found["pictures"]["classes"], 2),
+        row("compare --images, compare --root", ("--images", "list.txt", "--root", "set/cat"), count_images, (1, 0)),
+        row("compare --limit", ("--limit", "3"), count_images, (3, 0)),
+        row("compare --labels", ("--labels", "two.txt"), lambda found: found["images"]["classes"], 2),
         row("compare --published", ("--published", "vendor-card"), lambda found: found["published"][0]["top1"], 0.5562),
         row("compare --reference", ("--reference", "other"), lambda found: found["reference"], "other f32"),
     ],
@@ -123,7 +123,7 @@ def test_every_template_makes_a_prompt_of_each_class(
 
 
 def is_turned(pixels: Any) -> bool:
-    """Whether the columns of the turned picture have become rows; they have the same colour, but for JPEG's noise."""
+    """Whether the columns of the turned image have become rows; they have the same colour, but for JPEG's noise."""
     return bool(np.ptp(pixels[0].astype(int), axis=1).max() < 30)
 
 
@@ -135,7 +135,7 @@ def is_turned(pixels: Any) -> bool:
         row("doctor --exif", ("doctor", "--images", "turned/turned.jpg", "--reference-runtime", "fake", *FAKE)),
     ],
 )
-def test_a_picture_is_turned_or_not(
+def test_an_image_is_turned_or_not(
     words: Sequence[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for option, turned in (((), True), (("--exif", "ignore"), False)):

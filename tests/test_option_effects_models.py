@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from image_sets import make_image, write_images, write_labels
 from option_effects import VENDOR, Recorder, row, run, skip_warm_up
-from picture_sets import make_picture, write_labels, write_pictures
 
 from clipworks.errors import DownloadError
 from clipworks.store.names import STARTER_FOLDER
@@ -53,9 +53,9 @@ OTHERS: dict[tuple[str, str], set[object]] = {
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with what `COMMANDS` name."""
     monkeypatch.chdir(tmp_path)
-    write_pictures(tmp_path / "set", 2)
+    write_images(tmp_path / "set", 2)
     write_labels(tmp_path / "labels.txt")
-    (tmp_path / "a.png").write_bytes(make_picture(1))
+    (tmp_path / "a.png").write_bytes(make_image(1))
     (tmp_path / "pairs.txt").write_text("a.png\ta dog\n")
     (tmp_path / "model").symlink_to(STARTER_FOLDER)
     return tmp_path

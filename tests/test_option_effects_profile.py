@@ -150,7 +150,7 @@ def test_a_profile_is_json_only_when_asked_for(capsys: pytest.CaptureFixture[str
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with a red picture, a text and a token file."""
+    """A folder to work in, with a red image, a text and a token file."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "red").mkdir()
     Image.new("RGB", (300, 300), "red").save(tmp_path / "red" / "red.png")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from convert_checkpoints import MODELS, write_open_clip
 from hub_server import TINY, Hub
+from image_sets import make_image
 from option_effects import Recorder, read, row, run
-from picture_sets import make_picture
 from report_files import write_records
 from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
@@ -29,7 +29,7 @@ FAKE = ("--runtime", "fake")
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in: results of two classes with an error among them, labels, a truth file, pictures."""
+    """A folder to work in: results of two classes with an error among them, labels, a truth file, images."""
     monkeypatch.chdir(tmp_path)
     one = (Prediction(id=0, score=0.9, name="first"), Prediction(id=1, score=0.1, name="second"))
     records = [
@@ -42,7 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "labels.txt").write_text("ant\nbee\ncow\n")
     (tmp_path / "truth.txt").write_text("".join(f"{record.path}\t0\n" for record in records))
     for name in "abcd":
-        (tmp_path / f"{name}.png").write_bytes(make_picture(ord(name)))
+        (tmp_path / f"{name}.png").write_bytes(make_image(ord(name)))
     return tmp_path
 
 
@@ -81,7 +81,7 @@ def test_a_report_says_what_the_option_asks_for(
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.shows("report --output", "report --root", "report --thumbnails")
-def test_a_page_is_written_with_as_many_pictures_as_asked_for_from_where_they_lie(
+def test_a_page_is_written_with_as_many_images_as_asked_for_from_where_they_lie(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("matplotlib")
@@ -134,7 +134,7 @@ def test_an_option_that_would_do_nothing_is_refused(
     make_image_tower(tmp_path / "theirs" / "onnx" / "vision_model.onnx")
     make_text_tower(tmp_path / "theirs" / "onnx" / "text_model.onnx")
     (tmp_path / "card.json").write_text(card_to_json(CARD))
-    (tmp_path / "a.png").write_bytes(make_picture(1))
+    (tmp_path / "a.png").write_bytes(make_image(1))
     convert = ("models", "convert", clip_bundle, "-o", tmp_path / "new", "--precision", "int8", "--images", tmp_path)
     card, config = ("--card", tmp_path / "card.json"), ("--config", tmp_path / "config.json")
     for words, said in (
@@ -175,13 +175,13 @@ def test_an_option_of_something_that_is_not_asked_for_is_refused(
 
 
 def rank(capsys: pytest.CaptureFixture[str], *words: object) -> list[str]:
-    """The lines that clip_sample prints of one picture, behind the first."""
+    """The lines that clip_sample prints of one image, behind the first."""
     return read(capsys, "clip_sample", *words, *FAKE).splitlines()[1:]
 
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.shows("clip_sample --input_file", "clip_sample --strings", "clip_sample --label_file")
-def test_one_picture_is_held_against_the_strings_or_labels(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_image_is_held_against_the_strings_or_labels(capsys: pytest.CaptureFixture[str]) -> None:
     usual = rank(capsys, "--input_file", "a.png")
     assert usual != rank(capsys, "--input_file", "b.png")
     for words in (("--strings", "[ant, bee, cow]"), ("--label_file", "labels.txt")):
@@ -226,7 +226,7 @@ def test_each_tower_is_of_the_model_that_is_named(
     "clip_sample --dataset_output_file",
     "clip_sample --restart",
 )
-def test_a_list_s_pictures_are_written_to_the_file_and_over_another_run_when_told(
+def test_a_list_s_images_are_written_to_the_file_and_over_another_run_when_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("below").mkdir()

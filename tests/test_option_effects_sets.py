@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from image_sets import LABELS, make_image, write_images, write_labels
 from option_effects import Recorder, read, row, run
-from picture_sets import LABELS, make_picture, write_labels, write_pictures
 from PIL import Image
 
 from clipworks import pipeline
@@ -31,13 +31,13 @@ LONG = "word " * 600
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in: a set of class folders, lists, labels, a turned JPEG beside what it shows either way."""
     monkeypatch.chdir(tmp_path)
-    write_pictures(tmp_path / "set", COUNT)
+    write_images(tmp_path / "set", COUNT)
     write_labels(tmp_path / "labels.txt")
     (tmp_path / "one.txt").write_text("0000.png\n")
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "0000.png").write_bytes(make_picture(9))
-    (tmp_path / "a.png").write_bytes(make_picture(1))
-    (tmp_path / "b.png").write_bytes(make_picture(2))
+    (tmp_path / "other" / "0000.png").write_bytes(make_image(9))
+    (tmp_path / "a.png").write_bytes(make_image(1))
+    (tmp_path / "b.png").write_bytes(make_image(2))
     (tmp_path / "bad.txt").write_text("a.png\nmissing.png\n")
     (tmp_path / "texts.txt").write_text("a cat\n")
     (tmp_path / "drawings.txt").write_text("a drawing of a {}.\n")
@@ -70,7 +70,7 @@ def match(capsys: pytest.CaptureFixture[str], *words: str) -> list[tuple[str, fl
         row("match --texts-file", ("a.png", "--texts-file", "texts.txt"), ("a.png", "a dog")),
     ],
 )
-def test_match_takes_the_picture_and_the_texts(
+def test_match_takes_the_image_and_the_texts(
     words: Sequence[str], others: Sequence[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert match(capsys, *words) != match(capsys, *others)
@@ -99,7 +99,7 @@ def test_a_text_that_is_too_long_is_refused_or_cut(
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.shows("match --exif")
-def test_match_turns_a_picture_or_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_match_turns_an_image_or_not(capsys: pytest.CaptureFixture[str]) -> None:
     for exif, same in (("apply", "upright.png"), ("ignore", "raw.png")):
         assert match(capsys, "turned.jpg", "a dog", "--exif", exif) == match(capsys, same, "a dog")
 
@@ -108,7 +108,7 @@ def test_match_turns_a_picture_or_not(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def write(capsys: pytest.CaptureFixture[str], command: str, source: str, *words: str, name: str = "") -> list[Any]:
-    """Classify or embed into an output of its own; for each picture what was made of it."""
+    """Classify or embed into an output of its own; for each image what was made of it."""
     output = f"{command}{name or len(list(Path().iterdir()))}"
     own = ["--labels", "labels.txt"] if command == "classify" and "--labels" not in words else []
     read(capsys, command, source, "-o", output, *own, *FAKE, *words)
@@ -128,7 +128,7 @@ def both(option: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("command", [row(f"{name} SOURCE, {name} --output", name) for name in BOTH])
-def test_the_pictures_of_the_source_go_to_the_output(
+def test_the_images_of_the_source_go_to_the_output(
     command: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = {str(path.relative_to(home)) for path in (home / "set").rglob("*.png")}
@@ -149,7 +149,7 @@ def test_a_list_s_paths_are_below_the_root(command: str, capsys: pytest.CaptureF
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("command", [*both("--batch-size"), row("retrieve --batch-size", "retrieve")])
-def test_so_many_pictures_are_encoded_at_once(
+def test_so_many_images_are_encoded_at_once(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = Recorder(monkeypatch)
@@ -182,7 +182,7 @@ def test_so_many_threads_decode(
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("command", both("--exif"))
-def test_a_picture_is_turned_or_not(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_is_turned_or_not(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("turned.txt").write_text("turned.jpg\nupright.png\nraw.png\n")
     turned, upright, raw = (item[1] for item in write(capsys, command, "turned.txt"))
     assert turned == upright != raw
@@ -234,7 +234,7 @@ def test_a_run_with_other_settings_starts_over_when_told(command: str, capsys: p
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("command", both("--strict"))
-def test_a_picture_that_cannot_be_read_is_exit_status_1_when_told(
+def test_an_image_that_cannot_be_read_is_exit_status_1_when_told(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = ["--labels", "labels.txt"] if command == "classify" else []

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from picture_sets import write_labels, write_pictures
+from image_sets import write_images, write_labels
 
 from clipworks.runtimes import import_runtime, list_installed, list_names
 
@@ -55,12 +55,12 @@ def list_commands(runtime: str, model: str, data: Path) -> list[list[str]]:
     """Every command that runs offline for the first runtime; for another, those that run models in other ways."""
     engine = ["--runtime", runtime, "--model", model, "--offline"]
     source, labels, pairs = str(data / "set"), str(data / "labels.txt"), str(data / "pairs.txt")
-    picture = str(next((data / "set").rglob("*.png")))
+    image = str(next((data / "set").rglob("*.png")))
     brief = ["--duration", "0", "--iterations", "1", "--warmup", "0"]
     commands = [
-        ["match", picture, "a dog", *engine],
+        ["match", image, "a dog", *engine],
         ["classify", source, "--labels", labels, "-o", "r.jsonl", *engine],
-        ["doctor", "--images", picture, "--texts", "a dog", *engine],
+        ["doctor", "--images", image, "--texts", "a dog", *engine],
     ]
     if runtime != list_runtimes()[0]:
         return commands
@@ -90,7 +90,7 @@ def test_a_command_writes_only_into_the_cache_and_opens_no_socket(
     runtime: str, clip_bundle: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
-    write_pictures(data / "set", 3)
+    write_images(data / "set", 3)
     write_labels(data / "labels.txt")
     (data / "pairs.txt").write_text("".join(f"{path}\ta text\n" for path in (data / "set").rglob("*.png")))
     (data / "checkpoint").symlink_to(tiny_checkpoint)

@@ -18,12 +18,12 @@ from clipworks.scoring import Floats
 
 
 def paint(item: int) -> Pixels:
-    """A picture that carries its item's number."""
+    """An image that carries its item's number."""
     return np.full((1, 1, 3), item % 256, dtype=np.uint8)
 
 
 def read_off(pixels: Pixels) -> Floats:
-    """An encoder that gives the number back, and how many pictures it saw at once."""
+    """An encoder that gives the number back, and how many images it saw at once."""
     return np.stack([pixels[:, 0, 0, 0], np.full(len(pixels), len(pixels))], axis=1).astype(np.float32)
 
 
@@ -86,14 +86,14 @@ def test_no_more_blocks_are_under_way_than_the_window_allows() -> None:
 def test_items_that_fail_stay_in_place_and_the_others_are_encoded_without_them() -> None:
     def prepare(item: int) -> Pixels:
         if item % 3 == 0 or item >= 8:
-            raise ImageError(f"{item} is no picture")
+            raise ImageError(f"{item} is no image")
         return paint(item)
 
     blocks = list(embed_blocks(range(12), Steps(prepare=prepare, encode=read_off), LoopOptions(batch_size=4)))
     assert [block.errors for block in blocks] == [
-        ("0 is no picture", None, None, "3 is no picture"),
-        (None, None, "6 is no picture", None),
-        ("8 is no picture", "9 is no picture", "10 is no picture", "11 is no picture"),
+        ("0 is no image", None, None, "3 is no image"),
+        (None, None, "6 is no image", None),
+        ("8 is no image", "9 is no image", "10 is no image", "11 is no image"),
     ]
     assert blocks[0].rows.tolist() == [[1, 2], [2, 2]]
     assert blocks[1].rows.tolist() == [[4, 3], [5, 3], [7, 3]]
@@ -105,7 +105,7 @@ def test_items_that_fail_stay_in_place_and_the_others_are_encoded_without_them()
 
 
 def test_decoding_and_encoding_overlap() -> None:
-    """An encoder that waits for the next block's pictures would wait for ever in a pipeline that does not overlap."""
+    """An encoder that waits for the next block's images would wait for ever in a pipeline that does not overlap."""
     reached = threading.Event()
 
     def prepare(item: int) -> Pixels:

@@ -9,8 +9,8 @@ import pytest
 from plan_cluster import SPARE, Setting, count_nodes, explain, rate_node
 
 GPUS = Setting(
-    pictures=1_000_000,
-    picture_kb=100,
+    images=1_000_000,
+    image_kb=100,
     decode_ms=10,
     encode_per_s=500,
     encoders_per_node=4,
@@ -18,7 +18,7 @@ GPUS = Setting(
     network_gbit=8,
     dim=512,
     batch_size=32,
-    tar_pictures=1000,
+    tar_images=1000,
     driver_ms=5,
     cpu_encoders=False,
 )
@@ -42,7 +42,7 @@ def test_the_slowest_stage_sets_a_nodes_rate(changes: dict[str, Any], bottleneck
 def test_nodes_and_hours_agree() -> None:
     """As many nodes as were counted for some hours need no longer, and one fewer does."""
     nodes = count_nodes(GPUS, 0.02)
-    hours = GPUS.pictures / (nodes * rate_node(GPUS).node) / 3600
+    hours = GPUS.images / (nodes * rate_node(GPUS).node) / 3600
     assert hours <= 0.02 < hours * nodes / (nodes - 1)
 
 

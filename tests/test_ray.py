@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from picture_sets import write_bad_files, write_labels, write_pictures
+from image_sets import write_bad_files, write_images, write_labels
 
 pytest.importorskip("ray")
 pytestmark = [
@@ -42,9 +42,9 @@ SLOW = 700
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two data sets, labels, and what makes workers die of certain bytes."""
     home = tmp_path_factory.mktemp("ray")
-    write_pictures(home / "set", 150)
+    write_images(home / "set", 150)
     write_bad_files(home / "set" / "bad")
-    write_pictures(home / "large", SLOW)
+    write_images(home / "large", SLOW)
     write_labels(home / "labels.txt")
     (home / "startup").mkdir()
     (home / "startup" / "sitecustomize.py").write_text(STARTUP)
@@ -147,7 +147,7 @@ def test_classes_are_those_of_one_machine_and_evaluate_and_report_read_the_folde
     wait_for(lambda: len(find_processes("gcs_server")) == engines)
     found = [json.loads(run("evaluate", name, "--json", folder=home)[1]) for name in ("classes", "local.parquet")]
     assert {**found[0], "results": ""} == {**found[1], "results": ""}
-    assert found[0]["pictures"] == 155
+    assert found[0]["images"] == 155
     status, out, err = run("report", "classes", folder=home)
     assert status == 0, err
     assert "top-1" in out
@@ -218,9 +218,9 @@ def test_killed_workers_and_then_a_killed_node_change_no_row(home: Path, cluster
     assert same_rows(shard_rows(home / "harmed"), local_embeddings(home, "large", *EXACT))
 
 
-def test_a_picture_that_kills_its_decoder_is_one_error_row(home: Path, cluster: Cluster) -> None:
+def test_an_image_that_kills_its_decoder_is_one_error_row(home: Path, cluster: Cluster) -> None:
     poisoned = home / "poisoned"
-    write_pictures(poisoned, 20)
+    write_images(poisoned, 20)
     (poisoned / "dog" / "0001.png").write_bytes(POISON)
     status, _, err = run(*words(cluster, "embed", "poisoned", "-o", "survived", *FAKE), folder=home)
     assert status == 0, err

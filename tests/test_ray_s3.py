@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from picture_sets import LABELS, make_picture, write_labels, write_pictures
+from image_sets import LABELS, make_image, write_images, write_labels
 
 pytest.importorskip("ray")
 pytest.importorskip("moto")
@@ -39,21 +39,21 @@ def store() -> Iterator[tuple[dict[str, str], pyarrow.fs.FileSystem]]:
         region="us-east-1",
         allow_bucket_creation=True,
     )
-    system.create_dir("pictures")
+    system.create_dir("images")
     yield {**access, "AWS_ENDPOINT_URL": endpoint}, system
     server.stop()
 
 
 def put(system: pyarrow.fs.FileSystem, key: str, content: bytes) -> None:
     """Write an object."""
-    with system.open_output_stream(f"pictures/{key}") as stream:
+    with system.open_output_stream(f"images/{key}") as stream:
         stream.write(content)
 
 
 def get_rows(system: pyarrow.fs.FileSystem, key: str, folder: Path) -> list[dict[str, object]]:
     """Bring the shards of a run here and read them."""
     folder.mkdir()
-    for item in system.get_file_info(pyarrow.fs.FileSelector(f"pictures/{key}")):
+    for item in system.get_file_info(pyarrow.fs.FileSelector(f"images/{key}")):
         with system.open_input_stream(item.path) as stream:
             (folder / item.base_name).write_bytes(stream.read())
     return shard_rows(folder)
@@ -64,15 +64,15 @@ def test_a_folder_in_a_store_becomes_shards_in_a_store(
 ) -> None:
     """The rows are those of the same files on one machine, but for the beginning of the path; a rerun goes on."""
     access, system = store
-    write_pictures(tmp_path / "set", 30)
-    (tmp_path / "set" / "cat" / "text.jpg").write_text("no picture at all")
+    write_images(tmp_path / "set", 30)
+    (tmp_path / "set" / "cat" / "text.jpg").write_text("no image at all")
     for path in (tmp_path / "set").rglob("*.*"):
         put(system, path.relative_to(tmp_path).as_posix(), path.read_bytes())
     write_labels(tmp_path / "labels.txt")
     options = ("--labels", "labels.txt", *SET)
     status, _, err = run("classify", "set", "-o", "local.parquet", *options, folder=tmp_path)
     assert status == 0, err
-    command = ["classify", "s3://pictures/set", "-o", "s3://pictures/results", *options, "--ray", "local"]
+    command = ["classify", "s3://images/set", "-o", "s3://images/results", *options, "--ray", "local"]
     command += ["--shard-size", "12"]
     status, _, err = run(*command, folder=tmp_path, **access)
     assert status == 0, err
@@ -80,42 +80,42 @@ def test_a_folder_in_a_store_becomes_shards_in_a_store(
     expected = table_rows(tmp_path / "local.parquet")
     for row in expected:
         for name in ("path", "error"):
-            row[name] = row[name] and row[name].replace("set/", "s3://pictures/set/")
+            row[name] = row[name] and row[name].replace("set/", "s3://images/set/")
     assert rows == expected
-    status, out, err = run("evaluate", "s3://pictures/results", "--json", folder=tmp_path, **access)
+    status, out, err = run("evaluate", "s3://images/results", "--json", folder=tmp_path, **access)
     assert status == 0, err
-    assert json.loads(out)["pictures"] == 31
-    system.delete_file("pictures/results/part-000001.parquet")
+    assert json.loads(out)["images"] == 31
+    system.delete_file("images/results/part-000001.parquet")
     status, _, err = run(*command, folder=tmp_path, **access)
     assert (status, "(19 of an earlier run) in 3 shards" in err) == (0, True), err
     assert get_rows(system, "results", tmp_path / "again") == rows
 
 
-def test_tar_shards_of_a_store_give_the_rows_of_their_pictures(
+def test_tar_shards_of_a_store_give_the_rows_of_their_images(
     tmp_path: Path, store: tuple[dict[str, str], pyarrow.fs.FileSystem]
 ) -> None:
-    """A tar is a shard; one that ends within a picture has an error row there; ``.cls`` is the truth."""
+    """A tar is a shard; one that ends within an image has an error row there; ``.cls`` is the truth."""
     access, system = store
     number = 0
     for tar, count in enumerate((8, 12, 4)):
         members: dict[str, bytes] = {}
         for _ in range(count):
-            members |= {f"{number:04}.png": make_picture(number), f"{number:04}.cls": LABELS[number % 7].encode()}
+            members |= {f"{number:04}.png": make_image(number), f"{number:04}.cls": LABELS[number % 7].encode()}
             number += 1
         content = write_tar(tmp_path / "x.tar", members).read_bytes()
         put(system, f"tars/{tar:03}.tar", content if tar < 2 else content[: 4 * 1024 + 512 + 40])
     write_labels(tmp_path / "labels.txt")
     options = ("--labels", "labels.txt", *SET)
-    command = ["classify", "s3://pictures/tars/{000..002}.tar", "-o", "results", *options, "--ray", "local", "--json"]
+    command = ["classify", "s3://images/tars/{000..002}.tar", "-o", "results", *options, "--ray", "local", "--json"]
     status, out, err = run(*command, folder=tmp_path, **access)
     assert status == 0, err
     found = json.loads(out)
     assert (found["shards_done"], found["total"], found["whole"]) == (3, None, True)
     rows = shard_rows(tmp_path / "results")
     last = rows.pop()
-    assert last["error"].startswith("s3://pictures/tars/002.tar is damaged after 2 images")
+    assert last["error"].startswith("s3://images/tars/002.tar is damaged after 2 images")
     assert [len(table_rows(tmp_path / "results" / f"part-{tar:06}.parquet")) for tar in (0, 1)] == [8, 12]
-    write_pictures(tmp_path / "flat", len(rows))
+    write_images(tmp_path / "flat", len(rows))
     ordered = sorted((tmp_path / "flat").rglob("*.png"), key=lambda path: path.name)
     (tmp_path / "list.txt").write_text("".join(f"{path}\t{path.parent.name}\n" for path in ordered))
     status, _, err = run("classify", "list.txt", "-o", "local.parquet", *options, folder=tmp_path)

@@ -170,12 +170,12 @@ def test_the_figures_are_those_of_the_evaluation(tmp_path: Path) -> None:
     )
     assert [bar[0] for bar in hardest.bars] == pytest.approx([shares[name] for name in column(hardest, "id")])
     pairs = find_table(document, "Most confused pairs")
-    assert column(pairs, "pictures") == [str(one.count) for one in found.confusions[:15]]
+    assert column(pairs, "images") == [str(one.count) for one in found.confusions[:15]]
     calibration = find_plot(document, "Calibration").series[0]
     assert calibration.ys == tuple(one.accuracy for one in found.calibration.bins)
     spread = find_plot(document, "How accuracy spreads").series[0]
     assert sum(spread.ys) == len(found.classes)
-    assert f"{found.errors} pictures could not be read: counted as wrong" in said(document)
+    assert f"{found.errors} images could not be read: counted as wrong" in said(document)
 
 
 def test_files_of_results_stand_side_by_side(tmp_path: Path) -> None:
@@ -193,9 +193,9 @@ def test_an_unfinished_run_and_unknown_truth_are_said(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl.run.json").write_text(json.dumps({"format": 1, "settings": settings}))
     unknown = [dataclasses.replace(item, truth=None, path=f"{item.index}.jpg") for item in make_records(60)]
     document = build_document([path, write_records(tmp_path / "u.jsonl", unknown)])
-    assert "Unfinished: 100 of the 250 pictures" in said(document)
-    assert "u.jsonl: No picture's class is known" in said(document)
-    assert column(find_table(document, "Accuracy"), "pictures") == ["100", "60"]
+    assert "Unfinished: 100 of the 250 images" in said(document)
+    assert "u.jsonl: No image's class is known" in said(document)
+    assert column(find_table(document, "Accuracy"), "images") == ["100", "60"]
     assert column(find_table(document, "Machine and software"), "processor") == ["a processor"]
     (tmp_path / "t.txt").write_text("other.jpg\t1\n")
     with pytest.raises(UsageError, match="none to evaluate"):
@@ -209,7 +209,7 @@ def test_profiles_share_a_table_and_are_named_by_what_differs(tmp_path: Path) ->
     ]
     document = build_document(paths)
     table = find_table(document, "Throughput and latency")
-    assert [one.name for one in table.columns][:2] == ["runtime", "pictures/s"]
+    assert [one.name for one in table.columns][:2] == ["runtime", "images/s"]
     assert column(table, "runtime") == ["openvino", "onnxruntime"]
     assert table.marked == (1,)
     section = next(item for item in document.sections if item.title == "Speed of the image tower")
@@ -237,7 +237,7 @@ def test_speeds_of_different_towers_are_never_in_one_table(tmp_path: Path) -> No
         "Speed of the pipeline",
         "Environment",
     ]
-    assert [item.value.split()[1] for item in document.headlines[::2]] == ["pictures/s", "texts/s", "pictures/s"]
+    assert [item.value.split()[1] for item in document.headlines[::2]] == ["images/s", "texts/s", "images/s"]
     assert find_table(document, "Stages").bars == ((0.2,), (0.8,))
     parity = [
         item for item in document.sections[2].items if isinstance(item, Table) and item.title == "How it was measured"
@@ -355,7 +355,7 @@ def test_a_comparison_shows_front_parity_refusals_and_gates(tmp_path: Path) -> N
     differences = find_table(document, "Is the difference real?")
     assert column(differences, "against") == ["1 openvino cpu f32"] * 2
     assert column(differences, "p (McNemar)") == ["< 0.001", "< 0.001"]
-    worst = find_table(document, "Pictures furthest from the reference")
+    worst = find_table(document, "Images furthest from the reference")
     assert worst.rows[0][1:6] == ("changed.jpg", "tench", "tench 0.900", "goldfish 0.600", "0.910000")
     assert column(find_table(document, "Parity"), "least cosine") == ["0.991000", "0.991000"]
     refused = find_table(document, "What could not be had")
@@ -379,7 +379,7 @@ def test_a_published_point_far_off_is_told_and_does_not_press_the_rows_flat(tmp_
     found = dataclasses.replace(comparison, published=(*comparison.published, far))
     plot = find_plot(build_document([write_comparison(tmp_path / "c.json", found)]), "Accuracy against speed")
     assert plot.series[-1].ys == (0.87,)
-    assert plot.notes[-1] == "Published, outside of this plot: far, 55.0%, 140 pictures/s."
+    assert plot.notes[-1] == "Published, outside of this plot: far, 55.0%, 140 images/s."
 
 
 def test_speeds_stand_beside_those_under_the_same_load_and_paths_below_the_source(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_speeds_stand_beside_those_under_the_same_load_and_paths_below_the_sourc
     document = build_document([write_comparison(tmp_path / "c.json", found)])
     assert column(find_table(document, "Speed"), "batch") == ["1", "1", "1", "8", "8", "8"]
     assert column(find_table(document, "Speed"), "no.") == ["1", "2", "3"] * 2
-    assert column(find_table(document, "Pictures furthest"), "picture") == ["changed.jpg"] * 2
+    assert column(find_table(document, "Images furthest"), "image") == ["changed.jpg"] * 2
 
 
 def test_a_comparison_without_a_front_or_any_row_is_shown_too(tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ def test_equal_environments_are_told_once(tmp_path: Path) -> None:
 
 
 def test_lists_do_not_grow_with_the_results(tmp_path: Path) -> None:
-    """Thousands of classes and wrong pictures fill bounded tables, which say how many are left out."""
+    """Thousands of classes and wrong images fill bounded tables, which say how many are left out."""
     document = build_document([write_records(tmp_path / "r.jsonl", make_records(12_000, classes=3000))])
     tables = [item for section in document.sections for item in section.items if isinstance(item, Table)]
     assert max(len(table.rows) for table in tables) <= 20
@@ -443,7 +443,7 @@ def test_markdown_holds_names_as_text(tmp_path: Path) -> None:
 
 
 def test_markdown_leaves_plain_words_alone() -> None:
-    assert escape_markdown("openvino f32, 70.5 pictures/s (95%)") == "openvino f32, 70.5 pictures/s \\(95%\\)"
+    assert escape_markdown("openvino f32, 70.5 images/s (95%)") == "openvino f32, 70.5 images/s \\(95%\\)"
     assert escape_markdown("www.x.test & co") == "www&#46;x.test &amp; co"
 
 
@@ -520,4 +520,4 @@ def test_without_matplotlib_the_tables_are_still_there(
     assert "needs the package matplotlib" in error
     assert "pip install 'clipworks[report]'" in error
     assert main(["report", profile, "--markdown"]) == 0
-    assert "| pictures/s" in capsys.readouterr().out
+    assert "| images/s" in capsys.readouterr().out

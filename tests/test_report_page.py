@@ -224,42 +224,42 @@ def write_photograph(path: Path) -> None:
     Image.fromarray(pixels).save(path, comment=b"secret")
 
 
-def count_pictures(tmp_path: Path, *words: str) -> tuple[int, str]:
-    """How many pictures the page of ``r.jsonl`` shows, and the page."""
+def count_images(tmp_path: Path, *words: str) -> tuple[int, str]:
+    """How many images the page of ``r.jsonl`` shows, and the page."""
     output = tmp_path / "r.html"
     assert main(["report", str(tmp_path / "r.jsonl"), "-o", str(output), *words]) == 0
     text = output.read_text(encoding="utf-8")
     return len(Page(text).find("img")), text
 
 
-def test_the_worst_pictures_are_shown_where_they_can_be_found(tmp_path: Path) -> None:
+def test_the_worst_images_are_shown_where_they_can_be_found(tmp_path: Path) -> None:
     """As recorded, or below --root where the data set has moved to; small, and without their metadata."""
     records = make_records(40, path=f"{tmp_path}/old/set/{{}}.jpg")
     write_records(tmp_path / "r.jsonl", records)
     wrong = [item for item in records if item.top and item.top[0].id != item.truth]
     assert len(wrong) > 3
-    shown, text = count_pictures(tmp_path)
+    shown, text = count_images(tmp_path)
     assert shown == 0
-    assert f"{min(len(wrong), 12)} of {min(len(wrong), 12)} pictures were not found" in text
+    assert f"{min(len(wrong), 12)} of {min(len(wrong), 12)} images were not found" in text
     for item in records:
         write_photograph(tmp_path / "new" / "set" / Path(item.path).name)
-    shown, text = count_pictures(tmp_path, "--root", str(tmp_path / "new"), "--thumbnails", "3")
+    shown, text = count_images(tmp_path, "--root", str(tmp_path / "new"), "--thumbnails", "3")
     assert shown == 3
     assert len(text) < 200_000
     assert all("is class" in (item["alt"] or "") for item in Page(text).find("img"))
-    assert count_pictures(tmp_path, "--root", str(tmp_path / "new"), "--thumbnails", "0")[0] == 0
+    assert count_images(tmp_path, "--root", str(tmp_path / "new"), "--thumbnails", "0")[0] == 0
     (tmp_path / "new").rename(tmp_path / "old")
-    assert count_pictures(tmp_path, "--thumbnails", "2")[0] == 2
+    assert count_images(tmp_path, "--thumbnails", "2")[0] == 2
 
 
-def test_a_picture_that_cannot_be_read_and_a_path_that_climbs_are_left_out(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_and_a_path_that_climbs_are_left_out(tmp_path: Path) -> None:
     write_photograph(tmp_path / "outside.jpg")
     (tmp_path / "root").mkdir()
     records = [dataclasses.replace(item, path="../outside.jpg") for item in make_records(40)]
     write_records(tmp_path / "r.jsonl", records)
-    assert count_pictures(tmp_path, "--root", str(tmp_path / "root"))[0] == 0
-    (tmp_path / "root" / "outside.jpg").write_text("no picture")
-    assert count_pictures(tmp_path, "--root", str(tmp_path / "root"))[0] == 0
+    assert count_images(tmp_path, "--root", str(tmp_path / "root"))[0] == 0
+    (tmp_path / "root" / "outside.jpg").write_text("no image")
+    assert count_images(tmp_path, "--root", str(tmp_path / "root"))[0] == 0
 
 
 def browse(tmp_path: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""The compiled resampling gives Pillow's pictures to the last bit, and Pillow does what it does not."""
+"""The compiled resampling gives Pillow's images to the last bit, and Pillow does what it does not."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def test_squares_are_pillows_to_the_last_bit(resize: str, interpolation: str, mo
     wanted = spec(64, resize=resize, interpolation=interpolation)
     sizes = itertools.product(SIDES, SIDES)
     # What has its size already is only cropped, and very long strips take long.
-    pictures = [draw(*size) for size in sizes if min(size) != 64 and max(size) <= 60 * min(size)]
-    expected = [by_pillow(picture, wanted) for picture in pictures]
+    images = [draw(*size) for size in sizes if min(size) != 64 and max(size) <= 60 * min(size)]
+    expected = [by_pillow(image, wanted) for image in images]
     monkeypatch.setattr(resizing, "resize_image", None)  # that it is not Pillow again
-    for picture, square in zip(pictures, expected, strict=True):
-        np.testing.assert_array_equal(transform_image(picture, wanted), square, err_msg=str(picture.size))
+    for image, square in zip(images, expected, strict=True):
+        np.testing.assert_array_equal(transform_image(image, wanted), square, err_msg=str(image.size))
 
 
 @built
@@ -65,36 +65,36 @@ def test_any_square_of_any_seed_is_pillows(size: int) -> None:
     draws = np.random.default_rng(size)
     for seed in range(12):
         width, height = (int(side) for side in draws.integers(2, 1200, 2))
-        picture = draw(width, height, seed)
+        image = draw(width, height, seed)
         wanted = spec(size, resize_to=size + int(draws.integers(0, 40)))
-        np.testing.assert_array_equal(transform_image(picture, wanted), by_pillow(picture, wanted))
+        np.testing.assert_array_equal(transform_image(image, wanted), by_pillow(image, wanted))
 
 
 def test_without_the_compiled_code_the_squares_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture, wanted = draw(301, 200), spec(64)
-    found = transform_image(picture, wanted)
+    image, wanted = draw(301, 200), spec(64)
+    found = transform_image(image, wanted)
     monkeypatch.setattr(resizing, "COMPILED", False)
-    np.testing.assert_array_equal(transform_image(picture, wanted), found)
+    np.testing.assert_array_equal(transform_image(image, wanted), found)
 
 
-def test_a_crop_larger_than_the_picture_is_padded_with_black() -> None:
+def test_a_crop_larger_than_the_image_is_padded_with_black() -> None:
     square = transform_image(draw(80, 60), spec(64, resize_to=32))
     assert not square[:10].any()
     assert square[20:40, 20:40].any()
 
 
 def test_a_side_too_long_for_the_compiled_code_is_pillows() -> None:
-    picture, wanted = draw(70_000, 2), spec(16, resize="squash")
-    np.testing.assert_array_equal(transform_image(picture, wanted), by_pillow(picture, wanted))
+    image, wanted = draw(70_000, 2), spec(16, resize="squash")
+    np.testing.assert_array_equal(transform_image(image, wanted), by_pillow(image, wanted))
 
 
 @built
 def test_many_threads_at_once_do_not_disturb_each_other() -> None:
     wanted = spec(64)
-    pictures = [draw(100 + 7 * seed, 90, seed) for seed in range(24)]
+    images = [draw(100 + 7 * seed, 90, seed) for seed in range(24)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda picture: transform_image(picture, wanted), pictures * 4))
-    expected = [by_pillow(picture, wanted) for picture in pictures] * 4
+        found = list(pool.map(lambda image: transform_image(image, wanted), images * 4))
+    expected = [by_pillow(image, wanted) for image in images] * 4
     assert all(np.array_equal(square, other) for square, other in zip(found, expected, strict=True))
 
 

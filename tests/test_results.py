@@ -73,7 +73,7 @@ def test_the_text_form_is_the_vendors_to_the_letter() -> None:
 
 
 def test_the_text_form_gives_back_all_but_the_truth(tmp_path: Path) -> None:
-    """Two pictures of one name that follow each other stay two."""
+    """Two images of one name that follow each other stay two."""
     path = write(tmp_path / "r.txt", "text", RECORDS)
     found = list(read_results(path))
     expected = [Record(index=item.index, path=item.path, top=item.top, error=item.error) for item in RECORDS]

@@ -1,4 +1,4 @@
-"""Retrieval: ranks are those of a plain sort, ties keep the given order, missing pictures cost what is said."""
+"""Retrieval: ranks are those of a plain sort, ties keep the given order, missing ranked cost what is said."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_sets import make_picture
+from image_sets import make_image
 
 from clipworks.cli import main
 from clipworks.errors import UsageError
@@ -42,15 +42,15 @@ def test_ranks_are_those_of_a_plain_sort(monkeypatch: pytest.MonkeyPatch) -> Non
         assert found[place] == 1 + len(before)
     found = rank_images(images, texts, owners)
     for place, owner in enumerate(owners):
-        pictures = np.argsort(-cosines[:, place], kind="stable").tolist()
-        assert found[place] == (np.inf if owner < 0 else 1 + pictures.index(owner))
+        ranked = np.argsort(-cosines[:, place], kind="stable").tolist()
+        assert found[place] == (np.inf if owner < 0 else 1 + ranked.index(owner))
 
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    """Three pictures with two captions each, one of them missing."""
+    """Three ranked with two captions each, one of them missing."""
     for number in range(2):
-        (tmp_path / f"{number}, a.png").write_bytes(make_picture(number))
+        (tmp_path / f"{number}, a.png").write_bytes(make_image(number))
     lines = [f"{name}\tcaption {turn} of {name}" for turn in range(2) for name in ("0, a.png", "gone.png", "1, a.png")]
     path = tmp_path / "pairs.txt"
     path.write_text("\n".join(lines) + "\n")

@@ -13,7 +13,7 @@ import numpy as np
 import openvino
 import pytest
 from conftest import EXAMPLE
-from convert_checkpoints import MODELS, draw_pictures, write_huggingface
+from convert_checkpoints import MODELS, draw_images, write_huggingface
 
 from clipworks import runtimes, scoring, store
 from clipworks.cli import main
@@ -37,8 +37,8 @@ def open_tower(role: Role, runtime: str, **options: Any) -> Encoder:
     return runtimes.open_encoder(store.open_bundle("starter"), role, chosen)
 
 
-def pictures(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Blurred noise of several scales: something between a flat picture and pure noise."""
+def images(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Blurred noise of several scales: something between a flat image and pure noise."""
     rng = np.random.default_rng(5)
     rows = []
     for index in range(count):
@@ -48,8 +48,8 @@ def pictures(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.stack(rows)
 
 
-def test_openvino_and_onnxruntime_agree_on_every_picture() -> None:
-    batch = pictures(6)
+def test_openvino_and_onnxruntime_agree_on_every_image() -> None:
+    batch = images(6)
     ours, theirs = (scoring.normalise(open_tower("image", engine, precision="f32")(batch)) for engine in ENGINES)
     assert np.sum(ours.astype(float) * theirs, axis=1).min() >= 0.99999
 
@@ -76,16 +76,16 @@ def test_padding_a_text_does_not_change_its_embedding(engine: str) -> None:
 def test_an_encoder_tells_what_is_in_use_and_gives_raw_float_rows(engine: str) -> None:
     encoder = open_tower("image", engine, precision="f32", device="cpu", threads=1)
     assert (encoder.runtime, encoder.device, encoder.precision, encoder.dim) == (engine, "cpu", "f32", 384)
-    rows = encoder(pictures(2))
+    rows = encoder(images(2))
     assert rows.dtype == np.float32
     assert rows.shape == (2, 384)
-    assert encoder(pictures(1)[:0]).shape == (0, 384)
+    assert encoder(images(1)[:0]).shape == (0, 384)
 
 
 @pytest.mark.parametrize("engine", [*ENGINES, "fake"])
 def test_a_staged_batch_gives_the_same_embeddings(engine: str) -> None:
     encoder = open_tower("image", engine)
-    batch = pictures(2)
+    batch = images(2)
     batch.flags.writeable = False
     staged = encoder.stage(batch)
     assert staged.rows == 2
@@ -95,7 +95,7 @@ def test_a_staged_batch_gives_the_same_embeddings(engine: str) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_calls_from_several_threads_do_not_mix(engine: str) -> None:
     encoder = open_tower("image", engine, precision="f32", streams=2)
-    batch = pictures(4)
+    batch = images(4)
     expected = [encoder(batch[index : index + 1]) for index in range(4)]
     wrong: list[int] = []
 
@@ -116,7 +116,7 @@ def test_a_closed_encoder_says_so(engine: str) -> None:
     encoder = open_tower("image", engine)
     encoder.close()
     with pytest.raises(EncodingError, match="closed"):
-        encoder(pictures(1))
+        encoder(images(1))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -135,7 +135,7 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(engine: str) 
 @pytest.mark.parametrize("precision", ["bf16", "f16"])
 def test_a_precision_is_computed_or_refused_whatever_the_processor(precision: str) -> None:
     """No processor is assumed: OpenVINO computes what this one is said to have, and the answer is near that in f32."""
-    batch = pictures(2)
+    batch = images(2)
     exact = scoring.normalise(open_tower("image", "openvino", precision="f32", device="cpu")(batch))
     try:
         encoder = open_tower("image", "openvino", precision=precision, device="cpu")
@@ -210,7 +210,7 @@ def test_a_runtime_that_is_an_extra_and_not_installed_names_the_extra(
 def test_a_damaged_cache_of_compiled_towers_is_compiled_afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte changed in the middle gives the same embeddings, not others."""
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
-    batch = pictures(1)
+    batch = images(1)
     expected = open_tower("image", "openvino", precision="f32")(batch)
     assert not open_tower("image", "openvino", precision="f32", cache=True).opening.cached
     assert open_tower("image", "openvino", precision="f32", cache=True).opening.cached
@@ -238,7 +238,7 @@ def test_two_models_of_one_shape_are_told_apart_in_the_cache(
     if not registry.is_installed(runtime) or not runtimes.import_runtime(runtime).describe_devices():
         pytest.skip("needs AVX-512 and a C compiler")
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
-    batch = draw_pictures(MODELS["quick"])
+    batch = draw_images(MODELS["quick"])
     for seed in (1, 2):
         model = dataclasses.replace(MODELS["quick"], seed=seed)
         bundle = convert_checkpoint(write_huggingface(tmp_path / f"checkpoint{seed}", model), tmp_path / f"model{seed}")
@@ -251,13 +251,13 @@ def test_two_models_of_one_shape_are_told_apart_in_the_cache(
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_streams_do_not_change_embeddings(runtime: str) -> None:
-    """OpenVINO 2026.4 with two streams of its own gave embeddings that had nothing to do with the picture."""
+    """OpenVINO 2026.4 with two streams of its own gave embeddings that had nothing to do with the image."""
     bundle = store.open_bundle("starter")
     size = bundle.card.image.size
-    pictures = np.random.default_rng(0).integers(0, 256, (4, size, size, 3)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (4, size, size, 3)).astype(np.uint8)
     one, two = (
         runtimes.open_encoder(bundle, "image", RuntimeOptions(runtime=runtime, precision="f32", streams=streams))(
-            pictures
+            images
         )
         for streams in (1, 2)
     )

@@ -220,7 +220,7 @@ def test_the_process_of_a_footprint_ends_with_the_run_that_started_it() -> None:
     assert process.returncode == 1
 
 
-# A program of a user's, who presses Ctrl-C while pictures are embedded, and goes on.
+# A program of a user's, who presses Ctrl-C while images are embedded, and goes on.
 LIBRARY = """
 import os, signal, sys, threading, time
 import numpy as np

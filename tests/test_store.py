@@ -75,8 +75,8 @@ def test_a_model_is_downloaded_converted_and_kept(hub: Hub) -> None:
 def test_what_was_pulled_runs() -> None:
     card = pull_model(ID, check=False).card
     with_engine = open_encoder(open_bundle(ID), "image", RuntimeOptions(runtime="onnxruntime"))
-    pictures = np.zeros((2, card.image.size, card.image.size, 3), np.uint8)
-    assert with_engine(pictures).shape == (2, card.dim)
+    images = np.zeros((2, card.image.size, card.image.size, 3), np.uint8)
+    assert with_engine(images).shape == (2, card.dim)
     with_engine.close()
 
 
@@ -422,11 +422,11 @@ def test_a_source_names_its_layout(
     bundle = pull_model("pinned")
     assert bundle.card.source.layout == "open_clip"
     assert "open_clip_model.safetensors" in bundle.card.source.sha256
-    pictures = np.random.default_rng(0).integers(0, 256, (2, SMALL.size, SMALL.size, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (2, SMALL.size, SMALL.size, 3), dtype=np.uint8)
     rows = []
     for each in (expected, bundle):
         encoder = open_encoder(each, "image", RuntimeOptions(runtime="onnxruntime"))
-        rows.append(encoder(pictures))
+        rows.append(encoder(images))
         encoder.close()
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-6)
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from concurrent_calls import find_mixed
-from convert_checkpoints import MODELS, VOCABULARY, draw_ids, draw_pictures, write_huggingface
+from convert_checkpoints import MODELS, VOCABULARY, draw_ids, draw_images, write_huggingface
 from PIL import Image
 
 from clipworks import runtimes, store
@@ -68,7 +68,7 @@ def open_tower(bundle: Bundle, role: Role, **options: Any) -> runtimes.Encoder:
 
 @pytest.mark.parametrize("reference", ["transformers", "open_clip"])
 def test_the_towers_give_the_embeddings_of_the_reference(bundle: Bundle, name: str, reference: str) -> None:
-    for role, batch in (("image", draw_pictures(MODELS[name])), ("text", draw_ids(MODELS[name]))):
+    for role, batch in (("image", draw_images(MODELS[name])), ("text", draw_ids(MODELS[name]))):
         found = open_tower(bundle, role)(batch)  # type: ignore[arg-type]
         assert found.dtype == np.float32
         assert np.abs(unit(found) - unit(GOLDEN[name][reference][role])).max() <= LIMIT
@@ -96,7 +96,7 @@ def test_half_precision_stays_near_f32(bundle: Bundle, name: str, kind: str, lea
     """The towers themselves, whether or not this CPU would be granted the precision."""
     cpu = torch.device("cpu")
     for role in ROLES:
-        batch = draw_pictures(MODELS[name]) if role == "image" else draw_ids(MODELS[name])
+        batch = draw_images(MODELS[name]) if role == "image" else draw_ids(MODELS[name])
         weights = read_tower(find_tower(bundle, role))
         with torch.inference_mode():
             exact, rounded = (
@@ -107,14 +107,14 @@ def test_half_precision_stays_near_f32(bundle: Bundle, name: str, kind: str, lea
 
 
 def test_a_staged_batch_and_an_empty_one(bundle: Bundle, name: str) -> None:
-    encoder, pictures = open_tower(bundle, "image"), draw_pictures(MODELS[name])
-    pictures.flags.writeable = False  # as Pillow gives them; PyTorch would warn
-    np.testing.assert_array_equal(encoder(encoder.stage(pictures)), encoder(pictures))
-    assert encoder(pictures[:0]).shape == (0, encoder.dim)
+    encoder, images = open_tower(bundle, "image"), draw_images(MODELS[name])
+    images.flags.writeable = False  # as Pillow gives them; PyTorch would warn
+    np.testing.assert_array_equal(encoder(encoder.stage(images)), encoder(images))
+    assert encoder(images[:0]).shape == (0, encoder.dim)
 
 
 def test_calls_from_several_threads_do_not_mix(bundle: Bundle, name: str) -> None:
-    assert not find_mixed(open_tower(bundle, "image"), draw_pictures(MODELS[name]), calls=20)
+    assert not find_mixed(open_tower(bundle, "image"), draw_images(MODELS[name]), calls=20)
 
 
 def test_it_tells_what_was_granted(bundle: Bundle) -> None:
@@ -159,21 +159,21 @@ def test_a_precision_that_a_cpu_would_emulate_is_refused(bundle: Bundle, monkeyp
 
 
 def test_f32_is_refused_while_the_process_computes_it_in_bf16(bundle: Bundle, name: str) -> None:
-    encoder, pictures = open_tower(bundle, "image"), draw_pictures(MODELS[name])
-    expected = encoder(pictures)
+    encoder, images = open_tower(bundle, "image"), draw_images(MODELS[name])
+    expected = encoder(images)
     torch.set_float32_matmul_precision("medium")
     try:
         with pytest.raises(EncodingError, match="f32 is in use, but this process has set f32 products to bf16"):
-            encoder(pictures)
+            encoder(images)
     finally:
         torch.set_float32_matmul_precision("highest")
         torch.backends.cuda.matmul.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "none"
-    np.testing.assert_array_equal(encoder(pictures), expected)
+    np.testing.assert_array_equal(encoder(images), expected)
 
 
 def test_settings_of_the_caller_do_not_change_what_is_computed(bundle: Bundle, name: str) -> None:
     """Autocast, and a default device."""
-    for role, batch in (("image", draw_pictures(MODELS[name])), ("text", draw_ids(MODELS[name]))):
+    for role, batch in (("image", draw_images(MODELS[name])), ("text", draw_ids(MODELS[name]))):
         encoder = open_tower(bundle, role)  # type: ignore[arg-type]
         expected = encoder(batch)
         with torch.autocast("cpu", dtype=torch.bfloat16), torch.device("meta"):
@@ -182,10 +182,10 @@ def test_settings_of_the_caller_do_not_change_what_is_computed(bundle: Bundle, n
 
 def test_a_bundle_with_int8_towers_too_runs_its_f32_ones(tiny_checkpoint: Path, tmp_path: Path) -> None:
     bundle = convert_checkpoint(tiny_checkpoint, tmp_path / "bundle")
-    pictures = np.resize(draw_pictures(MODELS["quick"]), (16, 32, 32, 3))
-    expected = open_tower(bundle, "image")(pictures)
-    both = quantize_towers(bundle, pictures, texts=["a dog", "a cat", "a car", "a boat"])
-    np.testing.assert_array_equal(open_tower(both, "image")(pictures), expected)
+    images = np.resize(draw_images(MODELS["quick"]), (16, 32, 32, 3))
+    expected = open_tower(bundle, "image")(images)
+    both = quantize_towers(bundle, images, texts=["a dog", "a cat", "a car", "a boat"])
+    np.testing.assert_array_equal(open_tower(both, "image")(images), expected)
     with pytest.raises(RuntimeUnavailableError, match="torch runs no int8 towers") as caught:
         open_tower(both, "image", precision="int8")
     assert caught.value.hint == "--runtime openvino and onnxruntime run them"
@@ -210,8 +210,8 @@ def test_a_damaged_tower_is_one_error(bundle: Bundle, tmp_path: Path) -> None:
 def test_too_large_a_batch_is_one_error_and_the_next_call_works(
     bundle: Bundle, name: str, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    encoder, pictures = open_tower(bundle, "image"), draw_pictures(MODELS[name])
-    expected = encoder(pictures)
+    encoder, images = open_tower(bundle, "image"), draw_images(MODELS[name])
+    expected = encoder(images)
     kept: list[weakref.ref[Any]] = []
     with monkeypatch.context() as patch:
 
@@ -221,22 +221,22 @@ def test_too_large_a_batch_is_one_error_and_the_next_call_works(
             raise error
 
         patch.setattr(lanes.PlainLane, "run", fail)
-        with pytest.raises(EncodingError, match=f"cpu has not enough memory for a batch of {len(pictures)}") as caught:
-            encoder(pictures)
+        with pytest.raises(EncodingError, match=f"cpu has not enough memory for a batch of {len(images)}") as caught:
+            encoder(images)
         assert caught.value.hint == "try a smaller --batch-size"
         assert kept[0]() is None  # an error that someone holds does not hold the memory
-    np.testing.assert_array_equal(encoder(pictures), expected)
+    np.testing.assert_array_equal(encoder(images), expected)
 
 
 def test_a_closed_encoder_has_freed_its_weights_and_says_so(bundle: Bundle, name: str) -> None:
     encoder = open_tower(bundle, "image")
-    encoder(draw_pictures(MODELS[name]))
+    encoder(draw_images(MODELS[name]))
     weights = weakref.ref(encoder._tower.patches)  # type: ignore[attr-defined]
     encoder.close()
     gc.collect()
     assert weights() is None
     with pytest.raises(EncodingError, match="closed"):
-        encoder(draw_pictures(MODELS[name]))
+        encoder(draw_images(MODELS[name]))
 
 
 def test_ten_thousand_calls_leave_nothing_behind(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -289,10 +289,10 @@ def test_every_command_runs_on_it_like_on_any_other(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = ["--model", str(convert_checkpoint(tiny_checkpoint, tmp_path / "bundle").folder), "--device", "cpu"]
-    folder, labels = tmp_path / "pictures", tmp_path / "labels.txt"
+    folder, labels = tmp_path / "images", tmp_path / "labels.txt"
     folder.mkdir()
-    for index, picture in enumerate(draw_pictures(MODELS["quick"])):
-        Image.fromarray(picture).save(folder / f"{index}.png")
+    for index, image in enumerate(draw_images(MODELS["quick"])):
+        Image.fromarray(image).save(folder / f"{index}.png")
     labels.write_text("a dog\na cat\na car\n")
     torch_f32 = [*model, "--runtime", "torch", "--precision", "f32"]
     words = ["classify", str(folder), "--labels", str(labels), "--templates", "none", "-o"]

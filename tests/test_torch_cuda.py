@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convert_checkpoints import MODELS, VOCABULARY, draw_ids, draw_pictures, write_huggingface
+from convert_checkpoints import MODELS, VOCABULARY, draw_ids, draw_images, write_huggingface
 
 from clipworks import runtimes
 from clipworks.bundle.files import Bundle
@@ -64,21 +64,21 @@ def draw_texts(count: int, length: int) -> Any:
     return ids
 
 
-def repeat_pictures(count: int) -> Any:
-    pictures = draw_pictures(MODEL)
-    return np.stack([np.roll(pictures[index % len(pictures)], index, axis=0) for index in range(count)])
+def repeat_images(count: int) -> Any:
+    images = draw_images(MODEL)
+    return np.stack([np.roll(images[index % len(images)], index, axis=0) for index in range(count)])
 
 
 @pytest.mark.usefixtures("cuda")
 def test_batches_of_every_size_give_what_the_cpu_gives(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Captured and filled up (1 to 16), whole (17 on), in parts; small ones after large ones, and staged."""
     monkeypatch.setattr(lanes, "_PART", 20)
-    pictures = repeat_pictures(45)
-    expected = open_tower(bundle, "image", "cpu")(pictures)
+    images = repeat_images(45)
+    expected = open_tower(bundle, "image", "cpu")(images)
     encoder = open_tower(bundle, "image")
     for count in (16, 1, 3, 17, 45, 20, 2, 16, 44):
-        check(encoder(pictures[:count]), expected[:count])
-        check(encoder(encoder.stage(pictures[-count:])), expected[-count:])
+        check(encoder(images[:count]), expected[:count])
+        check(encoder(encoder.stage(images[-count:])), expected[-count:])
 
 
 @pytest.mark.usefixtures("cuda")
@@ -100,10 +100,10 @@ def test_a_batch_is_waited_for_on_its_own_stream_and_the_result_before_it_is_rea
     bundle: Bundle, cuda: FakeCuda
 ) -> None:
     encoder = open_tower(bundle, "image")
-    pictures = repeat_pictures(17)
-    encoder(pictures)
+    images = repeat_images(17)
+    encoder(images)
     cuda.log.clear()
-    encoder(pictures)
+    encoder(images)
     copying, computing = cuda.log[0].split()[-1], cuda.log[1].split()[0]
     assert copying != computing
     assert cuda.log == [
@@ -121,7 +121,7 @@ def test_a_large_batch_goes_in_parts_and_the_host_waits_once(
     """The second part is on its way while the first is computed."""
     monkeypatch.setattr(lanes, "_PART", 20)
     encoder = open_tower(bundle, "image")
-    encoder(repeat_pictures(60))
+    encoder(repeat_images(60))
     assert sum(line.startswith("to the device") for line in cuda.log) == 3
     assert sum(line.startswith("host waits") for line in cuda.log) == 1
     assert cuda.log[-1].startswith("host waits")
@@ -129,7 +129,7 @@ def test_a_large_batch_goes_in_parts_and_the_host_waits_once(
 
 def test_a_staged_batch_is_there_when_stage_returns_and_is_not_copied_again(bundle: Bundle, cuda: FakeCuda) -> None:
     encoder = open_tower(bundle, "image")
-    staged = encoder.stage(repeat_pictures(17))
+    staged = encoder.stage(repeat_images(17))
     assert cuda.log[-1].startswith("host waits for")
     cuda.log.clear()
     encoder(staged)
@@ -138,17 +138,17 @@ def test_a_staged_batch_is_there_when_stage_returns_and_is_not_copied_again(bund
 
 @pytest.mark.usefixtures("cuda")
 def test_a_result_stays_as_it_is_when_the_next_call_comes(bundle: Bundle) -> None:
-    encoder, pictures = open_tower(bundle, "image"), repeat_pictures(2)
-    first = encoder(pictures[:1])
+    encoder, images = open_tower(bundle, "image"), repeat_images(2)
+    first = encoder(images[:1])
     before = first.copy()
-    encoder(pictures[1:])
+    encoder(images[1:])
     np.testing.assert_array_equal(first, before)
 
 
 def test_a_shape_is_captured_once(bundle: Bundle, cuda: FakeCuda) -> None:
     encoder = open_tower(bundle, "image")
     for count in (1, 1, 3, 4, 3, 1):
-        encoder(repeat_pictures(count))
+        encoder(repeat_images(count))
     assert cuda.graphs == 2  # of 1 and of 4
 
 
@@ -157,15 +157,15 @@ def test_calls_from_several_threads_do_not_mix_and_no_two_share_a_stream(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fake fails a thread that sends to a stream which another one captures."""
-    pictures = repeat_pictures(24)
-    expected = open_tower(bundle, "image", "cpu")(pictures)
+    images = repeat_images(24)
+    expected = open_tower(bundle, "image", "cpu")(images)
     encoder = open_tower(bundle, "image")
     problems: list[object] = []
 
     def call(index: int) -> None:
         try:
             for count in (1, 2, 4, 1, 7):
-                check(encoder(pictures[index : index + count]), expected[index : index + count])
+                check(encoder(images[index : index + count]), expected[index : index + count])
         except BaseException as error:  # noqa: BLE001  # a thread's failure must reach the test
             problems.append(error)
 
@@ -185,24 +185,24 @@ def test_lanes_beyond_the_streams_that_there_are_capture_nothing(
     fake = FakeCuda(streams=1)
     fake.install(monkeypatch)
     monkeypatch.setattr(streams, "_taken", set())
-    first, second, pictures = open_tower(bundle, "image"), open_tower(bundle, "image"), repeat_pictures(2)
-    check(first(pictures), second(pictures))
+    first, second, images = open_tower(bundle, "image"), open_tower(bundle, "image"), repeat_images(2)
+    check(first(images), second(images))
     assert fake.graphs == 1
     first.close()
-    open_tower(bundle, "image")(pictures)
+    open_tower(bundle, "image")(images)
     assert fake.graphs == 2  # the stream of the closed one is free again
 
 
 @pytest.mark.usefixtures("cuda")
 def test_a_thread_gets_the_lane_that_it_had_before(bundle: Bundle) -> None:
     """Libraries keep a workspace for each pair of thread and stream: lanes that wander would fill the memory."""
-    encoder, pictures = open_tower(bundle, "image"), repeat_pictures(1)
+    encoder, images = open_tower(bundle, "image"), repeat_images(1)
     with encoder._lane(1) as first, encoder._lane(1) as second:
         second.thread = -1  # another thread's
     for _ in range(3):
         with encoder._lane(1) as lane:
             assert lane is first
-    encoder(pictures)
+    encoder(images)
     assert len(encoder._idle) == 2
 
 
@@ -212,20 +212,20 @@ def test_a_thread_gets_the_lane_that_it_had_before(bundle: Bundle) -> None:
 def test_a_batch_that_does_not_fit_is_one_error_and_the_next_one_works(
     bundle: Bundle, cuda: FakeCuda, where: str, count: int
 ) -> None:
-    encoder, pictures = open_tower(bundle, "image"), repeat_pictures(count)
+    encoder, images = open_tower(bundle, "image"), repeat_images(count)
     cuda.failing[where] = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nmore lines")
     with pytest.raises(EncodingError, match=f"cuda:0 has not enough memory for a batch of {count}") as caught:
-        encoder(pictures)
+        encoder(images)
     assert caught.value.hint == "try a smaller --batch-size"
     assert cuda.log[-1] == "cache emptied"
     assert not streams._taken
-    check(encoder(pictures[:1]), open_tower(bundle, "image", "cpu")(pictures[:1]))
+    check(encoder(images[:1]), open_tower(bundle, "image", "cpu")(images[:1]))
 
 
 def test_closing_frees_graphs_and_streams_also_of_a_call_under_way(bundle: Bundle, cuda: FakeCuda) -> None:
     encoder = open_tower(bundle, "image")
     with encoder._lane(1) as lane:
-        lane.run(repeat_pictures(1))
+        lane.run(repeat_images(1))
         encoder.close()
         assert streams._taken
     assert not streams._taken
@@ -233,13 +233,13 @@ def test_closing_frees_graphs_and_streams_also_of_a_call_under_way(bundle: Bundl
     assert lane._pinned is None
     assert cuda.log[-1] == "cache emptied"
     with pytest.raises(EncodingError, match="closed"):
-        encoder(repeat_pictures(1))
+        encoder(repeat_images(1))
 
 
 @pytest.mark.usefixtures("cuda")
 def test_an_encoder_that_nobody_closed_leaves_its_streams_too(bundle: Bundle) -> None:
     encoder = open_tower(bundle, "image")
-    encoder(repeat_pictures(1))
+    encoder(repeat_images(1))
     assert streams._taken
     del encoder
     gc.collect()
@@ -295,19 +295,19 @@ def test_f32_is_refused_while_the_process_computes_tf32(bundle: Bundle, spoil: s
         else:
             torch.set_float32_matmul_precision("high")
         with pytest.raises(EncodingError, match="f32 is in use, but this process has set f32 products to tf32"):
-            encoder(repeat_pictures(1))
+            encoder(repeat_images(1))
     finally:
         torch.set_float32_matmul_precision("highest")
         for place in (torch.backends, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
             place.fp32_precision = "none"
-    encoder(repeat_pictures(1))
+    encoder(repeat_images(1))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_cuda_device_gives_the_same_captured_or_not(bundle: Bundle) -> None:
     device = torch.device("cuda:0")
     for role in ROLES:
-        batch = draw_pictures(MODEL) if role == "image" else draw_ids(MODEL)
+        batch = draw_images(MODEL) if role == "image" else draw_ids(MODEL)
         tower = load_tower(read_tower(find_tower(bundle, role)), device, torch.float32)
         captured, plain = lanes.CudaLane(tower, device), lanes.CudaLane(tower, device, capture=False)
         for count in (len(batch), 1, 3, len(batch)):  # a smaller batch after a larger one finds the old rows behind

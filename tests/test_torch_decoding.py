@@ -1,4 +1,4 @@
-"""Resizing with PyTorch is Pillow's to the last bit; nvImageCodec on the CPU gives the same pictures as Pillow."""
+"""Resizing with PyTorch is Pillow's to the last bit; nvImageCodec on the CPU gives the same images as Pillow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clipworks.families.preprocessing import openai_preprocessing
 from clipworks.images.decode import load_batch
 from clipworks.images.decoders import BatchDecoder, open_batch_decoder
 from clipworks.images.resize import plan_cut, transform_image
-from clipworks.profiling.inputs import built_in_pictures
+from clipworks.profiling.inputs import built_in_images
 
 torch = pytest.importorskip("torch")
 
@@ -50,18 +50,18 @@ def test_nvimgcodec_on_the_cpu_gives_pillows_pixels(decoder: BatchDecoder, tmp_p
     assert decoder.name.startswith("nvimgcodec ")
     assert decoder.name.endswith(" on cpu")
     files = []
-    for index, content in enumerate(built_in_pictures()):
+    for index, content in enumerate(built_in_images()):
         files.append(tmp_path / f"{index}.jpg")
         files[-1].write_bytes(content)
-    photo = Image.open(io.BytesIO(built_in_pictures()[0]))
-    for name, picture, options in (
+    photo = Image.open(io.BytesIO(built_in_images()[0]))
+    for name, image, options in (
         ("grey", photo.convert("L"), {}),
         ("progressive", photo, {"progressive": True}),
         ("full", photo, {"subsampling": 0}),
         ("half", photo, {"subsampling": 2}),
     ):
         files.append(tmp_path / f"{name}.jpg")
-        picture.save(files[-1], **options)
+        image.save(files[-1], **options)
     for part in (files[:1], files, files[3:]):
         found = decoder.develop([decoder.prepare(str(file)) for file in part])
         np.testing.assert_array_equal(np.stack(found), load_batch(part, openai_preprocessing(64)))
@@ -69,7 +69,7 @@ def test_nvimgcodec_on_the_cpu_gives_pillows_pixels(decoder: BatchDecoder, tmp_p
 
 
 def test_nvimgcodec_leaves_what_it_cannot_decode_to_pillow(decoder: BatchDecoder, tmp_path: Path) -> None:
-    content = built_in_pictures()[0]
+    content = built_in_images()[0]
     files = [tmp_path / "damaged.jpg", tmp_path / "good.jpg"]
     files[0].write_bytes(content.replace(b"\xff\xdb", b"\xff\xe5"))  # without what its numbers are multiplied by
     files[1].write_bytes(content)

@@ -1,9 +1,9 @@
-"""Draw docs/match.svg, the first picture of the README: an image, and what a terminal shows when it is matched.
+"""Draw docs/match.svg, the first drawing of the README: an image, and what a terminal shows when it is matched.
 
     python tools/draw_terminal.py
 
 The lines are those that ``clipworks match`` prints on a terminal of 64 columns, in f32; tests/test_documentation.py
-holds the picture against the command. The image is examples/CLIP.png on white, made small.
+holds the drawing against the command. The image is examples/CLIP.png on white, made small.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from PIL import Image
 from clipworks.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURE = ROOT / "docs" / "match.svg"
+DRAWING = ROOT / "docs" / "match.svg"
 COMMAND = 'clipworks match examples/CLIP.png "a diagram" "a dog" "a cat"'
 COLUMNS = 64
-LINE, LEFT, WIDTH, IMAGE = 22, 24, 760, 240  # pixels: of a line, of the margin, of the picture, of the image's height
+LINE, LEFT, WIDTH, IMAGE = 22, 24, 760, 240  # pixels: of a line, of the margin, of the drawing, of the image's height
 FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 
@@ -44,7 +44,7 @@ def run_on_terminal(command: str, *more: str, columns: int = COLUMNS) -> str:
 
     Args:
         command: as a person types it, in the folder where this process is.
-        more: further arguments, which the picture does not show.
+        more: further arguments, which the drawing does not show.
         columns: of the terminal.
     """
     environment = {"COLUMNS": str(columns), "LINES": "24"}
@@ -56,7 +56,7 @@ def run_on_terminal(command: str, *more: str, columns: int = COLUMNS) -> str:
 
 
 def draw(command: str, printed: str, image: Path) -> str:
-    """The picture, SVG.
+    """The drawing, SVG.
 
     Args:
         command: that was typed.
@@ -98,6 +98,6 @@ def encode(image: Path) -> str:
 
 if __name__ == "__main__":
     os.chdir(ROOT)
-    PICTURE.write_text(
+    DRAWING.write_text(
         draw(COMMAND, run_on_terminal(COMMAND, "--precision", "f32"), ROOT / "examples" / "CLIP.png"), encoding="utf-8"
     )

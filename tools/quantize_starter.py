@@ -29,7 +29,7 @@ from clipworks.images.decode import load_batch
 from clipworks.profiling.inputs import read_prompts
 from clipworks.text.tokenizers import open_tokenizer
 
-PICTURES = 64
+IMAGES = 64
 FILES = TowerFiles(kind="onnx", image="image.int8.onnx", text="text.int8.onnx", weights="int8")
 
 
@@ -75,8 +75,8 @@ def main() -> None:
     for name in starter.card.files:
         shutil.copyfile(starter.folder / name, args.bundle / name)
     samples = read_dataset(str(args.photographs))
-    step = len(samples) / PICTURES
-    pixels = load_batch([samples[int(place * step)].file for place in range(PICTURES)], starter.card.image)
+    step = len(samples) / IMAGES
+    pixels = load_batch([samples[int(place * step)].file for place in range(IMAGES)], starter.card.image)
     tokenizer = open_tokenizer(starter.tokenizer, starter.card.text)
     ids = [tokenizer.encode([prompt]) for prompt in read_prompts(None)]
     towers = starter.card.towers["f32"]

@@ -1,6 +1,6 @@
 """The space that starter's two towers share, and the place of each ImageNet class in it.
 
-Everything here is computed from texts alone: no picture is looked at.
+Everything here is computed from texts alone: no image is looked at.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 METADATA_MEMBER = "open_clip/zero_shot_metadata.py"
 
 _PLAIN = (
-    "a the photo picture dog cat it's we're they'll I'd I've I'm don't CAN'T naïve café Zürich ÅNGSTRÖM straße "
+    "a the photo image dog cat it's we're they'll I'd I've I'm don't CAN'T naïve café Zürich ÅNGSTRÖM straße "
     "İstanbul ΟΔΥΣΣΕΥΣ ΣΊΣΥΦΟΣ ﬁne ﬆop K ſun 'ſ Ⅷ ½ ² 3.14 1,000 2026-11-23 C++ c# f(x) e-mail@host.org #tag "
     "http://example.org/a?b=c&d=e AT&T R&D :-) <3 \\o/ hot-dog rock'n'roll o'clock ''s 'S 'T 'RE 'LL"
 )

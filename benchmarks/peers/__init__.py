@@ -1,1 +1,1 @@
-"""clipworks beside what a user would pick instead: same machine, weights, pictures and prompts; see ``__main__``."""
+"""clipworks beside what a user would pick instead: same machine, weights, images and prompts; see ``__main__``."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[Any]
 
 LIMITS = {"f32": 0.9999, "bf16": 0.999, "f16": 0.999, "int8": 0.99}
-"""The least cosine with the f32 reference, of any picture or text, that still is the same thing rounded."""
+"""The least cosine with the f32 reference, of any image or text, that still is the same thing rounded."""
 
 
 def judge_rows(found: Floats, references: dict[str, Floats], precision: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def judge_rows(found: Floats, references: dict[str, Floats], precision: str) -> 
 
 
 def judge_pixels(found: Floats, references: dict[str, Floats], mean: Floats, std: Floats) -> dict[str, Any]:
-    """Compare prepared pictures with each reference, bit for bit, in steps of 1/255.
+    """Compare prepared images with each reference, bit for bit, in steps of 1/255.
 
     Args:
         found: uint8 ``[n, size, size, 3]``, or float ``[n, 3, size, size]``, normalised.

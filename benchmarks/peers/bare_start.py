@@ -3,7 +3,7 @@
     python -m peers.bare_start BYTES FILE ...    prints the seconds, the best of some
 
 Called with ``--once`` too, the process does that one thing. It checks, decodes, tokenizes and computes nothing: no
-program that scores a picture in Python with such weights can be there sooner.
+program that scores an image in Python with such weights can be there sooner.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ Limits = dict[str, dict[str, Any]]
 
 
 def count_needs(material: Any) -> dict[str, float]:
-    """Operations that our towers need for a picture and, on average, for a name and a prompt.
+    """Operations that our towers need for an image and, on average, for a name and a prompt.
 
     Of a layer only its products with weights and of attention are counted; of the last layer, which only the pooled
     row passes whole, nothing. Of texts the rows count that are left when each beginning in a batch is computed once,

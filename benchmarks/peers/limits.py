@@ -50,7 +50,7 @@ def measure_limits(material: Any) -> dict[str, Any]:
 
 
 def measure_starts() -> dict[str, Any]:
-    """Seconds of a bare start that reads the weights of one picture and some texts, by precision."""
+    """Seconds of a bare start that reads the weights of one image and some texts, by precision."""
     from peers.environments import HOME, ROOT, describe_surroundings
     from peers.sessions import INPUTS
 

@@ -4,7 +4,7 @@
 
 ``{"do": "images", "paths": [...], "save": FILE}`` and so on; see `COMMANDS`. The answer has the seconds that the
 peer's own calls took, or an error. Whatever the peer prints goes to stderr. With ``--match PATH TEXT...`` the process
-does one thing: load, match one picture with some texts, print the scores and end.
+does one thing: load, match one image with some texts, print the scores and end.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def time_texts(client: Client, asked: dict[str, Any]) -> Answer:
 
 
 def time_matches(client: Client, asked: dict[str, Any]) -> Answer:
-    """One picture against some texts, again and again; each call's seconds."""
+    """One image against some texts, again and again; each call's seconds."""
     assert client.match
     seconds, scores = [], []
     for path, texts in asked["pairs"]:
@@ -114,7 +114,7 @@ def keep(rows: Any, asked: dict[str, Any], seconds: float) -> Answer:
 
 
 def narrow_to_one_core() -> None:
-    """Keep to one core, and PyTorch to one thread; done before the first picture, as most libraries look only once."""
+    """Keep to one core, and PyTorch to one thread; done before the first image, as most libraries look only once."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch: Any = sys.modules.get("torch")
     if torch is not None:

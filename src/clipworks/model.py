@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clipworks.bundle.card import Card
     from clipworks.bundle.files import Bundle
     from clipworks.datasets.listing import Sample
-    from clipworks.images.decode import Picture
+    from clipworks.images.decode import ImageLike
     from clipworks.images.resize import Pixels
     from clipworks.pipeline import EmbeddedBlock
     from clipworks.scoring import Floats
@@ -111,7 +111,7 @@ class Model:
         steps = Steps.of_files(decoder, self.embed_pixels)
         return embed_blocks(samples, steps, options, first=first, streams=self.streams, stop=stop)
 
-    def embed_images(self, images: Picture | Iterable[Picture], *, batch_size: int = IMAGE_BATCH) -> Floats:
+    def embed_images(self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = IMAGE_BATCH) -> Floats:
         """Embed images.
 
         Args:
@@ -126,18 +126,18 @@ class Model:
             ImageError: an image cannot be decoded; the message names it.
             UsageError: something that is no image, or a batch size below 1.
         """
-        from clipworks.images.decode import list_pictures
+        from clipworks.images.decode import list_images
 
         size = check_count("batch size", batch_size)
-        listed = list_pictures(images)
+        listed = list_images(images)
         self._encoder("image")  # so that a missing tower is told also when there is no image
         if len(listed) == 1:  # threads would only cost
             return self.embed_pixels(self.prepare_image(listed[0])[None])
-        steps: Steps[Picture] = Steps(prepare=self.prepare_image, encode=self.embed_pixels)
+        steps: Steps[ImageLike] = Steps(prepare=self.prepare_image, encode=self.embed_pixels)
         blocks = embed_blocks(listed, steps, LoopOptions(batch_size=size), streams=self.streams)
         return gather_rows(blocks, len(listed), self.card.dim)
 
-    def prepare_image(self, image: Picture) -> Pixels:
+    def prepare_image(self, image: ImageLike) -> Pixels:
         """Decode one image to the uint8 ``[size, size, 3]`` that the image tower takes; see `embed_images`."""
         from clipworks.images.decode import prepare_image
 
@@ -182,7 +182,7 @@ class Model:
             rows[part] = embed_batch(encoder, batch)
         return rows
 
-    def match(self, image: Picture, texts: Sequence[str], *, top: int | None = None, truncate: bool = False) -> Match:
+    def match(self, image: ImageLike, texts: Sequence[str], *, top: int | None = None, truncate: bool = False) -> Match:
         """Rank texts by how well they fit one image.
 
         Args:

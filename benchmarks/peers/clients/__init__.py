@@ -73,7 +73,7 @@ def scale_rows(rows: Any) -> Array:
 
 
 def take_best(rows: Any, head: Array, scale: float, count: int = 5) -> Array:
-    """The best classes ``[n, count]`` of pictures, with their probabilities worked out as a user would."""
+    """The best classes ``[n, count]`` of images, with their probabilities worked out as a user would."""
     logits = scale * scale_rows(rows) @ head.T
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
@@ -82,7 +82,7 @@ def take_best(rows: Any, head: Array, scale: float, count: int = 5) -> Array:
 
 
 def soften(logits: Any) -> list[float]:
-    """Probabilities of one picture's logits."""
+    """Probabilities of one image's logits."""
     plain = np.asarray(logits, dtype=np.float64)
     weights = np.exp(plain - plain.max())
     chances: list[float] = (weights / weights.sum()).tolist()

@@ -1,4 +1,4 @@
-"""clip-cpp: the Python binding of clip.cpp, with our weights as GGUF; its calls take one picture or text each."""
+"""clip-cpp: the Python binding of clip.cpp, with our weights as GGUF; its calls take one image or text each."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def open_client(settings: Settings) -> Client:
     loop.run_until_complete(engine.astart())
 
     def embed_images(paths: list[str]) -> Array:
-        pictures = [Image.open(path).convert("RGB") for path in paths]
-        return scale_rows(loop.run_until_complete(engine.image_embed(images=pictures))[0])
+        images = [Image.open(path).convert("RGB") for path in paths]
+        return scale_rows(loop.run_until_complete(engine.image_embed(images=images))[0])
 
     def embed_texts(texts: list[str]) -> Array:
         return scale_rows(loop.run_until_complete(engine.embed(sentences=texts))[0])

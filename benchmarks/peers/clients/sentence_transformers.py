@@ -1,4 +1,4 @@
-"""sentence-transformers: SentenceTransformer.encode of pictures and of texts."""
+"""sentence-transformers: SentenceTransformer.encode of images and of texts."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from . import (
 TYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
-class Pictures(torch.utils.data.Dataset[Any]):  # type: ignore[misc]  # PyTorch is not installed for the checks
+class Images(torch.utils.data.Dataset[Any]):  # type: ignore[misc]  # PyTorch is not installed for the checks
     """Photographs as the model takes them, for a DataLoader, which decodes in processes of its own."""
 
     def __init__(self, paths: list[str], prepare: Any) -> None:
@@ -46,7 +46,7 @@ class Pictures(torch.utils.data.Dataset[Any]):  # type: ignore[misc]  # PyTorch 
 def load_batches(paths: list[str], prepare: Any, workers: int) -> Any:
     """Batches of prepared photographs, decoded ahead by worker processes where that pays."""
     ahead = workers if len(paths) > IMAGE_BATCH else 0
-    return torch.utils.data.DataLoader(Pictures(paths, prepare), batch_size=IMAGE_BATCH, num_workers=ahead)
+    return torch.utils.data.DataLoader(Images(paths, prepare), batch_size=IMAGE_BATCH, num_workers=ahead)
 
 
 def open_client(settings: Settings) -> Client:
@@ -102,7 +102,7 @@ def open_client(settings: Settings) -> Client:
 
 
 def open_pipeline(settings: Settings) -> Client:
-    """The pipeline, which embeds the texts again for every picture."""
+    """The pipeline, which embeds the texts again for every image."""
     from transformers import pipeline
 
     folder = str(settings.folder / "checkpoint")

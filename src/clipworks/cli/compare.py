@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--root", metavar="FOLDER", help="the folder that a list's paths are relative to")
     what.add_argument("--labels", required=True, metavar="L", help="as in clipworks classify")
     what.add_argument("--templates", default="simple", metavar="T", help="as in clipworks classify (default: simple)")
-    what.add_argument("--limit", type=options.at_least(1), metavar="N", help="the first N pictures only")
+    what.add_argument("--limit", type=options.at_least(1), metavar="N", help="the first N images only")
     options.add_image_options(parser)
     speed = parser.add_argument_group("speed")
     speed.add_argument("--batch-size", default="1,8", metavar="N,N", help="of the requests (default: 1,8)")

@@ -22,11 +22,11 @@ Lines = list[list[str]]
 
 def format_comparison(found: Comparison) -> str:
     """Lay out accuracy, agreement, speed, start, what is missing, gates and published figures."""
-    pictures = found.pictures
-    count = f"{pictures.used:,} of {pictures.listed:,}" if pictures.used < pictures.listed else f"{pictures.used:,}"
+    images = found.images
+    count = f"{images.used:,} of {images.listed:,}" if images.used < images.listed else f"{images.used:,}"
     head = (
-        f"{count} pictures of {pictures.source}, {pictures.with_truth:,} with a known class; {pictures.classes:,} "
-        f"classes ({pictures.labels}); rounds of speed: {found.rounds} of {found.repeats}; "
+        f"{count} images of {images.source}, {images.with_truth:,} with a known class; {images.classes:,} "
+        f"classes ({images.labels}); rounds of speed: {found.rounds} of {found.repeats}; "
         f"reference: {found.reference or 'none, f32 cannot be had'}"
     )
     parts = [_wrap(("PARTIAL: ended early. " if found.partial else "") + head)]
@@ -37,7 +37,7 @@ def format_comparison(found: Comparison) -> str:
         for title, columns, lines in (
             ("Rows (*: on the Pareto front; speed: fastest load of the image tower)", *_sum_up(rows, names)),
             ("Is the difference real? Points of accuracy, 95% intervals (paired), McNemar's p", *_test(rows, names)),
-            ("Agreement with f32 of the same model (cosines of the pictures' embeddings)", *_agree(rows, names)),
+            ("Agreement with f32 of the same model (cosines of the images' embeddings)", *_agree(rows, names)),
             (
                 "Speed under each load: median (least to most of the rounds); ms, † of too few requests",
                 *_measure(rows, names),
@@ -51,13 +51,13 @@ def format_comparison(found: Comparison) -> str:
         if (part := _lay_out(title, columns, lines))
     ]
     moved = [
-        f"{names[row.name]}: {say_path(item.path, pictures.source)}, cosine {item.cosine:.6f}: "
+        f"{names[row.name]}: {say_path(item.path, images.source)}, cosine {item.cosine:.6f}: "
         f"{item.reference_name} {item.reference_score:.3f}, now {item.row_name} {item.row_score:.3f}"
         for row in rows
         for item in list_worst(row)
     ]
     if moved:
-        parts.append("\n".join(["Pictures furthest from the reference:", *(_wrap(line, "  ") for line in moved)]))
+        parts.append("\n".join(["Images furthest from the reference:", *(_wrap(line, "  ") for line in moved)]))
     if slower := list_slower(rows):
         parts.append("\n".join(["SLOWER than f32 on the same runtime:", *(_wrap(line, "  ") for line in slower)]))
     missing = [
@@ -94,7 +94,7 @@ def _sum_up(rows: list[Row], names: dict[str, str]) -> tuple[list[str], Lines]:
                 "reference" if row.is_reference else ratio,
             ]
         )
-    return ["  row", "granted", "top-1", "top-5", "pictures/s", "times ref."], lines
+    return ["  row", "granted", "top-1", "top-5", "images/s", "times ref."], lines
 
 
 def _test(rows: list[Row], names: dict[str, str]) -> tuple[list[str], Lines]:

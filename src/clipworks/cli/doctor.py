@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--reference-config", type=Path, metavar="FILE", help="a checkpoint's configuration, where not beside it"
     )
-    what = parser.add_argument_group("pictures and texts (default: two photographs and three texts that come with it)")
-    what.add_argument("--images", nargs="+", metavar="FILE", help="pictures; of a dump, those that it was made from")
+    what = parser.add_argument_group("images and texts (default: two photographs and three texts that come with it)")
+    what.add_argument("--images", nargs="+", metavar="FILE", help="images; of a dump, those that it was made from")
     what.add_argument("--texts", nargs="+", metavar="TEXT", help="texts; those that are too long are cut")
     what.add_argument("--texts-file", metavar="FILE", help="more texts (UTF-8), one a line or a JSON list")
     options.add_image_options(parser)
@@ -94,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _choose_inputs(args: argparse.Namespace, dump: Dump | None) -> Inputs:
-    """Pictures and texts: those that were given; else those that the dump names; else built-in ones."""
-    from clipworks.doctor.inputs import TEXTS, list_pictures
+    """Images and texts: those that were given; else those that the dump names; else built-in ones."""
+    from clipworks.doctor.inputs import TEXTS, list_images
     from clipworks.doctor.pipelines import Inputs
 
     images, texts = list(args.images or []), list(args.texts or [])
@@ -103,6 +103,6 @@ def _choose_inputs(args: argparse.Namespace, dump: Dump | None) -> Inputs:
         from clipworks.text.files import read_lines
 
         texts += read_lines(args.texts_file)
-    pictures = images or (dump.images if dump else ()) or list_pictures()
+    chosen = images or (dump.images if dump else ()) or list_images()
     words = texts or (dump.texts if dump else ()) or TEXTS
-    return Inputs(pictures=tuple(pictures), texts=tuple(words), options=options.read_image_options(args))
+    return Inputs(images=tuple(chosen), texts=tuple(words), options=options.read_image_options(args))

@@ -21,7 +21,7 @@ def format_diagnosis(diagnosis: Diagnosis) -> str:
     lines = [*_wrap(describe_verdict(diagnosis)), ""]
     lines += _wrap(f"model      {_describe(diagnosis.subject)}")
     lines += _wrap(f"reference  {_describe(diagnosis.reference)}")
-    lines += [f"inputs     {len(diagnosis.images)} pictures, {len(diagnosis.texts)} texts", ""]
+    lines += [f"inputs     {len(diagnosis.images)} images, {len(diagnosis.texts)} texts", ""]
     lines += _lay_out(diagnosis)
     titles = {result.name: result.title for result in diagnosis.stages}
     if diagnosis.causes:
@@ -123,7 +123,7 @@ def _describe_place(result: StageResult, diagnosis: Diagnosis) -> str:
     said = [figures.note] if figures.note else []
     if figures.where and result.measure != "scale" and (figures.found, figures.expected) != (None, None):
         sample, *place = figures.where
-        kind = "text" if result.branch == "text" else "picture"
+        kind = "text" if result.branch == "text" else "image"
         said.append(f"{kind} {sample + 1}{_describe_axes(result, place)}: {_show(figures.found)} here, ")
         said[-1] += f"{_show(figures.expected)} in the reference"
     if result.measure == "tokens" and figures.where:
@@ -156,7 +156,7 @@ def _describe_effect(diagnosis: Diagnosis) -> list[str]:
         parts.append(f"scores by up to {effect.score:.2g}")
     if effect.top1_changed is not None:
         changed = f"{effect.top1_changed} of {len(diagnosis.images)}" if effect.top1_changed else "no"
-        parts.append(f"{changed} pictures get another best text")
+        parts.append(f"{changed} images get another best text")
     return _wrap(f"from file to score: {', '.join(parts)}") if parts else []
 
 

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--truth",
         metavar="FILE",
-        help="path and label a line, or a label a line in the pictures' order (default: as recorded, or by the path)",
+        help="path and label a line, or a label a line in the images' order (default: as recorded, or by the path)",
     )
     parser.add_argument(
         "--labels", metavar="L", help="a file, imagenet or imagenet-synsets (default: those recorded with the results)"
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--errors",
         choices=("wrong", "skip"),
         default="wrong",
-        help="what pictures that could not be read count as (default: wrong)",
+        help="what images that could not be read count as (default: wrong)",
     )
     parser.add_argument(
         "--most", type=options.at_least(1), default=10, metavar="N", help="rows in each list (default: 10)"
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     found = evaluate_file(args.results, known, truth=args.truth, ks=ks, errors=args.errors, most=args.most)
     if total := count_missing(found, known):
         print(
-            f"{show_text(args.results)} holds {found.pictures:,} of the {total:,} pictures of its run: the figures are "
+            f"{show_text(args.results)} holds {found.images:,} of the {total:,} images of its run: the figures are "
             "of those; the command that wrote it goes on with it",
             file=sys.stderr,
         )

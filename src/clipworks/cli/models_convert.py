@@ -93,7 +93,7 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=("f32", "int8"), default="f32", help="int8 adds int8 towers to the f32 ones"
     )
     parser.add_argument(
-        "--images", metavar="FOLDER", help=f"for int8: pictures like those to come; {_CALIBRATION_IMAGES} are taken"
+        "--images", metavar="FOLDER", help=f"for int8: images like those to come; {_CALIBRATION_IMAGES} are taken"
     )
     parser.add_argument("--force", action="store_true", help="replace the output folder if it exists")
 
@@ -101,9 +101,9 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
 def run_convert(args: argparse.Namespace) -> int:
     """Convert, print, and return 0."""
     if (args.precision == "int8") != (args.images is not None):
-        raise UsageError("--precision int8 and --images FOLDER go together: int8 towers are made for pictures")
+        raise UsageError("--precision int8 and --images FOLDER go together: int8 towers are made for images")
     check_folder_name(args.output, holds="a bundle")
-    paths = _choose_pictures(args.images) if args.images else []
+    paths = _choose_images(args.images) if args.images else []
     from clipworks import interrupts
     from clipworks.convert import quantize_towers
     from clipworks.convert.conversion import new_folder
@@ -142,7 +142,7 @@ def _make_bundle(args: argparse.Namespace, folder: Path) -> Bundle:
     _refuse(args, "config", "ready-made ONNX towers, which need none")
     if card is None:
         raise UsageError(
-            f"{source} holds ready-made ONNX towers, which do not say how to preprocess pictures or scale scores",
+            f"{source} holds ready-made ONNX towers, which do not say how to preprocess images or scale scores",
             hint="name a card: --card FILE; clipworks models info NAME --json shows what is in one",
         )
     return adopt_towers(source, folder, card=dataclasses.replace(card, name=name), overwrite=True)
@@ -168,8 +168,8 @@ def _find_here(source: str) -> Bundle | None:
         return None
 
 
-def _choose_pictures(folder: str) -> list[str]:
-    """Pictures for calibration, spread over all that are there."""
+def _choose_images(folder: str) -> list[str]:
+    """Images for calibration, spread over all that are there."""
     from clipworks.datasets.listing import read_dataset
 
     files = [sample.file for sample in read_dataset(folder)]

@@ -109,11 +109,11 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a folder of pictures (class folders are the truth), or a list: one path a line, or path, tab, label",
+        help="a folder of images (class folders are the truth), or a list: one path a line, or path, tab, label",
     )
     parser.add_argument("--root", metavar="FOLDER", help="the folder that a list's paths are relative to")
     parser.add_argument(
-        "--batch-size", type=at_least(1), default=32, metavar="N", help="pictures encoded at once (default: 32)"
+        "--batch-size", type=at_least(1), default=32, metavar="N", help="images encoded at once (default: 32)"
     )
     parser.add_argument(
         "--workers",
@@ -125,7 +125,7 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     add_image_options(parser)
     add_decoder_option(parser)
     parser.add_argument("--restart", action="store_true", help="throw away what an earlier run has written")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 if a picture could not be read")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if an image could not be read")
 
 
 def add_decoder_option(parser: argparse._ActionsContainer) -> None:

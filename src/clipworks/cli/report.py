@@ -43,14 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_published_option(parser)
     group = parser.add_argument_group("results of classify")
-    group.add_argument(
-        "--root", metavar="FOLDER", help="where the pictures lie now (default: where the run found them)"
-    )
+    group.add_argument("--root", metavar="FOLDER", help="where the images lie now (default: where the run found them)")
     group.add_argument(
         "--thumbnails",
         type=options.at_least(0),
         metavar="N",
-        help=f"the worst pictures of each file on the page, up to 100; 0 for none (default: {_THUMBNAILS})",
+        help=f"the worst images of each file on the page, up to 100; 0 for none (default: {_THUMBNAILS})",
     )
     group.add_argument("--truth", metavar="FILE", help="as in clipworks evaluate")
     group.add_argument("--labels", metavar="L", help="as in clipworks evaluate")
@@ -58,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--errors",
         choices=("wrong", "skip"),
         default="wrong",
-        help="what pictures that could not be read count as (default: wrong)",
+        help="what images that could not be read count as (default: wrong)",
     )
     options.add_json_option(parser)
 

@@ -14,7 +14,7 @@ _WIDEST = 48
 
 
 def format_document(document: Document) -> str:
-    """Lay out headlines, warnings and every table for a terminal; plots and pictures are left out."""
+    """Lay out headlines, warnings and every table for a terminal; plots and images are left out."""
     lines = [show_text(document.title), show_text(document.subtitle), ""]
     lines += [f"{item.label}: {item.value} ({show_text(item.detail)})" for item in document.headlines]
     if document.warnings:

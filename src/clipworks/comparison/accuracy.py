@@ -1,4 +1,4 @@
-"""Accuracy of rows beside each other on the same pictures: paired differences, and agreement with f32."""
+"""Accuracy of rows beside each other on the same images: paired differences, and agreement with f32."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Embedded:
-    """What a row made of the pictures.
+    """What a row made of the images.
 
     Attributes:
-        images: float32 unit rows ``[readable pictures, dim]``.
+        images: float32 unit rows ``[readable images, dim]``.
         head: float32 unit rows ``[classes, dim]``.
         rule: how the model scores.
     """
@@ -45,22 +45,22 @@ class Embedded:
         return fold_classifier(self.head)
 
     def compare(self, start: int) -> scoring.Floats:
-        """Cosines of one chunk of pictures with the classes."""
+        """Cosines of one chunk of images with the classes."""
         return self.folded.compare(self.images[start : start + _CHUNK])
 
     def score(self, start: int) -> npt.NDArray[np.float64]:
-        """Scores of one chunk of pictures with the classes."""
+        """Scores of one chunk of images with the classes."""
         return scoring.score(self.compare(start), self.rule)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pool:
-    """The pictures that every row embeds.
+    """The images that every row embeds.
 
     Attributes:
         paths: of the readable ones.
         truths: the class of each, or None.
-        lost: pictures of a known class that could not be read: wrong in every row.
+        lost: images of a known class that could not be read: wrong in every row.
         labels: the classes.
     """
 
@@ -71,7 +71,7 @@ class Pool:
 
 
 def find_correct(row: Embedded, pool: Pool) -> dict[int, Bools]:
-    """For each k, which pictures of a known class have it among the best k; those that could not be read come last."""
+    """For each k, which images of a known class have it among the best k; those that could not be read come last."""
     known = np.array([place for place, truth in enumerate(pool.truths) if truth is not None], dtype=np.intp)
     wanted = np.array([truth for truth in pool.truths if truth is not None], dtype=np.intp)
     ks = [k for k in KS if k <= len(pool.labels)]
@@ -137,7 +137,7 @@ def _compare(own: Bools, other: Bools, k: int, reference: str) -> Difference:
 
 
 def mcnemar(first: int, second: int) -> float:
-    """How likely a split of differing pictures is as uneven as this one, two-sided, where both sides are alike."""
+    """How likely a split of differing images is as uneven as this one, two-sided, where both sides are alike."""
     total, least = first + second, min(first, second)
     if total == 0:
         return 1.0
@@ -149,7 +149,7 @@ def mcnemar(first: int, second: int) -> float:
 
 
 def measure_agreement(row: Embedded, reference: Embedded, pool: Pool, name: str) -> Agreement | None:
-    """How near a row comes to its reference; None without a picture."""
+    """How near a row comes to its reference; None without an image."""
     count = len(pool.paths)
     if count == 0:
         return None

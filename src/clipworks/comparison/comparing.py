@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from clipworks import store
 from clipworks.comparison.candidates import Candidate, choose_references, drop_spares, list_candidates
-from clipworks.comparison.comparison import Comparison, Pictures
+from clipworks.comparison.comparison import Comparison, ImageSet
 from clipworks.comparison.embedding import ComparedImages, Report, embed_row
 from clipworks.comparison.figures import Footprint, Problem
 from clipworks.comparison.gates import check_gates
@@ -44,7 +44,7 @@ class Plan:
             has f32.
         templates: of the prompts.
         images: how they are read.
-        limit: pictures at most; None for all.
+        limit: images at most; None for all.
         batch_sizes: of the loads' requests, one for each load.
         loads: how requests are sent.
         repeats: rounds of the speed measurement, at least 1; 0 measures no speed.
@@ -79,12 +79,12 @@ def compare(
 ) -> Comparison:
     """Compare every combination that can be had, and say why the others cannot.
 
-    The pictures are embedded row by row; then the speeds are measured in rounds, every row once in each, in another
+    The images are embedded row by row; then the speeds are measured in rounds, every row once in each, in another
     order each time.
 
     Args:
         plan: what to compare.
-        dataset: the pictures.
+        dataset: the images.
         labels: the classes.
         published: figures of others, to stand beside.
         gates: bounds; see `clipworks.comparison.gates`.
@@ -96,7 +96,7 @@ def compare(
     Raises:
         UsageError: a plan that cannot be run, or no row that can be had.
         RuntimeUnavailableError: the reference's runtime is not installed.
-        KeyboardInterrupt: Ctrl-C before the first row had seen all pictures.
+        KeyboardInterrupt: Ctrl-C before the first row had seen all images.
     """
     environment, begin = describe_environment(), time.monotonic()
     measured_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -110,9 +110,9 @@ def compare(
         for bundle in bundles.values():
             for tower in TOWERS:
                 check_setup(Setup(target=tower, batch_size=batch_size), bundle.card)
-    pictures = ComparedImages(dataset, labels, options=plan.images, limit=plan.limit)
+    images = ComparedImages(dataset, labels, options=plan.images, limit=plan.limit)
     candidates = list_candidates(bundles, plan.runtimes, plan.devices, plan.precisions, plan.reference, plan.options)
-    rows, whole = _embed_rows(plan, candidates, pictures, report)
+    rows, whole = _embed_rows(plan, candidates, images, report)
     references = choose_references(rows, plan.reference)
     rows = drop_spares(rows, references)
     granted = [row for row in rows if row.embedded is not None]
@@ -128,11 +128,11 @@ def compare(
     footprints: dict[str, Footprint] = {}
     whole = whole and _measure_footprints(plan, granted, problems, footprints, report)
     loads = list(zip(plan.batch_sizes, plan.loads, strict=True))
-    results, pareto = mark_front(build_rows(rows, references, pictures, runs, footprints, problems, loads))
+    results, pareto = mark_front(build_rows(rows, references, images, runs, footprints, problems, loads))
     return Comparison(
         rows=results,
         reference=next((row.name for row in results if row.is_reference), None),
-        pictures=_describe_pictures(dataset, pictures, labels, plan),
+        images=_describe_images(dataset, images, labels, plan),
         loads=plan.loads,
         batch_sizes=plan.batch_sizes,
         repeats=plan.repeats,
@@ -148,30 +148,30 @@ def compare(
 
 
 def _embed_rows(
-    plan: Plan, candidates: Sequence[Candidate], pictures: ComparedImages, report: Report
+    plan: Plan, candidates: Sequence[Candidate], images: ComparedImages, report: Report
 ) -> tuple[list[Candidate], bool]:
     """Embed every row, those that are references only until there is one; returns those tried, and whether all were."""
     tried: list[Candidate] = []
     for row in candidates:
         if not row.wanted and row.asked.model in choose_references(tried, plan.reference):
             continue
-        if not embed_row(row, pictures, plan.templates, report=report):
+        if not embed_row(row, images, plan.templates, report=report):
             return tried, False
         tried.append(row)
-    pictures.forget()
+    images.forget()
     return tried, True
 
 
-def _describe_pictures(dataset: DataSet, pictures: ComparedImages, labels: Labels, plan: Plan) -> Pictures:
-    used = len(pictures.samples)
-    return Pictures(
+def _describe_images(dataset: DataSet, images: ComparedImages, labels: Labels, plan: Plan) -> ImageSet:
+    used = len(images.samples)
+    return ImageSet(
         source=str(dataset.source),
         source_sha256=dataset.hash(),
         listed=len(dataset),
         used=used,
-        errors=used - len(pictures.readable or []),
-        with_truth=sum(truth is not None for truth in pictures.truths),
-        truth_from=pictures.count_truths(),
+        errors=used - len(images.readable or []),
+        with_truth=sum(truth is not None for truth in images.truths),
+        truth_from=images.count_truths(),
         labels=labels.name,
         classes=len(labels),
         templates=len(plan.templates),

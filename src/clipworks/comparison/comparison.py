@@ -99,16 +99,16 @@ class GateResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
+class ImageSet:
     """What accuracy and agreement are over.
 
     Attributes:
         source: as given.
         source_sha256: of the paths and labels that it lists.
-        listed: pictures of the source.
-        used: pictures embedded; fewer than listed under ``--limit``, or after Ctrl-C.
-        errors: of those, pictures that could not be read; a known truth counts them as wrong.
-        with_truth: of those used, pictures whose class is known.
+        listed: images of the source.
+        used: images embedded; fewer than listed under ``--limit``, or after Ctrl-C.
+        errors: of those, images that could not be read; a known truth counts them as wrong.
+        with_truth: of those used, images whose class is known.
         truth_from: where from, and how often.
         labels: name of the label set, or its file.
         classes: how many.
@@ -133,7 +133,7 @@ class Pictures:
 class Pareto:
     """The axes of the Pareto front: accuracy (``top1``, or ``agreement`` without truth) against speed.
 
-    A row's speed is its highest median rate of the image tower, in pictures a second, over the loads.
+    A row's speed is its highest median rate of the image tower, in images a second, over the loads.
     """
 
     accuracy: Literal["top1", "agreement"]
@@ -149,7 +149,7 @@ class Comparison:
         format: version of this record.
         rows: in the order of the options; a reference that was not asked for is the first of its model.
         reference: name of the first model's reference row; None where f32 cannot be had.
-        pictures: what accuracy and agreement are over.
+        images: what accuracy and agreement are over.
         loads: each (batch size in ``batch_sizes``, at the same place) as asked for.
         batch_sizes: of the requests, one for each load.
         repeats: rounds asked for.
@@ -167,7 +167,7 @@ class Comparison:
     format: int = COMPARISON_FORMAT
     rows: tuple[Row, ...]
     reference: str | None
-    pictures: Pictures
+    images: ImageSet
     loads: tuple[Load, ...]
     batch_sizes: tuple[int, ...]
     repeats: int

@@ -28,14 +28,14 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A row's top-k accuracy against another row's, on the same pictures.
+    """A row's top-k accuracy against another row's, on the same images.
 
     Attributes:
         reference: name of the other row.
         k: classes looked at.
-        count: pictures whose class is known.
-        only_row: pictures that this row alone has right.
-        only_reference: pictures that the other row alone has right.
+        count: images whose class is known.
+        only_row: images that this row alone has right.
+        only_reference: images that the other row alone has right.
         difference: this row's share minus the other's.
         low: lower end of its 95% interval (Newcombe's, for paired shares).
         high: upper end.
@@ -55,7 +55,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A share of pictures, with its 95% interval (Wilson)."""
+    """A share of images, with its 95% interval (Wilson)."""
 
     count: int
     total: int
@@ -66,7 +66,7 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedImage:
-    """One picture in a row and in its reference.
+    """One image in a row and in its reference.
 
     Attributes:
         path: as the data set gives it.
@@ -94,19 +94,19 @@ class ChangedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How near a row comes to its reference, which is f32 of the same model, on every readable picture.
+    """How near a row comes to its reference, which is f32 of the same model, on every readable image.
 
     Attributes:
         reference: name of the reference row.
-        count: pictures compared.
-        cosine_min: smallest cosine between the two embeddings of one picture.
+        count: images compared.
+        cosine_min: smallest cosine between the two embeddings of one image.
         cosine_p1: 1st percentile (nearest rank).
         cosine_median: median.
         head_cosine_min: smallest cosine between the two text vectors of one class.
-        top1: share of pictures whose best class is the same.
-        score_change_max: largest absolute change of any class's softmax score on any picture, 0 to 1.
-        worst: the pictures with the smallest cosines, smallest first.
-        changed: pictures whose best class is another one, the largest change of a score first; not all of many.
+        top1: share of images whose best class is the same.
+        score_change_max: largest absolute change of any class's softmax score on any image, 0 to 1.
+        worst: the images with the smallest cosines, smallest first.
+        changed: images whose best class is another one, the largest change of a score first; not all of many.
     """
 
     reference: str
@@ -151,10 +151,10 @@ class Speed:
 
     Attributes:
         tower: ``image`` or ``text``.
-        batch_size: pictures or texts in a request.
+        batch_size: images or texts in a request.
         depth: requests in flight; 0: one after another.
         inputs: what the requests are made of.
-        samples_per_s: pictures or texts a second.
+        samples_per_s: images or texts a second.
         ratio: its rate over the reference's under the same load, round by round; None for another model, and where
             the reference has no figure.
         mean_us: mean response time of a request.

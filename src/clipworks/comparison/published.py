@@ -17,7 +17,7 @@ BUILT_IN = ("vendor-card",)
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedSpeed:
-    """A speed that somebody published: pictures or texts a second, and the mean time of a request where it is told."""
+    """A speed that somebody published: images or texts a second, and the mean time of a request where it is told."""
 
     tower: Tower
     samples_per_s: float
@@ -36,7 +36,7 @@ class PublishedRow:
         model: which one.
         device: what it ran on.
         precision: as they call it.
-        pictures: what the accuracy is over.
+        images: what the accuracy is over.
         top1: share, 0 to 1.
         top5: share, 0 to 1.
         speeds: of each tower and load.
@@ -48,7 +48,7 @@ class PublishedRow:
     model: str | None = None
     device: str | None = None
     precision: str | None = None
-    pictures: str | None = None
+    images: str | None = None
     top1: float | None = None
     top5: float | None = None
     speeds: tuple[PublishedSpeed, ...] = ()

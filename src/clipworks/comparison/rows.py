@@ -18,7 +18,7 @@ from clipworks.profiling.profile import Load
 def build_rows(
     rows: Sequence[Candidate],
     references: dict[str, Candidate],
-    pictures: ComparedImages,
+    images: ComparedImages,
     runs: dict[str, Runs],
     footprints: dict[str, Footprint],
     problems: dict[str, list[Problem]],
@@ -29,13 +29,13 @@ def build_rows(
     Args:
         rows: those that go into the table, in order.
         references: by the model's name as it was asked for.
-        pictures: that were embedded.
+        images: that were embedded.
         runs: measurements of speed, by the row's name.
         footprints: start and memory, by the row's name.
         problems: of measuring, by the row's name.
         loads: batch size and load, as measured.
     """
-    pool, first = pictures.pool, next(iter(references.values()), None)
+    pool, first = images.pool, next(iter(references.values()), None)
     correct = {row.name: find_correct(row.embedded, pool) for row in rows if row.embedded is not None}
     found = []
     for row in rows:

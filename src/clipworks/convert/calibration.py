@@ -56,9 +56,9 @@ def collect_samples(
     return {name: CalibrationRows(rows=np.concatenate(rows[name]), largest=largest[name]) for name in names}
 
 
-def split_pictures(pictures: npt.NDArray[np.uint8], count: int = 4) -> list[npt.NDArray[np.uint8]]:
+def split_images(images: npt.NDArray[np.uint8], count: int = 4) -> list[npt.NDArray[np.uint8]]:
     """Small batches, so that the sampled values of a large tower fit into memory."""
-    return [pictures[start : start + count] for start in range(0, len(pictures), count)]
+    return [images[start : start + count] for start in range(0, len(images), count)]
 
 
 def split_texts(ids: npt.NDArray[np.int32], end_id: int, count: int = 32) -> list[npt.NDArray[np.int32]]:

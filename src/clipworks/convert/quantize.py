@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from clipworks.bundle.card import TowerFiles
 from clipworks.bundle.files import Bundle, write_card
-from clipworks.convert.calibration import CalibrationRows, collect_samples, split_pictures, split_texts
+from clipworks.convert.calibration import CalibrationRows, collect_samples, split_images, split_texts
 from clipworks.convert.rounding import EXACT, balance_channels, choose_scale, round_weights
 from clipworks.errors import ConversionError
 from clipworks.runtimes import Role
@@ -35,7 +35,7 @@ from clipworks.towers.tensor_file import write_tensors
 from clipworks.towers.weights import Array, ImageWeights, TowerWeights, list_tensors
 
 FILES = TowerFiles(kind="safetensors", image="image.int8.safetensors", text="text.int8.safetensors", weights="int8")
-FEWEST_PICTURES = 16
+FEWEST_IMAGES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,12 @@ _NAMES = (
 )
 
 
-def quantize_towers(bundle: Bundle, pictures: npt.NDArray[np.uint8], *, texts: Sequence[str] | None = None) -> Bundle:
+def quantize_towers(bundle: Bundle, images: npt.NDArray[np.uint8], *, texts: Sequence[str] | None = None) -> Bundle:
     """Add int8 towers to a bundle that `convert_checkpoint` made. Takes minutes.
 
     Args:
         bundle: it gets ``image.int8.safetensors``, ``text.int8.safetensors`` and a new card.
-        pictures: uint8 ``[n, size, size, 3]`` to calibrate on, at least 16, better a hundred, like those that the
+        images: uint8 ``[n, size, size, 3]`` to calibrate on, at least 16, better a hundred, like those that the
             model will see.
         texts: prompts to calibrate on; else 150 everyday ones.
 
@@ -75,17 +75,17 @@ def quantize_towers(bundle: Bundle, pictures: npt.NDArray[np.uint8], *, texts: S
         The bundle, with ``int8`` among its towers.
 
     Raises:
-        ConversionError: too few pictures, or of another size; or the towers are not ours.
+        ConversionError: too few images, or of another size; or the towers are not ours.
     """
     card, size = bundle.card, bundle.card.image.size
-    if pictures.dtype != np.uint8 or pictures.shape[1:] != (size, size, 3):
+    if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
         raise ConversionError(
-            f"calibration pictures are {pictures.dtype} {list(pictures.shape)}; allowed: uint8 [n, {size}, {size}, 3]"
+            f"calibration images are {images.dtype} {list(images.shape)}; allowed: uint8 [n, {size}, {size}, 3]"
         )
-    if len(pictures) < FEWEST_PICTURES:
+    if len(images) < FEWEST_IMAGES:
         raise ConversionError(
-            f"{len(pictures)} calibration pictures are too few; allowed: {FEWEST_PICTURES} or more",
-            hint="a hundred pictures like those that the model will see are best",
+            f"{len(images)} calibration images are too few; allowed: {FEWEST_IMAGES} or more",
+            hint="a hundred images like those that the model will see are best",
         )
     if card.towers["f32"].kind != "safetensors":
         raise ConversionError(
@@ -94,7 +94,7 @@ def quantize_towers(bundle: Bundle, pictures: npt.NDArray[np.uint8], *, texts: S
     prompts = list(texts) if texts is not None else _list_prompts()
     ids = open_tokenizer(bundle.tokenizer, card.text).encode(prompts)
     end_id = card.text.vocabulary - 1 if card.text.end_id is None else card.text.end_id
-    _quantize_tower(bundle, "image", FILES.image, split_pictures(pictures))
+    _quantize_tower(bundle, "image", FILES.image, split_images(images))
     _quantize_tower(bundle, "text", FILES.text, split_texts(ids, end_id))
     return write_card(bundle.folder, dataclasses.replace(card, towers={**card.towers, "int8": FILES}))
 

@@ -16,7 +16,7 @@ from clipworks.towers.weights import Array
 
 LEVELS = 127
 _STRENGTH = 0.5  # half of a channel's excess goes to the weights; 0.3 and 0.7 gave the same within noise
-_CUTS = (1.0, 0.9, 0.8, 0.7)  # deeper cuts help the mean picture and hurt the unusual one
+_CUTS = (1.0, 0.9, 0.8, 0.7)  # deeper cuts help the mean image and hurt the unusual one
 _RANGE_ROWS = 512
 _DAMPING = 0.01
 _BLOCK = 64

@@ -30,7 +30,7 @@ class VerifyResult:
     Attributes:
         image_difference: largest absolute difference of unit image embeddings, over all entries.
         text_difference: the same of text embeddings.
-        images: number of pictures compared.
+        images: number of images compared.
         texts: number of token rows compared, one of each length that the tower takes.
         limit: the largest difference that counts as equal.
         runtime: the engine that ran the bundle.
@@ -65,7 +65,7 @@ def compare_with_checkpoint(
 ) -> VerifyResult:
     """Run a bundle and the plain equations on the same inputs and compare the unit embeddings.
 
-    The inputs are pictures (smooth, noisy, dark and bright) and one token row of each length that the text tower
+    The inputs are images (smooth, noisy, dark and bright) and one token row of each length that the text tower
     takes. The equations are run in float64 straight from the checkpoint's tensors, by code that shares nothing with
     the towers' builder.
 
@@ -74,7 +74,7 @@ def compare_with_checkpoint(
         source: the checkpoint that it was made from.
         config: the checkpoint's configuration, where it is not beside the weights.
         options: what runs the bundle.
-        images: number of pictures; one takes the reference a second with ViT-B/32 and a minute with ViT-L/14@336.
+        images: number of images; one takes the reference a second with ViT-B/32 and a minute with ViT-L/14@336.
         texts: number of token rows, of lengths spread from the shortest to the longest; None for one of each length.
         seed: of the random inputs.
 
@@ -86,20 +86,20 @@ def compare_with_checkpoint(
     checkpoint = read_checkpoint(source, config=config, preprocessing=card.image)
     _check_card(bundle, checkpoint)
     generator = np.random.default_rng(seed)
-    pictures = _draw_pictures(generator, images, card.image.size)
+    pixels = _draw_images(generator, images, card.image.size)
     ids = _draw_ids(generator, card.text)
     chosen = np.unique(np.linspace(0, len(ids) - 1, texts or len(ids)).round().astype(int))
     ids, lengths = ids[chosen], chosen + 2
     image_encoder = open_encoder(bundle, "image", options)
     text_encoder = open_encoder(bundle, "text", options)
-    expected_images = embed_images(checkpoint.image, pictures)
+    expected_images = embed_images(checkpoint.image, pixels)
     expected_texts = embed_texts(checkpoint.text, [row[:length] for row, length in zip(ids, lengths, strict=True)])
     found_texts = [text_encoder(ids)]  # all in one batch, padded to the context
     if card.text.padding == "none":  # and each by itself, at its own length
         alone = [text_encoder(row[None, :length]) for row, length in zip(ids, lengths, strict=True)]
         found_texts.append(np.concatenate(alone))
     result = VerifyResult(
-        image_difference=_largest_difference(image_encoder(pictures), expected_images),
+        image_difference=_largest_difference(image_encoder(pixels), expected_images),
         text_difference=max(_largest_difference(found, expected_texts) for found in found_texts),
         images=images,
         texts=len(ids),
@@ -120,19 +120,19 @@ def _check_card(bundle: Bundle, checkpoint: Checkpoint) -> None:
         raise ConversionError(f"the card of {bundle.folder} says {fact} is {said!r}; the checkpoint says {found!r}")
 
 
-def _draw_pictures(generator: np.random.Generator, count: int, size: int) -> npt.NDArray[np.uint8]:
-    """Pictures with structure at all scales: waves of random direction and colour, with noise."""
+def _draw_images(generator: np.random.Generator, count: int, size: int) -> npt.NDArray[np.uint8]:
+    """Images with structure at all scales: waves of random direction and colour, with noise."""
     rows, columns = np.mgrid[0:size, 0:size] / size
-    pictures = np.empty((count, size, size, 3), np.uint8)
-    for picture in pictures:
+    images = np.empty((count, size, size, 3), np.uint8)
+    for image in images:
         waves = generator.normal(size=(3, 8, 3))
         light = sum(
             waves[2, wave] * np.sin(8 * (waves[0, wave] * rows[..., None] + waves[1, wave] * columns[..., None]))
             for wave in range(8)
         )
         noise = generator.normal(scale=0.3, size=(size, size, 3))
-        picture[:] = np.clip(128 + 40 * (light + noise + generator.normal()), 0, 255)
-    return pictures
+        image[:] = np.clip(128 + 40 * (light + noise + generator.normal()), 0, 255)
+    return images
 
 
 def _draw_ids(generator: np.random.Generator, text: TextInput) -> npt.NDArray[np.int32]:

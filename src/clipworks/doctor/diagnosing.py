@@ -13,9 +13,9 @@ from clipworks.doctor.causes import explain
 from clipworks.doctor.causes.cases import Case
 from clipworks.doctor.diagnosis import Diagnosis, Verdict
 from clipworks.doctor.dumps import Dump
+from clipworks.doctor.images import Stretch
 from clipworks.doctor.inputs import find_blind_spots
 from clipworks.doctor.judging import judge, measure_drifts, measure_effect
-from clipworks.doctor.pictures import Stretch
 from clipworks.doctor.pipelines import (
     Inputs,
     Pipeline,
@@ -57,7 +57,7 @@ def diagnose(
 
     Args:
         plan: which two.
-        choose_inputs: gives pictures and texts, knowing the dump that is the reference, if it is one.
+        choose_inputs: gives images and texts, knowing the dump that is the reference, if it is one.
         tell: takes a line of progress.
 
     Returns:
@@ -119,7 +119,7 @@ def diagnose(
             begins=tuple(result.name for result in begins),
             subject=subject.about,
             reference=reference.about,
-            images=_name_pictures(inputs),
+            images=_name_images(inputs),
             texts=inputs.texts,
             stages=results,
             causes=tuple(cause for result in begins for cause in explain(result, case)),
@@ -143,14 +143,14 @@ def _trace_reference(reference: Reference, inputs: Inputs) -> Trace:
     if reference.pipeline is not None:
         return run_pipeline(reference.pipeline, inputs, given={}, before=Stretch(trace={})).trace
     assert reference.dump is not None  # a reference is one of the two
-    counts = {"image": len(inputs.pictures), "text": len(inputs.texts)}
+    counts = {"image": len(inputs.images), "text": len(inputs.texts)}
     for name, samples in reference.dump.trace.items():
         branch = "text" if name.startswith("text_") or name == "ids" else "image"
         if name != "logit_scale" and len(samples) != counts[branch]:
             raise UsageError(
                 f"{reference.about.name} has {len(samples)} of {name}, but {counts[branch]} "
-                f"{'pictures' if branch == 'image' else 'texts'} are given",
-                hint="a dump is held against the pictures and texts that it was made from: --images, --texts",
+                f"{'images' if branch == 'image' else 'texts'} are given",
+                hint="a dump is held against the images and texts that it was made from: --images, --texts",
             )
     return reference.dump.trace
 
@@ -164,9 +164,9 @@ def _find_weights(reference: Reference, bundle: Bundle) -> Weights | None:
         return None
 
 
-def _name_pictures(inputs: Inputs) -> tuple[str, ...]:
-    pictures: Sequence[object] = inputs.pictures
+def _name_images(inputs: Inputs) -> tuple[str, ...]:
+    images: Sequence[object] = inputs.images
     return tuple(
-        os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"picture {number}"
-        for number, picture in enumerate(pictures)
+        os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
+        for number, image in enumerate(images)
     )

@@ -104,12 +104,12 @@ class Drift:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """What all differences together do, from pictures and texts to scores.
+    """What all differences together do, from images and texts to scores.
 
     Attributes:
         cosine: the largest difference of a cosine.
         score: the largest difference of a score.
-        top1_changed: pictures whose best text is another one.
+        top1_changed: images whose best text is another one.
     """
 
     cosine: float | None

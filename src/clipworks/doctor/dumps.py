@@ -31,7 +31,7 @@ class Dump:
     Attributes:
         trace: stage to one array a sample.
         texts: the texts that it was made from, where it says.
-        images: the names of the pictures, where it says.
+        images: the names of the images, where it says.
         precision: of the pipeline; where it does not say, as its values look.
         notes: what a reader must know of it.
     """
@@ -72,7 +72,7 @@ def write_dump(path: Path, dump: Dump) -> None:
 def read_dump(path: Path, card: Card) -> Dump:
     """Read a dump; what pipelines write differently is brought to one form.
 
-    Pictures may lie ``[3, H, W]``, token ids and text rows may go on behind the end token.
+    Images may lie ``[3, H, W]``, token ids and text rows may go on behind the end token.
 
     Args:
         path: the file.
@@ -152,8 +152,8 @@ def _guess_precision(trace: Trace) -> str:
     return "bf16" if short else "f32"
 
 
-def _channels_last(picture: Array) -> Array:
-    return picture.transpose(1, 2, 0) if picture.shape[0] in (3, 4) and picture.shape[2] not in (3, 4) else picture
+def _channels_last(image: Array) -> Array:
+    return image.transpose(1, 2, 0) if image.shape[0] in (3, 4) and image.shape[2] not in (3, 4) else image
 
 
 def _cut(row: Array, card: Card) -> Array:

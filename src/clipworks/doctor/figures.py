@@ -23,7 +23,7 @@ class Figures:
         largest: largest absolute difference, in levels of 255 for pixels.
         relative: of the worst sample: length of the difference over length of the reference.
         cosine: of the worst sample; None for a sample of zeros.
-        where: sample (picture or text), then the place in its array, of the largest difference.
+        where: sample (image or text), then the place in its array, of the largest difference.
         found: the value there.
         expected: the reference's value there.
         broken: values that are infinite or no numbers.

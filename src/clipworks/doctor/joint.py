@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from clipworks import scoring
 from clipworks.bundle.card import ScoreRule
-from clipworks.doctor.pictures import Stretch
+from clipworks.doctor.images import Stretch
 from clipworks.doctor.stages import Array, Trace
 
 Rows = npt.NDArray[np.float64]

@@ -10,7 +10,7 @@ import numpy as np
 from clipworks.bundle.card import ImageInput
 from clipworks.doctor.diagnosis import Drift, Effect, Mark, StageResult
 from clipworks.doctor.figures import Figures, compare_stage
-from clipworks.doctor.pictures import Stretch
+from clipworks.doctor.images import Stretch
 from clipworks.doctor.stages import NORMALISED_LEVELS, TOLERANCES, Stage, Trace, choose_tolerance, list_stages
 
 _ROUGHEST = ("f32", "f16", "bf16", "int8")  # by the tolerances of values
@@ -31,7 +31,7 @@ def judge(
         found: the pipeline's values, each computed from the reference's where these were given.
         control: the same in f32, where the pipeline has another precision.
         expected: the reference's values.
-        spec: the pipeline's rules for pictures.
+        spec: the pipeline's rules for images.
         precisions: the pipeline's and the reference's.
         own: tolerances of the user's own.
     """

@@ -1,4 +1,4 @@
-"""Pipelines: from pictures and texts to scores with every stage kept, by an engine or by the equations."""
+"""Pipelines: from images and texts to scores with every stage kept, by an engine or by the equations."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from clipworks.bundle.card import ImageInput, ScoreRule, TextInput
 from clipworks.bundle.files import Bundle
 from clipworks.doctor.diagnosis import About
 from clipworks.doctor.equations import trace_image, trace_text
+from clipworks.doctor.images import Stretch, as_levels, has_size, recover_pixels, trace_images
 from clipworks.doctor.joint import trace_joint
-from clipworks.doctor.pictures import Stretch, as_levels, has_size, recover_pixels, trace_pictures
 from clipworks.doctor.stages import Array, Trace
 from clipworks.errors import RuntimeUnavailableError
-from clipworks.images.decode import Picture
+from clipworks.images.decode import ImageLike
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions, RuntimeOptions
 from clipworks.runtimes import EMBEDDING, FIRST, POOLED, ROLES, Encoder, Role, find_runtime, open_encoder
 from clipworks.runtimes.probes import open_probe
@@ -34,23 +34,23 @@ class Inputs:
     """What both pipelines are given.
 
     Attributes:
-        pictures: as `clipworks.images.decode.load_image` takes them.
+        images: as `clipworks.images.decode.load_image` takes them.
         texts: at least one; those over the context are cut.
-        options: how the pictures are read.
+        options: how the images are read.
     """
 
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageLike, ...]
     texts: tuple[str, ...]
     options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A way from pictures and texts to scores.
+    """A way from images and texts to scores.
 
     Attributes:
         about: for the record.
-        spec: how pictures become pixels.
+        spec: how images become pixels.
         text: how texts become ids.
         tokenizer: makes ids.
         vocabulary: its file, or None for OpenAI's own.
@@ -154,12 +154,12 @@ def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list
 
     Args:
         pipeline: which.
-        inputs: pictures and texts.
+        inputs: images and texts.
         given: another pipeline's values: each step starts from them where they are there and it can take them, so
             that it is judged by itself. Empty to let the pipeline go its own way.
         before: an earlier run of the same pipeline; a tower that would be given the same again is not run again.
     """
-    parts = [trace_pictures(inputs.pictures, pipeline.spec, options=inputs.options, given=given)]
+    parts = [trace_images(inputs.images, pipeline.spec, options=inputs.options, given=given)]
     pixels = _choose_pixels(parts[0].trace["pixels"], given, pipeline.spec)
     parts.append(_run_tower(pipeline, "image", pixels, own=parts[0].trace["pixels"], before=before))
     own_ids = list(pipeline.tokenizer.encode_ragged(inputs.texts, truncate=True))

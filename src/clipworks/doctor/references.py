@@ -148,7 +148,7 @@ def _read_checkpoint(path: Path, config: Path | None, bundle: Bundle) -> tuple[C
         return read_checkpoint(path, config=config), ()
     except ConversionError:  # perhaps for want of preprocessing alone; if not, the same error comes again
         checkpoint = read_checkpoint(path, config=config, preprocessing=bundle.card.image)
-        return checkpoint, (f"{path} does not say how pictures are prepared: both sides go by the bundle's card",)
+        return checkpoint, (f"{path} does not say how images are prepared: both sides go by the bundle's card",)
 
 
 def _open_engine(bundle: Bundle, asked: Asked, subject: Pipeline) -> Reference:

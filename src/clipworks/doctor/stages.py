@@ -1,4 +1,4 @@
-"""Stages: the way from a picture and a text to scores, cut where two pipelines can be compared."""
+"""Stages: the way from an image and a text to scores, cut where two pipelines can be compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from clipworks.errors import UsageError, unknown_name
 
 Array = npt.NDArray[Any]
-# Stage to one array a picture, a text, or, for scores, a picture's row; the logit scale is one array alone.
+# Stage to one array an image, a text, or, for scores, an image's row; the logit scale is one array alone.
 Trace = dict[str, list[Array]]
 
 Branch = Literal["image", "text", "joint"]

@@ -40,13 +40,13 @@ def evaluate(
     names: Sequence[str] = (),
     most: int = 20,
 ) -> Evaluation:
-    """Evaluate results, in one pass; memory grows with the classes, not with the pictures.
+    """Evaluate results, in one pass; memory grows with the classes, not with the images.
 
     Args:
         records: from `clipworks.results.formats.read_results`.
         find_truth: see `clipworks.evaluation.truth`.
         ks: how many of the best classes may hold the truth, each at least 1 and at most what the records keep.
-        errors: what a picture that could not be read counts as.
+        errors: what an image that could not be read counts as.
         names: the classes' names, for people; names in the records are taken where there are none.
         most: confusions and worst images listed.
 
@@ -54,7 +54,7 @@ def evaluate(
         The evaluation.
 
     Raises:
-        UsageError: a k that is below 1 or beyond what the records keep, or no picture whose truth is known.
+        UsageError: a k that is below 1 or beyond what the records keep, or no image whose truth is known.
     """
     if errors not in ("wrong", "skip"):
         raise UsageError(f"errors is {errors!r}; allowed: wrong, skip")
@@ -80,14 +80,14 @@ def wilson(correct: int, count: int) -> tuple[float, float]:
 
 
 class _Tally:
-    """Counts, picture by picture."""
+    """Counts, image by image."""
 
     def __init__(self, ks: tuple[int, ...], names: dict[int, str], most: int, errors: Errors) -> None:
         self._ks = ks
         self._names = names
         self._most = most
         self._errors_as: Errors = errors
-        self._pictures = self._errors = self._without_truth = 0
+        self._images = self._errors = self._without_truth = 0
         self._sources: Counter[str] = Counter()
         self._counts: Counter[int] = Counter()
         self._class_errors: Counter[int] = Counter()
@@ -97,7 +97,7 @@ class _Tally:
         self._bins = np.zeros((BINS, 3))
 
     def add(self, record: Record, known: tuple[int, str] | None) -> None:
-        self._pictures += 1
+        self._images += 1
         for guess in record.top:
             if guess.name is not None:
                 self._names.setdefault(guess.id, guess.name)
@@ -143,8 +143,8 @@ class _Tally:
             score=best.score,
             truth_score=next((guess.score for guess in record.top if guess.id == truth), None),
         )
-        # Of equal scores the earlier picture stays.
-        heapq.heappush(self._worst, (best.score, -self._pictures, wrong))
+        # Of equal scores the earlier image stays.
+        heapq.heappush(self._worst, (best.score, -self._images, wrong))
         if len(self._worst) > self._most:
             heapq.heappop(self._worst)
 
@@ -152,7 +152,7 @@ class _Tally:
         count = self._counts.total()
         if count == 0:
             raise UsageError(
-                f"of {self._pictures} pictures there is none to evaluate: {self._without_truth} without a known truth, "
+                f"of {self._images} images there is none to evaluate: {self._without_truth} without a known truth, "
                 f"{self._errors} that could not be read",
                 hint="--truth FILE gives the truth, --labels L what WordNet ids and names in paths mean",
             )
@@ -162,7 +162,7 @@ class _Tally:
         first = self._correct[self._ks[0]] if self._ks[0] == 1 else None
         confused = sorted((-number, pair) for pair, number in self._pairs.items() if pair[0] != pair[1])
         return Evaluation(
-            pictures=self._pictures,
+            images=self._images,
             evaluated=count,
             errors=self._errors,
             errors_as=self._errors_as,

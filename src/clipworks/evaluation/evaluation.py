@@ -11,12 +11,12 @@ EVALUATION_FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """How many pictures have their class among the best k.
+    """How many images have their class among the best k.
 
     Attributes:
         k: classes looked at.
-        correct: pictures with their class among them.
-        count: pictures counted.
+        correct: images with their class among them.
+        count: images counted.
         share: correct / count.
         low: lower end of the 95% interval (Wilson).
         high: upper end.
@@ -32,7 +32,7 @@ class Accuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassResult:
-    """One class: its pictures, how many of them are right at each k, and how often it was predicted."""
+    """One class: its images, how many of them are right at each k, and how often it was predicted."""
 
     id: int
     name: str | None
@@ -44,7 +44,7 @@ class ClassResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Confusion:
-    """How many pictures of one class were taken for another."""
+    """How many images of one class were taken for another."""
 
     truth: int
     truth_name: str | None
@@ -55,7 +55,7 @@ class Confusion:
 
 @dataclass(frozen=True, kw_only=True)
 class WrongImage:
-    """A picture that was taken for another class, with the score of that and of the right one where it is kept."""
+    """An image that was taken for another class, with the score of that and of the right one where it is kept."""
 
     path: str
     truth: int
@@ -68,7 +68,7 @@ class WrongImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Pictures whose best score lies in one range: its upper end, their number, mean score and accuracy."""
+    """Images whose best score lies in one range: its upper end, their number, mean score and accuracy."""
 
     upper: float
     count: int
@@ -81,8 +81,8 @@ class Calibration:
     """Whether scores are probabilities: the expected calibration error over equal ranges of the best score.
 
     Attributes:
-        ece: mean of ``|accuracy - confidence|``, weighted by the pictures in each range; None with no picture.
-        bins: the ranges that hold pictures.
+        ece: mean of ``|accuracy - confidence|``, weighted by the images in each range; None with no image.
+        bins: the ranges that hold images.
     """
 
     ece: float | None
@@ -95,22 +95,22 @@ class Evaluation:
 
     Attributes:
         format: version of this record.
-        pictures: records in the file.
+        images: records in the file.
         evaluated: those that the figures are over.
-        errors: pictures that could not be read and whose truth is known.
+        errors: images that could not be read and whose truth is known.
         errors_as: ``wrong`` counts them as wrong, ``skip`` leaves them out.
-        without_truth: pictures left out because nothing tells their class.
+        without_truth: images left out because nothing tells their class.
         truth_from: where the truth came from, and how often.
         accuracy: one entry for each k.
         mean_class_accuracy: mean over the classes of their top-1 share, or None.
-        classes: every class that has pictures, by id.
+        classes: every class that has images, by id.
         confusions: most frequent first; ties by id.
         worst: wrong with the highest score first.
-        calibration: over the pictures that could be read.
+        calibration: over the images that could be read.
     """
 
     format: int = EVALUATION_FORMAT
-    pictures: int
+    images: int
     evaluated: int
     errors: int
     errors_as: Errors

@@ -85,7 +85,7 @@ def evaluate_file(
         known: from `read_file_labels`.
         truth: a truth file; None takes what the results tell.
         ks: which top-k to count; empty for 1 and 5, as far as the results go.
-        errors: what a picture that could not be read counts as.
+        errors: what an image that could not be read counts as.
         most: rows in each list.
 
     Raises:
@@ -100,6 +100,6 @@ def evaluate_file(
 
 
 def count_missing(found: Evaluation, known: FileLabels) -> int | None:
-    """How many pictures the whole run has, where the file holds fewer of them; else None."""
-    total = known.settings.get("images", found.pictures)
-    return int(total) if found.pictures < total else None
+    """How many images the whole run has, where the file holds fewer of them; else None."""
+    total = known.settings.get("images", found.images)
+    return int(total) if found.images < total else None

@@ -42,7 +42,7 @@ def format_evaluation(found: Evaluation, *, most: int = 10) -> str:
 
 
 def _say_counts(found: Evaluation) -> str:
-    said = [f"{found.pictures:,} pictures, {found.evaluated:,} evaluated"]
+    said = [f"{found.images:,} images, {found.evaluated:,} evaluated"]
     if found.errors:
         how = "counted as wrong" if found.errors_as == "wrong" else "left out"
         said.append(f"{found.errors:,} could not be read: {how}")

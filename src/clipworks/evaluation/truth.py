@@ -1,4 +1,4 @@
-"""Where an evaluation takes each picture's class from."""
+"""Where an evaluation takes each image's class from."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from clipworks.text.prompts import LABEL_SETS, Labels, read_labels
 
 
 def find_in_results(labels: Labels | None) -> FindTruth:
-    """Truth that the results themselves tell: recorded with the picture, or in its path.
+    """Truth that the results themselves tell: recorded with the image, or in its path.
 
     Args:
         labels: the classes; without them only what is recorded is known.
 
     Returns:
-        What finds a record's class: as recorded; else of a WordNet id in the path; else of a picture of ILSVRC2012's
-        validation set, by its name; else of the folder that the picture is in, if that is a class's name, id or index.
+        What finds a record's class: as recorded; else of a WordNet id in the path; else of an image of ILSVRC2012's
+        validation set, by its name; else of the folder that the image is in, if that is a class's name, id or index.
     """
     classes = None if labels is None else ClassIndex(labels)
 
@@ -36,7 +36,7 @@ def find_in_results(labels: Labels | None) -> FindTruth:
         if (index := classes.find_in_path(record.path)) is not None:
             return index, "WordNet id in the path"
         if (index := classes.find_validation(record.path)) is not None:
-            return index, "name of an ILSVRC2012 validation picture"
+            return index, "name of an ILSVRC2012 validation image"
         folders = re.split(r"[/\\]", record.path)[:-1]
         try:
             index = classes.find(folders[-1]) if folders else None
@@ -69,7 +69,7 @@ def read_truth(path: str, labels: Labels | None) -> FindTruth:
 
         def find_by_place(record: Record) -> tuple[int, str] | None:
             if record.index >= len(ordered):
-                raise UsageError(f"{path} has {len(ordered)} labels, and there are more pictures")
+                raise UsageError(f"{path} has {len(ordered)} labels, and there are more images")
             return ordered[record.index], path
 
         return find_by_place
@@ -136,7 +136,7 @@ def _look_up(labels: Labels | None, path: str) -> Callable[[str], int]:
     return find
 
 
-_HINT = "the numbers of ILSVRC2012's devkit (1 to 1000) are no class indices; its pictures are known by their names"
+_HINT = "the numbers of ILSVRC2012's devkit (1 to 1000) are no class indices; its images are known by their names"
 
 
 def _read_json(path: str) -> list[tuple[str, str | None]]:

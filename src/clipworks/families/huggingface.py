@@ -70,7 +70,7 @@ def read_huggingface(weights: Path, *, config: Path, preprocessing: ImageInput |
     Args:
         weights: ``model.safetensors``, a sharded index, or ``pytorch_model.bin``.
         config: its ``config.json``; ``preprocessor_config.json`` is looked for beside it.
-        preprocessing: how pictures become input, where the checkpoint has no such file.
+        preprocessing: how images become input, where the checkpoint has no such file.
 
     Raises:
         ConversionError: the configuration and the tensors contradict each other, or something is not known.

@@ -24,7 +24,7 @@ def read_checkpoint(source: Path, *, config: Path | None = None, preprocessing: 
             configuration beside it; or OpenAI's ``.pt``. In a folder that holds several, safetensors come before
             PyTorch files and then Hugging Face's before open_clip's.
         config: the configuration, where it is not beside the weights.
-        preprocessing: how pictures become input, where the checkpoint does not say; if it says otherwise, that
+        preprocessing: how images become input, where the checkpoint does not say; if it says otherwise, that
             is an error.
 
     Raises:

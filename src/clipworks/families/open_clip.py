@@ -45,7 +45,7 @@ def read_open_clip(weights: Path, *, config: Path, preprocessing: ImageInput | N
     Args:
         weights: a state dict, ``.safetensors`` or PyTorch.
         config: ``open_clip_config.json`` (``model_cfg`` and ``preprocess_cfg``), or a bare model configuration.
-        preprocessing: how pictures become input, where the configuration does not say.
+        preprocessing: how images become input, where the configuration does not say.
 
     Raises:
         ConversionError: the configuration and the tensors contradict each other, or something is not known.

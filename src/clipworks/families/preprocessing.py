@@ -1,4 +1,4 @@
-"""How a picture becomes the tower's input, read from the forms that checkpoints write it in."""
+"""How an image becomes the tower's input, read from the forms that checkpoints write it in."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read_huggingface_preprocessing(values: Mapping[str, Any], size: int, *, orig
         crop = sides[0]
     else:
         raise ConversionError(
-            f"{origin}: do_center_crop is false and size keeps the picture's shape; the tower takes squares only"
+            f"{origin}: do_center_crop is false and size keeps the image's shape; the tower takes squares only"
         )
     resize: Resize = "squash" if isinstance(sides, tuple) else "shortest"
     return _checked(
@@ -122,7 +122,7 @@ def settle_preprocessing(found: ImageInput | None, given: ImageInput | None, *, 
     """
     if found is None and given is None:
         raise ConversionError(
-            f"nothing says how to preprocess pictures: {origin} is missing",
+            f"nothing says how to preprocess images: {origin} is missing",
             hint="put that file of the model there, or convert with the model's card",
         )
     if found is not None and given is not None and dataclasses.replace(found, drop_alpha=given.drop_alpha) != given:

@@ -1,6 +1,6 @@
-/* Pillow's resampling of RGB pictures to the last bit, for the part that the crop keeps, with the processor's vectors.
+/* Pillow's resampling of RGB images to the last bit, for the part that the crop keeps, with the processor's vectors.
  *
- * Pillow filters an 8-bit picture in two passes, along the rows and down the columns, with a rounding to 8 bits between
+ * Pillow filters an 8-bit image in two passes, along the rows and down the columns, with a rounding to 8 bits between
  * them. Each sample is a sum of bytes times 32-bit integers of PRECISION fractional bits. The same integers are added
  * here, so the same bytes come out; what differs is the layout. Sums run over LANES neighbouring bytes at once, which
  * compilers turn into vector instructions. Down the columns neighbours lie side by side already. Along the rows they do
@@ -20,7 +20,7 @@
 #define SLOT 4 /* bytes of a pixel in a tile: a power of two, so that one copy moves it */
 #define ROWS 16
 #define LANES (ROWS * SLOT)
-/* Sides that bound the memory of a tile and of the picture between the passes to some tens of MB. */
+/* Sides that bound the memory of a tile and of the image between the passes to some tens of MB. */
 #define LARGEST 65535
 
 /* One build holds the inner loop for several generations of processors; the loader picks. */
@@ -249,7 +249,7 @@ end:
 static PyMethodDef methods[] = {
     {"cut_square", cut_square, METH_VARARGS,
      "cut_square(pixels, out, size, resized, corner, side, cubic, columns_first)\n--\n\n"
-     "Resize RGB bytes of a width and height and write the square of a side at a corner of the resized picture."},
+     "Resize RGB bytes of a width and height and write the square of a side at a corner of the resized image."},
     {NULL, NULL, 0, NULL},
 };
 

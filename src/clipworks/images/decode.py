@@ -34,7 +34,7 @@ from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 if TYPE_CHECKING:
     from clipworks.bundle.card import DropAlpha, ImageInput
 
-Picture = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
+ImageLike = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
 _KINDS = "a path, the bytes of a file, a file open for reading in binary mode, a Pillow image or a uint8 array"
 
 # The most that is read of one file, so that a device or an endless pipe is refused and not waited for.
@@ -47,12 +47,12 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def load_image(
-    picture: Picture, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS, drop_alpha: DropAlpha = "before"
+    image: ImageLike, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS, drop_alpha: DropAlpha = "before"
 ) -> Image.Image:
     """Decode one image to the Pillow image that is resized; of an animation the first frame is taken.
 
     Args:
-        picture: a path, the bytes of an image file, such a file open for reading in binary mode (read from its
+        image: a path, the bytes of an image file, such a file open for reading in binary mode (read from its
             beginning where it can be rewound), a Pillow image, or an array: uint8 ``[H, W]`` (grey), ``[H, W, 3]``
             (RGB) or ``[H, W, 4]`` (RGBA).
         options: how it is read.
@@ -65,33 +65,33 @@ def load_image(
         ImageError: missing, unreadable, truncated, too large, or no image; the message says what it is.
         UsageError: an object that is none of the kinds above.
     """
-    if isinstance(picture, Image.Image):
-        return _settle(picture, str(getattr(picture, "filename", "") or "the image"), options, drop_alpha)
-    if isinstance(picture, np.ndarray):
-        return _settle(_wrap_array(picture), "the array", options, drop_alpha)
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return decode_image(bytes(picture), name="the image", options=options, drop_alpha=drop_alpha)
-    if is_stream(picture):
-        content = read_stream(picture, most=MAX_BYTES)
-        return decode_image(content, name=name_stream(picture), options=options, drop_alpha=drop_alpha)
-    if isinstance(picture, str | os.PathLike):
-        path = os.fsdecode(picture)
+    if isinstance(image, Image.Image):
+        return _settle(image, str(getattr(image, "filename", "") or "the image"), options, drop_alpha)
+    if isinstance(image, np.ndarray):
+        return _settle(_wrap_array(image), "the array", options, drop_alpha)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_image(bytes(image), name="the image", options=options, drop_alpha=drop_alpha)
+    if is_stream(image):
+        content = read_stream(image, most=MAX_BYTES)
+        return decode_image(content, name=name_stream(image), options=options, drop_alpha=drop_alpha)
+    if isinstance(image, str | os.PathLike):
+        path = os.fsdecode(image)
         return _settle(open_file(path, options=options), str(Path(path)), options, drop_alpha)
-    raise UsageError(f"an image must be {_KINDS}, not {type(picture).__name__}")
+    raise UsageError(f"an image must be {_KINDS}, not {type(image).__name__}")
 
 
-def prepare_image(picture: Picture, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Pixels:
+def prepare_image(image: ImageLike, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Pixels:
     """Decode and transform one image: uint8 ``[size, size, 3]``; arguments and errors as `load_batch`."""
-    return transform_image(load_image(picture, options=options, drop_alpha=spec.drop_alpha), spec)
+    return transform_image(load_image(image, options=options, drop_alpha=spec.drop_alpha), spec)
 
 
 def load_batch(
-    pictures: Sequence[Picture], spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
+    images: Sequence[ImageLike], spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 ) -> Pixels:
     """Decode and transform images into one batch.
 
     Args:
-        pictures: as `load_image` takes them.
+        images: as `load_image` takes them.
         spec: from the model's card.
         options: how they are read.
 
@@ -101,13 +101,13 @@ def load_batch(
     Raises:
         ImageError, UsageError: as `load_image`; the first image that fails ends the batch.
     """
-    batch = np.empty((len(pictures), spec.size, spec.size, 3), dtype=np.uint8)
-    for row, picture in enumerate(pictures):
-        batch[row] = prepare_image(picture, spec, options=options)
+    batch = np.empty((len(images), spec.size, spec.size, 3), dtype=np.uint8)
+    for row, image in enumerate(images):
+        batch[row] = prepare_image(image, spec, options=options)
     return batch
 
 
-def list_pictures(images: Picture | Iterable[Picture]) -> list[Picture]:
+def list_images(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     """Tell one image from many: one becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n.
 
     Open files are read here, one after another: they may be closed, or rewound, when the images are decoded.

@@ -1,4 +1,4 @@
-"""Inputs: pools of varied real pictures and prompts, so that no measurement rests on one zero array."""
+"""Inputs: pools of varied real images and prompts, so that no measurement rests on one zero array."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif",
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureFiles:
-    """Picture files of a folder that can be decoded, at most `POOL`, and what was left out.
+class ImageFiles:
+    """Image files of a folder that can be decoded, at most `POOL`, and what was left out.
 
     Attributes:
         paths: in random order.
-        left_out: files looked at that are no pictures.
+        left_out: files looked at that are no images.
     """
 
     paths: tuple[Path, ...]
     left_out: int
 
 
-def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> PictureFiles:
-    """Choose picture files below a folder at random, each decoded once to make sure of it.
+def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> ImageFiles:
+    """Choose image files below a folder at random, each decoded once to make sure of it.
 
     Raises:
-        UsageError: no such folder, or no picture file in it.
+        UsageError: no such folder, or no image file in it.
         ImageError: none of its files can be decoded.
     """
     if not folder.is_dir():
@@ -52,7 +52,7 @@ def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMA
     found = [Path(path) for path, _, _ in walk_folder(str(folder))]
     files = sorted(path for path in found if path.suffix.lower() in _SUFFIXES and os.path.isfile(path))  # noqa: PTH113
     if not files:
-        raise UsageError(f"--images {folder} holds no picture ({', '.join(sorted(_SUFFIXES))})")
+        raise UsageError(f"--images {folder} holds no image ({', '.join(sorted(_SUFFIXES))})")
     np.random.default_rng(seed).shuffle(files)
     good: list[Path] = []
     left_out = 0
@@ -65,36 +65,36 @@ def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMA
         if len(good) == POOL:
             break
     if not good:
-        raise ImageError(f"--images {folder}: none of its {len(files)} files is a picture that can be decoded")
-    return PictureFiles(paths=tuple(good), left_out=left_out)
+        raise ImageError(f"--images {folder}: none of its {len(files)} files is an image that can be decoded")
+    return ImageFiles(paths=tuple(good), left_out=left_out)
 
 
-def built_in_pictures() -> list[bytes]:
+def built_in_images() -> list[bytes]:
     """The photographs that come with clipworks, as JPEG files' bytes."""
-    folder = importlib.resources.files("clipworks.profiling") / "pictures"
+    folder = importlib.resources.files("clipworks.profiling") / "images"
     return [item.read_bytes() for item in sorted(folder.iterdir(), key=lambda item: item.name) if item.is_file()]
 
 
-def vary_pictures(pictures: Sequence[Image.Image], seed: int) -> Iterator[Image.Image]:
-    """Endless different views of a few pictures: random crops, mirrored at random; the same for the same seed."""
+def vary_images(images: Sequence[Image.Image], seed: int) -> Iterator[Image.Image]:
+    """Endless different views of a few images: random crops, mirrored at random; the same for the same seed."""
     rng = np.random.default_rng(seed)
     while True:
-        picture = pictures[int(rng.integers(len(pictures)))]
+        image = images[int(rng.integers(len(images)))]
         share = rng.uniform(0.5, 1.0)
-        width, height = max(1, round(picture.width * share)), max(1, round(picture.height * share))
-        left, top = rng.integers(picture.width - width + 1), rng.integers(picture.height - height + 1)
-        view = picture.crop((int(left), int(top), int(left) + width, int(top) + height))
+        width, height = max(1, round(image.width * share)), max(1, round(image.height * share))
+        left, top = rng.integers(image.width - width + 1), rng.integers(image.height - height + 1)
+        view = image.crop((int(left), int(top), int(left) + width, int(top) + height))
         yield view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view
 
 
 def make_image_pool(
-    spec: ImageInput, files: PictureFiles | None, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
+    spec: ImageInput, files: ImageFiles | None, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 ) -> Pixels:
-    """Pictures as the image tower takes them.
+    """Images as the image tower takes them.
 
     Args:
         spec: size and geometry, from the model's card.
-        files: pictures of the user's own; None for views of the built-in ones.
+        files: images of the user's own; None for views of the built-in ones.
         seed: chooses the views.
         options: how the files are read.
 
@@ -108,7 +108,7 @@ def make_image_pool(
 
 @functools.lru_cache(maxsize=1)  # a comparison opens the same towers again and again
 def _view_built_in(spec: ImageInput, seed: int) -> Pixels:
-    views = vary_pictures([load_image(content) for content in built_in_pictures()], seed)
+    views = vary_images([load_image(content) for content in built_in_images()], seed)
     pool = np.stack([transform_image(next(views), spec) for _ in range(POOL)])
     pool.flags.writeable = False
     return pool
@@ -127,7 +127,7 @@ def read_prompts(path: Path | None) -> list[str]:
 
 
 def make_image_batches(pool: Pixels, batch_size: int, seed: int) -> list[Pixels]:
-    """Batches of random pictures of a pool: uint8 ``[batch_size, size, size, 3]`` each."""
+    """Batches of random images of a pool: uint8 ``[batch_size, size, size, 3]`` each."""
     rng = np.random.default_rng(seed)
     count = max(4, min(POOL, 256 // batch_size))
     return [pool[rng.integers(len(pool), size=batch_size)] for _ in range(count)]

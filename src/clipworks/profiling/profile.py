@@ -142,7 +142,7 @@ class Profile:
         precision: in use.
         why: what ``auto`` went by where the runtime or the precision was left to it; else None.
         threads: CPU threads of each instance, in use; None where the runtime does not say.
-        batch_size: pictures or texts in a request.
+        batch_size: images or texts in a request.
         instances: compiled encoders for each device.
         input: ``host``: each request hands over a numpy batch; ``device``: batches lie where the engine wants them.
         inputs: what the pool was made of.

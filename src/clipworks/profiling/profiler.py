@@ -136,9 +136,9 @@ class Bench:
     def check_parity(self) -> Parity:
         """Compare this configuration's embeddings with those in f32; see `clipworks.profiling.parity`."""
         role = _ROLES[self.setup.target]
-        pictures = self._pool
+        images = self._pool
         texts = self._tokenizer.encode(self._prompts)
-        own, others = (pictures, texts) if role == "image" else (texts, pictures)
+        own, others = (images, texts) if role == "image" else (texts, images)
         return compare_with_f32(self.bundle, role, self.encoders[0], own, others)
 
     def measure_beside_f32(self) -> float | None:
@@ -200,8 +200,8 @@ class Bench:
         if self._files is not None:
             files: Sequence[Path] = self._files.paths
         else:  # real files, so that reading them is measured too
-            files = [folder / f"{number}.jpg" for number in range(len(inputs.built_in_pictures()))]
-            for path, content in zip(files, inputs.built_in_pictures(), strict=True):
+            files = [folder / f"{number}.jpg" for number in range(len(inputs.built_in_images()))]
+            for path, content in zip(files, inputs.built_in_images(), strict=True):
                 path.write_bytes(content)
         tower = self._open_encoder("text", self.setup.devices[0])
         classifier = embed(tower, self._tokenizer.encode(self._prompts))
@@ -220,11 +220,11 @@ class Bench:
             return f"{len(self._prompts)} {where} prompts, batches {min(lengths)} to {max(lengths)} tokens long"
         if self._files is None:
             if self.setup.target == "pipeline":
-                return f"{len(inputs.built_in_pictures())} built-in pictures, as files in the system's cache"
-            return f"{inputs.POOL} views of {len(inputs.built_in_pictures())} built-in pictures"
+                return f"{len(inputs.built_in_images())} built-in images, as files in the system's cache"
+            return f"{inputs.POOL} views of {len(inputs.built_in_images())} built-in images"
         left_out = f", {self._files.left_out} more could not be decoded" if self._files.left_out else ""
         count = len(self._files.paths)
-        return f"{count} picture{'' if count == 1 else 's'} of {self.setup.images}{left_out}"
+        return f"{count} image{'' if count == 1 else 's'} of {self.setup.images}{left_out}"
 
 
 def profile(

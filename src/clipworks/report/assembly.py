@@ -55,11 +55,11 @@ def build_document(
     Args:
         paths: 1 to 64 files of any kinds; see `clipworks.report.sources`.
         title: of the page.
-        root: where the pictures of results files lie; None for where the run found them.
+        root: where the images of results files lie; None for where the run found them.
         truth: for results files; see `clipworks.evaluation.truth`.
         labels: for results files; see `clipworks.evaluation.files`.
-        errors: what pictures that could not be read count as.
-        thumbnails: of each results file's worst pictures; 0 for none.
+        errors: what images that could not be read count as.
+        thumbnails: of each results file's worst images; 0 for none.
         published: figures of others, to stand beside those of the files.
         report: told which file is being read; or None.
 
@@ -87,9 +87,7 @@ def build_document(
             )
         elif isinstance(source, EvaluationFile):
             found = source.evaluation
-            evaluated.append(
-                Evaluated(name=source.name, evaluation=found, pictures=found.pictures, errors=found.errors)
-            )
+            evaluated.append(Evaluated(name=source.name, evaluation=found, images=found.images, errors=found.errors))
     parts = [
         *_report_comparisons(sources),
         *([_report_evaluations(evaluated, thumbnails)] if evaluated else []),
@@ -118,27 +116,27 @@ def _evaluate(
 ) -> Evaluated:
     known = read_file_labels(source.name, labels)
     recorded_root = known.settings.get("root")
-    find_picture = look_below(root, recorded_root if isinstance(recorded_root, str) else None) if thumbnails else None
+    find_image = look_below(root, recorded_root if isinstance(recorded_root, str) else None) if thumbnails else None
     try:
         found = evaluate_file(source.name, known, truth=truth, errors=errors, most=max(_WORST, thumbnails))
     except UsageError:
         if truth is not None:
             raise
-        pictures = failed = 0
+        images = failed = 0
         for record in read_results(source.name):
-            pictures += 1
+            images += 1
             failed += record.error is not None
             if record.truth is not None and record.error is None:
                 raise  # not for want of truth
-        return Evaluated(name=source.name, evaluation=None, settings=known.settings, pictures=pictures, errors=failed)
+        return Evaluated(name=source.name, evaluation=None, settings=known.settings, images=images, errors=failed)
     return Evaluated(
         name=source.name,
         evaluation=found,
         settings=known.settings,
-        pictures=found.pictures,
+        images=found.images,
         errors=found.errors,
         total=count_missing(found, known),
-        find_picture=find_picture,
+        find_image=find_image,
     )
 
 

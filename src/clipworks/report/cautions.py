@@ -66,27 +66,27 @@ def doubt_evaluations(found: Sequence[Evaluated]) -> list[Caution]:
             cautions.append(
                 Caution(
                     source=item.name,
-                    text=f"Unfinished: {item.pictures:,} of the {item.total:,} pictures of its run; of those only.",
+                    text=f"Unfinished: {item.images:,} of the {item.total:,} images of its run; of those only.",
                 )
             )
         if item.errors:
             how = "left out" if item.evaluation and item.evaluation.errors_as == "skip" else "counted as wrong"
             how = how if item.evaluation else "not counted"
             cautions.append(
-                Caution(source=item.name, text=f"{say_count(item.errors, 'picture')} could not be read: {how}.")
+                Caution(source=item.name, text=f"{say_count(item.errors, 'image')} could not be read: {how}.")
             )
         if item.evaluation is None:
-            cautions.append(Caution(source=item.name, text="No picture's class is known: accuracy cannot be told."))
+            cautions.append(Caution(source=item.name, text="No image's class is known: accuracy cannot be told."))
         elif item.evaluation.without_truth:
             cautions.append(
                 Caution(
                     source=item.name,
-                    text=f"{say_count(item.evaluation.without_truth, 'picture')} left out: nothing tells the class.",
+                    text=f"{say_count(item.evaluation.without_truth, 'image')} left out: nothing tells the class.",
                 )
             )
     sets = {item.settings.get("source_sha256") for item in found if item.settings.get("source_sha256")}
     if len(sets) > 1:
-        cautions.append(Caution(source="", text="The results files are over different pictures: do not compare them."))
+        cautions.append(Caution(source="", text="The results files are over different images: do not compare them."))
     return cautions
 
 
@@ -109,13 +109,13 @@ def doubt_comparison(name: str, found: Comparison) -> list[Caution]:
     if missed:
         words = join_words([f"{gate.row}: {gate.gate}" for gate in missed[:8]])
         cautions.append(Caution(source=name, text=f"{say_count(len(missed), 'gate')} missed ({words})."))
-    if found.pictures.used < found.pictures.listed:
+    if found.images.used < found.images.listed:
         cautions.append(
-            Caution(source=name, text=f"{found.pictures.used:,} of the {found.pictures.listed:,} pictures were used.")
+            Caution(source=name, text=f"{found.images.used:,} of the {found.images.listed:,} images were used.")
         )
-    if found.pictures.errors:
+    if found.images.errors:
         cautions.append(
-            Caution(source=name, text=f"{say_count(found.pictures.errors, 'picture')} could not be read: wrong.")
+            Caution(source=name, text=f"{say_count(found.images.errors, 'image')} could not be read: wrong.")
         )
     cautions += [Caution(source=name, text=f"Slower than f32: {text}.") for text in list_slower(found.rows)]
     unstable = {

@@ -1,4 +1,4 @@
-"""What is in one evaluated file: classes, confusions and the worst pictures."""
+"""What is in one evaluated file: classes, confusions and the worst images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from clipworks.evaluation.evaluation import Evaluation
-from clipworks.report.document import Axis, Column, Gallery, Picture, Plot, Section, Series, Table
+from clipworks.report.document import Axis, Column, Gallery, Plot, Section, Series, Table, Thumbnail
 from clipworks.report.figures import cut_rows, keep_telling_bars, say_count, say_share
-from clipworks.report.thumbnails import FindPicture
+from clipworks.report.thumbnails import FindImage
 
 _CLASSES = 20
 _CONFUSIONS = 15
@@ -24,21 +24,21 @@ class Evaluated:
 
     Attributes:
         name: the file.
-        evaluation: None where no picture's class is known.
+        evaluation: None where no image's class is known.
         settings: of the run that wrote it, or empty.
-        pictures: records in the file.
-        errors: those of pictures that could not be read.
-        total: pictures of the whole run where the file holds fewer, else None.
-        find_picture: brings a path's thumbnail, or None for none.
+        images: records in the file.
+        errors: those of images that could not be read.
+        total: images of the whole run where the file holds fewer, else None.
+        find_image: brings a path's thumbnail, or None for none.
     """
 
     name: str
     evaluation: Evaluation | None
     settings: dict[str, Any] = field(default_factory=dict)
-    pictures: int = 0
+    images: int = 0
     errors: int = 0
     total: int | None = None
-    find_picture: FindPicture | None = None
+    find_image: FindImage | None = None
 
 
 def report_classes(item: Evaluated, found: Evaluation, thumbnails: int) -> Section:
@@ -47,7 +47,7 @@ def report_classes(item: Evaluated, found: Evaluation, thumbnails: int) -> Secti
     Args:
         item: the file.
         found: its evaluation.
-        thumbnails: pictures shown at most.
+        thumbnails: images shown at most.
     """
     items: list[Table | Plot | Gallery] = []
     counts = np.array([one.count for one in found.classes])
@@ -56,18 +56,18 @@ def report_classes(item: Evaluated, found: Evaluation, thumbnails: int) -> Secti
     items += [_tabulate_classes(found), _tabulate_confusions(found)]
     if found.worst:
         shown = found.worst[: min(thumbnails, _WORST)]
-        if item.find_picture is not None and shown:
+        if item.find_image is not None and shown:
             items.append(_show_worst(item, found, thumbnails))
         items.append(_tabulate_worst(found))
     origins = ", ".join(f"{name} ({count:,})" for name, count in found.truth_from.items())
-    text = [f"{say_count(found.pictures, 'picture')}, {found.evaluated:,} evaluated; truth from: {origins}."]
+    text = [f"{say_count(found.images, 'image')}, {found.evaluated:,} evaluated; truth from: {origins}."]
     if float(np.median(counts)) < _BINS:
         text.append(
-            f"The median class has {say_count(int(np.median(counts)), 'picture')}: "
+            f"The median class has {say_count(int(np.median(counts)), 'image')}: "
             "what is said of one class is an example, not a rate."
         )
     return Section(
-        title=f"Classes and pictures: {item.name}",
+        title=f"Classes and images: {item.name}",
         text=tuple(text),
         items=tuple(one for one in items if not isinstance(one, Table) or one.rows),
     )
@@ -98,12 +98,12 @@ def _tabulate_classes(found: Evaluation) -> Table:
         columns=(
             Column(name="class"),
             Column(name="id", numeric=True),
-            Column(name="pictures", numeric=True),
+            Column(name="images", numeric=True),
             Column(name="right", numeric=True),
             Column(name="unreadable", numeric=True),
             Column(name="times predicted", numeric=True),
             Column(name="share right", numeric=True),
-            Column(name="of its pictures"),
+            Column(name="of its images"),
         ),
         rows=tuple(
             (
@@ -120,8 +120,8 @@ def _tabulate_classes(found: Evaluation) -> Table:
         ),
         bars=tuple((one.correct[0] / one.count,) for one in hardest),
         notes=(
-            f"{len(wrong):,} of {len(found.classes):,} classes have a picture that is wrong; the lowest share first, "
-            "of equal ones those with more pictures first.",
+            f"{len(wrong):,} of {len(found.classes):,} classes have an image that is wrong; the lowest share first, "
+            "of equal ones those with more images first.",
         ),
     )
     return keep_telling_bars(cut_rows(table, _CLASSES))
@@ -136,7 +136,7 @@ def _tabulate_confusions(found: Evaluation) -> Table:
             Column(name="id", numeric=True),
             Column(name="taken for"),
             Column(name="id", numeric=True),
-            Column(name="pictures", numeric=True),
+            Column(name="images", numeric=True),
             Column(name="of the most"),
         ),
         rows=tuple(
@@ -159,7 +159,7 @@ def _tabulate_worst(found: Evaluation) -> Table:
     table = Table(
         title="Wrong with the highest score",
         columns=(
-            Column(name="picture"),
+            Column(name="image"),
             Column(name="is"),
             Column(name="taken for"),
             Column(name="score", numeric=True),
@@ -181,9 +181,9 @@ def _tabulate_worst(found: Evaluation) -> Table:
 
 
 def _show_worst(item: Evaluated, found: Evaluation, most: int) -> Gallery:
-    pictures = tuple(
-        Picture(
-            jpeg=item.find_picture(one.path) if item.find_picture else None,
+    images = tuple(
+        Thumbnail(
+            jpeg=item.find_image(one.path) if item.find_image else None,
             lines=(
                 one.path,
                 f"is {one.truth_name or one.truth}",
@@ -192,7 +192,7 @@ def _show_worst(item: Evaluated, found: Evaluation, most: int) -> Gallery:
         )
         for one in found.worst[:most]
     )
-    missing = sum(picture.jpeg is None for picture in pictures)
-    shown = tuple(picture for picture in pictures if picture.jpeg is not None)
-    notes = (f"{missing:,} of {len(pictures):,} pictures were not found or cannot be read.",) if missing else ()
-    return Gallery(title="The worst pictures", pictures=shown, notes=notes)
+    missing = sum(image.jpeg is None for image in images)
+    shown = tuple(image for image in images if image.jpeg is not None)
+    notes = (f"{missing:,} of {len(images):,} images were not found or cannot be read.",) if missing else ()
+    return Gallery(title="The worst images", images=shown, notes=notes)

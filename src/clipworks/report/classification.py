@@ -1,4 +1,4 @@
-"""Evaluations in a report: accuracy with intervals, calibration, classes, confusions and the worst pictures."""
+"""Evaluations in a report: accuracy with intervals, calibration, classes, confusions and the worst images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def report_evaluations(found: Sequence[Evaluated], *, thumbnails: int) -> Part:
 
     Args:
         found: at least one.
-        thumbnails: pictures shown of each file.
+        thumbnails: images shown of each file.
     """
     measured = [(item, item.evaluation) for item in found if item.evaluation is not None]
     tables = [_tabulate_files(found)]
@@ -35,7 +35,7 @@ def report_evaluations(found: Sequence[Evaluated], *, thumbnails: int) -> Part:
         Headline(
             label=f"Top-{first.k} accuracy",
             value=say_share(first.share),
-            detail=f"{say_interval(first.low, first.high)} at 95%, {say_count(first.count, 'picture')}; {item.name}",
+            detail=f"{say_interval(first.low, first.high)} at 95%, {say_count(first.count, 'image')}; {item.name}",
         )
         for item, evaluation in measured[:4]
         for first in evaluation.accuracy[:1]
@@ -45,13 +45,13 @@ def report_evaluations(found: Sequence[Evaluated], *, thumbnails: int) -> Part:
 
 def _explain(measured: Sequence[tuple[Evaluated, Evaluation]]) -> tuple[str, ...]:
     if not measured:
-        return ("Nothing tells the classes of these pictures, so nothing can be said of accuracy.",)
+        return ("Nothing tells the classes of these images, so nothing can be said of accuracy.",)
     counted = {evaluation.errors_as for _, evaluation in measured if evaluation.errors}
     said = ["Intervals are Wilson's, at 95%."]
     if "wrong" in counted:
-        said.append("Pictures that could not be read count as wrong.")
+        said.append("Images that could not be read count as wrong.")
     if "skip" in counted:
-        said.append("Pictures that could not be read are left out.")
+        said.append("Images that could not be read are left out.")
     return (" ".join(said),)
 
 
@@ -64,7 +64,7 @@ def _tabulate_files(found: Sequence[Evaluated]) -> Table:
         cells = [
             item.name,
             *(str(item.settings.get(name, "")) for name in ("model", "runtime", "device", "precision")),
-            f"{item.pictures:,}",
+            f"{item.images:,}",
             f"{own.evaluated:,}" if own else "0",
             f"{item.errors:,}",
         ]
@@ -76,7 +76,7 @@ def _tabulate_files(found: Sequence[Evaluated]) -> Table:
         cells += ["" if mean is None else say_share(mean), say_number(ece, 3)]
         rows.append(tuple(cells))
     columns = [Column(name=name) for name in ("file", "model", "runtime", "device", "precision")]
-    columns += [Column(name=name, numeric=True) for name in ("pictures", "evaluated", "unreadable")]
+    columns += [Column(name=name, numeric=True) for name in ("images", "evaluated", "unreadable")]
     columns += [Column(name=f"top-{k} (95%)", numeric=True) for k in ks]
     columns += [Column(name="mean of classes", numeric=True), Column(name="calibration error", numeric=True)]
     return cut_rows(
@@ -143,7 +143,7 @@ def _plot_calibration(measured: Sequence[tuple[Evaluated, Evaluation]]) -> Plot:
             f"{item.name}: calibration error {say_number(evaluation.calibration.ece)}"
             for item, evaluation in measured[:MOST_SERIES]
         ),
-        x=Axis(label="mean best score of the pictures in a range", percent=True, low=0, high=1),
+        x=Axis(label="mean best score of the images in a range", percent=True, low=0, high=1),
         y=Axis(label="share of them that is right", percent=True, low=0, high=1),
         series=series,
         rules=(Rule(axis="diagonal", label="score = accuracy"),),

@@ -1,4 +1,4 @@
-"""Lists of a comparison: pictures that changed, what could not be had, and gates."""
+"""Lists of a comparison: images that changed, what could not be had, and gates."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ _MOVED = 0.999999
 
 
 def list_worst(row: Row) -> tuple[ChangedImage, ...]:
-    """The pictures of a row that lie furthest from its reference, as far as they lie elsewhere at all."""
+    """The images of a row that lie furthest from its reference, as far as they lie elsewhere at all."""
     worst = row.agreement.worst if row.agreement is not None else ()
     return tuple(item for item in worst if item.cosine < _MOVED)[:_WORST]
 
 
 def tabulate_worst(rows: list[Row], source: str) -> Table:
-    """The pictures whose embeddings lie furthest from the reference's."""
-    return _tabulate_pictures(
-        "Pictures furthest from the reference",
+    """The images whose embeddings lie furthest from the reference's."""
+    return _tabulate_images(
+        "Images furthest from the reference",
         source,
         [(row, item) for row in rows for item in list_worst(row)],
     )
 
 
 def tabulate_changed(rows: list[Row], source: str) -> Table:
-    """Pictures whose best class is another one than in the reference."""
-    return _tabulate_pictures(
-        "Pictures with another best class than in the reference",
+    """Images whose best class is another one than in the reference."""
+    return _tabulate_images(
+        "Images with another best class than in the reference",
         source,
         [(row, item) for row in rows if row.agreement is not None for item in row.agreement.changed[:_CHANGED]],
     )
 
 
 def say_path(path: str, source: str) -> str:
-    """A picture's path below the folder that was compared."""
+    """An image's path below the folder that was compared."""
     return path.removeprefix(f"{source.rstrip('/')}/")
 
 
-def _tabulate_pictures(title: str, source: str, found: list[tuple[Row, ChangedImage]]) -> Table:
+def _tabulate_images(title: str, source: str, found: list[tuple[Row, ChangedImage]]) -> Table:
     lines = [
         (
             row.name,
@@ -57,7 +57,7 @@ def _tabulate_pictures(title: str, source: str, found: list[tuple[Row, ChangedIm
         )
         for row, item in found
     ]
-    names = ("row", "picture", "is", "reference says", "row says")
+    names = ("row", "image", "is", "reference says", "row says")
     table = Table(
         title=title,
         columns=(

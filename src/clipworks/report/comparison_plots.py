@@ -82,9 +82,9 @@ def _plot(
     named = [f"{numbers[row.name]} {row.name}: {say_share(share[0])}, {say_number(x)}" for row, share, x in points]
     return Plot(
         title="Accuracy against speed" if axis == "top1" else "Agreement with f32 against speed",
-        summary="; ".join(named[:_MOST_TAGS]) + " pictures/s",
-        x=Axis(label="image tower, pictures/s", low=0),
-        y=Axis(label="top-1 accuracy" if axis == "top1" else "pictures with the same best class", percent=True),
+        summary="; ".join(named[:_MOST_TAGS]) + " images/s",
+        x=Axis(label="image tower, images/s", low=0),
+        y=Axis(label="top-1 accuracy" if axis == "top1" else "images with the same best class", percent=True),
         series=tuple(series),
         notes=(
             "Numbers are the rows of the table below. Bars: 95% intervals. Better is up and to the right.",
@@ -122,6 +122,6 @@ def _place_published(
         if low - room <= row.top1 <= high + room:
             near.append((row.top1, max(speeds)))
         else:
-            far = f"{say_share(row.top1)}, {say_number(max(speeds))} pictures/s"
+            far = f"{say_share(row.top1)}, {say_number(max(speeds))} images/s"
             notes.append(f"Published, outside of this plot: {row.name}, {far}.")
     return near, notes

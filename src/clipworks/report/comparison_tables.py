@@ -86,8 +86,8 @@ def tabulate_differences(rows: list[Row], numbers: dict[str, int]) -> Table:
             ),
             rows=tuple(lines),
             notes=(
-                "On the same pictures, in percentage points with the 95% interval for paired shares. p is the chance "
-                "of so uneven a split of the pictures that only one of the two has right, if there is no difference: "
+                "On the same images, in percentage points with the 95% interval for paired shares. p is the chance "
+                "of so uneven a split of the images that only one of the two has right, if there is no difference: "
                 "a small one, as below 0.05, says that there is one.",
             ),
         )
@@ -182,7 +182,7 @@ def tabulate_parity(rows: list[Row], numbers: dict[str, int]) -> Table:
         if (own := row.agreement) is not None
     ]
     figures = (
-        "pictures",
+        "images",
         "least cosine",
         "cosine p1",
         "median cosine",
@@ -201,7 +201,7 @@ def tabulate_parity(rows: list[Row], numbers: dict[str, int]) -> Table:
                 *(Column(name=name, numeric=True) for name in figures),
             ),
             rows=tuple(lines),
-            notes=("Cosines are between the two embeddings of one picture, or of one class's texts.",),
+            notes=("Cosines are between the two embeddings of one image, or of one class's texts.",),
         )
     )
 

@@ -34,8 +34,8 @@ def report_comparison(name: str, found: Comparison) -> Part:
         tabulate_parity(rows, numbers),
         tabulate_speeds(rows, numbers),
         tabulate_footprints(rows, numbers),
-        tabulate_worst(rows, found.pictures.source),
-        tabulate_changed(rows, found.pictures.source),
+        tabulate_worst(rows, found.images.source),
+        tabulate_changed(rows, found.images.source),
         tabulate_problems(found),
         tabulate_published(found.published),
         tabulate_published_speeds(found.published),
@@ -44,9 +44,9 @@ def report_comparison(name: str, found: Comparison) -> Part:
         *plot_rows(found, rows, numbers),
         *(table for table in tables if table.rows),
     )
-    over = found.pictures
+    over = found.images
     text = (
-        f"{say_count(over.used, 'picture')} of {over.source}; {over.classes:,} classes ({over.labels}): "
+        f"{say_count(over.used, 'image')} of {over.source}; {over.classes:,} classes ({over.labels}): "
         f"{say_count(over.templates, 'prompt')} a class; {over.with_truth:,} with a known class. "
         f"{say_count(found.rounds, 'round')}, rows interleaved: medians, the least and the most beside them.",
     )
@@ -64,7 +64,7 @@ def _find_headlines(rows: list[Row]) -> tuple[Headline, ...]:
     found = [
         Headline(
             label="Fastest row",
-            value=f"{say_number(speed.samples_per_s.median)} pictures/s",
+            value=f"{say_number(speed.samples_per_s.median)} images/s",
             detail=f"{row.name}, batch {speed.batch_size}, depth {speed.depth}{ratio}",
         )
     ]
@@ -88,7 +88,7 @@ def _find_headlines(rows: list[Row]) -> tuple[Headline, ...]:
             Headline(
                 label="Least agreement with its reference",
                 value=say_share(agreement.top1.share),
-                detail=f"{row.name}: pictures with the same best class as in {agreement.reference}",
+                detail=f"{row.name}: images with the same best class as in {agreement.reference}",
             )
         )
     return tuple(found)

@@ -98,7 +98,7 @@ def name_unit(profiles: Sequence[Profile]) -> str:
     """What the profiles' speed is counted in."""
     targets = {profile.target for profile in profiles}
     if targets <= {"image", "pipeline"}:
-        return "pictures/s"
+        return "images/s"
     return "texts/s" if targets == {"text"} else "samples/s"
 
 

@@ -140,8 +140,8 @@ class Plot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A small picture: JPEG bytes (None where it was not found), its caption's lines, the first of them its name."""
+class Thumbnail:
+    """A small image: JPEG bytes (None where it was not found), its caption's lines, the first of them its name."""
 
     jpeg: bytes | None
     lines: tuple[str, ...]
@@ -149,10 +149,10 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Pictures side by side."""
+    """Images side by side."""
 
     title: str
-    pictures: tuple[Picture, ...]
+    images: tuple[Thumbnail, ...]
     notes: tuple[str, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""A report as one page: style, plots and pictures within it, no script, nothing that it would fetch."""
+"""A report as one page: style, plots and images within it, no script, nothing that it would fetch."""
 
 from __future__ import annotations
 
@@ -193,11 +193,11 @@ def _draw_bar(parts: Sequence[float]) -> str:
 
 def _render_gallery(gallery: Gallery) -> str:
     items = []
-    for picture in gallery.pictures:
-        if picture.jpeg is None:
+    for image in gallery.images:
+        if image.jpeg is None:
             continue
-        content = base64.b64encode(picture.jpeg).decode("ascii")
-        name, *rest = picture.lines
+        content = base64.b64encode(image.jpeg).decode("ascii")
+        name, *rest = image.lines
         lines = "".join(f"<div><bdi>{escape(line)}</bdi></div>" for line in rest)
         file = re.split(r"[/\\]", name)[-1]
         items.append(

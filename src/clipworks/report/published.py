@@ -17,7 +17,7 @@ def report_published(rows: Sequence[PublishedRow]) -> Part:
 
 def tabulate_published(rows: Sequence[PublishedRow]) -> Table:
     """Who published what, and how accurate it is said to be."""
-    names = ("name", "model", "device", "precision", "top-1", "top-5", "pictures", "source")
+    names = ("name", "model", "device", "precision", "top-1", "top-5", "images", "source")
     return cut_rows(
         drop_empty(
             Table(
@@ -30,7 +30,7 @@ def tabulate_published(rows: Sequence[PublishedRow]) -> Table:
                         row.device or "",
                         row.precision or "",
                         *("" if share is None else say_share(share) for share in (row.top1, row.top5)),
-                        row.pictures or "",
+                        row.images or "",
                         row.source,
                     )
                     for row in rows

@@ -1,4 +1,4 @@
-"""Thumbnails: small JPEG pictures of what a results file names, where the files can be found."""
+"""Thumbnails: small JPEG images of what a results file names, where the files can be found."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 
 from clipworks.errors import ImageError
 
-FindPicture = Callable[[str], bytes | None]
+FindImage = Callable[[str], bytes | None]
 _SIDE = 128
 _QUALITY = 60
 
 
-def look_below(root: str | None, recorded_root: str | None) -> FindPicture:
+def look_below(root: str | None, recorded_root: str | None) -> FindImage:
     """Make what finds a recorded path's thumbnail.
 
     Args:
@@ -22,7 +22,7 @@ def look_below(root: str | None, recorded_root: str | None) -> FindPicture:
         recorded_root: the folder that the run's list was relative to, or None.
 
     Returns:
-        What gives JPEG bytes, or None for a picture that is not there or cannot be read.
+        What gives JPEG bytes, or None for an image that is not there or cannot be read.
     """
 
     def find(path: str) -> bytes | None:
@@ -30,7 +30,7 @@ def look_below(root: str | None, recorded_root: str | None) -> FindPicture:
             try:
                 if candidate.is_file():
                     return make_thumbnail(candidate)
-            except (OSError, ValueError, ImageError):  # a name that no file can have, or no picture
+            except (OSError, ValueError, ImageError):  # a name that no file can have, or no image
                 continue
         return None
 
@@ -38,7 +38,7 @@ def look_below(root: str | None, recorded_root: str | None) -> FindPicture:
 
 
 def make_thumbnail(path: Path) -> bytes:
-    """A picture as a JPEG of at most 128 x 128 pixels, without any of its metadata; raises ImageError."""
+    """An image as a JPEG of at most 128 x 128 pixels, without any of its metadata; raises ImageError."""
     from clipworks.images.decode import load_image
     from clipworks.options import ImageOptions
 

@@ -17,7 +17,7 @@ from clipworks.store.known import KnownModel
 from clipworks.store.names import Target, find_target, models_folder, work_folder
 from clipworks.store.sources import Found, find_files
 
-# A picture and a few texts prove a conversion; more prove no more, and take minutes with the largest models.
+# An image and a few texts prove a conversion; more prove no more, and take minutes with the largest models.
 _CHECKED_IMAGES, _CHECKED_TEXTS = 1, 5
 _FACTS = ("dim", "score", "image", "image_tower", "text_tower")
 
@@ -149,7 +149,7 @@ def _adopt(towers: Path, made: Path, target: Target) -> Bundle:
     card = target.known.describe() if target.known else None
     if card is None:
         raise ConversionError(
-            f"{target.name} holds ready-made ONNX towers, which do not say how to preprocess pictures or scale scores",
+            f"{target.name} holds ready-made ONNX towers, which do not say how to preprocess images or scale scores",
             hint=f"write a card and run: clipworks models convert {towers} --card CARD -o BUNDLE",
         )
     return adopt_towers(towers, made, card=card)

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from clipworks.doctor.causes.cases import Case
+from clipworks.doctor.causes.images import (
+    explain_decoded,
+    explain_normalised,
+    explain_pixels,
+    explain_resized,
+)
 from clipworks.doctor.causes.joint import explain_cosines, explain_scale, explain_scores
 from clipworks.doctor.causes.layers import (
     explain_batch,
@@ -12,12 +18,6 @@ from clipworks.doctor.causes.layers import (
     explain_overflow,
     explain_pooling,
     explain_projection,
-)
-from clipworks.doctor.causes.pictures import (
-    explain_decoded,
-    explain_normalised,
-    explain_pixels,
-    explain_resized,
 )
 from clipworks.doctor.causes.texts import explain_ids
 from clipworks.doctor.diagnosis import Cause, StageResult

@@ -18,7 +18,7 @@ class Case:
         found: the pipeline's values, in f32 where they could be had.
         rough: its values in the precision asked for.
         expected: the reference's.
-        inputs: pictures and texts.
+        inputs: images and texts.
         subject: the pipeline.
         reference: the other one; None where it is a dump.
         weights: of a model that both should be, or None.

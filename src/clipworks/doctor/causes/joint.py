@@ -57,7 +57,7 @@ def explain_scores(case: Case) -> list[str]:
         "the softmax of the cosines: the logit scale is left out": _softmax(cosines, axis=1),
         "the softmax with the logarithm of the logit scale": _softmax(_log(scale) * cosines, axis=1),
         "the softmax with the logit scale twice": _softmax(scale * logits, axis=1),
-        "the softmax over the pictures, not the texts": _softmax(logits, axis=0),
+        "the softmax over the images, not the texts": _softmax(logits, axis=0),
         "the softmax of the logits": softmax,
         "the sigmoid of the logits": sigmoid,
         "the logits themselves": logits,

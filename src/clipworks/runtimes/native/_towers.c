@@ -84,7 +84,7 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    long size, grid, side; /* of a picture: pixels, patches, pixels of a patch; 0 for texts */
+    long size, grid, side; /* of an image: pixels, patches, pixels of a patch; 0 for texts */
     long width, heads, dim, layers, vocabulary, context;
     double centre, epsilon;
     int quick, bf16, int8; /* bf16: of int8 the attention and the last layer are */
@@ -105,7 +105,7 @@ typedef struct {
     float *out, *watched; /* watched: the rows behind each layer and the pooled ones behind the last, or NULL */
 } Job;
 
-/* Rows that go through a layer together, and the sequences that they are of: pictures or groups. */
+/* Rows that go through a layer together, and the sequences that they are of: images or groups. */
 typedef struct {
     long row, rows, sequence, sequences;
 } Part;
@@ -113,11 +113,11 @@ typedef struct {
 /* Memory that a call works in. Rows lie `step` values apart. */
 typedef struct {
     long step, wide_step, qkv_step, count; /* count: rows in all */
-    long parts, pictures;  /* parts that threads take alone, or 0; of pictures so many in each, and all share the rest */
+    long parts, images;  /* parts that threads take alone, or 0; of images so many in each, and all share the rest */
     Part *shares;          /* the parts of texts */
     _Atomic long *passed;  /* how many layers each of them is through */
     float *rows;           /* [count, width] */
-    float *embedded;       /* [count, width]: of pictures the patches */
+    float *embedded;       /* [count, width]: of images the patches */
     float *pooled, *query; /* [sequences, width] */
     float *look;           /* [sequences, heads, full]: width filled up to whole vectors */
     int32_t *owned;        /* [groups, length]: the row that each place is the one to compute, or -1 */
@@ -133,7 +133,7 @@ typedef struct {
     void *factors, *wide; /* of the rows of a part */
     uint8_t *bytes;       /* of int8: the factors of its maps */
     void *qkv[2];         /* queries, keys and values of layers of even and of odd number: of texts all rows, the same at
-                             each desk; of pictures one place for both, for the rows of a part */
+                             each desk; of images one place for both, for the rows of a part */
 } Desk;
 
 typedef struct Tower {
@@ -525,12 +525,12 @@ static void run(Tower *tower, const Job *job)
             job->out[i] = NAN;
 }
 
-/* How many parts of how many pictures threads take through the layers alone; the rest is for all together. */
-static void share_pictures(Work *work, long pictures, long length, long threads)
+/* How many parts of how many images threads take through the layers alone; the rest is for all together. */
+static void share_images(Work *work, long images, long length, long threads)
 {
-    long most = OWN / length > 1 ? OWN / length : 1, each = pictures / threads < most ? pictures / threads : most;
-    work->pictures = each;
-    work->parts = each ? pictures / each / threads * threads : 0;
+    long most = OWN / length > 1 ? OWN / length : 1, each = images / threads < most ? images / threads : most;
+    work->images = each;
+    work->parts = each ? images / each / threads * threads : 0;
 }
 
 /* The row that a part of texts begins with: all have equally many or, if `whole`, the whole groups that come nearest. */
@@ -612,9 +612,9 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     long own = 0, shared = sequences;
     int whole = 0;
     if (facts->size) {
-        share_pictures(work, sequences, length, threads);
-        long rest = (sequences - work->parts * work->pictures) * length;
-        own = work->pictures * length;
+        share_images(work, sequences, length, threads);
+        long rest = (sequences - work->parts * work->images) * length;
+        own = work->images * length;
         shared = shared < rest ? rest : shared;
     } else {
         work->parts = rows < threads * LEAST ? 0 : (rows + threads * OWN - 1) / (threads * OWN) * threads;
@@ -1262,7 +1262,7 @@ static PyMethodDef methods[] = {
     {"has_tiles", has_tiles, METH_NOARGS, "Whether this processor has AMX for bf16."},
     {"open_tower", open_tower, METH_VARARGS, "Make a tower of packed weights, its facts and a number of threads."},
     {"close_tower", close_tower, METH_O, "End a tower's threads and free its memory, after the calls before."},
-    {"encode_images", encode_images, METH_VARARGS, "Pictures to embeddings."},
+    {"encode_images", encode_images, METH_VARARGS, "Images to embeddings."},
     {"encode_texts", encode_texts, METH_VARARGS, "Packed texts to embeddings."},
     {NULL, NULL, 0, NULL},
 };

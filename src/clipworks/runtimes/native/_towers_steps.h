@@ -706,7 +706,7 @@ static TARGET void NAME(end)(Tower *tower, const Job *job, const Desk *desk, lon
 
 #endif
 
-/* The layers but the last over some pictures. */
+/* The layers but the last over some images. */
 static TARGET void NAME(see)(Tower *tower, const Job *job, const Desk *desk, const Part *part)
 {
     const Facts *facts = &tower->facts;
@@ -741,8 +741,8 @@ static TARGET void NAME(see)(Tower *tower, const Job *job, const Desk *desk, con
               (NAME(Goal)){.sums = embedded, .step = step});
     for (long task; (task = take(desk->team)) * STRIP < part->rows;)
         for (long i = task * STRIP; i < part->rows && i < (task + 1) * STRIP; i++) {
-            long picture = i / length, patch = i % length - 1;
-            const float *from = patch < 0 ? tower->class_row : embedded + (picture * patches + patch) * step;
+            long image = i / length, patch = i % length - 1;
+            const float *from = patch < 0 ? tower->class_row : embedded + (image * patches + patch) * step;
             for (long j = 0; j < width; j += LANES) {
                 __mmask16 mask = first_lanes(width - j);
                 __m512 x = _mm512_maskz_loadu_ps(mask, from + j);
@@ -764,10 +764,10 @@ static TARGET void NAME(run_images)(Tower *tower, const Job *job, int me)
 {
     const Work *work = &tower->work;
     const Desk *all = &tower->desks[2 * me], *alone = all + 1;
-    long length = 1 + tower->facts.grid * tower->facts.grid, own = work->parts * work->pictures;
+    long length = 1 + tower->facts.grid * tower->facts.grid, own = work->parts * work->images;
     for (long task; (task = take(all->team)) < work->parts;) {
-        long first = task * work->pictures;
-        Part part = {first * length, work->pictures * length, first, work->pictures};
+        long first = task * work->images;
+        Part part = {first * length, work->images * length, first, work->images};
         NAME(see)(tower, job, alone, &part);
     }
     meet(all->team);

@@ -23,7 +23,7 @@ class Facts:
     """What a tower is; all but the last are in the order in which the compiled code takes them.
 
     Attributes:
-        size: side of a picture in pixels; 0 for texts, as are ``grid`` and ``side``.
+        size: side of an image in pixels; 0 for texts, as are ``grid`` and ``side``.
         grid: patches along a side.
         side: of a patch in pixels.
         width: of a row.
@@ -31,7 +31,7 @@ class Facts:
         dim: of an embedding.
         layers: how many.
         expanded: width inside a layer's two last maps.
-        vocabulary: token ids; 0 for pictures, as is ``context``.
+        vocabulary: token ids; 0 for images, as is ``context``.
         context: tokens of a text at most.
         centre: taken from each pixel first.
         epsilon: of the normalisations.

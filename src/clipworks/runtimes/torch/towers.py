@@ -81,7 +81,7 @@ class ImageTower:
 
     @property
     def context(self) -> None:
-        """Pictures have no length."""
+        """Images have no length."""
 
     def __call__(self, pixels: Tensor, note: Note | None = None) -> Tensor:
         """Embed images."""

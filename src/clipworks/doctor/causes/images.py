@@ -12,9 +12,9 @@ from PIL import Image
 
 from clipworks.bundle.card import ImageInput
 from clipworks.doctor.causes.cases import SIDES, Case
-from clipworks.doctor.pictures import ALPHAS, as_levels, has_size, list_alphas, recover_pixels
+from clipworks.doctor.images import ALPHAS, as_levels, has_size, list_alphas, recover_pixels
 from clipworks.doctor.stages import Array
-from clipworks.images.decode import Picture
+from clipworks.images.decode import ImageLike
 
 _CLOSE = 2.0  # levels that a mere change of order may miss by
 _NEAR, _FAR = 0.75, 16  # levels that a recipe may miss by in the mean, and at most
@@ -30,7 +30,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def explain_decoded(case: Case) -> list[str]:
-    """Whether one side's pictures are the other's, turned or with other channels."""
+    """Whether one side's images are the other's, turned or with other channels."""
     if alphas := _explain_alpha(case):
         return alphas
     found, expected = case.sides("decoded")
@@ -47,8 +47,8 @@ def explain_decoded(case: Case) -> list[str]:
         moved = [move(array)[..., order] for array in expected]
         if all(_distance(one, other) <= _CLOSE for one, other in zip(found, moved, strict=True)):
             if turn.startswith("is not"):
-                return ["red and blue are exchanged (BGR) on one side: OpenCV reads pictures so"]
-            return [f"a picture {turn} on one side{channels}: EXIF orientation; --exif ignore does as the reference"]
+                return ["red and blue are exchanged (BGR) on one side: OpenCV reads images so"]
+            return [f"an image {turn} on one side{channels}: EXIF orientation; --exif ignore does as the reference"]
     scaled = [array * 255.0 for array in expected]
     if all(_distance(one, other) <= _CLOSE for one, other in zip(found, scaled, strict=True)):
         return ["the reference's values lie in 0 to 1, not 0 to 255"]
@@ -56,7 +56,7 @@ def explain_decoded(case: Case) -> list[str]:
 
 
 def explain_resized(case: Case) -> list[str]:
-    """Which filter gives each side's pictures; their own shape says the geometry."""
+    """Which filter gives each side's images; their own shape says the geometry."""
     entry = as_levels(case.entry("resized", "decoded"))
     if entry is None:
         return []
@@ -65,8 +65,8 @@ def explain_resized(case: Case) -> list[str]:
         shapes = [array.shape[:2] for array in arrays]
         recipes = [list(_list_resized(one, [shape])) for one, shape in zip(entry, shapes, strict=True)]
         if "decoded" not in case.expected:
-            for tried, one, picture, shape in zip(recipes, entry, case.inputs.pictures, shapes, strict=True):
-                for name, array in _list_alphas(case, picture, one):
+            for tried, one, image, shape in zip(recipes, entry, case.inputs.images, shapes, strict=True):
+                for name, array in _list_alphas(case, image, one):
                     tried.extend((f"{recipe}{name}", made) for recipe, made in _list_resized(array, [shape]))
         recipe = _find_recipe(arrays, recipes)
         geometry = {_name_geometry(one.shape[:2], shape, spec) for one, shape in zip(entry, shapes, strict=True)}
@@ -117,8 +117,8 @@ def explain_normalised(case: Case) -> list[str]:
 
 
 def _explain_alpha(case: Case) -> list[str]:
-    """Which way each side's decoded pictures were freed from alpha, if that tells them apart."""
-    ways = [list_alphas(picture, case.inputs.options) for picture in case.inputs.pictures]
+    """Which way each side's decoded images were freed from alpha, if that tells them apart."""
+    ways = [list_alphas(image, case.inputs.options) for image in case.inputs.images]
     names = next((list(way) for way in ways if way), [])
     said = []
     for side, arrays in zip(SIDES, case.sides("decoded"), strict=True):
@@ -147,18 +147,18 @@ def _explain_squares(case: Case) -> list[str]:
 
 def _find_square(case: Case, levels: Sequence[Bytes], decoded: Sequence[Bytes]) -> str:
     spec = case.subject.spec
-    recipes = [list(_list_squares(picture, spec)) for picture in decoded]
+    recipes = [list(_list_squares(image, spec)) for image in decoded]
     if "decoded" not in case.expected:
-        for tried, picture, array in zip(recipes, case.inputs.pictures, decoded, strict=True):
-            for name, other in _list_alphas(case, picture, array):
+        for tried, image, array in zip(recipes, case.inputs.images, decoded, strict=True):
+            for name, other in _list_alphas(case, image, array):
                 tried.extend((f"{recipe}{name}", made) for recipe, made in _list_squares(other, spec))
     return _find_recipe(levels, recipes) or "no recipe that is known"
 
 
-def _list_alphas(case: Case, picture: Picture, own: Bytes) -> Iterator[tuple[str, Bytes]]:
-    """A picture by every way to treat alpha, if any has some; its own pixels where it has none."""
-    if any(list_alphas(other, case.inputs.options) for other in case.inputs.pictures):
-        ways = list_alphas(picture, case.inputs.options)
+def _list_alphas(case: Case, image: ImageLike, own: Bytes) -> Iterator[tuple[str, Bytes]]:
+    """An image by every way to treat alpha, if any has some; its own pixels where it has none."""
+    if any(list_alphas(other, case.inputs.options) for other in case.inputs.images):
+        ways = list_alphas(image, case.inputs.options)
         for name in ALPHAS:
             yield f", alpha {name}", np.asarray(ways[name]) if ways else own
 
@@ -184,34 +184,34 @@ def _describe_line(pixels: npt.NDArray[Any], values: npt.NDArray[Any]) -> str:
     return "by no mean and std at all"
 
 
-def _list_resized(picture: Bytes, shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[str, Bytes]]:
-    """A picture in some sizes by every filter."""
-    image = Image.fromarray(picture)
+def _list_resized(image: Bytes, shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[str, Bytes]]:
+    """An image in some sizes by every filter."""
+    whole = Image.fromarray(image)
     for height, width in shapes:
         for name, method in _FILTERS.items():
-            yield name, np.asarray(image.resize((width, height), method))
+            yield name, np.asarray(whole.resize((width, height), method))
             if name in ("bicubic", "bilinear"):
-                yield f"{name} without antialiasing", _resize_plainly(image, width, height, method)
+                yield f"{name} without antialiasing", _resize_plainly(whole, width, height, method)
 
 
 def _resize_plainly(image: Image.Image, width: int, height: int, method: Image.Resampling) -> Bytes:
-    """Resize as OpenCV and PyTorch do unless told otherwise: the filter does not widen where a picture shrinks."""
+    """Resize as OpenCV and PyTorch do unless told otherwise: the filter does not widen where an image shrinks."""
     steps = (image.width / width, 0, 0, 0, image.height / height, 0)
     return np.asarray(image.transform((width, height), Image.Transform.AFFINE, steps, method))
 
 
-def _list_squares(picture: Bytes, spec: ImageInput) -> Iterator[tuple[str, Bytes]]:
-    """Every known way from a decoded picture to a square."""
-    height, width = picture.shape[:2]
+def _list_squares(image: Bytes, spec: ImageInput) -> Iterator[tuple[str, Bytes]]:
+    """Every known way from a decoded image to a square."""
+    height, width = image.shape[:2]
     for to in dict.fromkeys((spec.resize_to, spec.size, round(spec.size / 0.875))):
         short = min(height, width)
         for rule, step in (("", int), (", the longer side rounded", round)):
             sides = [to if side == short else step(to * side / short) for side in (height, width)]
             size = "" if to == spec.resize_to else f", shorter side to {to}"
-            for name, resized in _list_resized(picture, [tuple(sides)]):
+            for name, resized in _list_resized(image, [tuple(sides)]):
                 for crop, square in _list_crops(resized, spec):
                     yield f"{name}{size}{rule}, {crop}", square
-    for name, square in _list_resized(picture, [(spec.size, spec.size)]):
+    for name, square in _list_resized(image, [(spec.size, spec.size)]):
         yield f"{name}, both sides to {spec.size} without a crop", square[..., :3]
 
 
@@ -249,7 +249,7 @@ def _find_recipe(arrays: Sequence[Array], recipes: Sequence[Sequence[tuple[str, 
 
 
 def _name_geometry(before: tuple[int, ...], after: tuple[int, ...], spec: ImageInput) -> str:
-    """What is unusual about the size that a picture was brought to."""
+    """What is unusual about the size that an image was brought to."""
     short = min(before)
     if spec.resize == "squash":
         return "" if after == (spec.size, spec.size) else f"not squashed but to {after[1]} x {after[0]}"

@@ -1,4 +1,4 @@
-"""Data sets for tests: small pictures in class folders, and one of every kind of bad file."""
+"""Data sets for tests: small images in class folders, and one of every kind of bad file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 LABELS = ("cat", "dog", "bird", "fish", "frog", "newt", "horse")
 
 
-def make_picture(seed: int) -> bytes:
+def make_image(seed: int) -> bytes:
     """A PNG of 8 x 8 pixels that no other seed gives."""
     stream = io.BytesIO()
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
@@ -22,12 +22,12 @@ def make_picture(seed: int) -> bytes:
     return stream.getvalue()
 
 
-def write_pictures(folder: Path, count: int) -> Path:
-    """Write pictures into class folders, in turns."""
+def write_images(folder: Path, count: int) -> Path:
+    """Write images into class folders, in turns."""
     for number in range(count):
         home = folder / LABELS[number % len(LABELS)]
         home.mkdir(parents=True, exist_ok=True)
-        (home / f"{number:04}.png").write_bytes(make_picture(number))
+        (home / f"{number:04}.png").write_bytes(make_image(number))
     return folder
 
 
@@ -50,10 +50,10 @@ def make_bomb() -> bytes:
 def write_bad_files(folder: Path) -> dict[str, str]:
     """Write one bad file of each kind; return its name and a part of what must be said of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    whole = make_picture(0)
+    whole = make_image(0)
     (folder / "empty.png").touch()
     (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
-    (folder / "text.jpg").write_text("no picture at all")
+    (folder / "text.jpg").write_text("no image at all")
     (folder / "bomb.png").write_bytes(make_bomb())
     (folder / "folder.png").mkdir()
     (folder / "folder.png" / "inner.txt").touch()

@@ -1,4 +1,4 @@
-"""The stages of a picture: decoded, resized, cropped, normalised."""
+"""The stages of an image: decoded, resized, cropped, normalised."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipworks.bundle.card import ImageInput
 from clipworks.doctor.stages import Array, Trace
-from clipworks.images.decode import Picture, load_image
+from clipworks.images.decode import ImageLike, load_image
 from clipworks.images.resize import crop_image, resize_image
 from clipworks.options import Alpha, ImageOptions
 
@@ -40,18 +40,18 @@ class Stretch:
     fed: frozenset[str] = frozenset()
 
 
-def trace_pictures(
-    pictures: Sequence[Picture], spec: ImageInput, *, options: ImageOptions, given: Mapping[str, list[Array]]
+def trace_images(
+    images: Sequence[ImageLike], spec: ImageInput, *, options: ImageOptions, given: Mapping[str, list[Array]]
 ) -> Stretch:
-    """Take pictures from their files to normalised pixels.
+    """Take images from their files to normalised pixels.
 
     Args:
-        pictures: as `clipworks.images.decode.load_image` takes them.
+        images: as `clipworks.images.decode.load_image` takes them.
         spec: the rules.
         options: how they are read.
         given: another pipeline's values; a step starts from them where they are there, else from its own.
     """
-    own = [load_image(picture, options=options, drop_alpha=spec.drop_alpha) for picture in pictures]
+    own = [load_image(given, options=options, drop_alpha=spec.drop_alpha) for given in images]
     modes = [image.mode for image in own]
     trace: Trace = {"decoded": [_lay_out(image) for image in own]}
     fed = set()
@@ -75,11 +75,11 @@ def trace_pictures(
     return Stretch(trace=trace, fed=frozenset(fed))
 
 
-def list_alphas(picture: Picture, options: ImageOptions) -> dict[str, Image.Image]:
+def list_alphas(image: ImageLike, options: ImageOptions) -> dict[str, Image.Image]:
     """What an image with alpha is made of in every known way, by what is said of each; empty for one without alpha."""
     exif, limit = options.exif, options.max_pixels
     found = {
-        name: load_image(picture, options=ImageOptions(exif=exif, alpha=alpha, max_pixels=limit))
+        name: load_image(image, options=ImageOptions(exif=exif, alpha=alpha, max_pixels=limit))
         for name, alpha in list(ALPHAS.items())[:-1]
     }
     plain, clear, white = found.values()
