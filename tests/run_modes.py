@@ -173,7 +173,7 @@ def copy_clone(target: Path) -> None:
     """Copy what git knows or would take, and the compiled modules, to a folder that everyone may read."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout.split("\0")
-    built = [str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("src/clipworks/*.so")]
+    built = [str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("src/clipworks/**/*.so")]
     for name in filter(None, [*names, *built]):
         source = REPOSITORY / name
         if source.is_file():

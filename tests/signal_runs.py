@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import children
 from convert_checkpoints import MODELS, write_huggingface
 from image_sets import LABELS, write_images, write_labels
 
@@ -77,7 +78,7 @@ def write_inputs(home: Path) -> dict[str, list[str]]:
     write_huggingface(home / "checkpoint", MODELS["quick"])
     results = home / "results.jsonl"
     words = ["classify", images, "--labels", labels, "-o", str(results), "--runtime", "fake"]
-    subprocess.run([sys.executable, "-m", "clipworks", *words], check=True, capture_output=True)
+    children.run([sys.executable, "-m", "clipworks", *words], check=True, capture_output=True)
     return {
         "match": ["match", image, *LABELS],
         "match -": ["match", "-", *LABELS],  # nothing is written to it
@@ -147,7 +148,7 @@ def interrupt(
         status = None
         process.kill()
     seconds = time.monotonic() - sent
-    out, err = process.communicate()
+    out, err = process.communicate(timeout=60)  # what it has left behind would hold the pipes
     return Outcome(status=status, seconds=seconds, out=out.decode(errors="replace"), err=err.decode(errors="replace"))
 
 

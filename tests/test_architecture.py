@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import children
 import pytest
 from packaging.requirements import Requirement
 
@@ -182,7 +182,7 @@ def test_a_start_imports_no_engine_no_images_no_plots(statement: str) -> None:
         f"import sys; {statement}; heavy = {{'numpy', 'PIL', 'openvino', 'onnxruntime', 'torch', 'matplotlib', "
         "'tokenizers', 'huggingface_hub', 'onnx'}; sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    done = children.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import children
 import numpy as np
 import pytest
 from image_sets import LABELS, make_image, write_bad_files, write_images, write_labels
@@ -201,11 +202,11 @@ def test_a_run_killed_at_random_points_goes_on_to_the_same_bytes(tmp_path: Path)
         while process.poll() is None and (not output.exists() or output.stat().st_size < point):
             time.sleep(0.0005)
         process.kill()
-        assert process.communicate()[1] is not None
+        assert process.communicate(timeout=60)[1] is not None
         kills += process.returncode == -signal.SIGKILL
         assert expected.startswith(output.read_bytes()), point
     assert kills >= 1
-    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    done = children.run(command, capture_output=True, check=True, text=True)
     assert output.read_bytes() == expected
     assert "all could be read" in done.stderr
     sidecars = [(tmp_path / f"{name}.jsonl.run.json").read_bytes() for name in ("whole", "killed")]
@@ -225,7 +226,7 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_later(home: Path) -> 
     expected = whole(home, "whole.jsonl")
     output = home / "full.jsonl"
     limit = str(len(expected) // 2 + 7)
-    done = subprocess.run(
+    done = children.run(
         [sys.executable, "-c", LIMITED, limit, *words(home, output)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1, done.stderr

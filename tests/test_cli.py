@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import children
 import pytest
 from conftest import EXAMPLE
 from PIL import Image
@@ -110,13 +111,13 @@ def test_more_images_are_not_taken_as_texts(capsys: pytest.CaptureFixture[str], 
 
 def test_a_dash_reads_the_image_from_standard_input(photo_file: Path) -> None:
     command = [sys.executable, "-m", "clipworks", "match", "-", "a dog", *FAKE]
-    done = subprocess.run(command, input=photo_file.read_bytes(), capture_output=True, check=False)
+    done = children.run(command, input=photo_file.read_bytes(), capture_output=True, check=False)
     assert done.returncode == 0
     assert done.stdout.endswith(b"\ta dog\n")
-    empty = subprocess.run(command, input=b"", capture_output=True, check=False)
+    empty = children.run(command, input=b"", capture_output=True, check=False)
     assert empty.returncode == 1
     assert empty.stderr == b"clipworks: standard input is empty; an image was expected\n"
-    words = subprocess.run(command, input=b"some words", capture_output=True, check=False)
+    words = children.run(command, input=b"some words", capture_output=True, check=False)
     assert words.stderr == b"clipworks: standard input is not an image that can be read: it is text\n"
 
 
@@ -130,7 +131,7 @@ def test_a_reader_that_goes_away_is_no_error(photo_file: Path) -> None:
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait() == 141
+    assert process.wait(children.ENDS_S) == 141
 
 
 WRONG_USAGE = [
@@ -356,7 +357,7 @@ def test_ctrl_c_and_sigterm_print_what_was_measured_marked_partial() -> None:
 def test_a_full_disk_behind_standard_output_is_one_line() -> None:
     command = [sys.executable, "-m", "clipworks", "match", str(EXAMPLE), "a dog", *FAKE]
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = children.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.stderr == "clipworks: the output cannot be written: No space left on device\n"
     assert done.returncode == 1
 
@@ -388,7 +389,7 @@ def test_wide_characters_line_up(capsys: pytest.CaptureFixture[str], monkeypatch
 def test_a_full_disk_or_a_closed_stream_is_no_traceback(photo_file: Path) -> None:
     command = f"{sys.executable} -m clipworks match {photo_file} 'a dog' --runtime fake"
     for redirect, status in ((">/dev/full", 1), (">&-", 0), ("<&-", 0)):
-        done = subprocess.run(f"{command} {redirect}", shell=True, capture_output=True, text=True, check=False)
+        done = children.run(f"{command} {redirect}", shell=True, capture_output=True, text=True, check=False)
         assert done.returncode == status, redirect
         assert "Traceback" not in done.stderr
         assert len(done.stderr.splitlines()) <= 2
@@ -396,7 +397,7 @@ def test_a_full_disk_or_a_closed_stream_is_no_traceback(photo_file: Path) -> Non
 
 def test_a_terminal_without_blocks_gets_plain_ones(photo_file: Path) -> None:
     command = [sys.executable, "-m", "clipworks", "match", str(photo_file), "ein Käfer 🐞", *FAKE]
-    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    done = children.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0
     assert done.stdout.endswith(b"\tein K\\xe4fer \\U0001f41e\n")
 

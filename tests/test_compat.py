@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 from conftest import EXAMPLE, REPOSITORY
@@ -455,7 +456,7 @@ SCRIPTS = [
 def run_script(script: str, *words: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     path = REPOSITORY / script
     command = [sys.executable, *python, path.name, *words]
-    return subprocess.run(command, cwd=path.parent, capture_output=True, text=True, check=False)
+    return children.run(command, cwd=path.parent, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

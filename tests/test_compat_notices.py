@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import Mock
 
+import children
 import numpy as np
 import pytest
 from conftest import EXAMPLE, REPOSITORY
@@ -152,7 +152,7 @@ def test_a_harness_like_the_vendors_accepts_the_scripts(tmp_path: Path, clip_bun
         f"{sys.executable} {script} --imgmod_prefix {clip_bundle}/mod --txtmod_prefix {clip_bundle}/mod {card} "
         f'--device_id 0 --input_file {EXAMPLE} --strings "[a diagram,a dog,a cat]"'
     )
-    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = children.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(re.findall(r"score: (\d+.\d+)", done.stdout)) == 3
     scores = [float(score) for score in re.findall(r"score: (\S+)", done.stdout)]  # small ones have an exponent

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 
+import children
 import pytest
 from conftest import EXAMPLE
 
@@ -101,5 +101,5 @@ def test_messages_quote_texts_as_given(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_terminal_of_ascii_gets_escapes_and_no_error() -> None:
     command = [sys.executable, "-X", "utf8=0", "-m", "clipworks", "match", str(EXAMPLE), "图片", "--runtime", "fake"]
-    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True)
+    done = children.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True)
     assert done.stdout.endswith(b"\t\\u56fe\\u7247\n")

@@ -104,7 +104,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     while process.poll() is None and (not records.exists() or records.stat().st_size < 1000):
         time.sleep(0.0005)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    assert process.wait(60) == -signal.SIGKILL
     with pytest.raises(ValueError, match=r"cannot reshape|mmap length|smaller|end of file|EOF"):
         np.load(out / "embeddings.npy", mmap_mode="r")  # what is not whole cannot be taken for it
     assert main([*words, str(out)]) == 0

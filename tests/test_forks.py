@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import subprocess
 import sys
 
+import children
 import pytest
 
 from clipworks import runtimes
@@ -92,7 +92,7 @@ def test_a_forked_process_ends_and_is_told_not_to_use_the_model(runtime: str, re
     # torch runs towers of our converter alone.
     model = str(request.getfixturevalue("clip_bundle")) if runtime == "torch" else "starter"
     words = [runtime, str(ENDS_S), model]
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, check=False)
+    done = children.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = (
         f"this model was loaded before a fork, and {runtime} does not run in the forked process: start processes with "

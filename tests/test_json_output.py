@@ -6,11 +6,11 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+import children
 import pytest
 from image_sets import LABELS, make_image
 
@@ -122,7 +122,7 @@ def test_json_is_json_in_a_process_of_its_own_too(home: Path) -> None:
     output = home / "own.jsonl"
     command = [*classify(home, output), "--json"]
     plain = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
-    done = subprocess.run(
+    done = children.run(
         [sys.executable, "-m", "clipworks", *command], capture_output=True, env={**os.environ, **plain}, check=True
     )
     assert parse(done.stdout)["output"] == str(output)

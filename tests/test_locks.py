@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import children
 import pytest
 from image_sets import write_images, write_labels
 
@@ -132,7 +132,7 @@ def test_a_run_that_was_killed_holds_nothing(tmp_path: Path) -> None:
         "    open_held(sys.argv[2]).write(b'x'); print(os.path.exists(sys.argv[1] + '.part')); os._exit(9)\n"
     )
     page, file = str(tmp_path / "page.html"), str(tmp_path / "r.jsonl")
-    done = subprocess.run([sys.executable, "-u", "-c", code, page, file], capture_output=True, text=True, check=False)
+    done = children.run([sys.executable, "-u", "-c", code, page, file], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (9, "True\n")
     with hold_part(page), hold_file(file) as held:
         assert held.tell() == 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+import children
 import pytest
 from image_sets import write_images, write_labels
 
@@ -109,7 +109,7 @@ def test_a_command_writes_only_into_the_cache_and_opens_no_socket(
         "WATCHED": str(tmp_path / "watched.txt"),
     }
     commands = json.dumps(list_commands(runtime, str(clip_bundle), data))
-    done = subprocess.run(
+    done = children.run(
         [sys.executable, "-c", RUN, commands],
         cwd=places["HERE"],
         env=environment,

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import children
 import numpy as np
 import pytest
 from image_sets import write_bad_files, write_images, write_labels
@@ -270,7 +271,7 @@ def test_a_source_that_nodes_cannot_see_is_named(home: Path, cluster: Cluster) -
         "fsspec.filesystem('memory').pipe('/set/a.png', b'x'); sys.exit(main(sys.argv[1:]))"
     )
     command = [*map(str, words(cluster, "embed", "memory://set", "-o", "unseen", *FAKE))]
-    done = subprocess.run(
+    done = children.run(
         [sys.executable, "-c", program, *command],
         cwd=home,
         env=environment(),
@@ -311,7 +312,7 @@ def embed_as_granted(home: Path, cluster: Cluster, output: str, **facts: str) ->
         "sys.exit(main(sys.argv[1:]))"
     )
     command = [*map(str, words(cluster, "embed", "set", "-o", output, *FAKE))]
-    return subprocess.run(
+    return children.run(
         [sys.executable, "-c", program, *command],
         cwd=home,
         env=environment(),
@@ -350,7 +351,7 @@ print(f"_{os.getpid()}/")
 
 
 def test_a_ray_that_is_started_here_has_a_dashboard_and_ends(tmp_path: Path) -> None:
-    done = subprocess.run(
+    done = children.run(
         [sys.executable, "-c", START],
         cwd=tmp_path,
         env=environment(),

@@ -6,11 +6,11 @@ import gzip
 import html
 import json
 import random
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import children
 import ftfy
 import numpy as np
 import pytest
@@ -121,7 +121,7 @@ def test_plain_text_does_not_import_ftfy(clip_file: Path) -> None:
         f"open_tokenizer(Path({str(clip_file)!r}), rules).encode(['A photo of a dog.']);"
         "print(sorted({'ftfy', 'tokenizers'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert children.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_a_batch_is_as_long_as_its_longest_text(clip: Tokenizer) -> None:
