@@ -67,13 +67,13 @@ class Round:
         return self.whole_images_per_s / self.bound_images_per_s
 
     @property
-    def gain(self) -> float:
+    def speedup(self) -> float:
         """How many times the loop's rate the whole way has."""
         return self.whole_images_per_s / self.loop_images_per_s if self.loop_images_per_s else float("nan")
 
 
 def get_head(args: argparse.Namespace, model: Model, labels: Labels) -> Floats:
-    """The text head, made once by a text tower that is gone before anything is measured."""
+    """The zero-shot classifier, made once by a text tower that is gone before anything is measured."""
     head = find_classifier(model, labels, TEMPLATES)
     if head is None:
         with load(
@@ -211,12 +211,12 @@ def main() -> int:
             f"  decode {item.decode_images_per_s:8.1f}  encode {item.encode_images_per_s:8.1f}  "
             f"bound {item.bound_images_per_s:8.1f}  files to results {item.whole_images_per_s:8.1f} images/s: "
             f"{item.share:.1%}"
-            + (f"  loop {item.loop_images_per_s:.1f}: {item.gain:.2f}x" if item.loop_images_per_s else "")
+            + (f"  loop {item.loop_images_per_s:.1f}: {item.speedup:.2f}x" if item.loop_images_per_s else "")
         )
     share = statistics.median(item.share for item in rounds)
     print(f"median share of the bound: {share:.1%} (wanted: {SHARE:.0%})")
     if loop:
-        print(f"median gain over transformers and PyTorch in f32: {statistics.median(i.gain for i in rounds):.2f}x")
+        print(f"median speedup over PyTorch in f32: {statistics.median(i.speedup for i in rounds):.2f}x")
     print(
         f"peak memory: model {own:.0f} MB, whole way {peak:.0f} MB: {peak - own:.0f} MB more (wanted: {MEMORY_MIB:.0f})"
     )

@@ -1,15 +1,15 @@
-"""What the engine costs: the same images embedded by this machine's pipeline and by Ray on this machine.
+"""What Ray costs: the same images embedded by this machine's pipeline and by Ray on this machine.
 
     python benchmarks/distributed.py PHOTOGRAPHS --model BUNDLE [--precision P] [--images N] [--rounds N]
-        [--engine-options "OPTIONS"] [--json FILE]
+        [--ray-options "OPTIONS"] [--json FILE]
 
 Whole commands are timed, the start of Ray and of its processes among it: ``clipworks embed`` on a list that repeats the
 photographs until it has as many as asked for, then the same with ``--ray local``, in turns. The rows of both must be
 the same bits. A last round is not timed but watched: memory is that of each command and all its processes, shared pages
 counted once (PSS); to be bounded, it must not grow from the second third of a run to the last. (To read what some
-thirty processes of Ray hold takes 2 s of a core over a run, which would count as the engine's.) Time in each stage and
-the most that stood in the object store are the engine's own figures. The exit status is 1 when the rows differ, when
-the engine takes 15% longer, or when its memory grows by more than 10%.
+thirty processes of Ray hold takes 2 s of a core over a run, which would count as Ray's.) Time in each stage and
+the most that stood in the object store are Ray's own figures. The exit status is 1 when the rows differ, when
+Ray takes 15% longer, or when its memory grows by more than 10%.
 
 A bundle of ViT-B/32's sizes with random weights is made by ``--make-bundle FOLDER``, which needs no checkpoint. Needs
 the packages of the extra ray.
@@ -134,7 +134,7 @@ def read_shards(folder: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def describe_stages(run: Run) -> list[str]:
-    """Lines that say what each stage of the engine took for an image."""
+    """Lines that say what each stage of Ray took for an image."""
     stages = run.found["statistics"]["stages"][1:]
     images = run.found["done"]
     return [f"    {item['name']}: {1000 * item['seconds'] / images:.2f} ms an image" for item in stages]
@@ -171,7 +171,7 @@ def main() -> int:
     parser.add_argument("--batch-size", default="32")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--engine-options", default="", help="more options for the engine's run, as one argument")
+    parser.add_argument("--ray-options", default="", help="more options for Ray's run, as one argument")
     parser.add_argument("--json", type=Path, help="write every run and the environment here")
     parser.add_argument("--make-bundle", type=Path, metavar="FOLDER", help="only make the bundle")
     args = parser.parse_args()
@@ -192,31 +192,34 @@ def main() -> int:
             names = f"local{number}", f"ray{number}"
             base = ["embed", "list.txt", *options, "--json", "-o"]
             local = run_command([*base, names[0]], watched=watched)
-            engine_words = [*base, names[1], "--ray", "local", *shlex.split(args.engine_options)]
-            engine = run_command(engine_words, watched=watched)
-            pairs.append((local, engine))
+            ray_words = [*base, names[1], "--ray", "local", *shlex.split(args.ray_options)]
+            distributed = run_command(ray_words, watched=watched)
+            pairs.append((local, distributed))
             rows = np.load(Path(names[0]) / "embeddings.npy"), read_shards(Path(names[1]))
             same = rows[0].tobytes() == rows[1].tobytes()
             title = "memory" if watched else f"round {number + 1}"
             print(f"{title}: rows of both are {'the same bits' if same else 'DIFFERENT'}", flush=True)
             if not same:
                 return 1
-            for name, run in zip(("one process", "the engine"), (local, engine), strict=True):
+            for name, run in zip(("one process", "Ray"), (local, distributed), strict=True):
                 speed = f"{run.elapsed_s:7.1f} s  {args.images / run.elapsed_s:6.1f} images/s"
                 print(f"  {name:12} " + (f"peak {run.peak_mib:6.0f} MiB" if watched else speed), flush=True)
             if not watched:
-                print(f"  its stages, after {engine.elapsed_s - engine.found['elapsed_s']:.1f} s to start and end:")
-                print("\n".join(describe_stages(engine)), flush=True)
-    *timed, (_, engine) = pairs
-    store = engine.found["statistics"]["store_peak"] / (1 << 20)
-    growth = engine.growth
+                print(
+                    f"  its stages, after {distributed.elapsed_s - distributed.found['elapsed_s']:.1f} s "
+                    "to start and end:"
+                )
+                print("\n".join(describe_stages(distributed)), flush=True)
+    *timed, (_, distributed) = pairs
+    store = distributed.found["statistics"]["store_peak"] / (1 << 20)
+    growth = distributed.growth
     print(f"  object store: {store:.0f} MiB at most; memory grows by {growth:+.1%} in the last third")
-    cost = statistics.median(engine.elapsed_s / local.elapsed_s for local, engine in timed) - 1
+    cost = statistics.median(distributed.elapsed_s / local.elapsed_s for local, distributed in timed) - 1
     print(f"{args.images:,} images, {args.precision}, batch {args.batch_size}, {count_cores()} cores")
-    print(f"the engine costs {cost:+.1%} (wanted: under {COST:.0%})")
+    print(f"Ray costs {cost:+.1%} (wanted: under {COST:.0%})")
     if args.json:
         values = {
-            "pairs": [{"local": asdict(local), "engine": asdict(engine)} for local, engine in pairs],
+            "pairs": [{"local": asdict(local), "ray": asdict(distributed)} for local, distributed in pairs],
             "cost": cost,
             "growth": growth,
             "environment": asdict(describe_environment()),

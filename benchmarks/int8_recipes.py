@@ -65,7 +65,7 @@ def quantize_plainly(bundle: Bundle, images: Any) -> Bundle:
 
 
 def write_weights_only(source: Path, target: Path) -> None:
-    """int8 weights alone, for engines that quantise activations as they come."""
+    """int8 weights alone, for runtimes that quantise activations as they come."""
     model = onnx.load(source)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     products = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in constants]

@@ -2,7 +2,7 @@
 
 Run: python benchmarks/meters.py [--model NAME] [--rounds 5] [--seconds 8] [--json FILE]
 The two are alternated in one run, each in a process of its own and each first in every second round; benchmark_app is
-given the same engine settings. Throughputs must agree within 5% (median of the pairwise ratios).
+given the same runtime settings. Throughputs must agree within 5% (median of the pairwise ratios).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SETTINGS = (
     ("one after another", 0, ("-api", "sync", "-nireq", "1")),
     ("two in flight", 2, ("-api", "async", "-nireq", "2")),
 )
-# What clipworks asks of the engine for exact f32, beyond benchmark_app's own options.
-ENGINE = {"CPU": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "EXECUTION_MODE_HINT": "ACCURACY"}}
+# What clipworks asks of the runtime for exact f32, beyond benchmark_app's own options.
+RUNTIME = {"CPU": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "EXECUTION_MODE_HINT": "ACCURACY"}}
 
 
 def run_ours(model: str, depth: int, seconds: float) -> dict[str, Any]:
@@ -42,8 +42,8 @@ def run_ours(model: str, depth: int, seconds: float) -> dict[str, Any]:
 def run_benchmark_app(onnx: Path, size: int, way: tuple[str, ...], seconds: float) -> dict[str, Any]:
     """Run benchmark_app on the same file and return the same two figures."""
     with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "engine.json"
-        config.write_text(json.dumps(ENGINE), encoding="utf-8")
+        config = Path(folder) / "runtime.json"
+        config.write_text(json.dumps(RUNTIME), encoding="utf-8")
         words = [str(Path(sys.executable).with_name("benchmark_app")), "-m", str(onnx), "-d", "CPU", "-hint", "none"]
         words += ["-nstreams", "1", "-infer_precision", "f32", "-data_shape", f"[1,{size},{size},3]", "-t"]
         words += [str(round(seconds)), "-inference_only", "True", *way, "-json_stats", "-report_folder", folder]

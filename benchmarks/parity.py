@@ -11,7 +11,7 @@ entry of a unit embedding differs by more than the limit.
 
 With ``--int8`` the QuickGELU model of each shape is made int8 too, calibrated on a hundred of the images, and
 compared with its own f32 towers on others: cosines and top-1 agreement. The graph is run as it is written, without an
-engine's own int8 products, which lose some on CPUs without VNNI.
+runtime's own int8 products, which lose some on CPUs without VNNI.
 
 Needs torch and transformers, and scikit-image for images where no folder is given.
 """

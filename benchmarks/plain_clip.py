@@ -42,7 +42,7 @@ class PlainTowers(nn.Module):  # type: ignore[misc,unused-ignore]  # as above
         """Take over a CLIPModel of transformers."""
         super().__init__()
         image, text, sizes = source.vision_model, source.text_model, source.config
-        self.patches, self.class_row = image.embeddings.patch_embedding, image.embeddings.class_embedding
+        self.patches, self.cls_row = image.embeddings.patch_embedding, image.embeddings.class_embedding
         self.image_places, self.first = image.embeddings.position_embedding.weight, image.pre_layrnorm
         self.last, self.image_projection = image.post_layernorm, source.visual_projection
         self.tokens, self.text_places = text.embeddings.token_embedding, text.embeddings.position_embedding.weight
@@ -57,7 +57,7 @@ class PlainTowers(nn.Module):  # type: ignore[misc,unused-ignore]  # as above
     def embed_images(self, pixels: Tensor) -> Tensor:
         """Float ``[n, 3, size, size]``, normalised, to ``[n, dim]``."""
         rows = self.patches(pixels).flatten(2).transpose(1, 2)
-        rows = torch.cat([self.class_row.expand(len(rows), 1, -1), rows], dim=1) + self.image_places
+        rows = torch.cat([self.cls_row.expand(len(rows), 1, -1), rows], dim=1) + self.image_places
         rows = self.first(rows)
         for layer in self.image_layers:
             rows = layer(rows, None)

@@ -163,7 +163,7 @@ def report(figures: Sequence[Figure], diagram: clipworks.Match) -> None:
 
 
 def measure_agreement(model: str, photographs: Sequence[Path], texts: Sequence[str]) -> dict[str, float]:
-    """The least cosine between the two engines' embeddings, over every photograph and text."""
+    """The least cosine between the two runtimes' embeddings, over every photograph and text."""
     rows = {}
     for runtime in ("onnxruntime", "openvino"):
         with clipworks.load(model, RuntimeOptions(runtime=runtime, precision="f32")) as opened:
@@ -180,7 +180,7 @@ def main() -> int:
     parser.add_argument("--runtime", default="auto")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--agreement", action="store_true", help="also compare the two engines, embedding by embedding")
+    parser.add_argument("--agreement", action="store_true", help="compare the two runtimes too, embedding by embedding")
     options = parser.parse_args()
     record = json.loads(CLASSES.read_text(encoding="utf-8"))
     photographs = list_photographs(options.photographs, record["classes"])
@@ -188,20 +188,18 @@ def main() -> int:
         print(f"{model.card.name}: {model.card.towers['f32'].weights}; {model.runtime} {model.precision}")
         figures = measure_model(model, photographs, record)
         diagram = model.match(DIAGRAM, DIAGRAM_TEXTS)
-        granted = {"runtime": model.runtime, "precision": model.precision, "weights": model.card.towers["f32"].weights}
+        actual = {"runtime": model.runtime, "precision": model.precision, "weights": model.card.towers["f32"].weights}
     report(figures, diagram)
     holds = all(figure.holds for figure in figures) and diagram.scores[0].text == DIAGRAM_TEXTS[0]
     agreement = {}
     if options.agreement:
         texts = [f"a photo of a {name}" for name in record["names"]]
         agreement = measure_agreement(options.model, photographs, texts)
-        print(
-            "least cosine between the engines: " + ", ".join(f"{name} {value:.8f}" for name, value in agreement.items())
-        )
+        print("least cosine between runtimes: " + ", ".join(f"{name} {value:.8f}" for name, value in agreement.items()))
         holds = holds and min(agreement.values()) >= 0.99999
     if options.json:
         found = {
-            **granted,
+            **actual,
             "figures": [dataclasses.asdict(figure) for figure in figures],
             "diagram": {score.text: score.score for score in diagram.scores},
             "agreement": agreement,

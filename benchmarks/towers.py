@@ -2,7 +2,7 @@
 
     python benchmarks/towers.py [--rounds 5] [--photographs FOLDER] [--int8] [--prompts 80000] [--json FILE]
 
-Image tower: batches of 32 in every precision that can be granted here, beside what the machine's matrix product at the
+Image tower: batches of 32 in every precision that is available here, beside what the machine's matrix product at the
 same precision allows for the operations that our graph really does. Text tower: the 1,000 ImageNet class names against
 transformers padded to the longest of a batch and padded to 77. Then 80 templates times 1,000 names, if asked for.
 
@@ -53,7 +53,7 @@ Run = Callable[[], Any]
 def measure(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
     """Seconds of each, after one warm-up, taken in turn so that a change of the machine's pace meets all alike.
 
-    Before each is a rest, as the threads of some engines go on spinning for a while when their work is done.
+    Before each is a rest, as the threads of some runtimes go on spinning for a while when their work is done.
     """
     for run in runs.values():
         run()
@@ -96,7 +96,7 @@ def repeat(run: Run, times: int) -> None:
 
 
 def make_products(precision: str) -> dict[tuple[str, int], tuple[Run, float]]:
-    """Plain matrix products at the shapes of a layer, by engine and other side, and the operations of each.
+    """Plain matrix products at the shapes of a layer, by runtime and other side, and the operations of each.
 
     Each runs about as many operations as the tower, since a short run is faster than a long one on a machine that
     raises its clock; OpenVINO's are chains, there and back again, through weights of their own as in a tower.
@@ -129,14 +129,14 @@ def make_products(precision: str) -> dict[tuple[str, int], tuple[Run, float]]:
     return runs
 
 
-def allow_rate(rates: dict[tuple[str, int], float], engine: str) -> float:
-    """Operations/s that an engine's plain products allow for a layer, each shape at its own rate."""
+def allow_rate(rates: dict[tuple[str, int], float], runtime: str) -> float:
+    """Operations/s that a runtime's plain products allow for a layer, each shape at its own rate."""
     work = {side: times * side for side, times in SIDES.items()}
-    return sum(work.values()) / sum(work[side] / rates[engine, side] for side in SIDES)
+    return sum(work.values()) / sum(work[side] / rates[runtime, side] for side in SIDES)
 
 
-def open_granted(bundle: Bundle, role: Any) -> dict[str, Any]:
-    """An encoder for each runtime and precision that can be granted here."""
+def open_available(bundle: Bundle, role: Any) -> dict[str, Any]:
+    """An encoder for each runtime and precision that is available here."""
     found = {}
     for runtime in parity.RUNTIMES:
         for precision in ("f32", "bf16", "f16", "int8"):
@@ -145,7 +145,7 @@ def open_granted(bundle: Bundle, role: Any) -> dict[str, Any]:
                     bundle, role, RuntimeOptions(runtime=runtime, device="cpu", precision=precision)
                 )
             except RuntimeUnavailableError as error:
-                print(f"not granted: {error.message}")
+                print(f"not available: {error.message}")
     return found
 
 
@@ -160,7 +160,7 @@ def compare_image_towers(model: Any, bundle: Bundle, files: list[Path], rounds: 
         with torch.inference_mode():
             model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
 
-    encoders = open_granted(bundle, "image")
+    encoders = open_available(bundle, "image")
     runs: dict[str, Run] = {"transformers f32": run_transformers}
     runs |= {name: functools.partial(encoder, images) for name, encoder in encoders.items()}
     precisions = [name.rpartition(" ")[2] for name in encoders if name.startswith("openvino")]
@@ -190,9 +190,9 @@ def compare_image_towers(model: Any, bundle: Bundle, files: list[Path], rounds: 
             kind = name.rpartition(" ")[2]
             if kind in rates:
                 row["gflops"] = operations / statistics.median(times) / 1e9
-                for engine in ("torch", "openvino"):
-                    row[f"{engine}_products_gflops"] = allow_rate(rates[kind], engine) / 1e9
-                    row[f"share_of_{engine}_products"] = row["gflops"] / row[f"{engine}_products_gflops"]
+                for runtime in ("torch", "openvino"):
+                    row[f"{runtime}_products_gflops"] = allow_rate(rates[kind], runtime) / 1e9
+                    row[f"share_of_{runtime}_products"] = row["gflops"] / row[f"{runtime}_products_gflops"]
         rows.append(row)
     return rows
 
@@ -212,7 +212,7 @@ def compare_text_towers(model: Any, bundle: Bundle, rounds: int) -> list[dict[st
         try:
             ours = Model(bundle, RuntimeOptions(runtime="openvino", precision=precision), towers=["text"])
         except RuntimeUnavailableError as error:
-            print(f"not granted: {error.message}")
+            print(f"not available: {error.message}")
             continue
         tokens = [
             torch.from_numpy(row.astype(np.int64))

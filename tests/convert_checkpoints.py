@@ -71,7 +71,7 @@ MODELS = {
         activation="gelu",
         end=VOCABULARY - 1,
     ),
-    # Heads of 64 and MLPs of four times the width, as OpenAI's files take for granted.
+    # Heads of 64 and MLPs of four times the width, as OpenAI's files take for actual.
     "openai": Model(
         seed=13,
         image=Tower(width=128, heads=2, mlp=512, layers=1),

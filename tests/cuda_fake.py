@@ -63,7 +63,7 @@ class FakeGraph(TorchDispatchMode):  # type: ignore[misc,unused-ignore]  # Any w
         return made
 
     def replay(self) -> None:
-        """Do it all again; what an operation made anew goes where the capture had it."""
+        """Do it all again; what an operation made again goes where the capture had it."""
         with torch.inference_mode():
             for again, fresh in self.steps:
                 made = [item for item in tree_leaves(again()) if fresh]

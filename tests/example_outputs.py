@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
-ENGINE = "(openvino|onnxruntime)"
+RUNTIME = "(openvino|onnxruntime)"
 TIME = r"[1-9]\d*"  # us, of something that takes time
 RATE = r"[1-9]\d*\.\d\d"
 BLOCK = (
@@ -29,9 +29,9 @@ def sample_profile(depth: int) -> tuple[str, ...]:
     return (*warm, *head, *BLOCK, "")
 
 
-IMAGE = rf"model: starter, image on {ENGINE}, precision f32"
-TEXT = rf"model: starter, text on {ENGINE}, precision f32"
-COLD = r"cold start: import the engine \d+ ms, (read \d+ ms, )?compile \d+ ms, first call \d+ us"
+IMAGE = rf"model: starter, image on {RUNTIME}, precision f32"
+TEXT = rf"model: starter, text on {RUNTIME}, precision f32"
+COLD = r"cold start: import the runtime \d+ ms, (read \d+ ms, )?compile \d+ ms, first call \d+ us"
 COMPARISON = (
     r"clipworks report",
     r"Fastest row: 515 images/s \(openvino int8, batch 8, depth 0; 3\.06 times its reference\)",
@@ -50,20 +50,20 @@ EXACTLY = "these lines and no others"
 EXPECTED: dict[str, tuple[str, ...]] = {
     'clipworks match examples/CLIP.png "a diagram" "a dog" "a cat" --top 1 --json': (
         EXACTLY,
-        rf'\{{"image": "examples/CLIP.png", "model": "starter", "runtime": "{ENGINE}", "device": "cpu", '
+        rf'\{{"image": "examples/CLIP.png", "model": "starter", "runtime": "{RUNTIME}", "device": "cpu", '
         r'"precision": "f32", .*"scores": \[\{"index": 0, "text": "a diagram", "score": 0\.53\d+, '
         r'"cosine": 0\.04\d+\}\].*\}',
     ),
     "clipworks devices": (
         r"CPU +.+, \d+ cores?, .+ GiB",
         r"runtime +version +device +precision +GFLOP/s +beside f32",
-        rf"{ENGINE} +\S+ +cpu +f32 +[\d,.]+ +1\.00",
+        rf"{RUNTIME} +\S+ +cpu +f32 +[\d,.]+ +1\.00",
         r"auto takes",
         r"  for models that clipworks converted: (native|openvino|onnxruntime), (f32|bf16)",
         r"    .+",
-        rf"  for convolutional image towers \(starter\): {ENGINE}, (f32|bf16)",
+        rf"  for convolutional image towers \(starter\): {RUNTIME}, (f32|bf16)",
         r"    .+",
-        rf"  for other models: {ENGINE}, (f32|bf16)",
+        rf"  for other models: {RUNTIME}, (f32|bf16)",
         r"    .+",
     ),
     "clipworks profile image --duration 1": profile(
@@ -78,15 +78,15 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         TEXT,
         r"inputs: 24 built-in prompts, batches 17 to 36 tokens long; a request is a batch of 8 on the host",
         CLOSED.format(2),
-        rf"parity with {ENGINE} f32, 24 inputs: cosine min (0\.9999\d\d|1\.000000), median .+, top-1 agreement 100\.0%",
+        rf"parity with {RUNTIME} f32, 24 inputs: cosine min (0\.9999\d\d|1\.000000), .+, top-1 agreement 100\.0%",
         depth=2,
         batch=8,
     ),
     "clipworks report docs/examples/comparison.json": COMPARISON,
     "clipworks doctor --precision f32": (
         r"HEALTHY: 10 of 14 stages compared, none past its tolerance",
-        rf"model +starter: {ENGINE} on cpu, f32",
-        rf"reference +starter: {ENGINE} on cpu, f32",
+        rf"model +starter: {RUNTIME} on cpu, f32",
+        rf"reference +starter: {RUNTIME} on cpu, f32",
         r"decode +0/255 +2/255",
         r"resize +0/255 +2/255",
         r"crop +0/255 +2/255",
@@ -140,8 +140,8 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "clipworks report image.json --published vendor-card": (
         r"From 1 file of saved results: image\.json",
-        rf"Highest throughput, image: .+ images/s \(image, starter, {ENGINE}, cpu, f32\)",
-        rf"Measured: image, starter, {ENGINE}, cpu, f32, (\d+|auto) threads, 1 instance, batch 1, depth 3, .+",
+        rf"Highest throughput, image: .+ images/s \(image, starter, {RUNTIME}, cpu, f32\)",
+        rf"Measured: image, starter, {RUNTIME}, cpu, f32, (\d+|auto) threads, 1 instance, batch 1, depth 3, .+",
         r"Published by others: not measured here:",
         r"  vendor's card +ViT-B/32 \(OpenAI\) +the vendor's accelerator card +f16 +55\.6% +82\.6% .+",
         r"  vendor's card +image +1 +2\.98 +192\.8 +15\.5",

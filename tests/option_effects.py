@@ -112,7 +112,7 @@ def skip_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Recorder:
-    """Stands in for the runtime ``fake``: grants every device and precision, and keeps what it is asked.
+    """Stands in for the runtime ``fake``: offers every device and precision, and keeps what it is asked.
 
     Attributes:
         runtimes: that were imported, others than this one among them.

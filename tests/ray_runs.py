@@ -1,4 +1,4 @@
-"""What tests of the engine Ray share: runs as a user starts them, rows as they are compared, images that kill."""
+"""What tests of the runtime Ray share: runs as a user starts them, rows as they are compared, images that kill."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from conftest import REPOSITORY
 
-# An image with these bytes ends the process that decodes it: a fault in a decoder, as far as the engine can see.
+# An image with these bytes ends the process that decodes it: a fault in a decoder, as far as Ray can see.
 POISON = b"\x89PNG poison"
-# Python runs a module of this name when it starts, in the engine's processes too.
+# Python runs a module of this name when it starts, in the runtime's processes too.
 STARTUP = f"""
 import os, signal
 from PIL import Image
@@ -27,7 +27,7 @@ Image.open = open_or_die
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Of a command: it and the engine's workers run this code, and offline."""
+    """Of a command: it and Ray's workers run this code, and offline."""
     own = more.pop("PYTHONPATH", ""), str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")
     path = os.pathsep.join(filter(None, own))
     return {**os.environ, "PYTHONPATH": path, **more}

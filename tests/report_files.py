@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from clipworks.comparison.comparison import (
+    Actual,
     Asked,
     Comparison,
     GateResult,
-    Granted,
     ImageSet,
     Pareto,
     Row,
@@ -196,7 +196,7 @@ def write_sweep(path: Path) -> Path:
 
 
 def make_comparison(**changes: Any) -> Comparison:
-    """Three rows that could be had, one that could not, a published one, and a gate that was missed."""
+    """Three rows that were available, one that was not, a published one, and a gate that was missed."""
     reference = "openvino cpu f32"
     rows = (
         _make_row(reference, 900, 70.0, is_reference=True, pareto=False),
@@ -204,8 +204,8 @@ def make_comparison(**changes: Any) -> Comparison:
         _make_row("onnxruntime cpu f32", 901, 75.0, pareto=True),
         dataclasses.replace(
             _make_row("openvino cpu bf16", 0, 1.0, pareto=None),
-            granted=None,
-            problems=(Problem(stage="grant", reason="openvino cannot grant bf16 here", hint="take f32"),),
+            actual=None,
+            problems=(Problem(stage="open", reason="openvino computes no bf16 here", hint="take f32"),),
             accuracy=(),
             differences=(),
             agreement=None,
@@ -301,7 +301,7 @@ def _make_row(name: str, correct: int, rate: float, *, is_reference: bool = Fals
         model="tiny",
         card_sha256="ab" * 32,
         asked=Asked(model="tiny", runtime=runtime, device=device, precision=precision),
-        granted=Granted(runtime=runtime, device=device, precision=precision, threads=2),
+        actual=Actual(runtime=runtime, device=device, precision=precision, threads=2),
         is_reference=is_reference,
         problems=(),
         accuracy=(Accuracy(k=1, correct=correct, count=1000, share=correct / 1000, low=low, high=high),),

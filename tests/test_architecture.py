@@ -80,9 +80,9 @@ ROOMS = {
     "vendor_sample": "*",
 }
 ENTRY_POINTS = ("cli", "vendor_sample")
-# Package -> the only modules or rooms that import it, under clipworks. Ray is an engine of another kind: it brings the
+# Package -> the only modules or rooms that import it, under clipworks. Ray is of another kind: it brings the
 # scheduling. A .pt checkpoint can be read by PyTorch alone.
-ENGINES = {
+PACKAGES = {
     "openvino": "runtimes.openvino runtimes.openvino_model",
     "onnxruntime": "runtimes.onnxruntime",
     "torch": "runtimes.torch.* families.tensors",
@@ -132,13 +132,13 @@ def find_faults(name: str, found: set[str]) -> list[str]:
             entry = other in ENTRY_POINTS and room not in (*ENTRY_POINTS, "__main__")
             if other not in (room, *FREE) and (entry or not is_allowed(inner or "clipworks", ROOMS[room])):
                 faults.append(f"{name} imports {item}; {room} may import: {ROOMS[room] or 'nothing'}")
-        elif package in ENGINES and not is_allowed(name.removeprefix("clipworks."), ENGINES[package]):
-            faults.append(f"{name} imports {item}; only these may: {ENGINES[package] or 'none'}")
+        elif package in PACKAGES and not is_allowed(name.removeprefix("clipworks."), PACKAGES[package]):
+            faults.append(f"{name} imports {item}; only these may: {PACKAGES[package] or 'none'}")
     return faults
 
 
 def test_every_module_imports_only_what_its_room_may() -> None:
-    """Lower rooms import only what stands below them, engines stay in their modules, nothing imports an entry point."""
+    """Lower rooms import only what stands below them, packages stay in their modules, and nothing imports an entry."""
     assert [fault for name, path in sorted(MODULES.items()) for fault in find_faults(name, imports(path))] == []
 
 
@@ -146,7 +146,7 @@ def test_the_table_of_rooms_names_what_there_is() -> None:
     known = {name.removeprefix("clipworks.") for name in MODULES}
     known |= {"images._resampling", "runtimes.native._towers", "*"}
     known |= {f"{name.rpartition('.')[0]}.*" for name in known if "." in name}
-    named = {item for line in (*ROOMS.values(), *ENGINES.values()) for item in line.split()} | set(ROOMS)
+    named = {item for line in (*ROOMS.values(), *PACKAGES.values()) for item in line.split()} | set(ROOMS)
     assert sorted(named - known) == []
 
 
@@ -177,7 +177,7 @@ def test_an_import_that_is_not_allowed_is_a_fault(name: str, imported: str, faul
 
 
 @pytest.mark.parametrize("statement", ["import clipworks", "from clipworks.cli import main; main(['--help'])"])
-def test_a_start_imports_no_engine_no_images_no_plots(statement: str) -> None:
+def test_a_start_imports_no_runtime_no_images_no_plots(statement: str) -> None:
     check = (
         f"import sys; {statement}; heavy = {{'numpy', 'PIL', 'openvino', 'onnxruntime', 'torch', 'matplotlib', "
         "'tokenizers', 'huggingface_hub', 'onnx'}; sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
@@ -188,14 +188,14 @@ def test_a_start_imports_no_engine_no_images_no_plots(statement: str) -> None:
 
 @pytest.mark.parametrize("machine", ["x86_64", "AMD64", "aarch64", "arm64", "ARM64", "i686", "riscv64"])
 @pytest.mark.parametrize("system", ["linux", "darwin", "win32", "freebsd14"])
-def test_every_platform_gets_one_engine_of_its_own(system: str, machine: str) -> None:
+def test_every_platform_gets_one_runtime_of_its_own(system: str, machine: str) -> None:
     """OpenVINO where it publishes wheels, ONNX Runtime elsewhere, and never both."""
     project = tomllib.loads((PACKAGE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = [Requirement(line) for line in project["dependencies"]]
     place = {"sys_platform": system, "platform_machine": machine}
-    engines = [item.name for item in needed if item.name in ENGINES and item.marker and item.marker.evaluate(place)]
+    runtimes = [item.name for item in needed if item.name in PACKAGES and item.marker and item.marker.evaluate(place)]
     expected = {"linux": ("x86_64", "aarch64"), "darwin": ("arm64",), "win32": ("AMD64",)}
-    assert engines == ["openvino" if machine in expected.get(system, ()) else "onnxruntime"]
+    assert runtimes == ["openvino" if machine in expected.get(system, ()) else "onnxruntime"]
     assert [Requirement(line).name for line in project["optional-dependencies"]["onnxruntime"]] == ["onnxruntime"]
 
 

@@ -92,9 +92,9 @@ def _list_openvino() -> list[str]:
 
 def test_a_comparison_says_which_rows_are_slower_than_f32_beyond_the_spread() -> None:
     found = make_comparison()
-    base = next(row for row in found.rows if row.granted is not None and row.granted.precision == "f32")
-    assert base.granted is not None
-    bf16 = dataclasses.replace(base.granted, precision="bf16")
+    base = next(row for row in found.rows if row.actual is not None and row.actual.precision == "f32")
+    assert base.actual is not None
+    bf16 = dataclasses.replace(base.actual, precision="bf16")
 
     def slow(share: float, spread: float) -> Any:
         speeds = tuple(
@@ -108,7 +108,7 @@ def test_a_comparison_says_which_rows_are_slower_than_f32_beyond_the_spread() ->
             )
             for item in base.speeds
         )
-        return dataclasses.replace(base, name=f"row {share}", granted=bf16, speeds=speeds, is_reference=False)
+        return dataclasses.replace(base, name=f"row {share}", actual=bf16, speeds=speeds, is_reference=False)
 
     assert list_slower([base, slow(1.5, 0.0), slow(0.98, 0.2)]) == []
     row = slow(0.4, 0.01)
@@ -118,7 +118,7 @@ def test_a_comparison_says_which_rows_are_slower_than_f32_beyond_the_spread() ->
     told = dataclasses.replace(found, rows=(base, row))
     assert "SLOWER than f32 on the same runtime:" in format_comparison(told)
     assert any(item.text.startswith("Slower than f32: row 0.4") for item in doubt_comparison("a", told))
-    other = dataclasses.replace(row, granted=dataclasses.replace(bf16, runtime="another"))
+    other = dataclasses.replace(row, actual=dataclasses.replace(bf16, runtime="another"))
     assert list_slower([base, other]) == []  # of another runtime it is no measure
 
 
@@ -141,7 +141,7 @@ def test_a_run_that_goes_on_asks_for_what_the_first_one_took(
 
 
 @pytest.mark.parametrize("command", ["embed", "classify"])
-def test_a_run_goes_on_though_auto_would_choose_anew(
+def test_a_run_is_resumed_though_auto_would_choose_otherwise(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_images(tmp_path / "set", 4)

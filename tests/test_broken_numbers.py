@@ -70,7 +70,7 @@ def change_positions(value: float) -> Callable[[ImageWeights], ImageWeights]:
 
 
 def overflow_some_keys(weights: ImageWeights) -> ImageWeights:
-    """Only the class row, alone in its direction, has keys so large that scores are Inf less Inf."""
+    """Only the CLS row, alone in its direction, has keys so large that scores are Inf less Inf."""
 
     def make(layer: Layer) -> Layer:
         weight = np.zeros_like(layer.k.weight)
@@ -81,7 +81,7 @@ def overflow_some_keys(weights: ImageWeights) -> ImageWeights:
     return change_layer(dataclasses.replace(weights, cls_token=row), 0, make)
 
 
-def scale_gain(value: float) -> Callable[[ImageWeights], ImageWeights]:
+def scale_weight(value: float) -> Callable[[ImageWeights], ImageWeights]:
     return lambda weights: change_layer(
         weights, 0, lambda layer: dataclasses.replace(layer, norm2=Norm(weight=change(layer.norm2.weight, 3, value)))
     )
@@ -100,7 +100,7 @@ FAULTS: dict[str, Callable[[ImageWeights], ImageWeights]] = {
     "-Inf before the activation": change_bias("fc1", -np.inf),
     "NaN behind a layer": change_bias("fc2", np.nan),
     "keys that overflow": overflow_some_keys,
-    "NaN in a gain of int8": scale_gain(np.nan),
+    "NaN in a weight of int8": scale_weight(np.nan),
 }
 
 
@@ -112,15 +112,13 @@ def open_native(weights: ImageWeights, precision: str, *, bf16: bool = "bf16" in
 
 @needs_towers
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_compiled_towers_give_no_numbers_where_there_are_none(
-    weights: dict[bool, ImageWeights], fault: str
-) -> None:
+def test_the_compiled_towers_give_nan_for_nan(weights: dict[bool, ImageWeights], fault: str) -> None:
     images = draw_images(MODEL)
     halves = "bf16" in PRECISIONS
     for precision, bf16 in [(name, halves) for name in PRECISIONS] + [("int8", False)] * ("int8" in PRECISIONS):
         int8 = precision == "int8"
         if (fault.endswith("int8") and not int8) or (fault.startswith("keys") and int8):
-            continue  # only int8 towers have such gains; their keys are whole numbers
+            continue  # only int8 towers have such weights; their keys are whole numbers
         assert np.isfinite(open_native(weights[int8], precision, bf16=bf16)(images)).all()
         encoder = open_native(FAULTS[fault](weights[int8]), precision, bf16=bf16)
         with pytest.raises(EncodingError, match=rf"3 of 3 embeddings hold NaN or Inf from native in {precision}"):

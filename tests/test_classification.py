@@ -17,6 +17,7 @@ import children
 import numpy as np
 import pytest
 from image_sets import LABELS, make_image, write_bad_files, write_images, write_labels
+from signal_runs import allowing_signals
 
 from clipworks.cli import main
 from clipworks.datasets.ground_truth import find_truths
@@ -244,9 +245,9 @@ def test_ctrl_c_finishes_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     write_labels(tmp_path / "labels.txt")
     expected = whole(tmp_path, "whole.jsonl")
     output = tmp_path / "stopped.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "clipworks", *words(tmp_path, output)], stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "clipworks", *words(tmp_path, output)]
+    with allowing_signals():
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and (not output.exists() or output.stat().st_size < 1):
         time.sleep(0.0005)
     process.send_signal(signal.SIGINT)
@@ -415,7 +416,7 @@ def test_a_head_is_the_mean_direction_of_a_label_s_prompts(monkeypatch: pytest.M
             heads.build_classifier(model, Labels(name="none", names=()), templates)
 
 
-def test_a_head_is_kept_by_model_engine_precision_labels_and_templates_and_a_damaged_one_is_not_used(
+def test_a_classifier_is_kept_by_model_runtime_precision_labels_and_templates_and_a_damaged_one_is_not_used(
     fake: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))

@@ -72,7 +72,7 @@ def by_name(found: Comparison) -> dict[str, Row]:
 def test_every_combination_is_there_or_says_why_not(
     home: Path, small: Bundle, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """By default all precisions are tried on every engine that is installed; one that is not, when it is named."""
+    """By default all precisions are tried on every runtime that is installed; one that is not, when it is named."""
     installed = registry.is_installed
     monkeypatch.setattr(registry, "is_installed", lambda name: name != "torch" and installed(name))
     model = ["--model", str(small.folder), "--limit", "9"]
@@ -86,21 +86,21 @@ def test_every_combination_is_there_or_says_why_not(
     ]
     rows = by_name(found)
     for row in found.rows:
-        assert (row.granted is None) == bool(row.problems)
-        if row.granted is not None:
-            assert f"{row.granted.runtime} {row.granted.precision}" == row.name
-            assert (row.granted.device, row.accuracy[0].count) == ("cpu", 9)
+        assert (row.actual is None) == bool(row.problems)
+        if row.actual is not None:
+            assert f"{row.actual.runtime} {row.actual.precision}" == row.name
+            assert (row.actual.device, row.accuracy[0].count) == ("cpu", 9)
             assert (row.agreement is None) == row.is_reference
     assert found.reference == "openvino f32"
     for name in ("openvino f32", "openvino int8", "onnxruntime f32", "onnxruntime int8"):
-        assert rows[name].granted is not None, name
+        assert rows[name].actual is not None, name
     assert rows["onnxruntime f32"].agreement is not None
     assert rows["onnxruntime f32"].agreement.cosine_min > 0.99999
     assert rows["openvino int8"].agreement is not None
     assert 0.5 < rows["openvino int8"].agreement.cosine_min < 0.99999  # another arithmetic, and the same model
     (reason,) = rows["onnxruntime f16"].problems
     assert (reason.stage, "the precision 'f16' is not available on onnxruntime (cpu)" in reason.reason) == (
-        "grant",
+        "open",
         True,
     )
     assert compare(home, tmp_path / "torch", *model, "--runtime", "onnxruntime,torch", "--precision", "f32") == 0
@@ -138,7 +138,7 @@ def test_accuracy_is_that_of_classify_and_evaluate(home: Path, tmp_path: Path, c
     assert read(tmp_path / "c").images.errors == 1
     listing.write_text("set/missing.png\t1\n")
     assert compare(home, tmp_path / "none", *words) == 2
-    assert "no row can be had; the first: none of the 1 images can be read" in capsys.readouterr().err
+    assert "no row is available; the first: none of the 1 images can be read" in capsys.readouterr().err
 
 
 def test_a_row_that_overflows_or_fails_is_named_and_the_others_go_on(
@@ -208,7 +208,7 @@ def test_size_start_and_memory_are_those_of_a_process_of_its_own(home: Path, tmp
     ]
     assert [tower.file_bytes for tower in row.footprint.towers] == sizes
     peak, before = row.footprint.peak_memory_mib, row.footprint.before_memory_mib
-    if peak is not None and before is not None:  # this test's own process holds two engines, and more
+    if peak is not None and before is not None:  # this test's own process holds two runtimes, and more
         assert before < peak < 400
 
 
@@ -389,7 +389,7 @@ def test_ctrl_c_among_the_rows_keeps_those_before_and_at_the_first_nothing(
         (("--gate", "throughput=1"), 1, "gate missed: fake bf16: throughput is no figure, wanted 1 or more"),
         (("--gate", "top1=-1", "--precision", "f32"), 1, "gate missed: there is no row beside the reference"),
         (("--precision", "f32,int8"), 0, ""),
-        (("--precision", "f32,int8", "--strict"), 1, "fake int8: grant failed: the model starter has no int8 towers"),
+        (("--precision", "f32,int8", "--strict"), 1, "fake int8: open failed: the model starter has no int8 towers"),
     ],
 )
 def test_a_missed_gate_is_exit_status_1_and_strict_wants_every_row(
@@ -416,7 +416,7 @@ def test_a_missed_gate_is_exit_status_1_and_strict_wants_every_row(
         (("--percentiles", "50,high"), "--percentiles is '50,high'; allowed: numbers"),
         (("--gate", "speed=2"), "unknown gate 'speed'"),
         (("--published", "nowhere.json"), "--published nowhere.json does not exist; allowed: a file, or vendor-card"),
-        (("--device", "gpu:7"), "no row can be had; the first: the device 'gpu:7' is not available on fake"),
+        (("--device", "gpu:7"), "no row is available; the first: the device 'gpu:7' is not available on fake"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(

@@ -222,12 +222,12 @@ def test_a_gate_is_kept_at_its_bound_and_missed_below_it_or_without_a_figure() -
     ]
 
 
-def test_gates_pass_over_the_reference_and_what_could_not_be_had() -> None:
+def test_gates_pass_over_the_reference_and_what_is_not_available() -> None:
     results = check_gates(tuple(rows_by_name().values()), {"agreement": 0.5})
     assert [item.row for item in results] == ["openvino cpu int8", "onnxruntime cpu f32"]
 
 
-def test_the_throughput_gate_takes_the_load_where_a_row_gains_least() -> None:
+def test_the_throughput_gate_takes_the_load_where_a_row_is_least_quicker() -> None:
     row = rows_by_name()["openvino cpu int8"]
     fast, slow = row.speeds[0], dataclasses.replace(row.speeds[0], batch_size=8)
     assert slow.ratio is not None

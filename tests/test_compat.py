@@ -172,7 +172,7 @@ def test_fewer_labels_make_fewer_lines(capsys: pytest.CaptureFixture[str], tmp_p
 
 
 def test_no_results_are_lost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The same command goes on where a run stopped; other labels', or a file of the sample's own, are kept."""
+    """The same command resumes where a run stopped; other labels', or a file of the sample's own, are kept."""
     for place in range(70):
         Image.new("RGB", (40, 30), (3 * place, 0, 255 - place)).save(tmp_path / f"{place}.png")
     listed = write_lines(tmp_path / "list.txt", *(f"{place}.png" for place in range(70)))

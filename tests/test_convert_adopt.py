@@ -265,7 +265,7 @@ def test_a_tower_that_mixes_the_rows_of_a_batch_is_an_error(source: Path, tmp_pa
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 @pytest.mark.parametrize("name", ["image", "text"])
-def test_weights_that_are_no_numbers_are_refused(source: Path, tmp_path: Path, name: str, broken: float) -> None:
+def test_weights_that_are_nan_or_inf_are_refused(source: Path, tmp_path: Path, name: str, broken: float) -> None:
     """Some runtimes make numbers of them, and the embeddings would look sound."""
     file = next(path for path in sorted(source.rglob("*.onnx")) if ("vision" in path.name) == (name == "image"))
     model = onnx.load(file)

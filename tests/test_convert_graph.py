@@ -1,4 +1,4 @@
-"""The towers written from small checkpoints give what the reference implementations give, on every engine."""
+"""The towers written from small checkpoints give what the reference implementations give, on every runtime."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def run_onnxruntime(path: Path, batch: npt.NDArray[Any]) -> Floats:
     return found
 
 
-ENGINES = {"openvino": run_openvino, "onnxruntime": run_onnxruntime}
+RUNTIMES = {"openvino": run_openvino, "onnxruntime": run_onnxruntime}
 
 
 def unit(rows: npt.ArrayLike) -> Floats:
@@ -95,9 +95,9 @@ def towers(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.mark.parametrize("reference", ["transformers", "open_clip"])
-@pytest.mark.parametrize("engine", sorted(ENGINES))
-def test_the_towers_give_the_embeddings_of_the_reference(towers: Path, name: str, engine: str, reference: str) -> None:
-    run, expected = ENGINES[engine], GOLDEN[name][reference]
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+def test_the_towers_give_the_embeddings_of_the_reference(towers: Path, name: str, runtime: str, reference: str) -> None:
+    run, expected = RUNTIMES[runtime], GOLDEN[name][reference]
     assert difference(run(towers / "image.onnx", draw_images(MODELS[name])), expected["image"]) <= LIMIT
     assert difference(run(towers / "text.onnx", draw_ids(MODELS[name])), expected["text"]) <= LIMIT
 
@@ -110,33 +110,33 @@ def test_the_plain_equations_give_the_embeddings_of_the_reference(checkpoint: Ch
     assert difference(texts, expected["text"]) <= LIMIT
 
 
-@pytest.mark.parametrize("engine", sorted(ENGINES))
-def test_a_text_gives_the_same_at_its_own_length_as_padded_to_the_context(towers: Path, name: str, engine: str) -> None:
-    ids, run = draw_ids(MODELS[name]), ENGINES[engine]
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+def test_a_text_gives_the_same_at_its_own_length_as_padded(towers: Path, name: str, runtime: str) -> None:
+    ids, run = draw_ids(MODELS[name]), RUNTIMES[runtime]
     padded = run(towers / "text.onnx", ids)
     for index in (0, 1, len(ids) // 2, len(ids) - 1):
         assert difference(run(towers / "text.onnx", ids[index : index + 1, : index + 2]), padded[[index]]) <= LIMIT
 
 
-@pytest.mark.parametrize("engine", sorted(ENGINES))
-def test_padding_with_the_end_token_pools_the_first_one(towers: Path, name: str, engine: str) -> None:
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+def test_padding_with_the_end_token_pools_the_first_one(towers: Path, name: str, runtime: str) -> None:
     """Hugging Face's tokenizer pads CLIP with the end token, so the largest id stands there more than once."""
-    ids, run = draw_ids(MODELS[name]), ENGINES[engine]
+    ids, run = draw_ids(MODELS[name]), RUNTIMES[runtime]
     padded = np.where(ids == 0, np.int32(VOCABULARY - 1), ids)
     assert difference(run(towers / "text.onnx", padded), run(towers / "text.onnx", ids)) <= LIMIT
 
 
-@pytest.mark.parametrize("engine", sorted(ENGINES))
-def test_without_an_end_token_the_reference_rows_are_pooled(checkpoint: Checkpoint, towers: Path, engine: str) -> None:
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+def test_without_an_end_token_the_reference_rows_are_pooled(checkpoint: Checkpoint, towers: Path, runtime: str) -> None:
     ids = np.array([[5, 9, 7, 3]], np.int32)
     expected = embed_texts(checkpoint.text, [ids[0]])
-    assert difference(ENGINES[engine](towers / "text.onnx", ids), expected) <= LIMIT
+    assert difference(RUNTIMES[runtime](towers / "text.onnx", ids), expected) <= LIMIT
 
 
-@pytest.mark.parametrize("engine", sorted(ENGINES))
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
 @pytest.mark.parametrize(("number", "length"), [(1, 2), (7, 4), (60, 3), (5, 8), (200, 8)])
 def test_packed_texts_are_embedded_as_alone(
-    checkpoint: Checkpoint, towers: Path, engine: str, number: int, length: int
+    checkpoint: Checkpoint, towers: Path, runtime: str, number: int, length: int
 ) -> None:
     """Texts of several lengths, some equal, many that begin alike, in one batch: none sees another's rows."""
     random = np.random.default_rng(number)
@@ -144,12 +144,12 @@ def test_packed_texts_are_embedded_as_alone(
     ends = random.integers(1, length, number)
     ids[np.arange(length) >= ends[:, None]] = VOCABULARY - 1
     expected = embed_texts(checkpoint.text, [row[: end + 1] for row, end in zip(ids, ends, strict=True)])
-    assert difference(ENGINES[engine](towers / "text.onnx", ids), expected) <= LIMIT
+    assert difference(RUNTIMES[runtime](towers / "text.onnx", ids), expected) <= LIMIT
 
 
-@pytest.mark.parametrize("engine", sorted(ENGINES))
-def test_a_batch_gives_the_same_as_its_parts(towers: Path, name: str, engine: str) -> None:
-    images, run = draw_images(MODELS[name]), ENGINES[engine]
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+def test_a_batch_gives_the_same_as_its_parts(towers: Path, name: str, runtime: str) -> None:
+    images, run = draw_images(MODELS[name]), RUNTIMES[runtime]
     whole = run(towers / "image.onnx", images)
     parts = np.concatenate([run(towers / "image.onnx", images[[index]]) for index in range(len(images))])
     assert difference(parts, whole) <= LIMIT

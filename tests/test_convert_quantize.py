@@ -1,4 +1,4 @@
-"""int8 towers stay close to their f32 towers, and say in the graph what engines turn into int8 products."""
+"""int8 towers stay close to their f32 towers, and say in the graph what runtimes turn into int8 products."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def draw_texts() -> npt.NDArray[np.int32]:
 
 
 def run_plain(path: Path, batch: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Run a graph as it is written: without the engine's own int8 kernels, which lose some on CPUs without VNNI."""
+    """Run a graph as it is written: without the runtime's own int8 kernels, which lose some on CPUs without VNNI."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -101,7 +101,7 @@ def test_int8_embeddings_stay_close_to_f32(graphs: Path) -> None:
 def test_int8_texts_stay_as_close_to_f32_with_their_float_parts_in_bf16(
     bundle: Bundle, graphs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the processor has bf16, even if it does not pay; in f32 the engine's own int8 kernels may lose some."""
+    """Where the processor has bf16, even if it does not pay; in f32 the runtime's own int8 kernels may lose some."""
     if "bf16" not in openvino_runtime.list_precisions():
         pytest.skip("needs a processor with bf16")
     choice = Choice(precision="bf16", reason="to be tested")
@@ -156,7 +156,7 @@ def test_the_same_inputs_give_the_same_bytes(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
-def test_any_one_engine_is_enough_to_calibrate(
+def test_any_one_runtime_is_enough_to_calibrate(
     runtime: str, bundle: Bundle, graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither is needed beside the other, and what they see in a tower is the same but for rounding."""

@@ -337,7 +337,7 @@ def test_no_room_in_the_object_store_is_told_before_the_run() -> None:
         check_store(CLUSTER, 2048, 224)
 
 
-def test_a_node_that_grants_something_else_is_named() -> None:
+def test_a_node_that_uses_something_else_is_named() -> None:
     run = {"precision": "bf16", "isa": ["avx2", "avx512_bf16"], "cpu": "x"}
     check_facts(run, {**run, "isa": ("avx2", "avx512_bf16")}, "n1")
     with pytest.raises(UsageError, match=r"the node n1 would make other rows .*: precision is f32 and not bf16"):

@@ -39,8 +39,8 @@ def source(bundle: Bundle) -> Path:
 
 def examine(capsys: pytest.CaptureFixture[str], model: Path, *words: str | Path) -> tuple[int, dict[str, Any]]:
     """Run ``clipworks doctor --json``; its status and record."""
-    engine = () if "--runtime" in words else ("--runtime", "onnxruntime")
-    status = main(["doctor", "--model", str(model), *engine, "--json", *map(str, words)])
+    runtime = () if "--runtime" in words else ("--runtime", "onnxruntime")
+    status = main(["doctor", "--model", str(model), *runtime, "--json", *map(str, words)])
     record: dict[str, Any] = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # NaN is no JSON
     return status, record
 

@@ -85,7 +85,7 @@ BRIEF = {
     "clip_image_prof": ("--iterations", "5", "--runtime", "fake"),
     "clip_text_prof": ("--iterations", "5", "--runtime", "fake"),
 }
-# Those that measure many points do it on what costs nothing: others of the pages run on a true engine.
+# Those that measure many points do it on what costs nothing: others of the pages run on a real runtime.
 MANY = {"--sweep", "--slo"}
 EXAMPLES = list(examples())
 
@@ -257,37 +257,6 @@ def test_the_rooms_of_the_house_are_those_that_there_are() -> None:
     assert set(re.findall(r"^\| `(\w+)/` \|", page, flags=re.MULTILINE)) == rooms
     for path in re.findall(r"`((?:cli|doctor|images|runtimes|store)/[\w./]+)`", page):
         assert (REPOSITORY / "src" / "clipworks" / path).exists(), path
-
-
-# Words of before, each with what is said now (docs/glossary.md); the vendor's sample and names of files and options may
-# have them.
-BANNED = {
-    r"pictures?\b": "image",
-    r"granted?\b": "in use",
-    r"quiet fallback": "silent fallback",
-    r"towers of our own": "the native runtime",
-    r"goes on where": "resumes",
-    r"names every (picture|image)": "classifies every image",
-    r"text heads?\b": "zero-shot classifier",
-    r"brings? it here": "download",
-    r"slip of the pen": "typo",
-    r"to be had\b": "available",
-    r"held against": "compared with",
-    r"\bengines?\b": "runtime",
-}
-ALLOWED = re.compile(
-    r"`[^`]*`|```.*?```|\]\([^)]*\)|'a picture of dogs'|training pictures|infinity, engine|pictures are images",
-    re.DOTALL,
-)
-
-
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name != "CHANGELOG.md" and "developers" not in page.parts]
-)
-def test_a_page_uses_the_words_of_the_glossary(page: Path) -> None:
-    text = ALLOWED.sub("", page.read_text(encoding="utf-8"))
-    found = [(match[0], word) for old, word in BANNED.items() for match in re.finditer(old, text, re.IGNORECASE)]
-    assert found == []
 
 
 def test_the_index_names_every_page_and_no_other() -> None:

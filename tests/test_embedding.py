@@ -1,4 +1,4 @@
-"""Embedding: the rows are the model's own, errors keep their places, and any end leaves a folder to go on with."""
+"""Embedding: the rows are the model's own, errors keep their places, and any end leaves a folder to resume from."""
 
 from __future__ import annotations
 

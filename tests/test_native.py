@@ -106,7 +106,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def texts() -> npt.NDArray[np.int32]:
-    """Texts of all lengths that share beginnings of all lengths, some of them twice."""
+    """Texts of all lengths that share prefixes of all lengths, some of them twice."""
     rng = np.random.default_rng(4)
     ids = np.zeros((300, WIDE.context), np.int32)
     for row in range(len(ids)):
@@ -269,7 +269,7 @@ def test_texts_are_pooled_as_on_the_other_runtimes(quick: Bundle, wide: Bundle) 
         assert np.abs(unit(open_tower(bundle, "text")(ids)) - unit(other(ids))).max() <= LIMIT
 
 
-def test_a_probe_shows_what_the_engines_show(wide: Bundle, texts: npt.NDArray[np.int32]) -> None:
+def test_a_probe_shows_what_the_runtimes_show(wide: Bundle, texts: npt.NDArray[np.int32]) -> None:
     image = np.random.default_rng(3).integers(0, 256, (1, WIDE.size, WIDE.size, 3), dtype=np.uint8)
     for role, batch in (("image", image), ("text", texts[:1])):
         found, expected = (
@@ -323,7 +323,9 @@ def test_packed_weights_come_from_the_cache_and_damage_is_mended(
     assert open_tower(quick, "image", cache=True).opening.cached
 
 
-def test_it_is_the_default_for_towers_of_ours_and_for_no_others(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_default_for_converted_towers_and_for_no_others(
+    quick: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def choose(bundle: Bundle, **asked: Any) -> str:
         return runtimes.choose_for(bundle, RuntimeOptions(**asked)).name
 
@@ -384,7 +386,7 @@ def test_bad_input_is_one_error_and_the_next_call_works(quick: Bundle) -> None:
 
 def test_rows_that_only_fill_up_are_refused(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     text, ids = open_tower(quick, "text"), np.arange(1, 400, dtype=np.int32).reshape(-1, 3)
-    # As engines that compile for each number like it.
+    # As runtimes that compile for each number like it.
     monkeypatch.setattr("clipworks.runtimes.native.encoder.pack_texts", lambda ids, filled: pack_texts(ids))  # noqa: ARG005
     with pytest.raises(EncodingError, match=r"back has 0 behind [0-9]+; allowed: rising numbers"):
         text(ids)

@@ -16,7 +16,7 @@ from image_sets import write_images, write_labels
 
 from clipworks import processor, store
 from clipworks.bundle.files import read_bundle
-from clipworks.cache import cache_folder, open_folder, write_sealed
+from clipworks.cache import cache_folder, open_folder, write_checked
 from clipworks.cli import main
 from clipworks.errors import ClipworksWarning
 from clipworks.options import RuntimeOptions
@@ -110,7 +110,7 @@ def test_a_cache_that_cannot_be_written_is_told_once(
     assert folder is not None
     shutil.rmtree(folder)
     with pytest.warns(ClipworksWarning, match=r"nothing can be kept in the cache \(.*cache: No such file"):
-        write_sealed(folder / "x.y", b"body", keep=1)
+        write_checked(folder / "x.y", b"body", keep=1)
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_a_comparison_lies_in_its_folder_and_is_printed_as_json_when_asked_for(
     ("option", "said"),
     [
         row("compare --gate", ("--gate", "cosine=1.5"), "gate missed: fake bf16: cosine is"),
-        row("compare --strict", ("--strict",), "fake int8: grant failed"),
+        row("compare --strict", ("--strict",), "fake int8: open failed"),
     ],
 )
 def test_a_comparison_fails_on_what_the_option_watches(
@@ -194,7 +194,7 @@ def test_start_and_memory_are_left_out_when_told(
 
 
 def diagnose(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
-    """The record of a diagnosis of a fake, held against a fake if nothing else is said."""
+    """The record of a diagnosis of a fake, compared with a fake if nothing else is said."""
     others = () if any(str(word).startswith("--reference") for word in words) else ("--reference-runtime", "fake")
     status, out, err = run(capsys, "doctor", *words, *others, *FAKE, "--json")
     assert status in (0, 1), err

@@ -181,7 +181,7 @@ def rank(capsys: pytest.CaptureFixture[str], *words: object) -> list[str]:
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.shows("clip_sample --input_file", "clip_sample --strings", "clip_sample --label_file")
-def test_one_image_is_held_against_the_strings_or_labels(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_image_is_compared_with_the_strings_or_labels(capsys: pytest.CaptureFixture[str]) -> None:
     usual = rank(capsys, "--input_file", "a.png")
     assert usual != rank(capsys, "--input_file", "b.png")
     for words in (("--strings", "[ant, bee, cow]"), ("--label_file", "labels.txt")):

@@ -53,23 +53,23 @@ for words in json.loads(sys.argv[1]):
 
 def list_commands(runtime: str, model: str, data: Path) -> list[list[str]]:
     """Every command that runs offline for the first runtime; for another, those that run models in other ways."""
-    engine = ["--runtime", runtime, "--model", model, "--offline"]
+    options = ["--runtime", runtime, "--model", model, "--offline"]
     source, labels, pairs = str(data / "set"), str(data / "labels.txt"), str(data / "pairs.txt")
     image = str(next((data / "set").rglob("*.png")))
     brief = ["--duration", "0", "--iterations", "1", "--warmup", "0"]
     commands = [
-        ["match", image, "a dog", *engine],
-        ["classify", source, "--labels", labels, "-o", "r.jsonl", *engine],
-        ["doctor", "--images", image, "--texts", "a dog", *engine],
+        ["match", image, "a dog", *options],
+        ["classify", source, "--labels", labels, "-o", "r.jsonl", *options],
+        ["doctor", "--images", image, "--texts", "a dog", *options],
     ]
     if runtime != list_runtimes()[0]:
         return commands
     compare = ["--repeats", "0", "--no-footprint", "--precision", "f32", "--runtime", runtime]
     return [
         *commands,
-        ["embed", source, "-o", "vectors", *engine],
-        ["retrieve", pairs, "--root", str(data), *engine],
-        ["profile", "image", *brief, *engine],
+        ["embed", source, "-o", "vectors", *options],
+        ["retrieve", pairs, "--root", str(data), *options],
+        ["profile", "image", *brief, *options],
         ["compare", "--images", source, "--labels", labels, "-o", "compared", "--model", model, *compare],
         ["evaluate", "r.jsonl"],
         ["report", "r.jsonl", "compared/comparison.json"],

@@ -1,4 +1,4 @@
-"""Texts are packed for a tower: every beginning once, and in groups in which each row sees its own text alone."""
+"""Texts are packed for a tower: every shared prefix once, and in groups in which each row sees its own text alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw_ids(seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
 
 
 @pytest.mark.parametrize("seed", range(16))
-def test_each_beginning_is_one_row(seed: int) -> None:
+def test_each_shared_prefix_is_one_row(seed: int) -> None:
     ids = draw_ids(seed)
     texts = [row[: row.index(END) + 1] for row in ids.tolist()]
     packed = pack_texts(ids)
@@ -49,7 +49,7 @@ def test_in_the_group_that_counts_a_row_sees_its_own_text_up_to_itself(seed: int
 
 
 def test_rows_and_groups_are_filled_up_to_few_different_numbers() -> None:
-    """Engines compile anew for each; a few rows are left as they are."""
+    """Runtimes compile for each; a few rows are left as they are."""
     texts = np.stack([np.full(400, 1), np.arange(400) + 100, np.full(400, END)], axis=1).astype(np.int32)
     shapes = {number: pack_texts(texts[:number]) for number in (3, 200, 210, 400)}
     assert {number: packed["ids"].shape[1] for number, packed in shapes.items()} == {3: 7, 200: 448, 210: 448, 400: 832}

@@ -201,7 +201,7 @@ def test_an_overloaded_run_is_never_called_stable() -> None:
         assert measure([serve(clock, lambda _: 5 * MS)], load, clock=clock).stop != "stable"
 
 
-def test_nothing_answered_is_an_error_not_a_row_of_no_numbers() -> None:
+def test_nothing_answered_is_an_error_not_an_empty_row() -> None:
     clock = VirtualClock()
     with pytest.raises(
         MeasurementError, match=r"0 requests were answered in .* s, too few to warm up with 1 in flight"
@@ -230,10 +230,10 @@ def test_stages_are_those_of_the_measured_window() -> None:
 def test_a_call_that_fails_ends_the_load_with_its_own_error() -> None:
     def fail(number: int) -> None:
         if number == 5:
-            raise ZeroDivisionError("the engine broke")
+            raise ZeroDivisionError("the runtime broke")
         time.sleep(0.001)
 
-    with pytest.raises(ZeroDivisionError, match="the engine broke"):
+    with pytest.raises(ZeroDivisionError, match="the runtime broke"):
         measure([fail], Load(depth=2, duration_s=5, timeout_s=5, warmup_s=0))
 
 

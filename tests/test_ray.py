@@ -141,11 +141,11 @@ def test_classes_are_those_of_one_machine_and_evaluate_and_report_read_the_folde
     options = ("--labels", "labels.txt", "--top", "3", *EXACT)
     status, _, err = run("classify", "set", "-o", "local.parquet", *options, folder=home)
     assert status == 0, err
-    engines = len(find_processes("gcs_server"))
+    clusters = len(find_processes("gcs_server"))
     status, _, err = run(*words(None, "classify", "set", "-o", "classes", *options, "--shard-size", "64"), folder=home)
     assert status == 0, err
     assert shard_rows(home / "classes") == table_rows(home / "local.parquet")
-    wait_for(lambda: len(find_processes("gcs_server")) == engines)
+    wait_for(lambda: len(find_processes("gcs_server")) == clusters)
     found = [json.loads(run("evaluate", name, "--json", folder=home)[1]) for name in ("classes", "local.parquet")]
     assert {**found[0], "results": ""} == {**found[1], "results": ""}
     assert found[0]["images"] == 155
@@ -154,7 +154,7 @@ def test_classes_are_those_of_one_machine_and_evaluate_and_report_read_the_folde
     assert "top-1" in out
 
 
-def test_a_run_goes_on_with_finished_shards_and_refuses_other_settings(home: Path, cluster: Cluster) -> None:
+def test_a_run_is_resumed_after_finished_shards_and_refuses_other_settings(home: Path, cluster: Cluster) -> None:
     command = words(cluster, "embed", "set", "-o", "again", *FAKE)
     assert run(*command, folder=home)[0] == 0
     rows = shard_rows(home / "again")
@@ -283,9 +283,9 @@ def test_a_source_that_nodes_cannot_see_is_named(home: Path, cluster: Cluster) -
     assert "cannot see memory://set/a.png: it is missing there and file here" in done.stderr
 
 
-def test_an_encoder_that_is_granted_something_else_ends_the_run_in_one_line(home: Path, cluster: Cluster) -> None:
+def test_an_encoder_that_takes_something_else_ends_the_run_in_one_line(home: Path, cluster: Cluster) -> None:
     """As on a node with another processor: what the first one found is changed here before the others compare."""
-    done = embed_as_granted(home, cluster, "mixed", cpu="another processor")
+    done = embed_as_taken(home, cluster, "mixed", cpu="another processor")
     assert done.returncode == 2
     said = [line for line in done.stderr.splitlines() if not line.startswith(("Ray: ", "set: 1 file is no image"))]
     assert len(said) == 2, done.stderr
@@ -295,12 +295,12 @@ def test_an_encoder_that_is_granted_something_else_ends_the_run_in_one_line(home
 
 def test_every_node_takes_the_precision_that_the_first_encoder_took(home: Path, cluster: Cluster) -> None:
     """Auto is settled once: here the first encoder is made to say bf16, which none would choose for itself."""
-    done = embed_as_granted(home, cluster, "settled", precision="bf16")
+    done = embed_as_taken(home, cluster, "settled", precision="bf16")
     assert done.returncode == 0, done.stderr
     assert json.loads((home / "settled" / "run.json").read_text())["settings"]["precision"] == "bf16"
 
 
-def embed_as_granted(home: Path, cluster: Cluster, output: str, **facts: str) -> subprocess.CompletedProcess[str]:
+def embed_as_taken(home: Path, cluster: Cluster, output: str, **facts: str) -> subprocess.CompletedProcess[str]:
     """Embed a set where the first encoder is made to find something else than is there."""
     program = (
         "import dataclasses, sys; from clipworks.cli import main; from clipworks.cluster import stages; "

@@ -25,7 +25,7 @@ from clipworks.text.tokenizers import open_tokenizer
 
 pytestmark = pytest.mark.runtimes
 
-ENGINES = ("openvino", "onnxruntime")
+RUNTIMES = ("openvino", "onnxruntime")
 TEXTS = ["dog", "a red apple on a table", "boats on a lake " * 12, "a photo of a cat", "12 o'clock", "ein Hund", "犬"]
 
 
@@ -50,41 +50,41 @@ def images(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 
 def test_openvino_and_onnxruntime_agree_on_every_image() -> None:
     batch = images(6)
-    ours, theirs = (scoring.normalise(open_tower("image", engine, precision="f32")(batch)) for engine in ENGINES)
+    ours, theirs = (scoring.normalise(open_tower("image", runtime, precision="f32")(batch)) for runtime in RUNTIMES)
     assert np.sum(ours.astype(float) * theirs, axis=1).min() >= 0.99999
 
 
 def test_openvino_and_onnxruntime_agree_on_every_text() -> None:
     bundle = store.open_bundle("starter")
     ids = open_tokenizer(bundle.tokenizer, bundle.card.text).encode(TEXTS)
-    ours, theirs = (scoring.normalise(open_tower("text", engine, precision="f32")(ids)) for engine in ENGINES)
+    ours, theirs = (scoring.normalise(open_tower("text", runtime, precision="f32")(ids)) for runtime in RUNTIMES)
     assert np.sum(ours.astype(float) * theirs, axis=1).min() >= 0.99999
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_padding_a_text_does_not_change_its_embedding(engine: str) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_padding_a_text_does_not_change_its_embedding(runtime: str) -> None:
     bundle = store.open_bundle("starter")
     tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text)
-    encoder = open_tower("text", engine, precision="f32")
+    encoder = open_tower("text", runtime, precision="f32")
     together = encoder(tokenizer.encode(TEXTS))
     for text, row in zip(TEXTS, together, strict=True):
         alone = encoder(tokenizer.encode([text]))
         assert np.allclose(alone[0], row, atol=2e-6)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_an_encoder_tells_what_is_in_use_and_gives_raw_float_rows(engine: str) -> None:
-    encoder = open_tower("image", engine, precision="f32", device="cpu", threads=1)
-    assert (encoder.runtime, encoder.device, encoder.precision, encoder.dim) == (engine, "cpu", "f32", 384)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_encoder_tells_what_is_in_use_and_gives_raw_float_rows(runtime: str) -> None:
+    encoder = open_tower("image", runtime, precision="f32", device="cpu", threads=1)
+    assert (encoder.runtime, encoder.device, encoder.precision, encoder.dim) == (runtime, "cpu", "f32", 384)
     rows = encoder(images(2))
     assert rows.dtype == np.float32
     assert rows.shape == (2, 384)
     assert encoder(images(1)[:0]).shape == (0, 384)
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, "fake"])
-def test_a_staged_batch_gives_the_same_embeddings(engine: str) -> None:
-    encoder = open_tower("image", engine)
+@pytest.mark.parametrize("runtime", [*RUNTIMES, "fake"])
+def test_a_staged_batch_gives_the_same_embeddings(runtime: str) -> None:
+    encoder = open_tower("image", runtime)
     batch = images(2)
     batch.flags.writeable = False
     staged = encoder.stage(batch)
@@ -92,9 +92,9 @@ def test_a_staged_batch_gives_the_same_embeddings(engine: str) -> None:
     assert np.array_equal(encoder(staged), encoder(batch))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_calls_from_several_threads_do_not_mix(engine: str) -> None:
-    encoder = open_tower("image", engine, precision="f32", streams=2)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_calls_from_several_threads_do_not_mix(runtime: str) -> None:
+    encoder = open_tower("image", runtime, precision="f32", streams=2)
     batch = images(4)
     expected = [encoder(batch[index : index + 1]) for index in range(4)]
     wrong: list[int] = []
@@ -111,25 +111,25 @@ def test_calls_from_several_threads_do_not_mix(engine: str) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_closed_encoder_says_so(engine: str) -> None:
-    encoder = open_tower("image", engine)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_closed_encoder_says_so(runtime: str) -> None:
+    encoder = open_tower("image", runtime)
     encoder.close()
     with pytest.raises(EncodingError, match="closed"):
         encoder(images(1))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_batch_of_the_wrong_shape_is_an_error_of_ours(engine: str) -> None:
-    with pytest.raises(EncodingError, match=f"{engine} failed on a batch of 1"):
-        open_tower("image", engine)(np.zeros((1, 10, 10, 3), dtype=np.uint8))
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_batch_of_the_wrong_shape_is_an_error_of_ours(runtime: str) -> None:
+    with pytest.raises(EncodingError, match=f"{runtime} failed on a batch of 1"):
+        open_tower("image", runtime)(np.zeros((1, 10, 10, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, "fake"])
-def test_a_device_that_is_not_there_is_refused_with_those_that_are(engine: str) -> None:
+@pytest.mark.parametrize("runtime", [*RUNTIMES, "fake"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(runtime: str) -> None:
     for device in ("gpu.7", "cuda:0", "9"):
-        with pytest.raises(RuntimeUnavailableError, match=f"'{device}' is not available on {engine}; available: .*cpu"):
-            open_tower("image", engine, device=device)
+        with pytest.raises(RuntimeUnavailableError, match=f"'{device}' is not available on {runtime}; available.*cpu"):
+            open_tower("image", runtime, device=device)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "f16"])
@@ -164,7 +164,7 @@ def test_a_precision_that_the_processor_lacks_is_refused_never_emulated(
         open_tower("image", "openvino", precision=precision, device="cpu")
 
 
-def test_a_precision_that_no_tower_or_engine_has_is_refused() -> None:
+def test_a_precision_that_no_tower_or_runtime_has_is_refused() -> None:
     with pytest.raises(RuntimeUnavailableError, match=r"'bf16' is not available on onnxruntime \(cpu\); .*: f32"):
         open_tower("image", "onnxruntime", precision="bf16")
     with pytest.raises(RuntimeUnavailableError, match="has no int8 towers; it has f32"):
@@ -224,7 +224,7 @@ def test_a_damaged_cache_of_compiled_towers_is_compiled_afresh(tmp_path: Path, m
     assert open_tower("image", "openvino", precision="f32", cache=True).opening.cached
 
 
-def test_an_engine_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_runtime_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "clipworks.runtimes.onnxruntime", None)
     with pytest.raises(RuntimeUnavailableError, match="the runtime onnxruntime is installed but cannot be imported"):
         open_tower("image", "onnxruntime")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import children
 import pytest
 from signal_runs import (
     HANG_S,
@@ -128,6 +129,18 @@ status = main(words)
 interrupts.leave_with(status)  # as the installed command does
 sys.exit(status)
 """
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_prints_what_was_measured_marked_partial(home: Path, number: signal.Signals) -> None:
+    """In the middle of a long measurement."""
+    process = start_profile(home, f"partial-{number}")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=HANG_S)
+    assert process.returncode == 128 + number, err
+    assert "PARTIAL: interrupted" in out
+    assert "throughput (qps)" in out
+    assert "Traceback" not in err
 
 
 def test_a_signal_that_comes_twice_in_a_moment_is_one(home: Path) -> None:
@@ -260,7 +273,7 @@ print(len(caught), threads, model.embed_images(images).shape[0], model.match(ima
 
 def test_a_users_ctrl_c_leaves_a_model_that_works_and_no_thread() -> None:
     with allowing_signals():
-        done = subprocess.run([sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=False, timeout=60)
+        done = children.run([sys.executable, "-c", LIBRARY], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("3 [] 200 1.0\n", "")
 
 
@@ -281,7 +294,8 @@ def test_what_a_signal_leaves_no_time_for_is_removed(tmp_path: Path) -> None:
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     (tmp_path / "file").write_text("half")
     words = [sys.executable, "-c", program, str(tmp_path / "folder"), str(tmp_path / "file")]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with allowing_signals():
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)

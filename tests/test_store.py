@@ -74,10 +74,10 @@ def test_a_model_is_downloaded_converted_and_kept(hub: Hub) -> None:
 @pytest.mark.usefixtures("hub")
 def test_what_was_pulled_runs() -> None:
     card = pull_model(ID, check=False).card
-    with_engine = open_encoder(open_bundle(ID), "image", RuntimeOptions(runtime="onnxruntime"))
+    with_runtime = open_encoder(open_bundle(ID), "image", RuntimeOptions(runtime="onnxruntime"))
     images = np.zeros((2, card.image.size, card.image.size, 3), np.uint8)
-    assert with_engine(images).shape == (2, card.dim)
-    with_engine.close()
+    assert with_runtime(images).shape == (2, card.dim)
+    with_runtime.close()
 
 
 def test_a_short_break_is_bridged_at_once(hub: Hub) -> None:
@@ -88,12 +88,12 @@ def test_a_short_break_is_bridged_at_once(hub: Hub) -> None:
     assert [range_ for range_ in hub.transfers(WEIGHTS)[1:] if range_] != []
 
 
-def test_an_interrupted_pull_goes_on_where_it_stopped(hub: Hub) -> None:
+def test_an_interrupted_pull_is_resumed(hub: Hub) -> None:
     """After giving up, or Ctrl-C, the next pull asks for the missing bytes only."""
     hub.repositories[ID].breaks = {WEIGHTS: [2_000_000, 0, 0, 0]}
     with pytest.raises(DownloadError, match=r"cannot be reached for model\.safetensors of someone/tiny-clip") as caught:
         pull_model(ID)
-    assert "goes on where it stopped" in str(caught.value.hint)
+    assert "resumes where it stopped" in str(caught.value.hint)
     assert not (models_folder() / KEY).exists()
     hub.repositories[ID].breaks, hub.requests[:] = {}, []
     seen: list[str] = []
@@ -164,7 +164,7 @@ def test_a_damaged_bundle_says_how_to_mend_it() -> None:
     (bundle.folder / "text.safetensors").write_bytes(b"")
     with pytest.raises(BundleError, match=r"is damaged: text\.safetensors has 0 bytes") as caught:
         open_bundle(ID)
-    assert caught.value.hint == f"bring it here again: clipworks models pull {ID} --force"
+    assert caught.value.hint == f"download it again: clipworks models pull {ID} --force"
     assert [model.state for model in list_models() if model.name == ID] == ["damaged"]
     verify_bundle(pull_model(ID, check=False))
     verify_bundle(open_bundle(ID))
@@ -468,7 +468,7 @@ def test_ready_made_towers_are_taken_with_what_is_published(
 
 
 def test_ready_made_towers_of_a_stranger_need_a_card(hub: Hub, tmp_path: Path) -> None:
-    """Nothing in a graph says the logit scale; the hint says how to go on with what was downloaded."""
+    """Nothing in a graph says the logit scale; the hint says what to do with what was downloaded."""
     offer_ready_made_towers(hub, tmp_path / "theirs")
     with pytest.raises(ConversionError, match="holds ready-made ONNX towers, which do not say") as caught:
         open_bundle(ID)

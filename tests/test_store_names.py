@@ -42,7 +42,7 @@ def test_no_name_means_two_models() -> None:
 
 @pytest.mark.parametrize("known", known_models().values(), ids=lambda known: str(known.name))
 def test_the_number_of_parameters_follows_from_the_shapes(known: KnownModel) -> None:
-    """Counted anew from widths, layers and patches; a slip in any of them shows."""
+    """Counted from widths, layers and patches; a slip in any of them shows."""
     image, text = known.image_tower, known.text_tower
     assert image.patch_size is not None
     grid = known.image_size // image.patch_size

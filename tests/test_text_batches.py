@@ -28,7 +28,7 @@ def test_every_text_is_in_one_batch_of_at_most_the_size(size: int, packs: bool) 
 
 
 def test_prompts_of_one_template_come_together() -> None:
-    """The common beginning of a template is computed once a batch, not once a text."""
+    """The shared prefix of a template is computed once a batch, not once a text."""
     texts = [np.array([90, *template, name, 91], np.int32) for name in range(1, 41) for template in ((5, 6), (7, 8))]
     plan = plan_batches(texts, size=40, packs=True)
     assert [len({tuple(texts[place][:3]) for place in part}) for part in plan] == [1, 1]

@@ -93,7 +93,7 @@ def test_padding_and_ids_without_an_end_are_pooled_as_on_the_other_runtimes(bund
 
 @pytest.mark.parametrize(("kind", "least"), [("bfloat16", 0.999), ("float16", 0.99999)])
 def test_half_precision_stays_near_f32(bundle: Bundle, name: str, kind: str, least: float) -> None:
-    """The towers themselves, whether or not this CPU would be granted the precision."""
+    """The towers themselves, whether or not this CPU would be actual the precision."""
     cpu = torch.device("cpu")
     for role in ROLES:
         batch = draw_images(MODELS[name]) if role == "image" else draw_ids(MODELS[name])
@@ -117,7 +117,7 @@ def test_calls_from_several_threads_do_not_mix(bundle: Bundle, name: str) -> Non
     assert not find_mixed(open_tower(bundle, "image"), draw_images(MODELS[name]), calls=20)
 
 
-def test_it_tells_what_was_granted(bundle: Bundle) -> None:
+def test_it_tells_what_is_in_use(bundle: Bundle) -> None:
     encoder = open_tower(bundle, "image", threads=1)
     assert (encoder.runtime, encoder.device, encoder.precision, encoder.threads) == ("torch", "cpu", "f32", 1)
     assert not encoder.packs
@@ -316,5 +316,5 @@ def test_every_command_runs_on_it_like_on_any_other(
     rows += ["--batch-size", "1", "--depth", "0", "--repeats", "1", "--no-footprint", "-o", str(tmp_path / "compared")]
     assert main(["compare", "--images", str(folder), "--labels", str(labels), *rows, *model]) == 0
     compared = json.loads((tmp_path / "compared" / "comparison.json").read_text())
-    agreement = {row["granted"]["runtime"]: row["accuracy"] for row in compared["rows"]}
+    agreement = {row["actual"]["runtime"]: row["accuracy"] for row in compared["rows"]}
     assert set(agreement) == {"onnxruntime", "torch"}

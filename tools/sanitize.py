@@ -26,7 +26,7 @@ TESTS = (
     "tests/test_native.py",
     # OpenVINO cannot be loaded beside the address sanitizer, and these want it.
     "--deselect=tests/test_native.py::test_int8_is_what_the_graph_says",
-    "--deselect=tests/test_native.py::test_it_is_the_default_for_towers_of_ours_and_for_no_others",
+    "--deselect=tests/test_native.py::test_it_is_the_default_for_converted_towers_and_for_no_others",
 )
 PROOF = ("tests/test_native_defence.py", "-k", "take_turns and 2")
 FLAGS = ("-shared", "-fPIC", "-O1", "-g", "-DPLANTED", "-fno-omit-frame-pointer", "-ffp-contract=off", "-pthread")
@@ -54,9 +54,9 @@ class Build:
 BUILDS = {
     "address": Build(
         flags=("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
-        libraries=("libasan.so", "libstdc++.so"),  # the latter for the engines' exceptions
+        libraries=("libasan.so", "libstdc++.so"),  # the latter for the runtimes' exceptions
         options={
-            # Python and the engines keep memory to their end; sizes that no machine has are asked for on purpose.
+            # Python and the runtimes keep memory to their end; sizes that no machine has are asked for on purpose.
             "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:exitcode=66",
             "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=66",
         },

@@ -107,7 +107,7 @@ def _normalise(graph: Graph, hidden: str, tensors: dict[str, Array], name: str) 
 
 
 def _gelu(graph: Graph, hidden: str) -> str:
-    """The exact GELU, as the engines recognise it and fuse it."""
+    """The exact GELU, as the runtimes recognise it and fuse it."""
     error = graph.apply("Erf", [graph.apply("Div", [hidden, graph.floats(math.sqrt(2.0))])])
     opened = graph.apply("Mul", [hidden, graph.apply("Add", [error, graph.floats(1.0)])])
     return graph.apply("Mul", [opened, graph.floats(0.5)])

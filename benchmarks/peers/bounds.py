@@ -17,8 +17,8 @@ def count_needs(material: Any) -> dict[str, float]:
     """Operations that our towers need for an image and, on average, for a name and a prompt.
 
     Of a layer only its products with weights and of attention are counted; of the last layer, which only the pooled
-    row passes whole, nothing. Of texts the rows count that are left when each beginning in a batch is computed once,
-    and for what the first layer asks only those that differ in token or place.
+    row passes whole, nothing. Of texts those rows count that are left when each shared prefix in a batch is computed
+    once, and for what the first layer asks only those that differ in token or place.
     """
     from clipworks.bundle.files import read_bundle
     from clipworks.model import TEXT_BATCH

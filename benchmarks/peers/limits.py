@@ -50,7 +50,7 @@ def measure_limits(material: Any) -> dict[str, Any]:
 
 
 def measure_starts() -> dict[str, Any]:
-    """Seconds of a bare start that reads the weights of one image and some texts, by precision."""
+    """Seconds of a least start that reads the weights of one image and some texts, by precision."""
     from peers.environments import HOME, ROOT, describe_surroundings
     from peers.sessions import INPUTS
 
@@ -61,7 +61,7 @@ def measure_starts() -> dict[str, Any]:
     found = {}
     for precision, size in WIDTHS.items():
         count = needed * size // WIDTHS["f32"]
-        words = [str(HOME / "clipworks" / "bin" / "python"), "-m", "peers.bare_start", str(count), *map(str, towers)]
+        words = [str(HOME / "clipworks" / "bin" / "python"), "-m", "peers.least_start", str(count), *map(str, towers)]
         done = subprocess.run(words, check=True, capture_output=True, text=True, env=describe_surroundings(), cwd=ROOT)
         how = f"Python with numpy and Pillow imported, and {count / 1e6:.0f} MB of weights read once"
         found[f"start_{precision}_s"] = {"value": float(done.stdout.splitlines()[-1]), "by": how}

@@ -42,7 +42,7 @@ NEEDS = {"image": "an image", "d": "a class name", "d8": "a prompt"}
 BOUNDS = """\
 Operations needed at the least, in 10^9: {needs}. They and the peaks give the limits among the goals: for text
 throughput the peak of the precision applied to that arithmetic, for images decoding on all cores beside it; for
-preprocessing decoding alone, and for the time to first result a bare start. In brackets stands the ratio to the best
+preprocessing decoding alone, and for the time to first result a least start. In brackets stands the ratio to the best
 peer that a program at the limit would have: where that is below what is wanted, the goal lies beyond this machine."""
 LIMIT_NAMES = {
     "f32_peak": "multiply-adds, f32, GFLOP/s",
@@ -54,9 +54,9 @@ LIMIT_NAMES = {
     "memory_gb_per_s": "memory, GB/s",
     "decoding_images_per_s_a_core": "decoding the photographs alone, images/s a core",
     "resizing_images_per_s_a_core": "decoding and resizing them, images/s a core",
-    "start_f32_s": "bare start, f32, s",
-    "start_bf16_s": "bare start, bf16, s",
-    "start_int8_s": "bare start, int8, s",
+    "start_f32_s": "least start, f32, s",
+    "start_bf16_s": "least start, bf16, s",
+    "start_int8_s": "least start, int8, s",
 }
 
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_SEAL = hashlib.sha256().digest_size
+_CHECKSUM = hashlib.sha256().digest_size
 _PART = ".part-"
 _PART_S = 3600
 """Seconds after which a part of a file is one that a run which was ended has left behind."""
 _SUMMED = 1 << 15
-"""Bytes whose sum stands for them in a seal."""
+"""Bytes whose sum stands for them in a checksum."""
 
 
 def cache_folder() -> Path:
@@ -96,21 +96,21 @@ def open_folder(name: str) -> Path | None:
 def _warn_unkept(why: str) -> None:
     """Warn in one text for all folders of a cache, so that it is shown once."""
     warnings.warn(
-        f"nothing can be kept in the cache ({why}), so that models are checked and prepared anew at every start; set "
+        f"nothing can be kept in the cache ({why}), so that models are checked and prepared again at every start; set "
         "CLIPWORKS_CACHE to a folder that can be written",
         ClipworksWarning,
         stacklevel=3,
     )
 
 
-def read_sealed(path: Path) -> bytes | None:
-    """Read what `write_sealed` wrote; None when it is not there, or damaged."""
-    body = map_sealed(path)
+def read_checked(path: Path) -> bytes | None:
+    """Read what `write_checked` wrote; None when it is not there, or damaged."""
+    body = map_checked(path)
     return None if body is None else body.tobytes()
 
 
-def map_sealed(path: Path) -> npt.NDArray[np.uint8] | None:
-    """Read what `write_sealed` wrote without a copy: pages come from the file as they are touched.
+def map_checked(path: Path) -> npt.NDArray[np.uint8] | None:
+    """Read what `write_checked` wrote without a copy: pages come from the file as they are touched.
 
     Args:
         path: the file.
@@ -125,15 +125,15 @@ def map_sealed(path: Path) -> npt.NDArray[np.uint8] | None:
             content = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
     except (OSError, ValueError):  # ValueError: an empty file
         return None
-    body = content[:-_SEAL]
-    return body if len(content) >= _SEAL and _seal(body) == content[-_SEAL:].tobytes() else None
+    body = content[:-_CHECKSUM]
+    return body if len(content) >= _CHECKSUM and _checksum(body) == content[-_CHECKSUM:].tobytes() else None
 
 
-def _seal(body: npt.NDArray[np.uint8]) -> bytes:
+def _checksum(body: npt.NDArray[np.uint8]) -> bytes:
     """What tells damage: the SHA-256 of the sums of all blocks as 64-bit words, and of the rest as it is.
 
-    It guards against disks and crashes, not against people, who could write another seal. Hashing every byte instead
-    takes longer than all else when a large model starts: 1.1 GB/s a core, where sums keep up with the memory.
+    It guards against disks and crashes, not against people, who could write another checksum. Hashing every byte
+    instead takes longer than all else when a large model starts: 1.1 GB/s a core, where sums keep up with the memory.
     """
     import numpy as np
 
@@ -145,8 +145,8 @@ def _seal(body: npt.NDArray[np.uint8]) -> bytes:
     return digest.digest()
 
 
-def write_sealed(path: Path, body: bytes | memoryview, *, keep: int) -> None:
-    """Keep bytes in the cache with a seal, whole or not at all; a cache that cannot be written is no error.
+def write_checked(path: Path, body: bytes | memoryview, *, keep: int) -> None:
+    """Keep bytes in the cache with a checksum, whole or not at all; a cache that cannot be written is no error.
 
     Args:
         path: the file; its folder exists.
@@ -161,7 +161,7 @@ def write_sealed(path: Path, body: bytes | memoryview, *, keep: int) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_PART, delete=False) as stream:
             temporary = Path(stream.name)
             stream.write(body)
-            stream.write(_seal(np.frombuffer(body, np.uint8)))
+            stream.write(_checksum(np.frombuffer(body, np.uint8)))
         temporary.replace(path)
         kept = sorted(path.parent.glob(f"*{path.suffix}"), key=lambda item: item.stat().st_mtime, reverse=True)
         for old in kept[keep:]:

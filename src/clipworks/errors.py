@@ -67,7 +67,7 @@ class ConversionError(ClipworksError):
 
 
 class DownloadError(ClipworksError):
-    """A model's files could not be brought here."""
+    """A model's files could not be downloaded."""
 
 
 class RuntimeUnavailableError(UsageError):

@@ -230,7 +230,7 @@ def _start_watcher() -> None:
     os.set_blocking(writer, False)
     try:
         threading.Thread(target=_watch, args=(reader,), name="signals", daemon=True).start()
-    except RuntimeError:  # no thread to be had: the handlers alone do
+    except RuntimeError:  # no thread is available: the handlers alone do
         return
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     # A forked process has no such thread, and its signals must not end this one.

@@ -150,7 +150,7 @@ class Model:
     def embed_texts(
         self, texts: str | Iterable[str], *, batch_size: int = TEXT_BATCH, truncate: bool = False
     ) -> Floats:
-        """Embed texts; those of like length and beginning are encoded together: `clipworks.text.batches` tells why.
+        """Embed texts; those of like length and prefix are encoded together: `clipworks.text.batches` tells why.
 
         Args:
             texts: one or many.

@@ -1,7 +1,7 @@
 """What a peer can do, said by functions: one module a peer, imported in the peer's own environment only.
 
 A client module has one function, ``open_client(settings)``. It writes what the peer's own documentation tells a user
-to write, with batches, threads and the peer's quick path. numpy and the peer's packages are all that is to be had here.
+to write, with batches, threads and the peer's quick path. numpy and the peer's packages are all that is installed here.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def open_client(settings: Settings) -> Client:
     runtime = settings.variant or "auto"
     model = clipworks.load(settings.folder / "bundle", RuntimeOptions(runtime=runtime, precision=settings.precision))
     if model.precision != settings.precision:
-        raise RuntimeError(f"granted {model.precision}")
+        raise RuntimeError(f"in use: {model.precision}")
 
     def classify(paths: list[str], head: Array) -> Array:
         from clipworks.datasets.listing import DataSet

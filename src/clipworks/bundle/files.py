@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipworks.bundle.card import BundleFile, Card, card_from_json, card_to_json
-from clipworks.cache import open_folder, read_sealed, write_sealed
+from clipworks.cache import open_folder, read_checked, write_checked
 from clipworks.errors import BundleError
 
 CARD_FILE = "model.json"
@@ -99,11 +99,11 @@ def verify_once(bundle: Bundle) -> None:
         found = (bundle.folder / name).stat()
         marks.append(f"{name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}")
     content = "\n".join(marks).encode()
-    if ledger and read_sealed(ledger) == content:
+    if ledger and read_checked(ledger) == content:
         return
     verify_bundle(bundle)
     if ledger:
-        write_sealed(ledger, content, keep=100)
+        write_checked(ledger, content, keep=100)
 
 
 def write_card(folder: Path, card: Card) -> Bundle:

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks compare``."""
     from clipworks.runtimes import list_names
 
-    rows = parser.add_argument_group("rows: every combination that can be had")
+    rows = parser.add_argument_group("rows: every combination that is available")
     rows.add_argument(
         "--model", action="append", metavar="M", help="a model; may be given several times (default: starter)"
     )
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the same best class), cosine (the least), throughput (times the reference's, at every load)",
     )
     parser.add_argument(
-        "--strict", action="store_true", help="exit 1 if a combination cannot be had, or a part of it fails"
+        "--strict", action="store_true", help="exit 1 if a combination is not available, or a part of it fails"
     )
     options.add_published_option(parser)
     parser.add_argument(
@@ -185,12 +185,12 @@ def _read_plan(args: argparse.Namespace) -> Plan:
     from clipworks.text.prompts import read_templates
 
     precisions = PRECISIONS if args.precision == ALL else _split(args.precision, "--precision")
-    engines = _list_runtimes() if args.runtime == ALL else _split(args.runtime, "--runtime")
+    names = _list_runtimes() if args.runtime == ALL else _split(args.runtime, "--runtime")
     for precision in precisions:
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, [ALL, *PRECISIONS])
-    for engine in (*engines, *((args.reference,) if args.reference else ())):
-        runtimes.find_runtime(engine, beside=ALL)
+    for name in (*names, *((args.reference,) if args.reference else ())):
+        runtimes.find_runtime(name, beside=ALL)
     loads = [
         (size, depth) for size in _split_numbers(args, "batch_size", 1) for depth in _split_numbers(args, "depth", 0)
     ]
@@ -200,7 +200,7 @@ def _read_plan(args: argparse.Namespace) -> Plan:
         raise UsageError(f"--percentiles is {args.percentiles!r}; allowed: numbers with commas, as in 50,99") from None
     return Plan(
         models=tuple(dict.fromkeys(args.model or [STARTER])),
-        runtimes=engines,
+        runtimes=names,
         devices=_split(args.device, "--device"),
         precisions=precisions,
         options=options.read_runtime_options(args, runtime=AUTO, device=AUTO, precision=AUTO),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from clipworks.cli.terminal import fit_text, measure_width, show_text
 from clipworks.report.comparison_lists import list_slower, list_worst, say_found, say_path
 from clipworks.report.comparison_plots import find_speed
-from clipworks.report.comparison_tables import list_speeds, say_difference, say_granted
+from clipworks.report.comparison_tables import list_speeds, say_actual, say_difference
 from clipworks.report.figures import say_bytes, say_ms, say_number, say_share
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ def format_comparison(found: Comparison) -> str:
     head = (
         f"{count} images of {images.source}, {images.with_truth:,} with a known class; {images.classes:,} "
         f"classes ({images.labels}); rounds of speed: {found.rounds} of {found.repeats}; "
-        f"reference: {found.reference or 'none, f32 cannot be had'}"
+        f"reference: {found.reference or 'none, f32 is not available'}"
     )
     parts = [_wrap(("PARTIAL: ended early. " if found.partial else "") + head)]
-    rows = [row for row in found.rows if row.granted is not None]
+    rows = [row for row in found.rows if row.actual is not None]
     names = {row.name: f"{place} {row.name}" for place, row in enumerate(rows, 1)}
     parts += [
         part
@@ -66,7 +66,7 @@ def format_comparison(found: Comparison) -> str:
         for problem in row.problems
     ]
     if missing:
-        parts.append("\n".join(["What could not be had, and why:", *(_wrap(line, "  ") for line in missing)]))
+        parts.append("\n".join(["Not available, and why:", *(_wrap(line, "  ") for line in missing)]))
     if found.gates:
         kept = [
             f"{'kept  ' if gate.kept else 'MISSED'}  {gate.row}: {gate.gate} {say_found(gate)}, bound {gate.bound:g}"
@@ -87,14 +87,14 @@ def _sum_up(rows: list[Row], names: dict[str, str]) -> tuple[list[str], Lines]:
         lines.append(
             [
                 ("* " if row.pareto else "  ") + names[row.name],
-                say_granted(row.granted),
+                say_actual(row.actual),
                 top.get(1, ""),
                 top.get(5, ""),
                 "" if own is None else say_number(own),
                 "reference" if row.is_reference else ratio,
             ]
         )
-    return ["  row", "granted", "top-1", "top-5", "images/s", "times ref."], lines
+    return ["  row", "in use", "top-1", "top-5", "images/s", "times ref."], lines
 
 
 def _test(rows: list[Row], names: dict[str, str]) -> tuple[list[str], Lines]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks doctor``."""
     options.add_model_options(parser)
-    group = parser.add_argument_group("reference: what it is held against")
+    group = parser.add_argument_group("reference: what it is compared with")
     group.add_argument(
         "--reference",
         metavar="WHAT",

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if total := count_missing(found, known):
         print(
             f"{show_text(args.results)} holds {found.images:,} of the {total:,} images of its run: the figures are "
-            "of those; the command that wrote it goes on with it",
+            "of those; the command that wrote it completes it",
             file=sys.stderr,
         )
     if args.json:

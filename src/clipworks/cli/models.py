@@ -118,7 +118,7 @@ def _describe_value(value: object) -> str:
 
 def _add_pull(parser: argparse.ArgumentParser) -> None:
     add_name(parser)
-    parser.add_argument("--force", action="store_true", help="bring it here again, though it is here")
+    parser.add_argument("--force", action="store_true", help="download and convert again")
     parser.add_argument("--no-check", action="store_true", help="leave out the comparison with the checkpoint")
     parser.add_argument("--offline", action="store_true", help="never ask a model hub")
 

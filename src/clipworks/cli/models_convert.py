@@ -62,11 +62,11 @@ def run_verify(args: argparse.Namespace) -> int:
         print(f"{show_text(report['name'])}: {report['files']} files have the SHA-256 that the card records")
         if args.against:
             differences = f"image {report['image_difference']:.1e}, text {report['text_difference']:.1e}"
-            granted = f"{report['runtime']}, {report['device']}, {report['precision']}"
+            actual = f"{report['runtime']}, {report['device']}, {report['precision']}"
             verdict = "equal" if equal else "NOT EQUAL"
             print(
                 f"largest difference of unit embeddings: {differences}; allowed: {report['limit']:.0e} "
-                f"({granted}): {verdict}"
+                f"({actual}): {verdict}"
             )
     return 0 if equal else 1
 

@@ -217,7 +217,7 @@ def at_least(low: int) -> Callable[[str], int]:
 
 
 def output_name(text: str) -> str:
-    """Read the name of an output, as an argparse type: what is written takes several files, and can be gone on with."""
+    """Read the name of an output, as an argparse type: what is written takes several files, and can be resumed."""
     if text in ("", "-"):
         raise argparse.ArgumentTypeError(f"{text!r} is no name; allowed: that of a file or folder to write")
     return text
@@ -245,7 +245,7 @@ def load_model(
 
 
 def recall_choice(args: argparse.Namespace, manifest: Path) -> None:
-    """Let ``auto`` stand for what it took when the run was begun that this one goes on with."""
+    """Let ``auto`` stand for what it took when the run was begun that this one resumes."""
     from clipworks.results import manifest as provenance
     from clipworks.results.journal import read_manifest
 

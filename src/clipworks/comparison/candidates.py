@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from clipworks.bundle.card import Card
 from clipworks.bundle.files import Bundle
 from clipworks.comparison.accuracy import Embedded
-from clipworks.comparison.comparison import Asked, Granted
+from clipworks.comparison.comparison import Actual, Asked
 from clipworks.comparison.figures import Problem
 from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
 
@@ -25,7 +25,7 @@ class Candidate:
         bundle: its model.
         name: tells it from the others.
         wanted: whether it was asked for; else it is tried as a reference only.
-        granted: what is in use; None until it is opened, or where it is not available.
+        actual: what is in use; None until it is opened, or where it is not available.
         problem: why it, or its accuracy, is not available.
         embedded: what it made of the images.
     """
@@ -35,7 +35,7 @@ class Candidate:
     bundle: Bundle
     name: str
     wanted: bool = True
-    granted: Granted | None = None
+    actual: Actual | None = None
     problem: Problem | None = None
     embedded: Embedded | None = None
 
@@ -98,7 +98,7 @@ def choose_references(rows: Sequence[Candidate], reference: str | None) -> dict[
     """For each model, by the name it was asked for by, the first f32 row that there is, of the runtime asked for."""
     found: dict[str, Candidate] = {}
     for row in rows:
-        fits = row.embedded is not None and row.granted is not None and row.granted.precision == "f32"
+        fits = row.embedded is not None and row.actual is not None and row.actual.precision == "f32"
         if fits and reference in (None, row.asked.runtime):
             found.setdefault(row.asked.model, row)
     return found

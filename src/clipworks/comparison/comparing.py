@@ -77,7 +77,7 @@ def compare(
     gates: dict[str, float] | None = None,
     report: Report = lambda what, done, total: None,  # noqa: ARG005  # the form of a report
 ) -> Comparison:
-    """Compare every combination that can be had, and say why the others cannot.
+    """Compare every combination that is available, and say why the others cannot.
 
     The images are embedded row by row; then the speeds are measured in rounds, every row once in each, in another
     order each time.
@@ -94,7 +94,7 @@ def compare(
         The comparison; after Ctrl-C what there is by then, marked partial.
 
     Raises:
-        UsageError: a plan that cannot be run, or no row that can be had.
+        UsageError: a plan that cannot be run, or no row that is available.
         RuntimeUnavailableError: the reference's runtime is not installed.
         KeyboardInterrupt: Ctrl-C before the first row had seen all images.
     """
@@ -115,18 +115,18 @@ def compare(
     rows, whole = _embed_rows(plan, candidates, images, report)
     references = choose_references(rows, plan.reference)
     rows = drop_spares(rows, references)
-    granted = [row for row in rows if row.embedded is not None]
-    if not granted:
+    available = [row for row in rows if row.embedded is not None]
+    if not available:
         problem = next((row.problem for row in rows if row.problem is not None), None)
         if not whole or problem is None:
             raise KeyboardInterrupt
-        raise UsageError(f"no row can be had; the first: {problem.reason}", hint=problem.hint)
-    runs: dict[str, Runs] = {row.name: Runs() for row in granted}
-    problems: dict[str, list[Problem]] = {row.name: [] for row in granted}
-    rounds = _measure_speeds(plan, granted, runs, problems, report) if whole else 0
+        raise UsageError(f"no row is available; the first: {problem.reason}", hint=problem.hint)
+    runs: dict[str, Runs] = {row.name: Runs() for row in available}
+    problems: dict[str, list[Problem]] = {row.name: [] for row in available}
+    rounds = _measure_speeds(plan, available, runs, problems, report) if whole else 0
     whole = whole and rounds == plan.repeats
     footprints: dict[str, Footprint] = {}
-    whole = whole and _measure_footprints(plan, granted, problems, footprints, report)
+    whole = whole and _measure_footprints(plan, available, problems, footprints, report)
     loads = list(zip(plan.batch_sizes, plan.loads, strict=True))
     results, pareto = mark_front(build_rows(rows, references, images, runs, footprints, problems, loads))
     return Comparison(

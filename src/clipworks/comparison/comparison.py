@@ -34,8 +34,8 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Granted:
-    """What the engine says that it runs; threads are CPU threads, None where it does not say."""
+class Actual:
+    """What the runtime says that it runs; threads are CPU threads, None where it does not say."""
 
     runtime: str
     device: str
@@ -52,7 +52,7 @@ class Row:
         model: the card's name.
         card_sha256: names the bundle.
         asked: as the options say it.
-        granted: as the engine says it; None where it cannot be had.
+        actual: as the runtime says it; None where it is not available.
         is_reference: whether the other rows of the model are compared with this one.
         problems: what is missing, and why.
         accuracy: top-1 and top-5; empty where no truth is known.
@@ -68,7 +68,7 @@ class Row:
     model: str
     card_sha256: str
     asked: Asked
-    granted: Granted | None
+    actual: Actual | None
     is_reference: bool
     problems: tuple[Problem, ...]
     accuracy: tuple[Accuracy, ...]
@@ -148,7 +148,7 @@ class Comparison:
         kind: tells the file from other results.
         format: version of this record.
         rows: in the order of the options; a reference that was not asked for is the first of its model.
-        reference: name of the first model's reference row; None where f32 cannot be had.
+        reference: name of the first model's reference row; None where f32 is not available.
         images: what accuracy and agreement are over.
         loads: each (batch size in ``batch_sizes``, at the same place) as asked for.
         batch_sizes: of the requests, one for each load.

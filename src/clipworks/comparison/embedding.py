@@ -11,7 +11,7 @@ import numpy as np
 from clipworks.bundle.card import ImageInput
 from clipworks.comparison.accuracy import Embedded, Pool
 from clipworks.comparison.candidates import Candidate
-from clipworks.comparison.comparison import Granted
+from clipworks.comparison.comparison import Actual
 from clipworks.comparison.figures import Problem
 from clipworks.datasets.ground_truth import find_truths
 from clipworks.datasets.listing import DataSet, Sample
@@ -111,12 +111,12 @@ def embed_row(
     try:
         # Nothing of an earlier run is taken, neither a compiled tower nor a head: another version may have made it.
         with Model(row.bundle, dataclasses.replace(row.options, cache=False), images.options) as model:
-            row.granted = Granted(
+            row.actual = Actual(
                 runtime=model.runtime, device=model.device, precision=model.precision, threads=row.options.threads
             )
             row.embedded = _embed(row.name, model, images, templates, report)
     except ClipworksError as error:
-        row.problem = Problem(stage="accuracy" if row.granted else "grant", reason=error.message, hint=error.hint)
+        row.problem = Problem(stage="accuracy" if row.actual else "open", reason=error.message, hint=error.hint)
     except KeyboardInterrupt:
         return False
     return True

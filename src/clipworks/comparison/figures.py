@@ -8,7 +8,7 @@ from typing import Literal
 from clipworks.profiling.profile import Cold, Run
 
 Tower = Literal["image", "text"]
-Stage = Literal["grant", "accuracy", "speed", "start"]
+Stage = Literal["open", "accuracy", "speed", "start"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class Problem:
     """Why a part of a row, or all of it, is missing.
 
     Attributes:
-        stage: ``grant``: the row cannot be had here; ``accuracy``, ``speed`` or ``start``: it failed there.
+        stage: ``open``: the row is not available here; ``accuracy``, ``speed`` or ``start``: it failed there.
         reason: one line.
         hint: what to do, or None.
     """
@@ -190,7 +190,7 @@ class Footprint:
 
     Attributes:
         towers: image, then text.
-        before_memory_mib: what the process held before the engine was imported; None where the system does not say.
+        before_memory_mib: what the process held before the runtime was imported; None where the system does not say.
         peak_memory_mib: the most that it held (host memory; a GPU's own is not seen).
     """
 

@@ -57,11 +57,11 @@ def parse_gates(text: str) -> dict[str, float]:
 
 
 def check_gates(rows: tuple[Row, ...], bounds: dict[str, float]) -> tuple[GateResult, ...]:
-    """Hold every row that was granted against every bound; references are what the others are held against."""
+    """Check every row that is available by every bound; references are what the others are compared with."""
     return tuple(
         GateResult(row=row.name, gate=name, bound=bound, value=value, kept=value is not None and value >= bound)
         for row in rows
-        if row.granted is not None and not row.is_reference
+        if row.actual is not None and not row.is_reference
         for name, bound in bounds.items()
         for value in (GATES[name](row),)
     )

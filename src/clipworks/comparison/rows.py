@@ -44,16 +44,16 @@ def build_rows(
         own = correct.get(row.name)
         kept = [problem for problem in (row.problem, *problems.get(row.name, ())) if problem is not None]
         compared = row.embedded is not None and reference is not None and reference is not row
-        granted, measured = row.granted, runs.get(row.name, Runs())
-        if granted is not None and measured.threads is not None:  # the engine tells them, where it does
-            granted = dataclasses.replace(granted, threads=measured.threads)
+        actual, measured = row.actual, runs.get(row.name, Runs())
+        if actual is not None and measured.threads is not None:  # the runtime tells them, where it does
+            actual = dataclasses.replace(actual, threads=measured.threads)
         found.append(
             Row(
                 name=row.name,
                 model=row.bundle.card.name,
                 card_sha256=card_hash(row.bundle.card),
                 asked=row.asked,
-                granted=granted,
+                actual=actual,
                 is_reference=row is reference,
                 problems=tuple(kept),
                 accuracy=() if own is None else measure_accuracy(own),

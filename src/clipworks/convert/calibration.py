@@ -39,7 +39,7 @@ def collect_samples(
 
     Raises:
         RuntimeUnavailableError: no runtime is installed, or the tower is none that clipworks converted.
-        EncodingError: the engine cannot run the tower.
+        EncodingError: the runtime cannot run the tower.
     """
     watch = open_value_probe(bundle, role, names)
     generator = np.random.default_rng(seed)

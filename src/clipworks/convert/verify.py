@@ -33,9 +33,9 @@ class VerifyResult:
         images: number of images compared.
         texts: number of token rows compared, one of each length that the tower takes.
         limit: the largest difference that counts as equal.
-        runtime: the engine that ran the bundle.
-        device: where it ran, as granted.
-        precision: as granted.
+        runtime: the runtime that ran the bundle.
+        device: where it ran.
+        precision: in use.
     """
 
     image_difference: float
@@ -80,7 +80,7 @@ def compare_with_checkpoint(
 
     Raises:
         ConversionError: the checkpoint cannot be read, or the card says something else than it.
-        RuntimeUnavailableError: the engine is not there.
+        RuntimeUnavailableError: the runtime is not there.
     """
     card = bundle.card
     checkpoint = read_checkpoint(source, config=config, preprocessing=card.image)

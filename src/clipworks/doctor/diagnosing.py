@@ -68,7 +68,7 @@ def diagnose(
         ClipworksError: something cannot be opened, read or run.
     """
     with contextlib.ExitStack() as opened:
-        tell("starting the engine")
+        tell("starting the runtime")
         subject = _open(plan.bundle, plan.options, opened)
         reference = open_reference(plan.reference, plan.bundle, subject)
         if reference.pipeline is not None:
@@ -150,7 +150,7 @@ def _trace_reference(reference: Reference, inputs: Inputs) -> Trace:
             raise UsageError(
                 f"{reference.about.name} has {len(samples)} of {name}, but {counts[branch]} "
                 f"{'images' if branch == 'image' else 'texts'} are given",
-                hint="a dump is held against the images and texts that it was made from: --images, --texts",
+                hint="a dump is compared with the images and texts that it was made from: --images, --texts",
             )
     return reference.dump.trace
 

@@ -21,12 +21,12 @@ class About:
     """One of the two pipelines.
 
     Attributes:
-        kind: what computes it: an engine runs a ``bundle``; ``equations`` are those of a bundle's own tensors and
+        kind: what computes it: a runtime runs a ``bundle``; ``equations`` are those of a bundle's own tensors and
             ``checkpoint`` those of a checkpoint's, both in float64 by numpy; a ``dump`` is what someone else computed.
         name: the model, or the file.
-        runtime: the engine, or None.
-        device: as granted, or None.
-        precision: as granted; of a dump, as it says.
+        runtime: the runtime, or None.
+        device: in use, or None.
+        precision: in use; of a dump, as it says.
     """
 
     kind: Kind
@@ -48,7 +48,7 @@ class StageResult:
         mark: what became of it.
         precision: whether the mark is the precision's doing: in f32 the stage is within tolerance.
         fed: whether the stage was given the reference's own input, so that nothing before it counts.
-        tolerance: that ``judged`` was held against.
+        tolerance: that ``judged`` was compared with.
         figures: of the pipeline as asked for; None where it was not compared.
         f32: of the same in f32, where another precision was asked for.
         unseen: stages just before that could not be compared, so that a difference may begin in one of them.
@@ -85,7 +85,7 @@ class Cause:
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """What a precision costs along one branch, against f32 on the same engine and input.
+    """What a precision costs along one branch, against f32 on the same runtime and input.
 
     Attributes:
         branch: ``image`` or ``text``.

@@ -76,7 +76,7 @@ def read_dump(path: Path, card: Card) -> Dump:
 
     Args:
         path: the file.
-        card: of the model that it is held against; says the end token and the padding.
+        card: of the model that it is compared with; says the end token and the padding.
 
     Raises:
         DumpError: no .npz file, or an array of a kind or number of sides that its stage cannot have.

@@ -18,7 +18,7 @@ class Figures:
     """How two pipelines' values of one stage compare.
 
     Attributes:
-        judged: what is held against the tolerance: ``largest`` or ``relative`` or the share of texts that differ, as
+        judged: what is compared with the tolerance: ``largest`` or ``relative`` or the share of texts that differ, as
             the stage's measure says; None where it is infinite or no number.
         largest: largest absolute difference, in levels of 255 for pixels.
         relative: of the worst sample: length of the difference over length of the reference.
@@ -26,7 +26,7 @@ class Figures:
         where: sample (image or text), then the place in its array, of the largest difference.
         found: the value there.
         expected: the reference's value there.
-        broken: values that are infinite or no numbers.
+        broken: values that are NaN or Inf.
         note: why the arrays could not be compared value by value, or empty.
     """
 
@@ -82,7 +82,7 @@ def compare_stage(
 
 
 def _count_broken(pairs: Sequence[tuple[Array, Array]]) -> Figures:
-    """Figures of a stage where one side, or both, has values that are infinite or no numbers."""
+    """Figures of a stage where one side, or both, has values that are NaN or Inf."""
     counts = [sum(int((~np.isfinite(pair[side])).sum()) for pair in pairs) for side in (0, 1)]
     side = 0 if counts[0] else 1
     sample = next(index for index, pair in enumerate(pairs) if not np.isfinite(pair[side]).all())
@@ -98,7 +98,7 @@ def _count_broken(pairs: Sequence[tuple[Array, Array]]) -> Figures:
         found=one if np.isfinite(one) else None,
         expected=other if np.isfinite(other) else None,
         broken=max(counts),
-        note=f"{counts[side]}{who} values are infinite or no numbers",
+        note=f"{counts[side]}{who} values are NaN or Inf",
     )
 
 
@@ -106,7 +106,7 @@ def align(stage: Stage, found: Array, expected: Array) -> tuple[Array, Array]:
     """Bring two samples of a stage to what both hold, in float64.
 
     Of a last layer one side may have the pooled row alone: which row it is, is the next stage's question, so it is
-    held against the row that it is nearest to. Of a text one side may have rows behind the end token.
+    compared with the row that it is nearest to. Of a text one side may have rows behind the end token.
     """
     one, other = found.astype(np.float64), expected.astype(np.float64)
     if stage.name in _DIRECTIONS:

@@ -1,4 +1,4 @@
-"""Pipelines: from images and texts to scores with every stage kept, by an engine or by the equations."""
+"""Pipelines: from images and texts to scores with every stage kept, by a runtime or by the equations."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Pipeline:
         vocabulary: its file, or None for OpenAI's own.
         score: how cosines become scores.
         trace_tower: gives a tower's stages: uint8 ``[size, size, 3]`` or int32 ``[length]`` each.
-        close: frees the engines.
+        close: frees the runtimes.
         layers: whether the stages inside the towers are among them.
     """
 
@@ -74,11 +74,11 @@ class Pipeline:
 def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions) -> Pipeline:
     """A bundle on a runtime."""
     encoders: dict[Role, Encoder] = {role: open_encoder(bundle, role, options) for role in ROLES}
-    granted = encoders["image"]
+    actual = encoders["image"]
     tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text)
     try:
         probes = {role: open_probe(bundle, role, encoder) for role, encoder in encoders.items()}
-    except RuntimeUnavailableError:  # towers of other makers, or an engine that cannot be looked into
+    except RuntimeUnavailableError:  # towers of other makers, or a runtime that cannot be looked into
         probes = {}
 
     def trace_tower(role: Role, values: Sequence[Array]) -> Trace:
@@ -102,9 +102,9 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions) -> Pipeline:
         about=About(
             kind="bundle",
             name=bundle.card.name,
-            runtime=granted.runtime,
-            device=granted.device,
-            precision=_name_precision(granted, bundle),
+            runtime=actual.runtime,
+            device=actual.device,
+            precision=_name_precision(actual, bundle),
         ),
         spec=bundle.card.image,
         text=bundle.card.text,

@@ -1,4 +1,4 @@
-"""References: what a pipeline can be held against."""
+"""References: what a pipeline can be compared with."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Asked:
 
     Attributes:
         what: `EQUATIONS`, a dump's file, a checkpoint's folder or file, a bundle's folder or a model's name; None for
-            the equations, or the model itself where an engine is named.
+            the equations, or the model itself where a runtime is named.
         config: the checkpoint's configuration, where it is not beside the weights.
-        runtime: the engine of a reference that is a bundle, or None.
+        runtime: the runtime of a reference that is a bundle, or None.
         device: its device, or None.
         precision: its precision, or None for f32; of a dump, what it was computed in.
         options: of the subject, for what is not the reference's own: threads and the like.
@@ -71,7 +71,7 @@ class Reference:
 
 
 def open_reference(asked: Asked, bundle: Bundle, subject: Pipeline) -> Reference:
-    """Open what was asked for, to be held against one pipeline.
+    """Open what was asked for, to be compared with one pipeline.
 
     Args:
         asked: the wish.
@@ -82,46 +82,46 @@ def open_reference(asked: Asked, bundle: Bundle, subject: Pipeline) -> Reference
         UsageError: the options do not go together, or there is nothing to compare with.
         ClipworksError: what was named cannot be read.
     """
-    engine = (asked.runtime, asked.device, asked.precision)
+    given = (asked.runtime, asked.device, asked.precision)
     _refuse_config(asked)
-    if asked.what is None and engine == (None, None, None):
+    if asked.what is None and given == (None, None, None):
         return _open_default(bundle, subject, asked)
     if asked.what is None:
-        return _open_engine(bundle, asked, subject)
+        return _open_runtime(bundle, asked, subject)
     if asked.what == EQUATIONS:
-        _refuse(engine, f"--reference {EQUATIONS}")
+        _refuse(given, f"--reference {EQUATIONS}")
         return _open_equations(bundle)
     path = expand_home(asked.what)
     if path.suffix == SUFFIX:
-        _refuse(engine[:2], "a dump")
+        _refuse(given[:2], "a dump")
         dump = read_dump(path, bundle.card)
         about = About(kind="dump", name=str(path), precision=asked.precision or dump.precision)
         return Reference(about=about, dump=dump, notes=() if asked.precision else dump.notes)
     if _is_checkpoint(path):
-        _refuse(engine, "a checkpoint")
+        _refuse(given, "a checkpoint")
         return _open_checkpoint(path, asked, bundle)
-    return _open_engine(open_bundle(asked.what, offline=asked.offline), asked, subject)
+    return _open_runtime(open_bundle(asked.what, offline=asked.offline), asked, subject)
 
 
 def _open_default(bundle: Bundle, subject: Pipeline, asked: Asked) -> Reference:
     try:
         return _open_equations(bundle)
     except RuntimeUnavailableError as error:
-        engines = [name for name in list_installed(list_defaults()) if name != subject.about.runtime]
-        if not engines and subject.about.precision == "f32":
+        runtimes = [name for name in list_installed(list_defaults()) if name != subject.about.runtime]
+        if not runtimes and subject.about.precision == "f32":
             raise UsageError(
                 f"there is nothing to compare with: {error.message}",
-                hint=f"another engine is enough ({_name_engine(subject)}); --reference takes a checkpoint or a dump",
+                hint=f"another runtime is enough ({_name_runtime(subject)}); --reference takes a checkpoint or a dump",
             ) from None
-        engine = engines[0] if engines else subject.about.runtime
-        options = dataclasses.replace(asked.options, runtime=engine or AUTO, device=AUTO, precision="f32")
+        runtime = runtimes[0] if runtimes else subject.about.runtime
+        options = dataclasses.replace(asked.options, runtime=runtime or AUTO, device=AUTO, precision="f32")
         found = open_bundle_pipeline(bundle, options)
-        note = f"{error.message}; the reference is the same file in f32 on {engine}, and only the towers' ends are seen"
+        note = f"{error.message}; the reference is the same file in f32 on {runtime}: only the towers' ends are seen"
         return Reference(about=found.about, pipeline=found, notes=(note,))
 
 
-def _name_engine(subject: Pipeline) -> str:
-    """How to get an engine besides the one that is examined."""
+def _name_runtime(subject: Pipeline) -> str:
+    """How to get a runtime besides the one that is examined."""
     return next(find_runtime(name).install for name in reversed(list_defaults()) if name != subject.about.runtime)
 
 
@@ -151,7 +151,7 @@ def _read_checkpoint(path: Path, config: Path | None, bundle: Bundle) -> tuple[C
         return checkpoint, (f"{path} does not say how images are prepared: both sides go by the bundle's card",)
 
 
-def _open_engine(bundle: Bundle, asked: Asked, subject: Pipeline) -> Reference:
+def _open_runtime(bundle: Bundle, asked: Asked, subject: Pipeline) -> Reference:
     options = dataclasses.replace(
         asked.options,
         runtime=asked.runtime or subject.about.runtime or AUTO,
@@ -164,7 +164,7 @@ def _open_engine(bundle: Bundle, asked: Asked, subject: Pipeline) -> Reference:
     except RuntimeUnavailableError:
         weights = None
     if pipeline.about == subject.about:
-        notes: tuple[str, ...] = ("both sides are the same model, engine and precision",)
+        notes: tuple[str, ...] = ("both sides are the same model, runtime and precision",)
     else:
         notes = ()
     return Reference(about=pipeline.about, pipeline=pipeline, weights=weights, notes=notes)
@@ -183,8 +183,8 @@ def _refuse_config(asked: Asked) -> None:
         raise UsageError(f"--reference-config goes with a reference that is a checkpoint, not with {path}")
 
 
-def _refuse(engine: tuple[str | None, ...], what: str) -> None:
+def _refuse(given: tuple[str | None, ...], what: str) -> None:
     names = ("--reference-runtime", "--reference-device", "--reference-precision")
-    given = [name for name, value in zip(names, engine, strict=False) if value is not None]
-    if given:
-        raise UsageError(f"{given[0]} goes with a reference that is a bundle, not with {what}")
+    options = [name for name, value in zip(names, given, strict=False) if value is not None]
+    if options:
+        raise UsageError(f"{options[0]} goes with a reference that is a bundle, not with {what}")

@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipworks.cache import read_sealed, write_sealed
+from clipworks.cache import read_checked, write_checked
 from clipworks.towers.files import open_tower_file, read_tower
 from clipworks.towers.stored import StoredTower
 
@@ -37,10 +37,10 @@ def load_graph(tower: StoredTower, location: str | None, cache: Path | None) -> 
         return write_graph(tower, location).content
     key = hashlib.sha256(f"{tower.sha256} {location} {_FORMAT}".encode()).hexdigest()
     path = cache / f"{key[:32]}.graph"
-    content = read_sealed(path)
+    content = read_checked(path)
     if content is None:
         content = write_graph(tower, location).content
-        write_sealed(path, content, keep=_KEPT_FILES)
+        write_checked(path, content, keep=_KEPT_FILES)
     return content
 
 

@@ -2,13 +2,13 @@
 
 Beside what `clipworks.towers.folding` has done to the weights, and as exact:
 
-- the patch embedding is a matrix product over patches (faster than a convolution on both engines measured);
+- the patch embedding is a matrix product over patches (faster than a convolution on both runtimes measured);
 - in the last layer only the pooled row is computed behind the attention; in the image tower that is one query a
   sequence, and keys and values of the other rows are never built: the query is taken through the keys' weights
   instead, the weighted mean of the rows through the values' weights (texts are too short for that to pay);
 - texts come packed: all that any of them begin with is computed once, and attention runs over groups of texts
   (`clipworks.text.packing`);
-- queries, keys and values are three products: engines fuse them with the attention behind, while one product would
+- queries, keys and values are three products: runtimes fuse them with the attention behind, while one product would
   have to be split again by a copy.
 """
 
@@ -101,7 +101,7 @@ def _embed_patches(nodes: GraphNodes, weights: ImageWeights) -> str:
 def _find_pooled(nodes: GraphNodes, weights: TextWeights, ids: str) -> str:
     """Which token of each text is pooled, int64 ``[n, 1]``.
 
-    Engines break ties of ArgMax as they like, so the candidates get scores that fall with the position: no two are
+    Runtimes break ties of ArgMax as they like, so the candidates get scores that fall with the position: no two are
     the same. Without an end token the first one scores highest, as in transformers.
     """
     context = weights.pos_embed.shape[0]

@@ -94,7 +94,7 @@ def _attend(nodes: GraphNodes, parts: Sequence[str], weights: TowerWeights, mask
     heads, width = weights.spec.heads or 1, weights.spec.width
     query, key, value = (nodes.reshape(part, 0, 0, heads, width // heads) for part in parts)
     query, key, value = (nodes.transpose(part, 0, 2, 1, 3) for part in (query, key, value))
-    # The keys are turned in two steps, since engines take the second into their product: no copy is made of it.
+    # The keys are turned in two steps, since runtimes take the second into their product: no copy is made of it.
     scores = nodes.matmul(query, nodes.transpose(key, 0, 1, 3, 2))
     if mask is not None:
         scores = nodes.plus(scores, mask)
@@ -106,7 +106,7 @@ def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, weig
     """Attention of one query a sequence, keys and values of the other rows never built."""
     heads, width = weights.spec.heads or 1, weights.spec.width
     side = width // heads
-    # By heads, ``[heads, side, width]`` and ``[heads, width, side]``: engines do that once, when they compile.
+    # By heads, ``[heads, side, width]`` and ``[heads, width, side]``: runtimes do that once, when they compile.
     key = nodes.reshape(nodes.add("Transpose", layer.k.dequantize(), attributes={"perm": [1, 0]}), heads, side, width)
     value = nodes.add("Reshape", layer.v.dequantize(), np.array([width, heads, side], np.int64))
     queries = nodes.reshape(_linear(nodes, pooled, layer.q, "q"), 0, heads, side)

@@ -92,8 +92,8 @@ class Cold:
     """The start of the first instance.
 
     Attributes:
-        import_ms: import the engine; about 0 when this process had it already.
-        read_ms: bring the tower's file into the engine; None for an engine that does it together with compiling.
+        import_ms: import the runtime; about 0 when this process had it already.
+        read_ms: bring the tower's file into the runtime; None for a runtime that does it together with compiling.
         compile_ms: compile it (no compiled cache is used).
         first_call_us: the first request.
     """
@@ -105,7 +105,7 @@ class Cold:
 
     @property
     def open_ms(self) -> float:
-        """Read and compile together: what compares between engines that tell them apart and those that do not."""
+        """Read and compile together: what compares between runtimes that tell them apart and those that do not."""
         return (self.read_ms or 0.0) + self.compile_ms
 
 
@@ -144,7 +144,7 @@ class Profile:
         threads: CPU threads of each instance, in use; None where the runtime does not say.
         batch_size: images or texts in a request.
         instances: compiled encoders for each device.
-        input: ``host``: each request hands over a numpy batch; ``device``: batches lie where the engine wants them.
+        input: ``host``: each request hands over a numpy batch; ``device``: batches lie where the runtime wants them.
         inputs: what the pool was made of.
         load: as asked for.
         cold: apart from everything else.

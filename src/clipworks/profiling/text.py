@@ -37,7 +37,7 @@ def format_sample_form(profile: Profile, devices: str | None = None, instances: 
 
 
 def format_profile(profile: Profile) -> str:
-    """The whole profile: the sample's form, then what was granted, how it was measured and how far to trust it."""
+    """The whole profile: the sample's form, then what was in use, how it was measured and how far to trust it."""
     run = profile.run
     window = run.window
     in_all = profile.instances * len(profile.devices)
@@ -62,7 +62,7 @@ def format_profile(profile: Profile) -> str:
     cold = profile.cold
     read = "" if cold.read_ms is None else f"read {cold.read_ms:.0f} ms, "
     lines.append(
-        f"cold start: import the engine {cold.import_ms:.0f} ms, {read}compile {cold.compile_ms:.0f} ms, "
+        f"cold start: import the runtime {cold.import_ms:.0f} ms, {read}compile {cold.compile_ms:.0f} ms, "
         f"first call {_whole(cold.first_call_us)} us"
     )
     if run.stages:

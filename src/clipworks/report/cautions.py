@@ -97,12 +97,12 @@ def doubt_comparison(name: str, found: Comparison) -> list[Caution]:
         cautions.append(Caution(source=name, text="The comparison was ended early: its figures are partial."))
     if found.rounds < found.repeats:
         cautions.append(Caution(source=name, text=f"{found.rounds} of {found.repeats} rounds are there for every row."))
-    refused = [row.name for row in found.rows if row.granted is None]
+    refused = [row.name for row in found.rows if row.actual is None]
     if refused:
         cautions.append(
-            Caution(source=name, text=f"{say_count(len(refused), 'combination')} could not be had; see the reasons.")
+            Caution(source=name, text=f"{say_count(len(refused), 'combination')} was not available; see the reasons.")
         )
-    failed = [row.name for row in found.rows if row.granted is not None and row.problems]
+    failed = [row.name for row in found.rows if row.actual is not None and row.problems]
     if failed:
         cautions.append(Caution(source=name, text=f"Figures are missing for {join_words(failed[:8])}."))
     missed = [gate for gate in found.gates if not gate.kept]

@@ -1,4 +1,4 @@
-"""Lists of a comparison: images that changed, what could not be had, and gates."""
+"""Lists of a comparison: images that changed, what was not available, and gates."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _tabulate_images(title: str, source: str, found: list[tuple[Row, ChangedImag
 
 def tabulate_problems(found: Comparison) -> Table:
     """What is missing, and why."""
-    words = {"grant": "cannot be had", "accuracy": "no accuracy", "speed": "no speed", "start": "no start"}
+    words = {"open": "is not available", "accuracy": "no accuracy", "speed": "no speed", "start": "no start"}
     lines = [
         (row.name, words[problem.stage], problem.reason, problem.hint or "")
         for row in found.rows
@@ -80,7 +80,7 @@ def tabulate_problems(found: Comparison) -> Table:
     return cut_rows(
         drop_empty(
             Table(
-                title="What could not be had, and why",
+                title="Not available, and why",
                 columns=tuple(Column(name=name) for name in ("row", "what", "reason", "what to do")),
                 rows=tuple(lines),
             )
@@ -90,7 +90,7 @@ def tabulate_problems(found: Comparison) -> Table:
 
 def list_slower(rows: Sequence[Row]) -> list[str]:
     """What is slower in a lower precision than in f32 on the same runtime and device, beyond the rounds' spread."""
-    exact = {_name_place(row): row for row in rows if row.granted is not None and row.granted.precision == "f32"}
+    exact = {_name_place(row): row for row in rows if row.actual is not None and row.actual.precision == "f32"}
     said = []
     for row in rows:
         base = exact.get(_name_place(row))
@@ -107,8 +107,8 @@ def list_slower(rows: Sequence[Row]) -> list[str]:
 
 
 def _name_place(row: Row) -> tuple[str, ...] | None:
-    granted = row.granted
-    return None if granted is None else (row.asked.model, granted.runtime, granted.device)
+    actual = row.actual
+    return None if actual is None else (row.asked.model, actual.runtime, actual.device)
 
 
 def say_found(gate: GateResult) -> str:

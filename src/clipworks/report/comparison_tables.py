@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clipworks.comparison.comparison import Granted, Row
+from clipworks.comparison.comparison import Actual, Row
 from clipworks.comparison.figures import Difference, Repeated, Speed
 from clipworks.report.document import Column, Table
 from clipworks.report.figures import (
@@ -21,18 +21,18 @@ from clipworks.report.figures import (
 
 
 def tabulate_rows(rows: list[Row], numbers: dict[str, int]) -> Table:
-    """Every row: what the engine granted, and its accuracy."""
+    """Every row: what was in use, and its accuracy."""
     ks = sorted({one.k for row in rows for one in row.accuracy})
     lines = []
     for row in rows:
         measures = {one.k: one for one in row.accuracy}
-        cells = [str(numbers[row.name]), row.name, row.model, say_granted(row.granted)]
+        cells = [str(numbers[row.name]), row.name, row.model, say_actual(row.actual)]
         cells += ["reference" if row.is_reference else "", "on the front" if row.pareto else ""]
         for k in ks:
             one = measures.get(k)
             cells.append("" if one is None else f"{say_share(one.share)} ({say_interval(one.low, one.high)})")
         lines.append(tuple(cells))
-    names = ("row", "model", "granted", "role", "Pareto")
+    names = ("row", "model", "in use", "role", "Pareto")
     columns = [Column(name="no.", numeric=True), *(Column(name=name) for name in names)]
     columns += [Column(name=f"top-{k} (95%)", numeric=True) for k in ks]
     table = Table(
@@ -48,12 +48,12 @@ def tabulate_rows(rows: list[Row], numbers: dict[str, int]) -> Table:
     return cut_rows(drop_empty(table))
 
 
-def say_granted(granted: Granted | None) -> str:
-    """What the engine says that it runs on."""
-    if granted is None:
+def say_actual(actual: Actual | None) -> str:
+    """What the runtime says that it runs on."""
+    if actual is None:
         return ""
-    threads = "" if granted.threads is None else f", {say_count(granted.threads, 'thread')}"
-    return f"{granted.device} {granted.precision}{threads}"
+    threads = "" if actual.threads is None else f", {say_count(actual.threads, 'thread')}"
+    return f"{actual.device} {actual.precision}{threads}"
 
 
 def tabulate_differences(rows: list[Row], numbers: dict[str, int]) -> Table:
@@ -227,7 +227,7 @@ def tabulate_footprints(rows: list[Row], numbers: dict[str, int]) -> Table:
     columns = [Column(name="no.", numeric=True), Column(name="row"), Column(name="import ms", numeric=True)]
     for tower in ("image", "text"):
         columns += [Column(name=f"{tower} {what}", numeric=True) for what in ("MB", "open ms", "first call ms")]
-    columns += [Column(name="peak MiB", numeric=True), Column(name="of engine and model, MiB", numeric=True)]
+    columns += [Column(name="peak MiB", numeric=True), Column(name="of runtime and model, MiB", numeric=True)]
     return cut_rows(
         drop_empty(
             Table(
@@ -235,8 +235,8 @@ def tabulate_footprints(rows: list[Row], numbers: dict[str, int]) -> Table:
                 columns=tuple(columns),
                 rows=tuple(lines),
                 notes=(
-                    "Each in a process of its own, without a compiled cache. Import: of the engine; open: read and "
-                    "compile the tower; of engine and model: the peak less what Python held before the import.",
+                    "Each in a process of its own, without a compiled cache. Import: of the runtime; open: read and "
+                    "compile the tower; of runtime and model: the peak less what Python held before the import.",
                 ),
             )
         )

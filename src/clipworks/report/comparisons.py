@@ -1,4 +1,4 @@
-"""Comparisons in a report: accuracy against speed, parity with f32, what could not be had, and gates."""
+"""Comparisons in a report: accuracy against speed, parity with f32, what was not available, and gates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def report_comparison(name: str, found: Comparison) -> Part:
         name: its file.
         found: the comparison.
     """
-    rows = [row for row in found.rows if row.granted is not None]
+    rows = [row for row in found.rows if row.actual is not None]
     numbers = {row.name: place for place, row in enumerate(rows, 1)}
     tables = (
         tabulate_rows(rows, numbers),

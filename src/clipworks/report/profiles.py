@@ -190,7 +190,7 @@ def _tabulate_cold(lineup: Lineup) -> Table:
         ),
         bars=tuple(tuple(value / longest for value in part) for part in parts),
         parts=("import", "read", "compile", "first call"),
-        notes=("Import is near 0 where the process had the engine already, as at all but the first point of a sweep.",),
+        notes=("Import is near 0 where the process had it already, as at all but the first point of a sweep.",),
     )
     return cut_rows(table)
 

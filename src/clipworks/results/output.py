@@ -1,4 +1,4 @@
-"""Outputs: a results file or folder of a run, held against other runs, agreed on, and resumed after any end."""
+"""Outputs: a results file or folder of a run, held by one run at a time, and resumed after any end."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.cache import map_sealed, write_sealed
+from clipworks.cache import map_checked, write_checked
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.options import AUTO
 from clipworks.processor import find_onednn_ceiling, is_below
@@ -217,7 +217,7 @@ def _compile(
             [request.tower.sha256, openvino.get_version(), device, machine, config], sort_keys=True, default=str
         )
         blob = request.cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.blob"
-        content = map_sealed(blob)
+        content = map_checked(blob)
         if content is not None:
             try:
                 tensor = openvino.Tensor(content, shared_memory=True)
@@ -230,7 +230,7 @@ def _compile(
     compiled = core.compile_model(model, device, config)
     compile_ms = elapsed_ms(start)
     if blob is not None:
-        write_sealed(blob, compiled.export_model().getvalue(), keep=_KEPT_BLOBS)
+        write_checked(blob, compiled.export_model().getvalue(), keep=_KEPT_BLOBS)
     return compiled, weights, Opening(read_ms=read_ms, compile_ms=compile_ms)
 
 

@@ -1,4 +1,4 @@
-"""Probes: towers of ours that also give the values inside them, for a diagnosis."""
+"""Probes: converted towers that also give the values inside them, for a diagnosis."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ embedding, ``[dim]``, as `EMBEDDING`."""
 
 
 def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
-    """Compile a tower once more, with its inner values as outputs, as an encoder of it was granted.
+    """Compile a tower once more, with its inner values as outputs, as an encoder of it runs.
 
     Args:
         bundle: the model.
@@ -40,8 +40,8 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
         encoder: says the runtime, the device and the precision.
 
     Raises:
-        RuntimeUnavailableError: the tower is none that clipworks converted, or the engine cannot be looked into.
-        EncodingError: the engine cannot compile the tower with more outputs.
+        RuntimeUnavailableError: the tower is none that clipworks converted, or the runtime cannot be looked into.
+        EncodingError: the runtime cannot compile the tower with more outputs.
     """
     stored = "int8" if encoder.precision == "int8" else "f32"
     request = EncoderRequest(
@@ -80,7 +80,7 @@ def open_value_probe(bundle: Bundle, role: Role, names: Sequence[str]) -> Probe:
 
     Raises:
         RuntimeUnavailableError: no runtime is installed, or the tower is none that clipworks converted.
-        EncodingError: the engine cannot compile the tower with these outputs.
+        EncodingError: the runtime cannot compile the tower with these outputs.
     """
     request = EncoderRequest(
         tower=find_tower(bundle, role),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipworks import interrupts
-from clipworks.cache import open_folder, read_sealed, write_sealed
+from clipworks.cache import open_folder, read_checked, write_checked
 from clipworks.errors import ClipworksError
 from clipworks.options import RuntimeOptions
 from clipworks.processor import count_cores, describe_processor, find_onednn_ceiling
@@ -64,7 +64,7 @@ def measure_rates(
         if not again:
             if key in _measured:
                 return _measured[key]
-            if path is not None and (body := read_sealed(path)) is not None:
+            if path is not None and (body := read_checked(path)) is not None:
                 _measured[key] = json.loads(body)
                 return _measured[key]
         import_runtime(runtime)  # here: two threads that import can lock each other out
@@ -73,7 +73,7 @@ def measure_rates(
         with ThreadPoolExecutor(1) as pool:
             _measured[key] = pool.submit(_measure, runtime, precisions, opened).result()
         if path is not None:
-            write_sealed(path, json.dumps(_measured[key]).encode(), keep=_KEPT)
+            write_checked(path, json.dumps(_measured[key]).encode(), keep=_KEPT)
         return _measured[key]
 
 

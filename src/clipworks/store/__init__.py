@@ -29,8 +29,8 @@ def open_bundle(model: str, *, offline: bool = False, progress: Progress | None 
     Raises:
         UnknownNameError: no such name or folder.
         BundleError: the folder is no bundle, or a damaged one.
-        DownloadError: the model is not here and cannot be brought here.
-        ConversionError: what was brought here cannot be converted.
+        DownloadError: the model is not here and cannot be downloaded.
+        ConversionError: what was downloaded cannot be converted.
     """
     bundle = _find_bundle(model, offline=offline, progress=progress)
     verify_once(bundle)
@@ -58,7 +58,7 @@ def _find_bundle(model: str, *, offline: bool, progress: Progress | None) -> Bun
             return read_bundle(kept)
         except BundleError as error:
             raise BundleError(
-                error.message, hint=f"bring it here again: clipworks models pull {target.name} --force"
+                error.message, hint=f"download it again: clipworks models pull {target.name} --force"
             ) from None
     from clipworks.store.pulling import pull_model
 

@@ -1,4 +1,4 @@
-"""The model hub: what a repository holds, and its files brought here, resumed where an earlier try broke off.
+"""The model hub: what a repository holds, and its files downloaded, resumed where an earlier try broke off.
 
 The library that talks to the hub no longer resumes a file after the process ends (huggingface_hub 2), so the
 transfer itself is done here, over the library's session, with its endpoint, token and headers.
@@ -97,7 +97,7 @@ def find_snapshot(hub: str, revision: str | None, files: tuple[str, ...] | None 
 
 
 def download_file(repository: Repository, name: str, folder: Path, *, progress: Progress) -> Path:
-    """Bring one file here, going on where an earlier call broke off.
+    """Download one file, resuming where an earlier call broke off.
 
     Args:
         repository: what `list_repository` gave.
@@ -222,7 +222,7 @@ def _clear_errors(
     except _network_errors(get_session()) as error:
         raise DownloadError(
             f"the hub at {constants.ENDPOINT} cannot be reached for {what}: {str(error) or type(error).__name__}",
-            hint="run it again when the network is there: it goes on where it stopped",
+            hint="run it again when the network is there: it resumes where it stopped",
         ) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -19,7 +19,7 @@ _HUB_ID = re.compile(r"(?P<hub>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revis
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A model that the store can bring here.
+    """A model that the store can download.
 
     Attributes:
         name: the name that its card gets.

@@ -27,13 +27,13 @@ def pull_model(
 ) -> Bundle:
     """Bring a model here, if it is not here yet.
 
-    What breaks off goes on where it stopped when it is called again; two processes that pull the same model share one
-    download. A checkpoint in the hub library's own cache is used where it is.
+    A download that broke off is resumed by the next call; two processes that pull the same model share one download. A
+    checkpoint in the hub library's own cache is used where it is.
 
     Args:
         model: a known model's name, alias or hub id, or any hub id, with ``@revision`` if need be.
         offline: never ask the hub; HF_HUB_OFFLINE in the environment means the same.
-        force: bring it here again, though it is here.
+        force: download and convert again.
         check: compare the converted towers with the checkpoint's equations before they are put in place.
         progress: told in one line what is going on, many times a second.
 
@@ -42,7 +42,7 @@ def pull_model(
 
     Raises:
         UnknownNameError: no such name.
-        DownloadError: the files are not to be had.
+        DownloadError: the files are not available.
         ConversionError: the checkpoint cannot be converted, contradicts what is published, or the check failed.
     """
     target = find_target(model)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from clipworks import scoring
 from clipworks.bundle.files import card_hash
-from clipworks.cache import find_cache, open_folder, read_sealed, write_sealed
+from clipworks.cache import find_cache, open_folder, read_checked, write_checked
 from clipworks.errors import UsageError
 from clipworks.runtimes import find_version
 from clipworks.text.prompts import Labels, fill_templates
@@ -54,7 +54,7 @@ def build_classifier(
         TextError: a prompt is empty or too long for the model.
 
     Source:
-        OpenAI's CLIP, prompt engineering for ImageNet: unit embeddings, their mean, scaled to unit length.
+        OpenAI's CLIP, prompt runtimeering for ImageNet: unit embeddings, their mean, scaled to unit length.
     """
     if not labels or not templates:
         raise UsageError(f"{len(labels)} labels and {len(templates)} templates given; allowed: at least one of each")
@@ -119,7 +119,7 @@ def fold_classifier(classifier: scoring.Floats) -> FoldedClassifier:
 def find_classifier(model: Model, labels: Labels, templates: Sequence[str]) -> scoring.Floats | None:
     """The classifier of an earlier run with the same model, runtime, version, device, precision and texts, or None."""
     cache = find_cache()
-    body = None if cache is None else read_sealed(cache / _FOLDER / _name_classifier(model, labels, templates))
+    body = None if cache is None else read_checked(cache / _FOLDER / _name_classifier(model, labels, templates))
     return None if body is None else np.load(io.BytesIO(body), allow_pickle=False)
 
 
@@ -130,7 +130,7 @@ def keep_classifier(model: Model, labels: Labels, templates: Sequence[str], clas
         return
     stream = io.BytesIO()
     np.save(stream, classifier, allow_pickle=False)
-    write_sealed(folder / _name_classifier(model, labels, templates), stream.getvalue(), keep=_KEEP)
+    write_checked(folder / _name_classifier(model, labels, templates), stream.getvalue(), keep=_KEEP)
 
 
 def hash_classifier(classifier: scoring.Floats) -> str:

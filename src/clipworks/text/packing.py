@@ -1,10 +1,10 @@
-"""What a text tower of ours takes, made of a batch: each beginning of a text once, and texts in groups.
+"""What a native or PyTorch text tower takes, made of a batch: each shared prefix once, and texts in groups.
 
-Attention is causal, so a row depends on nothing but the tokens up to its own: of texts that begin alike, that beginning
-is computed once, and the rows of a batch are the nodes of a tree of tokens, listed text by text. Every linear map is
-one product over that list. Only the attention takes rows apart: into groups of a few texts, each with all that they
-begin with, since products of three or four rows take runtimes longer than those of sixteen. In a group, too, rows stand
-text by text, so that a row is seen by those behind it up to the end of its branch.
+Attention is causal, so a row depends on nothing but the tokens up to its own: a prefix that texts share is computed
+once, and the rows of a batch are the nodes of a tree of tokens, listed text by text. Every linear map is one product
+over that list. Only the attention takes rows apart: into groups of a few texts, each with its prefixes, since products
+of three or four rows take runtimes longer than those of sixteen. In a group, too, rows stand text by text, so that a
+row is seen by those behind it up to the end of its branch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TILE = 16
 
 _FEW_ROWS = 128  # fewer are not filled up: a match with three texts would pay for it
 _FILLED_ROWS, _FILLED_GROUPS = 64, 4
-"""Rows and groups are filled up to a multiple of these, since runtimes compile products anew for each number."""
+"""Rows and groups are filled up to a multiple of these, since runtimes compile products for each number."""
 
 
 def pack_texts(ids: Ids, *, filled: bool = True) -> dict[str, Ids]:

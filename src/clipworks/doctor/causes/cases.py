@@ -15,7 +15,7 @@ class Case:
     """Two pipelines that differ.
 
     Attributes:
-        found: the pipeline's values, in f32 where they could be had.
+        found: the pipeline's values, in f32 where they are available.
         rough: its values in the precision asked for.
         expected: the reference's.
         inputs: images and texts.

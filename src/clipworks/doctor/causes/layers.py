@@ -108,7 +108,7 @@ def explain_overflow(stage: str, case: Case) -> list[str]:
         if not broken and not stuck:
             continue
         true = max((float(np.abs(array).max(initial=0)) for array in other[stage]), default=0.0)
-        what = f"{broken} values are infinite or no numbers" if broken else "values stand at 65,504"
+        what = f"{broken} values are NaN or Inf" if broken else "values stand at 65,504"
         if np.isfinite(true) and true > _F16_LARGEST:
             said.append(f"f16 overflows {side}: {what} where the other side reaches {true:,.0f}; f16 ends at 65,504")
         elif broken:

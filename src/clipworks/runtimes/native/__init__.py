@@ -1,4 +1,4 @@
-"""The native runtime: our own towers in C, for CPUs with AVX-512, in f32, bf16 and int8.
+"""The native runtime: CLIP's towers in C, for CPUs with AVX-512, in f32, bf16 and int8.
 
 `layout` says how weights lie in the file that the compiled code takes, `opening` makes and finds such files, `encoder`
 is the runtime. The compiled code itself is ``_towers.c``.

@@ -6,7 +6,7 @@ import hashlib
 import time
 
 import clipworks.runtimes.native._towers as compiled
-from clipworks.cache import map_sealed, write_sealed
+from clipworks.cache import map_checked, write_checked
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.options import AUTO
 from clipworks.processor import find_ceiling, is_below
@@ -71,7 +71,7 @@ def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes,
     if request.cache is not None:
         key = hashlib.sha256(f"{request.tower.sha256} {int8} {bf16} {_FORMAT}".encode()).hexdigest()
         path = request.cache / f"{key[:32]}.packed"
-        body = map_sealed(path)
+        body = map_checked(path)
         if body is not None:
             return read_facts(body), body[HEAD:], Opening(read_ms=None, compile_ms=elapsed_ms(start), cached=True)
     from clipworks.runtimes.native.layout import is_quantized, pack_tower
@@ -87,5 +87,5 @@ def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes,
     facts, body = pack_tower(weights, bf16=bf16, int8=int8)
     opening = Opening(read_ms=read_ms, compile_ms=elapsed_ms(start))
     if path is not None:
-        write_sealed(path, body.data, keep=_KEPT_FILES)
+        write_checked(path, body.data, keep=_KEPT_FILES)
     return facts, body[HEAD:], opening

@@ -1,4 +1,4 @@
-"""The PyTorch runtime: towers of our own, run on CUDA devices, Apple's GPUs or the CPU."""
+"""The PyTorch runtime: converted towers, run on CUDA devices, Apple's GPUs or the CPU."""
 
 from __future__ import annotations
 

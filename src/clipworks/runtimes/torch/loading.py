@@ -35,7 +35,7 @@ def load_tower(weights: TowerWeights, device: torch.device, kind: torch.dtype) -
         centre=float(CENTRE),
         patches=place.put(weights.patch_embed.weight.T),
         positions=place.put(weights.pos_embed[1:]),
-        class_row=place.put(weights.pos_embed[0].astype(np.float64) + weights.cls_token),
+        cls_row=place.put(weights.pos_embed[0].astype(np.float64) + weights.cls_token),
         norm=place.put_norm(weights.norm_pre),
         layers=layers,
     )

@@ -51,7 +51,7 @@ class Layers:
         keys: of the last layer, ``[heads, side, width]``.
         values: of the last layer, ``[heads, width, side]``.
         last: the block of the last layer.
-        norm: gain and shift of the last normalisation.
+        norm: weight and bias of the last normalisation.
         projection: ``[dim, width]``.
     """
 
@@ -75,7 +75,7 @@ class ImageTower:
     centre: float
     patches: Tensor
     positions: Tensor
-    class_row: Tensor
+    cls_row: Tensor
     norm: tuple[Tensor, Tensor]
     layers: Layers
 
@@ -85,12 +85,12 @@ class ImageTower:
 
     def __call__(self, pixels: Tensor, note: Note | None = None) -> Tensor:
         """Embed images."""
-        count, width = len(pixels), self.class_row.shape[-1]
+        count, width = len(pixels), self.cls_row.shape[-1]
         grid, side = round(len(self.positions) ** 0.5), round((self.patches.shape[1] / 3) ** 0.5)
         pixels = pixels[:, : grid * side, : grid * side]
         patches = pixels.reshape(count, grid, side, grid, side * 3).transpose(2, 3).reshape(count, grid * grid, -1)
         rows = self.patches.new_empty(count, 1 + grid * grid, width)
-        rows[:, 0] = self.class_row
+        rows[:, 0] = self.cls_row
         centred = patches.to(rows.dtype).sub_(self.centre)
         torch.add(functional.linear(centred, self.patches), self.positions, out=rows[:, 1:])
         rows = functional.layer_norm(rows, (width,), *self.norm, self.layers.epsilon)

@@ -1,6 +1,6 @@
 """The least that a start can take: Python with numpy and Pillow, and the weights read once.
 
-    python -m peers.bare_start BYTES FILE ...    prints the seconds, the best of some
+    python -m peers.least_start BYTES FILE ...    prints the seconds, the best of some
 
 Called with ``--once`` too, the process does that one thing. It checks, decodes, tokenizes and computes nothing: no
 program that scores an image in Python with such weights can be there sooner.
@@ -50,13 +50,13 @@ def main() -> None:
     taken = []
     for _ in range(ROUNDS):
         begun = time.perf_counter()
-        command = [sys.executable, "-m", "peers.bare_start", "--once", *words]
+        command = [sys.executable, "-m", "peers.least_start", "--once", *words]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
             line = process.stdout.readline()
             taken.append(time.perf_counter() - begun)
         if line != "started\n":
-            raise SystemExit("the bare start failed")
+            raise SystemExit("the least start failed")
     print(min(taken))
 
 
