@@ -91,10 +91,11 @@ MOMENTS ?= 50
 	@touch $@
 
 test-signals: .venv/installed  ## press Ctrl-C at 50 random moments of every command, on two Pythons (MOMENTS=N; PYTHON312=...)
-	$(BIN)/python tests/signal_runs.py --moments $(MOMENTS)
-	@if $(PYTHON312) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null; then \
-	  $(MAKE) .venv-312/installed && .venv-312/bin/python tests/signal_runs.py --moments $(MOMENTS); \
-	else echo "SKIPPED on Python 3.12: $(PYTHON312) is none; PYTHON312=... names one"; fi
+	@status=0; $(BIN)/python tests/signal_runs.py --moments $(MOMENTS) || status=1; \
+	if $(PYTHON312) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null; then \
+	  $(MAKE) .venv-312/installed && .venv-312/bin/python tests/signal_runs.py --moments $(MOMENTS) || status=1; \
+	else echo "SKIPPED on Python 3.12: $(PYTHON312) is none; PYTHON312=... names one"; fi; \
+	exit $$status
 
 bench: .venv/installed  ## measure start-up time and memory
 	$(BIN)/python benchmarks/startup.py
