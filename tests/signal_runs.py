@@ -59,7 +59,7 @@ class Outcome:
     @property
     def is_early(self) -> bool:
         """Whether the signal came before a line of ours ran: the interpreter starts, and its answer is its own."""
-        if "KeyboardInterrupt" in self.err:
+        if "KeyboardInterrupt" in self.err or self.err.startswith("Fatal Python error: init"):
             return f"clipworks{os.sep}" not in self.err
         return self.status == -signal.SIGINT and not self.err
 

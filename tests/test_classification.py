@@ -30,7 +30,7 @@ from clipworks.results import journal
 from clipworks.results.formats import read_results
 from clipworks.results.locks import hold_file
 from clipworks.results.records import ResultsError
-from clipworks.tasks import zero_shot as heads
+from clipworks.tasks import zero_shot
 from clipworks.tasks.classify import Classes, classify
 from clipworks.tasks.runs import RunOptions
 from clipworks.text.prompts import Labels, read_labels
@@ -88,7 +88,7 @@ def test_records_come_in_order_with_truth_and_ranked_classes(home: Path) -> None
 
 
 def test_scores_are_those_of_match_over_all_labels(home: Path) -> None:
-    """The pipeline, batches and head lead to the same numbers as one image against the filled-in prompts."""
+    """The pipeline, batches and classifier lead to the same numbers as one image against the filled-in prompts."""
     whole(home, "whole.jsonl")
     record = list(read_results(home / "whole.jsonl"))[17]
     with load("starter", RuntimeOptions(runtime="fake")) as model:
@@ -158,7 +158,7 @@ def test_a_journal_cut_anywhere_is_continued_to_the_same_bytes(home: Path, name:
         pytest.importorskip("pyarrow")
     labels = read_labels(str(home / "labels.txt"))
     classes = Classes(labels=labels, templates=("{}",))
-    head = np.eye(len(labels), fake.card.dim, dtype=np.float32)
+    classifier = np.eye(len(labels), fake.card.dim, dtype=np.float32)
     dataset = read_dataset(home / "set")
     output = home / name
     written = home / (f"{name}.journal" if name.endswith(".parquet") else name)
@@ -171,7 +171,7 @@ def test_a_journal_cut_anywhere_is_continued_to_the_same_bytes(home: Path, name:
             seen += 1
 
         options = RunOptions(loop=LoopOptions(batch_size=4), report=count, stop=lambda: seen * 4 >= stop_at)
-        return classify(fake, dataset, classes, head, output, options).whole
+        return classify(fake, dataset, classes, classifier, output, options).whole
 
     assert go()
     expected = output.read_bytes()
@@ -406,14 +406,14 @@ def test_a_head_is_the_mean_direction_of_a_label_s_prompts(monkeypatch: pytest.M
         rows = [model.embed_texts([item.replace("{}", name) for item in templates]) for name in labels.names]
         expected = np.stack([part.mean(axis=0) / np.linalg.norm(part.mean(axis=0)) for part in rows])
         for at_once in (8192, 1):
-            monkeypatch.setattr(heads, "_PROMPTS", at_once)
+            monkeypatch.setattr(zero_shot, "_PROMPTS", at_once)
             calls: list[tuple[int, int]] = []
-            head = heads.build_classifier(model, labels, templates, report=lambda *done: calls.append(done))  # noqa: B023
-            assert np.abs(head - expected).max() < 1e-6
-            assert np.array_equal(head[0], head[2])
+            classifier = zero_shot.build_classifier(model, labels, templates, report=lambda *done: calls.append(done))  # noqa: B023
+            assert np.abs(classifier - expected).max() < 1e-6
+            assert np.array_equal(classifier[0], classifier[2])
             assert calls[-1] == (6, 6)
         with pytest.raises(UsageError, match="0 labels and 3 templates"):
-            heads.build_classifier(model, Labels(name="none", names=()), templates)
+            zero_shot.build_classifier(model, Labels(name="none", names=()), templates)
 
 
 def test_a_classifier_is_kept_by_model_runtime_precision_labels_and_templates_and_a_damaged_one_is_not_used(
@@ -421,23 +421,27 @@ def test_a_classifier_is_kept_by_model_runtime_precision_labels_and_templates_an
 ) -> None:
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
     labels = Labels(name="two", names=("a", "b"))
-    head = np.eye(2, fake.card.dim, dtype=np.float32)
-    assert heads.find_classifier(fake, labels, ["{}"]) is None
-    heads.keep_classifier(fake, labels, ["{}"], head)
-    found = heads.find_classifier(fake, labels, ["{}"])
+    classifier = np.eye(2, fake.card.dim, dtype=np.float32)
+    assert zero_shot.find_classifier(fake, labels, ["{}"]) is None
+    zero_shot.keep_classifier(fake, labels, ["{}"], classifier)
+    found = zero_shot.find_classifier(fake, labels, ["{}"])
     assert found is not None
-    assert np.array_equal(found, head)
-    assert heads.hash_classifier(found) == heads.hash_classifier(head) != heads.hash_classifier(head[::-1])
-    assert heads.find_classifier(fake, labels, ["a {}"]) is None
-    assert heads.find_classifier(fake, Labels(name="two", names=("b", "a")), ["{}"]) is None
+    assert np.array_equal(found, classifier)
+    assert (
+        zero_shot.hash_classifier(found)
+        == zero_shot.hash_classifier(classifier)
+        != zero_shot.hash_classifier(classifier[::-1])
+    )
+    assert zero_shot.find_classifier(fake, labels, ["a {}"]) is None
+    assert zero_shot.find_classifier(fake, Labels(name="two", names=("b", "a")), ["{}"]) is None
     with load("starter", RuntimeOptions(runtime="fake", precision="bf16"), towers=("image",)) as other:
-        assert heads.find_classifier(other, labels, ["{}"]) is None
+        assert zero_shot.find_classifier(other, labels, ["{}"]) is None
     with monkeypatch.context() as upgraded:
-        upgraded.setattr(heads, "find_version", lambda name: f"another {name}")
-        assert heads.find_classifier(fake, labels, ["{}"]) is None
+        upgraded.setattr(zero_shot, "find_version", lambda name: f"another {name}")
+        assert zero_shot.find_classifier(fake, labels, ["{}"]) is None
     (path,) = (tmp_path / "classifiers").iterdir()
     path.write_bytes(path.read_bytes()[:-5])
-    assert heads.find_classifier(fake, labels, ["{}"]) is None
+    assert zero_shot.find_classifier(fake, labels, ["{}"]) is None
 
 
 def test_what_cannot_be_written_keeps_no_head_and_is_no_error(
@@ -446,8 +450,8 @@ def test_what_cannot_be_written_keeps_no_head_and_is_no_error(
     (tmp_path / "file").touch()
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path / "file"))
     labels = Labels(name="one", names=("a",))
-    heads.keep_classifier(fake, labels, ["{}"], np.ones((1, fake.card.dim), dtype=np.float32))
-    assert heads.find_classifier(fake, labels, ["{}"]) is None
+    zero_shot.keep_classifier(fake, labels, ["{}"], np.ones((1, fake.card.dim), dtype=np.float32))
+    assert zero_shot.find_classifier(fake, labels, ["{}"]) is None
 
 
 def test_a_damaged_manifest_is_refused(tmp_path: Path) -> None:
