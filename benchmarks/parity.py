@@ -40,7 +40,7 @@ from clipworks.families.preprocessing import OPENAI_MEAN, OPENAI_STD, openai_pre
 from clipworks.images.decode import load_batch
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import import_runtime, list_installed, list_names, open_encoder
-from clipworks.runtimes.inputs import name_inputs
+from clipworks.runtimes.graphs import name_inputs
 from clipworks.text.tokenizers import open_tokenizer
 from clipworks.towers.files import read_tower
 from clipworks.towers.stored import StoredTower, find_tower

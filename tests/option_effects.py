@@ -125,7 +125,7 @@ class Recorder:
         self.batches: list[tuple[str, Any]] = []
         self.runtimes: set[str] = set()
         monkeypatch.setattr("clipworks.runtimes.import_runtime", self._import)
-        monkeypatch.setattr(fake, "IMPLEMENTATION", dataclasses.replace(fake.IMPLEMENTATION, open_encoder=self._open))
+        monkeypatch.setattr(fake, "IMPLEMENTATION", fake.IMPLEMENTATION._replace(open_encoder=self._open))
 
     def _import(self, name: str) -> Implementation:
         self.runtimes.add(name)
@@ -134,9 +134,9 @@ class Recorder:
     def _open(self, request: EncoderRequest) -> FakeEncoder:
         self.requests.append(request)
         precision, device = request.options.precision, request.options.device
-        encoder = _Recorded(precision="f32" if precision == "auto" else precision, dim=request.dim)
+        encoder = _Recorded(precision="f32" if precision == "auto" else precision, dim=request.tower.dim)
         encoder.device = "cpu" if device == "auto" else device
-        encoder.record = lambda batch: self.batches.append((request.role, batch))
+        encoder.record = lambda batch: self.batches.append((request.tower.role, batch))
         return encoder
 
     def of(self, role: str) -> list[Any]:

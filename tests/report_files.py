@@ -37,7 +37,7 @@ from clipworks.environment import Environment
 from clipworks.evaluation.accuracy import wilson
 from clipworks.evaluation.evaluation import Accuracy
 from clipworks.options import ImageOptions
-from clipworks.profiling.profile import Cold, Load, Parity, Profile, Run, Stage
+from clipworks.profiling.profile import Cold, Load, Parity, Profile, Run, StageTime
 from clipworks.profiling.search import RateSearch, Slo, Trial
 from clipworks.profiling.statistics import Overload, Window, spread
 from clipworks.results.formats import FORMATS
@@ -147,7 +147,7 @@ def make_search() -> dict[str, Any]:
 
 def make_pipeline() -> Profile:
     """A profile with stages and parity."""
-    stages = (Stage(name="decode", mean_us=4000.0, share=0.2), Stage(name="encode", mean_us=16000.0, share=0.8))
+    stages = (StageTime(name="decode", mean_us=4000.0, share=0.2), StageTime(name="encode", mean_us=16000.0, share=0.8))
     parity = Parity(reference="openvino f32", count=64, cosine_min=0.9991, cosine_median=0.9999, top1_agreement=0.98)
     return make_profile(make_run(stages=stages), target="pipeline", parity=parity)
 

@@ -14,8 +14,8 @@ from convert_checkpoints import MODELS, draw_images, write_huggingface
 from clipworks import scoring
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError
-from clipworks.pipeline import embed_batch
 from clipworks.runtimes import Opening
+from clipworks.scoring import embed_batch
 from clipworks.towers.files import read_tower
 from clipworks.towers.stored import find_tower
 from clipworks.towers.weights import ImageWeights, Layer, Norm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 import warnings
@@ -25,7 +26,7 @@ from clipworks.profiling.measurement import Report
 from clipworks.profiling.profile import Load, Run
 from clipworks.runtimes import Batch, Staged
 from clipworks.runtimes.fake import FakeEncoder
-from clipworks.vendor_sample import clip_sample, eval_topk, make_input_npz, notices, profilers
+from clipworks.vendor_sample import arguments, clip_sample, eval_topk, make_input_npz, profilers
 
 FAKE = ["--runtime", "fake"]
 PROFILE = [*FAKE, "--iterations", "3", "--warmup_times", "1"]
@@ -132,15 +133,18 @@ def test_errors_are_written_without_verbose(capsys: pytest.CaptureFixture[str], 
 def test_a_warning_of_python_is_a_notice() -> None:
     """Whoever gives it: clipworks, a package, or Python."""
 
-    def warn(words: list[str]) -> int:
+    def warn(_: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         warnings.warn("this is slower", UserWarning, stacklevel=1)
-        return len(words)
+        return int(args.verbose)
+
+    def run(*words: str) -> int:
+        return arguments.run_command("sample", None, lambda _: None, warn, words)
 
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        assert notices.run_command("sample", warn, []) == 0
+        assert run() == 0
         assert not seen
-        assert notices.run_command("sample", warn, ["--verbose"]) == 1
+        assert run("--verbose") == 1
         assert [str(item.message) for item in seen] == ["this is slower"]
 
 

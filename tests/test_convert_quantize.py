@@ -25,7 +25,7 @@ from clipworks.errors import ConversionError, RuntimeUnavailableError
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import openvino as openvino_runtime
 from clipworks.runtimes import registry
-from clipworks.runtimes.choice import Choice
+from clipworks.runtimes.choice import FloatChoice
 from clipworks.towers.stored import find_tower
 from clipworks.towers.tensor_file import TensorFile
 
@@ -104,7 +104,7 @@ def test_int8_texts_stay_as_close_to_f32_with_their_float_parts_in_bf16(
     """Where the processor has bf16, even if it does not pay; in f32 the runtime's own int8 kernels may lose some."""
     if "bf16" not in openvino_runtime.list_precisions():
         pytest.skip("needs a processor with bf16")
-    choice = Choice(precision="bf16", reason="to be tested")
+    choice = FloatChoice(precision="bf16", reason="to be tested")
     monkeypatch.setattr(openvino_runtime, "choose_float", lambda *_: choice)
     encoder = runtimes.open_encoder(bundle, "text", RuntimeOptions(runtime="openvino", precision="int8"))
     rounded = encoder(draw_texts()).astype(np.float64)

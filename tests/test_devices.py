@@ -97,7 +97,7 @@ def test_no_runtime_at_all_is_told_and_no_failure(
 def test_auto_takes_f32_where_what_is_listed_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As OpenVINO does where an instruction set is hidden from it: a named precision fails, auto takes f32."""
     from clipworks.runtimes import openvino
-    from clipworks.runtimes.choice import Choice
+    from clipworks.runtimes.choice import FloatChoice
 
     bundle = store.open_bundle("starter")
     compile_one = openvino._compile
@@ -109,7 +109,7 @@ def test_auto_takes_f32_where_what_is_listed_cannot_be_compiled(monkeypatch: pyt
 
     monkeypatch.setattr(openvino, "_compile", refuse_bf16)
     monkeypatch.setattr(openvino, "list_precisions", lambda device: ["f32", "bf16"])  # noqa: ARG005
-    wanted = Choice(precision="bf16", reason="a test wants it")
+    wanted = FloatChoice(precision="bf16", reason="a test wants it")
     monkeypatch.setattr(openvino, "choose_float", lambda runtime, listed: wanted)  # noqa: ARG005
     encoder = runtimes.open_encoder(bundle, "image", RuntimeOptions(runtime="openvino"))
     assert encoder.precision == "f32"

@@ -61,7 +61,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Packed]:
     towers: dict[str, Packed] = {}
     for role in ROLES:
         facts, body = layout.pack_tower(read_tower(find_tower(bundle, role)), bf16=False)
-        sides = dataclasses.asdict(facts)
+        sides = facts._asdict()
         del sides["end_id"]
         towers[role] = Packed(body=body[HEAD:], facts=sides)
     return towers

@@ -153,7 +153,7 @@ def test_without_a_home_all_works_that_needs_none(
 def uncompiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on an x86 CPU with AVX-512 and without a C compiler, with a cache of its own."""
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path / "cache"))
-    found = dataclasses.replace(processor.describe_processor(), instruction_sets=("avx2", "avx512f"))
+    found = processor.describe_processor()._replace(instruction_sets=("avx2", "avx512f"))
     monkeypatch.setattr(registry, "describe_processor", lambda: found)
     for name in ("clipworks.runtimes.native._towers", "clipworks.runtimes.native.opening"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -180,10 +180,10 @@ def test_a_missing_compiler_is_told_once_where_it_costs(clip_bundle: Path, monke
     assert choose(device="gpu") == []
     assert choose(runtime="fake") == []
     with monkeypatch.context() as other:
-        plain = dataclasses.replace(processor.describe_processor(), instruction_sets=("avx2",))
+        plain = processor.describe_processor()._replace(instruction_sets=("avx2",))
         other.setattr(registry, "describe_processor", lambda: plain)
         assert choose() == []
-        tiled = dataclasses.replace(plain, instruction_sets=("avx512f", "amx_bf16"))
+        tiled = plain._replace(instruction_sets=("avx512f", "amx_bf16"))
         other.setattr(registry, "describe_processor", lambda: tiled)
         assert choose() == []
     assert [text.partition(":")[0] for text in choose()] == [

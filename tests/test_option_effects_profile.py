@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from option_effects import Recorder, read, row, run, skip_warm_up
 from PIL import Image
+from virtual_clock import VirtualClock
 
 from clipworks import pipeline
 from clipworks.images import decoders
 from clipworks.images.resize import Cut
 from clipworks.profiling import profiler
-from clipworks.profiling.clock import NS, VirtualClock
+from clipworks.profiling.clock import NS
 from clipworks.profiling.profile import Profile
 from clipworks.runtimes import Staged
 from clipworks.runtimes.fake import FakeEncoder

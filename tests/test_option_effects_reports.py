@@ -213,7 +213,7 @@ def test_each_tower_is_of_the_model_that_is_named(
     write_card(other, dataclasses.replace(card, title="another"))
     asked = Recorder(monkeypatch)
     rank(capsys, "--input_file", "a.png", "--imgmod_prefix", clip_bundle, "--txtmod_prefix", other)
-    assert {(request.role, request.tower.path.parent) for request in asked.requests} == {
+    assert {(request.tower.role, request.tower.path.parent) for request in asked.requests} == {
         ("image", clip_bundle),
         ("text", other),
     }

@@ -8,10 +8,11 @@ import time
 import numpy as np
 import pytest
 from servers import MS, serve
+from virtual_clock import VirtualClock
 
 from clipworks.errors import MeasurementError, UsageError
-from clipworks.profiling.clock import NS, MonotonicClock, VirtualClock
-from clipworks.profiling.load import Arrivals, run_closed
+from clipworks.profiling.clock import NS, MonotonicClock
+from clipworks.profiling.load import Arrivals, run_load
 from clipworks.profiling.measurement import measure
 from clipworks.profiling.profile import Load, Run
 
@@ -281,4 +282,4 @@ def test_impossible_loads_name_the_option_and_what_is_allowed(change: dict[str, 
 
 def test_a_load_without_servers_is_refused() -> None:
     with pytest.raises(UsageError, match="there are 0 requests to keep in flight; allowed: 1 to 1,024"):
-        run_closed([], depth=1, clock=MonotonicClock(), watch=lambda _: False, interval_s=0.1)
+        run_load([], depth=1, clock=MonotonicClock(), watch=lambda _: False, interval_s=0.1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from servers import MS, serve
+from virtual_clock import VirtualClock
 
-from clipworks.profiling.clock import VirtualClock
 from clipworks.profiling.measurement import measure
 from clipworks.profiling.profile import Load, Run
 from clipworks.profiling.search import RateSearch, parse_slo, search_rate

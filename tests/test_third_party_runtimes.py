@@ -26,7 +26,7 @@ class ToyEncoder(FakeEncoder):
 
 
 def open_encoder(request):
-    return ToyEncoder(precision="f32", dim=request.dim)
+    return ToyEncoder(precision="f32", dim=request.tower.dim)
 
 
 def load():

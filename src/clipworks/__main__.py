@@ -3,6 +3,8 @@
 Signals are taken over before anything else is imported: until then, Ctrl-C is a traceback of Python's.
 """
 
+from __future__ import annotations
+
 import os
 
 try:
@@ -13,49 +15,36 @@ try:
 except KeyboardInterrupt:
     os._exit(130)
 
+TYPE_CHECKING = False  # as in clipworks/__init__.py
 
-def main() -> int:
-    """Run ``clipworks``."""
-    return _start("clipworks", "clipworks.cli", "main")
-
-
-def clip_sample() -> int:
-    """Run the vendor's ``clip_sample``."""
-    return _start("clip_sample", "clipworks.vendor_sample.clip_sample", "main")
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-def make_input_npz() -> int:
-    """Run the vendor's ``make_input_npz``."""
-    return _start("make_input_npz", "clipworks.vendor_sample.make_input_npz", "main")
+def _make_command(program: str, module: str, name: str = "main") -> Callable[[], int]:
+    """What runs a command: it imports it, with signals that end it at any moment of its life."""
+
+    def start() -> int:
+        try:
+            interrupts.install(program)
+        except KeyboardInterrupt:
+            os._exit(130)
+        try:
+            status: int = getattr(importlib.import_module(module), name)()
+        except SystemExit as end:  # from argparse, with a number
+            status = end.code if isinstance(end.code, int) else 1
+        interrupts.leave_with(status)
+        return status
+
+    return start
 
 
-def clip_image_prof() -> int:
-    """Run the vendor's ``clip_image_prof``."""
-    return _start("clip_image_prof", "clipworks.vendor_sample.profilers", "profile_image")
-
-
-def clip_text_prof() -> int:
-    """Run the vendor's ``clip_text_prof``."""
-    return _start("clip_text_prof", "clipworks.vendor_sample.profilers", "profile_text")
-
-
-def eval_topk() -> int:
-    """Run the vendor's ``eval_topk``."""
-    return _start("eval_topk", "clipworks.vendor_sample.eval_topk", "main")
-
-
-def _start(program: str, module: str, name: str) -> int:
-    """Import a command and run it, with signals that end it at any moment of its life."""
-    try:
-        interrupts.install(program)
-    except KeyboardInterrupt:
-        os._exit(130)
-    try:
-        status: int = getattr(importlib.import_module(module), name)()
-    except SystemExit as end:  # from argparse, with a number
-        status = end.code if isinstance(end.code, int) else 1
-    interrupts.leave_with(status)
-    return status
+main = _make_command("clipworks", "clipworks.cli")
+clip_sample = _make_command("clip_sample", "clipworks.vendor_sample.clip_sample")
+make_input_npz = _make_command("make_input_npz", "clipworks.vendor_sample.make_input_npz")
+clip_image_prof = _make_command("clip_image_prof", "clipworks.vendor_sample.profilers", "profile_image")
+clip_text_prof = _make_command("clip_text_prof", "clipworks.vendor_sample.profilers", "profile_text")
+eval_topk = _make_command("eval_topk", "clipworks.vendor_sample.eval_topk")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import hashlib
 import mmap
 import os
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -112,9 +111,6 @@ def read_checked(path: Path) -> bytes | None:
 def map_checked(path: Path) -> npt.NDArray[np.uint8] | None:
     """Read what `write_checked` wrote without a copy: pages come from the file as they are touched.
 
-    Args:
-        path: the file.
-
     Returns:
         uint8 ``[bytes]``, writable without any effect on the file; None when it is not there, or damaged.
     """
@@ -153,6 +149,8 @@ def write_checked(path: Path, body: bytes | memoryview, *, keep: int) -> None:
         body: what to keep.
         keep: how many files with the same ending stay in the folder; the oldest beyond go.
     """
+    import tempfile
+
     import numpy as np
 
     temporary = path

@@ -36,9 +36,6 @@ def choose_by_ending(
         asked: the format that an option asks for, or None.
         option: that option as it was written, for the message.
 
-    Returns:
-        The format's name.
-
     Raises:
         UsageError: the ending means something else: none of the formats, or another than the one asked for.
     """
@@ -58,15 +55,7 @@ def choose_by_ending(
 
 
 def check_folder_name(output: str, *, holds: str) -> None:
-    """Refuse a folder's name that ends as a file's does.
-
-    Args:
-        output: the name.
-        holds: what will be in the folder, for the message.
-
-    Raises:
-        UsageError: it does.
-    """
+    """Raise UsageError for a folder's name that ends as a file's does; the message says what the folder holds."""
     ending = find_ending(output.rstrip("/"))
     if _FILES.fullmatch(ending):
         name = PurePath(output).stem

@@ -16,27 +16,16 @@ _PACKAGES = ("numpy", "pillow", "tokenizers")
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """One machine and its software.
+    """One machine and its software."""
 
-    Attributes:
-        cpu: the processor's name.
-        cores: processors that this process may use.
-        isa: instruction sets that matter for inference and may be used; see `clipworks.processor`.
-        memory_gib: main memory, or None where the system does not say.
-        load_1m: load average of the last minute when the run began, or None: a busy machine measures badly.
-        system: operating system and its version.
-        python: version.
-        packages: version of clipworks and of each runtime and library that is installed.
-    """
-
-    cpu: str
-    cores: int
-    isa: tuple[str, ...]
-    memory_gib: float | None
-    load_1m: float | None
-    system: str
-    python: str
-    packages: dict[str, str]
+    cpu: str  # the processor's name
+    cores: int  # processors that this process may use
+    isa: tuple[str, ...]  # instruction sets that matter for inference and may be used; see `clipworks.processor`
+    memory_gib: float | None  # main memory, or None where the system does not say
+    load_1m: float | None  # load average of the last minute when the run began, or None: a busy machine measures badly
+    system: str  # operating system and its version
+    python: str  # version
+    packages: dict[str, str]  # version of clipworks and of each runtime and library that is installed
 
 
 def describe_environment() -> Environment:

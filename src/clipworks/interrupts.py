@@ -63,9 +63,6 @@ def install(program: str) -> None:
     """Take over the signals of this process, which is a command's; only a process's main thread can.
 
     A signal that whoever started the process has turned off stays off, as ``nohup`` wants it.
-
-    Args:
-        program: its name, for messages.
     """
     _state.program = program
     if _state.installed or threading.current_thread() is not threading.main_thread():

@@ -13,8 +13,7 @@ from clipworks import runtimes, scoring, store
 from clipworks.arguments import check_choices, check_pixels, list_texts, list_tokens
 from clipworks.errors import TextError, UsageError
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions, check_count
-from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions, Steps, embed_batch, embed_blocks, gather_rows
-from clipworks.scoring import Match
+from clipworks.scoring import Floats, Match, embed_batch
 from clipworks.text.batches import stage_ahead
 from clipworks.text.tokenizers import open_tokenizer
 
@@ -24,13 +23,11 @@ if TYPE_CHECKING:
     from clipworks.datasets.listing import Sample
     from clipworks.images.decode import ImageLike
     from clipworks.images.resize import Pixels
-    from clipworks.pipeline import EmbeddedBlock
-    from clipworks.scoring import Floats
+    from clipworks.pipeline import EmbeddedBlock, LoopOptions
     from clipworks.text.tokenizers import Ids
 
 # Larger batches win nothing on a CPU; measured in docs/performance.md.
-IMAGE_BATCH = 32
-TEXT_BATCH = 1024
+IMAGE_BATCH, TEXT_BATCH = 32, 1024
 
 
 class Model:
@@ -99,14 +96,16 @@ class Model:
     def embed_dataset(
         self,
         samples: Sequence[Sample],
-        options: LoopOptions = DEFAULT_LOOP_OPTIONS,
+        options: LoopOptions | None = None,
         *,
         first: int = 0,
         stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[EmbeddedBlock[Sample]]:
         """Embed a data set block by block: the loop of every task; see `clipworks.pipeline.embed_blocks`."""
         from clipworks.images.decoders import PillowDecoder
+        from clipworks.pipeline import LoopOptions, Steps, embed_blocks
 
+        options = options or LoopOptions()
         decoder = options.decoder or PillowDecoder(self.card.image, options=self._images)
         steps = Steps.of_files(decoder, self.embed_pixels)
         return embed_blocks(samples, steps, options, first=first, streams=self.streams, stop=stop)
@@ -127,6 +126,7 @@ class Model:
             UsageError: something that is no image, or a batch size below 1.
         """
         from clipworks.images.decode import list_images
+        from clipworks.pipeline import LoopOptions, Steps, embed_blocks, gather_rows
 
         size = check_count("batch size", batch_size)
         listed = list_images(images)

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from clipworks import scoring
 from clipworks.errors import ImageError, UsageError
 from clipworks.processor import count_cores
 from clipworks.scoring import Floats
@@ -35,7 +34,6 @@ from clipworks.scoring import Floats
 if TYPE_CHECKING:
     from clipworks.datasets.listing import Sample
     from clipworks.images.decoders import ImageDecoder
-    from clipworks.runtimes.protocol import Batch, Encoder, Staged
 
 Item = TypeVar("Item")
 Pixels = npt.NDArray[np.uint8]
@@ -46,17 +44,11 @@ WINDOW = 3
 
 @dataclass(frozen=True, kw_only=True)
 class LoopOptions:
-    """How a loop over a data set works; none of it changes an embedding, but another decoder's pixels.
+    """How a loop over a data set works; none of it changes an embedding, but another decoder's pixels."""
 
-    Attributes:
-        batch_size: images in a block, encoded at once, at least 1.
-        workers: threads that decode, at least 1; None for one a core.
-        decoder: what decodes the files; None for Pillow.
-    """
-
-    batch_size: int = 32
-    workers: int | None = None
-    decoder: ImageDecoder | None = None
+    batch_size: int = 32  # images in a block, encoded at once, at least 1
+    workers: int | None = None  # threads that decode, at least 1; None for one a core
+    decoder: ImageDecoder | None = None  # what decodes the files; None for Pillow
 
     def __post_init__(self) -> None:
         """Check the numbers; raises UsageError."""
@@ -70,17 +62,13 @@ DEFAULT_LOOP_OPTIONS = LoopOptions()
 
 @dataclass(frozen=True, kw_only=True)
 class Steps(Generic[Item]):
-    """What is done with the items of a block.
+    """What is done with the items of a block."""
 
-    Attributes:
-        prepare: reads and decodes one item to what ``develop`` takes, or raises ImageError; called on many threads.
-        develop: makes of all that ``prepare`` gave for a block uint8 ``[size, size, 3]``, or texts that say why there
-            is none.
-        encode: uint8 ``[n, size, size, 3]`` to float32 ``[n, dim]``, n at least 1; on the threads of ``develop``.
-    """
-
+    # reads and decodes one item to what ``develop`` takes, or raises ImageError; called on many threads
     prepare: Callable[[Item], Any]
+    # makes of all that ``prepare`` gave for a block uint8 ``[size, size, 3]``, or texts that say why there is none
     develop: Callable[[Sequence[Any]], Sequence[Pixels | str]] = list
+    # uint8 ``[n, size, size, 3]`` to float32 ``[n, dim]``, n at least 1; on the threads of ``develop``
     encode: Callable[[Pixels], Floats]
 
     @staticmethod
@@ -91,19 +79,12 @@ class Steps(Generic[Item]):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedBlock(Generic[Item]):
-    """Consecutive items and what became of them.
+    """Consecutive items and what became of them."""
 
-    Attributes:
-        start: index of the first item in the data set.
-        items: in order.
-        errors: for each item, why it has no embedding, or None.
-        rows: float32 ``[good, dim]``: the embeddings of the items without an error, in order; ``[0, 0]`` for none.
-    """
-
-    start: int
-    items: Sequence[Item]
-    errors: tuple[str | None, ...]
-    rows: Floats
+    start: int  # index of the first item in the data set
+    items: Sequence[Item]  # in order
+    errors: tuple[str | None, ...]  # for each item, why it has no embedding, or None
+    rows: Floats  # float32 ``[good, dim]``: the embeddings of the items without an error, in order; ``[0, 0]`` for none
 
 
 def attempt(prepare: Callable[[Item], Any], item: Item) -> Any:
@@ -129,11 +110,6 @@ def encode_block(
     rows = encode(np.stack(squares)) if squares else np.empty((0, 0), dtype=np.float32)
     errors = tuple(square if isinstance(square, str) else None for square in prepared)
     return EmbeddedBlock(start=start, items=items, errors=errors, rows=rows)
-
-
-def embed_batch(encoder: Encoder, batch: Batch | Staged) -> Floats:
-    """Encode one batch to float32 unit rows ``[n, dim]``."""
-    return scoring.normalise(encoder(batch), made_by=f"{encoder.runtime} in {encoder.precision}")
 
 
 class BlockThreads:

@@ -10,9 +10,8 @@ import functools
 import math
 import os
 import platform
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from clipworks.errors import UsageError
 
@@ -38,22 +37,14 @@ _ONEDNN = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Processor:
-    """A processor.
+class Processor(NamedTuple):
+    """A processor."""
 
-    Attributes:
-        name: as the system gives it.
-        maker: who made it, which tells processors apart that have an instruction set but not its speed.
-        instruction_sets: those that matter for inference and that may be used, as Linux names them; empty on a system
-            that does not tell.
-        ceiling: one of `CEILINGS`, or None.
-    """
-
-    name: str
-    maker: Maker
+    name: str  # as the system gives it
+    maker: Maker  # who made it, which tells processors apart that have an instruction set but not its speed
+    # those that matter for inference and that may be used, as Linux names them; empty on a system that does not tell
     instruction_sets: tuple[str, ...]
-    ceiling: str | None = None
+    ceiling: str | None = None  # one of `CEILINGS`, or None
 
 
 def describe_processor() -> Processor:
@@ -100,11 +91,7 @@ def count_physical_cores() -> int:
 
 
 def find_ceiling() -> str | None:
-    """The ceiling that `VARIABLE` sets, or None.
-
-    Raises:
-        UsageError: it is no ceiling that there is.
-    """
+    """The ceiling that `VARIABLE` sets, or None; raises UsageError for what is none."""
     given = os.environ.get(VARIABLE, "").strip().lower()
     if given and given not in CEILINGS:
         raise UsageError(f"{VARIABLE} is {given!r}; allowed: {', '.join(CEILINGS)}")

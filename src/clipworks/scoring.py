@@ -14,6 +14,7 @@ from clipworks.errors import EncodingError
 
 if TYPE_CHECKING:
     from clipworks.bundle.card import ScoreRule
+    from clipworks.runtimes.protocol import Batch, Encoder, Staged
 
 Floats = npt.NDArray[np.float32]
 
@@ -83,6 +84,11 @@ def normalise(embeddings: npt.NDArray[np.floating], *, made_by: str = "") -> Flo
         )
     rows /= np.maximum(lengths, np.finfo(np.float32).tiny)
     return rows.astype(np.float32)
+
+
+def embed_batch(encoder: Encoder, batch: Batch | Staged) -> Floats:
+    """Encode one batch to float32 unit rows ``[n, dim]``; raises EncodingError as `normalise` and the encoder do."""
+    return normalise(encoder(batch), made_by=f"{encoder.runtime} in {encoder.precision}")
 
 
 def compare(images: Floats, texts: Floats) -> Floats:

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
 from clipworks.bundle.provenance import NO_ANSWERS, KnownAnswers, Published, Source
 from clipworks.bundle.records import (
+    Channels,
     Count,
     FileName,
     Finite,
-    Length,
     Positive,
-    Range,
+    PositiveChannels,
     TokenId,
+    check_range,
     read_record,
     record_to_json,
 )
@@ -56,8 +57,8 @@ class ImageInput:
     resize_to: Count
     interpolation: Interpolation = "bicubic"
     drop_alpha: DropAlpha
-    mean: Annotated[tuple[Finite, ...], Length(3)]
-    std: Annotated[tuple[Positive, ...], Length(3)]
+    mean: Channels
+    std: PositiveChannels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,11 +256,11 @@ def _check_together(card: Card, origin: str) -> None:
     """Refuse values that no model can have beside each other, by name, before they reach a runtime."""
     image, text = card.image, card.text
     lowest = image.size if image.resize == "shortest" else 1
-    Range(low=lowest, high=1_000_000).check(image.resize_to, f"{origin}: image: resize_to")
+    check_range(image.resize_to, f"{origin}: image: resize_to", low=lowest, high=1_000_000)
     for name, token in (("pad_id", text.pad_id), ("start_id", text.start_id), ("end_id", text.end_id)):
-        Range(low=0, high=text.vocabulary - 1).check(token or 0, f"{origin}: text: {name}")
+        check_range(token or 0, f"{origin}: text: {name}", low=0, high=text.vocabulary - 1)
     for length in card.prefix_lengths:
-        Range(low=1, high=card.dim - 1).check(length, f"{origin}: prefix_lengths")
+        check_range(length, f"{origin}: prefix_lengths", low=1, high=card.dim - 1)
     for role, tower in (("image", card.image_tower), ("text", card.text_tower)):
         if tower.heads and tower.width % tower.heads:
             raise BundleError(

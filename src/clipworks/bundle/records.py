@@ -7,6 +7,7 @@ import json
 import math
 import types
 import typing
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 from clipworks.errors import BundleError
@@ -15,50 +16,35 @@ Record = TypeVar("Record")
 _NAMES: dict[object, str] = {dict: "an object", list: "a list"}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Range:
-    """What a number may be: from ``low`` to ``high``, or above ``low`` where ``above`` is set; never NaN or Inf."""
-
-    low: float
-    high: float = math.inf
-    above: bool = False
-
-    def check(self, value: float, where: str) -> None:
-        """Raise BundleError unless a number lies in the range."""
-        fits = value > self.low if self.above else value >= self.low
-        if not (fits and value <= self.high and math.isfinite(value)):
-            rule = f"above {self.low:g}" if self.above else f"{self.low:g} to {self.high:.0f}"
-            raise BundleError(f"{where} is {value}; allowed: {rule}{' and finite' if math.isinf(self.high) else ''}")
+def check_range(value: float, where: str, *, low: float, high: float = math.inf, above: bool = False) -> None:
+    """Raise BundleError unless a finite number is ``low`` to ``high``, or above ``low`` where ``above`` is set."""
+    fits = value > low if above else value >= low
+    if not (fits and value <= high and math.isfinite(value)):
+        rule = f"above {low:g}" if above else f"{low:g} to {high:.0f}"
+        raise BundleError(f"{where} is {value}; allowed: {rule}{' and finite' if math.isinf(high) else ''}")
 
 
-@dataclasses.dataclass(frozen=True)
-class PlainName:
-    """The name of a file in the bundle's own folder."""
-
-    def check(self, value: str, where: str) -> None:
-        """Raise BundleError for a path, or for no name at all."""
-        if not value or value in (".", "..") or any(character in value for character in "/\\\0"):
-            raise BundleError(f"{where}: {value!r} is not a file name; a bundle's files lie in its own folder")
+def check_file_name(value: str, where: str) -> None:
+    """Raise BundleError unless a text is the name of a file in the bundle's own folder."""
+    if not value or value in (".", "..") or any(character in value for character in "/\\\0"):
+        raise BundleError(f"{where}: {value!r} is not a file name; a bundle's files lie in its own folder")
 
 
-@dataclasses.dataclass(frozen=True)
-class Length:
-    """How many items a list has."""
-
-    items: int
-
-    def check(self, value: tuple[Any, ...], where: str) -> None:
-        """Raise BundleError unless there are so many."""
-        if len(value) != self.items:
-            raise BundleError(f"{where} has {len(value)} items; allowed: {self.items}")
+def check_length(value: tuple[Any, ...], where: str, *, items: int) -> None:
+    """Raise BundleError unless there are so many items."""
+    if len(value) != items:
+        raise BundleError(f"{where} has {len(value)} items; allowed: {items}")
 
 
-Count = Annotated[int, Range(low=1, high=1_000_000)]
+# A type, and what is asked of a value of it: a function of the value and of its name in messages.
+Count = Annotated[int, partial(check_range, low=1, high=1_000_000)]
 """Of layers, pixels, tokens; a width."""
-TokenId = Annotated[int, Range(low=0, high=999_999)]
-Positive = Annotated[float, Range(low=0, above=True)]
-Finite = Annotated[float, Range(low=-math.inf)]
-FileName = Annotated[str, PlainName()]
+TokenId = Annotated[int, partial(check_range, low=0, high=999_999)]
+Positive = Annotated[float, partial(check_range, low=0, above=True)]
+Finite = Annotated[float, partial(check_range, low=-math.inf)]
+FileName = Annotated[str, check_file_name]
+Channels = Annotated[tuple[Finite, ...], partial(check_length, items=3)]
+PositiveChannels = Annotated[tuple[Positive, ...], partial(check_length, items=3)]
 
 
 def record_to_json(record: Any) -> str:
@@ -99,7 +85,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin is Annotated:
         read = _read(parts[0], value, where)
         for rule in parts[1:]:
-            rule.check(read, where)
+            rule(read, where)
         return read
     if origin in (types.UnionType, typing.Union):  # Literal[...] | None is the latter
         return None if value is None else _read(parts[0], value, where)

@@ -97,10 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_guarded(program: str, run: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a program so that whatever goes wrong is one line on stderr and an exit status; see `main`.
 
-    Args:
-        program: its name, for messages.
-        run: takes the arguments without --traceback, returns the exit status.
-        argv: the arguments without the program's name; None for the process's own.
+    ``run`` takes the arguments without --traceback, and returns the exit status.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     traceback = "--traceback" in words

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipworks.cli import options
+from clipworks.cli import kinds, options
 
 if TYPE_CHECKING:
+    from clipworks.datasets.listing import DataSet
     from clipworks.model import Model
+    from clipworks.results.records import RunProgress
     from clipworks.scoring import Floats
     from clipworks.tasks.classify import Classes
+    from clipworks.tasks.runs import RunOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=options.output_name,
+        type=kinds.output_name,
         required=True,
         metavar="FILE",
         help="the results: .jsonl, .parquet, .txt; with --ray a folder",
@@ -37,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="none, simple, openai-7, openai-80, a file, one a line, or a JSON list; {} in each (default: simple)",
     )
-    parser.add_argument(
-        "--top", type=options.at_least(1), default=5, metavar="K", help="classes kept for an image (default: 5)"
-    )
+    kinds.add_number(parser, "--top", default=5, low=1, metavar="K", help="classes kept for an image")
     parser.add_argument(
         "--format", metavar="F", help="jsonl, parquet or text (default: by the output's ending, else jsonl)"
     )
@@ -50,8 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
-    from clipworks.cli.runs import conclude, report_left_out, running
-    from clipworks.datasets.listing import read_dataset
+    from clipworks.cli.runs import run_here
     from clipworks.endings import choose_by_ending
     from clipworks.results.formats import choose_format, list_endings
     from clipworks.results.journal import check_target, manifest_path
@@ -72,14 +73,12 @@ def run(args: argparse.Namespace) -> int:
         from clipworks.cli.ray import run_request
 
         return run_request(args, classes)
-    dataset = read_dataset(args.source, root=args.root)
-    report_left_out(dataset.left_out, args.source)
-    with options.load_model(args, images=images, towers=("image",), streams=None) as model:
-        decoder = options.open_decoder(args, model)
+
+    def prepare(model: Model) -> Callable[[DataSet, RunOptions], RunProgress]:
         classifier = _get_classifier(args, model, classes)
-        with running(args, decoder) as run_options:
-            progress = classify(model, dataset, classes, classifier, args.output, run_options)
-    return conclude(progress, args)
+        return lambda dataset, run_options: classify(model, dataset, classes, classifier, args.output, run_options)
+
+    return run_here(args, images, prepare)
 
 
 def _get_classifier(args: argparse.Namespace, model: Model, classes: Classes) -> Floats:

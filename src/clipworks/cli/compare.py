@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipworks.cli import options
+from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 from clipworks.endings import check_folder_name
@@ -33,10 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", action="append", metavar="M", help="a model; may be given several times (default: starter)"
     )
     rows.add_argument(
-        "--runtime",
-        default=ALL,
-        metavar="R,R",
-        help=f"{', '.join(list_names())} (default: all that are installed)",
+        "--runtime", default=ALL, metavar="R,R", help=f"{', '.join(list_names())} (default: all that are installed)"
     )
     rows.add_argument("--device", default="auto", metavar="D,D", help="as the runtimes name them (default: auto)")
     rows.add_argument(
@@ -52,19 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--root", metavar="FOLDER", help="the folder that a list's paths are relative to")
     what.add_argument("--labels", required=True, metavar="L", help="as in clipworks classify")
     what.add_argument("--templates", default="simple", metavar="T", help="as in clipworks classify (default: simple)")
-    what.add_argument("--limit", type=options.at_least(1), metavar="N", help="the first N images only")
+    kinds.add_number(what, "--limit", low=1, help="the first N images only")
     options.add_image_options(parser)
     speed = parser.add_argument_group("speed")
     speed.add_argument("--batch-size", default="1,8", metavar="N,N", help="of the requests (default: 1,8)")
     speed.add_argument(
         "--depth", default="0", metavar="N,N", help="requests in flight, with every batch size (default: 0)"
     )
-    speed.add_argument("--duration", type=float, default=2.0, metavar="S", help="of each measurement (default: 2)")
-    speed.add_argument("--warmup", type=float, default=0.5, metavar="S", help="before each (default: 0.5)")
+    kinds.add_number(speed, "--duration", default=2.0, kind=float, metavar="S", help="of each measurement")
+    kinds.add_number(speed, "--warmup", default=0.5, kind=float, metavar="S", help="before each")
     speed.add_argument("--percentiles", default="50,90,99", metavar="P,P", help="(default: 50,90,99)")
-    speed.add_argument(
-        "--repeats", type=options.at_least(0), default=3, metavar="N", help="rounds; 0: no speed (default: 3)"
-    )
+    kinds.add_number(speed, "--repeats", default=3, low=0, help="rounds; 0: no speed")
     speed.add_argument("--no-footprint", action="store_true", help="leave start-up and memory out")
     parser.add_argument(
         "--gate",
@@ -79,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=options.output_name,
+        type=kinds.output_name,
         required=True,
         metavar="FOLDER",
         help="for comparison.json, .md and .html",
@@ -181,7 +176,6 @@ def _read_plan(args: argparse.Namespace) -> Plan:
     from clipworks.comparison.comparing import Plan
     from clipworks.errors import unknown_name
     from clipworks.profiling.profile import Load
-    from clipworks.profiling.statistics import check_percentiles
     from clipworks.text.prompts import read_templates
 
     precisions = PRECISIONS if args.precision == ALL else _split(args.precision, "--precision")
@@ -191,13 +185,9 @@ def _read_plan(args: argparse.Namespace) -> Plan:
             raise unknown_name("precision", precision, [ALL, *PRECISIONS])
     for name in (*names, *((args.reference,) if args.reference else ())):
         runtimes.find_runtime(name, beside=ALL)
-    loads = [
-        (size, depth) for size in _split_numbers(args, "batch_size", 1) for depth in _split_numbers(args, "depth", 0)
-    ]
-    try:
-        percentiles = check_percentiles(tuple(float(item) for item in _split(args.percentiles, "--percentiles")))
-    except ValueError:
-        raise UsageError(f"--percentiles is {args.percentiles!r}; allowed: numbers with commas, as in 50,99") from None
+    sizes = kinds.split_numbers(args.batch_size, "--batch-size", example="1,8")
+    depths = kinds.split_numbers(args.depth, "--depth", low=0, example="1,8")
+    loads = [(size, depth) for size in sizes for depth in depths]
     return Plan(
         models=tuple(dict.fromkeys(args.model or [STARTER])),
         runtimes=names,
@@ -216,7 +206,7 @@ def _read_plan(args: argparse.Namespace) -> Plan:
                 duration_s=args.duration,
                 timeout_s=max(2 * args.duration, 1.0),
                 warmup_s=args.warmup,
-                percentiles=percentiles,
+                percentiles=kinds.read_percentiles(args),
             )
             for _, depth in loads
         ),
@@ -238,11 +228,3 @@ def _split(text: str, option: str) -> tuple[str, ...]:
     if not all(parts):
         raise UsageError(f"{option} is {text!r}; allowed: names with commas between them")
     return parts
-
-
-def _split_numbers(args: argparse.Namespace, name: str, low: int) -> list[int]:
-    text, option = getattr(args, name), f"--{name.replace('_', '-')}"
-    parts = _split(text, option)
-    if not all(part.isascii() and part.isdecimal() and int(part) >= low for part in parts):
-        raise UsageError(f"{option} is {text!r}; allowed: whole numbers from {low} on with commas, as in 1,8")
-    return [int(part) for part in parts]

@@ -33,16 +33,17 @@ def check_output(folder: Path) -> None:
 
 def write_comparison(folder: Path, content: str, *, partial: bool) -> list[Path]:
     """Write the record, its tables and, where plots can be drawn, its page; return where they lie."""
+    from clipworks.datasets.locations import write_place
     from clipworks.report.assembly import build_document
     from clipworks.report.html import render_page
     from clipworks.report.markdown import format_markdown
-    from clipworks.results.journal import explain_write_errors, write_atomically
+    from clipworks.results.journal import explain_write_errors
 
     written = []
 
     def write(suffix: str, text: str) -> str:
         path = folder / f"{PARTIAL if partial else WHOLE}{suffix}"
-        write_atomically(str(path), text.encode())
+        write_place(str(path), text.encode())
         written.append(path)
         return str(path)
 

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipworks.cli import options
+from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
 from clipworks.errors import UsageError
 
@@ -98,11 +98,7 @@ def _choose_inputs(args: argparse.Namespace, dump: Dump | None) -> Inputs:
     from clipworks.doctor.inputs import TEXTS, list_images
     from clipworks.doctor.pipelines import Inputs
 
-    images, texts = list(args.images or []), list(args.texts or [])
-    if args.texts_file is not None:
-        from clipworks.text.files import read_lines
-
-        texts += read_lines(args.texts_file)
-    chosen = images or (dump.images if dump else ()) or list_images()
+    texts = kinds.read_texts(args.texts, args.texts_file)
+    images = args.images or (dump.images if dump else ()) or list_images()
     words = texts or (dump.texts if dump else ()) or TEXTS
     return Inputs(images=tuple(chosen), texts=tuple(words), options=options.read_image_options(args))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clipworks.cli import options
+from clipworks.cli import kinds, options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks embed``."""
     options.add_dataset_options(parser)
     parser.add_argument(
-        "-o", "--output", type=options.output_name, required=True, metavar="FOLDER", help="where the embeddings go"
+        "-o", "--output", type=kinds.output_name, required=True, metavar="FOLDER", help="where the embeddings go"
     )
     parser.add_argument(
         "--format",
@@ -26,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Embed, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
-    from clipworks.cli.runs import conclude, report_left_out, running
-    from clipworks.datasets.listing import read_dataset
+    from clipworks.cli.runs import run_here
     from clipworks.endings import check_folder_name
     from clipworks.results.formats import EMBEDDING_FORMATS
     from clipworks.tasks.embed import embed
@@ -40,12 +39,7 @@ def run(args: argparse.Namespace) -> int:
         return run_request(args, None)
     row = EMBEDDING_FORMATS[args.format or "npy"]
     check_folder_name(args.output, holds=row.folder or "")
-    dataset = read_dataset(args.source, root=args.root)
-    report_left_out(dataset.left_out, args.source)
     options.recall_choice(args, Path(args.output + row.manifest))
-    with (
-        options.load_model(args, images=images, towers=("image",), streams=None) as model,
-        running(args, options.open_decoder(args, model)) as run_options,
-    ):
-        progress = embed(model, dataset, args.output, run_options)
-    return conclude(progress, args)
+    return run_here(
+        args, images, lambda model: lambda dataset, run_options: embed(model, dataset, args.output, run_options)
+    )

@@ -6,10 +6,9 @@ import argparse
 import dataclasses
 import sys
 
-from clipworks.cli import options
+from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
-from clipworks.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,15 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", metavar="L", help="a file, imagenet or imagenet-synsets (default: those recorded with the results)"
     )
     parser.add_argument("--top", metavar="K,K", help="which top-k to count (default: 1,5, as far as the results go)")
-    parser.add_argument(
-        "--errors",
-        choices=("wrong", "skip"),
-        default="wrong",
-        help="what images that could not be read count as (default: wrong)",
-    )
-    parser.add_argument(
-        "--most", type=options.at_least(1), default=10, metavar="N", help="rows in each list (default: 10)"
-    )
+    options.add_errors_option(parser)
+    kinds.add_number(parser, "--most", default=10, low=1, help="rows in each list")
     options.add_json_option(parser)
 
 
@@ -41,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.evaluation.files import count_missing, evaluate_file, read_file_labels
     from clipworks.evaluation.text import format_evaluation
 
-    ks = _read_ks(args.top)
+    ks = [] if args.top is None else kinds.split_numbers(args.top, "--top")
     known = read_file_labels(args.results, args.labels)
     if known.guessed and known.labels:
         print(f"labels: {show_text(known.labels.name)}, by the names in {show_text(args.results)}", file=sys.stderr)
@@ -57,15 +49,3 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(format_evaluation(found, most=args.most))
     return 0
-
-
-def _read_ks(text: str | None) -> list[int]:
-    if text is None:
-        return []
-    try:
-        ks = [int(item) for item in text.split(",")]
-    except ValueError:
-        ks = [0]
-    if min(ks) < 1:
-        raise UsageError(f"--top is {text!r}; allowed: whole numbers from 1 on with commas, as in 1,5")
-    return ks

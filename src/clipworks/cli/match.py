@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import shutil
 import sys
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipworks.cli import options
+from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import draw_bar, fit_text, measure_width, show_text
 from clipworks.errors import UsageError
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="an image file; - reads it from standard input")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to compare the image with")
     parser.add_argument("--texts-file", metavar="FILE", help="more texts (UTF-8), one a line or a JSON list")
-    parser.add_argument("--top", type=options.at_least(1), metavar="K", help="print the best K only")
+    kinds.add_number(parser, "--top", low=1, metavar="K", help="print the best K only")
     parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the model's context")
     options.add_image_options(parser)
     options.add_json_option(parser)
@@ -36,12 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Match, print, and return 0."""
-    images, texts = options.read_image_options(args), list(args.texts)
-    _refuse_image_files(args.image, texts)
-    if args.texts_file is not None:
-        from clipworks.text.files import read_lines
-
-        texts += read_lines(args.texts_file)
+    images = options.read_image_options(args)
+    _refuse_image_files(args.image, args.texts)
+    texts = kinds.read_texts(args.texts, args.texts_file)
     if not texts:
         raise UsageError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
     import clipworks.model  # noqa: F401  # before there is a second thread: two that import can lock each other out
@@ -57,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     with loading.result() as model:
         match = model.match(decoded, texts, top=args.top, truncate=args.truncate)
     if args.json:
-        print_json({**_describe(match), "image": args.image})
+        print_json({**dataclasses.asdict(match), "image": args.image})
     elif sys.stdout.isatty():
         print(_draw(match, shutil.get_terminal_size().columns))
     else:
@@ -87,12 +85,6 @@ def _read_stdin() -> bytes:
     if len(content) > MAX_BYTES:
         raise ImageError(f"standard input has more than {MAX_BYTES >> 20} MiB, the most that an image file may have")
     return content
-
-
-def _describe(match: Match) -> dict[str, object]:
-    import dataclasses
-
-    return dataclasses.asdict(match)
 
 
 def _draw(match: Match, columns: int) -> str:

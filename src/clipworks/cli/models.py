@@ -78,10 +78,6 @@ def _list_row(model: ListedModel) -> tuple[str, ...]:
     )
 
 
-def _add_info(parser: argparse.ArgumentParser) -> None:
-    add_name(parser)
-
-
 def _info(args: argparse.Namespace) -> int:
     from clipworks.store.listing import find_bundle
 
@@ -132,10 +128,6 @@ def _pull(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_remove(parser: argparse.ArgumentParser) -> None:
-    add_name(parser)
-
-
 def _remove(args: argparse.Namespace) -> int:
     from clipworks.store.listing import remove_model
 
@@ -161,13 +153,11 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 ACTIONS = {
     "list": Action("list the built-in model, the known ones and what else is in the cache", _add_list, _list),
-    "info": Action("show all that is known of a model", _add_info, _info),
+    "info": Action("show all that is known of a model", add_name, _info),
     "pull": Action("download a model, convert it once, check it and keep it in the cache", _add_pull, _pull),
     "verify": Action(
-        "check a bundle's files, and its embeddings against its checkpoint",
-        add_verify_arguments,
-        run_verify,
+        "check a bundle's files, and its embeddings against its checkpoint", add_verify_arguments, run_verify
     ),
     "convert": Action("turn a checkpoint into a bundle", add_convert_arguments, run_convert),
-    "remove": Action("take a pulled model out of the cache", _add_remove, _remove),
+    "remove": Action("take a pulled model out of the cache", add_name, _remove),
 }

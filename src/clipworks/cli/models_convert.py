@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipworks.cli import options
+from clipworks.cli import kinds
 from clipworks.cli.bundles import add_name, print_bundle
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
@@ -29,12 +29,7 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", metavar="CHECKPOINT", help="compare the embeddings with those of this checkpoint's equations too"
     )
-    parser.add_argument(
-        "--images",
-        type=options.at_least(1),
-        metavar="N",
-        help=f"with --against: images to compare (default: {_VERIFIED_IMAGES})",
-    )
+    kinds.add_number(parser, "--images", low=1, help=f"with --against: images to compare (default: {_VERIFIED_IMAGES})")
 
 
 def run_verify(args: argparse.Namespace) -> int:
@@ -80,7 +75,7 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         "to it, a model that is here",
     )
     parser.add_argument(
-        "-o", "--output", type=options.output_name, metavar="BUNDLE", required=True, help="the folder to write"
+        "-o", "--output", type=kinds.output_name, metavar="BUNDLE", required=True, help="the folder to write"
     )
     parser.add_argument("--name", metavar="NAME", help="the model's name (default: the output folder's)")
     parser.add_argument(

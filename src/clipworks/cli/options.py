@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipworks.cli import kinds
+from clipworks.errors import RuntimeUnavailableError, UsageError
 from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS, MAX_PIXELS, PRECISIONS, STARTER, ImageOptions, RuntimeOptions
 
 if TYPE_CHECKING:
     from clipworks.images.decoders import BatchDecoder
     from clipworks.model import Model
     from clipworks.runtimes import Role
-
-    Group = argparse._ActionsContainer  # noqa: SLF001  # a parser or a group of one; typeshed has no public name
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_runtime_options(group)
 
 
-def add_runtime_options(group: Group, named: Collection[str] = ("runtime", "device", "precision")) -> None:
+def add_runtime_options(group: kinds.Group, named: Collection[str] = ("runtime", "device", "precision")) -> None:
     """Add the fields of `RuntimeOptions`; of those in ``named`` a command may have its own form and leave some out."""
     from clipworks.runtimes.registry import RUNTIMES
 
@@ -61,9 +61,7 @@ def add_runtime_options(group: Group, named: Collection[str] = ("runtime", "devi
             metavar="P",
             help=f"{', '.join(PRECISIONS)} or auto (default: auto: bf16 where it is quicker than f32, else f32)",
         )
-    group.add_argument(
-        "--threads", type=at_least(1), metavar="N", help="CPU threads of the runtime (default: its own choice)"
-    )
+    kinds.add_number(group, "--threads", low=1, help="CPU threads of the runtime (default: its own choice)")
 
 
 def read_runtime_options(
@@ -112,13 +110,11 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
         help="a folder of images (class folders are the truth), or a list: one path a line, or path, tab, label",
     )
     parser.add_argument("--root", metavar="FOLDER", help="the folder that a list's paths are relative to")
-    parser.add_argument(
-        "--batch-size", type=at_least(1), default=32, metavar="N", help="images encoded at once (default: 32)"
-    )
-    parser.add_argument(
+    kinds.add_number(parser, "--batch-size", default=32, low=1, help="images encoded at once")
+    kinds.add_number(
+        parser,
         "--workers",
-        type=at_least(1),
-        metavar="N",
+        low=1,
         help="threads that read and decode (default: one a core); with --ray tasks (default: one for two cores "
         "of a Ray started here, on a cluster as many as it has CPUs for)",
     )
@@ -147,18 +143,12 @@ def add_ray_options(parser: argparse.ArgumentParser) -> None:
         help="local: a Ray that is started here; auto: the cluster that this machine is a node of; HOST:PORT: that one "
         "(default: run in this process, without Ray)",
     )
-    group.add_argument(
-        "--encoders", type=at_least(1), metavar="N", help="models loaded on the cluster (default: one a GPU or node)"
-    )
-    group.add_argument(
-        "--shard-size", type=at_least(1), metavar="N", help="images in a shard, in whole batches (default: 8192)"
-    )
+    kinds.add_number(group, "--encoders", low=1, help="models loaded on the cluster (default: one a GPU or node)")
+    kinds.add_number(group, "--shard-size", low=1, help="images in a shard, in whole batches (default: 8192)")
 
 
 def check_ray_options(args: argparse.Namespace) -> None:
     """Raise UsageError for options that go with Ray alone, or without it."""
-    from clipworks.errors import UsageError
-
     for name in ("encoders", "shard_size"):
         if args.ray is None and getattr(args, name) is not None:
             raise UsageError(f"--{name.replace('_', '-')} goes with --ray")
@@ -189,7 +179,7 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-pixels",
-        type=at_least(1),
+        type=kinds.at_least(1),
         default=MAX_PIXELS,
         metavar="N",
         help=f"most pixels that an image file may have (default: {MAX_PIXELS:,})",
@@ -201,26 +191,11 @@ def read_image_options(args: argparse.Namespace) -> ImageOptions:
     return ImageOptions(exif=args.exif, alpha=args.alpha, as_published=args.as_published, max_pixels=args.max_pixels)
 
 
-def at_least(low: int) -> Callable[[str], int]:
-    """Make an argparse type: a whole number from ``low`` on."""
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if value < low:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} on")
-        return value
-
-    return read
-
-
-def output_name(text: str) -> str:
-    """Read the name of an output, as an argparse type: what is written takes several files, and can be resumed."""
-    if text in ("", "-"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name; allowed: that of a file or folder to write")
-    return text
+def add_errors_option(group: kinds.Group, *, what: str = "images that could not be read") -> None:
+    """Add --errors."""
+    group.add_argument(
+        "--errors", choices=("wrong", "skip"), default="wrong", help=f"what {what} count as (default: wrong)"
+    )
 
 
 def load_model(
@@ -231,7 +206,6 @@ def load_model(
     streams: int | None = 1,
 ) -> Model:
     """Load the model that the options of `add_model_options` name; see `clipworks.load` for the rest."""
-    from clipworks.errors import RuntimeUnavailableError
     from clipworks.model import load
 
     try:

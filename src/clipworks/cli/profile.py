@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.profiling.profiler import profile
     from clipworks.profiling.text import format_profile
 
-    with _watching() as report:
+    with watching() as report:
         result = profile(setup, load, report=report, keep_samples=args.raw, repeats=args.repeats, check=args.check)
     print(format_json(dataclasses.asdict(result)) if args.json else format_profile(result))
     return 130 if result.partial else 0
@@ -70,7 +70,7 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
         point = dict(zip(axes, values, strict=True))
         what = " ".join(f"{name}={value}" for name, value in point.items())
         try:
-            with _watching(what) as report:
+            with watching(what) as report:
                 result = profile(
                     dataclasses.replace(
                         setup,
@@ -120,14 +120,14 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
 
     bench = Bench(setup, seed=load.seed)
     try:
-        with _watching("capacity") as report:
+        with watching("capacity") as report:
             closed = bench.measure(load, report=report)
         if closed.partial:
             print(format_json(dataclasses.asdict(closed)) if args.json else format_profile(closed))
             return 130
 
         def run_load(trial: Load) -> Any:
-            with _watching(f"{trial.rate:.2f} requests/s") as report:
+            with watching(f"{trial.rate:.2f} requests/s") as report:
                 return bench.measure(trial, report=report, keep_samples=args.raw).run
 
         found = search_rate(closed.run.window.requests_per_s, load, slo, run_load)
@@ -142,7 +142,7 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
 
 
 @contextlib.contextmanager
-def _watching(what: str = "") -> Iterator[Report]:
+def watching(what: str = "") -> Iterator[Report]:
     """Draw progress while a measurement runs, and take it away afterwards; from its first report on it is kept."""
     from clipworks import interrupts
     from clipworks.cli.progress import ProgressLine

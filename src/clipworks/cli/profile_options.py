@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipworks.cli import options
+from clipworks.cli import kinds, options
 from clipworks.errors import UsageError
 from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS
 
@@ -23,74 +23,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="image or text: one encoder; pipeline: files to scores, with the stages apart",
     )
     load = parser.add_argument_group("load")
-    load.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="images or texts in a request (default: 1)"
-    )
-    load.add_argument("--instances", type=int, default=1, metavar="N", help="encoders for each device (default: 1)")
-    load.add_argument(
+    kinds.add_number(load, "--batch-size", default=1, help="images or texts in a request")
+    kinds.add_number(load, "--instances", default=1, help="encoders for each device")
+    kinds.add_number(
+        load,
         "--depth",
-        type=int,
         default=1,
-        metavar="N",
-        help="requests in flight for each instance; 0: one after another, the lowest latency (default: 1)",
+        help="requests in flight for each instance; 0: one after another, the lowest latency",
     )
-    load.add_argument(
-        "--rate", type=float, metavar="R", help="open loop: R requests/s, Poisson, latency from the intended time"
+    kinds.add_number(
+        load, "--rate", kind=float, metavar="R", help="open loop: R requests/s, Poisson, latency from the intended time"
     )
     load.add_argument("--slo", metavar="pN=TIME", help="search the highest open-loop rate that keeps e.g. p99=50ms")
     load.add_argument(
         "--sweep", nargs="+", metavar="AXIS=V,V", help="measure a grid: batch=1,2,4 depth=0,1 instances=1,2 threads=1,2"
     )
     time = parser.add_argument_group("how long")
-    time.add_argument(
-        "--iterations",
-        type=int,
-        default=100,
-        metavar="N",
-        help="measure at least N requests; with --duration 0, exactly N (default: 100)",
+    kinds.add_number(
+        time, "--iterations", default=100, help="measure at least N requests; with --duration 0, exactly N"
     )
-    time.add_argument(
-        "--duration", type=float, default=5.0, metavar="S", help="measure at least S seconds (default: 5)"
+    kinds.add_number(time, "--duration", default=5.0, kind=float, metavar="S", help="measure at least S seconds")
+    kinds.add_number(
+        time, "--timeout", kind=float, metavar="S", help="stop after S seconds, stable or not (default: 6 x duration)"
     )
-    time.add_argument(
-        "--timeout", type=float, metavar="S", help="stop after S seconds, stable or not (default: 6 x duration)"
+    kinds.add_number(time, "--warmup", default=1.0, kind=float, metavar="S", help="seconds of load thrown away first")
+    kinds.add_number(
+        time, "--tolerance", default=0.03, kind=float, metavar="T", help="stable: three windows within this share"
     )
-    time.add_argument(
-        "--warmup", type=float, default=1.0, metavar="S", help="seconds of load thrown away first (default: 1)"
-    )
-    time.add_argument(
-        "--tolerance",
-        type=float,
-        default=0.03,
-        metavar="T",
-        help="stable: three windows within this share (default: 0.03)",
-    )
-    time.add_argument(
-        "--repeats", type=int, default=1, metavar="N", help="measure N times and show the spread (default: 1)"
-    )
+    kinds.add_number(time, "--repeats", default=1, help="measure N times and show the spread")
     what = parser.add_argument_group("inputs and output")
     what.add_argument(
         "--input", choices=("host", "device"), default="host", help="device: leave the copy out (default: host)"
     )
-    what.add_argument(
-        "--image-size", type=int, metavar="PX", help="side of the square; only the tower's own is allowed"
-    )
+    kinds.add_number(what, "--image-size", metavar="PX", help="side of the square; only the tower's own is allowed")
     what.add_argument(
         "--texts", type=Path, metavar="FILE", help="prompts, lines or a JSON list (default: two dozen built-in ones)"
     )
     what.add_argument(
         "--images", type=Path, metavar="FOLDER", help="image files (default: views of the built-in photographs)"
     )
-    what.add_argument(
+    kinds.add_number(
+        what,
         "--workers",
-        type=options.at_least(1),
-        metavar="N",
+        low=1,
         help="of a pipeline: threads that decode for each instance (default: the cores, shared out)",
     )
     options.add_decoder_option(what)
-    what.add_argument(
-        "--seed", type=options.at_least(0), default=0, metavar="N", help="of arrivals and inputs (default: 0)"
-    )
+    kinds.add_number(what, "--seed", default=0, low=0, help="of arrivals and inputs")
     what.add_argument("--percentiles", default="50,90,95,99", metavar="P,P", help="0 to 100 (default: 50,90,95,99)")
     what.add_argument("--check", action="store_true", help="compare the embeddings with f32: a speed beside its parity")
     what.add_argument("--raw", action="store_true", help="with --json: every request's times too")
@@ -102,12 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def read_load(args: argparse.Namespace) -> Load:
     """How requests are to be sent; raises UsageError."""
     from clipworks.profiling.profile import Load
-    from clipworks.profiling.statistics import check_percentiles
 
-    try:
-        percentiles = tuple(float(item) for item in args.percentiles.strip("[] ").split(","))
-    except ValueError:
-        raise UsageError(f"--percentiles is {args.percentiles!r}; allowed: numbers with commas, as in 50,99") from None
     return Load(
         depth=args.depth,
         iterations=args.iterations,
@@ -115,7 +89,7 @@ def read_load(args: argparse.Namespace) -> Load:
         timeout_s=args.timeout,
         warmup_s=args.warmup,
         tolerance=args.tolerance,
-        percentiles=check_percentiles(percentiles),
+        percentiles=kinds.read_percentiles(args),
         rate=args.rate,
         seed=args.seed,
     )

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipworks.cli import options
+from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 from clipworks.endings import choose_by_ending
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=options.output_name,
+        type=kinds.output_name,
         metavar="FILE",
         help="the page, .html, or its tables as Markdown, .md; without it the tables are printed",
     )
@@ -44,20 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_published_option(parser)
     group = parser.add_argument_group("results of classify")
     group.add_argument("--root", metavar="FOLDER", help="where the images lie now (default: where the run found them)")
-    group.add_argument(
+    kinds.add_number(
+        group,
         "--thumbnails",
-        type=options.at_least(0),
-        metavar="N",
+        low=0,
         help=f"the worst images of each file on the page, up to 100; 0 for none (default: {_THUMBNAILS})",
     )
     group.add_argument("--truth", metavar="FILE", help="as in clipworks evaluate")
     group.add_argument("--labels", metavar="L", help="as in clipworks evaluate")
-    group.add_argument(
-        "--errors",
-        choices=("wrong", "skip"),
-        default="wrong",
-        help="what images that could not be read count as (default: wrong)",
-    )
+    options.add_errors_option(group)
     options.add_json_option(parser)
 
 
@@ -155,9 +150,9 @@ def _check_output(output: str, form: str) -> None:
 def _write(document: Document, output: str, form: str) -> int:
     """Write the page or its tables, and return the file's size in bytes."""
     from clipworks.cli.progress import ProgressLine
+    from clipworks.datasets.locations import write_place
     from clipworks.report.html import GENERATOR, render_page
     from clipworks.report.markdown import format_markdown
-    from clipworks.results.journal import write_atomically
 
     line = ProgressLine()
     if form == "html":
@@ -166,7 +161,7 @@ def _write(document: Document, output: str, form: str) -> int:
         content = f"<!-- {GENERATOR} -->\n\n{format_markdown(document)}\n".encode()
     line.clear()
     with explain_write_errors(output):
-        write_atomically(output, content)
+        write_place(output, content)
     print(f"{show_text(output)}: {len(content) / 1000:,.0f} kB, {len(document.warnings)} warnings", file=sys.stderr)
     return len(content)
 

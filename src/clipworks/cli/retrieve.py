@@ -6,10 +6,9 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
-from clipworks.cli import options
+from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
-from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
     from clipworks.tasks.retrieve import Direction, Retrieval
@@ -20,19 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pairs", metavar="PAIRS", help="a list: path, tab, caption a line, or .csv")
     parser.add_argument("--root", metavar="FOLDER", help="the folder that the list's paths are relative to")
     parser.add_argument("--top", default="1,5,10", metavar="K,K", help="recall at which ranks (default: 1,5,10)")
-    parser.add_argument(
-        "--errors",
-        choices=("wrong", "skip"),
-        default="wrong",
-        help="what images that could not be read, and their captions, count as (default: wrong)",
-    )
+    options.add_errors_option(parser, what="images that could not be read, and their captions,")
     parser.add_argument("--truncate", action="store_true", help="cut captions that are too long for the model")
-    parser.add_argument(
-        "--batch-size", type=options.at_least(1), default=32, metavar="N", help="images encoded at once (default: 32)"
-    )
-    parser.add_argument(
-        "--workers", type=options.at_least(1), metavar="N", help="threads that read and decode (default: one a core)"
-    )
+    kinds.add_number(parser, "--batch-size", default=32, low=1, help="images encoded at once")
+    kinds.add_number(parser, "--workers", low=1, help="threads that read and decode (default: one a core)")
     options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
@@ -44,12 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.pipeline import LoopOptions
     from clipworks.tasks.retrieve import read_captions, retrieve
 
-    try:
-        ks = [int(item) for item in args.top.split(",")]
-    except ValueError:
-        ks = [0]
-    if min(ks) < 1:
-        raise UsageError(f"--top is {args.top!r}; allowed: whole numbers from 1 on with commas, as in 1,5,10")
+    ks = kinds.split_numbers(args.top, "--top", example="1,5,10")
     images = options.read_image_options(args)
     captions = read_captions(args.pairs, root=args.root)
     bar = Bar("images")

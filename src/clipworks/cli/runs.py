@@ -6,9 +6,10 @@ import argparse
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from clipworks.cli import options
 from clipworks.cli.json_output import print_json
 from clipworks.cli.progress import Bar
 from clipworks.cli.terminal import show_text
@@ -16,7 +17,10 @@ from clipworks.interrupts import keeping
 
 if TYPE_CHECKING:
     from clipworks.cluster.job import ShardProgress
+    from clipworks.datasets.listing import DataSet
     from clipworks.images.decoders import BatchDecoder
+    from clipworks.model import Model
+    from clipworks.options import ImageOptions
     from clipworks.results.records import RunProgress
     from clipworks.tasks.runs import RunOptions
 
@@ -38,6 +42,23 @@ def running(args: argparse.Namespace, decoder: BatchDecoder | None) -> Iterator[
         )
     bar.clear()
     report_decoder(decoder)
+
+
+def run_here(
+    args: argparse.Namespace,
+    images: ImageOptions,
+    prepare: Callable[[Model], Callable[[DataSet, RunOptions], RunProgress]],
+) -> int:
+    """Run over the data set in this process and say how it went; ``prepare`` makes of the model what writes results."""
+    from clipworks.datasets.listing import read_dataset
+
+    dataset = read_dataset(args.source, root=args.root)
+    report_left_out(dataset.left_out, args.source)
+    with options.load_model(args, images=images, towers=("image",), streams=None) as model:
+        decoder, write = options.open_decoder(args, model), prepare(model)
+        with running(args, decoder) as run_options:
+            progress = write(dataset, run_options)
+    return conclude(progress, args)
 
 
 def conclude(progress: RunProgress, args: argparse.Namespace) -> int:

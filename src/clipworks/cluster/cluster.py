@@ -27,36 +27,22 @@ _GPUS = ("cuda", "gpu")
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What a Ray cluster has.
+    """What a Ray cluster has."""
 
-    Attributes:
-        nodes: how many are alive.
-        cpus: CPUs of all of them.
-        gpus: GPUs of all of them.
-        store: bytes of the smallest object store among the nodes.
-        dashboard: where Ray shows what it does, or None.
-    """
-
-    nodes: int
-    cpus: int
-    gpus: int
-    store: int
-    dashboard: str | None
+    nodes: int  # how many are alive
+    cpus: int  # CPUs of all of them
+    gpus: int  # GPUs of all of them
+    store: int  # bytes of the smallest object store among the nodes
+    dashboard: str | None  # where Ray shows what it does, or None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderPool:
-    """The encoders that a run asks for.
+    """The encoders that a run asks for."""
 
-    Attributes:
-        size: how many.
-        cpus: CPUs that each one keeps from other work.
-        gpus: GPUs of each one.
-    """
-
-    size: int
-    cpus: int
-    gpus: int
+    size: int  # how many
+    cpus: int  # CPUs that each one keeps from other work
+    gpus: int  # GPUs of each one
 
 
 def require_ray() -> None:
@@ -109,17 +95,7 @@ def join_cluster(address: str, *, encoders: int | None, threads: int | None) -> 
 
 
 def plan_pool(cluster: Cluster, *, encoders: int | None, device: str, threads: int | None) -> EncoderPool:
-    """Say how many encoders to ask for, and what each one takes.
-
-    Args:
-        cluster: what there is.
-        encoders: how many are wanted; None for one a GPU, or one a node.
-        device: as the user named it.
-        threads: CPU threads of each encoder; None for the runtime's own choice.
-
-    Raises:
-        UsageError: more than the cluster has room for, beside one CPU that decodes.
-    """
+    """Say how many encoders to ask for, and what each takes; raises UsageError for more than there is room for."""
     gpu = device.startswith(_GPUS)
     if gpu and not cluster.gpus:
         raise UsageError(f"the device {device} was asked for, and the cluster has no GPU", hint="--device cpu")

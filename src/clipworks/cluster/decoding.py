@@ -25,29 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """What the decoding tasks need to know.
+    """What the decoding tasks need to know."""
 
-    Attributes:
-        spec: the image that the tower takes, from the model's card.
-        options: how images are read.
-        batch_size: images in a block.
-        base: the folder that relative paths are below.
-        yields: whether encoders compute on the same cores, and go first.
-    """
-
-    spec: ImageInput
-    options: ImageOptions
-    batch_size: int
-    base: str
-    yields: bool = False
+    spec: ImageInput  # the image that the tower takes, from the model's card
+    options: ImageOptions  # how images are read
+    batch_size: int  # images in a block
+    base: str  # the folder that relative paths are below
+    yields: bool = False  # whether encoders compute on the same cores, and go first
 
 
 def decode_pieces(table: Any, job: Decoding) -> Iterator[Any]:
     """Read and decode pieces; a task of Ray.
-
-    Args:
-        table: ``pyarrow.Table`` with a column ``piece``: pickled `clipworks.cluster.plan.Piece`.
-        job: what to do.
 
     Yields:
         For each block a ``pyarrow.Table`` of one row; see `unpack_block`.
@@ -85,12 +73,7 @@ def pack_block(block: RawBlock, prepared: list[Pixels | str]) -> Any:
 
 
 def unpack_block(table: Any, size: int) -> tuple[int, int, int | None, tuple[Sample, ...], list[Pixels | str]]:
-    """What `pack_block` packed: shard, start, the shard's size if known, samples, and an image or error for each.
-
-    Args:
-        table: of one row.
-        size: height and width of an image, in pixels.
-    """
+    """What `pack_block` packed: shard, start, the shard's size if known, samples, and an image or error for each."""
     shard, start, total, samples, errors = pickle.loads(table.column("facts")[0].as_py())  # ours
     squares = iter(np.frombuffer(table.column("pixels")[0].as_buffer(), np.uint8).reshape(-1, size, size, 3))
     return shard, start, total, samples, [next(squares) if error is None else error for error in errors]

@@ -50,39 +50,24 @@ class Loading:
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """What the first one to load the model found, where encoders will.
+    """What the first one to load the model found, where encoders will."""
 
-    Attributes:
-        facts: see `clipworks.results.manifest.describe_model`.
-        why: what ``auto`` went by, or None.
-        spec: the image that the tower takes.
-        dim: numbers in an embedding.
-        classifier: float32 unit rows ``[classes, dim]``, or None without classes.
-    """
-
-    facts: dict[str, Any]
-    why: str | None
-    spec: ImageInput
-    dim: int
-    classifier: Floats | None
+    facts: dict[str, Any]  # see `clipworks.results.manifest.describe_model`
+    why: str | None  # what ``auto`` went by, or None
+    spec: ImageInput  # the image that the tower takes
+    dim: int  # numbers in an embedding
+    classifier: Floats | None  # float32 unit rows ``[classes, dim]``, or None without classes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """What every encoder of a run needs to know.
+    """What every encoder of a run needs to know."""
 
-    Attributes:
-        loading: the model.
-        source: the data set's name, for messages.
-        classes: None for embeddings.
-        found: what all encoders must have alike.
-        cores: cores that an encoder keeps from the others of its machine; None to leave that to the runtime.
-    """
-
-    loading: Loading
-    source: str
-    classes: Classes | None
-    found: Examination
+    loading: Loading  # the model
+    source: str  # the data set's name, for messages
+    classes: Classes | None  # None for embeddings
+    found: Examination  # what all encoders must have alike
+    # cores that an encoder keeps from the others of its machine; None to leave that to the runtime
     cores: int | None = None
 
 
@@ -123,10 +108,6 @@ class EncodingActor:
 
         Returns:
             One row for each image: the columns of a shard, then ``shard`` and ``size``.
-
-        Raises:
-            UsageError: what is in use here makes other rows than the run's.
-            ClipworksError: the model cannot be loaded here.
         """
         if self._failure is not None:
             raise self._failure

@@ -26,38 +26,23 @@ _PIECES_A_CORE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Blocks of one shard that one task reads and decodes.
+    """Blocks of one shard that one task reads and decodes."""
 
-    Attributes:
-        shard: its number.
-        start: place of the first image: in the data set, or within a tar.
-        size: images of the whole shard, or None where only reading tells.
-        samples: the images, or empty for a tar.
-        archive: the tar, or None.
-    """
-
-    shard: int
-    start: int
-    size: int | None
-    samples: tuple[Sample, ...] = ()
-    archive: str | None = None
+    shard: int  # its number
+    start: int  # place of the first image: in the data set, or within a tar
+    size: int | None  # images of the whole shard, or None where only reading tells
+    samples: tuple[Sample, ...] = ()  # the images, or empty for a tar
+    archive: str | None = None  # the tar, or None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardPlan:
-    """A source cut up.
+    """A source cut up."""
 
-    Attributes:
-        source: the images, or the tars that hold them.
-        batch_size: images in a block.
-        shard_size: images in a shard of a list, a multiple of the batch size; a tar is a shard whatever its size.
-        base: the folder that relative paths are below, for workers whose own folder is another.
-    """
-
-    source: DataSet | Archives
-    batch_size: int
-    shard_size: int
-    base: str
+    source: DataSet | Archives  # the images, or the tars that hold them
+    batch_size: int  # images in a block
+    shard_size: int  # images in a shard of a list, a multiple of the batch size; a tar is a shard whatever its size
+    base: str  # the folder that relative paths are below, for workers whose own folder is another
 
     @property
     def shards(self) -> int:
@@ -95,11 +80,7 @@ class ShardPlan:
 
 
 def make_plan(source: DataSet | Archives, *, batch_size: int, shard_size: int) -> ShardPlan:
-    """Cut a source up.
-
-    Raises:
-        UsageError: the shard size is no multiple of the batch size.
-    """
+    """Cut a source up; raises UsageError for a shard size that is no multiple of the batch size."""
     if batch_size < 1:
         raise UsageError(f"batch size is {batch_size}; allowed: 1 or more")
     if shard_size < 1 or shard_size % batch_size:

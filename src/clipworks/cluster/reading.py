@@ -29,30 +29,17 @@ _PAUSES_S = (0.5, 2.0, 8.0)
 
 @dataclass(frozen=True, kw_only=True)
 class RawBlock:
-    """A block before decoding.
+    """A block before decoding."""
 
-    Attributes:
-        shard: its shard's number.
-        start: place of the first image: in the data set, or within a tar.
-        size: images of the whole shard, where this block tells; else None.
-        samples: at least one.
-        contents: for each, the bytes of its file or why there are none.
-    """
-
-    shard: int
-    start: int
-    size: int | None
-    samples: tuple[Sample, ...]
-    contents: tuple[bytes | str, ...]
+    shard: int  # its shard's number
+    start: int  # place of the first image: in the data set, or within a tar
+    size: int | None  # images of the whole shard, where this block tells; else None
+    samples: tuple[Sample, ...]  # at least one
+    contents: tuple[bytes | str, ...]  # for each, the bytes of its file or why there are none
 
 
 def read_piece(piece: Piece, *, batch_size: int, base: str) -> Iterator[RawBlock]:
     """Read a piece, block by block.
-
-    Args:
-        piece: from the plan.
-        batch_size: images in a block; the last one of a shard may be shorter.
-        base: the folder that relative paths are below.
 
     Raises:
         LocationError: an object store fails, again and again.

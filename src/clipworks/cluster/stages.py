@@ -47,13 +47,6 @@ def run_pieces(
 ) -> Iterator[tuple[Any, Statistics]]:
     """Decode and encode pieces on the cluster.
 
-    Args:
-        pieces: at least one.
-        decoding: what decoding tasks do.
-        encoding: what encoders do.
-        pool: the encoders.
-        workers: decoding tasks at once; None for as many as the cluster has CPUs for.
-
     Yields:
         Tables of rows as `clipworks.cluster.encoding.EncodingActor` makes them, in any order, and Ray's own
         statistics up to there.

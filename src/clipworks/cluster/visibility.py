@@ -12,11 +12,7 @@ from clipworks.errors import ClipworksError, UsageError
 
 
 def check_visible(source: DataSet | Archives, base: str) -> None:
-    """Insist that every node sees what the driver sees of a source.
-
-    Raises:
-        UsageError: one does not; the message names it.
-    """
+    """Insist that every node sees what the driver sees of a source; raises UsageError that names one that does not."""
     first = source.files[0] if isinstance(source, Archives) else source[0].file
     # A list's first image may be missing: then no node will see it, and that is this image's error.
     place = first if is_url(first) else os.path.join(base, first)  # noqa: PTH118

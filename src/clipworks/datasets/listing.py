@@ -8,7 +8,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
 
@@ -26,49 +26,27 @@ _BLANK_LABEL = re.compile(r"^(?P<path>.*\S)[ ]+(?P<label>\d+|n\d{8})$")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One image of a data set.
+    """One image of a data set."""
 
-    Attributes:
-        path: as the list gives it, or below the folder as the folder was given; it stands in the results.
-        file: the file to open.
-        truth: the label as it was given (an index, a WordNet id, a name), or None.
-        labelled: whether a list gives the label, which must then be a class; a folder's name need not be one.
-    """
-
-    path: str
-    file: str
-    truth: str | None
-    labelled: bool
+    path: str  # as the list gives it, or below the folder as the folder was given; it stands in the results
+    file: str  # the file to open
+    truth: str | None  # the label as it was given (an index, a WordNet id, a name), or None
+    labelled: bool  # whether a list gives the label, which must then be a class; a folder's name need not be one
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DataSet(Sequence[Sample]):
-    """Samples in order. Only paths and labels are held, some 150 bytes an image.
+    """Samples in order. Only paths and labels are held, some 150 bytes an image."""
 
-    Attributes:
-        source: the folder or list as given.
-        root: the folder that a list's paths are relative to, or None for the working folder.
-        left_out: files of a folder that were left out because their ending is not an image's.
-    """
-
-    def __init__(
-        self,
-        *,
-        source: str,
-        root: str | None,
-        paths: list[str],
-        truths: list[str | None],
-        labelled: bool,
-        left_out: int = 0,
-    ) -> None:
-        self.source = source
-        self.root = root
-        self.left_out = left_out
-        self._paths = paths
-        self._truths = truths
-        self._labelled = labelled
+    source: str  # the folder or list as given
+    root: str | None  # the folder that a list's paths are relative to, or None for the working folder
+    paths: list[str] = field(repr=False)
+    truths: list[str | None] = field(repr=False)
+    labelled: bool  # see `Sample`
+    left_out: int = 0  # files of a folder that were left out because their ending is not an image's
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.paths)
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -80,14 +58,14 @@ class DataSet(Sequence[Sample]):
         """One sample, or a list of those in a slice."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        path = self._paths[index]
+        path = self.paths[index]
         file = os.path.join(self.root, path) if self.root is not None else path  # noqa: PTH118  # kept as given
-        return Sample(path=path, file=file, truth=self._truths[index], labelled=self._labelled)
+        return Sample(path=path, file=file, truth=self.truths[index], labelled=self.labelled)
 
     def hash(self) -> str:
         """The SHA-256 (hex) of all paths and labels in order."""
         digest = hashlib.sha256()
-        for path, truth in zip(self._paths, self._truths, strict=True):
+        for path, truth in zip(self.paths, self.truths, strict=True):
             digest.update(os.fsencode(path) + b"\0" + (b"" if truth is None else b"=" + os.fsencode(truth)) + b"\0")
         return digest.hexdigest()
 

@@ -64,12 +64,12 @@ def read_place(place: str) -> bytes:
 
 def write_place(place: str, content: bytes) -> None:
     """Write a file that is there whole or not at all, as far as the store can; raises OSError."""
-    system, path = open_place(place)
     if is_url(place):  # an object appears when it is complete
-        with system.open_output_stream(path) as stream:
-            stream.write(content)
-        return
-    with write_whole(path) as stream:
+        system, path = open_place(place)
+        written = system.open_output_stream(path)
+    else:
+        written = write_whole(place)
+    with written as stream:
         stream.write(content)
 
 
@@ -85,11 +85,7 @@ def write_whole(path: str) -> Iterator[BinaryIO]:
 
 
 def make_folder(place: str) -> None:
-    """Make a folder in one that is there: a typo should not make a tree; a store has no folders to make.
-
-    Raises:
-        UsageError: the folder above does not exist.
-    """
+    """Make a folder in one that is there: a typo makes no tree, but UsageError; a store has no folders to make."""
     if is_url(place):
         return
     try:

@@ -17,15 +17,10 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 @dataclass(frozen=True, kw_only=True)
 class Archives:
-    """Tar shards as WebDataset writes them: files that share a name up to its first dot are one sample.
+    """Tar shards as WebDataset writes them: files that share a name up to its first dot are one sample."""
 
-    Attributes:
-        source: as given.
-        files: the tars in order.
-    """
-
-    source: str
-    files: tuple[str, ...]
+    source: str  # as given
+    files: tuple[str, ...]  # the tars in order
 
 
 def read_source(source: str, *, root: str | None = None) -> DataSet | Archives:

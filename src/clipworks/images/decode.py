@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from clipworks.errors import ImageError, UsageError
 from clipworks.images.depth import unify_depth
@@ -89,11 +89,6 @@ def load_batch(
     images: Sequence[ImageLike], spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 ) -> Pixels:
     """Decode and transform images into one batch.
-
-    Args:
-        images: as `load_image` takes them.
-        spec: from the model's card.
-        options: how they are read.
 
     Returns:
         uint8 ``[n, size, size, 3]``.
@@ -250,7 +245,11 @@ def _orient(image: Image.Image, options: ImageOptions) -> Image.Image:
         return image
     try:
         # Reading the orientation first spares a copy of every image that is upright already.
-        return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
+        if image.getexif().get(0x0112, 1) == 1:
+            return image
+        from PIL import ImageOps
+
+        return ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001  # EXIF that cannot be read says nothing about the orientation
         return image
 

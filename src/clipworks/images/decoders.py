@@ -41,13 +41,9 @@ def ignore_mark(step: str) -> None:  # the form of `Mark`
 
 
 class ImageDecoder(Protocol):
-    """What makes images of the files of a data set.
+    """What makes images of the files of a data set."""
 
-    Attributes:
-        name: what decodes, for the records.
-    """
-
-    name: str
+    name: str  # what decodes, for the records
 
     def prepare(self, file: str, mark: Mark = ignore_mark) -> Any:
         """Bring a file as far as `develop` wants it, on one of many threads; raises ImageError."""
@@ -110,13 +106,9 @@ class PillowDecoder:
 
 
 class JpegDecoder(Protocol):
-    """Decodes batches of JPEG files.
+    """Decodes batches of JPEG files."""
 
-    Attributes:
-        name: what decodes, its version and where, for the records.
-    """
-
-    name: str
+    name: str  # what decodes, its version and where, for the records
 
     def __call__(self, files: Sequence[bytes], cuts: Sequence[Cut]) -> list[Pixels | None]:
         """Decode files to uint8 ``[size, size, 3]`` on the host; None for one that it cannot decode."""

@@ -52,13 +52,6 @@ def settle_mode(
     by what their largest value shows them to be: floats in 0..1, or values in 0..255 or 0..65535. A palette is
     expanded, without its transparency unless that is composited; so are the two values of a 1-bit image.
 
-    Args:
-        image: of any mode.
-        name: what it is called in messages.
-        options: what is asked for; ``as_published`` leaves all to Pillow.
-        drop_alpha: the card's order.
-        key: from `find_key`.
-
     Returns:
         Mode RGB; with ``drop_alpha`` ``after`` also another one, of which RGB is made after the crop.
 

@@ -22,9 +22,6 @@ _MOST = 1 << 20
 def drop_metadata(content: bytes) -> bytes | None:
     """Make a copy of a PNG's bytes without the chunks that its pixels do not need.
 
-    Args:
-        content: of a whole file, which may be damaged.
-
     Returns:
         The copy, no longer than the original; None for another format, or where nothing can be dropped. A chunk whose
         checksum is wrong is kept: the file is damaged, and the decoder shall say so.

@@ -6,8 +6,7 @@ same bytes, of only those pixels that the crop keeps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,22 +37,17 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 _MAY_TURN = int(PIL.__version__.partition(".")[0]) >= 13
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """The square of an image: resized to ``width`` x ``height``, then ``side`` x ``side`` from ``left``, ``top``.
-
-    Attributes:
-        filter: ``bicubic`` or ``bilinear``, as Pillow computes them.
-        columns_first: whether the filter goes down the columns before it goes along the rows; the rounding between
-            the two makes a difference.
-    """
+class Cut(NamedTuple):
+    """The square of an image: resized to ``width`` x ``height``, then ``side`` x ``side`` from ``left``, ``top``."""
 
     width: int
     height: int
     left: int
     top: int
     side: int
-    filter: str
+    filter: str  # ``bicubic`` or ``bilinear``, as Pillow computes them
+    # whether the filter goes down the columns before it goes along the rows; the rounding between the two makes a
+    # difference
     columns_first: bool
 
 

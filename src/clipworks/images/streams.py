@@ -22,10 +22,6 @@ def name_stream(stream: BinaryIO) -> str:
 def read_stream(stream: BinaryIO, *, most: int) -> bytes:
     """Read an open file, from its beginning where it can be rewound (as Pillow does), to its end.
 
-    Args:
-        stream: anything with a ``read`` that gives bytes, also in pieces.
-        most: bytes; a longer one is refused.
-
     Raises:
         UsageError: it gives text, or something else than bytes.
         ImageError: it cannot be read, or is too long.

@@ -1,15 +1,12 @@
-"""Clocks: the monotonic one that measures, and a virtual one that proves the measuring right.
+"""Clocks: everything that waits in a measurement waits on one.
 
-Everything that waits in a measurement waits on a clock, so that a test can run hours of traffic in no time, to the
-nanosecond the same each time.
+So a test can run hours of traffic on a virtual one in no time, to the nanosecond the same each time.
 """
 
 from __future__ import annotations
 
 import ctypes
-import heapq
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,50 +53,6 @@ class MonotonicClock:
 
     def leave(self) -> None:
         """Nothing to do: real time passes by itself."""
-
-
-class VirtualClock:
-    """Time that moves only when every thread that lives by it sleeps; then it jumps to the earliest wake-up.
-
-    Sleepers wake one at a time, in the order of their wake-up times and, among equals, of falling asleep.
-    """
-
-    def __init__(self) -> None:
-        self._time = 0
-        self._awake = 0
-        self._order = 0
-        self._sleepers: list[tuple[int, int, threading.Event]] = []
-        self._lock = threading.Lock()
-
-    def now(self) -> int:
-        """See `Clock`."""
-        return self._time
-
-    def sleep_until(self, time_ns: int) -> None:
-        """See `Clock`."""
-        event = threading.Event()
-        with self._lock:
-            heapq.heappush(self._sleepers, (max(time_ns, self._time), self._order, event))
-            self._order += 1
-            self._rest()
-        event.wait()
-
-    def join(self, threads: int) -> None:
-        """See `Clock`."""
-        with self._lock:
-            self._awake += threads
-
-    def leave(self) -> None:
-        """See `Clock`."""
-        with self._lock:
-            self._rest()
-
-    def _rest(self) -> None:
-        self._awake -= 1
-        if self._awake == 0 and self._sleepers:
-            self._time, _, event = heapq.heappop(self._sleepers)
-            self._awake = 1
-            event.set()
 
 
 @contextmanager

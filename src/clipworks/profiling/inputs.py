@@ -29,15 +29,10 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif",
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFiles:
-    """Image files of a folder that can be decoded, at most `POOL`, and what was left out.
+    """Image files of a folder that can be decoded, at most `POOL`, and what was left out."""
 
-    Attributes:
-        paths: in random order.
-        left_out: files looked at that are no images.
-    """
-
-    paths: tuple[Path, ...]
-    left_out: int
+    paths: tuple[Path, ...]  # in random order
+    left_out: int  # files looked at that are no images
 
 
 def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> ImageFiles:
@@ -91,12 +86,6 @@ def make_image_pool(
     spec: ImageInput, files: ImageFiles | None, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 ) -> Pixels:
     """Images as the image tower takes them.
-
-    Args:
-        spec: size and geometry, from the model's card.
-        files: images of the user's own; None for views of the built-in ones.
-        seed: chooses the views.
-        options: how the files are read.
 
     Returns:
         uint8 ``[n, size, size, 3]``: `POOL` views, or one of each file.

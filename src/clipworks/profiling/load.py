@@ -30,23 +30,14 @@ Call = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """The times of every finished request, in ns of the clock, in order of finishing.
+    """The times of every finished request, in ns of the clock, in order of finishing."""
 
-    Attributes:
-        intended: int64 ``[n]``, when the request should have started: in a closed loop when it did.
-        started: int64 ``[n]``, when it was sent.
-        finished: int64 ``[n]``, when its answer was there.
-        begin: when the generator started.
-        end: when it was told to stop: requests that finish later are not in a full load any more.
-        interrupted: whether Ctrl-C ended it.
-    """
-
-    intended: Times
-    started: Times
-    finished: Times
-    begin: int
-    end: int
-    interrupted: bool = False
+    intended: Times  # int64 ``[n]``, when the request should have started: in a closed loop when it did
+    started: Times  # int64 ``[n]``, when it was sent
+    finished: Times  # int64 ``[n]``, when its answer was there
+    begin: int  # when the generator started
+    end: int  # when it was told to stop: requests that finish later are not in a full load any more
+    interrupted: bool = False  # whether Ctrl-C ended it
 
     def __len__(self) -> int:
         return len(self.finished)
@@ -54,112 +45,15 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a watcher is told while the load runs; cheap to make, so that watching does not disturb.
+    """What a watcher is told while the load runs; cheap to make, so that watching does not disturb."""
 
-    Attributes:
-        finished: requests finished so far.
-        time: of the clock, in ns.
-        elapsed_s: since the start.
-    """
-
-    finished: int
-    time: int
-    elapsed_s: float
+    finished: int  # requests finished so far
+    time: int  # of the clock, in ns
+    elapsed_s: float  # since the start
 
 
 Watch = Callable[[Progress], bool]
 """Called at every interval; returns whether to go on."""
-
-
-def run_closed(calls: Sequence[Call], *, depth: int, clock: Clock, watch: Watch, interval_s: float) -> Trace:
-    """Keep exactly ``depth`` requests in flight for each of several servers, until the watcher says stop.
-
-    Args:
-        calls: one for each server (instance).
-        depth: requests in flight for each; 0 means one after another, called without a second thread in between.
-        clock: the time to live by.
-        watch: asked every ``interval_s`` whether to go on.
-        interval_s: seconds.
-
-    Returns:
-        Every request, those from before the load was full and after the stop too.
-
-    Raises:
-        UsageError: a depth below 0, or no server.
-        Exception: whatever a call raised first; the load stops.
-    """
-    if depth < 0:
-        raise UsageError(f"depth is {depth}; allowed: 0 (one after another) or more")
-    numbers = itertools.count()  # next() on it is atomic
-
-    def follow(call: Call, record: _ThreadTimes, stop: threading.Event) -> None:
-        now, stopped = clock.now, stop.is_set
-        intended, started, finished = record.intended.append, record.started.append, record.finished.append
-        while not stopped():
-            number = next(numbers)
-            start = now()
-            call(number)
-            finish = now()
-            intended(start)
-            started(start)
-            finished(finish)
-
-    return _run([call for call in calls for _ in range(max(depth, 1))], follow, clock, watch, interval_s)
-
-
-def run_open(
-    calls: Sequence[Call],
-    arrivals: Arrivals,
-    *,
-    depth: int,
-    clock: Clock,
-    watch: Watch,
-    interval_s: float,
-) -> Trace:
-    """Send requests at given times, whatever the servers do; those that find no free place wait, and that counts.
-
-    Args:
-        calls: one for each server (instance).
-        arrivals: when each request is intended to start.
-        depth: places (requests in flight) for each server, at least 1.
-        clock: the time to live by.
-        watch: asked every ``interval_s`` whether to go on.
-        interval_s: seconds.
-
-    Returns:
-        Every request that was sent; the backlog that is left when the watcher says stop is not.
-
-    Raises:
-        UsageError: a depth below 1, or no server.
-        Exception: whatever a call raised first; the load stops.
-    """
-    if depth < 1:
-        raise UsageError(f"depth is {depth}; an open loop needs 1 or more")
-    numbers = itertools.count()
-    due_at = arrivals.at
-    origin = [0]
-
-    def follow(call: Call, record: _ThreadTimes, stop: threading.Event) -> None:
-        sharpen_timer()
-        now, sleep_until, stopped, begin = clock.now, clock.sleep_until, stop.is_set, origin[0]
-        intended, started, finished = record.intended.append, record.started.append, record.finished.append
-        for number in numbers:
-            if stopped():
-                return
-            due = begin + due_at(number)
-            while (wait := due - now()) > 0:
-                # In steps, so that a stop between two rare arrivals is heard.
-                sleep_until(due if wait <= _STEP else due - wait + _STEP)
-                if stopped():
-                    return
-            start = now()
-            call(number)
-            finish = now()
-            intended(due)
-            started(start)
-            finished(finish)
-
-    return _run([call for _ in range(depth) for call in calls], follow, clock, watch, interval_s, set_begin=origin)
 
 
 class Arrivals:
@@ -203,27 +97,85 @@ class _ThreadTimes:
         self.intended, self.started, self.finished = array("q"), array("q"), array("q")
 
 
-def _run(
-    places: Sequence[Call],
-    follow: Callable[[Call, _ThreadTimes, threading.Event], None],
+def run_load(
+    calls: Sequence[Call],
+    *,
+    depth: int,
     clock: Clock,
     watch: Watch,
     interval_s: float,
-    set_begin: list[int] | None = None,
+    arrivals: Arrivals | None = None,
+) -> Trace:
+    """Send requests until the watcher says stop, each place with a thread of its own.
+
+    A closed loop keeps exactly ``depth`` requests in flight for each server. An open one sends them at given times,
+    whatever the servers do; those that find no free place wait, and that counts.
+
+    Args:
+        calls: one for each server (instance).
+        depth: requests in flight (places) for each; in a closed loop 0 means one after another.
+        clock: the time to live by.
+        watch: asked every ``interval_s`` seconds whether to go on.
+        interval_s: seconds.
+        arrivals: when each request of an open loop is intended to start; None for a closed one.
+
+    Returns:
+        Every request, those from before the load was full and after the stop too; of an open loop's, what was sent.
+
+    Raises:
+        UsageError: a depth that does not go, no server, or too many places.
+        Exception: whatever a call raised first; the load stops.
+    """
+    if depth < 0:
+        raise UsageError(f"depth is {depth}; allowed: 0 (one after another) or more")
+    if arrivals is not None and depth < 1:
+        raise UsageError(f"depth is {depth}; an open loop needs 1 or more")
+    places = [call for _ in range(max(depth, 1)) for call in calls]
+    numbers = itertools.count()  # next() on it is atomic
+
+    def follow(call: Call, record: _ThreadTimes, begin: int, stop: threading.Event) -> None:
+        now, sleep_until, stopped = clock.now, clock.sleep_until, stop.is_set
+        due_at = None if arrivals is None else arrivals.at
+        intended, started, finished = record.intended.append, record.started.append, record.finished.append
+        if due_at is not None:
+            sharpen_timer()
+        for number in numbers:
+            due = None if due_at is None else begin + due_at(number)
+            while due is not None and not stopped() and (wait := due - now()) > 0:
+                # In steps, so that a stop between two rare arrivals is heard.
+                sleep_until(due if wait <= _STEP else due - wait + _STEP)
+            if stopped():
+                return
+            start = now()
+            call(number)
+            finish = now()
+            intended(start if due is None else due)
+            started(start)
+            finished(finish)
+
+    return _run(places, follow, clock, watch, interval_s)
+
+
+def _run(
+    places: Sequence[Call],
+    follow: Callable[[Call, _ThreadTimes, int, threading.Event], None],
+    clock: Clock,
+    watch: Watch,
+    interval_s: float,
 ) -> Trace:
     """Start one thread for each place at one barrier, ask the watcher at every interval, stop and collect."""
     if not 1 <= len(places) <= MAX_PLACES:
         raise UsageError(f"there are {len(places)} requests to keep in flight; allowed: 1 to {MAX_PLACES:,}")
-    stop = threading.Event()
-    barrier = threading.Barrier(len(places) + 1)
+    stop, barrier = threading.Event(), threading.Barrier(len(places) + 1)
     records = [_ThreadTimes() for _ in places]
     failures: list[BaseException] = []
+    begin = 0
 
     def work(call: Call, record: _ThreadTimes) -> None:
         with live_by(clock):
             try:
                 barrier.wait()
-                follow(call, record, stop)
+                follow(call, record, begin, stop)
             except threading.BrokenBarrierError:  # the start was given up
                 pass
             # Handed to the caller's thread, which raises it; a thread of its own would only print it.
@@ -240,8 +192,6 @@ def _run(
             for thread in threads:
                 thread.start()
             begin = clock.now()
-            if set_begin is not None:
-                set_begin[0] = begin
             barrier.wait()
             tick = begin
             going = True

@@ -9,8 +9,8 @@ import numpy as np
 from clipworks.errors import MeasurementError, UsageError
 from clipworks.profiling import statistics
 from clipworks.profiling.clock import NS, Clock, MonotonicClock
-from clipworks.profiling.load import Arrivals, Call, Progress, Trace, run_closed, run_open
-from clipworks.profiling.profile import Load, Run, Stage, Stop
+from clipworks.profiling.load import Arrivals, Call, Progress, Trace, run_load
+from clipworks.profiling.profile import Load, Run, StageTime, Stop
 
 # A window's rate means little below this many requests: it is stretched until it holds them.
 _WINDOW_REQUESTS = 20
@@ -20,7 +20,7 @@ _TICKS_PER_WINDOW = 4
 
 Report = Callable[[float, float | None], None]
 """Told now and then: the seconds gone by, and the rate of the last whole window (None before the first)."""
-SummariseStages = Callable[[int, int], tuple[Stage, ...]]
+SummariseStages = Callable[[int, int], tuple[StageTime, ...]]
 
 
 def check_load(load: Load) -> None:
@@ -78,12 +78,8 @@ def measure(
     places = len(calls) * max(load.depth, 1)
     watch = _Watch(load, places=places, report=report)
     arrivals = None if load.rate is None else Arrivals(load.rate, load.seed)
-    if arrivals is None:
-        trace = run_closed(calls, depth=load.depth, clock=clock, watch=watch, interval_s=watch.interval_s)
-    else:
-        trace = run_open(
-            calls, arrivals, depth=max(load.depth, 1), clock=clock, watch=watch, interval_s=watch.interval_s
-        )
+    depth = load.depth if arrivals is None else max(load.depth, 1)
+    trace = run_load(calls, depth=depth, clock=clock, watch=watch, interval_s=watch.interval_s, arrivals=arrivals)
     begin, end = _find_window(trace, watch, load)
     inside = statistics.slice_finished(trace, begin, end)
     if inside.start == inside.stop:

@@ -26,13 +26,6 @@ def compare_with_f32(bundle: Bundle, role: Role, encoder: Encoder, own: Batch, o
 
     The reference is the same runtime in f32. Where f32 itself is compared, it is another runtime's f32, so that nothing
     is compared with itself; only where no other is installed it has to be.
-
-    Args:
-        bundle: the model.
-        role: of the encoder.
-        encoder: what is checked.
-        own: its inputs.
-        others: the other tower's inputs, for the best match of each.
     """
     runtime = _choose_reference(encoder)
     options = RuntimeOptions(runtime=runtime, device="cpu", precision="f32", cache=False)
@@ -44,7 +37,9 @@ def compare_with_f32(bundle: Bundle, role: Role, encoder: Encoder, own: Batch, o
     other.close()
     cosines = np.sum(expected.astype(np.float64) * found, axis=1)
     agreement = np.mean((expected @ targets.T).argmax(axis=1) == (found @ targets.T).argmax(axis=1))
-    itself = " (itself: no other runtime is installed)" if runtime == encoder.runtime and _is_f32(encoder) else ""
+    itself = (
+        " (itself: no other runtime is installed)" if runtime == encoder.runtime and encoder.precision == "f32" else ""
+    )
     return Parity(
         reference=f"{runtime} f32{itself}",
         count=len(own),
@@ -58,13 +53,6 @@ def measure_beside_f32(
     bundle: Bundle, role: Role, encoder: Encoder, batches: Sequence[Batch], options: RuntimeOptions
 ) -> float | None:
     """How many times as fast as f32 an encoder is: both encode the same batches, in turn.
-
-    Args:
-        bundle: the model.
-        role: of the encoder.
-        encoder: what is compared.
-        batches: its requests.
-        options: the encoder's, as requested.
 
     Returns:
         The median ratio of two calls; None where f32 cannot be opened beside it.
@@ -98,12 +86,8 @@ def embed(encoder: Encoder, batch: Batch) -> scoring.Floats:
     return scoring.normalise(np.concatenate(parts), made_by=f"{encoder.runtime} in {encoder.precision}")
 
 
-def _is_f32(encoder: Encoder) -> bool:
-    return encoder.precision == "f32"
-
-
 def _choose_reference(encoder: Encoder) -> str:
-    if not _is_f32(encoder) and encoder.runtime in runtimes.list_defaults():
+    if encoder.precision != "f32" and encoder.runtime in runtimes.list_defaults():
         return encoder.runtime
     # ONNX Runtime, the last: it runs the graph as it stands, with the fewest liberties.
     others = [name for name in runtimes.list_installed(runtimes.list_defaults()) if name != encoder.runtime]

@@ -18,30 +18,20 @@ Stop = Literal["stable", "overloaded", "time is up", "count reached", "interrupt
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """How requests are sent and how long.
+    """How requests are sent and how long."""
 
-    Attributes:
-        depth: requests in flight for each instance; 0 sends them one after another.
-        iterations: at least so many requests are measured; with a duration of 0, exactly so many.
-        duration_s: at least so many seconds are measured, then on until stable.
-        timeout_s: at most so many seconds, stable or not; None for six times the duration, or no limit without one.
-        warmup_s: seconds of full load before the measured ones, thrown away.
-        tolerance: the last three windows' rates must lie within this share of their mean; in an open loop the
-            arrivals' own unevenness is allowed beside it.
-        percentiles: 0 to 100.
-        rate: requests/s for an open loop; None for a closed one.
-        seed: of the arrivals and of the choice of inputs.
-    """
-
-    depth: int = 1
-    iterations: int = 100
-    duration_s: float = 5.0
+    depth: int = 1  # requests in flight for each instance; 0 sends them one after another
+    iterations: int = 100  # at least so many requests are measured; with a duration of 0, exactly so many
+    duration_s: float = 5.0  # at least so many seconds are measured, then on until stable
+    # at most so many seconds, stable or not; None for six times the duration, or no limit without one
     timeout_s: float | None = None
-    warmup_s: float = 1.0
+    warmup_s: float = 1.0  # seconds of full load before the measured ones, thrown away
+    # the last three windows' rates must lie within this share of their mean; in an open loop the arrivals' own
+    # unevenness is allowed beside it
     tolerance: float = 0.03
-    percentiles: tuple[float, ...] = (50, 90, 95, 99)
-    rate: float | None = None
-    seed: int = 0
+    percentiles: tuple[float, ...] = (50, 90, 95, 99)  # 0 to 100
+    rate: float | None = None  # requests/s for an open loop; None for a closed one
+    seed: int = 0  # of the arrivals and of the choice of inputs
 
     @property
     def limit_s(self) -> float:
@@ -52,7 +42,7 @@ class Load:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class StageTime:
     """One stage of the pipeline: mean microseconds a request and its share of the whole."""
 
     name: str
@@ -62,46 +52,30 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One load, measured once.
+    """One load, measured once."""
 
-    Attributes:
-        window: the figures.
-        stop: why it ended.
-        windows_per_s: the rate of each stretch that stability was judged by.
-        places: requests that were to be in flight in all: instances of all devices times the depth, at least 1.
-        overload: for an open loop.
-        lag_us: median time by which the generator itself was late where a place was free, in an open loop.
-        stages: of the pipeline, within the window.
-        started_us: raw samples: start of each measured request after the window's begin; empty unless kept.
-        response_us: raw samples: its response time; empty unless kept.
-    """
-
-    window: Window
-    stop: Stop
-    windows_per_s: tuple[float, ...]
-    places: int
-    overload: Overload | None = None
+    window: Window  # the figures
+    stop: Stop  # why it ended
+    windows_per_s: tuple[float, ...]  # the rate of each stretch that stability was judged by
+    places: int  # requests that were to be in flight in all: instances of all devices times the depth, at least 1
+    overload: Overload | None = None  # for an open loop
+    # median time by which the generator itself was late where a place was free, in an open loop
     lag_us: float | None = None
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[StageTime, ...] = ()  # of the pipeline, within the window
+    # raw samples: start of each measured request after the window's begin; empty unless kept
     started_us: tuple[float, ...] = ()
-    response_us: tuple[float, ...] = ()
+    response_us: tuple[float, ...] = ()  # raw samples: its response time; empty unless kept
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cold:
-    """The start of the first instance.
+    """The start of the first instance."""
 
-    Attributes:
-        import_ms: import the runtime; about 0 when this process had it already.
-        read_ms: bring the tower's file into the runtime; None for a runtime that does it together with compiling.
-        compile_ms: compile it (no compiled cache is used).
-        first_call_us: the first request.
-    """
-
-    import_ms: float
+    import_ms: float  # import the runtime; about 0 when this process had it already
+    # bring the tower's file into the runtime; None for a runtime that does it together with compiling
     read_ms: float | None
-    compile_ms: float
-    first_call_us: float
+    compile_ms: float  # compile it (no compiled cache is used)
+    first_call_us: float  # the first request
 
     @property
     def open_ms(self) -> float:
@@ -111,75 +85,43 @@ class Cold:
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How near the profiled configuration comes to f32 on the same inputs.
+    """How near the profiled configuration comes to f32 on the same inputs."""
 
-    Attributes:
-        reference: runtime and precision of the reference.
-        count: inputs compared.
-        cosine_min: smallest cosine between the two embeddings of one input.
-        cosine_median: their median.
-        top1_agreement: share of inputs whose best match in the other pool is the same.
-    """
-
-    reference: str
-    count: int
-    cosine_min: float
-    cosine_median: float
-    top1_agreement: float
+    reference: str  # runtime and precision of the reference
+    count: int  # inputs compared
+    cosine_min: float  # smallest cosine between the two embeddings of one input
+    cosine_median: float  # their median
+    top1_agreement: float  # share of inputs whose best match in the other pool is the same
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One configuration, measured.
+    """One configuration, measured."""
 
-    Attributes:
-        format: version of this record.
-        target: what was timed.
-        model: the card's name.
-        card_sha256: names the bundle.
-        runtime: in use.
-        devices: in use, one for each requested.
-        precision: in use.
-        why: what ``auto`` went by where the runtime or the precision was left to it; else None.
-        threads: CPU threads of each instance, in use; None where the runtime does not say.
-        batch_size: images or texts in a request.
-        instances: compiled encoders for each device.
-        input: ``host``: each request hands over a numpy batch; ``device``: batches lie where the runtime wants them.
-        inputs: what the pool was made of.
-        load: as asked for.
-        cold: apart from everything else.
-        runs: repeats, in the order they were run.
-        parity: where it was checked.
-        times_f32: how many times as fast as f32 on the same runtime, calls in turn; None for f32 itself, and where it
-            was not measured.
-        peak_memory_mib: of the whole process since its start.
-        partial: whether Ctrl-C cut it short.
-        environment: the machine, looked at before anything was opened.
-        measured_at: when that was, UTC, ISO 8601.
-    """
-
-    format: int = PROFILE_FORMAT
-    target: Target
-    model: str
-    card_sha256: str
-    runtime: str
-    devices: tuple[str, ...]
-    precision: str
-    why: str | None = None
-    threads: int | None
-    batch_size: int
-    instances: int
-    input: str
-    inputs: str
-    load: Load
-    cold: Cold
-    runs: tuple[Run, ...]
-    parity: Parity | None = None
+    format: int = PROFILE_FORMAT  # version of this record
+    target: Target  # what was timed
+    model: str  # the card's name
+    card_sha256: str  # names the bundle
+    runtime: str  # in use
+    devices: tuple[str, ...]  # in use, one for each requested
+    precision: str  # in use
+    why: str | None = None  # what ``auto`` went by where the runtime or the precision was left to it; else None
+    threads: int | None  # CPU threads of each instance, in use; None where the runtime does not say
+    batch_size: int  # images or texts in a request
+    instances: int  # compiled encoders for each device
+    input: str  # ``host``: each request hands over a numpy batch; ``device``: batches lie where the runtime wants them
+    inputs: str  # what the pool was made of
+    load: Load  # as asked for
+    cold: Cold  # apart from everything else
+    runs: tuple[Run, ...]  # repeats, in the order they were run
+    parity: Parity | None = None  # where it was checked
+    # how many times as fast as f32 on the same runtime, calls in turn; None for f32 itself, and where it was not
+    # measured
     times_f32: float | None = None
-    peak_memory_mib: float | None
-    partial: bool
-    environment: Environment
-    measured_at: str
+    peak_memory_mib: float | None  # of the whole process since its start
+    partial: bool  # whether Ctrl-C cut it short
+    environment: Environment  # the machine, looked at before anything was opened
+    measured_at: str  # when that was, UTC, ISO 8601
 
     @property
     def run(self) -> Run:

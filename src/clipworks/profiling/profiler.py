@@ -22,7 +22,7 @@ from clipworks.profiling.load import Call
 from clipworks.profiling.measurement import Report, check_load, measure
 from clipworks.profiling.parity import compare_with_f32, embed, measure_beside_f32
 from clipworks.profiling.profile import Cold, Load, Parity, Profile, Run, Target
-from clipworks.profiling.servers import ClassifyingServer, call_encoder, open_server
+from clipworks.profiling.servers import ClassifyingServer, call_encoder
 from clipworks.profiling.setup import Setup, check_setup, settle_options
 from clipworks.runtimes import Batch, Encoder
 from clipworks.text.tokenizers import open_tokenizer
@@ -110,12 +110,7 @@ class Bench:
         )
 
     def warm_up(self, requests: int, tell_warm: Callable[[int], None] | None = None) -> None:
-        """Send each instance in turn so many requests, one after another.
-
-        Args:
-            requests: to each instance; 0 for none.
-            tell_warm: told the number of each instance, from 0, when its last request is answered.
-        """
+        """Send each instance in turn so many requests, one after another."""
         for instance, call in enumerate(self._calls()):
             for number in range(requests):
                 call(number)
@@ -123,11 +118,7 @@ class Bench:
                 tell_warm(instance)
 
     def resize(self, batch_size: int) -> None:
-        """Make a tower's requests of another size from here on; the encoders stay open. Not for a pipeline.
-
-        Raises:
-            UsageError: a size that does not go.
-        """
+        """Make a tower's requests of another size from here on; raises UsageError for one that does not go."""
         setup = dataclasses.replace(self.setup, batch_size=batch_size)
         check_setup(setup, self.bundle.card)
         self.setup = setup
@@ -206,7 +197,7 @@ class Bench:
         tower = self._open_encoder("text", self.setup.devices[0])
         classifier = embed(tower, self._tokenizer.encode(self._prompts))
         tower.close()
-        return open_server(self.setup, self.bundle.card, self.encoders, files, classifier)
+        return ClassifyingServer(self.setup, self.bundle.card, self.encoders, files, classifier)
 
     def _calls(self) -> list[Call]:
         if self._server:
@@ -239,16 +230,6 @@ def profile(
     tell_warm: Callable[[int], None] | None = None,
 ) -> Profile:
     """Open a setup, measure one load on it, and close it.
-
-    Args:
-        setup: what to profile.
-        load: how requests are sent and how long.
-        report: told of the progress.
-        keep_samples: keep every request's times.
-        repeats: how often to measure, at least 1.
-        check: compare the embeddings with those in f32.
-        warmup_requests: requests to each instance before anything else is measured; see `Bench.warm_up`.
-        tell_warm: told the number of each instance that has answered them.
 
     Raises:
         UsageError: an impossible combination; the message names the option and what is allowed.

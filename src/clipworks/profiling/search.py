@@ -35,21 +35,13 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class RateSearch:
-    """The search for the highest rate that keeps a bound.
+    """The search for the highest rate that keeps a bound."""
 
-    Attributes:
-        slo: the bound.
-        best: the highest rate that kept it, in requests/s, or None when not even the lowest did.
-        lowest_failed: the lowest rate that broke it, or None.
-        trials: in the order tried.
-        partial: whether Ctrl-C cut it short.
-    """
-
-    slo: Slo
-    best: float | None
-    lowest_failed: float | None
-    trials: tuple[Trial, ...]
-    partial: bool = False
+    slo: Slo  # the bound
+    best: float | None  # the highest rate that kept it, in requests/s, or None when not even the lowest did
+    lowest_failed: float | None  # the lowest rate that broke it, or None
+    trials: tuple[Trial, ...]  # in the order tried
+    partial: bool = False  # whether Ctrl-C cut it short
 
 
 def parse_slo(text: str) -> Slo:
@@ -78,9 +70,6 @@ def search_rate(
         slo: the bound.
         run_load: measures one load.
         precision: stop when kept and broken rates are within this share of each other.
-
-    Returns:
-        The best rate with every trial.
     """
     trials: list[Trial] = []
 

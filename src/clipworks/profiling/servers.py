@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from clipworks.bundle.card import Card, ScoreRule
+from clipworks.bundle.card import Card
 from clipworks.errors import ImageError
 from clipworks.images.decoders import PILLOW, ImageDecoder, Mark, PillowDecoder, open_batch_decoder
 from clipworks.options import RuntimeOptions
-from clipworks.pipeline import BlockThreads, Pixels, Steps, embed_batch
+from clipworks.pipeline import BlockThreads, Pixels, Steps
 from clipworks.profiling.load import Call
-from clipworks.profiling.profile import Stage
+from clipworks.profiling.profile import StageTime
 from clipworks.profiling.setup import Setup, share_workers
 from clipworks.runtimes import Batch, Encoder, choose_streams
-from clipworks.scoring import Floats
+from clipworks.scoring import Floats, embed_batch
 from clipworks.tasks.zero_shot import fold_classifier
 
 STAGES = ("read", "decode", "resize", "stage", "encode", "score")
@@ -74,22 +74,20 @@ class ClassifyingServer:
     """Files to scores: one request is one block of the loop that ``clipworks classify`` runs, every stage timed."""
 
     def __init__(
-        self,
-        encoders: Sequence[Encoder],
-        files: Sequence[Path],
-        decoder: ImageDecoder,
-        classifier: Floats,
-        *,
-        rule: ScoreRule,
-        batch_size: int,
-        workers: int,
+        self, setup: Setup, card: Card, encoders: Sequence[Encoder], files: Sequence[Path], classifier: Floats
     ) -> None:
-        self._encoders = encoders
-        self._files = files
-        self._decoder = decoder
-        self._classifier = fold_classifier(classifier)
-        self._rule = rule
-        self._batch_size = batch_size
+        """Open the decoder and start the threads.
+
+        Raises:
+            UnknownNameError: no such decoder.
+            RuntimeUnavailableError: its packages are not installed, or do not work here.
+        """
+        self._encoders, self._files = encoders, files
+        self._decoder: ImageDecoder = PillowDecoder(card.image, options=setup.reading)
+        if setup.decoder != PILLOW:
+            self._decoder = open_batch_decoder(setup.decoder, encoders[0].device, card.image, options=setup.reading)
+        self._classifier, self._rule = fold_classifier(classifier), card.score
+        self._batch_size, workers = setup.batch_size, share_workers(setup)
         self._threads = [
             BlockThreads(workers=workers, streams=choose_streams(RuntimeOptions(device=encoder.device, streams=None)))
             for encoder in encoders
@@ -142,36 +140,13 @@ class ClassifyingServer:
         mark("score")
         self._times.append((now(), *(timer.times[stage] for stage in STAGES)))
 
-    def summarise(self, begin: int, end: int) -> tuple[Stage, ...]:
+    def summarise(self, begin: int, end: int) -> tuple[StageTime, ...]:
         """Mean time of each stage, of the requests that finished between two moments, and its share of all of them."""
         times = np.array([row[1:] for row in self._times if begin < row[0] <= end], dtype=np.float64)
         if not len(times):
             return ()
         means = times.mean(axis=0) / 1000
         return tuple(
-            Stage(name=name, mean_us=float(mean), share=float(mean / means.sum()))
+            StageTime(name=name, mean_us=float(mean), share=float(mean / means.sum()))
             for name, mean in zip(STAGES, means, strict=True)
         )
-
-
-def open_server(
-    setup: Setup, card: Card, encoders: Sequence[Encoder], files: Sequence[Path], classifier: Floats
-) -> ClassifyingServer:
-    """Open the server of a pipeline's setup.
-
-    Raises:
-        UnknownNameError: no such decoder.
-        RuntimeUnavailableError: its packages are not installed, or do not work here.
-    """
-    decoder: ImageDecoder = PillowDecoder(card.image, options=setup.reading)
-    if setup.decoder != PILLOW:
-        decoder = open_batch_decoder(setup.decoder, encoders[0].device, card.image, options=setup.reading)
-    return ClassifyingServer(
-        encoders,
-        files,
-        decoder,
-        classifier,
-        rule=card.score,
-        batch_size=setup.batch_size,
-        workers=share_workers(setup),
-    )

@@ -25,40 +25,24 @@ _LARGEST_BATCH_BYTES = 1 << 29
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What to profile.
+    """What to profile."""
 
-    Attributes:
-        target: ``image`` or ``text`` for one encoder, ``pipeline`` for files to scores.
-        model: known name, hub id or folder.
-        options: of each instance, but for its device; threads of None share the cores out among the instances, and
-            nothing is taken from the cache of compiled towers.
-        devices: names or places in the runtime's list; every one gets ``instances`` encoders.
-        batch_size: images or texts in one request.
-        instances: compiled encoders for each device.
-        staged: whether batches wait where the runtime wants them (``--input device``).
-        image_size: checked against the tower; None takes the tower's.
-        texts: file of prompts, or None for the built-in ones.
-        images: folder of image files, or None for views of the built-in ones.
-        reading: how image files are read.
-        workers: threads that decode for each instance of a pipeline; None shares the cores out.
-        decoder: what decodes the files of a pipeline: ``pillow``, or a batch decoder's name.
-        offline: never ask a model hub.
-    """
-
-    target: Target
-    model: str = STARTER
+    target: Target  # ``image`` or ``text`` for one encoder, ``pipeline`` for files to scores
+    model: str = STARTER  # known name, hub id or folder
+    # of each instance, but for its device; threads of None share the cores out among the instances, and nothing is
+    # taken from the cache of compiled towers
     options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
-    devices: tuple[str, ...] = (AUTO,)
-    batch_size: int = 1
-    instances: int = 1
-    staged: bool = False
-    image_size: int | None = None
-    texts: Path | None = None
-    images: Path | None = None
-    reading: ImageOptions = DEFAULT_IMAGE_OPTIONS
-    workers: int | None = None
-    decoder: str = PILLOW
-    offline: bool = False
+    devices: tuple[str, ...] = (AUTO,)  # names or places in the runtime's list; every one gets ``instances`` encoders
+    batch_size: int = 1  # images or texts in one request
+    instances: int = 1  # compiled encoders for each device
+    staged: bool = False  # whether batches wait where the runtime wants them (``--input device``)
+    image_size: int | None = None  # checked against the tower; None takes the tower's
+    texts: Path | None = None  # file of prompts, or None for the built-in ones
+    images: Path | None = None  # folder of image files, or None for views of the built-in ones
+    reading: ImageOptions = DEFAULT_IMAGE_OPTIONS  # how image files are read
+    workers: int | None = None  # threads that decode for each instance of a pipeline; None shares the cores out
+    decoder: str = PILLOW  # what decodes the files of a pipeline: ``pillow``, or a batch decoder's name
+    offline: bool = False  # never ask a model hub
 
 
 def check_setup(setup: Setup, card: Card) -> None:

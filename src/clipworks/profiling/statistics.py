@@ -21,80 +21,47 @@ _MISTRUST = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Percentile:
-    """One percentile of a set of samples.
+    """One percentile of a set of samples."""
 
-    Attributes:
-        percent: 0 to 100.
-        value_us: nearest-rank value in microseconds.
-        trusted: whether there are enough samples behind it.
-        needed: how many samples that takes.
-    """
-
-    percent: float
-    value_us: float
-    trusted: bool
-    needed: int
+    percent: float  # 0 to 100
+    value_us: float  # nearest-rank value in microseconds
+    trusted: bool  # whether there are enough samples behind it
+    needed: int  # how many samples that takes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """A set of durations in microseconds.
+    """A set of durations in microseconds."""
 
-    Attributes:
-        count: samples.
-        mean_us: arithmetic mean.
-        min_us: smallest.
-        max_us: largest.
-        percentiles: in the order asked for.
-    """
-
-    count: int
-    mean_us: float
-    min_us: float
-    max_us: float
-    percentiles: tuple[Percentile, ...]
+    count: int  # samples
+    mean_us: float  # arithmetic mean
+    min_us: float  # smallest
+    max_us: float  # largest
+    percentiles: tuple[Percentile, ...]  # in the order asked for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """What one stretch of time says.
+    """What one stretch of time says."""
 
-    Attributes:
-        seconds: its length.
-        requests: finished in it.
-        requests_per_s: finished over its length.
-        response: from intended start to answer.
-        service: from real start to answer.
-        queue: from intended to real start.
-        in_flight: mean number of requests being served, from the areas of the times themselves.
-        little: requests_per_s times the mean service time: Little's law says that it equals ``in_flight``.
-    """
-
-    seconds: float
-    requests: int
-    requests_per_s: float
-    response: Spread
-    service: Spread
-    queue: Spread
-    in_flight: float
-    little: float
+    seconds: float  # its length
+    requests: int  # finished in it
+    requests_per_s: float  # finished over its length
+    response: Spread  # from intended start to answer
+    service: Spread  # from real start to answer
+    queue: Spread  # from intended to real start
+    in_flight: float  # mean number of requests being served, from the areas of the times themselves
+    little: float  # requests_per_s times the mean service time: Little's law says that it equals ``in_flight``
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overload:
-    """Whether requests came faster than they were answered.
+    """Whether requests came faster than they were answered."""
 
-    Attributes:
-        overloaded: whether the backlog grew throughout.
-        offered_per_s: arrivals/s that fell into the window.
-        finished_per_s: answers/s in the window.
-        queue_growth: microseconds of queue delay gained per second.
-    """
-
-    overloaded: bool
-    offered_per_s: float
-    finished_per_s: float
-    queue_growth: float
+    overloaded: bool  # whether the backlog grew throughout
+    offered_per_s: float  # arrivals/s that fell into the window
+    finished_per_s: float  # answers/s in the window
+    queue_growth: float  # microseconds of queue delay gained per second
 
 
 def check_percentiles(percents: Sequence[float]) -> tuple[float, ...]:
@@ -136,39 +103,25 @@ def nearest_rank(ordered: npt.NDArray[np.int64], percent: float) -> int:
 
 def spread(durations: Times, percents: Sequence[float]) -> Spread:
     """Summarise durations in ns; with none, every figure is NaN."""
-    if len(durations) == 0:
-        nothing = tuple(
-            Percentile(percent=item, value_us=math.nan, trusted=False, needed=count_needed(item)) for item in percents
-        )
-        return Spread(count=0, mean_us=math.nan, min_us=math.nan, max_us=math.nan, percentiles=nothing)
-    ordered = np.sort(durations)
+    ordered, count = np.sort(durations), len(durations)
+
+    def find(percent: float) -> Percentile:
+        value, needed = nearest_rank(ordered, percent) / 1000 if count else math.nan, count_needed(percent)
+        return Percentile(percent=percent, value_us=value, trusted=count >= needed, needed=needed)
+
     return Spread(
-        count=len(ordered),
-        mean_us=float(ordered.mean()) / 1000,
-        min_us=int(ordered[0]) / 1000,
-        max_us=int(ordered[-1]) / 1000,
-        percentiles=tuple(
-            Percentile(
-                percent=item,
-                value_us=nearest_rank(ordered, item) / 1000,
-                trusted=len(ordered) >= (needed := count_needed(item)),
-                needed=needed,
-            )
-            for item in percents
-        ),
+        count=count,
+        mean_us=float(ordered.mean()) / 1000 if count else math.nan,
+        min_us=int(ordered[0]) / 1000 if count else math.nan,
+        max_us=int(ordered[-1]) / 1000 if count else math.nan,
+        percentiles=tuple(map(find, percents)),
     )
 
 
 def summarise(trace: Trace, begin: int, end: int, percents: Sequence[float]) -> Window:
-    """What happened between two moments: the requests that finished after ``begin`` and not after ``end``.
+    """What happened between two moments (ns): the requests that finished after ``begin`` and not after ``end``.
 
     The load must have been on before and after, or the edges are not like the middle.
-
-    Args:
-        trace: everything recorded.
-        begin: ns.
-        end: ns, after ``begin``.
-        percents: 0 to 100.
     """
     inside = slice_finished(trace, begin, end)
     seconds = (end - begin) / NS

@@ -34,52 +34,34 @@ _START = 64
 
 @dataclass(frozen=True, kw_only=True)
 class GrowingFile(Generic[R]):
-    """A file that grows record by record.
+    """A file that grows record by record."""
 
-    Attributes:
-        suffix: added to the output's name.
-        encode: the bytes that are appended for one record.
-        scan: finds whole records again, and stops before the first bytes that would not have been written there.
-        header: what the file begins with.
-    """
-
-    suffix: str
-    encode: Callable[[R], bytes]
+    suffix: str  # added to the output's name
+    encode: Callable[[R], bytes]  # the bytes that are appended for one record
+    # finds whole records again, and stops before the first bytes that would not have been written there
     scan: Callable[[BinaryIO, RunSize], Iterator[Extent]]
-    header: Callable[[RunSize], bytes] = lambda _: b""
+    header: Callable[[RunSize], bytes] = lambda _: b""  # what the file begins with
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format(Generic[R]):
-    """How records stand in a file or folder.
+    """How records stand in a file or folder."""
 
-    Attributes:
-        encode: as of `GrowingFile`: the one that records are appended to.
-        scan: as of `GrowingFile`.
-        decode: reads a finished output; None for one that is read by other programs alone.
-        endings: those of an output's name that mean this format.
-        begins: the first bytes of every finished output, by which it is told.
-        folder: what is in the folder that is written, for messages; None where the output is a file.
-        records: added to the output's name: the file that records are appended to.
-        beside: the file that grows beside it, or None.
-        whole: added to the output's name: the file that is made in the end, of what cannot be appended to; or None.
-        convert: makes it; takes the output's name and the size of the run.
-        count_errors: counts the records with an error in it.
-        require: raises UsageError where a package is missing.
-    """
-
-    encode: Callable[[R], bytes]
-    scan: Callable[[BinaryIO, RunSize], Iterator[Extent]]
+    encode: Callable[[R], bytes]  # as of `GrowingFile`: the one that records are appended to
+    scan: Callable[[BinaryIO, RunSize], Iterator[Extent]]  # as of `GrowingFile`
+    # reads a finished output; None for one that is read by other programs alone
     decode: Callable[[str], Iterator[R]] | None = None
-    endings: tuple[str, ...] = ()
-    begins: bytes = b""
-    folder: str | None = None
-    records: str = ""
-    beside: GrowingFile[R] | None = None
+    endings: tuple[str, ...] = ()  # those of an output's name that mean this format
+    begins: bytes = b""  # the first bytes of every finished output, by which it is told
+    folder: str | None = None  # what is in the folder that is written, for messages; None where the output is a file
+    records: str = ""  # added to the output's name: the file that records are appended to
+    beside: GrowingFile[R] | None = None  # the file that grows beside it, or None
+    # added to the output's name: the file that is made in the end, of what cannot be appended to; or None
     whole: str | None = None
+    # makes it; takes the output's name and the size of the run
     convert: Callable[[str, RunSize], None] = lambda _output, _size: None
-    count_errors: Callable[[str], int] = lambda _path: 0
-    require: Callable[[], None] = lambda: None
+    count_errors: Callable[[str], int] = lambda _path: 0  # counts the records with an error in it
+    require: Callable[[], None] = lambda: None  # raises UsageError where a package is missing
 
     @property
     def manifest(self) -> str:
@@ -106,13 +88,7 @@ def _convert_embeddings(output: str, size: RunSize) -> None:
 
 # What `classify` writes on one machine; on Ray it is shards. The last one is what is none of the others.
 FORMATS: dict[str, Format[Record]] = {
-    "jsonl": Format(
-        endings=(".jsonl", ".ndjson"),
-        encode=encode_json,
-        scan=scan_json,
-        decode=decode_json,
-        begins=b"{",
-    ),
+    "jsonl": Format(endings=(".jsonl", ".ndjson"), encode=encode_json, scan=scan_json, decode=decode_json, begins=b"{"),
     # It cannot be appended to: records are kept as JSON lines until all are there.
     "parquet": Format(
         endings=(".parquet",),

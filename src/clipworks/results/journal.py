@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from clipworks.datasets.locations import is_url, read_place, write_whole
+from clipworks.datasets.locations import is_url, read_place, write_place
 from clipworks.errors import UsageError
 from clipworks.results.records import Extent, ResultsError, RunSize
 
@@ -33,10 +33,6 @@ def manifest_path(output: str) -> str:
 
 def check_target(output: str, *, restart: bool = False) -> None:
     """Refuse an output that cannot be written, or that no run of ours left, before any work is done for it.
-
-    Args:
-        output: a file's name.
-        restart: whether what is in it is to be thrown away.
 
     Raises:
         UsageError: it is a folder or a device, its folder does not exist, or it holds something else.
@@ -75,7 +71,7 @@ def agree_on_manifest(path: str, settings: dict[str, Any], described: dict[str, 
         UsageError: a setting differs; the message says which, and what it was.
     """
     if not Path(path).exists():
-        write_atomically(path, compose_manifest(settings, described))
+        write_place(path, compose_manifest(settings, described))
         return
     compare_settings(path.removesuffix(".run.json"), read_manifest(path), settings)
 
@@ -122,12 +118,6 @@ def find_why(path: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def write_atomically(path: str, content: bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    with write_whole(path) as stream:
-        stream.write(content)
-
-
 @contextlib.contextmanager
 def explain_write_errors(output: str) -> Iterator[None]:
     """Turn an error of the disk into one clear line that says how to resume."""
@@ -152,15 +142,7 @@ class WholeBlocks(NamedTuple):
 def find_whole(
     path: str, scan: Callable[[BinaryIO, RunSize], Iterator[Extent]], size: RunSize, *, block: int, most: int
 ) -> WholeBlocks:
-    """Find the whole blocks of a journal.
-
-    Args:
-        path: the file; one that is not there holds nothing.
-        scan: finds whole records; see `clipworks.results.formats.GrowingFile`.
-        size: of the run.
-        block: records in a block; only the last one may be shorter.
-        most: records looked at.
-    """
+    """Find a journal's whole blocks among its first ``most`` records; one that is not there holds none."""
     found, failed = WholeBlocks(), 0
     if Path(path).exists():
         with Path(path).open("rb") as stream:

@@ -43,10 +43,6 @@ def open_held(path: str, *, output: str | None = None) -> BinaryIO:
 def hold_file(path: str, *, output: str | None = None) -> Iterator[BinaryIO]:
     """Hold a file, made if need be; if it was, and nothing is written, an error takes it away again.
 
-    Args:
-        path: the file.
-        output: as for `open_held`.
-
     Yields:
         The file, open to append to.
 
@@ -65,7 +61,7 @@ def hold_file(path: str, *, output: str | None = None) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def hold_part(output: str) -> Iterator[None]:
-    """Hold a file that `clipworks.results.journal.write_atomically` is to write, by the part that it becomes.
+    """Hold a file that `clipworks.datasets.locations.write_place` is to write, by the part that it becomes.
 
     Raises:
         ResultsError: another run is writing it.

@@ -47,10 +47,6 @@ def recall_choice(manifest: Mapping[str, Any] | None, options: RuntimeOptions) -
     """What a run that resumes another requests: where it says ``auto``, what the first one's ``auto`` took.
 
     A measured rate, or a newly installed runtime, must not change the choice in the middle of a file.
-
-    Args:
-        manifest: of the first run; None where there is none.
-        options: as requested.
     """
     if not manifest or manifest.get("why") is None:
         return options
@@ -64,12 +60,7 @@ def recall_choice(manifest: Mapping[str, Any] | None, options: RuntimeOptions) -
 
 def describe_source(dataset: DataSet) -> dict[str, Any]:
     """The data set: where it is, and a hash of what it lists."""
-    return {
-        "source": dataset.source,
-        "root": dataset.root,
-        "images": len(dataset),
-        "source_sha256": dataset.hash(),
-    }
+    return {"source": dataset.source, "root": dataset.root, "images": len(dataset), "source_sha256": dataset.hash()}
 
 
 def hash_texts(texts: Sequence[str]) -> str:

@@ -81,13 +81,6 @@ def hold_output(
 ) -> Iterator[None]:
     """Hold an output against other runs, and agree with the run that it is resumed from on what changes a result.
 
-    Args:
-        name: a file's or folder's, as the format has it.
-        format: how it is written.
-        settings: see `agree_on_manifest`.
-        described: see `agree_on_manifest`.
-        restart: throw away what an earlier run has written.
-
     Raises:
         UsageError: it was begun with other settings, or it is something else.
         ResultsError: it cannot be written, or another run is writing it; what is there is kept.

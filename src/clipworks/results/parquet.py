@@ -28,13 +28,7 @@ def require_pyarrow() -> None:
 
 
 def write_parquet(path: str, records: Iterable[R], tabulate: Callable[[Sequence[R]], Any]) -> None:
-    """Write records to a Parquet file, a group at a time; the file is at ``path`` when all of it is on the disk.
-
-    Args:
-        path: the file.
-        records: in order.
-        tabulate: makes the ``pyarrow.Table`` of some of them: `tabulate_records` or `tabulate_embeddings`.
-    """
+    """Write records to a Parquet file, a group at a time; the file is at ``path`` when all of it is on the disk."""
     import pyarrow.parquet as pq
 
     source = iter(records)

@@ -17,72 +17,44 @@ class ResultsError(ClipworksError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """One class that an image may be of.
+    """One class that an image may be of."""
 
-    Attributes:
-        id: the class's index among the class names; it is the class's identity.
-        score: 0 to 1, by the model's rule; the run's settings say which.
-        name: the class name, for people.
-    """
-
-    id: int
-    score: float
-    name: str | None = None
+    id: int  # the class's index among the class names; it is the class's identity
+    score: float  # 0 to 1, by the model's rule; the run's settings say which
+    name: str | None = None  # the class name, for people
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """What a run found for one image.
+    """What a run found for one image."""
 
-    Attributes:
-        index: the image's index in the data set.
-        path: as the data set gives it.
-        truth: its class, the ground truth, where known.
-        top: the best classes, best first; empty for an error.
-        error: why the image has no classes, or None.
-    """
-
-    index: int
-    path: str
-    truth: int | None = None
-    top: tuple[Prediction, ...] = ()
-    error: str | None = None
+    index: int  # the image's index in the data set
+    path: str  # as the data set gives it
+    truth: int | None = None  # its class, the ground truth, where known
+    top: tuple[Prediction, ...] = ()  # the best classes, best first; empty for an error
+    error: str | None = None  # why the image has no classes, or None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddingRecord:
-    """The embedding of one image.
+    """The embedding of one image."""
 
-    Attributes:
-        index: the image's index in the data set.
-        path: as the data set gives it.
-        truth: its label as the data set gives it, or None.
-        error: why the image has no embedding, or None.
-        row: float32 ``[dim]`` of unit length, NaN for an error; None where it stands in another file.
-    """
-
-    index: int
-    path: str
-    truth: str | None = None
-    error: str | None = None
+    index: int  # the image's index in the data set
+    path: str  # as the data set gives it
+    truth: str | None = None  # its label as the data set gives it, or None
+    error: str | None = None  # why the image has no embedding, or None
+    # float32 ``[dim]`` of unit length, NaN for an error; None where it stands in another file
     row: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunProgress:
-    """How far a run is.
+    """How far a run is."""
 
-    Attributes:
-        done: images in the results, those of earlier runs among them.
-        before: images that earlier runs had done.
-        total: images of the data set.
-        failed: images that could not be read.
-    """
-
-    done: int
-    before: int
-    total: int
-    failed: int
+    done: int  # images in the results, those of earlier runs among them
+    before: int  # images that earlier runs had done
+    total: int  # images of the data set
+    failed: int  # images that could not be read
 
     @property
     def whole(self) -> bool:
@@ -99,14 +71,8 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RunSize:
-    """What the files of a run depend on.
+    """What the files of a run depend on."""
 
-    Attributes:
-        total: images of the data set.
-        top: predictions in a record.
-        dim: numbers in an embedding.
-    """
-
-    total: int
-    top: int = 0
-    dim: int = 0
+    total: int  # images of the data set
+    top: int = 0  # predictions in a record
+    dim: int = 0  # numbers in an embedding

@@ -38,17 +38,11 @@ _READERS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """A finished shard.
+    """A finished shard."""
 
-    Attributes:
-        number: its place among the shards.
-        images: rows in it.
-        failed: how many of them are errors.
-    """
-
-    number: int
-    images: int
-    failed: int
+    number: int  # its place among the shards
+    images: int  # rows in it
+    failed: int  # how many of them are errors
 
 
 def name_shard(number: int) -> str:
@@ -65,9 +59,6 @@ def open_folder(folder: str, *, restart: bool) -> dict[str, Any] | None:
 
     Returns:
         The manifest's content where there is one to resume, else None.
-
-    Raises:
-        UsageError: it is a file, its parent does not exist, or it holds something else.
     """
     kind = find_kind(folder)
     if kind == "file":

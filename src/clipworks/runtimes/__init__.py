@@ -13,7 +13,7 @@ from clipworks.cache import open_folder
 from clipworks.errors import RuntimeUnavailableError, UsageError
 from clipworks.options import DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
 from clipworks.processor import count_cores
-from clipworks.runtimes.auto import Chosen, choose_for, choose_runtime
+from clipworks.runtimes.auto import choose_for, choose_runtime
 from clipworks.runtimes.finite import check_weights
 from clipworks.runtimes.protocol import (
     AUTOMATIC,
@@ -25,7 +25,6 @@ from clipworks.runtimes.protocol import (
     Encoder,
     EncoderRequest,
     Implementation,
-    OpenEncoder,
     Opening,
     Role,
     Runtime,
@@ -48,11 +47,9 @@ __all__ = [
     "POOLED",
     "ROLES",
     "Batch",
-    "Chosen",
     "Encoder",
     "EncoderRequest",
     "Implementation",
-    "OpenEncoder",
     "Opening",
     "Role",
     "Runtime",
@@ -100,21 +97,14 @@ def open_encoder(bundle: Bundle, role: Role, options: RuntimeOptions = DEFAULT_R
         )
     request = EncoderRequest(
         tower=find_tower(bundle, role, stored),
-        role=role,
-        stored=stored,
-        dim=bundle.card.dim,
         options=dataclasses.replace(options, streams=choose_streams(options) if role == "image" else 1),
         cache=open_folder("compiled") if options.cache else None,
     )
-    encoder = _open(chosen.name, request)
+    if find_runtime(chosen.name).needs_finite_weights:
+        check_weights(request)
+    encoder = import_runtime(chosen.name).open_encoder(request)
     encoder.why = "; ".join(filter(None, (chosen.why, encoder.why))) or None
     return encoder
-
-
-def _open(runtime: str, request: EncoderRequest) -> Encoder:
-    if find_runtime(runtime).needs_finite_weights:
-        check_weights(request)
-    return import_runtime(runtime).open_encoder(request)
 
 
 def explain_int8(bundle: Bundle) -> str:

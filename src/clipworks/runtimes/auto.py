@@ -14,11 +14,10 @@ from clipworks.runtimes.protocol import Runtime, Traits
 
 
 class Chosen(NamedTuple):
-    """A runtime, what ``auto`` went by (None where it was named), and whether the runtime claimed the model."""
+    """A runtime, and what ``auto`` went by; None where it was named."""
 
     name: str
     why: str | None
-    claimed: bool = False
 
 
 def choose_runtime(name: str = AUTO) -> str:
@@ -55,21 +54,12 @@ def choose_for(bundle: Bundle, options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
 
 
 def choose_by(traits: Traits, options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS) -> Chosen:
-    """What ``auto`` takes for a model of some traits: the first that claims it, else the default.
-
-    Raises:
-        RuntimeUnavailableError: no runtime is installed.
-    """
+    """What ``auto`` takes for a model of some traits: the first that claims it, else the default; raises likewise."""
     for row in registry.RUNTIMES.values():
         if row.claim is not None and (why := row.claim(traits, options)) is not None:
             if registry.is_installed(row.name):
-                return Chosen(row.name, why, claimed=True)
+                return Chosen(row.name, why)
             _tell_absent(row)
-    return choose_default()
-
-
-def choose_default() -> Chosen:
-    """What ``auto`` takes where no runtime claims a model; raises as `choose_runtime` does."""
     return Chosen(choose_runtime(), f"the first that is installed of {', '.join(registry.list_defaults())}")
 
 

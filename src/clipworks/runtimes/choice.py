@@ -7,7 +7,7 @@ nothing, both types are measured once (`clipworks.runtimes.rates`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from clipworks.processor import CEILINGS, Maker, Processor, describe_processor, find_onednn_ceiling, is_below
 from clipworks.runtimes.protocol import Runtime
@@ -16,88 +16,51 @@ MARGIN = 1.2
 """A measured rate must be so many times f32's before its type is taken: f32 is exact, and measuring is noisy."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What ``auto`` takes.
+class FloatChoice(NamedTuple):
+    """What ``auto`` takes."""
 
-    Attributes:
-        precision: ``f32`` or ``bf16``.
-        reason: why, in one clause.
-    """
-
-    precision: str
-    reason: str
+    precision: str  # ``f32`` or ``bf16``
+    reason: str  # why, in one clause
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """A row of the table: whether bf16 pays that a runtime multiplies by an instruction set.
+class FloatRule(NamedTuple):
+    """A row of the table: whether bf16 pays that a runtime multiplies by an instruction set."""
 
-    Attributes:
-        instruction_set: as Linux names it.
-        maker: of the processor, or None for any.
-        pays: whether bf16 is quicker than f32.
-        reason: why, in one clause.
-    """
-
-    instruction_set: str
-    maker: Maker | None
-    pays: bool
-    reason: str
+    instruction_set: str  # as Linux names it
+    maker: Maker | None  # of the processor, or None for any
+    precision: str  # what is quicker
+    reason: str  # why, in one clause
 
 
 # The first that fits decides. Source: our own measurements, on one processor of each kind; docs/devices.md has them.
 RULES = (
-    Rule(
-        instruction_set="amx_bf16",
-        maker=None,
-        pays=True,
-        reason="AMX multiplies bf16 several times as fast as AVX-512 multiplies f32",
-    ),
-    Rule(
-        instruction_set="avx512_bf16",
-        maker="amd",
-        pays=True,
-        reason="AVX512_BF16 runs at twice the rate of f32 on AMD's processors",
-    ),
-    Rule(
-        instruction_set="avx512_bf16",
-        maker="intel",
-        pays=False,
-        reason="AVX512_BF16 runs at half the rate of f32 on Intel's processors",
-    ),
+    FloatRule("amx_bf16", None, "bf16", "AMX multiplies bf16 several times as fast as AVX-512 multiplies f32"),
+    FloatRule("avx512_bf16", "amd", "bf16", "AVX512_BF16 runs at twice the rate of f32 on AMD's processors"),
+    FloatRule("avx512_bf16", "intel", "f32", "AVX512_BF16 runs at half the rate of f32 on Intel's processors"),
 )
 _WITH_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
-def choose_float(runtime: Runtime, available: Sequence[str]) -> Choice:
-    """The float type to compute in on the CPU when nobody has named one.
-
-    Args:
-        runtime: its row.
-        available: precisions that the runtime computes natively here.
-    """
+def choose_float(runtime: Runtime, available: Sequence[str]) -> FloatChoice:
+    """The float type to compute in on the CPU when nobody has named one, of those that a runtime computes natively."""
     processor = limit_to_runtime(describe_processor(), runtime)
     known = processor.instruction_sets
     if "bf16" not in available or (known and not set(known) & _WITH_BF16):
-        return Choice(precision="f32", reason="bf16 is not native to this processor, or is hidden by a ceiling")
+        return FloatChoice(precision="f32", reason="bf16 is not native to this processor, or is hidden by a ceiling")
     for rule in RULES:
-        if (
-            rule.instruction_set in runtime.bf16_sets
-            and rule.instruction_set in known
-            and rule.maker in (None, processor.maker)
-        ):
-            return Choice(precision="bf16" if rule.pays else "f32", reason=rule.reason)
+        usable = rule.instruction_set in known and rule.instruction_set in runtime.bf16_sets
+        if usable and rule.maker in (None, processor.maker):
+            return FloatChoice(precision=rule.precision, reason=rule.reason)
     from clipworks.runtimes.rates import measure_rates
 
     try:
         rates = measure_rates(runtime.name, ("f32", "bf16"))
     except OSError as error:  # no room for what is measured
-        return Choice(precision="f32", reason=f"bf16 could not be measured: {error.strerror or error}")
+        return FloatChoice(precision="f32", reason=f"bf16 could not be measured: {error.strerror or error}")
     if not {"f32", "bf16"} <= rates.keys():
-        return Choice(precision="f32", reason="bf16 is listed but cannot be compiled here")
+        return FloatChoice(precision="f32", reason="bf16 is listed but cannot be compiled here")
     ratio = rates["bf16"] / rates["f32"]
-    return Choice(
+    return FloatChoice(
         precision="bf16" if ratio >= MARGIN else "f32",
         reason=f"bf16 was measured at {ratio:.2f} times the rate of f32 (taken from {MARGIN:g} on)",
     )
@@ -108,4 +71,4 @@ def limit_to_runtime(processor: Processor, runtime: Runtime) -> Processor:
     ceiling = find_onednn_ceiling() if runtime.has_onednn else None
     kept = tuple(name for name in processor.instruction_sets if is_below(name, ceiling))
     lower = min((item for item in (ceiling, processor.ceiling) if item), key=CEILINGS.index, default=None)
-    return Processor(name=processor.name, maker=processor.maker, instruction_sets=kept, ceiling=lower)
+    return processor._replace(instruction_sets=kept, ceiling=lower)

@@ -50,7 +50,7 @@ def open_encoder(request: EncoderRequest) -> FakeEncoder:
     if request.options.device not in (AUTO, "cpu", "0"):
         raise unavailable("device", request.options.device, "fake", ["cpu"])
     precision = "f32" if request.options.precision == AUTO else request.options.precision
-    return FakeEncoder(precision=precision, dim=request.dim)
+    return FakeEncoder(precision=precision, dim=request.tower.dim)
 
 
 IMPLEMENTATION = Implementation(open_encoder=open_encoder, describe_devices=lambda: {"cpu": list(PRECISIONS)})

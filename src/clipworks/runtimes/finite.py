@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import contextlib
 from typing import TYPE_CHECKING
 
 from clipworks.errors import EncodingError
@@ -37,7 +37,8 @@ def check_weights(request: EncoderRequest) -> None:
         if broken is not None:
             raise EncodingError(f"{tower.path.name} holds NaN or Inf in {broken}")
         if mark is not None:
-            _touch(mark)
+            with contextlib.suppress(OSError):  # it is looked at again
+                mark.touch()
     _sound.add(tower.sha256)
 
 
@@ -55,10 +56,3 @@ def find_broken(model: onnx.ModelProto) -> str | None:
         if np.isnan(values).any() or np.isposinf(values).any():
             return str(tensor.name) or "a constant"
     return None
-
-
-def _touch(mark: Path) -> None:
-    try:
-        mark.touch()
-    except OSError:
-        return  # it is looked at again

@@ -24,9 +24,6 @@ _libc = ctypes.CDLL(None) if os.name == "posix" else None
 def guard(tower: object) -> int:
     """Take care that an object is never freed in a process that is forked from this one.
 
-    Args:
-        tower: holds threads.
-
     Returns:
         This process, for `check`.
     """

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from clipworks.cache import map_checked, write_checked
-from clipworks.errors import EncodingError, RuntimeUnavailableError
+from clipworks.errors import ClipworksError, EncodingError, RuntimeUnavailableError
 from clipworks.options import AUTO
 from clipworks.processor import find_onednn_ceiling, is_below
-from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, Staged, forking
+from clipworks.runtimes import Batch, EncoderRequest, Implementation, Opening, forking
 from clipworks.runtimes.availability import is_place, unavailable
-from clipworks.runtimes.choice import Choice, choose_float
-from clipworks.runtimes.inputs import drop_filling, name_inputs
+from clipworks.runtimes.choice import FloatChoice, choose_float
+from clipworks.runtimes.graphs import Floats, GraphEncoder, Part, watch_graph
 from clipworks.runtimes.openvino_model import read_model
 from clipworks.runtimes.protocol import elapsed_ms
 from clipworks.runtimes.registry import OPENVINO
@@ -39,6 +36,8 @@ if "openvino" not in sys.modules:
 else:
     import openvino
 
+Opened = TypeVar("Opened")
+
 _KEPT_BLOBS = 24
 _PRECISIONS = {"f32": openvino.Type.f32, "bf16": openvino.Type.bf16, "f16": openvino.Type.f16}
 _NAMES = {"f32": "f32", "bf16": "bf16", "f16": "f16", "float": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -46,145 +45,100 @@ _NAMES = {"f32": "f32", "bf16": "bf16", "f16": "f16", "float": "f32", "bfloat16"
 _CAPABILITIES = {"f32": ("FP32", "avx2"), "bf16": ("BF16", "avx512_bf16"), "f16": ("FP16", "avx512_fp16")}
 
 
-class OpenVinoEncoder:
-    """A tower compiled by OpenVINO; each call takes its own request from a pool."""
+class _Compiled:
+    """A compiled model as `clipworks.runtimes.graphs` takes it; each call takes its own request from a pool."""
 
     runtime = "openvino"
+    failures: type[Exception] = RuntimeError
 
-    def __init__(
-        self,
-        compiled: openvino.CompiledModel,
-        request: EncoderRequest,
-        *,
-        device: str,
-        precision: str,
-        opening: Opening,
-        mapped: Any = None,
-    ) -> None:
-        # Weights may lie in the mapped file itself: never let go before this object, as calls may still be running.
-        self._mapped = mapped
-        self.device = device
-        self.precision = self.floats = precision
-        self.dim, self.packs = request.dim, request.packs
-        self.opening = opening
-        self.why: str | None = None
-        properties = compiled.get_property("SUPPORTED_PROPERTIES")
-        name = "INFERENCE_NUM_THREADS"
-        self.threads: int | None = int(compiled.get_property(name)) if name in properties else None
-        self._inputs = [port.any_name for port in compiled.inputs]
-        self._compiled: openvino.CompiledModel | None = compiled
+    def __init__(self, compiled: openvino.CompiledModel, mapped: Any) -> None:
+        self.inputs: Sequence[str] = [port.any_name for port in compiled.inputs]
         self._idle: deque[Any] = deque()
-        self._home = forking.guard(self)
+        self._model = compiled
+        self._mapped = mapped  # the file that weights may lie in; behind what uses it, as what is let go of in order
 
-    def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
-        """Encode one batch; see `clipworks.runtimes.Encoder`."""
-        forking.check(self._home, self.runtime)
-        if self._compiled is None:
-            raise EncodingError("this encoder is closed")
-        rows = batch.rows if isinstance(batch, Staged) else len(batch)
-        if rows == 0:
-            return np.empty((0, self.dim), dtype=np.float32)
-        staged = batch if isinstance(batch, Staged) else self.stage(batch)
-        request = None
+    def put(self, part: Part) -> openvino.Tensor:
+        """Wrap an array without copying; on the CPU that is where OpenVINO wants it."""
+        # OpenVINO shares writeable memory only; a read-only array, as Pillow gives it, is copied.
+        return openvino.Tensor(np.require(part, requirements=("C", "W")), shared_memory=True)
+
+    def run(self, values: Mapping[str, openvino.Tensor]) -> Floats:
+        """See `CompiledGraph`."""
+        try:  # deque's pop and append are atomic: no lock needed
+            request = self._idle.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
         try:
-            try:  # deque's pop and append are atomic: no lock needed
-                request = self._idle.pop()
-            except IndexError:
-                request = self._compiled.create_infer_request()
-            for name, tensor in staged.handle.items():
+            for name, tensor in values.items():
                 request.set_tensor(name, tensor)
             request.infer()
             # The request's memory is used again by the next call: the result must be a copy.
             return np.array(request.get_output_tensor().data, dtype=np.float32)
-        except RuntimeError as error:
-            raise EncodingError(f"openvino failed on a batch of {rows}: {_last_line(error)}") from None
         finally:
-            if request is not None:
-                self._idle.append(request)
+            self._idle.append(request)
 
-    def stage(self, batch: Batch) -> Staged:
-        """Wrap a batch without copying; on the CPU that is where OpenVINO wants it."""
-        # OpenVINO shares writeable memory only; a read-only array, as Pillow gives it, is copied.
-        parts = name_inputs(batch, self._inputs, packs=self.packs)
-        arrays = {name: np.require(part, requirements=("C", "W")) for name, part in parts.items()}
-        tensors = {name: openvino.Tensor(array, shared_memory=True) for name, array in arrays.items()}
-        return Staged(handle=tensors, rows=len(batch))
+    def watch(self, values: Mapping[str, Part], outputs: Sequence[str]) -> list[Part]:
+        """See `CompiledGraph`."""
+        tensors = {name: openvino.Tensor(np.array(part)) for name, part in values.items()}
+        found = self._model.create_infer_request().infer(tensors)
+        return [np.array(found[self._model.output(name)]) for name in outputs]
 
-    def close(self) -> None:
-        """Free the compiled model, but for a forked process, which cannot."""
-        if os.getpid() == self._home:
-            self._idle.clear()
-            self._compiled = None
+    @staticmethod
+    def explain(error: Exception) -> str:
+        """See `CompiledGraph`."""
+        return str(error).strip().rpartition("\n")[2].strip() or type(error).__name__
 
 
-def open_encoder(request: EncoderRequest) -> OpenVinoEncoder:
+def open_encoder(request: EncoderRequest) -> GraphEncoder:
     """Compile a tower; see `clipworks.runtimes.open_encoder`."""
-    forking.enter("openvino")
-    core = openvino.Core()
-    device = _choose_device(core, request.options.device)
-    choice = _choose_precision(device, request)
-    try:
-        return _open(core, request, device, choice)
-    except (EncodingError, RuntimeUnavailableError) as error:
-        if request.options.precision not in (AUTO, "int8") or choice.precision == "f32":
-            raise
-        # A type may be listed and not compiled, where an instruction set is hidden.
-        return _open(core, request, device, Choice(precision="f32", reason=error.message))
+    return _open(request, _open_encoder)
 
 
-def _open(core: openvino.Core, request: EncoderRequest, device: str, choice: Choice) -> OpenVinoEncoder:
-    config = _configure(request, choice.precision)
-    try:
-        compiled, mapped, opening = _compile(core, request, device, config)
-        actual = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
-    except RuntimeError as error:
-        what = f"{request.tower.path.name} in {choice.precision}"
-        raise EncodingError(f"openvino cannot compile {what}: {_last_line(error)}") from None
-    if actual != choice.precision:
-        raise unavailable("precision", choice.precision, "openvino", [actual])
-    encoder = OpenVinoEncoder(
-        compiled,
-        request,
-        device=device.lower(),
-        precision="int8" if request.stored == "int8" else actual,
-        opening=opening,
-        mapped=mapped,
-    )
-    encoder.floats, encoder.why = actual, choice.reason if request.options.precision == AUTO else None
-    return encoder
-
-
-def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[Batch], dict[str, npt.NDArray[Any]]]:
+def open_probe(request: EncoderRequest, values: Mapping[str, str]) -> Callable[[Batch], dict[str, Part]]:
     """Compile a tower with more outputs; see `clipworks.runtimes.probes`."""
-    forking.enter("openvino")
-    core = openvino.Core()
-    device = _choose_device(core, request.options.device)
-    choice = _choose_precision(device, request)
-    try:
+
+    def compile_model(core: openvino.Core, request: EncoderRequest, device: str, choice: FloatChoice) -> _Compiled:
         model, weights = read_model(core, request)
         known = {name for output in model.outputs for name in output.names}
         model.add_outputs([name for name in values.values() if name not in known])
-        compiled = core.compile_model(model, device, _configure(request, choice.precision))
-    except RuntimeError as error:
-        if request.options.precision in (AUTO, "int8") and choice.precision != "f32":  # as in `open_encoder`
-            exact = dataclasses.replace(request.options, precision="f32")
-            return open_probe(dataclasses.replace(request, options=exact), values)
-        raise EncodingError(f"openvino cannot compile {request.tower.path.name}: {_last_line(error)}") from None
-    inputs = [port.any_name for port in compiled.inputs]
-    home, held = forking.guard(compiled), (compiled, weights)
+        return _Compiled(core.compile_model(model, device, _configure(request, choice.precision)), weights)
 
-    def run(batch: Batch) -> dict[str, npt.NDArray[Any]]:
-        forking.check(home, "openvino")
-        named = name_inputs(batch, inputs, packs=request.packs).items()
-        tensors = {name: openvino.Tensor(np.array(part)) for name, part in named}
+    return watch_graph(_open(request, compile_model), request, values)
+
+
+def _open(
+    request: EncoderRequest, compile_model: Callable[[openvino.Core, EncoderRequest, str, FloatChoice], Opened]
+) -> Opened:
+    """Compile in the precision that is chosen; in f32 where ``auto`` chose a type that cannot be compiled after all."""
+    forking.enter("openvino")
+    core = openvino.Core()
+    device = _choose_device(core, request.options.device)
+    choice = _choose_precision(device, request)
+    while True:
         try:
-            found = held[0].create_infer_request().infer(tensors)
+            return compile_model(core, request, device, choice)
         except RuntimeError as error:
-            raise EncodingError(f"openvino failed on a batch of {len(batch)}: {_last_line(error)}") from None
-        arrays = {key: np.array(found[compiled.output(name)]) for key, name in values.items()}
-        return {key: drop_filling(array, batch, packs=request.packs) for key, array in arrays.items()}
+            what = f"{request.tower.path.name} in {choice.precision}"
+            failure: ClipworksError = EncodingError(f"openvino cannot compile {what}: {_Compiled.explain(error)}")
+        except RuntimeUnavailableError as error:
+            failure = error
+        # A type may be listed and not compiled, where an instruction set is hidden.
+        if request.options.precision not in (AUTO, "int8") or choice.precision == "f32":
+            raise failure
+        choice = FloatChoice(precision="f32", reason=failure.message)
 
-    return run
+
+def _open_encoder(core: openvino.Core, request: EncoderRequest, device: str, choice: FloatChoice) -> GraphEncoder:
+    compiled, mapped, opening = _compile(core, request, device, _configure(request, choice.precision))
+    actual = _NAMES[compiled.get_property("INFERENCE_PRECISION_HINT").to_string()]
+    if actual != choice.precision:
+        raise unavailable("precision", choice.precision, "openvino", [actual])
+    name = "INFERENCE_NUM_THREADS"
+    threads = int(compiled.get_property(name)) if name in compiled.get_property("SUPPORTED_PROPERTIES") else None
+    graph = _Compiled(compiled, mapped)
+    encoder = GraphEncoder(graph, request, device=device.lower(), floats=actual, threads=threads, opening=opening)
+    encoder.why = choice.reason if request.options.precision == AUTO else None
+    return encoder
 
 
 def _configure(request: EncoderRequest, precision: str) -> dict[str, Any]:
@@ -258,23 +212,19 @@ def list_precisions(device: str = "CPU") -> list[str]:
     ]
 
 
-def _choose_precision(device: str, request: EncoderRequest) -> Choice:
+def _choose_precision(device: str, request: EncoderRequest) -> FloatChoice:
     """The float type that a tower is computed in; of an int8 one, the parts that are not int8."""
     native = list_precisions(device)
     if (named := request.options.precision) not in (AUTO, "int8"):
         if named not in native:
             raise unavailable("precision", named, f"openvino ({device.lower()})", native)
-        return Choice(precision=named, reason="asked for")
+        return FloatChoice(precision=named, reason="asked for")
     if device != "CPU":
-        return Choice(precision="f32", reason="auto takes f32 on every device but the CPU")
-    if request.options.precision == "int8" and request.role == "image":
+        return FloatChoice(precision="f32", reason="auto takes f32 on every device but the CPU")
+    if request.options.precision == "int8" and request.tower.role == "image":
         # Of texts these parts take a fifth of the time, of images less than their accuracy is worth.
-        return Choice(precision="f32", reason="the image tower's float parts are few")
+        return FloatChoice(precision="f32", reason="the image tower's float parts are few")
     return choose_float(OPENVINO, native)
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().rpartition("\n")[2].strip() or type(error).__name__
 
 
 IMPLEMENTATION = Implementation(open_encoder=open_encoder, describe_devices=describe_devices, open_probe=open_probe)

@@ -40,56 +40,39 @@ def open_probe(bundle: Bundle, role: Role, encoder: Encoder) -> Probe:
         encoder: says the runtime, the device and the precision.
 
     Raises:
-        RuntimeUnavailableError: the tower is none that clipworks converted, or the runtime cannot be looked into.
+        RuntimeUnavailableError: the tower is none that clipworks converted, or the runtime shows nothing of it.
         EncodingError: the runtime cannot compile the tower with more outputs.
     """
-    stored = "int8" if encoder.precision == "int8" else "f32"
-    request = EncoderRequest(
-        tower=find_tower(bundle, role, stored),
-        role=role,
-        stored=stored,
-        dim=bundle.card.dim,
-        options=RuntimeOptions(
-            runtime=encoder.runtime, device=encoder.device, precision=encoder.precision, threads=encoder.threads
-        ),
+    tower = find_tower(bundle, role, "int8" if encoder.precision == "int8" else "f32")
+    options = RuntimeOptions(
+        runtime=encoder.runtime, device=encoder.device, precision=encoder.precision, threads=encoder.threads
     )
-    named = list_values(request.tower)
+    named = list_values(tower)
     inner = [str(number) for number in range(len(named))]
     values = {name: named[name] for name in (FIRST, *inner, POOLED, EMBEDDING) if name in named}
-    run = _open(encoder.runtime, request, values)
+    run = _open(encoder.runtime, EncoderRequest(tower=tower, options=options), values)
 
     def probe(batch: Batch) -> Values:
-        found = run(batch)
         # Of one text, a text tower's list of rows are its rows in order.
-        flat = (POOLED, EMBEDDING)
         return {
-            name: value.reshape(-1) if name in flat else value.reshape(-1, value.shape[-1])
-            for name, value in found.items()
+            name: value.reshape(-1) if name in (POOLED, EMBEDDING) else value.reshape(-1, value.shape[-1])
+            for name, value in run(batch).items()
         }
 
     return probe
 
 
 def open_value_probe(bundle: Bundle, role: Role, names: Sequence[str]) -> Probe:
-    """Compile a tower in f32 by the default runtime, to give what comes into some of its maps.
+    """Compile a tower in f32 by the default runtime, to give what comes into some of its maps; raises likewise.
 
     Args:
         bundle: the model.
         role: which tower.
         names: of maps, as the tower's file spells them: ``patch_embed``, ``layers.0.q``.
-
-    Raises:
-        RuntimeUnavailableError: no runtime is installed, or the tower is none that clipworks converted.
-        EncodingError: the runtime cannot compile the tower with these outputs.
     """
-    request = EncoderRequest(
-        tower=find_tower(bundle, role),
-        role=role,
-        stored="f32",
-        dim=bundle.card.dim,
-        options=RuntimeOptions(precision="f32"),
-    )
-    values = list_values(request.tower)
+    tower = find_tower(bundle, role)
+    values = list_values(tower)
+    request = EncoderRequest(tower=tower, options=RuntimeOptions(precision="f32"))
     return _open(choose_runtime(), request, {name: values[name] for name in names})
 
 

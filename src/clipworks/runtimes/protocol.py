@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from clipworks.options import RuntimeOptions
 
@@ -26,17 +26,11 @@ EMBEDDING, FIRST, POOLED = "embedding", "first", "pooled"
 Batch: TypeAlias = "npt.NDArray[np.uint8] | npt.NDArray[np.int32]"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Staged:
-    """A batch where the runtime wants it; give it to the encoder that made it.
+class Staged(NamedTuple):
+    """A batch where the runtime wants it; give it to the encoder that made it."""
 
-    Attributes:
-        handle: the runtime's own object.
-        rows: number of images or texts in it.
-    """
-
-    handle: Any
-    rows: int
+    handle: Any  # the runtime's own object
+    rows: int  # number of images or texts in it
 
 
 def elapsed_ms(start: float) -> float:
@@ -44,45 +38,27 @@ def elapsed_ms(start: float) -> float:
     return (time.perf_counter() - start) * 1000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Opening:
-    """What opening a tower cost, in ms.
+class Opening(NamedTuple):
+    """What opening a tower cost, in ms."""
 
-    Attributes:
-        read_ms: read the tower's file; None for a runtime that does it in one go with compiling.
-        compile_ms: compile it, or take a compiled one from the cache.
-        cached: whether a compiled one was taken from the cache.
-    """
-
-    read_ms: float | None
-    compile_ms: float
-    cached: bool = False
+    read_ms: float | None  # read the tower's file; None for a runtime that does it in one go with compiling
+    compile_ms: float  # compile it, or take a compiled one from the cache
+    cached: bool = False  # whether a compiled one was taken from the cache
 
 
 class Encoder(Protocol):
-    """One tower, compiled by a runtime.
+    """One tower, compiled by a runtime."""
 
-    Attributes:
-        runtime: its name.
-        device: in use, as the runtime reports it, e.g. ``cpu``.
-        precision: in use, as the runtime reports it.
-        floats: the type of what is computed in floats: the precision itself, but in int8 towers.
-        threads: CPU threads in use, or None where the runtime does not say.
-        dim: width of an embedding.
-        opening: how long reading and compiling took.
-        why: what ``auto`` went by where the request left it something to choose; else None.
-        packs: whether whatever texts of a batch begin with is computed once, and nothing behind their ends, so that it
-            pays to bring texts that begin alike together and texts of any lengths may be.
-    """
-
-    runtime: str
-    device: str
-    precision: str
-    floats: str
-    threads: int | None
-    dim: int
-    opening: Opening
-    why: str | None
+    runtime: str  # its name
+    device: str  # in use, as the runtime reports it, e.g. ``cpu``
+    precision: str  # in use, as the runtime reports it
+    floats: str  # the type of what is computed in floats: the precision itself, but in int8 towers
+    threads: int | None  # CPU threads in use, or None where the runtime does not say
+    dim: int  # width of an embedding
+    opening: Opening  # how long reading and compiling took
+    why: str | None  # what ``auto`` went by where the request left it something to choose; else None
+    # whether whatever texts of a batch begin with is computed once, and nothing behind their ends, so that it pays to
+    # bring texts that begin alike together and texts of any lengths may be
     packs: bool
 
     def __call__(self, batch: Batch | Staged) -> npt.NDArray[np.float32]:
@@ -111,30 +87,12 @@ class Encoder(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncoderRequest:
-    """What to open, as `open_encoder` hands it to a runtime.
+class EncoderRequest(NamedTuple):
+    """What to open, as `open_encoder` hands it to a runtime."""
 
-    Attributes:
-        tower: the tower's file and what the card says of it.
-        role: which tower.
-        stored: the precision that the file is made for: ``f32`` or ``int8``.
-        dim: width of an embedding, from the card.
-        options: as requested; the runtime is settled, and the number of streams.
-        cache: folder for compiled models, or None to compile afresh.
-    """
-
-    tower: StoredTower
-    role: Role
-    stored: str
-    dim: int
-    options: RuntimeOptions
-    cache: Path | None = None
-
-    @property
-    def packs(self) -> bool:
-        """Whether the tower's graph takes texts packed: those that clipworks converted do."""
-        return self.role == "text" and self.tower.kind == "safetensors"
+    tower: StoredTower  # the tower's file and what the card says of it
+    options: RuntimeOptions  # as requested; the runtime is settled, and the number of streams
+    cache: Path | None = None  # folder for compiled models, or None to compile afresh
 
 
 OpenEncoder = Callable[[EncoderRequest], Encoder]
@@ -145,78 +103,46 @@ OpenProducts = Callable[[str], tuple[int, Callable[[], object]]]
 """Makes matrix products in a precision, to run on the CPU: the operations of a call, and the call."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Implementation:
-    """What a runtime's own module offers once it is imported.
+class Implementation(NamedTuple):
+    """What a runtime's own module offers once it is imported."""
 
-    Attributes:
-        open_encoder: compiles a tower.
-        describe_devices: the devices that there are, by the names that ``--device`` takes, each with the precisions
-            that it computes natively; empty where the runtime can use none.
-        open_probe: None where the runtime shows nothing of what is inside a tower.
-        open_products: for measuring rates; None where products written as ONNX do.
-    """
-
-    open_encoder: OpenEncoder
+    open_encoder: OpenEncoder  # compiles a tower
+    # the devices that there are, by the names that ``--device`` takes, each with the precisions that it computes
+    # natively; empty where the runtime can use none
     describe_devices: Callable[[], dict[str, list[str]]]
-    open_probe: OpenProbe | None = None
-    open_products: OpenProducts | None = None
+    open_probe: OpenProbe | None = None  # None where the runtime shows nothing of what is inside a tower
+    open_products: OpenProducts | None = None  # for measuring rates; None where products written as ONNX do
 
 
-@dataclass(frozen=True, kw_only=True)
-class Traits:
-    """What ``auto`` goes by of a model.
+class Traits(NamedTuple):
+    """What ``auto`` goes by of a model."""
 
-    Attributes:
-        converted: whether clipworks converted its towers from a checkpoint.
-        convolutional: whether its image tower is a convolutional network.
-    """
-
-    converted: bool = False
-    convolutional: bool = False
+    converted: bool = False  # whether clipworks converted its towers from a checkpoint
+    convolutional: bool = False  # whether its image tower is a convolutional network
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """One row of the table of runtimes: all that is asked of one without importing it.
+    """One row of the table of runtimes: all that is asked of one without importing it."""
 
-    Attributes:
-        name: as ``--runtime`` takes it.
-        load: imports the runtime's own module.
-        package: that it needs, as Python imports it; None for one that needs none.
-        distribution: of that package, as pip names it, whose version is recorded with results; None likewise.
-        install: how to get the package.
-        devices: names of devices, for help texts.
-        listed: whether help, messages and comparisons name it.
-        default: whether ``auto`` takes it, where it is the first that is installed, for what none claims.
-        claim: says why ``auto`` should take it for a model and some options, whether installed or not; None for no. It
-            is asked of the runtimes that come with clipworks only.
-        suits: what it claims, for help texts.
-        absent: what is said once where it claims a model and is not installed; empty for nothing.
-        idle: why it may find no device that it can use.
-        any_bundle: whether it runs the ONNX towers of any bundle, not just those that clipworks converted.
-        needs_finite_weights: whether it makes numbers of NaN and Inf in weights, which must be looked for before.
-        takes_gpu: whether the device ``auto`` may be a GPU.
-        has_onednn: whether oneDNN computes in it, which has a ceiling of instruction sets of its own.
-        computes_as_stored: whether it computes floats in the type that the weights are stored in.
-        bf16_sets: the instruction sets by which it multiplies bf16 on the CPU.
-    """
-
-    name: str
-    load: Callable[[], Implementation]
-    package: str | None = None
+    name: str  # as ``--runtime`` takes it
+    load: Callable[[], Implementation]  # imports the runtime's own module
+    package: str | None = None  # that it needs, as Python imports it; None for one that needs none
+    # of that package, as pip names it, whose version is recorded with results; None likewise
     distribution: str | None = None
-    install: str = ""
-    devices: tuple[str, ...] = ("cpu",)
-    listed: bool = True
-    default: bool = False
+    install: str = ""  # how to get the package
+    devices: tuple[str, ...] = ("cpu",)  # names of devices, for help texts
+    listed: bool = True  # whether help, messages and comparisons name it
+    default: bool = False  # whether ``auto`` takes it, where it is the first that is installed, for what none claims
+    # says why ``auto`` should take it for a model and some options, whether installed or not; None for no. It is asked
+    # of the runtimes that come with clipworks only
     claim: Callable[[Traits, RuntimeOptions], str | None] | None = None
-    suits: str = ""
-    absent: str = ""
-    idle: str = "it finds no device that it can use"
-    any_bundle: bool = False
+    suits: str = ""  # what it claims, for help texts
+    absent: str = ""  # what is said once where it claims a model and is not installed; empty for nothing
+    idle: str = "it finds no device that it can use"  # why it may find no device that it can use
+    # whether it makes numbers of NaN and Inf in weights, which must be looked for before
     needs_finite_weights: bool = False
-    takes_gpu: bool = False
-    has_onednn: bool = False
-    computes_as_stored: bool = False
-    bf16_sets: tuple[str, ...] = ()
+    takes_gpu: bool = False  # whether the device ``auto`` may be a GPU
+    has_onednn: bool = False  # whether oneDNN computes in it, which has a ceiling of instruction sets of its own
+    computes_as_stored: bool = False  # whether it computes floats in the type that the weights are stored in
+    bf16_sets: tuple[str, ...] = ()  # the instruction sets by which it multiplies bf16 on the CPU

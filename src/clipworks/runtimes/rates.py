@@ -117,14 +117,10 @@ def _open_products(runtime: str, precision: str, folder: Path) -> tuple[int, Cal
         return implementation.open_products(precision)
     path = folder / f"{precision}.onnx"
     write_products(path, int8=precision == "int8")
-    request = EncoderRequest(
-        tower=StoredTower(path=path, kind="onnx", role="image", sha256=""),
-        role="image",
-        stored="int8" if precision == "int8" else "f32",
-        dim=WIDTH,
-        options=RuntimeOptions(runtime=runtime, device="cpu", precision=precision),
-    )
-    encoder = implementation.open_encoder(request)
+    stored = "int8" if precision == "int8" else "f32"
+    tower = StoredTower(path=path, kind="onnx", role="image", stored=stored, dim=WIDTH, sha256="")
+    options = RuntimeOptions(runtime=runtime, device="cpu", precision=precision)
+    encoder = implementation.open_encoder(EncoderRequest(tower=tower, options=options))
     images = np.random.default_rng(0).integers(0, 256, (ROWS, _SIDE, _SIDE, 3), dtype=np.uint8)
     return 4 * ROWS * WIDTH * EXPANDED, lambda: encoder(images)
 

@@ -104,7 +104,6 @@ OPENVINO = Runtime(
     devices=("cpu", "gpu", "npu"),
     default=True,
     claim=claim_for_openvino,
-    any_bundle=True,
     needs_finite_weights=True,
     has_onednn=True,
     bf16_sets=("amx_bf16", "avx512_bf16"),
@@ -118,7 +117,6 @@ ONNXRUNTIME = Runtime(
     devices=("cpu", "cuda:0"),
     default=True,
     claim=claim_for_onnxruntime,
-    any_bundle=True,
     needs_finite_weights=True,
     computes_as_stored=True,
 )

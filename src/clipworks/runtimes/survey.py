@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clipworks.errors import ClipworksError
 from clipworks.options import PRECISIONS
@@ -19,81 +19,47 @@ SURVEY_FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A device of a runtime.
+    """A device of a runtime."""
 
-    Attributes:
-        name: as ``--device`` takes it.
-        precisions: those that it computes natively.
-        rates: of matrix products, 10^9 operations/s by precision; of CPUs only.
-    """
-
-    name: str
-    precisions: tuple[str, ...]
-    rates: dict[str, float]
+    name: str  # as ``--device`` takes it
+    precisions: tuple[str, ...]  # those that it computes natively
+    rates: dict[str, float]  # of matrix products, 10^9 operations/s by precision; of CPUs only
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeFacts:
-    """A runtime on this machine.
+    """A runtime on this machine."""
 
-    Attributes:
-        name: as ``--runtime`` takes it.
-        version: of its package; None where it is not installed.
-        devices: those that it can use; empty where it can use none.
-        problem: why it cannot be used, or None.
-        hint: what to do about that, or None.
-    """
-
-    name: str
-    version: str | None
-    devices: tuple[Device, ...]
-    problem: str | None = None
-    hint: str | None = None
+    name: str  # as ``--runtime`` takes it
+    version: str | None  # of its package; None where it is not installed
+    devices: tuple[Device, ...]  # those that it can use; empty where it can use none
+    problem: str | None = None  # why it cannot be used, or None
+    hint: str | None = None  # what to do about that, or None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Automatic:
-    """What ``auto`` takes for a kind of model, and what it goes by.
+    """What ``auto`` takes for a kind of model, and what it goes by."""
 
-    Attributes:
-        models: which ones.
-        runtime: its name; None where none is installed.
-        precision: its name; None likewise.
-        why: reasons.
-    """
-
-    models: str
-    runtime: str | None
-    precision: str | None
-    why: str
+    models: str  # which ones
+    runtime: str | None  # its name; None where none is installed
+    precision: str | None  # its name; None likewise
+    why: str  # reasons
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """All that is found.
+    """All that is found."""
 
-    Attributes:
-        format: version of this record.
-        ceiling: of instruction sets, set by ``CLIPWORKS_CPU``, or None.
-        onednn_ceiling: that of OpenVINO, set by ``ONEDNN_MAX_CPU_ISA``, by our name for it, or None.
-        runtimes: in the order in which messages name them.
-        auto: what ``auto`` takes.
-    """
-
-    format: int = SURVEY_FORMAT
-    ceiling: str | None
-    onednn_ceiling: str | None
-    runtimes: tuple[RuntimeFacts, ...]
-    auto: tuple[Automatic, ...]
+    format: int = SURVEY_FORMAT  # version of this record
+    ceiling: str | None  # of instruction sets, set by ``CLIPWORKS_CPU``, or None
+    onednn_ceiling: str | None  # that of OpenVINO, set by ``ONEDNN_MAX_CPU_ISA``, by our name for it, or None
+    runtimes: tuple[RuntimeFacts, ...]  # in the order in which messages name them
+    auto: tuple[Automatic, ...]  # what ``auto`` takes
 
 
 def survey(*, measure_again: bool = False, report: Callable[[str], None] = lambda _: None) -> Survey:
-    """Look at every runtime; rates that are not kept from an earlier time are measured, which takes seconds.
-
-    Args:
-        measure_again: measure the rates that are kept too.
-        report: told what is being measured.
-    """
+    """Look at every runtime; rates that are not kept from an earlier time are measured, which takes seconds."""
     runtimes = tuple(_look_at(name, measure_again, report) for name in list_names())
     return Survey(
         ceiling=describe_processor().ceiling,
@@ -108,27 +74,27 @@ def survey(*, measure_again: bool = False, report: Callable[[str], None] = lambd
 
 
 def _look_at(name: str, again: bool, report: Callable[[str], None]) -> RuntimeFacts:  # noqa: FBT001  # passed through
-    version = None
+    facts = RuntimeFacts(name=name, version=None, devices=())
     try:
-        version = find_version(name)
+        facts = replace(facts, version=find_version(name))
         choose_runtime(name)
         found = import_runtime(name).describe_devices()
     except ClipworksError as error:
-        return RuntimeFacts(name=name, version=version, devices=(), problem=error.message, hint=error.hint)
+        return replace(facts, problem=error.message, hint=error.hint)
     except (RuntimeError, OSError) as error:  # the runtime's own
-        return RuntimeFacts(name=name, version=version, devices=(), problem=f"it fails: {error}")
+        return replace(facts, problem=f"it fails: {error}")
     if not found:
-        return RuntimeFacts(name=name, version=version, devices=(), problem=find_runtime(name).idle)
+        return replace(facts, problem=find_runtime(name).idle)
     devices = []
     for device, listed in found.items():
         precisions = [item for item in PRECISIONS if item in listed]
-        rates: dict[str, float] = {}
-        if device == "cpu":
-            rates = measure_rates(
-                name, precisions, again=again, opened=lambda precision: report(f"measuring {name} in {precision}")
-            )
+
+        def opened(precision: str) -> None:
+            report(f"measuring {name} in {precision}")
+
+        rates = measure_rates(name, precisions, again=again, opened=opened) if device == "cpu" else {}
         devices.append(Device(name=device, precisions=tuple(precisions), rates=rates))
-    return RuntimeFacts(name=name, version=version, devices=tuple(devices))
+    return replace(facts, devices=tuple(devices))
 
 
 def _explain(models: str, traits: Traits, runtimes: tuple[RuntimeFacts, ...]) -> Automatic:

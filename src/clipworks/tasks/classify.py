@@ -27,17 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Classes:
-    """The classes of a classification.
+    """The classes of a classification."""
 
-    Attributes:
-        labels: their names.
-        templates: those that make the zero-shot classifier.
-        top: classes kept for each image, at least 1; all where there are fewer.
-    """
-
-    labels: Labels
-    templates: tuple[str, ...]
-    top: int = 5
+    labels: Labels  # their names
+    templates: tuple[str, ...]  # those that make the zero-shot classifier
+    top: int = 5  # classes kept for each image, at least 1; all where there are fewer
 
     def __post_init__(self) -> None:
         """Check the number; raises UsageError."""

@@ -60,11 +60,7 @@ def list_embeddings(block: EmbeddedBlock[Sample], dim: int) -> list[EmbeddingRec
     lost, rows = np.full(dim, np.nan, dtype=np.float32), iter(block.rows)
     return [
         EmbeddingRecord(
-            index=index,
-            path=sample.path,
-            truth=sample.truth,
-            error=error,
-            row=next(rows) if error is None else lost,
+            index=index, path=sample.path, truth=sample.truth, error=error, row=next(rows) if error is None else lost
         )
         for index, (sample, error) in enumerate(zip(block.items, block.errors, strict=True), block.start)
     ]

@@ -30,61 +30,37 @@ Ranks = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Captions:
-    """Images and their captions.
+    """Images and their captions."""
 
-    Attributes:
-        images: each different image once, in the order of the list.
-        texts: every caption, in the order of the list.
-        owners: for each caption the place of its image.
-    """
-
-    images: DataSet
-    texts: tuple[str, ...]
-    owners: Integers
+    images: DataSet  # each different image once, in the order of the list
+    texts: tuple[str, ...]  # every caption, in the order of the list
+    owners: Integers  # for each caption the place of its image
 
 
 @dataclass(frozen=True, kw_only=True)
 class Direction:
-    """One way of looking.
+    """One way of looking."""
 
-    Attributes:
-        queries: how many there are, those that cannot find anything among them if they count as wrong.
-        candidates: what is looked through.
-        recall: for each k, the queries that have what is theirs among the best k, with 95% intervals.
-        median_rank: of the best of what is theirs, from 1; None where half of the queries find nothing.
-    """
-
-    queries: int
-    candidates: int
+    queries: int  # how many there are, those that cannot find anything among them if they count as wrong
+    candidates: int  # what is looked through
+    # for each k, the queries that have what is theirs among the best k, with 95% intervals
     recall: tuple[Accuracy, ...]
-    median_rank: float | None
+    median_rank: float | None  # of the best of what is theirs, from 1; None where half of the queries find nothing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieval:
-    """What retrieval over a list of images and captions is worth.
+    """What retrieval over a list of images and captions is worth."""
 
-    Attributes:
-        format: version of this record.
-        model: the card's name.
-        runtime: in use.
-        device: in use.
-        precision: in use.
-        errors: path and reason of each image that could not be read.
-        errors_as: ``wrong``: such an image and its captions find nothing; ``skip``: they are left out.
-        image_to_text: an image looks for any of its captions.
-        text_to_image: a caption looks for its image.
-    """
-
-    format: int = RETRIEVAL_FORMAT
-    model: str
-    runtime: str
-    device: str
-    precision: str
-    errors: tuple[tuple[str, str], ...]
-    errors_as: Errors
-    image_to_text: Direction
-    text_to_image: Direction
+    format: int = RETRIEVAL_FORMAT  # version of this record
+    model: str  # the card's name
+    runtime: str  # in use
+    device: str  # in use
+    precision: str  # in use
+    errors: tuple[tuple[str, str], ...]  # path and reason of each image that could not be read
+    errors_as: Errors  # ``wrong``: such an image and its captions find nothing; ``skip``: they are left out
+    image_to_text: Direction  # an image looks for any of its captions
+    text_to_image: Direction  # a caption looks for its image
 
 
 def read_captions(source: str, *, root: str | None = None) -> Captions:
@@ -182,39 +158,37 @@ def rank_captions(images: Floats, texts: Floats, owners: Integers) -> Ranks:
     Returns:
         float64 ``[images]``; infinite for an image without a caption.
     """
-    ranks = np.full(len(images), np.inf)
     places = np.arange(len(texts))
-    for start in range(0, len(images), _QUERIES):
-        cosines = scoring.compare(images[start : start + _QUERIES], texts)
-        own = owners[None, :] == np.arange(start, start + len(cosines))[:, None]
+
+    def rank(cosines: Floats, numbers: Integers) -> Ranks:
+        own = owners[None, :] == numbers[:, None]
         # The first of the best is the one to be found; what is better, or as good and earlier, stands before it.
         best = np.where(own, cosines, -np.inf).max(axis=1, keepdims=True)
         first = np.argmax(own & (cosines == best), axis=1)[:, None]
         ahead = ~own & ((cosines > best) | ((cosines == best) & (places < first)))
-        ranks[start : start + len(cosines)] = np.where(own.any(axis=1), 1 + ahead.sum(axis=1), np.inf)
-    return ranks
+        return np.where(own.any(axis=1), 1.0 + ahead.sum(axis=1), np.inf)
+
+    return _rank_parts(images, texts, rank)
 
 
 def rank_images(images: Floats, texts: Floats, owners: Integers) -> Ranks:
-    """For each caption the rank, from 1, of its image among all; ties keep the given order.
-
-    Args:
-        images: unit rows ``[images, dim]``.
-        texts: unit rows ``[texts, dim]``.
-        owners: ``[texts]``: the place of each caption's image, or -1.
-
-    Returns:
-        float64 ``[texts]``; infinite where the image is not there.
-    """
-    ranks = np.full(len(texts), np.inf)
+    """For each caption the rank, from 1, of its image among all, infinite where it is not there: as `rank_captions`."""
     places = np.arange(len(images))
-    for start in range(0, len(texts), _QUERIES):
-        cosines = scoring.compare(texts[start : start + _QUERIES], images)
-        mine = owners[start : start + len(cosines), None]
+
+    def rank(cosines: Floats, numbers: Integers) -> Ranks:
+        mine = owners[numbers, None]
         own = np.take_along_axis(cosines, np.maximum(mine, 0), axis=1)
         ahead = (cosines > own) | ((cosines == own) & (places < mine))
-        ranks[start : start + len(cosines)] = np.where(mine[:, 0] >= 0, 1 + ahead.sum(axis=1), np.inf)
-    return ranks
+        return np.where(mine[:, 0] >= 0, 1.0 + ahead.sum(axis=1), np.inf)
+
+    return _rank_parts(texts, images, rank)
+
+
+def _rank_parts(queries: Floats, candidates: Floats, rank: Callable[[Floats, Integers], Ranks]) -> Ranks:
+    """The ranks of all queries, some at a time: ``rank`` takes their cosines and their numbers."""
+    parts = [np.arange(start, min(start + _QUERIES, len(queries))) for start in range(0, len(queries), _QUERIES)]
+    ranks = [rank(scoring.compare(queries[part], candidates), part) for part in parts]
+    return np.concatenate([np.empty(0), *ranks])
 
 
 def _measure(ranks: Ranks, ks: Sequence[int], candidates: int) -> Direction:

@@ -25,20 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a run over a data set goes.
+    """How a run over a data set goes."""
 
-    Attributes:
-        format: of the output, by name; None goes by its ending, or takes the first one.
-        loop: batch size, threads and decoder.
-        restart: throw away what an earlier run has written.
-        report: told after each block; or None.
-        stop: asked before each block; once it says so, the blocks under way are finished and the run ends.
-    """
-
-    format: str | None = None
-    loop: LoopOptions = DEFAULT_LOOP_OPTIONS
-    restart: bool = False
-    report: Callable[[RunProgress], None] | None = None
+    format: str | None = None  # of the output, by name; None goes by its ending, or takes the first one
+    loop: LoopOptions = DEFAULT_LOOP_OPTIONS  # batch size, threads and decoder
+    restart: bool = False  # throw away what an earlier run has written
+    report: Callable[[RunProgress], None] | None = None  # told after each block; or None
+    # asked before each block; once it says so, the blocks under way are finished and the run ends
     stop: Callable[[], bool] = lambda: False
 
 
@@ -47,19 +40,12 @@ DEFAULT_RUN_OPTIONS = RunOptions()
 
 @dataclass(frozen=True, kw_only=True)
 class Task(Generic[R]):
-    """What is made of a data set's embeddings.
+    """What is made of a data set's embeddings."""
 
-    Attributes:
-        settings: whatever of it changes a record, for the manifest.
-        described: what a reader of the records wants to know beside.
-        size: of the run.
-        make_records: the records of a block, one for each image.
-    """
-
-    settings: dict[str, Any]
-    described: dict[str, Any]
-    size: RunSize
-    make_records: Callable[[EmbeddedBlock[Sample]], Sequence[R]]
+    settings: dict[str, Any]  # whatever of it changes a record, for the manifest
+    described: dict[str, Any]  # what a reader of the records wants to know beside
+    size: RunSize  # of the run
+    make_records: Callable[[EmbeddedBlock[Sample]], Sequence[R]]  # the records of a block, one for each image
 
 
 def run_task(
@@ -71,17 +57,6 @@ def run_task(
     options: RunOptions,
 ) -> RunProgress:
     """Embed a data set and write what a task makes of it, or resume an earlier run.
-
-    Args:
-        model: with its image tower.
-        dataset: the images.
-        task: what is made of their embeddings.
-        output: the name of a file or folder, as the format has it.
-        format: its name and row.
-        options: how the run goes.
-
-    Returns:
-        How far the run came; not ``whole`` if it was stopped.
 
     Raises:
         UsageError: the output was begun with other settings, or is something else.
@@ -112,12 +87,7 @@ def run_task(
 
 
 def _write(
-    model: Model,
-    dataset: DataSet,
-    task: Task[R],
-    output: str,
-    row: Format[R],
-    options: RunOptions,
+    model: Model, dataset: DataSet, task: Task[R], output: str, row: Format[R], options: RunOptions
 ) -> RunProgress:
     with contextlib.closing(Output(output, row, task.size, options.loop.batch_size)) as written:
         if not written.progress.whole:

@@ -33,11 +33,7 @@ _PROMPTS = 8192
 
 
 def build_classifier(
-    model: Model,
-    labels: Labels,
-    templates: Sequence[str],
-    *,
-    report: Callable[[int, int], None] | None = None,
+    model: Model, labels: Labels, templates: Sequence[str], *, report: Callable[[int, int], None] | None = None
 ) -> scoring.Floats:
     """Embed every class name in every template and take the mean direction of each class.
 
@@ -74,14 +70,10 @@ def build_classifier(
 
 @dataclass(frozen=True, kw_only=True)
 class FoldedClassifier:
-    """A classifier with equal rows stored once, so that classes of one name get equal scores to the last bit.
+    """A classifier with equal rows stored once, so that classes of one name get equal scores to the last bit."""
 
-    Attributes:
-        rows: float32 unit rows ``[distinct, dim]``.
-        indices: ``[classes]``: each class's row; None where every class has its own, in order.
-    """
-
-    rows: scoring.Floats
+    rows: scoring.Floats  # float32 unit rows ``[distinct, dim]``
+    # ``[classes]``: each class's row; None where every class has its own, in order
     indices: npt.NDArray[np.intp] | None
 
     def compare(self, images: scoring.Floats) -> scoring.Floats:

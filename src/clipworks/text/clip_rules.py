@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import heapq
-import html
 import re
 from collections.abc import Callable
 
@@ -42,6 +41,8 @@ def clean_text(text: str) -> str:
     """
     if _is_plain(text):
         return " ".join(text.split()).lower()
+    import html
+
     import ftfy
 
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()

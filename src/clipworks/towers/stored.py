@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from clipworks.bundle.card import Card
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 Role = Literal["image", "text"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StoredTower:
+class StoredTower(NamedTuple):
     """A tower of a bundle, in one stored precision.
 
     Attributes:
         path: its file.
         kind: ``safetensors`` or ``onnx``, as the card says.
         role: which tower it is.
+        stored: the precision that the file is made for: ``f32`` or ``int8``.
+        dim: width of an embedding.
         sha256: tells it from every other one: its file, weights beside that, and what the card says of it; hex digits.
         card: says all else of it; None of a ready-made one of which nothing else is known.
     """
@@ -30,8 +31,15 @@ class StoredTower:
     path: Path
     kind: Literal["safetensors", "onnx"]
     role: Role
+    stored: str
+    dim: int
     sha256: str
     card: Card | None = None
+
+    @property
+    def packs(self) -> bool:
+        """Whether the tower's graph takes texts packed: those that clipworks converted do."""
+        return self.role == "text" and self.kind == "safetensors"
 
 
 def find_tower(bundle: Bundle, role: Role, stored: str = "f32") -> StoredTower:
@@ -52,6 +60,8 @@ def find_tower(bundle: Bundle, role: Role, stored: str = "f32") -> StoredTower:
         path=bundle.folder / name,
         kind=files.kind,
         role=role,
+        stored=stored,
+        dim=card.dim,
         card=card,
         sha256=hashlib.sha256(" ".join(parts).encode()).hexdigest(),
     )

@@ -6,13 +6,13 @@ import argparse
 import contextlib
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clipworks.bundle.files import CARD_FILE
 from clipworks.errors import ClipworksError, UsageError
 from clipworks.options import STARTER
-from clipworks.vendor_sample.notices import VERBOSE, notify
+from clipworks.vendor_sample.notices import VERBOSE, keep_quiet, notify
 
 STRINGS = "[a diagram,a dog,a cat]"
 # What the sample calls each of its compiled models' files, without their endings.
@@ -30,6 +30,25 @@ def make_parser(program: str, description: str | None) -> argparse.ArgumentParse
         VERBOSE, action="store_true", help="write notices to stderr also where it is no terminal; errors always are"
     )
     return parser
+
+
+def run_command(
+    program: str,
+    description: str | None,
+    declare: Callable[[argparse.ArgumentParser], None],
+    run: Callable[[argparse.ArgumentParser, argparse.Namespace], int],
+    argv: Sequence[str] | None,
+) -> int:
+    """Run one of the sample's commands; see `clipworks.cli.run_guarded` for the arguments and the exit status."""
+    from clipworks.cli import run_guarded
+
+    def run_quietly(words: list[str]) -> int:
+        parser = make_parser(program, description)
+        declare(parser)
+        with keep_quiet(verbose=VERBOSE in words):
+            return run(parser, parser.parse_args(words))
+
+    return run_guarded(program, run_quietly, argv)
 
 
 def add_hardware_options(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -74,11 +93,7 @@ def read_list(text: str, option: str) -> list[str]:
 
 
 def read_numbers(text: str, option: str, example: str) -> list[float]:
-    """Read a list of numbers.
-
-    Raises:
-        UsageError: an entry that is none.
-    """
+    """Read a list of numbers; raises UsageError for an entry that is none."""
     try:
         return [float(entry) for entry in read_list(text, option)]
     except ValueError:

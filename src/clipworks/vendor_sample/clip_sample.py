@@ -11,20 +11,14 @@ from pathlib import Path
 from clipworks.errors import ImageError, UsageError
 from clipworks.vendor_sample import arguments, notices
 
-_HARDWARE = (
-    "imgmod_hw_config",
-    "norm_elf",
-    "space2depth_elf",
-    "txtmod_hw_config",
-    "txtmod_vdsp_params",
-)
+_HARDWARE = ("imgmod_hw_config", "norm_elf", "space2depth_elf", "txtmod_hw_config", "txtmod_vdsp_params")
 _TOP = 5
 _SHOWN_ERRORS = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``clip_sample``; see `clipworks.cli.main` for the arguments and the exit status."""
-    return notices.run_command("clip_sample", _run, argv)
+    return arguments.run_command("clip_sample", __doc__, add_arguments, _run, argv)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,10 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(words: list[str]) -> int:
-    parser = arguments.make_parser("clip_sample", __doc__)
-    add_arguments(parser)
-    args = parser.parse_args(words)
+def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     _check(args)
     arguments.note_hardware(args, *_HARDWARE)
     with arguments.renaming(parser, {"--root": "--dataset_root", "--device": "--device_id"}):

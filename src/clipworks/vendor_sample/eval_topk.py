@@ -11,7 +11,7 @@ from clipworks.vendor_sample import arguments, notices
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``eval_topk``; see `clipworks.cli.main` for the arguments and the exit status."""
-    return notices.run_command("eval_topk", _run, argv)
+    return arguments.run_command("eval_topk", __doc__, add_arguments, _run, argv)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(words: list[str]) -> int:
-    parser = arguments.make_parser("eval_topk", __doc__)
-    add_arguments(parser)
-    args = parser.parse_args(words)
+def _run(_: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     from clipworks.evaluation.files import count_missing, evaluate_file, read_file_labels
     from clipworks.results.formats import read_results
 

@@ -11,7 +11,7 @@ from clipworks.vendor_sample import arguments, notices
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``make_input_npz``; see `clipworks.cli.main` for the arguments and the exit status."""
-    return notices.run_command("make_input_npz", _run, argv)
+    return arguments.run_command("make_input_npz", __doc__, add_arguments, _run, argv)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(words: list[str]) -> int:
-    parser = arguments.make_parser("make_input_npz", __doc__)
-    add_arguments(parser)
-    args = parser.parse_args(words)
+def _run(_: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     from clipworks.vendor_sample.token_files import INDEX, write_token_files
     from clipworks.vendor_sample.towers import read_label_file
 

@@ -10,20 +10,9 @@ import argparse
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 VERBOSE = "--verbose"
-
-
-def run_command(program: str, run: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
-    """Run one of the sample's commands; see `clipworks.cli.run_guarded` for the arguments and the exit status."""
-    from clipworks.cli import run_guarded
-
-    def run_quietly(words: list[str]) -> int:
-        with keep_quiet(verbose=VERBOSE in words):
-            return run(words)
-
-    return run_guarded(program, run_quietly, argv)
 
 
 def wants_notices(*, verbose: bool) -> bool:

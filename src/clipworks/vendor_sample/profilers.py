@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from clipworks.cli import kinds, options
 from clipworks.errors import UsageError
 from clipworks.options import AUTO
-from clipworks.vendor_sample import arguments, notices
+from clipworks.vendor_sample import arguments
 
 if TYPE_CHECKING:
     from clipworks.profiling.profile import Load
@@ -43,7 +44,13 @@ def profile_text(argv: Sequence[str] | None = None) -> int:
 
 
 def _guard(program: str, target: Target, argv: Sequence[str] | None) -> int:
-    return notices.run_command(program, lambda words: _run(program, target, words), argv)
+    return arguments.run_command(
+        program,
+        f"Measure the {target} tower: throughput and latency percentiles.",
+        lambda parser: add_arguments(parser, target),
+        lambda parser, args: _run(parser, args, target),
+        argv,
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
@@ -61,15 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
         metavar="LIST",
         help="indices in the runtime's list of devices (default: [0])",
     )
-    parser.add_argument("-b", "--batch_size", type=int, default=1, metavar="N", help="samples a request (default: 1)")
-    parser.add_argument(
-        "-i",
-        "--instance",
-        type=int,
-        default=1,
-        metavar="N",
-        help="encoders in all, dealt out evenly to the devices (default: 1)",
-    )
+    kinds.add_number(parser, "-b", "--batch_size", default=1, help="samples a request")
+    kinds.add_number(parser, "-i", "--instance", default=1, help="encoders in all, dealt out evenly to the devices")
     if target == "image":
         parser.add_argument(
             "-s", "--shape", metavar="LIST", help="of the input, as in [3,260,260]; only the model's own is allowed"
@@ -78,9 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
         parser.add_argument(
             "--test_input_npz", metavar="FILE", help="a token file to send (default: two dozen built-in prompts)"
         )
-    parser.add_argument(
-        "--iterations", type=int, default=10240, metavar="N", help="requests to measure, in all (default: 10240)"
-    )
+    kinds.add_number(parser, "--iterations", default=10240, help="requests to measure, in all")
     parser.add_argument(
         "-q",
         "--queue_size",
@@ -99,44 +97,29 @@ def add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
         default="0",
         help="1: a request begins on the host, 0: on the device (default: 0)",
     )
-    parser.add_argument(
+    kinds.add_number(
+        parser,
         "--warmup_times",
-        type=int,
         default=10,
-        metavar="N",
-        help="requests to each instance before the measured ones, one after another (default: 10)",
+        help="requests to each instance before the measured ones, one after another",
     )
     arguments.add_hardware_options(parser, *(f"--{name}" for name in _HARDWARE[target]))
     arguments.add_runtime_options(parser)
 
 
-def _run(program: str, target: Target, words: list[str]) -> int:
-    parser = arguments.make_parser(program, f"Measure the {target} tower: throughput and latency percentiles.")
-    add_arguments(parser, target)
-    args = parser.parse_args(words)
+def _run(parser: argparse.ArgumentParser, args: argparse.Namespace, target: Target) -> int:
     load = _read_load(args)
     devices = arguments.read_list(args.device_ids, "--device_ids")
     arguments.note_hardware(args, *_HARDWARE[target])
-    from clipworks import interrupts
-    from clipworks.cli.progress import ProgressLine
+    from clipworks.cli.profile import watching
     from clipworks.profiling.profiler import profile
     from clipworks.profiling.text import format_sample_form
-
-    line = ProgressLine()
-
-    def report(elapsed_s: float, rate: float | None) -> None:
-        interrupts.keep()  # from here on there are figures
-        interrupts.check()
-        line.show(f"measuring: {elapsed_s:.0f} s" + (f", {rate:.2f} requests/s" if rate is not None else ""))
 
     def tell_warm(instance: int) -> None:
         print(f"Warmup done for instance {instance}", flush=True)
 
-    with arguments.renaming(parser, _OPTIONS), _open_setup(args, target, devices) as setup:
-        try:
-            result = profile(setup, load, report=report, warmup_requests=args.warmup_times, tell_warm=tell_warm)
-        finally:
-            line.clear()
+    with arguments.renaming(parser, _OPTIONS), _open_setup(args, target, devices) as setup, watching() as report:
+        result = profile(setup, load, report=report, warmup_requests=args.warmup_times, tell_warm=tell_warm)
     if result.partial:
         print("PARTIAL: interrupted; these are the figures up to then")
     form = format_sample_form(result, f"[{', '.join(devices)}]", args.instance)
@@ -163,7 +146,6 @@ def _read_load(args: argparse.Namespace) -> Load:
 
 @contextlib.contextmanager
 def _open_setup(args: argparse.Namespace, target: Target, devices: list[str]) -> Iterator[Setup]:
-    from clipworks.cli import options
     from clipworks.profiling.setup import Setup
 
     devices, instances = _deal(devices, args.instance)

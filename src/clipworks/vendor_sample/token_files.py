@@ -28,10 +28,6 @@ _NOT_IN_NAMES = frozenset('/\\\0<>:"|?*' if os.name == "nt" else "/\\\0")
 def write_token_files(labels: Sequence[str], folder: Path) -> int:
     """Write a token file for each label.
 
-    Args:
-        labels: the texts.
-        folder: made if need be.
-
     Returns:
         How many labels could not be a file's name: they have a safe one, which ``index.json`` maps.
 
@@ -137,11 +133,7 @@ def read_token_file(path: Path) -> Ids:
 
 
 def spell(rows: Sequence[Ids]) -> list[str]:
-    """The texts that token ids spell, in lower case as CLIP's tokenizer makes them.
-
-    Raises:
-        UsageError: ids that spell no word.
-    """
+    """The texts that token ids spell, in lower case as CLIP's tokenizer makes them; raises UsageError for no word."""
     tokens = {number: token for token, number in built_in_vocabulary().ids.items()}
     places = {symbol: byte for byte, symbol in enumerate(BYTE_SYMBOLS)}
     texts = []

@@ -127,11 +127,7 @@ def choose_labels(args: argparse.Namespace) -> Labels:
 
 
 def read_label_file(source: str) -> Labels:
-    """Labels of a file, each line as it stands there, or of a label set that comes with clipworks.
-
-    Raises:
-        TextError: the file cannot be read, holds no label, or looks like another format.
-    """
+    """Labels of a file, each line as it stands there, or of a label set that comes with clipworks."""
     if source in LABEL_SETS and not Path(source).exists():
         return read_labels(source)
     return Labels(name=source, names=tuple(read_lines(source)))

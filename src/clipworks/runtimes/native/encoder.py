@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,9 +38,8 @@ class NativeEncoder:
         self.opening = opening
         self.packs = not facts.size
         self._facts = facts
-        *sides, _ = dataclasses.astuple(facts)
         try:
-            self._tower = open_tower(weights, tuple(sides), threads)
+            self._tower = open_tower(weights, facts[:-1], threads)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise EncodingError(f"native cannot open the tower: {str(error) or 'not enough memory'}") from None
 
@@ -111,14 +108,6 @@ def open_encoder(request: EncoderRequest) -> NativeEncoder:
     encoder = NativeEncoder(facts, weights, threads=threads, opening=opening)
     encoder.why = choose_float(NATIVE, list_precisions()).reason if request.options.precision == AUTO else None
     return encoder
-
-
-def open_probe(
-    request: EncoderRequest,
-    values: Mapping[str, str],  # noqa: ARG001  # of the graph, which is not what runs here
-) -> Callable[[Batch], dict[str, npt.NDArray[Any]]]:
-    """Open a tower and watch it run; see `clipworks.runtimes.probes`."""
-    return open_encoder(request).watch
 
 
 def _find_pooled(ids: Batch, end_id: int | None) -> npt.NDArray[np.int32]:

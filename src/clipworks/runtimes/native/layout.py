@@ -103,6 +103,7 @@ def round_to_bf16(bits: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
 def _describe(weights: TowerWeights, *, bf16: bool, int8: bool) -> Facts:
     spec = weights.spec
     facts = Facts(
+        **dict.fromkeys(("size", "grid", "side", "vocabulary", "context", "centre"), 0),
         width=spec.width,
         heads=spec.heads or 1,
         dim=weights.head.weight.shape[1],
@@ -115,9 +116,9 @@ def _describe(weights: TowerWeights, *, bf16: bool, int8: bool) -> Facts:
     )
     if isinstance(weights, TextWeights):
         vocabulary, context = len(weights.token_embed), len(weights.pos_embed)
-        return dataclasses.replace(facts, vocabulary=vocabulary, context=context, end_id=weights.end_id)
+        return facts._replace(vocabulary=vocabulary, context=context, end_id=weights.end_id)
     side = spec.patch_size or weights.size
-    return dataclasses.replace(facts, size=weights.size, grid=weights.size // side, side=side, centre=float(CENTRE))
+    return facts._replace(size=weights.size, grid=weights.size // side, side=side, centre=float(CENTRE))
 
 
 def _list_parts(weights: TowerWeights, facts: Facts) -> Iterator[Bytes]:

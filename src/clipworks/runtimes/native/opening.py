@@ -39,11 +39,7 @@ def has_tiles() -> bool:
 
 
 def check_request(request: EncoderRequest) -> str:
-    """What precision is taken.
-
-    Raises:
-        RuntimeUnavailableError: the processor, the device or the precision is not available.
-    """
+    """What precision is taken; raises RuntimeUnavailableError for what is not available."""
     available = list_precisions()
     if not available:
         raise RuntimeUnavailableError(

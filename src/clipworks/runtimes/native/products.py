@@ -25,14 +25,8 @@ _ROWS = _GRID**2 + 1
 def open_products(precision: str) -> tuple[int, Callable[[], object]]:
     """Open a tower of ViT-B's width and two layers.
 
-    Args:
-        precision: ``f32``, ``bf16`` or ``int8``.
-
     Returns:
         The operations of a call, and the call.
-
-    Raises:
-        RuntimeUnavailableError: the precision is not available here.
     """
     if precision not in list_precisions():
         raise unavailable("precision", precision, "native", list_precisions())

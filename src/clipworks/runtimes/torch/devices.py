@@ -6,7 +6,7 @@ import torch
 
 from clipworks.options import AUTO
 from clipworks.runtimes.availability import is_place, unavailable
-from clipworks.runtimes.choice import Choice, choose_float
+from clipworks.runtimes.choice import FloatChoice, choose_float
 from clipworks.runtimes.registry import TORCH
 
 KINDS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -54,7 +54,7 @@ def list_precisions(device: torch.device) -> list[str]:
     return ["f32", "bf16"] if native else ["f32"]
 
 
-def choose_precision(device: torch.device, asked: str) -> Choice:
+def choose_precision(device: torch.device, asked: str) -> FloatChoice:
     """Resolve ``auto``, bf16 where it pays, and check any other name.
 
     Raises:
@@ -64,11 +64,13 @@ def choose_precision(device: torch.device, asked: str) -> Choice:
     if asked != AUTO and asked not in available:
         raise unavailable("precision", asked, f"torch ({device})", available)
     if asked != AUTO:
-        return Choice(precision=asked, reason="it was asked for")
+        return FloatChoice(precision=asked, reason="it was asked for")
     if device.type == "cpu":
         return choose_float(TORCH, available)
     native = "bf16" in available
-    return Choice(precision="bf16" if native else "f32", reason=f"bf16 is {'' if native else 'not '}native to the GPU")
+    return FloatChoice(
+        precision="bf16" if native else "f32", reason=f"bf16 is {'' if native else 'not '}native to the GPU"
+    )
 
 
 def name_f32_spoiler(device: torch.device) -> str | None:

@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -149,12 +149,11 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
     """
     forking.enter("torch")
     device = choose_device(request.options.device)
-    if request.stored != "f32":
+    if request.tower.stored != "f32":
         raise RuntimeUnavailableError(
-            f"torch runs no {request.stored} towers", hint=f"--runtime {' and '.join(list_defaults())} run them"
+            f"torch runs no {request.tower.stored} towers", hint=f"--runtime {' and '.join(list_defaults())} run them"
         )
     choice = choose_precision(device, request.options.precision)
-    precision = choice.precision
     if request.options.threads is not None and device.type == "cpu":
         torch.set_num_threads(request.options.threads)
     start = time.perf_counter()
@@ -162,23 +161,15 @@ def open_encoder(request: EncoderRequest) -> TorchEncoder:
     read_ms, start = elapsed_ms(start), time.perf_counter()
     try:
         with torch.inference_mode():
-            tower = load_tower(weights, device, KINDS[precision])
+            tower = load_tower(weights, device, KINDS[choice.precision])
     except RuntimeError as error:
         raise EncodingError(
             f"torch cannot load {request.tower.path.name}: {str(error).partition(chr(10))[0]}"
         ) from None
-    encoder = TorchEncoder(tower, device=device, precision=precision, dim=request.dim)
+    encoder = TorchEncoder(tower, device=device, precision=choice.precision, dim=request.tower.dim)
     encoder.opening = Opening(read_ms=read_ms, compile_ms=elapsed_ms(start))
     encoder.why = choice.reason if request.options.precision == AUTO else None
     return encoder
-
-
-def open_probe(
-    request: EncoderRequest,
-    values: Mapping[str, str],  # noqa: ARG001  # of the graph, which is not what runs here
-) -> Callable[[Batch], dict[str, npt.NDArray[Any]]]:
-    """Bring a tower to a device and watch it run; see `clipworks.runtimes.probes`."""
-    return open_encoder(request).watch
 
 
 def _close_lanes(lanes: list[Lane], home: int) -> None:

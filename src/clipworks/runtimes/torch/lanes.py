@@ -38,13 +38,9 @@ class Tower(Protocol):
 
 
 class Lane(Protocol):
-    """One call at a time.
+    """One call at a time."""
 
-    Attributes:
-        thread: the thread that had it last; libraries keep memory for each pair of a thread and a stream.
-    """
-
-    thread: int
+    thread: int  # the thread that had it last; libraries keep memory for each pair of a thread and a stream
 
     def stage(self, batch: Batch) -> Tensor:
         """Bring a batch to the device; it is there when this returns."""

@@ -16,14 +16,8 @@ _QUICK_GELU = 1.702
 
 
 def load_tower(weights: TowerWeights, device: torch.device, kind: torch.dtype) -> ImageTower | TextTower:
-    """Put a tower's weights on a device.
-
-    Args:
-        weights: of one tower.
-        device: where.
-        kind: the type that everything is computed in, but for what kernels do in f32 inside.
-    """
-    place = _Place(device, kind)
+    """Put a tower's weights on a device."""
+    place = _OnDevice(device, kind)
     layers = place.put_layers(weights)
     if isinstance(weights, TextWeights):
         tokens, positions = place.put(weights.token_embed), place.put(weights.pos_embed)
@@ -42,7 +36,7 @@ def load_tower(weights: TowerWeights, device: torch.device, kind: torch.dtype) -
 
 
 @dataclass(frozen=True)
-class _Place:
+class _OnDevice:
     device: torch.device
     kind: torch.dtype
 

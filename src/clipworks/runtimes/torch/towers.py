@@ -43,25 +43,16 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layers:
-    """The layers of a tower.
+    """The layers of a tower."""
 
-    Attributes:
-        inner: queries, keys and values in one map, ``[3 width, width]``, and the block; of every layer but the last.
-        query: of the last layer.
-        keys: of the last layer, ``[heads, side, width]``.
-        values: of the last layer, ``[heads, width, side]``.
-        last: the block of the last layer.
-        norm: weight and bias of the last normalisation.
-        projection: ``[dim, width]``.
-    """
-
+    # queries, keys and values in one map, ``[3 width, width]``, and the block; of every layer but the last
     inner: tuple[tuple[Map, Block], ...]
-    query: Map
-    keys: Tensor
-    values: Tensor
-    last: Block
-    norm: tuple[Tensor, Tensor]
-    projection: Tensor
+    query: Map  # of the last layer
+    keys: Tensor  # of the last layer, ``[heads, side, width]``
+    values: Tensor  # of the last layer, ``[heads, width, side]``
+    last: Block  # the block of the last layer
+    norm: tuple[Tensor, Tensor]  # weight and bias of the last normalisation
+    projection: Tensor  # ``[dim, width]``
     heads: int
     quick: bool
     epsilon: float
@@ -101,16 +92,12 @@ class ImageTower:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TextTower:
-    """The text tower: int32 ``[n, length]`` to float32 ``[n, dim]``, both on the device.
-
-    Attributes:
-        packs: whether texts are packed; only where ids can be looked at for nothing, and shapes need not be fixed.
-    """
+    """The text tower: int32 ``[n, length]`` to float32 ``[n, dim]``, both on the device."""
 
     tokens: Tensor
     positions: Tensor
     end_id: int | None
-    packs: bool
+    packs: bool  # whether texts are packed; only where ids can be looked at for nothing, and shapes need not be fixed
     layers: Layers
 
     @property
@@ -139,23 +126,14 @@ class TextTower:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Packed:
-    """A packed batch; `clipworks.text.packing` tells what it is.
+    """A packed batch; `clipworks.text.packing` tells what it is."""
 
-    Attributes:
-        ids: int64 ``[rows]``.
-        places: int64 ``[rows]``.
-        groups: int64 ``[groups, length]``.
-        seen: which rows of its group a row sees, bool ``[groups, 1, length, length]``.
-        back: int64 ``[rows]``.
-        texts: int64 ``[n, length]``.
-    """
-
-    ids: Tensor
-    places: Tensor
-    groups: Tensor
-    seen: Tensor
-    back: Tensor
-    texts: Tensor
+    ids: Tensor  # int64 ``[rows]``
+    places: Tensor  # int64 ``[rows]``
+    groups: Tensor  # int64 ``[groups, length]``
+    seen: Tensor  # which rows of its group a row sees, bool ``[groups, 1, length, length]``
+    back: Tensor  # int64 ``[rows]``
+    texts: Tensor  # int64 ``[n, length]``
 
 
 def _pack(ids: Tensor) -> _Packed:
