@@ -11,6 +11,7 @@ import children
 import pytest
 from packaging.requirements import Requirement
 
+from clipworks.families.registry import FAMILIES
 from clipworks.runtimes.registry import RUNTIMES
 
 PACKAGE = Path(__file__).parent.parent / "src" / "clipworks"
@@ -36,14 +37,14 @@ ROOMS = {
     "bundle": "cache",
     # Images and texts on their way to a tower.
     "images": "bundle.card runtimes.torch.jpeg",
-    "text": "bundle.card runtimes",
+    "text": "bundle.card",
     # Towers: from checkpoints, on runtimes, in the store.
     "towers": "bundle.*",
-    "families": "bundle.card towers.*",
+    "families": "bundle.card text.clip_vocabulary towers.*",
     "runtimes": ("bundle.* cache export.* images._resampling images.resize interrupts processor text.packing towers.*"),
     "export": "cache text.packing towers.*",
-    "convert": "bundle.* families.* runtimes.* text.* towers.*",
-    "store": "bundle.* cache convert convert.facts families.clip",
+    "convert": "bundle.* families.* images.decode runtimes.* scoring text.* towers.*",
+    "store": "bundle.* cache convert",
     # One model at work.
     "arguments": "bundle.card images.resize text.tokenizers",
     "model": "arguments bundle.* cache datasets.listing images.* pipeline runtimes scoring store text.*",
@@ -67,7 +68,7 @@ ROOMS = {
         "results.* runtimes scoring store tasks.* text.*"
     ),
     # Two pipelines side by side: it may run everything below the command line, but measures and writes no results.
-    "doctor": "bundle.* environment families.* images.* runtimes.* scoring store text.* towers.*",
+    "doctor": "bundle.* convert environment families.* images.* runtimes.* scoring store text.* towers.*",
     "cluster": "bundle.* datasets.* images.* model pipeline processor results.* runtimes scoring tasks.* text.*",
     # Saved results in, figures out: whatever could run something again is out of its reach.
     "report": (
@@ -85,7 +86,7 @@ ENTRY_POINTS = ("cli", "vendor_sample")
 PACKAGES = {
     "openvino": "runtimes.openvino runtimes.openvino_model",
     "onnxruntime": "runtimes.onnxruntime",
-    "torch": "runtimes.torch.* families.tensors",
+    "torch": "runtimes.torch.* families.weight_files",
     "tensorrt": "",
     "ray": "cluster.cluster cluster.failures cluster.stages cluster.statistics",
 }
@@ -140,6 +141,13 @@ def find_faults(name: str, found: set[str]) -> list[str]:
 def test_every_module_imports_only_what_its_room_may() -> None:
     """Lower rooms import only what stands below them, packages stay in their modules, and nothing imports an entry."""
     assert [fault for name, path in sorted(MODULES.items()) for fault in find_faults(name, imports(path))] == []
+
+
+def test_nobody_but_the_registry_knows_a_family() -> None:
+    """What reads a layout, converts, stores or examines a model works for whatever family it is of."""
+    families = {family.read.__module__ for family in FAMILIES}
+    knowing = {name for name, path in MODULES.items() if families & imports(path)}
+    assert knowing == {"clipworks.families.registry"}
 
 
 def test_the_table_of_rooms_names_what_there_is() -> None:

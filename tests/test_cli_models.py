@@ -14,8 +14,7 @@ from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
 from clipworks.bundle.card import card_to_json
 from clipworks.cli import main
-from clipworks.store.known import known_models
-from clipworks.store.names import STARTER_FOLDER, models_folder
+from clipworks.store.known import STARTER_FOLDER, known_models, models_folder
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

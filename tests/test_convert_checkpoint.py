@@ -28,7 +28,8 @@ from clipworks.bundle.card import ImageInput
 from clipworks.convert import read_checkpoint
 from clipworks.errors import ConversionError
 from clipworks.families.checkpoint import Checkpoint
-from clipworks.families.open_clip import read_openai
+from clipworks.families.clip import read_clip
+from clipworks.families.opening import open_openai
 
 MODEL = MODELS["quick"]
 OTHER = ImageInput(size=32, resize_to=32, drop_alpha="before", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -154,10 +155,15 @@ def test_position_buffers_are_known(folder: Path) -> None:
     [
         (None, "model_type", "siglip", "model_type is 'siglip'; allowed: 'clip'"),
         (None, "projection_dim", 16, r"visual_projection.weight has shape \[12, 24\].*\[16, 24\]"),
-        ("vision_config", "num_hidden_layers", 4, "num_hidden_layers is 4; the tensors .* hold 3"),
-        ("text_config", "num_hidden_layers", 1, "num_hidden_layers is 1; the tensors .* hold 2"),
+        (
+            "vision_config",
+            "num_hidden_layers",
+            4,
+            r"the configuration says 4 layers; the tensors vision_model\..* hold 3",
+        ),
+        ("text_config", "num_hidden_layers", 1, r"the configuration says 1 layers; the tensors text_model\..* hold 2"),
         ("vision_config", "hidden_size", 48, r"patch_embedding.weight has shape \[24, 3, 8, 8\]"),
-        ("vision_config", "image_size", 40, r"position_embedding.weight has shape \[17, 24\].*\[26, 24\]"),
+        ("vision_config", "image_size", 40, "crops to 32 pixels; the image tower takes 40"),
         ("vision_config", "image_size", [32, 40], r"image_size is \[32, 40\]"),
         ("vision_config", "patch_size", 16, r"patch_embedding.weight has shape"),
         ("vision_config", "num_channels", 1, "num_channels is 1; allowed: 3"),
@@ -176,6 +182,13 @@ def test_a_configuration_that_contradicts_the_tensors_is_an_error(
     edit_json(folder / "config.json", lambda values: (values[section] if section else values).update({field: value}))
     with pytest.raises(ConversionError, match=message):
         read_checkpoint(folder)
+
+
+def test_an_image_size_that_contradicts_the_positions_is_an_error(folder: Path) -> None:
+    edit_json(folder / "config.json", lambda values: values["vision_config"].update(image_size=40))
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(ConversionError, match=r"position_embedding.weight has shape \[17, 24\].*\[26, 24\]"):
+        read_checkpoint(folder, preprocessing=dataclasses.replace(OTHER, size=40, resize_to=40))
 
 
 def test_a_missing_an_unknown_and_a_broken_tensor_are_named(folder: Path) -> None:
@@ -323,7 +336,7 @@ def test_openai_sizes_come_from_the_tensors(tmp_path: Path) -> None:
         "vocab_size": np.array(VOCABULARY),
     }
     save_file(tensors, tmp_path / "ViT.safetensors")
-    checkpoint = read_openai(tmp_path / "ViT.safetensors", preprocessing=None)
+    checkpoint = read_clip(open_openai(tmp_path / "ViT.safetensors", None))
     assert (checkpoint.image.spec.heads, checkpoint.text.spec.heads) == (2, 1)
     assert (checkpoint.image.size, checkpoint.image.spec.activation) == (32, "quick_gelu")
     assert checkpoint.image_input.mean == (0.48145466, 0.4578275, 0.40821073)
@@ -333,7 +346,7 @@ def test_openai_sizes_come_from_the_tensors(tmp_path: Path) -> None:
 def test_an_openai_resnet_is_refused(tmp_path: Path) -> None:
     save_file({"visual.layer1.0.conv1.weight": np.zeros((1, 1), np.float32)}, tmp_path / "RN50.safetensors")
     with pytest.raises(ConversionError, match=r"no ViT of OpenAI's: it lacks the tensor visual\.proj"):
-        read_openai(tmp_path / "RN50.safetensors", preprocessing=None)
+        read_clip(open_openai(tmp_path / "RN50.safetensors", None))
 
 
 def test_a_file_that_is_no_checkpoint_is_not_called_one(folder: Path) -> None:

@@ -13,6 +13,8 @@ from convert_checkpoints import MEAN, MODELS, STD, describe_preprocessor, write_
 from clipworks.bundle.card import ImageInput
 from clipworks.convert import read_checkpoint
 from clipworks.errors import ConversionError
+from clipworks.families.checkpoint import Fields
+from clipworks.families.clip import PROCESSOR
 from clipworks.families.preprocessing import (
     read_huggingface_preprocessing,
     read_open_clip_preprocessing,
@@ -43,7 +45,7 @@ SQUASHED = ImageInput(size=224, resize="squash", resize_to=224, drop_alpha="befo
     ],
 )
 def test_the_forms_of_transformers(values: dict[str, Any], expected: ImageInput) -> None:
-    assert read_huggingface_preprocessing(values, 224, origin="here") == expected
+    assert read_huggingface_preprocessing(Fields(values=values, where="here"), 224, PROCESSOR) == expected
 
 
 def test_what_the_card_says_of_alpha_holds() -> None:
@@ -77,7 +79,7 @@ def test_what_the_card_says_of_alpha_holds() -> None:
 )
 def test_what_is_not_known_of_transformers_is_an_error(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConversionError, match=message):
-        read_huggingface_preprocessing(values, 224, origin="here")
+        read_huggingface_preprocessing(Fields(values=values, where="here"), 224, PROCESSOR)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_what_is_not_known_of_transformers_is_an_error(values: dict[str, Any], m
 )
 def test_the_forms_of_open_clip(values: dict[str, Any], expected: ImageInput) -> None:
     after = dataclasses.replace(expected, drop_alpha="after")  # open_clip makes RGB of the crop
-    assert read_open_clip_preprocessing(values, 224, origin="here") == after
+    assert read_open_clip_preprocessing(Fields(values=values, where="here"), 224) == after
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_the_forms_of_open_clip(values: dict[str, Any], expected: ImageInput) ->
 )
 def test_what_is_not_known_of_open_clip_is_an_error(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConversionError, match=message):
-        read_open_clip_preprocessing(values, 224, origin="here")
+        read_open_clip_preprocessing(Fields(values=values, where="here"), 224)
 
 
 def test_transformers_5_keeps_preprocessing_within_the_processor(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from image_sets import make_image, write_images, write_labels
 from option_effects import VENDOR, Recorder, row, run, skip_warm_up
 
 from clipworks.errors import DownloadError
-from clipworks.store.names import STARTER_FOLDER
+from clipworks.store.known import STARTER_FOLDER
 
 BRIEF = ["--duration", "0", "--iterations", "1", "--warmup", "0"]
 COMMANDS: dict[str, list[str]] = {

@@ -21,7 +21,7 @@ from clipworks.bundle.card import card_to_json
 from clipworks.bundle.files import read_bundle, write_card
 from clipworks.convert import verify
 from clipworks.results.records import Prediction, Record
-from clipworks.store.names import models_folder
+from clipworks.store.known import models_folder
 from clipworks.vendor_sample.token_files import write_token_files
 
 FAKE = ("--runtime", "fake")

@@ -23,8 +23,9 @@ from convert_checkpoints import MODELS, write_huggingface, write_json, write_ope
 from hub_server import TINY, Hub, HubRepository, read_files
 from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
-from clipworks.bundle.card import TowerSpec
+from clipworks.bundle.card import TextInput, TowerSpec
 from clipworks.bundle.files import verify_bundle
+from clipworks.bundle.known_model import KnownModel
 from clipworks.bundle.provenance import Source
 from clipworks.errors import BundleError, ClipworksError, ConversionError, DownloadError, UsageError
 from clipworks.families.preprocessing import openai_preprocessing
@@ -32,9 +33,8 @@ from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 from clipworks.store import hub as hub_module
 from clipworks.store import open_bundle
-from clipworks.store.known import KnownModel, known_models
+from clipworks.store.known import known_models, models_folder
 from clipworks.store.listing import find_bundle, list_models, remove_model
-from clipworks.store.names import models_folder
 from clipworks.store.pulling import pull_model
 
 ID = TINY
@@ -61,9 +61,10 @@ def test_a_model_is_downloaded_converted_and_kept(hub: Hub) -> None:
     source = bundle.card.source
     assert (bundle.folder, bundle.card.name) == (models_folder() / KEY, ID)
     assert (source.hub, source.revision, source.layout) == (ID, repository.commit, "huggingface")
-    assert WEIGHTS in source.sha256
-    assert source.sha256 == {name: hashlib.sha256(repository.files[name]).hexdigest() for name in source.sha256}
-    assert source.files == {name: len(repository.files[name]) for name in source.sha256}
+    assert WEIGHTS in source.files
+    for name, file in source.files.items():
+        content = repository.files[name]
+        assert (file.sha256, file.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
     assert not hub.transfers("README.md")
     assert leftovers() == []
     asked = len(hub.requests)
@@ -355,12 +356,20 @@ def tiny_known(monkeypatch: pytest.MonkeyPatch) -> KnownModel:
     image, text = SMALL.image, SMALL.text
     known = KnownModel(
         name="tiny",
+        family="clip",
         title="A tiny CLIP",
         licence="CC0-1.0",
         notes=("Random weights.",),
         dim=SMALL.dim,
         image_size=SMALL.size,
-        context=SMALL.context,
+        text=TextInput(
+            tokenizer="clip",
+            context=SMALL.context,
+            pad_id=0,
+            start_id=49406,
+            end_id=49407,
+            vocabulary=49408,
+        ),
         image=openai_preprocessing(SMALL.size),  # drops alpha after the crop, the checkpoint's library before it
         image_tower=TowerSpec(
             kind="vit",
@@ -386,7 +395,7 @@ def tiny_known(monkeypatch: pytest.MonkeyPatch) -> KnownModel:
 def make_known(monkeypatch: pytest.MonkeyPatch, known: KnownModel) -> None:
     """Add a model to the known ones."""
     table = {**known_models(), known.name: known}
-    for module in ("known", "listing", "names"):
+    for module in ("known", "listing"):
         monkeypatch.setattr(f"clipworks.store.{module}.known_models", lambda: table)
 
 
@@ -421,7 +430,7 @@ def test_a_source_names_its_layout(
     make_known(monkeypatch, dataclasses.replace(tiny_known, name="pinned", sources=sources))
     bundle = pull_model("pinned")
     assert bundle.card.source.layout == "open_clip"
-    assert "open_clip_model.safetensors" in bundle.card.source.sha256
+    assert "open_clip_model.safetensors" in bundle.card.source.files
     images = np.random.default_rng(0).integers(0, 256, (2, SMALL.size, SMALL.size, 3), dtype=np.uint8)
     rows = []
     for each in (expected, bundle):
@@ -447,11 +456,12 @@ def test_ready_made_towers_are_taken_with_what_is_published(
     offer_ready_made_towers(hub, tmp_path / "theirs")
     known = KnownModel(
         name="ready",
+        family="clip",
         title=CARD.title,
         licence=CARD.licence,
         dim=CARD.dim,
         image_size=CARD.image.size,
-        context=CARD.text.context,
+        text=CARD.text,
         score=CARD.score,
         image=CARD.image,
         image_tower=CARD.image_tower,
@@ -464,7 +474,7 @@ def test_ready_made_towers_are_taken_with_what_is_published(
     source = bundle.card.source
     assert (bundle.card.score.logit_scale, bundle.card.text.padding) == (100.0, "none")
     assert (source.hub, source.revision) == (ID, hub.repositories[ID].commit)
-    assert set(source.sha256) == {"onnx/vision_model.onnx", "onnx/text_model.onnx"}
+    assert set(source.files) == {"onnx/vision_model.onnx", "onnx/text_model.onnx"}
 
 
 def test_ready_made_towers_of_a_stranger_need_a_card(hub: Hub, tmp_path: Path) -> None:

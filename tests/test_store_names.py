@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from clipworks.bundle.known_model import KnownModel
 from clipworks.errors import BundleError, DownloadError, UnknownNameError
 from clipworks.store import open_bundle
-from clipworks.store.known import KnownModel, find_known, known_models
-from clipworks.store.layouts import choose_files
-from clipworks.store.names import STARTER_FOLDER, find_target
+from clipworks.store.known import STARTER_FOLDER, find_known, find_target, known_models
+from clipworks.store.sources import choose_files
 
 REQUIRED = {
     "openai/clip-vit-base-patch32",
@@ -53,7 +53,7 @@ def test_the_number_of_parameters_follows_from_the_shapes(known: KnownModel) -> 
 
     patches = 3 * image.patch_size**2 * image.width + image.width * (grid * grid + 2)
     expected_image = patches + layers(image.width, image.layers) + 4 * image.width + image.width * known.dim
-    vocabulary = (49408 + known.context) * text.width
+    vocabulary = (49408 + known.text.context) * text.width
     expected_text = vocabulary + layers(text.width, text.layers) + 2 * text.width + text.width * known.dim
     assert (image.parameters, text.parameters) == (expected_image, expected_text)
     assert image.mlp_dim == 4 * image.width

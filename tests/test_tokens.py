@@ -18,7 +18,8 @@ import pytest
 from clipworks.bundle.card import TextInput
 from clipworks.errors import BundleError, TextError, UsageError
 from clipworks.text.clip_rules import clean_text
-from clipworks.text.tokenizers import Tokenizer, open_tokenizer, write_clip_tokenizer
+from clipworks.text.clip_vocabulary import write_clip_tokenizer
+from clipworks.text.tokenizers import Tokenizer, open_tokenizer
 
 GOLDEN = Path(__file__).parent / "golden" / "tokens.json.gz"
 START, END = 49406, 49407

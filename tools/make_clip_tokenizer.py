@@ -4,7 +4,7 @@
     python tools/make_clip_tokenizer.py open_clip_torch-3.3.0-py3-none-any.whl
 
 writes ``src/clipworks/text/vocabulary/clip_merges.txt.gz`` (the 48,894 merges that the reference uses of its file of
-262,145) and ``src/clipworks/text/clip_characters.py`` (which characters are letters and numbers to the ``regex``
+262,145) and ``clip_characters.txt`` beside it (which characters are letters, and which numbers, to the ``regex``
 package). Both are the same bytes every time, with the same versions.
 """
 
@@ -25,22 +25,6 @@ MERGES_MEMBER = "open_clip/bpe_simple_vocab_16e6.txt.gz"
 MERGES_USED = 49152 - 256 - 2
 PACKAGE = Path(__file__).parent.parent / "src" / "clipworks"
 
-_CHARACTERS = '''\
-"""Which characters are letters and numbers to OpenAI's tokenizer; made by tools/make_clip_tokenizer.py.
-
-The general categories L* and N* as the regex package {version} knows them: hexadecimal code points and ranges.
-Written down so that the tokens do not change with the Unicode version of Python or of a library.
-"""
-
-LETTERS = """
-{letters}
-"""
-
-NUMBERS = """
-{numbers}
-"""
-'''
-
 
 def main() -> None:
     """Write both files."""
@@ -57,12 +41,10 @@ def main() -> None:
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(gzip.compress("\n".join(merges).encode(), 9, mtime=0))
     print(f"{target.name}: {len(merges)} merges, {target.stat().st_size} bytes")
-    module = PACKAGE / "text" / "clip_characters.py"
-    content = _CHARACTERS.format(
-        version=regex.__version__, letters=_list_ranges(r"\p{L}"), numbers=_list_ranges(r"\p{N}")
-    )
-    module.write_text(content, encoding="utf-8")
-    print(f"{module.name}: {module.stat().st_size} bytes")
+    classes = target.with_name("clip_characters.txt")
+    content = "\n\n".join(_list_ranges(pattern) for pattern in (r"\p{L}", r"\p{N}")) + "\n"
+    classes.write_text(content, encoding="utf-8")
+    print(f"{classes.name}: {classes.stat().st_size} bytes, by regex {regex.__version__}")
 
 
 def _check_hash(name: str, content: bytes, expected: str) -> None:

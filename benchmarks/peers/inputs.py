@@ -26,8 +26,8 @@ import torch
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.families.preprocessing import OPENAI_MEAN, OPENAI_STD
 from clipworks.images.decode import load_batch
+from clipworks.text.clip_vocabulary import write_clip_tokenizer
 from clipworks.text.prompts import fill_templates, read_labels, read_templates
-from clipworks.text.tokenizers import write_clip_tokenizer
 
 TEMPLATES = 8
 OPSET = 17

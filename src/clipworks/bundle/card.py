@@ -1,8 +1,7 @@
 """Cards: the facts of a model, as frozen records that read from and write to JSON.
 
-A fact of a model stands here once, and whoever needs it reads it here: nothing is guessed from a file's bytes, a
-graph's input names or a shape. A card describes the *bundle contract* too: every image tower in a bundle takes uint8
-``[n, size, size, 3]`` RGB and every text tower int32 ``[n, length]``, whatever the checkpoint took; the card tells how
+A fact of a model stands here once, and whoever needs it reads it here. In every bundle the image tower takes uint8
+``[n, size, size, 3]`` RGB and the text tower int32 ``[n, length]``, whatever the checkpoint took; the card tells how
 images and texts become these arrays.
 """
 
@@ -12,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Literal
 
-from clipworks.bundle.provenance import NO_ANSWERS, KnownAnswers, Published, Source
+from clipworks.bundle.provenance import NO_ANSWERS, BundleFile, KnownAnswers, Published, Source
 from clipworks.bundle.records import (
     Channels,
     Count,
@@ -149,14 +148,6 @@ class ScoreRule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BundleFile:
-    """One file of a bundle: its SHA-256 (hex) and size in bytes."""
-
-    sha256: str
-    bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class TowerFiles:
     """The two files of one stored precision.
 
@@ -226,11 +217,7 @@ def card_to_json(card: Card) -> str:
 
 
 def card_from_json(text: str, *, origin: str) -> Card:
-    """Read a card.
-
-    Args:
-        text: the JSON.
-        origin: the file's name, for messages.
+    """Read a card from JSON; ``origin`` is the file's name, for messages.
 
     Raises:
         BundleError: not JSON, a field missing, unknown, of the wrong type or out of its range, or another format.
@@ -243,10 +230,8 @@ def card_from_json(text: str, *, origin: str) -> Card:
         raise BundleError(f"{origin} holds a {type(values).__name__}, not a card")
     version = values.get("format", CARD_FORMAT)
     if version != CARD_FORMAT:
-        raise BundleError(
-            f"{origin} has card format {version!r}; this clipworks reads {CARD_FORMAT}",
-            hint="pull or convert the model again",
-        )
+        said = f"{origin} has card format {version!r}; this clipworks reads {CARD_FORMAT}"
+        raise BundleError(said, hint="pull or convert the model again")
     card: Card = read_record(Card, values, origin)
     _check_together(card, origin)
     return card
@@ -263,6 +248,5 @@ def _check_together(card: Card, origin: str) -> None:
         check_range(length, f"{origin}: prefix_lengths", low=1, high=card.dim - 1)
     for role, tower in (("image", card.image_tower), ("text", card.text_tower)):
         if tower.heads and tower.width % tower.heads:
-            raise BundleError(
-                f"{origin}: {role}_tower: the width {tower.width} does not divide among {tower.heads} heads"
-            )
+            said = f"the width {tower.width} does not divide among {tower.heads} heads"
+            raise BundleError(f"{origin}: {role}_tower: {said}")

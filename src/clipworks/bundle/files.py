@@ -8,7 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks.bundle.card import BundleFile, Card, card_from_json, card_to_json
+from clipworks.bundle.card import Card, card_from_json, card_to_json
+from clipworks.bundle.provenance import BundleFile
 from clipworks.cache import open_folder, read_checked, write_checked
 from clipworks.errors import BundleError
 
@@ -66,11 +67,7 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def verify_bundle(bundle: Bundle) -> None:
-    """Check every file of a bundle against the SHA-256 in its card.
-
-    Raises:
-        BundleError: a file differs; the message names it.
-    """
+    """Check every file of a bundle against the SHA-256 in its card; BundleError names the first that differs."""
     for name, expected in bundle.card.files.items():
         found = describe_file(bundle.folder / name)
         if found.sha256 != expected.sha256:
@@ -82,13 +79,10 @@ def verify_bundle(bundle: Bundle) -> None:
 
 
 def verify_once(bundle: Bundle) -> None:
-    """Check every file against its SHA-256, unless this very file was checked before.
+    """`verify_bundle`, but for files that were found right before.
 
     Reading every byte of a large model takes longer than starting it, so what was found right is remembered in the
     user's cache by path, size, times and inode; a file that was touched since is read again.
-
-    Raises:
-        BundleError: a file differs; the message names it.
     """
     folder = open_folder("verified")
     ledger = (

@@ -8,6 +8,14 @@ from clipworks.bundle.records import Finite, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
+class BundleFile:
+    """One file: its SHA-256 (hex) and size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """Where a model's files come from.
 
@@ -15,15 +23,13 @@ class Source:
         hub: the hub id, ``owner/name``, or None when the model comes from elsewhere.
         revision: the commit or tag to take, or None for the newest.
         layout: the checkpoint's layout, as ``convert`` names it.
-        files: the file names needed, each with its size in bytes where known (0 otherwise).
-        sha256: file name to SHA-256 of the checkpoint's file, where known.
+        files: what was read of the checkpoint, by name.
     """
 
     hub: str | None = None
     revision: str | None = None
     layout: str | None = None
-    files: dict[str, int] = field(default_factory=dict)
-    sha256: dict[str, str] = field(default_factory=dict)
+    files: dict[str, BundleFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +41,10 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextAnswer:
-    """The first values of a text's unit embedding, as others published them, and how far ours may lie from them."""
+class EmbeddingAnswer:
+    """The first values of a text's or image's unit embedding, as others published them, and how far ours may be off."""
 
-    text: str
+    given: str
     first: tuple[Finite, ...]
     tolerance: Positive
     source: str
@@ -46,7 +52,7 @@ class TextAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreAnswer:
-    """The scores of texts for an image, as others published them, and how far ours may lie from them."""
+    """The scores of texts for an image, as others published them, and how far ours may be off."""
 
     image: str
     texts: tuple[str, ...]
@@ -57,9 +63,13 @@ class ScoreAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownAnswers:
-    """What the real weights are known to give; empty where nothing is published."""
+    """What the real weights are known to give; empty where nothing is published.
 
-    texts: tuple[TextAnswer, ...] = ()
+    Images are named as in `clipworks.convert.answers.IMAGES`.
+    """
+
+    texts: tuple[EmbeddingAnswer, ...] = ()
+    images: tuple[EmbeddingAnswer, ...] = ()
     scores: tuple[ScoreAnswer, ...] = ()
 
 

@@ -53,12 +53,12 @@ def record_to_json(record: Any) -> str:
 
 
 def read_record(kind: type[Record], value: Any, where: str) -> Record:
-    """Read one JSON object as a record of the given dataclass.
+    """Read what JSON gave as a record of a dataclass, whose fields' types say what is allowed.
 
     Args:
-        kind: the dataclass; its fields' types say what is allowed.
-        value: what JSON gave.
-        where: names the object in messages.
+        kind: the dataclass.
+        value: the object.
+        where: names it in messages.
 
     Raises:
         BundleError: a field is missing, unknown, of the wrong type or out of its range.

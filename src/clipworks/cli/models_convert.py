@@ -35,6 +35,7 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
 def run_verify(args: argparse.Namespace) -> int:
     """Verify, print, and return 0 or 1."""
     from clipworks.bundle.files import verify_bundle
+    from clipworks.convert import check_answers, describe_answers
     from clipworks.store.listing import find_bundle
 
     if args.images is not None and not args.against:
@@ -43,7 +44,9 @@ def run_verify(args: argparse.Namespace) -> int:
     if bundle is None:
         raise UsageError(f"{args.name} is not here", hint=f"clipworks models pull {args.name}")
     verify_bundle(bundle)
+    answers = check_answers(bundle)
     report: dict[str, Any] = {"name": bundle.card.name, "folder": str(bundle.folder), "files": len(bundle.card.files)}
+    report["answers"] = [{**dataclasses.asdict(answer), "right": answer.right} for answer in answers]
     equal = True
     if args.against:
         from clipworks.convert import compare_with_checkpoint
@@ -55,6 +58,8 @@ def run_verify(args: argparse.Namespace) -> int:
         print_json(report)
     else:
         print(f"{show_text(report['name'])}: {report['files']} files have the SHA-256 that the card records")
+        if answers:
+            print(f"{show_text(report['name'])} {describe_answers(answers)}")
         if args.against:
             differences = f"image {report['image_difference']:.1e}, text {report['text_difference']:.1e}"
             actual = f"{report['runtime']}, {report['device']}, {report['precision']}"
@@ -63,7 +68,7 @@ def run_verify(args: argparse.Namespace) -> int:
                 f"largest difference of unit embeddings: {differences}; allowed: {report['limit']:.0e} "
                 f"({actual}): {verdict}"
             )
-    return 0 if equal else 1
+    return 0 if equal and all(answer.right for answer in answers) else 1
 
 
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,13 +105,14 @@ def run_convert(args: argparse.Namespace) -> int:
     check_folder_name(args.output, holds="a bundle")
     paths = _choose_images(args.images) if args.images else []
     from clipworks import interrupts
-    from clipworks.convert import quantize_towers
+    from clipworks.convert import quantize_towers, require_answers
     from clipworks.convert.conversion import new_folder
     from clipworks.images.decode import load_batch
 
     output = Path(args.output)
     with interrupts.raising(), new_folder(output, overwrite=args.force) as folder:
         bundle = _make_bundle(args, folder)
+        require_answers(bundle)
         if paths:
             bundle = quantize_towers(bundle, load_batch(paths, bundle.card.image))
     print_bundle(dataclasses.replace(bundle, folder=output), as_json=args.json)
@@ -116,7 +122,7 @@ def run_convert(args: argparse.Namespace) -> int:
 def _make_bundle(args: argparse.Namespace, folder: Path) -> Bundle:
     """Make the f32 bundle of whatever the source is."""
     from clipworks.convert import adopt_towers, convert_checkpoint
-    from clipworks.convert.adopt import has_towers
+    from clipworks.convert.adopt import find_towers
     from clipworks.runtimes import explain_int8
 
     source = Path(args.source)
@@ -131,7 +137,7 @@ def _make_bundle(args: argparse.Namespace, folder: Path) -> Bundle:
         shutil.copytree(here.folder, folder, dirs_exist_ok=True)
         renamed = dataclasses.replace(here.card, name=args.name or here.card.name)
         return dataclasses.replace(here, folder=folder, card=renamed)
-    if not has_towers(source):
+    if find_towers(source) is None:
         config = Path(args.config) if args.config else None
         return convert_checkpoint(source, folder, name=name, card=card, config=config, overwrite=True)
     _refuse(args, "config", "ready-made ONNX towers, which need none")

@@ -7,10 +7,9 @@ comes before the padding, so nothing is masked).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -18,19 +17,21 @@ import onnx
 from clipworks.bundle.card import Card, ImageInput, TowerFiles
 from clipworks.bundle.files import Bundle, describe_file, write_card
 from clipworks.convert.adopt_graphs import wrap_image, wrap_text
+from clipworks.convert.answers import EXACT
 from clipworks.convert.conversion import new_folder
-from clipworks.convert.verify import EXACT
 from clipworks.errors import ClipworksError, ConversionError
-from clipworks.families import clip
+from clipworks.families.checkpoint import Fields
 from clipworks.families.preprocessing import (
     read_huggingface_preprocessing,
     read_open_clip_preprocessing,
     settle_preprocessing,
 )
-from clipworks.families.tensors import read_json
-from clipworks.runtimes import open_encoder
+from clipworks.families.registry import find_family
+from clipworks.families.weight_files import read_json
+from clipworks.runtimes import Batch, Encoder, open_encoder
 from clipworks.runtimes.finite import find_broken
-from clipworks.text.tokenizers import write_clip_tokenizer
+from clipworks.text.clip_vocabulary import VOCABULARY
+from clipworks.text.tokenizers import open_tokenizer, write_tokenizer
 from clipworks.towers.weights import Array
 
 LAYOUT = "onnx"
@@ -63,8 +64,12 @@ def adopt_towers(source: Path, output: Path, *, card: Card, overwrite: bool = Fa
         ConversionError: the folder holds no such pair, a graph has inputs or outputs that are not known, its weights
             hold NaN or Inf, or it contradicts the card.
     """
-    image_file, text_file = _find_pair(source)
-    _check_card(card)
+    pair = find_towers(source)
+    if pair is None:
+        expected = ", or ".join(f"{image} with {text}" for image, text in _PAIRS)
+        raise ConversionError(f"{source} holds no ready-made towers; expected {expected}")
+    image_file, text_file = pair
+    tokenizer = _find_tokenizer(source, text_file, card)
     preprocessing = _read_preprocessing(source, image_file, card)
     image_graph, text_graph = onnx.load(image_file), onnx.load(text_file)
     for graph, file in ((image_graph, image_file), (text_graph, text_file)):
@@ -74,48 +79,55 @@ def adopt_towers(source: Path, output: Path, *, card: Card, overwrite: bool = Fa
         _save(wrap_image(image_graph, preprocessing, card, image_file), folder / FILES.image)
         text_model, fixed = wrap_text(text_graph, card, text_file)
         _save(text_model, folder / FILES.text)
-        write_clip_tokenizer(folder / card.text.file)
-        described = _describe(card, source, (image_file, text_file), padding="fixed" if fixed else "none")
+        write_tokenizer(folder / card.text.file, tokenizer)
+        files = {str(path.relative_to(source)): describe_file(path) for path in (image_file, text_file)}
+        described = dataclasses.replace(
+            card,
+            text=dataclasses.replace(card.text, padding="fixed" if fixed else "none"),
+            source=dataclasses.replace(card.source, layout=LAYOUT, files=files),
+            towers={"f32": FILES},
+            files={},
+        )
         described = _settle_length(write_card(folder, described))
         complete = write_card(folder, described).card
     return Bundle(folder=output, card=complete)
 
 
-def has_towers(source: Path) -> bool:
-    """Whether a folder holds ready-made towers in a layout that `adopt_towers` knows."""
-    return any((source / image).is_file() and (source / text).is_file() for image, text in _PAIRS)
+def find_towers(source: Path) -> tuple[Path, Path] | None:
+    """The image tower and the text tower of a folder that holds ready-made ones, or None."""
+    pairs = [(source / image, source / text) for image, text in _PAIRS]
+    return next((pair for pair in pairs if all(path.is_file() for path in pair)), None)
 
 
-def _find_pair(source: Path) -> tuple[Path, Path]:
-    for image, text in _PAIRS:
-        if (source / image).is_file() and (source / text).is_file():
-            return source / image, source / text
-    expected = ", or ".join(f"{image} with {text}" for image, text in _PAIRS)
-    raise ConversionError(f"{source} holds no ready-made towers; expected {expected}")
-
-
-def _check_card(card: Card) -> None:
-    if card.text.vocabulary != clip.VOCABULARY:
+def _find_tokenizer(source: Path, text_file: Path, card: Card) -> Path | None:
+    """The tokenizer's file among the towers'; None where it is OpenAI's, which the card's vocabulary must be then."""
+    if card.text.tokenizer == "file":
+        return next((path for path in _beside(source, text_file, "tokenizer.json")), source / "tokenizer.json")
+    if card.text.vocabulary != VOCABULARY:
         raise ConversionError(
             f"the card of {card.name} says a vocabulary of {card.text.vocabulary}; "
-            f"allowed: {clip.VOCABULARY}, that of OpenAI's tokenizer"
+            f"allowed: {VOCABULARY}, that of OpenAI's tokenizer"
         )
+    return None
 
 
 def _read_preprocessing(source: Path, image_file: Path, card: Card) -> ImageInput:
     """Check the folder's own preprocessing, where it has one, against the card's."""
-    folders = (image_file.parent, source)
-    for folder in folders:
-        path = folder / "preprocess_cfg.json"
-        if path.is_file():
-            found = read_open_clip_preprocessing(read_json(path), card.image.size, origin=str(path))
-            return settle_preprocessing(found, card.image, origin=str(path))
-    for folder in folders:
-        path = folder / "preprocessor_config.json"
-        if path.is_file():
-            found = read_huggingface_preprocessing(read_json(path), card.image.size, origin=str(path))
+    size = card.image.size
+    for name in ("preprocess_cfg.json", "preprocessor_config.json"):
+        for path in _beside(source, image_file, name):
+            fields = Fields(values=read_json(path), where=str(path))
+            if name == "preprocess_cfg.json":
+                found = read_open_clip_preprocessing(fields, size)
+            else:
+                found = read_huggingface_preprocessing(fields, size, find_family(card.family).processor)
             return settle_preprocessing(found, card.image, origin=str(path))
     return card.image
+
+
+def _beside(source: Path, tower: Path, name: str) -> list[Path]:
+    """The files of a name beside a tower and in the whole folder."""
+    return [path for path in (tower.parent / name, source / name) if path.is_file()]
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
@@ -123,23 +135,6 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
     large = sum(len(item.raw_data) for item in model.graph.initializer) > _LARGE
     onnx.save_model(model, str(path), save_as_external_data=large, location=f"{path.name}.data" if large else None)
     onnx.checker.check_model(str(path))
-
-
-def _describe(card: Card, source: Path, files: Sequence[Path], *, padding: Literal["none", "fixed"]) -> Card:
-    described = {str(path.relative_to(source)): describe_file(path) for path in files}
-    origin = dataclasses.replace(
-        card.source,
-        layout=LAYOUT,
-        files={name: file.bytes for name, file in described.items()},
-        sha256={name: file.sha256 for name, file in described.items()},
-    )
-    return dataclasses.replace(
-        card,
-        text=dataclasses.replace(card.text, padding=padding),
-        source=origin,
-        towers={"f32": FILES},
-        files={},
-    )
 
 
 def _settle_length(bundle: Bundle) -> Card:
@@ -150,26 +145,27 @@ def _settle_length(bundle: Bundle) -> Card:
     card, size = bundle.card, bundle.card.image.size
     images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     encoder = open_encoder(bundle, "image", EXACT)
-    _check_same(encoder(images), np.concatenate([encoder(images[:1]), encoder(images[1:])]), "image")
+    _check_alone(encoder, images)
     encoder.close()
     encoder = open_encoder(bundle, "text", EXACT)
+    short = open_tokenizer(bundle.tokenizer, card.text).encode(["a dog", "a cat"])
     ids = np.full((2, card.text.context), card.text.pad_id, np.int32)
-    ids[:, :4] = [[clip.START, 320, 1929, clip.END], [clip.START, 320, 2368, clip.END]]
-    padded = encoder(ids)
-    _check_same(padded, np.concatenate([encoder(ids[:1]), encoder(ids[1:])]), "text")
-    free = False
+    ids[:, : short.shape[1]] = short
+    padded, free = _check_alone(encoder, ids), False
     if card.text.padding == "none":
-        try:
-            free = _are_same(encoder(ids[:, :4]), padded)
-        except ClipworksError:  # the graph's length is fixed inside
-            free = False
+        with contextlib.suppress(ClipworksError):  # the graph's length is fixed inside
+            free = _are_same(encoder(short), padded)
     encoder.close()
     return dataclasses.replace(card, text=dataclasses.replace(card.text, padding="none" if free else "fixed"))
 
 
-def _check_same(batch: Array, alone: Array, tower: str) -> None:
-    if not _are_same(batch, alone):
+def _check_alone(encoder: Encoder, batch: Batch) -> Array:
+    """The embeddings of a batch of two, which must be those of each alone."""
+    found = encoder(batch)
+    if not _are_same(found, np.concatenate([encoder(batch[:1]), encoder(batch[1:])])):
+        tower = "image" if batch.dtype == np.uint8 else "text"
         raise ConversionError(f"the {tower} tower gives another embedding for an input in a batch than for it alone")
+    return found
 
 
 def _are_same(first: Array, second: Array) -> bool:

@@ -21,18 +21,15 @@ _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 
 
 def wrap_image(model: onnx.ModelProto, spec: ImageInput, card: Card, path: Path) -> onnx.ModelProto:
-    """Put the normalisation before an image tower that takes float ``[n, 3, size, size]``.
-
-    Args:
-        model: the tower as its makers exported it; it is changed.
-        spec: size, mean and std.
-        card: the model's card.
-        path: the tower's file, for messages.
+    """Put the normalisation before an image tower that takes float ``[n, 3, size, size]``; it is changed.
 
     Raises:
         ConversionError: the graph's inputs or outputs are not known, or contradict the card.
     """
-    pixels = _single_input(model, path)
+    inputs = _free_inputs(model)
+    if len(inputs) != 1:
+        raise ConversionError(f"{path} has the inputs {', '.join(inputs)}; allowed: one, pixels")
+    pixels = next(iter(inputs.values()))
     kind, sides = _describe_value(pixels)
     wanted = (None, 3, spec.size, spec.size)
     if kind not in _FLOATS or not _fits(sides, wanted):
@@ -52,26 +49,21 @@ def wrap_image(model: onnx.ModelProto, spec: ImageInput, card: Card, path: Path)
         node("Cast", ["planes"], [_PREFIX + pixels.name], to=kind),
     ]
     constants = [onnx.numpy_helper.from_array(mean, "mean"), onnx.numpy_helper.from_array(factor, "factor")]
-    shape: list[str | int | None] = ["n", spec.size, spec.size, 3]
-    entry = onnx.helper.make_tensor_value_info(INPUTS["image"], onnx.TensorProto.UINT8, shape)
+    sides = ["n", spec.size, spec.size, 3]
+    entry = onnx.helper.make_tensor_value_info(INPUTS["image"], onnx.TensorProto.UINT8, sides)
     return _assemble(prefixed, entry, head, constants, _PREFIX + output.name, card.dim)
 
 
 def wrap_text(model: onnx.ModelProto, card: Card, path: Path) -> tuple[onnx.ModelProto, bool]:
     """Put the casts before a text tower that takes integer ``[n, length]``, with or without an attention mask.
 
-    Args:
-        model: the tower as its makers exported it; it is changed.
-        card: the model's card.
-        path: the tower's file, for messages.
-
     Returns:
-        The graph, and whether it takes the full context only.
+        The graph, which is changed, and whether it takes the full context only.
 
     Raises:
         ConversionError: the graph's inputs or outputs are not known, or contradict the card.
     """
-    inputs = {value.name: value for value in _free_inputs(model)}
+    inputs = _free_inputs(model)
     mask = inputs.pop("attention_mask", None)
     if len(inputs) != 1:
         raise ConversionError(
@@ -99,7 +91,7 @@ def wrap_text(model: onnx.ModelProto, card: Card, path: Path) -> tuple[onnx.Mode
             node("ConstantOfShape", ["ids_shape"], [_PREFIX + "attention_mask"], value=one),
         ]
     fixed = isinstance(sides[1], int)
-    shape: list[str | int | None] = ["n", context if fixed else "length"]
+    shape = ["n", context if fixed else "length"]
     entry = onnx.helper.make_tensor_value_info(INPUTS["text"], onnx.TensorProto.INT32, shape)
     return _assemble(prefixed, entry, head, [], _PREFIX + output.name, card.dim), fixed
 
@@ -142,19 +134,10 @@ def _outer_names(node: onnx.NodeProto) -> set[str]:
     return names.union(*({value.name for value in body.output} for body in bodies))
 
 
-def _free_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """The inputs that are no initializers: graphs of old versions list both."""
+def _free_inputs(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    """The inputs by name that are no initializers: graphs of old versions list both."""
     stored = {item.name for item in model.graph.initializer}
-    return [value for value in model.graph.input if value.name not in stored]
-
-
-def _single_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
-    inputs = _free_inputs(model)
-    if len(inputs) != 1:
-        raise ConversionError(
-            f"{path} has the inputs {', '.join(value.name for value in inputs)}; allowed: one, pixels"
-        )
-    return inputs[0]
+    return {value.name: value for value in model.graph.input if value.name not in stored}
 
 
 def _embedding_output(model: onnx.ModelProto, dim: int, path: Path) -> onnx.ValueInfoProto:

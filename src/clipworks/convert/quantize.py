@@ -15,7 +15,7 @@ attention products, residual sums, the pooled rows' maps and the projection in f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,10 @@ import numpy.typing as npt
 
 from clipworks.bundle.card import TowerFiles
 from clipworks.bundle.files import Bundle, write_card
-from clipworks.convert.calibration import CalibrationRows, collect_samples, split_images, split_texts
 from clipworks.convert.rounding import EXACT, balance_channels, choose_scale, round_weights
 from clipworks.errors import ConversionError
 from clipworks.runtimes import Role
+from clipworks.runtimes.probes import open_value_probe
 from clipworks.text.tokenizers import open_tokenizer
 from clipworks.towers.files import read_tower
 from clipworks.towers.stored import find_tower
@@ -36,16 +36,23 @@ from clipworks.towers.weights import Array, ImageWeights, TowerWeights, list_ten
 
 FILES = TowerFiles(kind="safetensors", image="image.int8.safetensors", text="text.int8.safetensors", weights="int8")
 FEWEST_IMAGES = 16
+_ROWS = 4096  # kept of each value: enough to tell the directions of 3,072 channels apart
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CalibrationRows:
+    """What was seen of one value: some rows ``[rows, channels]``, and each channel's largest size over all rows."""
+
+    rows: Array
+    largest: Array
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapGroup:
     """The maps that take one value, by name.
 
-    Attributes:
-        maps: the names.
-        before: the tensor that can be divided by factors of the value's channels, or None.
-        exact: whether the value is made of whole numbers from -128 to 127.
+    ``before`` is the tensor that can be divided by factors of the value's channels; ``exact`` says that the value is
+    made of whole numbers from -128 to 127.
     """
 
     maps: tuple[str, ...]
@@ -91,16 +98,14 @@ def quantize_towers(bundle: Bundle, images: npt.NDArray[np.uint8], *, texts: Seq
         raise ConversionError(
             f"{card.name} has ready-made ONNX towers; only those that clipworks converted from a checkpoint become int8"
         )
-    prompts = list(texts) if texts is not None else _list_prompts()
-    ids = open_tokenizer(bundle.tokenizer, card.text).encode(prompts)
-    end_id = card.text.vocabulary - 1 if card.text.end_id is None else card.text.end_id
-    _quantize_tower(bundle, "image", FILES.image, split_images(images))
-    _quantize_tower(bundle, "text", FILES.text, split_texts(ids, end_id))
+    everyday = [pattern.format(name) for pattern in _TEMPLATES for name in _NAMES.split("; ")]
+    rows = open_tokenizer(bundle.tokenizer, card.text).encode_ragged(everyday if texts is None else texts)
+    # Small batches, so that the sampled values of a large tower fit into memory; texts of one length, without padding.
+    _quantize_tower(bundle, "image", FILES.image, [images[start : start + 4] for start in range(0, len(images), 4)])
+    groups = [[ids for ids in rows if len(ids) == length] for length in sorted(set(map(len, rows)))]
+    batches = [np.stack(group[start : start + 32]) for group in groups for start in range(0, len(group), 32)]
+    _quantize_tower(bundle, "text", FILES.text, batches)
     return write_card(bundle.folder, dataclasses.replace(card, towers={**card.towers, "int8": FILES}))
-
-
-def _list_prompts() -> list[str]:
-    return [pattern.format(name) for pattern in _TEMPLATES for name in _NAMES.split("; ")]
 
 
 def list_groups(weights: TowerWeights) -> list[MapGroup]:
@@ -119,6 +124,25 @@ def list_groups(weights: TowerWeights) -> list[MapGroup]:
             MapGroup(maps=(f"{root}fc2",)),
         ]
     return groups
+
+
+def collect_samples(
+    bundle: Bundle, role: Role, names: Sequence[str], batches: Sequence[npt.NDArray[Any]], *, seed: int = 0
+) -> dict[str, CalibrationRows]:
+    """Run an f32 tower on each batch and sample what comes into its maps; ``seed`` is of the choice of rows."""
+    watch = open_value_probe(bundle, role, names)
+    generator = np.random.default_rng(seed)
+    share = -(-_ROWS // len(batches))
+    rows: Mapping[str, list[Array]] = {name: [] for name in names}
+    largest: dict[str, Array] = {}
+    for batch in batches:
+        for name, value in watch(batch).items():
+            flat: Array = value.reshape(-1, value.shape[-1])
+            size = np.abs(flat).max(axis=0)
+            largest[name] = np.maximum(largest.get(name, size), size)
+            chosen = generator.choice(len(flat), min(share, len(flat)), replace=False)
+            rows[name].append(flat[np.sort(chosen)])
+    return {name: CalibrationRows(rows=np.concatenate(rows[name]), largest=largest[name]) for name in names}
 
 
 def _quantize_tower(bundle: Bundle, role: Role, name: str, batches: Sequence[npt.NDArray[Any]]) -> None:

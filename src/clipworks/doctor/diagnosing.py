@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clipworks.bundle.files import Bundle, card_hash
+from clipworks.convert import check_answers, describe_answers
 from clipworks.doctor.causes import explain
 from clipworks.doctor.causes.cases import Case
 from clipworks.doctor.diagnosis import Diagnosis, Verdict
@@ -77,6 +78,8 @@ def diagnose(
         tell("running the reference")
         expected = _trace_reference(reference, inputs)
         notes = [*reference.notes, *find_blind_spots(inputs, subject, expected)]
+        if answers := check_answers(plan.bundle):
+            notes.append(f"{plan.bundle.card.name} {describe_answers(answers)}")
         tell(f"running {subject.about.runtime} in {subject.about.precision}")
         own = run_pipeline(subject, inputs, given={}, before=Stretch(trace={}))
         found = run_pipeline(subject, inputs, given=expected, before=own)

@@ -17,12 +17,12 @@ from clipworks.doctor.pipelines import (
     read_bundle_weights,
 )
 from clipworks.errors import ConversionError, RuntimeUnavailableError, UsageError
-from clipworks.families import clip
 from clipworks.families.checkpoint import Checkpoint
-from clipworks.families.layouts import read_checkpoint
+from clipworks.families.registry import read_checkpoint
 from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
 from clipworks.runtimes import find_runtime, list_defaults, list_installed
 from clipworks.store import expand_home, open_bundle
+from clipworks.text.clip_vocabulary import VOCABULARY
 
 EQUATIONS = "equations"
 
@@ -128,7 +128,7 @@ def _name_runtime(subject: Pipeline) -> str:
 def _open_equations(bundle: Bundle) -> Reference:
     weights, card = read_bundle_weights(bundle), bundle.card
     # Of a model with OpenAI's vocabulary the bundle's own file is among what may be wrong.
-    own = card.text.tokenizer != "clip" or card.text.vocabulary != clip.VOCABULARY
+    own = card.text.tokenizer != "clip" or card.text.vocabulary != VOCABULARY
     about = About(kind="equations", name=card.name)
     vocabulary = bundle.tokenizer if own else None
     found = open_equations(about, weights, card.image, card.text, card.score, vocabulary)
@@ -139,7 +139,8 @@ def _open_equations(bundle: Bundle) -> Reference:
 def _open_checkpoint(path: Path, asked: Asked, bundle: Bundle) -> Reference:
     checkpoint, notes = _read_checkpoint(path, asked.config, bundle)
     weights, about = (checkpoint.image, checkpoint.text), About(kind="checkpoint", name=str(path))
-    found = open_equations(about, weights, checkpoint.image_input, checkpoint.text_input, checkpoint.score, None)
+    inputs = (checkpoint.image_input, checkpoint.text_input)
+    found = open_equations(about, weights, *inputs, checkpoint.score, checkpoint.tokenizer)
     return Reference(about=about, pipeline=found, weights=weights, notes=notes)
 
 

@@ -22,12 +22,7 @@ _KEPT_FILES = 48
 
 
 def load_graph(tower: StoredTower, location: str | None, cache: Path | None) -> bytes:
-    """The graph of a converted tower: from the cache, or written now and put there.
-
-    Args:
-        tower: which one.
-        location: as `build_graph` takes it.
-        cache: the folder, or None.
+    """The graph of a converted tower, from the folder of the cache if there is one; ``location`` as for `build_graph`.
 
     Raises:
         RuntimeUnavailableError: the tower is ready-made ONNX.

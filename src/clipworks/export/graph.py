@@ -17,10 +17,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from clipworks.export import packed_rows
 from clipworks.export.graph_layers import POOLED, project, run_last_layer, run_layers, run_pooled_layers
 from clipworks.export.graph_nodes import Graph, GraphNodes
-from clipworks.text.packing import IDS, PLACES, TEXTS
+from clipworks.text.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS
 from clipworks.towers.folding import CENTRE
 from clipworks.towers.tensor_file import TensorFile
 from clipworks.towers.weights import ImageWeights, TextWeights, TowerWeights
@@ -28,6 +27,15 @@ from clipworks.towers.weights import ImageWeights, TextWeights, TowerWeights
 __all__ = ["EMBEDDING", "FIRST", "POOLED", "Graph", "build_graph"]
 
 IMAGE = "image"
+_SIDES: dict[str, tuple[str | int, str]] = {
+    IDS: (1, "rows"),
+    PLACES: (1, "rows"),
+    GROUPS: ("groups", "length"),
+    ENDS: ("groups", "length"),
+    BACK: (1, "rows"),
+    TEXTS: ("n", "longest"),
+}
+
 FIRST, EMBEDDING = "first", "embedding"
 """The marks of the rows of the first layer, and of what the graph gives."""
 
@@ -70,13 +78,13 @@ def _add_text(nodes: GraphNodes, weights: TextWeights) -> list[onnx.ValueInfoPro
         nodes,
         nodes.mark(FIRST, rows),
         weights,
-        mask=packed_rows.hide(nodes),
-        spread=lambda value: packed_rows.spread(nodes, value, width),
-        gather=lambda value: packed_rows.gather(nodes, value, width),
+        mask=_hide(nodes),
+        spread=lambda value: nodes.add("Gather", nodes.reshape(value, -1, width), GROUPS),
+        gather=lambda value: nodes.add("Gather", nodes.reshape(value, -1, width), BACK),
         pool=lambda value: nodes.add("Gather", value, pooled, attributes={"axis": 1}),
     )
     project(nodes, nodes.reshape(rows, -1, width), weights, name=EMBEDDING)
-    return packed_rows.describe_inputs()
+    return [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT32, sides) for name, sides in _SIDES.items()]
 
 
 def _embed_patches(nodes: GraphNodes, weights: ImageWeights) -> str:
@@ -115,3 +123,16 @@ def _find_pooled(nodes: GraphNodes, weights: TextWeights, ids: str) -> str:
     falling_here = nodes.add("Slice", falling, np.array([0], np.int64), length, np.array([0], np.int64))
     bonus = nodes.add("Mul", nodes.cast(candidates, onnx.TensorProto.FLOAT), np.array(context, np.float32))
     return nodes.add("ArgMax", nodes.plus(bonus, falling_here), attributes={"axis": 1, "keepdims": 1})
+
+
+def _hide(nodes: GraphNodes) -> str:
+    """What is added to the scores of each group, float32 ``[groups, 1, length, length]``.
+
+    A row sees those up to itself whose branch of the tree it stands on.
+    """
+    length = nodes.add("Squeeze", nodes.add("Shape", GROUPS, attributes={"start": 1, "end": 2}))
+    column = nodes.add("Range", np.array(0, np.int64), length, np.array(1, np.int64))
+    row = nodes.reshape(column, -1, 1)
+    ends = nodes.cast(nodes.add("Unsqueeze", ENDS, np.array([1, 2], np.int64)), onnx.TensorProto.INT64)
+    seen = nodes.add("And", nodes.add("LessOrEqual", column, row), nodes.add("Less", row, ends))
+    return nodes.add("Where", seen, np.array(0, np.float32), np.array(-np.inf, np.float32))

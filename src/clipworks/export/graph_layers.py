@@ -29,16 +29,10 @@ def run_layers(nodes: GraphNodes, rows: str, weights: ImageWeights) -> str:
 def run_pooled_layers(
     nodes: GraphNodes, rows: str, weights: TowerWeights, *, mask: str, spread: Arrange, gather: Arrange, pool: Arrange
 ) -> str:
-    """Add every layer for rows that the attention takes apart; what follows the last attention for some rows only.
+    """Add every layer for rows ``[1, rows, width]``; what follows the last attention is for the pooled ones only.
 
-    Args:
-        nodes: the graph.
-        rows: the value that goes in, ``[1, rows, width]``.
-        weights: the tower's.
-        mask: added to the scores of every group, ``[length, length]``.
-        spread: brings rows to ``[groups, length, width]`` for the attention.
-        gather: brings them back.
-        pool: takes the rows that are wanted: ``[1, rows, width]`` to ``[1, some, width]``.
+    ``spread`` and ``gather`` bring rows to the attention's groups ``[groups, length, width]`` and back, and ``pool``
+    takes those that are wanted. ``mask`` is added to the scores of every group.
     """
     last = len(weights.layers) - 1
     for index in range(last + 1):
@@ -65,8 +59,7 @@ def _run_layer(
 ) -> str:
     nodes.scope, layer, spec = f"layers.{index}", weights.layers[index], weights.spec
     normal = nodes.normalise(rows, layer.norm1, spec.norm_eps)
-    named = (("q", layer.q), ("k", layer.k), ("v", layer.v))
-    parts = [_linear(nodes, normal, linear, name) for name, linear in named]
+    parts = [_linear(nodes, normal, part, name) for name, part in (("q", layer.q), ("k", layer.k), ("v", layer.v))]
     joined = pool(gather(_attend(nodes, [spread(part) for part in parts], weights, mask)))
     rows = nodes.plus(pool(rows), _linear(nodes, joined, layer.proj, "proj"))
     return nodes.plus(rows, _mlp(nodes, rows, layer, weights))

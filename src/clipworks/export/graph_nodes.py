@@ -55,14 +55,7 @@ class GraphNodes:
         attributes: Mapping[str, Any] | None = None,
         name: str | None = None,
     ) -> str:
-        """Add a node with one output and return the output's name.
-
-        Args:
-            operator: the ONNX operator.
-            inputs: names of values, or constants.
-            attributes: of the operator.
-            name: of the node within the scope; the operator's by default.
-        """
+        """Add a node for values or constants, named within the scope as its operator or otherwise; give its output."""
         output = self._unique(name or operator)
         self._append(operator, inputs, output, attributes or {})
         return output

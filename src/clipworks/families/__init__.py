@@ -1,1 +1,1 @@
-"""Families: checkpoints of every layout enter; weights under one naming, and the facts of a card, leave."""
+"""Families: checkpoints of every layout enter; a model's facts and its weights under one naming leave."""

@@ -1,12 +1,57 @@
-"""A checkpoint, read: its towers, and all facts of a card that it says itself."""
+"""A checkpoint before and behind its family: what its files hold, and what they mean."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from clipworks.bundle.card import ImageInput, ScoreRule, TextInput
+from clipworks.bundle.card import ImageInput, ScoreRule, TextInput, TowerSpec
+from clipworks.errors import ConversionError
 from clipworks.towers.weights import ImageWeights, TextWeights
+
+Layouts = Literal["huggingface", "open_clip", "openai"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fields:
+    """An object of a configuration, whose values are checked as they are read; ``where`` names it in messages."""
+
+    values: Mapping[str, Any]
+    where: str
+
+    def count(self, name: str, default: int | None = None) -> int:
+        """A whole number over 0, or one of a square's two sides; ConversionError for all else."""
+        value = self.values.get(name, default)
+        if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
+            value = value[0]
+        if type(value) is not int or value < 1:
+            raise ConversionError(f"{self.where}.{name} is {value!r}; allowed: a whole number over 0")
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFiles:
+    """What the files of a checkpoint say in their layout's own words; a family tells what it means.
+
+    Attributes:
+        layout: how the files are laid out.
+        weights: the file of weights, or its index.
+        files: all files that are read.
+        config: what the model's configuration says; empty where the layout has none.
+        preprocessing: what says how images become input; None where nothing does.
+        preprocessing_place: where that stands, or should.
+        given: the same as the caller says it; None where the caller says nothing.
+    """
+
+    layout: Layouts
+    weights: Path
+    files: tuple[Path, ...]
+    config: Fields
+    preprocessing: Fields | None
+    preprocessing_place: str
+    given: ImageInput | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -15,13 +60,14 @@ class Checkpoint:
 
     Attributes:
         family: the module that read it.
-        layout: ``huggingface``, ``open_clip`` or ``openai``.
-        files: the files that it was read from.
+        layout: how its files are laid out.
+        files: all that were read.
         image: the image tower, nothing folded.
         text: the text tower, likewise.
-        image_input: how images become its input.
-        text_input: how texts become its input.
+        image_input: how images become the image tower's input.
+        text_input: how texts become the text tower's input.
         score: how cosines become scores.
+        tokenizer: the tokenizer's file; None for OpenAI's own.
     """
 
     family: str
@@ -32,3 +78,11 @@ class Checkpoint:
     image_input: ImageInput
     text_input: TextInput
     score: ScoreRule
+    tokenizer: Path | None = None
+
+
+def check_heads(spec: TowerSpec, where: str) -> TowerSpec:
+    """Give an architecture back; ConversionError, which says where it stands, if its width does not divide."""
+    if spec.width % max(spec.heads or 1, 1):
+        raise ConversionError(f"{where}: the width {spec.width} does not divide among {spec.heads} heads")
+    return spec

@@ -1,20 +1,19 @@
-"""Tensor files: read them, and account for every tensor in them."""
+"""A checkpoint's tensors: every one of them accounted for, and given under the names that towers are stored with."""
 
 from __future__ import annotations
 
-import json
-import warnings
+import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes  # gives numpy the type bfloat16, which safetensors then uses
 import numpy as np
 import numpy.typing as npt
-import safetensors
 
+from clipworks.bundle.card import ImageInput, TextInput, TowerSpec
 from clipworks.errors import ConversionError
-from clipworks.towers.weights import Array, Linear, Norm
+from clipworks.towers.files import read_image_weights, read_text_weights
+from clipworks.towers.weights import Array, ImageWeights, TextWeights
 
 _FLOATS = frozenset(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16))
 
@@ -22,9 +21,7 @@ _FLOATS = frozenset(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtype
 class TensorTable:
     """The tensors of a checkpoint, each of which must be taken exactly once, with the shape that is expected.
 
-    Args:
-        tensors: name to array, as stored.
-        origin: the file's name, for messages.
+    ``origin`` is the file's name, for messages.
     """
 
     def __init__(self, tensors: Mapping[str, npt.NDArray[Any]], *, origin: str) -> None:
@@ -77,11 +74,7 @@ class TensorTable:
             self._left.pop(name, None)
 
     def finish(self) -> None:
-        """Check that nothing is left over.
-
-        Raises:
-            ConversionError: a tensor was not taken: the model has a part that this layout does not know.
-        """
+        """Raise ConversionError where a tensor is left over: the model has a part that this family does not know."""
         if self._left:
             names = self.names()
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -96,145 +89,92 @@ class TensorTable:
         return self._left[name]
 
 
-def take_linear(table: TensorTable, name: str, out: int, width: int) -> Linear:
-    """Take a map as PyTorch stores it: ``name.weight`` ``[out, in]`` and ``name.bias``."""
-    return Linear(weight=table.take(f"{name}.weight", out, width).T, bias=table.take(f"{name}.bias", out))
+class NamedTensors:
+    """The tensors of one tower under the names and in the shapes that `clipworks.towers` stores them with.
+
+    Args:
+        table: the checkpoint's.
+        names: what the layout calls them. ``layers`` stands before a layer's number; ``norm1``, ``proj`` and the like
+            are maps and norms as PyTorch stores them, up to ``.weight`` and ``.bias``, and ``qkv`` is queries, keys and
+            values in one, up to ``weight`` and ``bias``; ``head.weight``, ``pos_embed`` and the like are whole names.
+            A part that stands here must be there.
+    """
+
+    def __init__(self, table: TensorTable, names: Mapping[str, str]) -> None:
+        self._table, self._names = table, names
+        self._fused: dict[str, list[Array]] = {}
+
+    def take(self, name: str, *shape: int) -> Array:
+        """One tensor, taken from the table; errors as there."""
+        theirs = self._names.get(name)
+        if name == "patch_embed.weight" and theirs:
+            side, width = math.isqrt(shape[0] // 3), shape[1]
+            kernel = self._table.take(theirs, width, 3, side, side)
+            return np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)).reshape(-1, width)
+        if theirs:
+            is_map = name == "head.weight" and theirs.endswith(".weight")
+            return self._table.take(theirs, *shape[::-1]).T if is_map else self._table.take(theirs, *shape)
+        root, part, kind = self._split(name)
+        if part not in self._names:
+            return self._take_fused(f"{root}{self._names['qkv']}{kind}", "qkv".index(part), shape[::-1])
+        return self._table.take(f"{root}{self._names[part]}.{kind}", *shape[::-1]).T
+
+    def find(self, name: str, *shape: int) -> Array | None:
+        """One tensor, as `take`; None where the tower has no such part."""
+        _, part, kind = self._split(name)
+        known = name in self._names or (kind == "bias" and (part in self._names or part in "qkv"))
+        return self.take(name, *shape) if known else None
+
+    def count_layers(self) -> int:
+        """How many layers there are: one more than the largest number."""
+        prefix = f"{self._names['layers']}."
+        numbers = {name[len(prefix) :].split(".")[0] for name in self._table.names() if name.startswith(prefix)}
+        return 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
+
+    def _split(self, name: str) -> tuple[str, str, str]:
+        """``layers.0.q.weight`` as what the layout puts before its ``q``, ``q`` and ``weight``."""
+        stem, _, kind = name.rpartition(".")
+        layer, _, part = stem.rpartition(".")
+        return f"{self._names['layers']}{layer.removeprefix('layers')}." if layer else "", part, kind
+
+    def _take_fused(self, theirs: str, place: int, shape: tuple[int, ...]) -> Array:
+        if theirs not in self._fused:
+            self._fused[theirs] = np.split(self._table.take(theirs, 3 * shape[0], *shape[1:]), 3)
+        return self._fused[theirs][place].T
 
 
-def take_norm(table: TensorTable, name: str, width: int) -> Norm:
-    """Take a normalisation: ``name.weight`` and ``name.bias``."""
-    return Norm(weight=table.take(f"{name}.weight", width), bias=table.take(f"{name}.bias", width))
+def take_image_tower(
+    table: TensorTable, names: Mapping[str, str], spec: TowerSpec, pixels: ImageInput, dim: int
+) -> ImageWeights:
+    """Take an image tower out of a checkpoint.
 
-
-def count_layers(table: TensorTable, prefix: str) -> int:
-    """How many layers the tensors named ``prefix``, a number, a dot have: one more than the largest number."""
-    numbers = {name[len(prefix) :].split(".")[0] for name in table.names() if name.startswith(prefix)}
-    return 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
-
-
-# A ZIP archive, as PyTorch writes since 1.6 and for TorchScript, or a pickle, as it wrote before.
-_TORCH_STARTS = (b"PK\x03\x04", b"\x80")
-
-
-def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read a ``.safetensors`` file, a sharded index (``.json``), or a PyTorch file where PyTorch is installed.
-
-    Returns:
-        Name to array, in the type that the file stores.
+    Args:
+        table: the checkpoint's tensors.
+        names: what they are called, as `NamedTensors` takes it.
+        spec: the architecture that the configuration says.
+        pixels: how images become the tower's input.
+        dim: width of the embedding.
 
     Raises:
-        ConversionError: the file is missing, damaged, or needs PyTorch, which is not installed.
+        ConversionError: a tensor is missing or has another shape than the configuration says.
     """
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix == ".json":
-        return _read_shards(path)
-    return _read_torch(path)
+    tensors, scale = _open_tower(table, names, spec)
+    size, mean, std = pixels.size, pixels.mean, pixels.std
+    return read_image_weights(tensors, spec, size=size, dim=dim, mean=mean, std=std, scale=scale)
 
 
-def list_files(path: Path) -> list[Path]:
-    """The files that `read_tensors` reads for a path: itself, and the shards that an index names."""
-    if path.suffix != ".json":
-        return [path]
-    return [path, *(path.parent / shard for shard in _shard_names(path))]
+def take_text_tower(
+    table: TensorTable, names: Mapping[str, str], spec: TowerSpec, text: TextInput, dim: int
+) -> TextWeights:
+    """Take a text tower out of a checkpoint, as `take_image_tower`; ``text`` is how texts become its input."""
+    tensors, scale = _open_tower(table, names, spec)
+    return read_text_weights(tensors, spec, text, dim=dim, scale=scale)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a configuration file.
-
-    Raises:
-        ConversionError: the file is missing, not JSON, or no object.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConversionError(f"{path} is missing") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConversionError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ConversionError(f"{path} holds a {type(values).__name__}, not an object")
-    return values
-
-
-def _read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        with safetensors.safe_open(path, framework="numpy") as stream:
-            return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
-    except FileNotFoundError:
-        raise ConversionError(f"{path} is missing") from None
-    except (OSError, TypeError, safetensors.SafetensorError) as error:
-        raise ConversionError(f"{path} cannot be read as safetensors: {error}") from None
-
-
-def _read_shards(index: Path) -> dict[str, npt.NDArray[Any]]:
-    tensors: dict[str, npt.NDArray[Any]] = {}
-    for shard in _shard_names(index):
-        tensors.update(read_tensors(index.parent / shard))
-    missing = sorted(set(read_json(index)["weight_map"]) - set(tensors))
-    if missing:
-        raise ConversionError(f"the shards of {index} lack the tensor {missing[0]}")
-    return tensors
-
-
-def _shard_names(index: Path) -> list[str]:
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
-        raise ConversionError(f"{index} has no weight_map of tensors to files")
-    for shard in sorted(set(weight_map.values())):
-        if Path(shard).name != shard or shard.endswith(".json"):
-            raise ConversionError(f"{index} names the shard {shard!r}; allowed: weight files in its own folder")
-    return sorted(set(weight_map.values()))
-
-
-def _read_torch(path: Path) -> dict[str, npt.NDArray[Any]]:
-    if not path.is_file():
-        raise ConversionError(f"{path} is missing")
-    with path.open("rb") as stream:
-        if not stream.read(4).startswith(_TORCH_STARTS):
-            raise ConversionError(
-                f"{path} holds no weights; allowed: .safetensors, its index (.json), or a PyTorch file (.pt, .bin)"
-            )
-    try:
-        import torch
-    except ImportError:
-        raise ConversionError(
-            f"{path.name} is a PyTorch file and PyTorch is not installed; .safetensors needs no PyTorch",
-            hint="pip install torch, or take the checkpoint's .safetensors file",
-        ) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a TorchScript archive warns before it fails, and is read below
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a pickle fails in as many ways as there are types
-        loaded = _load_torchscript(path, error)
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise ConversionError(f"{path} holds no state dict: a mapping of names to tensors was expected")
-    return {name: _to_numpy(value.detach()) for name, value in loaded.items()}
-
-
-def _load_torchscript(path: Path, first: Exception) -> dict[str, Any]:
-    """Read the weights of a TorchScript archive, as OpenAI publishes them."""
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.jit is deprecated, and OpenAI's files are what they are
-            torchscript: Any = torch.jit
-            state: dict[str, Any] = torchscript.load(str(path), map_location="cpu").state_dict()
-    except Exception as error:
-        reason = str(first).strip().split("\n")[0]
-        raise ConversionError(f"{path} cannot be read as PyTorch weights: {reason}") from error
-    return state
-
-
-def _to_numpy(tensor: Any) -> npt.NDArray[Any]:
-    import torch
-
-    array: npt.NDArray[Any]
-    if tensor.dtype == torch.bfloat16:
-        array = tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    else:
-        array = tensor.contiguous().numpy()
-    return array
+def _open_tower(table: TensorTable, names: Mapping[str, str], spec: TowerSpec) -> tuple[NamedTensors, float]:
+    """A tower's tensors, and the factor of an attention's scores: one over the root of a head's width."""
+    tensors = NamedTensors(table, names)
+    if (found := tensors.count_layers()) != spec.layers:
+        said = f"the tensors {names['layers']}.* of {table.origin} hold {found}"
+        raise ConversionError(f"the configuration says {spec.layers} layers; {said}")
+    return tensors, float((spec.width // (spec.heads or 1)) ** -0.5)

@@ -49,7 +49,7 @@ def _find_bundle(model: str, *, offline: bool, progress: Progress | None) -> Bun
         return read_bundle(folder)
     if folder.is_absolute() or model.startswith((".", "~")):
         raise BundleError(f"there is no folder {model}", hint="clipworks models list shows the models known by name")
-    from clipworks.store.names import find_target, models_folder
+    from clipworks.store.known import find_target, models_folder
 
     target = find_target(model)
     kept = models_folder() / target.key

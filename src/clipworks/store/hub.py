@@ -52,11 +52,7 @@ def is_offline() -> bool:
 
 
 def list_repository(hub: str, revision: str | None) -> Repository:
-    """Ask the hub what a repository holds.
-
-    Args:
-        hub: ``owner/name``.
-        revision: a commit, branch or tag; None for the newest.
+    """Ask the hub what a repository ``owner/name`` holds at a commit, branch or tag, or now.
 
     Raises:
         DownloadError: no such repository or revision, no access to it, or the hub cannot be reached.
@@ -74,25 +70,13 @@ def list_repository(hub: str, revision: str | None) -> Repository:
     return Repository(hub=hub, commit=found.sha, files=files)
 
 
-def find_snapshot(hub: str, revision: str | None, files: tuple[str, ...] | None = None) -> Path | None:
-    """Find a repository's files in the hub library's own cache, as transformers or others may have left them.
-
-    Args:
-        hub: ``owner/name``.
-        revision: a commit, branch or tag; None for the one last downloaded.
-        files: the files that must be there; None for any.
-
-    Returns:
-        The folder of the snapshot, or None.
-    """
+def find_snapshot(hub: str, revision: str | None) -> Path | None:
+    """A repository's folder in the hub library's own cache, as transformers or others may have left it, or None."""
     from huggingface_hub import try_to_load_from_cache
 
-    for name in files or ("config.json", "open_clip_config.json"):
-        found = try_to_load_from_cache(hub, name, revision=revision)
-        if isinstance(found, str):
-            folder = Path(found).parents[name.count("/")]
-            if files is None or all((folder / other).is_file() for other in files):
-                return folder
+    for name in ("config.json", "open_clip_config.json"):
+        if isinstance(found := try_to_load_from_cache(hub, name, revision=revision), str):
+            return Path(found).parent
     return None
 
 
@@ -104,9 +88,6 @@ def download_file(repository: Repository, name: str, folder: Path, *, progress: 
         name: the file, one of ``repository.files``.
         folder: where to put it, under its own name; it must be used for this repository and commit alone.
         progress: told how far the transfer is.
-
-    Returns:
-        The file's path.
 
     Raises:
         DownloadError: the transfer broke for good, or what came is not what the hub announced.

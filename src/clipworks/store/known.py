@@ -1,93 +1,24 @@
-"""The known models: what is published about them, and where their files come from; one JSON a model."""
+"""What ``--model`` may say: the known models, one JSON each, and hub ids; and where in the cache a model is kept."""
 
 from __future__ import annotations
 
 import functools
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks.bundle.card import CARD_FORMAT, Card, ImageInput, ScoreRule, TowerSpec
-from clipworks.bundle.provenance import NO_ANSWERS, KnownAnswers, Published, Source
+from clipworks.bundle.known_model import KnownModel
+from clipworks.bundle.provenance import Source
 from clipworks.bundle.records import read_record
-from clipworks.families import clip
+from clipworks.cache import cache_folder, find_cache
+from clipworks.errors import UsageError, unknown_name
+from clipworks.options import STARTER
 
 KNOWN_FOLDER = Path(__file__).parent / "known_models"
+STARTER_FOLDER = Path(__file__).parent / STARTER
 
-
-@dataclass(frozen=True, kw_only=True)
-class KnownModel:
-    """What is known of a model before its files are here; the rest its checkpoint says itself.
-
-    Attributes:
-        format: version of this record.
-        name: short name, as ``--model`` takes it.
-        aliases: other names that mean this model; its hub ids mean it too.
-        title: one line for people.
-        notes: what a user must know; one paragraph a string.
-        licence: SPDX expression, or the publisher's own words.
-        dim: width of the shared embedding.
-        image_size: side in pixels of the square that the image tower takes.
-        context: the most tokens that the text tower takes.
-        image: the preprocessing, where published; it goes before what the checkpoint's files say. Its ``drop_alpha`` is
-            that of the library that the weights were published with and measured by: OpenAI's clip, and open_clip or a
-            fork of it (LAION, DataComp, MetaCLIP), all of which drop alpha after the crop, also where the checkpoint
-            is one for transformers, which drops it before the resize.
-        image_tower: its architecture; a checkpoint that says another is refused.
-        text_tower: its architecture; likewise.
-        score: how cosines become scores, where published.
-        sources: where the files are, the best first; all hold the same weights.
-        published: figures of others, never ours.
-        answers: what others published that the weights give.
-    """
-
-    format: int = CARD_FORMAT
-    name: str
-    family: str = clip.NAME
-    aliases: tuple[str, ...] = ()
-    title: str
-    notes: tuple[str, ...] = ()
-    licence: str
-    dim: int
-    image_size: int
-    context: int
-    image: ImageInput | None = None
-    image_tower: TowerSpec
-    text_tower: TowerSpec
-    score: ScoreRule | None = None
-    sources: tuple[Source, ...]
-    published: tuple[Published, ...] = ()
-    answers: KnownAnswers = NO_ANSWERS
-
-    @property
-    def parameters(self) -> int:
-        """Of both towers and the logit scale."""
-        return (self.image_tower.parameters or 0) + (self.text_tower.parameters or 0) + 1
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every name that means this model: its own, the aliases, the hub ids."""
-        return (self.name, *self.aliases, *(source.hub for source in self.sources if source.hub))
-
-    def describe(self) -> Card | None:
-        """Write the card that ready-made towers need; None where not every fact of it is published."""
-        if self.score is None or self.image is None:
-            return None
-        return Card(
-            name=self.name,
-            family=self.family,
-            title=self.title,
-            notes=self.notes,
-            licence=self.licence,
-            dim=self.dim,
-            image=self.image,
-            text=clip.describe_text(self.context),
-            image_tower=self.image_tower,
-            text_tower=self.text_tower,
-            score=self.score,
-            published=self.published,
-            answers=self.answers,
-        )
+_HUB_ID = re.compile(r"(?P<hub>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
 @functools.cache
@@ -106,3 +37,57 @@ def find_known(name: str) -> KnownModel | None:
     return next(
         (model for model in known_models().values() if wanted in (other.lower() for other in model.names)), None
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A model that the store can download.
+
+    ``name`` is what its card gets, ``key`` the name of its folder in the cache; of ``sources`` the best come first.
+    """
+
+    name: str
+    key: str
+    known: KnownModel | None
+    sources: tuple[Source, ...]
+
+
+def find_target(model: str) -> Target:
+    """Find out which model a name means.
+
+    Args:
+        model: a known model's name, alias or hub id, or any hub id ``owner/name``, with ``@revision`` if need be.
+
+    Raises:
+        UsageError: the built-in model, which nothing has to bring.
+        UnknownNameError: none of these.
+    """
+    if model == STARTER:
+        raise UsageError(f"{STARTER} comes with clipworks; allowed: models that are downloaded")
+    known = find_known(model)
+    if known is not None:
+        return Target(name=known.name, key=known.name, known=known, sources=known.sources)
+    match = _HUB_ID.fullmatch(model)
+    if match is None:
+        raise unknown_name(
+            "model", model, [STARTER, *known_models()], hint="a hub id (owner/name) or a bundle's folder is taken too"
+        )
+    hub, revision = match["hub"], match["revision"]
+    key = hub.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
+    return Target(name=model, key=key, known=None, sources=(Source(hub=hub, revision=revision),))
+
+
+def models_folder() -> Path:
+    """The folder in the user's cache that holds one bundle a model."""
+    return cache_folder() / "models"
+
+
+def find_models_folder() -> Path | None:
+    """`models_folder`, or None where there is no home folder, and so no cache to look in."""
+    cache = find_cache()
+    return None if cache is None else cache / "models"
+
+
+def work_folder(target: Target) -> Path:
+    """The folder for what a pull brings and makes before the bundle is whole."""
+    return models_folder() / ".work" / target.key

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipworks.bundle.files import CARD_FILE, Bundle, read_bundle
+from clipworks.bundle.known_model import KnownModel
 from clipworks.errors import BundleError, UsageError
 from clipworks.options import STARTER
 from clipworks.store import expand_home
-from clipworks.store.known import KnownModel, known_models
-from clipworks.store.names import (
+from clipworks.store.known import (
     STARTER_FOLDER,
     find_models_folder,
     find_target,
+    known_models,
     models_folder,
     work_folder,
 )
@@ -40,13 +42,13 @@ class ListedModel:
     name: str
     title: str
     licence: str
-    parameters: int | None
-    image_size: int | None
-    imagenet_top1: float | None
-    hub: str | None
-    state: str
-    folder: str | None
-    bytes: int
+    parameters: int | None = None
+    image_size: int | None = None
+    imagenet_top1: float | None = None
+    hub: str | None = None
+    state: str = "known"
+    folder: str | None = None
+    bytes: int = 0
 
 
 def list_models() -> list[ListedModel]:
@@ -58,16 +60,11 @@ def list_models() -> list[ListedModel]:
     for known in known_models().values():
         folder = kept.pop(known.name, None)
         listed.append(_list_known(known) if folder is None else _list_bundle(folder, name=known.name, known=known))
-    return listed + [_list_bundle(folder, name=_name_of(folder)) for folder in kept.values()]
+    return listed + [_list_bundle(folder, name=folder.name.replace("--", "/", 1)) for folder in kept.values()]
 
 
 def find_bundle(model: str) -> Bundle | None:
-    """Find a model's bundle among those that are here; a folder counts, and nothing is pulled.
-
-    Raises:
-        UnknownNameError: no such name or folder.
-        BundleError: the folder is no bundle, or the bundle is damaged.
-    """
+    """Find a model's bundle among those here, a folder counted; nothing is pulled; errors as `open_bundle`."""
     if model == STARTER:
         return read_bundle(STARTER_FOLDER)
     folder = expand_home(model)
@@ -103,10 +100,6 @@ def remove_model(model: str) -> Path:
     return folder
 
 
-def _name_of(folder: Path) -> str:
-    return folder.name.replace("--", "/", 1)
-
-
 def _list_known(known: KnownModel) -> ListedModel:
     return ListedModel(
         name=known.name,
@@ -116,9 +109,6 @@ def _list_known(known: KnownModel) -> ListedModel:
         image_size=known.image_size,
         imagenet_top1=known.published[0].imagenet_top1 if known.published else None,
         hub=known.sources[0].hub,
-        state="known",
-        folder=None,
-        bytes=0,
     )
 
 
@@ -127,18 +117,8 @@ def _list_bundle(folder: Path, *, name: str, state: str = "here", known: KnownMo
     try:
         card = read_bundle(folder).card
     except BundleError as error:
-        return ListedModel(
-            name=name,
-            title=known.title if known else error.message,
-            licence=known.licence if known else "unknown",
-            parameters=known.parameters if known else None,
-            image_size=known.image_size if known else None,
-            imagenet_top1=known.published[0].imagenet_top1 if known and known.published else None,
-            hub=known.sources[0].hub if known else None,
-            state="damaged",
-            folder=str(folder),
-            bytes=size,
-        )
+        listed = _list_known(known) if known else ListedModel(name=name, title=error.message, licence="unknown")
+        return dataclasses.replace(listed, state="damaged", folder=str(folder), bytes=size)
     counts = (card.image_tower.parameters, card.text_tower.parameters)
     return ListedModel(
         name=name,

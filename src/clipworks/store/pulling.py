@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from clipworks.bundle.card import Card
 from clipworks.bundle.files import Bundle, read_bundle, write_card
-from clipworks.convert.facts import compare_facts
+from clipworks.bundle.provenance import NO_ANSWERS
 from clipworks.errors import BundleError, ConversionError, DownloadError
 from clipworks.store.hub import Progress, download_file, is_offline
-from clipworks.store.known import KnownModel
-from clipworks.store.names import Target, find_target, models_folder, work_folder
+from clipworks.store.known import Target, find_target, models_folder, work_folder
 from clipworks.store.sources import Found, find_files
 
 # An image and a few texts prove a conversion; more prove no more, and take minutes with the largest models.
 _CHECKED_IMAGES, _CHECKED_TEXTS = 1, 5
-_FACTS = ("dim", "score", "image", "image_tower", "text_tower")
 
 
 def pull_model(
@@ -34,7 +31,8 @@ def pull_model(
         model: a known model's name, alias or hub id, or any hub id, with ``@revision`` if need be.
         offline: never ask the hub; HF_HUB_OFFLINE in the environment means the same.
         force: download and convert again.
-        check: compare the converted towers with the checkpoint's equations before they are put in place.
+        check: compare the converted towers with the checkpoint's equations, and what they give with what is published,
+            before they are put in place.
         progress: told in one line what is going on, many times a second.
 
     Returns:
@@ -46,14 +44,13 @@ def pull_model(
         ConversionError: the checkpoint cannot be converted, contradicts what is published, or the check failed.
     """
     target = find_target(model)
-    note = progress or _say_nothing
+    note = progress or (lambda _: None)
     folder = models_folder() / target.key
     work = work_folder(target)
     with _lock(target, work, note):
         if not force:
-            here = _read_here(folder)
-            if here is not None:
-                return here
+            with contextlib.suppress(BundleError):  # a broken one is as good as none
+                return read_bundle(folder)
         found = find_files(target, offline=offline or is_offline())
         checkpoint = found.folder or _download(found, work, note)
         made = work / "bundle"
@@ -67,11 +64,7 @@ def pull_model(
     return read_bundle(folder)
 
 
-def _say_nothing(text: str) -> None:
-    """Take progress where nobody wants it."""
-
-
-@contextmanager
+@contextlib.contextmanager
 def _lock(target: Target, work: Path, note: Progress) -> Iterator[None]:
     """Keep other processes from pulling the same model, and take the working folder away after success."""
     from filelock import FileLock, Timeout
@@ -98,14 +91,6 @@ def _lock(target: Target, work: Path, note: Progress) -> Iterator[None]:
         lock.release()
 
 
-def _read_here(folder: Path) -> Bundle | None:
-    """The bundle in the cache if it is whole; a broken one is as good as none."""
-    try:
-        return read_bundle(folder)
-    except BundleError:
-        return None
-
-
 def _download(found: Found, work: Path, note: Progress) -> Path:
     if found.repository is None:
         raise DownloadError(
@@ -125,9 +110,7 @@ def _convert(found: Found, checkpoint: Path, made: Path, target: Target, *, chec
     else:
         from clipworks.convert import compare_with_checkpoint, convert_checkpoint
 
-        bundle = convert_checkpoint(
-            checkpoint, made, name=target.name, image=target.known.image if target.known else None
-        )
+        bundle = convert_checkpoint(checkpoint, made, name=target.name, card=target.known)
         if check:
             note(f"{target.name}: comparing the towers with the checkpoint")
             result = compare_with_checkpoint(bundle, checkpoint, images=_CHECKED_IMAGES, texts=_CHECKED_TEXTS)
@@ -137,9 +120,13 @@ def _convert(found: Found, checkpoint: Path, made: Path, target: Target, *, chec
                     f"the converted towers of {target.name} differ from their checkpoint by {difference:.1e}; "
                     f"allowed: {result.limit:.0e}"
                 )
+    if check and bundle.card.answers != NO_ANSWERS:
+        from clipworks.convert import require_answers
+
+        note(f"{target.name}: comparing what it gives with what is published")
+        require_answers(bundle)
     source = dataclasses.replace(bundle.card.source, hub=found.source.hub, revision=found.source.revision)
-    card = dataclasses.replace(bundle.card, source=source)
-    write_card(made, describe_known(card, target.known) if target.known else card)
+    write_card(made, dataclasses.replace(bundle.card, source=source))
 
 
 def _adopt(towers: Path, made: Path, target: Target) -> Bundle:
@@ -153,28 +140,6 @@ def _adopt(towers: Path, made: Path, target: Target) -> Bundle:
             hint=f"write a card and run: clipworks models convert {towers} --card CARD -o BUNDLE",
         )
     return adopt_towers(towers, made, card=card)
-
-
-def describe_known(card: Card, known: KnownModel) -> Card:
-    """Add to a converted model's card what is published about it.
-
-    Raises:
-        ConversionError: the checkpoint contradicts what is published; the message names the fact.
-    """
-    sizes = [("image.size", card.image.size, known.image_size), ("text.context", card.text.context, known.context)]
-    wrong = [fact for fact in sizes if fact[1] != fact[2]]
-    for fact, found, published in [*wrong, *compare_facts(card, known, _FACTS)]:
-        raise ConversionError(
-            f"the checkpoint of {known.name} contradicts what is published: {fact} is {found!r}, not {published!r}"
-        )
-    return dataclasses.replace(
-        card,
-        title=known.title,
-        notes=known.notes,
-        licence=known.licence,
-        published=known.published,
-        answers=known.answers,
-    )
 
 
 def _put_in_place(made: Path, folder: Path, work: Path) -> None:

@@ -1,42 +1,115 @@
-"""Which of a model's sources can be used: on the hub, or in the hub library's own cache."""
+"""Which of a model's sources can be used, on the hub or in the hub library's own cache, and which files of it."""
 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from clipworks.bundle.provenance import Source
 from clipworks.errors import DownloadError
 from clipworks.store.hub import Repository, find_snapshot, list_repository
-from clipworks.store.layouts import Choice, choose_files, has_torch
-from clipworks.store.names import Target
+from clipworks.store.known import Target
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
-    """What a source holds: on the hub, or in the hub library's cache when the hub was not asked or did not answer."""
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One way to lay out a model's files.
 
-    source: Source
-    repository: Repository | None
-    folder: Path | None
-    names: list[str]
+    Attributes:
+        name: as a card's ``source.layout`` records it.
+        needed: groups of patterns; of each group the first pattern that matches is taken, and one must.
+        useful: patterns of files taken where they are.
+        ready_made: whether the towers are ONNX already.
+        torch: whether only PyTorch reads the weights.
+    """
+
+    name: str
+    needed: tuple[tuple[str, ...], ...]
+    useful: tuple[str, ...] = ()
+    ready_made: bool = False
+    torch: bool = False
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
+class ChosenFiles:
+    """A layout that was found, and the files to take, sorted by name."""
+
+    layout: Layout
+    files: tuple[str, ...]
+
+
+TOKENIZER = "tokenizer.json"
+"""Taken where it is, since some families need it; one that does not can do without."""
+
+_HUGGINGFACE = (("config.json",), ("preprocessor_config.json", "processor_config.json"))
+# The best first. A pattern with a shard number needs the index beside it, which names the shards.
+LAYOUTS = (
+    Layout(
+        name="huggingface",
+        needed=(*_HUGGINGFACE, ("model.safetensors", "model.safetensors.index.json")),
+        useful=("model-*-of-*.safetensors",),
+    ),
+    Layout(name="open_clip", needed=(("open_clip_config.json",), ("open_clip_model.safetensors",))),
+    Layout(
+        name="transformers_onnx",
+        needed=(*_HUGGINGFACE, (TOKENIZER,), ("onnx/vision_model.onnx",), ("onnx/text_model.onnx",)),
+        useful=("onnx/vision_model.onnx_data*", "onnx/text_model.onnx_data*"),
+        ready_made=True,
+    ),
+    Layout(
+        name="split_onnx",
+        needed=(("config.json",), ("visual/model.onnx",), ("textual/model.onnx",), ("textual/tokenizer.json",)),
+        useful=("visual/preprocess_cfg.json", "textual/tokenizer_config.json", "visual/*.data", "textual/*.data"),
+        ready_made=True,
+    ),
+    Layout(
+        name="huggingface",
+        needed=(*_HUGGINGFACE, ("pytorch_model.bin", "pytorch_model.bin.index.json")),
+        useful=("pytorch_model-*-of-*.bin",),
+        torch=True,
+    ),
+    Layout(name="open_clip", needed=(("open_clip_config.json",), ("open_clip_pytorch_model.bin",)), torch=True),
+)
+
+
+def choose_files(names: Iterable[str], *, layout: str | None = None, torch: bool = False) -> ChosenFiles | None:
+    """Choose the files to take of those that a model has, ``/`` between folders: the first layout that is complete.
+
+    Where ``layout`` is given, only one of this name is taken; and one that needs PyTorch, or one that does not.
+    """
+    present = sorted(names)
+    for candidate in LAYOUTS:
+        if candidate.torch != torch or layout not in (None, candidate.name):
+            continue
+        chosen = {next((name for name in group if name in present), "") for group in candidate.needed}
+        if "" not in chosen:
+            if candidate.ready_made or any(name.endswith("index.json") for name in chosen):
+                chosen |= {name for pattern in candidate.useful for name in fnmatch.filter(present, pattern)}
+            return ChosenFiles(layout=candidate, files=tuple(sorted(chosen | ({TOKENIZER} & set(present)))))
+    return None
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Found:
     """Model files that can be read, on the hub or already here.
 
-    Attributes:
-        source: where they come from, with the commit.
-        choice: which of them to take.
-        repository: what the hub said; None when it was not asked.
-        folder: where they lie, if they are here.
+    ``source`` has the commit and the layout; ``repository`` is what the hub said, None when it was not asked or did not
+    answer; ``folder`` is where the files lie, if they are here.
     """
 
     source: Source
-    choice: Choice
     repository: Repository | None
     folder: Path | None
+    choice: ChosenFiles
 
 
 def find_files(target: Target, *, offline: bool) -> Found:
@@ -49,27 +122,25 @@ def find_files(target: Target, *, offline: bool) -> Found:
     Raises:
         DownloadError: no source answers, or none holds files that can be read.
     """
-    seen = []
+    seen: list[tuple[Source, Repository | None, Path | None]] = []
     failure: DownloadError | None = None
     for source in target.sources:
         try:
-            place = _look(source, offline=offline)
+            seen.append((source, *_look(source, offline=offline)))
         except DownloadError as error:  # another source may still answer
             failure = failure or error
             continue
-        seen.append(place)
-        choice = choose_files(place.names, layout=source.layout)
-        if choice is not None:
-            return _found(place, choice)
+        if (found := _choose(*seen[-1], torch=False)) is not None:
+            return found
     for place in seen:
-        choice = choose_files(place.names, layout=place.source.layout, torch=True)
-        if choice is not None and has_torch():
-            return _found(place, choice)
-        if choice is not None:
-            raise DownloadError(
-                f"{place.source.hub} has PyTorch files only ({choice.files[-1]}), and PyTorch is not installed",
-                hint="install torch, or take a model with safetensors",
-            )
+        if (found := _choose(*place, torch=True)) is None:
+            continue
+        if has_torch():
+            return found
+        raise DownloadError(
+            f"{found.source.hub} has PyTorch files only ({found.choice.files[-1]}), and PyTorch is not installed",
+            hint="install torch, or take a model with safetensors",
+        )
     if failure is not None:
         raise failure
     if offline:
@@ -77,11 +148,11 @@ def find_files(target: Target, *, offline: bool) -> Found:
             f"{target.name} is not here, and asking the hub is forbidden (--offline or HF_HUB_OFFLINE)",
             hint=f"when online, run: clipworks models pull {target.name}",
         )
-    hubs = ", ".join(str(place.source.hub) for place in seen)
+    hubs = ", ".join(str(source.hub) for source, *_ in seen)
     raise DownloadError(f"{hubs} holds no CLIP checkpoint or ONNX towers of a layout that can be read")
 
 
-def _look(source: Source, *, offline: bool) -> Place:
+def _look(source: Source, *, offline: bool) -> tuple[Repository | None, Path | None]:
     """See what a source holds: on the hub, else in the hub library's cache."""
     assert source.hub is not None  # every source of ours is on the hub
     repository = None
@@ -90,20 +161,21 @@ def _look(source: Source, *, offline: bool) -> Place:
     except DownloadError:
         if find_snapshot(source.hub, source.revision) is None:
             raise
-    folder = find_snapshot(source.hub, repository.commit if repository else source.revision)
+    return repository, find_snapshot(source.hub, repository.commit if repository else source.revision)
+
+
+def _choose(source: Source, repository: Repository | None, folder: Path | None, *, torch: bool) -> Found | None:
     if repository is not None:
         names = list(repository.files)
     else:
         names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] if folder else []
-    return Place(source=source, repository=repository, folder=folder, names=names)
-
-
-def _found(place: Place, choice: Choice) -> Found:
-    folder, repository = place.folder, place.repository
-    whole = folder is not None and all((folder / name).is_file() for name in choice.files)
+    choice = choose_files(names, layout=source.layout, torch=torch)
+    if choice is None:
+        return None
+    whole = folder is not None and all((folder / name).is_file() for name in choice.files if name != TOKENIZER)
     commit = repository.commit if repository else folder.name if folder else None
     return Found(
-        source=dataclasses.replace(place.source, revision=commit, layout=choice.layout.name),
+        source=dataclasses.replace(source, revision=commit, layout=choice.layout.name),
         choice=choice,
         repository=repository,
         folder=folder if whole else None,

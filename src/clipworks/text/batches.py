@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,9 @@ import numpy.typing as npt
 from clipworks.text.packing import count_alike, round_group, share_out, sort_texts
 from clipworks.text.tokenizers import Ids
 
-if TYPE_CHECKING:
-    from clipworks.runtimes import Batch, Encoder, Staged
-
 Places = npt.NDArray[np.intp]
 Made = TypeVar("Made")
+Staged_co = TypeVar("Staged_co", covariant=True)
 
 _PACKED_ROWS = 1536
 """Rows in a packed batch at most: with more, nothing is faster."""
@@ -31,13 +29,18 @@ _MOST_WHOLE = 64
 """Texts in another batch at most: the tower may compute each to its full context, whatever its length."""
 
 
-def plan_batches(texts: Sequence[Ids], *, size: int, packs: bool) -> list[Places]:
-    """Share out texts over batches.
+class TextEncoder(Protocol[Staged_co]):
+    """What is asked of a runtime's encoder here; `clipworks.runtimes.Encoder` tells what it means."""
 
-    Args:
-        texts: int32 ``[length]`` each.
-        size: texts in a batch at most, at least 1; one of long texts holds fewer.
-        packs: whether the tower packs a batch.
+    packs: bool
+    device: str
+
+    def stage(self, batch: Ids) -> Staged_co:
+        """Put a batch where the runtime wants it."""
+
+
+def plan_batches(texts: Sequence[Ids], *, size: int, packs: bool) -> list[Places]:
+    """Share out texts, int32 ``[length]`` each, over batches of at most ``size``; one of long texts holds fewer.
 
     Returns:
         The places of each batch's texts; every text is in one batch.
@@ -61,8 +64,8 @@ def plan_batches(texts: Sequence[Ids], *, size: int, packs: bool) -> list[Places
 
 
 def stage_ahead(
-    encoder: Encoder, texts: Sequence[Ids], *, size: int, pad: Callable[[Sequence[Ids]], Ids]
-) -> Iterator[tuple[Places, Batch | Staged]]:
+    encoder: TextEncoder[Made], texts: Sequence[Ids], *, size: int, pad: Callable[[Sequence[Ids]], Ids]
+) -> Iterator[tuple[Places, Ids | Made]]:
     """Make a tower's batches of texts, each while the one before is being encoded.
 
     Args:
@@ -76,7 +79,7 @@ def stage_ahead(
     """
     join, plan = join_texts if encoder.packs else pad, plan_batches(texts, size=size, packs=encoder.packs)
 
-    def make(part: Places) -> Batch | Staged:
+    def make(part: Places) -> Ids | Made:
         batch = join([texts[index] for index in part])
         # Elsewhere a batch made ahead would take memory of the device.
         return encoder.stage(batch) if encoder.device.startswith("cpu") else batch

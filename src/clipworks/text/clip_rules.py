@@ -13,8 +13,7 @@ import heapq
 import re
 from collections.abc import Callable
 
-from clipworks.text.clip_characters import LETTERS, NUMBERS
-from clipworks.text.clip_vocabulary import BYTE_SYMBOLS, END, START, WORD_END, ClipVocabulary
+from clipworks.text.clip_vocabulary import BYTE_SYMBOLS, END, START, WORD_END, ClipVocabulary, read_character_classes
 
 # Longer runs without a blank are rarely met twice; the bound also limits the memory of the cache.
 _CACHED_LENGTH = 48
@@ -30,12 +29,8 @@ _BYTE_TABLE = dict(enumerate(BYTE_SYMBOLS))
 def clean_text(text: str) -> str:
     """Clean a text as OpenAI's tokenizer does.
 
-    Args:
-        text: any string; lone surrogates are replaced.
-
-    Returns:
-        The text with broken encodings repaired, HTML entities resolved twice, white space folded to single blanks,
-        in lower case.
+    Encodings are repaired, HTML entities resolved twice, white space folded to single blanks, all in lower case; lone
+    surrogates are replaced.
 
     Source: ``basic_clean`` and ``whitespace_clean`` of openai/CLIP, clip/simple_tokenizer.py.
     """
@@ -55,14 +50,7 @@ def _is_plain(text: str) -> bool:
 
 
 def make_clip_encoder(vocabulary: ClipVocabulary) -> Callable[[str], list[int]]:
-    """Build the function from a text to its token ids, start and end tokens included.
-
-    Args:
-        vocabulary: the tokens and merges.
-
-    Returns:
-        A function; it may be called from several threads.
-    """
+    """Build the function from a text to its token ids, start and end included; several threads may call it."""
 
     # The pattern is ``SimpleTokenizer.pat`` of openai/CLIP with the Unicode classes of the regex package.
     def encode_chunk(chunk: str) -> tuple[int, ...]:
@@ -131,7 +119,7 @@ def _unicode_words() -> re.Pattern[str]:
     The reference ignores case, which beyond plain lower case adds the long s; and it drops U+0345, whose upper case
     is a letter though it is none itself.
     """
-    letters, numbers = _ranges(LETTERS), _ranges(NUMBERS)
+    letters, numbers = map(_ranges, read_character_classes())
     return re.compile(
         rf"<\|[sſ]tartoftext\|>|<\|endoftext\|>|'[sſ]|{_ENDINGS}|[{letters}]+|[{numbers}]|[^{letters}{numbers}\u0345]+"
     )

@@ -15,9 +15,11 @@ from clipworks.errors import BundleError
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
+VOCABULARY, START_ID, END_ID = 49408, 49406, 49407
+"""How many tokens it has, and the ids of these two."""
 WORD_END = "</w>"
 
-_MERGES_FILE = Path(__file__).parent / "vocabulary" / "clip_merges.txt.gz"
+_FOLDER = Path(__file__).parent / "vocabulary"
 _PRINTABLE = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))
 _OTHERS = tuple(byte for byte in range(256) if byte not in _PRINTABLE)
 
@@ -29,12 +31,7 @@ BYTE_SYMBOLS: tuple[str, ...] = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class ClipVocabulary:
-    """Tokens and merges.
-
-    Attributes:
-        ids: token to id.
-        ranks: ``"left right"`` to its rank; the lowest is merged first.
-    """
+    """Tokens to ids, and merges ``"left right"`` to ranks, of which the lowest comes first."""
 
     ids: dict[str, int]
     ranks: dict[str, int]
@@ -42,9 +39,6 @@ class ClipVocabulary:
 
 def read_clip_vocabulary(path: Path) -> ClipVocabulary:
     """Read the vocabulary from a tokenizer.json, ours or any other of a CLIP model.
-
-    Args:
-        path: the file.
 
     Raises:
         BundleError: the file is missing, no JSON, or not a byte-level BPE with word ends as CLIP has it.
@@ -80,84 +74,35 @@ def write_clip_tokenizer(path: Path) -> None:
 
     Other programs can run the file with the tokenizers library, which then cleans a text a little less than
     `clipworks.text.clip_rules` does.
-
-    Args:
-        path: the file to write.
     """
     path.write_bytes(_make_tokenizer())
 
 
+def read_character_classes() -> tuple[str, str]:
+    """Which characters are letters and which are numbers to the tokenizer: hexadecimal code points and ranges.
+
+    The general categories L* and N* as the regex package 2026.11.15 knows them, written down so that the tokens do not
+    change with the Unicode version of Python or of a library.
+    """
+    letters, numbers = (_FOLDER / "clip_characters.txt").read_text(encoding="ascii").split("\n\n")
+    return letters, numbers
+
+
 @functools.cache  # for whoever converts many checkpoints: it takes longer than writing the towers of a small one
 def _make_tokenizer() -> bytes:
+    content = json.loads((_FOLDER / "clip_tokenizer.json").read_text(encoding="utf-8"))
     merges = _read_merges()
-    ids = _number_tokens(merges)
-    words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-    content = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [_describe_special(token, ids[token]) for token in (START, END)],
-        "normalizer": {
-            "type": "Sequence",
-            "normalizers": [
-                {"type": "NFC"},
-                {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
-                {"type": "Lowercase"},
-            ],
-        },
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {
-                    "type": "Split",
-                    "pattern": {"Regex": words},
-                    "behavior": "Removed",
-                    "invert": True,
-                },
-                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
-            ],
-        },
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [_special_step(START), {"Sequence": {"id": "A", "type_id": 0}}, _special_step(END)],
-            "pair": [_special_step(START), {"Sequence": {"id": "A", "type_id": 0}}, _special_step(END)],
-            "special_tokens": {
-                token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in sorted((START, END))
-            },
-        },
-        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": WORD_END,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": ids,
-            "merges": merges,
-        },
-    }
+    content["model"] |= {"vocab": _number_tokens(merges), "merges": merges}
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _read_merges() -> list[str]:
     import gzip
 
-    return gzip.decompress(_MERGES_FILE.read_bytes()).decode().split("\n")
+    return gzip.decompress((_FOLDER / "clip_merges.txt.gz").read_bytes()).decode().split("\n")
 
 
 def _number_tokens(merges: list[str]) -> dict[str, int]:
     symbols = [BYTE_SYMBOLS[byte] for byte in (*_PRINTABLE, *_OTHERS)]
     tokens = [*symbols, *(symbol + WORD_END for symbol in symbols), *(merge.replace(" ", "") for merge in merges)]
     return {token: number for number, token in enumerate([*tokens, START, END])}
-
-
-def _describe_special(token: str, number: int) -> dict[str, object]:
-    rules = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    return {"id": number, "content": token, **rules, "special": True}
-
-
-def _special_step(token: str) -> dict[str, object]:
-    return {"SpecialToken": {"id": token, "type_id": 0}}

@@ -111,16 +111,13 @@ def count_alike(ids: Ids, lengths: Numbers) -> Numbers:
 
 
 def share_out(lengths: Numbers, alike: Numbers, rows: int, size: int | None = None) -> Numbers:
-    """Cut a sorted list of texts into parts, each as large as it can be.
+    """Cut a sorted list of texts into parts, each as large as it can be, and give the first text of each.
 
     Args:
         lengths: of the texts.
         alike: of each, what `count_alike` gives.
         rows: in a part at most; a text that is longer is one by itself.
         size: texts in a part at most.
-
-    Returns:
-        The first text of each part.
     """
     total = np.cumsum(lengths - alike)
     first = [0]

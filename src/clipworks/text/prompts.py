@@ -22,12 +22,9 @@ _WORDNET_LABEL = re.compile(r"(?P<id>n\d{8})(?:\s*,\s*|\s+)(?P<name>.+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """Classes, each known by its place; names may repeat and ids may not.
+    """Classes, each known by its place: their names, which may repeat, and WordNet ids, which may not, or none.
 
-    Attributes:
-        name: of the built-in set, or the file's path.
-        names: what stands in the prompts.
-        ids: a WordNet id for each class, or empty.
+    ``name`` is that of the built-in set, or the file's path.
     """
 
     name: str

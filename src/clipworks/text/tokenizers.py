@@ -15,8 +15,6 @@ from clipworks.errors import BundleError, TextError, UsageError
 from clipworks.text.clip_vocabulary import write_clip_tokenizer
 from clipworks.text.unread import Check, find_fragments, find_unknown, warn_unread
 
-__all__ = ["Ids", "Tokenizer", "open_tokenizer", "write_clip_tokenizer"]
-
 Ids = NDArray[np.int32]
 
 _QUOTED_LENGTH = 40
@@ -55,19 +53,7 @@ class Tokenizer:
         return self.pad(self.encode_ragged(texts, truncate=truncate))
 
     def encode_ragged(self, texts: Sequence[str], *, truncate: bool = False) -> list[Ids]:
-        """Turn texts into ids without padding, so that texts of like length can be put together with `pad`.
-
-        Args:
-            texts: as for `encode`.
-            truncate: as for `encode`.
-
-        Returns:
-            One int32 ``[length]`` a text, each of its own length.
-
-        Raises:
-            TextError: as `encode`.
-            UsageError: as `encode`.
-        """
+        """Turn texts into ids as `encode`, int32 ``[length]`` each, without padding; `pad` makes a batch of them."""
         if isinstance(texts, str):
             raise UsageError("texts must be a list of texts, not one string")
         rows = [self._encode_one(number, text, truncate=truncate) for number, text in enumerate(texts)]
@@ -75,18 +61,10 @@ class Tokenizer:
         return rows
 
     def pad(self, rows: Sequence[Ids]) -> Ids:
-        """Make one batch of rows that `encode_ragged` gave.
-
-        Args:
-            rows: int32 ``[length]`` each.
-
-        Returns:
-            int32 ``[n, length]``, as `encode`.
-        """
+        """Make one batch ``[n, length]`` of rows that `encode_ragged` gave, as `encode` does."""
         longest = max(map(len, rows), default=self.text.context)
-        batch = np.full(
-            (len(rows), longest if self.text.padding == "none" else self.text.context), self.text.pad_id, dtype=np.int32
-        )
+        length = longest if self.text.padding == "none" else self.text.context
+        batch = np.full((len(rows), length), self.text.pad_id, dtype=np.int32)
         for padded, row in zip(batch, rows, strict=True):
             padded[: len(row)] = row
         return batch
@@ -95,10 +73,8 @@ class Tokenizer:
         """Warn once of texts that cannot be read; every byte of ASCII is a character."""
         if self._said:
             return
-        pairs = zip(texts, rows, strict=True)
-        unread = [
-            text for text, ids in pairs if not (self._bytewise and text.isascii()) and self._is_unread(ids.tolist())
-        ]
+        pairs = [pair for pair in zip(texts, rows, strict=True) if not (self._bytewise and pair[0].isascii())]
+        unread = [text for text, ids in pairs if self._is_unread(ids.tolist())]
         if unread:
             self._said.append(unread[0])
             warn_unread([_shorten(text) for text in unread], bytewise=self._bytewise)
@@ -108,12 +84,12 @@ class Tokenizer:
             raise UsageError(f"texts[{number}] is of type {type(text).__name__}; it must be a string")
         ids = self._encode(text)
         if len(ids) <= self._empty_length:
-            what = f"{_quote(text)} holds nothing to read" if text.strip() else "is empty"
+            what = f"{quote_text(_shorten(text))} holds nothing to read" if text.strip() else "is empty"
             raise TextError(f"texts[{number}] {what}; every text needs at least one word")
         if len(ids) > self.text.context:
             if not truncate:
                 raise TextError(
-                    f"texts[{number}] {_quote(text)} has {len(ids)} tokens; the model takes at most "
+                    f"texts[{number}] {quote_text(_shorten(text))} has {len(ids)} tokens; the model takes at most "
                     f"{self.text.context}, start and end tokens counted",
                     hint="shorten it, or let it be cut: --truncate, or truncate=True",
                 )
@@ -153,6 +129,17 @@ def open_tokenizer(path: Path | None, text: TextInput) -> Tokenizer:
     )
 
 
+def write_tokenizer(path: Path, source: Path | None) -> None:
+    """Copy a model's own tokenizer into a bundle, or write OpenAI's; BundleError where it cannot be read."""
+    if source is None:
+        write_clip_tokenizer(path)
+        return
+    try:
+        path.write_bytes(source.read_bytes())
+    except OSError as error:
+        raise BundleError(f"the tokenizer {source} cannot be copied: {error.strerror}") from None
+
+
 def _open_with_library(path: Path, *, lower: bool) -> tuple[Callable[[str], list[int]], int, Check]:
     from tokenizers import Tokenizer as LibraryTokenizer
 
@@ -175,10 +162,6 @@ def _open_with_library(path: Path, *, lower: bool) -> tuple[Callable[[str], list
         return ids
 
     return encode, tokenizer.get_vocab_size(), find_unknown(tokenizer)
-
-
-def _quote(text: str) -> str:
-    return quote_text(_shorten(text))
 
 
 def _shorten(text: str) -> str:

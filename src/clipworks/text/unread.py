@@ -63,20 +63,12 @@ def _is_seen(word: bytes) -> bool:
 
 
 def warn_unread(texts: Sequence[str], *, bytewise: bool) -> None:
-    """Warn of texts that a model cannot read.
-
-    Args:
-        texts: at least one.
-        bytewise: the tokenizer reads them as bytes; else all words that it does not know are one to it.
-    """
+    """Warn of texts that a model cannot read: by bytes only, or with all words that it does not know as one."""
     said = (
         "characters that are in no word of its vocabulary are read byte by byte, and the model may hardly know them"
         if bytewise
         else "words that it does not know are all the same to it"
     )
     others = f" and {len(texts) - 1:,} more" if len(texts) > 1 else ""
-    warnings.warn(
-        f"the tokenizer of this model cannot read {quote_text(texts[0])}{others}: {said}",
-        ClipworksWarning,
-        stacklevel=2,
-    )
+    message = f"the tokenizer of this model cannot read {quote_text(texts[0])}{others}: {said}"
+    warnings.warn(message, ClipworksWarning, stacklevel=2)

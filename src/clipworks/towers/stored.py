@@ -43,13 +43,7 @@ class StoredTower(NamedTuple):
 
 
 def find_tower(bundle: Bundle, role: Role, stored: str = "f32") -> StoredTower:
-    """Find a tower of a bundle.
-
-    Args:
-        bundle: the model.
-        role: which tower.
-        stored: the stored precision, a key of ``card.towers``.
-    """
+    """Find a tower of a bundle; ``stored`` is the stored precision, a key of ``card.towers``."""
     card, files = bundle.card, bundle.card.towers[stored]
     name = files.image if role == "image" else files.text
     parts = [card.files[file].sha256 for file in (name, f"{name}.data") if file in card.files]

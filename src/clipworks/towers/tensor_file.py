@@ -22,14 +22,7 @@ REFERRED = "@"
 
 
 class TensorFile:
-    """A safetensors file, mapped: its tensors are views, read as they are touched.
-
-    Args:
-        path: the file.
-
-    Raises:
-        EncodingError: it cannot be read, or is no such file.
-    """
+    """A safetensors file, mapped: its tensors are views, read as they are touched; EncodingError if it is none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,30 +35,28 @@ class TensorFile:
             raise EncodingError(f"{path.name} cannot be loaded: {error or 'it is not safetensors'}") from None
 
     def take(self, name: str, *shape: int) -> Array:
-        """One tensor, which must have this shape; -1 fits any size, and where none is given every shape fits.
-
-        Raises:
-            EncodingError: it is not there, or has another shape.
-        """
-        found = self.find(name)
+        """One tensor, which must have this shape or EncodingError is raised; -1 fits any size, no shape fits all."""
+        found = self.find(name, *shape)
         if found is None:
             raise EncodingError(f"{self.path.name} lacks the tensor {name}")
-        fits = len(found.shape) == len(shape) and all(
-            want in (-1, side) for want, side in zip(shape, found.shape, strict=True)
-        )
-        if shape and not fits:
-            raise EncodingError(
-                f"{self.path.name}: the tensor {name} has shape {list(found.shape)}; the card asks for {list(shape)}"
-            )
         return found
 
     def names(self) -> list[str]:
         """The names of all tensors."""
         return list(self._tensors)
 
-    def find(self, name: str) -> Array | None:
-        """One tensor, or None."""
-        return self._tensors.get(name)
+    def find(self, name: str, *shape: int) -> Array | None:
+        """One tensor, as `take`, or None."""
+        found = self._tensors.get(name)
+        if found is None or not shape:
+            return found
+        if len(found.shape) != len(shape) or any(
+            want not in (-1, side) for want, side in zip(shape, found.shape, strict=True)
+        ):
+            raise EncodingError(
+                f"{self.path.name}: the tensor {name} has shape {list(found.shape)}; the card asks for {list(shape)}"
+            )
+        return found
 
     def locate(self, array: Array) -> int | None:
         """The byte of the file that an array begins at; None for one that is no contiguous view of it."""
@@ -86,19 +77,11 @@ def map_file(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def write_tensors(path: Path, tensors: Iterable[tuple[str, Array]]) -> None:
-    """Write tensors in the given order, without a copy of all of them; the same ones always give the same bytes.
-
-    Args:
-        path: the file.
-        tensors: name and array each; float32, int8 or uint8.
-    """
+    """Write float32, int8 or uint8 tensors in the given order; the same ones always give the same bytes."""
     listed, header, end = list(tensors), {}, 0
     for name, array in listed:
-        header[name] = {
-            "dtype": _NAMES[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [end, end + array.nbytes],
-        }
+        offsets = [end, end + array.nbytes]
+        header[name] = {"dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": offsets}
         end += array.nbytes
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-(8 + len(head)) % _ALIGNMENT)

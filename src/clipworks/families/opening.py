@@ -1,0 +1,106 @@
+"""A checkpoint's folder or file, opened as its layout says: which files are there, and what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clipworks.bundle.card import ImageInput
+from clipworks.errors import ConversionError
+from clipworks.families import huggingface, open_clip
+from clipworks.families.checkpoint import CheckpointFiles, Fields, Layouts
+from clipworks.families.tensors import TensorTable
+from clipworks.families.weight_files import list_files, read_json, read_tensors
+
+
+def open_checkpoint(source: Path, *, config: Path | None, given: ImageInput | None) -> CheckpointFiles:
+    """Find a checkpoint's files and read their configuration; `clipworks.families.registry.read_checkpoint` says more.
+
+    Raises:
+        ConversionError: no checkpoint is there, or its configuration cannot be read.
+    """
+    if not source.exists():
+        raise ConversionError(f"{source} does not exist; expected a checkpoint's folder or file")
+    weights, found = _find_in_folder(source) if source.is_dir() else (source, _config_beside(source))
+    config = config or found
+    if config is not None:
+        return _open_configured(weights, config, given)
+    if weights.suffix in (".safetensors", ".json"):
+        raise ConversionError(
+            f"{weights} has no configuration beside it ({open_clip.CONFIG} or {huggingface.CONFIG})",
+            hint="name the configuration, or put it into the same folder",
+        )
+    return open_openai(weights, given)
+
+
+def open_openai(weights: Path, given: ImageInput | None) -> CheckpointFiles:
+    """OpenAI's own file, which needs no configuration; its preprocessing is what open_clip takes by default."""
+    place = f"{weights} (OpenAI's)"
+    config, preprocessing = Fields(values={}, where=str(weights)), Fields(values={}, where=place)
+    return CheckpointFiles(
+        layout="openai",
+        weights=weights,
+        files=(weights,),
+        config=config,
+        preprocessing=preprocessing,
+        preprocessing_place=place,
+        given=given,
+    )
+
+
+def read_table(files: CheckpointFiles) -> TensorTable:
+    """Read a checkpoint's tensors, without those that say nothing.
+
+    Raises:
+        ConversionError: they cannot be read.
+    """
+    tensors = read_tensors(files.weights)
+    hugging = files.layout == "huggingface"
+    table = TensorTable(tensors if hugging else open_clip.plain_names(tensors), origin=str(files.weights))
+    table.drop(huggingface.BUFFERS if hugging else open_clip.BUFFERS)
+    return table
+
+
+def _open_configured(weights: Path, config: Path, given: ImageInput | None) -> CheckpointFiles:
+    values, where = read_json(config), str(config)
+    if "model_type" in values:
+        layout: Layouts = "huggingface"
+        place = str(config.parent / "preprocessor_config.json")
+        preprocessing = huggingface.find_preprocessing(config.parent)
+    else:
+        layout, place = "open_clip", f"{config}: preprocess_cfg"
+        wrapped = isinstance(values.get("model_cfg"), dict)
+        found = values.get("preprocess_cfg") if wrapped else None
+        preprocessing = Fields(values=found, where=place) if isinstance(found, dict) else None
+        values = values["model_cfg"] if wrapped else values
+    return CheckpointFiles(
+        layout=layout,
+        weights=weights,
+        files=(*list_files(weights), config),
+        config=Fields(values=values, where=where),
+        preprocessing=preprocessing,
+        preprocessing_place=place,
+        given=given,
+    )
+
+
+def _find_in_folder(folder: Path) -> tuple[Path, Path]:
+    """The weights and the configuration of a folder, the best first."""
+    configs = {huggingface.CONFIG: huggingface.WEIGHT_FILES, open_clip.CONFIG: open_clip.WEIGHT_FILES}
+    choices = [(folder / name, folder / config) for config, names in configs.items() for name in names]
+    present = [choice for choice in choices if choice[0].is_file() and choice[1].is_file()]
+    if not present:
+        raise ConversionError(
+            f"{folder} holds no checkpoint; expected {huggingface.CONFIG} with {huggingface.WEIGHT_FILES[0]}, "
+            f"or {open_clip.CONFIG} with {open_clip.WEIGHT_FILES[0]}"
+        )
+    return min(present, key=lambda choice: ".bin" in choice[0].suffixes)
+
+
+def _config_beside(weights: Path) -> Path | None:
+    """The configuration in the folder of a weights file, the one that its name belongs to first."""
+    names = [huggingface.CONFIG, open_clip.CONFIG]
+    if weights.name not in huggingface.WEIGHT_FILES:
+        names.reverse()
+    if weights.suffix == ".pt":
+        names = [open_clip.CONFIG]
+    return next((weights.parent / name for name in names if (weights.parent / name).is_file()), None)

@@ -1,0 +1,84 @@
+"""The families that clipworks knows, one row each, and the reading of a checkpoint of any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clipworks.bundle.card import ImageInput
+from clipworks.errors import ConversionError
+from clipworks.families import clip
+from clipworks.families.checkpoint import Checkpoint, CheckpointFiles
+from clipworks.families.opening import open_checkpoint
+from clipworks.families.preprocessing import ImageProcessor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One family: how its checkpoints are known, and what reads them.
+
+    Attributes:
+        name: as a card says it.
+        model_types: ``model_type`` in ``config.json`` of the transformers layout.
+        claims: whether an open_clip ``model_cfg`` (or ``{}``, of OpenAI's own file) is one of its models.
+        processor: how transformers' preprocessor files of its models are read.
+        read: makes a checkpoint of opened files.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    claims: Callable[[Mapping[str, Any]], bool]
+    processor: ImageProcessor
+    read: Callable[[CheckpointFiles], Checkpoint]
+
+
+# CLIP comes last: it takes what no other claims, and refuses by name what is not its own.
+FAMILIES = (
+    Family(
+        name=clip.NAME,
+        model_types=("clip",),
+        claims=lambda _: True,
+        processor=clip.PROCESSOR,
+        read=clip.read_clip,
+    ),
+)
+
+
+def read_checkpoint(source: Path, *, config: Path | None = None, preprocessing: ImageInput | None = None) -> Checkpoint:
+    """Read a checkpoint, whatever its family and layout.
+
+    Args:
+        source: a folder in the layout of transformers or of open_clip; or one file of weights with its configuration
+            beside it; or OpenAI's ``.pt``. In a folder that holds several, safetensors come before PyTorch files and
+            then transformers' before open_clip's.
+        config: the configuration, where it is not beside the weights.
+        preprocessing: how images become input, where the checkpoint does not say; if it says otherwise, that is an
+            error.
+
+    Raises:
+        ConversionError: no checkpoint is there, or it cannot be read without guessing; the message names the tensor
+            or the field.
+    """
+    files = open_checkpoint(source, config=config, given=preprocessing)
+    return _find_family(files).read(files)
+
+
+def find_family(name: str) -> Family:
+    """The family that a card names; ConversionError if it is none of these."""
+    found = next((family for family in FAMILIES if family.name == name), None)
+    if found is None:
+        raise ConversionError(f"the family is {name!r}; allowed: {', '.join(family.name for family in FAMILIES)}")
+    return found
+
+
+def _find_family(files: CheckpointFiles) -> Family:
+    if files.layout != "huggingface":
+        return next(family for family in FAMILIES if family.claims(files.config.values))
+    kind = files.config.values["model_type"]
+    found = next((family for family in FAMILIES if kind in family.model_types), None)
+    if found is None:
+        allowed = ", ".join(repr(name) for family in FAMILIES for name in family.model_types)
+        raise ConversionError(f"{files.config.where}: model_type is {kind!r}; allowed: {allowed}")
+    return found

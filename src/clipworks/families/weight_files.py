@@ -1,0 +1,126 @@
+"""A checkpoint's files as they lie: configurations, and tensors in the types that they are stored in."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401  # gives numpy the type bfloat16, which safetensors then uses
+import numpy.typing as npt
+import safetensors
+
+from clipworks.errors import ConversionError
+
+# A ZIP archive, as PyTorch writes since 1.6 and for TorchScript, or a pickle, as it wrote before.
+_TORCH_STARTS = (b"PK\x03\x04", b"\x80")
+
+
+def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read a ``.safetensors`` file, a sharded index (``.json``), or a PyTorch file where PyTorch is installed.
+
+    Raises:
+        ConversionError: the file is missing, damaged, or needs PyTorch, which is not installed.
+    """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix == ".json":
+        return _read_shards(path)
+    return _read_torch(path)
+
+
+def list_files(path: Path) -> list[Path]:
+    """The files that `read_tensors` reads for a path: itself, and the shards that an index names."""
+    if path.suffix != ".json":
+        return [path]
+    return [path, *(path.parent / shard for shard in _shard_names(path))]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a configuration file; ConversionError where it is missing, not JSON, or no object."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConversionError(f"{path} is missing") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConversionError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ConversionError(f"{path} holds a {type(values).__name__}, not an object")
+    return values
+
+
+def _read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as stream:
+            return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
+    except FileNotFoundError:
+        raise ConversionError(f"{path} is missing") from None
+    except (OSError, TypeError, safetensors.SafetensorError) as error:
+        raise ConversionError(f"{path} cannot be read as safetensors: {error}") from None
+
+
+def _read_shards(index: Path) -> dict[str, npt.NDArray[Any]]:
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    for shard in _shard_names(index):
+        tensors.update(read_tensors(index.parent / shard))
+    missing = sorted(set(read_json(index)["weight_map"]) - set(tensors))
+    if missing:
+        raise ConversionError(f"the shards of {index} lack the tensor {missing[0]}")
+    return tensors
+
+
+def _shard_names(index: Path) -> list[str]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise ConversionError(f"{index} has no weight_map of tensors to files")
+    shards = sorted(set(weight_map.values()))
+    for shard in shards:
+        if Path(shard).name != shard or shard.endswith(".json"):
+            raise ConversionError(f"{index} names the shard {shard!r}; allowed: weight files in its own folder")
+    return shards
+
+
+def _read_torch(path: Path) -> dict[str, npt.NDArray[Any]]:
+    if not path.is_file():
+        raise ConversionError(f"{path} is missing")
+    with path.open("rb") as stream:
+        if not stream.read(4).startswith(_TORCH_STARTS):
+            raise ConversionError(
+                f"{path} holds no weights; allowed: .safetensors, its index (.json), or a PyTorch file (.pt, .bin)"
+            )
+    try:
+        import torch
+    except ImportError:
+        raise ConversionError(
+            f"{path.name} is a PyTorch file and PyTorch is not installed; .safetensors needs no PyTorch",
+            hint="pip install torch, or take the checkpoint's .safetensors file",
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a TorchScript archive warns before it fails, and is read below
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - a pickle fails in as many ways as there are types
+        loaded = _load_torchscript(path, error)
+    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise ConversionError(f"{path} holds no state dict: a mapping of names to tensors was expected")
+    # numpy has no bfloat16, and as float32 it is the same number.
+    plain = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in loaded.items()}
+    return {name: value.detach().contiguous().numpy() for name, value in plain.items()}
+
+
+def _load_torchscript(path: Path, first: Exception) -> dict[str, Any]:
+    """Read the weights of a TorchScript archive, as OpenAI publishes them."""
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit is deprecated, and OpenAI's files are what they are
+            torchscript: Any = torch.jit
+            state: dict[str, Any] = torchscript.load(str(path), map_location="cpu").state_dict()
+    except Exception as error:
+        reason = str(first).strip().split("\n")[0]
+        raise ConversionError(f"{path} cannot be read as PyTorch weights: {reason}") from error
+    return state
