@@ -19,7 +19,7 @@ BLOCK = (
 def profile(model: str, *measured: str, depth: int = 1, batch: int = 1) -> tuple[str, ...]:
     """The lines of a profile on a CPU: the block, what was profiled, how, and where."""
     head = (r"- number of instances: 1", r"  devices: \[cpu\]", f"  queue size: {depth}", f"  batch size: {batch}")
-    return (*head, *BLOCK, model, *measured, r"machine: .*\d+ cores?, .+")
+    return (*head, *BLOCK, model, *measured, r"machine +.*\d+ cores?, .+")
 
 
 def sample_profile(depth: int) -> tuple[str, ...]:
@@ -29,20 +29,20 @@ def sample_profile(depth: int) -> tuple[str, ...]:
     return (*warm, *head, *BLOCK, "")
 
 
-IMAGE = rf"model: starter, image on {RUNTIME}, precision f32"
-TEXT = rf"model: starter, text on {RUNTIME}, precision f32"
-COLD = r"cold start: import the runtime \d+ ms, (read \d+ ms, )?compile \d+ ms, first call \d+ us"
+IMAGE = rf"model +starter, image on {RUNTIME}, precision f32"
+TEXT = rf"model +starter, text on {RUNTIME}, precision f32"
+LOAD_TIME = r"load time +import the runtime \d+ ms, (read \d+ ms, )?compile \d+ ms, first call \d+ us"
 COMPARISON = (
     r"clipworks report",
     r"Fastest row: 515 images/s \(openvino int8, batch 8, depth 0; 3\.06 times its reference\)",
-    r"Least agreement with its reference: 97\.0% \(openvino int8: .*\)",
-    r"\* +3 +openvino int8 +starter-int8 +cpu int8, 2 threads +on the front +89\.5% .*",
-    r" +3 +openvino int8 +1 openvino f32 +top-1 +-0\.5 \(-1\.5 to \+0\.5\) +0\.383 +8 +13",
+    r"Least agreement with its reference: 97\.0% \(openvino int8: .*",
+    r"\* openvino int8 +cpu int8, 2 +89\.5% .* +515 +2\.97",
+    r"  openvino int8 +openvino f32 +top-1 +-0\.5 \(-1\.5 to \+0\.5\) +0\.383 +8 +13",
     r"\* openvino int8 +agreement +0\.99 +0\.97 +MISSED",
-    r" +3 +openvino int8 +image +8 +0 +515 \(507 to 531\) +3\.06 .*",
+    r"  openvino int8 +image +8 +0 +515 \(507 to 531\) +3\.06 .*",
 )
-CLOSED = r"closed loop: asked for {0} in flight, \d\.\d\d\d measured; Little's law: .+ = \d\.\d+ \(.+% off\)"
-OPEN = r"open loop: Poisson, {0} requests/s asked for \(seed 0\), .+ offered, .+ answered, up to 1 in flight; .+"
+CLOSED = r"closed loop +asked for {0} in flight, \d\.\d\d\d measured; Little's law: .+"
+OPEN = r"open loop +Poisson, {0} requests/s asked for \(seed 0\), .+ offered, .+"
 
 # Command -> patterns of lines that it prints, in this order; other lines may stand between them, but not where the
 # first is EXACTLY. Numbers that a processor decides have a form, others have a value.
@@ -56,29 +56,27 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "clipworks devices": (
         r"CPU +.+, \d+ cores?, .+ GiB",
-        r"runtime +version +device +precision +GFLOP/s +beside f32",
-        rf"{RUNTIME} +\S+ +cpu +f32 +[\d,.]+ +1\.00",
-        r"auto takes",
-        r"  for models that clipworks converted: (native|openvino|onnxruntime), (f32|bf16)",
-        r"    .+",
-        rf"  for convolutional image towers \(starter\): {RUNTIME}, (f32|bf16)",
-        r"    .+",
-        rf"  for other models: {RUNTIME}, (f32|bf16)",
-        r"    .+",
+        r"  runtime +version +device +precision +GFLOP/s +beside f32",
+        rf"  {RUNTIME} +\S+ +cpu +f32 +[\d,.]+ +1\.00",
+        r"auto takes:",
+        r"  for +takes +why",
+        r"  models that clipworks converted +(native|openvino|onnxruntime), (f32|bf16) .+",
+        rf"  convolutional image towers \(starter\) +{RUNTIME}, (f32|bf16) .+",
+        rf"  other models +{RUNTIME}, (f32|bf16) .+",
     ),
     "clipworks profile image --duration 1": profile(
         IMAGE,
-        r"inputs: 64 views of 6 built-in images; a request is a batch of 1 on the host",
-        r"measured: 5 requests in \d+\.\d\d s after warm-up; as many requests as asked for",
+        r"inputs +64 views of 6 built-in (images|images); a request is a batch of 1 on the host",
+        r"measured +5 requests in \d+\.\d\d s after warm-up; as many requests as asked for",
         CLOSED.format(1),
-        r"p99: too few samples to trust \(5; 662 needed\)",
-        COLD,
+        r"p99 +too few samples to trust \(5; 662 needed\)",
+        LOAD_TIME,
     ),
     "clipworks profile text --batch-size 8 --depth 2 --duration 1 --check": profile(
         TEXT,
-        r"inputs: 24 built-in prompts, batches 17 to 36 tokens long; a request is a batch of 8 on the host",
+        r"inputs +24 built-in prompts, batches 17 to 36 tokens long; a request is a batch of 8 on the",
         CLOSED.format(2),
-        rf"parity with {RUNTIME} f32, 24 inputs: cosine min (0\.9999\d\d|1\.000000), .+, top-1 agreement 100\.0%",
+        rf"parity +with {RUNTIME} f32, 24 inputs: cosine min (0\.9999\d\d|1\.000000), median .+, top-1.*",
         depth=2,
         batch=8,
     ),
@@ -87,38 +85,34 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         r"HEALTHY: 10 of 14 stages compared, none past its tolerance",
         rf"model +starter: {RUNTIME} on cpu, f32",
         rf"reference +starter: {RUNTIME} on cpu, f32",
-        r"decode +0/255 +2/255",
-        r"resize +0/255 +2/255",
-        r"crop +0/255 +2/255",
-        r"image projection +\d(\.\d)?e-0[5-9] +0\.001",
-        r"tokens +0% +0%",
-        r"text projection +\d(\.\d)?e-0[5-9] +0\.001",
-        r"scores +(0|\d(\.\d)?e-\d\d) +0\.005",
+        r"  decode +0/255 +2/255",
+        r"  resize +0/255 +2/255",
+        r"  crop +0/255 +2/255",
+        r"  image projection +\d(\.\d)?e-0[5-9] +0\.001",
+        r"  tokens +0% +0%",
+        r"  text projection +\d(\.\d)?e-0[5-9] +0\.001",
+        r"  scores +(0|\d(\.\d)?e-\d\d) +0\.005",
         r"from file to score: .+",
     ),
     "clipworks profile image --depth 0 --duration 1": profile(
-        IMAGE, r"measured: 5 requests in .+", CLOSED.format(1), COLD, depth=0
+        IMAGE, r"measured +5 requests in .+", CLOSED.format(1), LOAD_TIME, depth=0
     ),
     "clipworks profile text --rate 30 --duration 2": profile(
         TEXT,
-        r"measured: 5 requests in .+",
+        r"measured +5 requests in .+",
         OPEN.format(30),
-        r"  queue delay \(us\): avg \d+, max \d+; service time \(us\): avg \d+, max \d+",
+        r"queue delay +avg \d+ us, max \d+ us",
+        r"service time +avg \d+ us, max \d+ us",
     ),
     "clipworks profile text --slo p90=200ms --duration 0.5 --iterations 1": (
-        r"closed loop: .+ requests/s at 1 in flight",
-        r" +rate/s answered/s +p90 us +bound 200000 us",
-        rf" +{RATE} +{RATE} +{TIME} +(kept|broken|overloaded)",
-        r"(highest rate that keeps|no rate tried keeps|every rate tried keeps) p90 within 200000 us.*",
+        r"The closed loop gives .+ requests/s with 1 in flight\.",
+        r"(Up to .+ requests/s keep|No rate that was tried keeps) p90 within 200 ms.*",
+        r"  offered/s +answered/s +requests .* p90 ms .*bound",
+        r"[* ] +[\d,.]+ +[\d,.]+ +\d+ .+ (kept|broken|overloaded|samples)",
     ),
     "clipworks profile text --sweep batch=1,8 depth=0,2 --duration 0.5": (
-        EXACTLY,
-        r"batch depth instances threads +qps +avg us +p99 us in flight",
-        *(
-            rf" +{batch} +{depth} +1 +\d+ +{RATE} +{TIME} +{TIME} +\d\.\d\d( +best throughput)?( +Pareto)?"
-            for batch in (1, 8)
-            for depth in (0, 2)
-        ),
+        r"  batch +load .+texts/s .+",
+        *(rf"[* ] +{batch} +depth {depth} +[\d,.]+ .+" for batch in (1, 8) for depth in (0, 2)),
     ),
     "make_input_npz --label_file samples/clip/test_label.txt --npz_files_path npz_files": (EXACTLY,),
     "clip_sample --label_file samples/clip/test_label.txt --npz_files_path npz_files --input_file examples/CLIP.png": (
@@ -143,7 +137,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         rf"Highest throughput, image: .+ images/s \(image, starter, {RUNTIME}, cpu, f32\)",
         rf"Measured: image, starter, {RUNTIME}, cpu, f32, (\d+|auto) threads, 1 instance, batch 1, depth 3, .+",
         r"Published by others: not measured here:",
-        r"  vendor's card +ViT-B/32 \(OpenAI\) +the vendor's accelerator card +f16 +55\.6% +82\.6% .+",
+        r"  vendor's card +ViT-B/32 \(OpenAI\) +the vendor's +f16 +55\.6% +82\.6% .+",
         r"  vendor's card +image +1 +2\.98 +192\.8 +15\.5",
     ),
 }

@@ -12,11 +12,11 @@ import numpy as np
 
 from clipworks.comparison.comparison import (
     Actual,
-    Asked,
     Comparison,
     GateResult,
     ImageSet,
     Pareto,
+    Requested,
     Row,
     comparison_to_json,
 )
@@ -300,7 +300,7 @@ def _make_row(name: str, correct: int, rate: float, *, is_reference: bool = Fals
         name=name,
         model="tiny",
         card_sha256="ab" * 32,
-        asked=Asked(model="tiny", runtime=runtime, device=device, precision=precision),
+        asked=Requested(model="tiny", runtime=runtime, device=device, precision=precision),
         actual=Actual(runtime=runtime, device=device, precision=precision, threads=2),
         is_reference=is_reference,
         problems=(),

@@ -15,14 +15,15 @@ from report_files import make_comparison, make_profile
 
 from clipworks import store
 from clipworks.cli import main
-from clipworks.cli.compare_tables import format_comparison
 from clipworks.comparison.figures import Repeated
 from clipworks.options import RuntimeOptions
 from clipworks.profiling.parity import measure_beside_f32
-from clipworks.profiling.text import format_profile
-from clipworks.report.cautions import doubt_comparison, doubt_profiles
-from clipworks.report.comparison_lists import list_slower
-from clipworks.report.configurations import Named
+from clipworks.report.comparison import report_comparison
+from clipworks.report.comparison_speeds import list_slower
+from clipworks.report.document import FactList
+from clipworks.report.lineup import Named
+from clipworks.report.profile_cautions import doubt_profiles
+from clipworks.report.profile_summary import show_profile
 from clipworks.results.manifest import recall_choice
 from clipworks.runtimes import choice, registry
 
@@ -61,9 +62,12 @@ def test_a_profile_says_that_its_precision_is_slower_than_f32() -> None:
         make_profile(precision=precision, times_f32=ratio)
         for precision, ratio in (("bf16", 0.66), ("bf16", 2.0), ("f32", None))
     )
-    assert "beside f32, calls in turn: 0.66 times as fast; bf16 is SLOWER than f32 here" in format_profile(slow)
-    assert "beside f32, calls in turn: 2.00 times as fast\n" in format_profile(quick)
-    assert "beside f32" not in format_profile(exact)
+    facts = []
+    for profile in (slow, quick, exact):
+        (shown,) = (item for item in show_profile(profile).sections[0].items if isinstance(item, FactList))
+        facts.append(dict(shown.rows).get("beside f32"))
+    assert facts[0] == "0.66 times as fast, calls in turn; bf16 is SLOWER than f32 here"
+    assert facts[1:] == ["2.00 times as fast, calls in turn", None]
     said = [
         [item.text for item in doubt_profiles([Named(source="a", label="a", profile=profile)]) if "f32" in item.text]
         for profile in (slow, quick, exact)
@@ -116,8 +120,7 @@ def test_a_comparison_says_which_rows_are_slower_than_f32_beyond_the_spread() ->
     assert len(said) == len(base.speeds) > 0
     assert said[0].startswith("row 0.4, image, batch")
     told = dataclasses.replace(found, rows=(base, row))
-    assert "SLOWER than f32 on the same runtime:" in format_comparison(told)
-    assert any(item.text.startswith("Slower than f32: row 0.4") for item in doubt_comparison("a", told))
+    assert any(item.text.startswith("SLOWER than f32: row 0.4") for item in report_comparison("a", told).warnings)
     other = dataclasses.replace(row, actual=dataclasses.replace(bf16, runtime="another"))
     assert list_slower([base, other]) == []  # of another runtime it is no measure
 

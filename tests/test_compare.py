@@ -467,13 +467,13 @@ def test_the_tables_fit_a_terminal_and_json_is_the_file(
     printed = capsys.readouterr()
     assert max(map(len, printed.out.splitlines())) <= 100
     for part in (
-        "Rows (",
+        "Rows: accuracy",
         "Is the difference real?",
-        "Agreement",
-        "Speed under each",
+        "Parity: agreement",
+        "Speed: the median",
         "their card",
         "Gates:",
-        "int8 towers",
+        "What is not available",
     ):
         assert part in printed.out
     assert {path.name for path in (tmp_path / "c").iterdir()} >= {"comparison.json", "comparison.md"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,11 @@ def test_a_terminal_gets_a_table_with_reasons(
     assert any(line.startswith("CPU  ") and "core" in line for line in lines)
     assert "ceiling           avx2, set by CLIPWORKS_CPU" in lines
     assert "ceiling           avx2, set by ONEDNN_MAX_CPU_ISA" in lines
-    assert any(line.startswith("native") and "AVX-512" in line for line in lines) or not registry.is_installed("native")
-    place = lines.index("auto takes")
-    assert lines[place + 1] == "  for models that clipworks converted: openvino, f32"
+    assert any(line.split()[:1] == ["native"] and "AVX-512" in line for line in lines) or not registry.is_installed(
+        "native"
+    )
+    place = lines.index("auto takes:")
+    assert re.match("  models that clipworks converted +openvino, f32 ", lines[place + 2])
 
 
 def test_no_runtime_at_all_is_told_and_no_failure(

@@ -15,8 +15,10 @@ import pytest
 from clipworks.cli import main
 from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import evaluate, wilson
-from clipworks.evaluation.text import format_evaluation
 from clipworks.evaluation.truth import find_in_results, guess_labels, read_truth
+from clipworks.report.classes import tabulate_confusions
+from clipworks.report.classification import show_evaluation
+from clipworks.report.terminal import format_terminal
 from clipworks.results.formats import FORMATS, read_results
 from clipworks.results.records import Prediction, Record
 from clipworks.text.prompts import Labels, read_labels
@@ -142,7 +144,8 @@ def test_two_classes_of_one_name_stay_apart() -> None:
     found = evaluate(records, find_in_results(labels), ks=(1, 2), names=labels.names)
     assert [item.correct for item in found.accuracy] == [1, 2]
     assert [(item.id, item.correct) for item in found.classes] == [(134, (0, 1)), (517, (1, 1))]
-    assert "134 crane  taken for  517 crane" in format_evaluation(found)
+    pairs = tabulate_confusions(found, 10)
+    assert pairs.rows[0][:4] == ("crane", "134", "crane", "517")
 
 
 SAMPLE = """\
@@ -243,7 +246,7 @@ def test_a_k_beyond_the_results_is_refused_and_the_default_goes_as_far_as_they_d
     assert [item["k"] for item in json.loads(capsys.readouterr().out)["accuracy"]] == [1]
     assert main(["evaluate", str(path), "--top", "3,2"]) == 0
     out = capsys.readouterr().out
-    assert "top-2    100.00%" in out
+    assert "top-2              100.00%" in out
     assert main(["evaluate", str(path), "--top", "4"]) == 2
     assert "a.jpg has 3 classes in the results; top-4 needs as many" in capsys.readouterr().err
     for wrong in ("0", "one", ""):
@@ -261,12 +264,12 @@ def test_errors_count_as_wrong_unless_told_otherwise_and_the_table_says_so(
     path.write_bytes(b"".join(map(FORMATS["jsonl"].encode, records)))
     assert main(["evaluate", str(path)]) == 0
     out = capsys.readouterr().out
-    assert "3 images, 2 evaluated; 1 could not be read: counted as wrong; 1 left out: nothing tells their class" in out
-    assert "top-1     50.00%" in out
+    assert "3, 2 evaluated; 1 could not be read: counted as wrong; 1 left out: nothing tells" in out
+    assert "top-1              50.00%" in out
     assert main(["evaluate", str(path), "--errors", "skip"]) == 0
     out = capsys.readouterr().out
     assert "1 could not be read: left out" in out
-    assert "top-1    100.00%" in out
+    assert "top-1              100.00%" in out
 
 
 def test_nothing_to_evaluate_is_an_error_that_says_why() -> None:
@@ -307,6 +310,7 @@ def test_every_format_of_a_run_evaluates_alike(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_path_cannot_move_the_terminals_cursor() -> None:
     odd = "new\nline\x1b[2J\udcff é.jpg"
-    shown = format_evaluation(evaluate([record(odd, 0, truth=1)], known, ks=(1,)))
+    found = evaluate([record(odd, 0, truth=1)], known, ks=(1,))
+    shown = format_terminal(show_evaluation(found, most=10), 100)
     assert "new\\nline\\x1b[2J\\udcff é.jpg" in shown
     assert "\x1b" not in shown

@@ -9,9 +9,9 @@ import pytest
 from report_files import make_comparison, make_profile, make_run, write_comparison, write_json
 
 from clipworks.cli import main
-from clipworks.cli.compare_tables import format_comparison
 from clipworks.comparison.published import BUILT_IN, read_published
 from clipworks.errors import UsageError
+from clipworks.report.comparison_tables import tabulate_comparison
 
 
 def test_the_vendor_card_is_known_by_name() -> None:
@@ -48,13 +48,13 @@ def test_a_file_is_taken_too_and_anything_else_is_refused(tmp_path: Path) -> Non
 
 def test_a_comparison_quotes_each_speed_with_what_was_in_flight() -> None:
     comparison = make_comparison(published=read_published("vendor-card"))
-    lines = format_comparison(comparison).splitlines()
-    start = lines.index("Published by others, not measured here:")
-    assert [line.split() for line in lines[start + 1 : start + 4]] == [
-        ["published", "top-1", "top-5", "tower", "in", "flight", "a", "second", "mean", "ms"],
-        ["vendor's", "card", "55.6%", "82.6%", "image", "2.98", "193", "15.5"],
-        ["vendor's", "card", "55.6%", "82.6%", "image", "1.00", "140", "7.14"],
-    ]
+    accuracy, speeds = tabulate_comparison(comparison)[-2:]
+    assert accuracy.rows[0][4:6] == ("55.6%", "82.6%")
+    assert [column.name for column in speeds.columns] == ["name", "tower", "batch", "in flight", "a second", "mean ms"]
+    assert speeds.rows[:2] == (
+        ("vendor's card", "image", "1", "2.98", "192.8", "15.5"),
+        ("vendor's card", "image", "1", "1.00", "140.0", "7.14"),
+    )
 
 
 @pytest.mark.parametrize("kind", ["profile", "comparison"])

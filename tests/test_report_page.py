@@ -31,8 +31,9 @@ from report_files import (
 
 from clipworks.cli import main
 from clipworks.report.assembly import build_document
-from clipworks.report.document import Axis, Plot, Rule, Series
-from clipworks.report.html import escape, render_page
+from clipworks.report.document import Axis, Guide, Plot, Series
+from clipworks.report.html import render_page
+from clipworks.report.svg import escape
 
 pytest.importorskip("matplotlib")
 from clipworks.report.plots import draw
@@ -111,7 +112,7 @@ PLOT = Plot(
         Series(label="c", xs=(1.0, 2.0, 3.0), ys=(0.2, 0.3), mark="outline"),
         Series(label="d", xs=(4.0,), ys=(0.5,), mark="points", hollow=True, hue=3),
     ),
-    rules=(Rule(axis="y", value=0.9, label="bound"), Rule(axis="diagonal", label="same")),
+    rules=(Guide(axis="y", value=0.9, label="bound"), Guide(axis="diagonal", label="same")),
 )
 
 

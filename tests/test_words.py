@@ -34,6 +34,7 @@ ALLOWED = {
     "docs/glossary.md": r".*",
     "docs/developers/performance-log.md": r"pictures are images",
     "docs/peers.md": r"infinity, engine",
+    "src/clipworks/report/plots.py": r"set_layout_engine",
     "docs/starter.md": r"'a picture of dogs'|training pictures",
     "benchmarks/parity.py": r"text_heads",
     "benchmarks/peers/clients/infinity.py": r"[Ee]ngine",

@@ -76,3 +76,26 @@ def _fit(text: str, columns: int | None) -> tuple[int, int]:
             return total, place
         total, before = total + width, character
     return total, len(text)
+
+
+def fold_text(text: str, columns: int) -> list[str]:
+    """Break a text at blanks into lines of at most so many columns; longer words too."""
+    lines = [""]
+    for word in text.split(" "):
+        while measure_width(word) > columns:
+            room = columns - measure_width(lines[-1]) - (1 if lines[-1] else 0)
+            piece = cut_text(word, room if room > columns // 2 else columns) or word[:1]
+            piece = piece[: max(piece.rfind(sign, len(piece) // 2) for sign in "/_-.") + 1] or piece
+            _append_word(lines, piece, columns)
+            word = word[len(piece) :]  # noqa: PLW2901  # what is left of it
+        _append_word(lines, word, columns)
+    return lines
+
+
+def _append_word(lines: list[str], word: str, columns: int) -> None:
+    if not lines[-1]:
+        lines[-1] = word
+    elif measure_width(lines[-1]) + 1 + measure_width(word) <= columns:
+        lines[-1] += f" {word}"
+    else:
+        lines.append(word)

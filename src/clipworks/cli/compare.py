@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -11,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
-from clipworks.cli.terminal import show_text
+from clipworks.cli.terminal import print_document, show_text
 from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
 from clipworks.options import AUTO, PRECISIONS, STARTER
 
 if TYPE_CHECKING:
-    from clipworks.comparison.comparing import Plan
     from clipworks.comparison.comparison import Comparison
+    from clipworks.comparison.plan import Plan
     from clipworks.comparison.published import PublishedRow
 
 ALL = "all"
@@ -136,18 +137,24 @@ def _compare(
 
 
 def _show_and_write(args: argparse.Namespace, found: Comparison) -> list[Path]:
-    from clipworks.cli.compare_files import write_comparison
-    from clipworks.cli.compare_tables import format_comparison
+    from clipworks.cli.compare_files import name_record, write_comparison
     from clipworks.comparison.comparison import comparison_to_json
+    from clipworks.report.assembly import Reading, assemble
+    from clipworks.report.sources import SavedResults
 
-    content = comparison_to_json(found)
+    content, record = comparison_to_json(found), name_record(Path(args.output), partial=found.partial)
+    document = assemble(
+        [SavedResults(name=str(record), content=found)],
+        title="PARTIAL: the comparison was ended early" if found.partial else "clipworks compare",
+        reading=Reading(),
+    )
     try:
         if args.json:
             print_json(json.loads(content), indent=1)
         else:
-            print(format_comparison(found))
+            print_document(document)
     finally:  # whichever of the two cannot be written, the other is
-        written = write_comparison(Path(args.output), content, partial=found.partial)
+        written = write_comparison(record, content, document)
     return written
 
 
@@ -173,7 +180,7 @@ def _conclude(found: Comparison, gates: dict[str, float], *, strict: bool) -> in
 
 def _read_plan(args: argparse.Namespace) -> Plan:
     from clipworks import runtimes
-    from clipworks.comparison.comparing import Plan
+    from clipworks.comparison.plan import Plan
     from clipworks.errors import unknown_name
     from clipworks.profiling.profile import Load
     from clipworks.text.prompts import read_templates
@@ -187,7 +194,13 @@ def _read_plan(args: argparse.Namespace) -> Plan:
         runtimes.find_runtime(name, beside=ALL)
     sizes = kinds.split_numbers(args.batch_size, "--batch-size", example="1,8")
     depths = kinds.split_numbers(args.depth, "--depth", low=0, example="1,8")
-    loads = [(size, depth) for size in sizes for depth in depths]
+    load = Load(
+        iterations=20,
+        duration_s=args.duration,
+        timeout_s=max(2 * args.duration, 1.0),
+        warmup_s=args.warmup,
+        percentiles=kinds.read_percentiles(args),
+    )
     return Plan(
         models=tuple(dict.fromkeys(args.model or [STARTER])),
         runtimes=names,
@@ -198,18 +211,7 @@ def _read_plan(args: argparse.Namespace) -> Plan:
         templates=read_templates(args.templates),
         images=options.read_image_options(args),
         limit=args.limit,
-        batch_sizes=tuple(size for size, _ in loads),
-        loads=tuple(
-            Load(
-                depth=depth,
-                iterations=20,
-                duration_s=args.duration,
-                timeout_s=max(2 * args.duration, 1.0),
-                warmup_s=args.warmup,
-                percentiles=kinds.read_percentiles(args),
-            )
-            for _, depth in loads
-        ),
+        loads=tuple((size, dataclasses.replace(load, depth=depth)) for size in sizes for depth in depths),
         repeats=args.repeats,
         footprint=not args.no_footprint,
         offline=args.offline,

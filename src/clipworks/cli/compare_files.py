@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipworks.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipworks.report.document import Document
 
 # What Ctrl-C left lies beside a whole comparison, never in its place.
 WHOLE, PARTIAL = "comparison", "comparison-partial"
@@ -31,32 +35,35 @@ def check_output(folder: Path) -> None:
             comparison_from_json(record.read_text(encoding="utf-8"), origin=str(record))
 
 
-def write_comparison(folder: Path, content: str, *, partial: bool) -> list[Path]:
+def name_record(folder: Path, *, partial: bool) -> Path:
+    """Where a comparison's record lies."""
+    return folder / f"{PARTIAL if partial else WHOLE}.json"
+
+
+def write_comparison(record: Path, content: str, document: Document) -> list[Path]:
     """Write the record, its tables and, where plots can be drawn, its page; return where they lie."""
     from clipworks.datasets.locations import write_place
-    from clipworks.report.assembly import build_document
     from clipworks.report.html import render_page
     from clipworks.report.markdown import format_markdown
     from clipworks.results.journal import explain_write_errors
 
     written = []
 
-    def write(suffix: str, text: str) -> str:
-        path = folder / f"{PARTIAL if partial else WHOLE}{suffix}"
+    def write(suffix: str, text: str) -> None:
+        path = record.with_suffix(suffix)
         write_place(str(path), text.encode())
         written.append(path)
-        return str(path)
 
-    with explain_write_errors(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-        document = build_document([write(".json", content)], title="clipworks compare")
+    with explain_write_errors(str(record.parent)):
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write(".json", content)
         write(".md", format_markdown(document))
         try:
             write(".html", render_page(document))
         except UsageError as error:  # matplotlib is an extra
             hint = (error.hint or "").partition(";")[0]  # the rest is on the options of clipworks report
             print(f"no page: {error.message}" + (f" ({hint})" if hint else ""), file=sys.stderr)
-        if not partial:
+        if record.stem == WHOLE:
             for suffix in SUFFIXES:
-                (folder / f"{PARTIAL}{suffix}").unlink(missing_ok=True)
+                (record.parent / f"{PARTIAL}{suffix}").unlink(missing_ok=True)
     return written

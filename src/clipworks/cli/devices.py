@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import options
 from clipworks.cli.json_output import print_json
+from clipworks.cli.terminal import print_document
 
 if TYPE_CHECKING:
     from clipworks.environment import Environment
-    from clipworks.runtimes.survey import RuntimeFacts, Survey
+    from clipworks.report.document import Document
+    from clipworks.runtimes.survey import Survey
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,43 +38,64 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"environment": dataclasses.asdict(machine), **dataclasses.asdict(found)})
     else:
-        print(format_survey(found, machine))
+        print_document(show_survey(found, machine))
     return 0
 
 
-def format_survey(found: Survey, machine: Environment) -> str:
-    """Lay a survey out for a terminal."""
+def show_survey(found: Survey, machine: Environment) -> Document:
+    """The machine, its runtimes, and what ``auto`` takes."""
+    from clipworks.report.document import Document, FactList, Section
+    from clipworks.report.tables import tabulate
+
     memory = "" if machine.memory_gib is None else f", {machine.memory_gib:g} GiB"
-    lines = [
-        f"CPU               {machine.cpu}, {machine.cores} core{'' if machine.cores == 1 else 's'}{memory}",
-        f"instruction sets  {' '.join(machine.isa) or 'not told by this system'}",
+    facts = [
+        ("CPU", f"{machine.cpu}, {machine.cores} core{'' if machine.cores == 1 else 's'}{memory}"),
+        ("instruction sets", " ".join(machine.isa) or "not told by this system"),
     ]
     for variable, ceiling in (("CLIPWORKS_CPU", found.ceiling), ("ONEDNN_MAX_CPU_ISA", found.onednn_ceiling)):
         if ceiling is not None:
-            lines.append(f"ceiling           {ceiling}, set by {variable}")
-    lines += ["", f"{'runtime':<12}  {'version':<10}  {'device':<8}  {'precision':<9}  {'GFLOP/s':>8}  beside f32"]
-    for runtime in found.runtimes:
-        lines += _describe_runtime(runtime)
-    if machine.load_1m is not None and machine.load_1m > machine.cores / 2:
-        lines += ["", f"The machine is busy (load {machine.load_1m:g}): rates measured now are too low."]
-    lines += ["", "auto takes"]
-    for item in found.auto:
-        taken = "nothing" if item.runtime is None else f"{item.runtime}, {item.precision}"
-        lines += [f"  for {item.models}: {taken}", f"    {item.why}"]
-    return "\n".join(lines)
+            facts.append(("ceiling", f"{ceiling}, set by {variable}"))
+    rates = [
+        (runtime, device, precision)
+        for runtime in found.runtimes
+        for device in runtime.devices
+        for precision in device.precisions
+    ]
+    table = tabulate(
+        "Runtimes",
+        rates,
+        (
+            ("runtime", lambda row: row[0].name),
+            ("version", lambda row: row[0].version or "-"),
+            ("device", lambda row: row[1].name),
+            ("precision", lambda row: row[2]),
+            ("GFLOP/s", lambda row: _divide(row[1].rates.get(row[2]), 1, 0)),
+            ("beside f32", lambda row: _divide(row[1].rates.get(row[2]), row[1].rates.get("f32"), 2)),
+        ),
+    )
+    missing = tabulate(
+        "Not available",
+        [runtime for runtime in found.runtimes if runtime.problem is not None],
+        (
+            ("runtime", lambda runtime: runtime.name),
+            ("why", lambda runtime: runtime.problem or ""),
+            ("what to do", lambda runtime: runtime.hint or ""),
+        ),
+    )
+    auto = tabulate(
+        "auto takes",
+        found.auto,
+        (
+            ("for", lambda item: item.models),
+            ("takes", lambda item: "nothing" if item.runtime is None else f"{item.runtime}, {item.precision}"),
+            ("why", lambda item: item.why),
+        ),
+    )
+    busy = machine.load_1m is not None and machine.load_1m > machine.cores / 2
+    warning = f"The machine is busy (load {machine.load_1m:g}): rates measured now are too low." if busy else ""
+    section = Section(items=(FactList(rows=tuple(facts)), table, missing, auto), text=(warning,) if warning else ())
+    return Document(title="", sections=(section,))
 
 
-def _describe_runtime(runtime: RuntimeFacts) -> list[str]:
-    name = f"{runtime.name:<12}  {runtime.version or '-':<10}"
-    if runtime.problem is not None:
-        return [f"{name}  {runtime.problem}" + (f" ({runtime.hint})" if runtime.hint else "")]
-    lines: list[str] = []
-    for device in runtime.devices:
-        base = device.rates.get("f32")
-        for precision in device.precisions:
-            rate = device.rates.get(precision)
-            measured = f"{rate:>8.0f}" if rate else f"{'-':>8}"
-            ratio = f"  {rate / base:.2f}" if rate and base else ""
-            place = device.name if precision == device.precisions[0] else ""
-            lines.append(f"{'' if lines else name:<24}  {place:<8}  {precision:<9}  {measured}{ratio}")
-    return lines
+def _divide(rate: float | None, base: float | None, decimals: int) -> str:
+    return f"{rate / base:.{decimals}f}" if rate and base else ""

@@ -53,9 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare, print, and return 0 for a healthy pipeline, 1 for one that differs."""
     from clipworks.cli.progress import ProgressLine
-    from clipworks.doctor.diagnosing import Plan, diagnose
+    from clipworks.doctor.diagnosing import diagnose
     from clipworks.doctor.dumps import SUFFIX, write_dump
-    from clipworks.doctor.references import Asked
+    from clipworks.doctor.references import ReferenceRequest
     from clipworks.doctor.stages import parse_tolerances
     from clipworks.store import open_bundle
 
@@ -64,30 +64,34 @@ def run(args: argparse.Namespace) -> int:
     tolerances = parse_tolerances(args.tolerance)
     runtime_options = options.read_runtime_options(args, cache=False)  # nothing of an earlier run is taken
     line = ProgressLine()
-    plan = Plan(
-        bundle=open_bundle(args.model, offline=args.offline, progress=line.show),
+    bundle = open_bundle(args.model, offline=args.offline, progress=line.show)
+    request = ReferenceRequest(
+        what=args.reference,
+        config=args.reference_config,
+        runtime=args.reference_runtime,
+        device=args.reference_device,
+        precision=args.reference_precision,
         options=runtime_options,
-        reference=Asked(
-            what=args.reference,
-            config=args.reference_config,
-            runtime=args.reference_runtime,
-            device=args.reference_device,
-            precision=args.reference_precision,
-            options=runtime_options,
-            offline=args.offline,
-        ),
-        tolerances=tolerances,
+        offline=args.offline,
     )
     try:
-        diagnosis, dump = diagnose(plan, lambda dump: _choose_inputs(args, dump), tell=line.show)
+        diagnosis, dump = diagnose(
+            bundle,
+            runtime_options,
+            lambda dump: _choose_inputs(args, dump),
+            request=request,
+            tolerances=tolerances,
+            tell=line.show,
+        )
     finally:
         line.clear()
     if args.json:
         print_json(dataclasses.asdict(diagnosis))
     else:
-        from clipworks.cli.doctor_tables import format_diagnosis
+        from clipworks.cli.terminal import print_document
+        from clipworks.report.diagnosis import show_diagnosis
 
-        print(format_diagnosis(diagnosis))
+        print_document(show_diagnosis(diagnosis))
     if args.dump is not None:
         write_dump(args.dump, dump)
     return 0 if diagnosis.verdict == "healthy" else 1
@@ -99,6 +103,6 @@ def _choose_inputs(args: argparse.Namespace, dump: Dump | None) -> Inputs:
     from clipworks.doctor.pipelines import Inputs
 
     texts = kinds.read_texts(args.texts, args.texts_file)
-    images = args.images or (dump.images if dump else ()) or list_images()
+    chosen = args.images or (dump.images if dump else ()) or list_images()
     words = texts or (dump.texts if dump else ()) or TEXTS
     return Inputs(images=tuple(chosen), texts=tuple(words), options=options.read_image_options(args))

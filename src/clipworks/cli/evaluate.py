@@ -8,7 +8,7 @@ import sys
 
 from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
-from clipworks.cli.terminal import show_text
+from clipworks.cli.terminal import print_document, show_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and return 0."""
     from clipworks.evaluation.files import count_missing, evaluate_file, read_file_labels
-    from clipworks.evaluation.text import format_evaluation
+    from clipworks.report.classification import show_evaluation
 
     ks = [] if args.top is None else kinds.split_numbers(args.top, "--top")
     known = read_file_labels(args.results, args.labels)
@@ -41,11 +41,11 @@ def run(args: argparse.Namespace) -> int:
     if total := count_missing(found, known):
         print(
             f"{show_text(args.results)} holds {found.images:,} of the {total:,} images of its run: the figures are "
-            "of those; the command that wrote it completes it",
+            "of those; the command that wrote it resumes it",
             file=sys.stderr,
         )
     if args.json:
         print_json({"results": args.results, **dataclasses.asdict(found)})
     else:
-        print(format_evaluation(found, most=args.most))
+        print_document(show_evaluation(found, most=args.most))
     return 0

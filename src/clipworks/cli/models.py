@@ -15,7 +15,7 @@ from clipworks.cli import options
 from clipworks.cli.bundles import add_name, describe_bundle, print_bundle
 from clipworks.cli.json_output import print_json
 from clipworks.cli.models_convert import add_convert_arguments, add_verify_arguments, run_convert, run_verify
-from clipworks.cli.terminal import fit_text, measure_width, show_text
+from clipworks.cli.terminal import print_document, show_text
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,27 +55,24 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print_json([dataclasses.asdict(model) for model in models])
         return 0
-    rows: list[tuple[str, ...]] = [("name", "state", "parameters", "pixels", "ImageNet top-1", "licence")]
-    rows += [_list_row(model) for model in models]
-    if not sys.stdout.isatty():
-        for row in rows[1:]:
-            print("\t".join(row))
-        return 0
-    widths = [max(map(measure_width, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(fit_text(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    columns: dict[str, Callable[[ListedModel], str]] = {
+        "name": lambda model: show_text(model.name),
+        "state": lambda model: model.state,
+        "parameters": lambda model: f"{model.parameters / 1e6:.0f} M" if model.parameters else "-",
+        "pixels": lambda model: str(model.image_size or "-"),
+        "ImageNet top-1": lambda model: f"{model.imagenet_top1:.1%}" if model.imagenet_top1 else "-",
+        "licence": lambda model: show_text(model.licence),
+    }
+    if sys.stdout.isatty():
+        from clipworks.report.document import Document, Section
+        from clipworks.report.tables import tabulate
+
+        table = tabulate("", models, tuple(columns.items()), spare=("licence", "pixels"))
+        print_document(Document(title="", sections=(Section(items=(table,)),)))
+    else:
+        for model in models:
+            print("\t".join(read(model) for read in columns.values()))
     return 0
-
-
-def _list_row(model: ListedModel) -> tuple[str, ...]:
-    return (
-        show_text(model.name),
-        model.state,
-        f"{model.parameters / 1e6:.0f} M" if model.parameters else "-",
-        str(model.image_size or "-"),
-        f"{model.imagenet_top1:.1%}" if model.imagenet_top1 else "-",
-        show_text(model.licence),
-    )
 
 
 def _info(args: argparse.Namespace) -> int:

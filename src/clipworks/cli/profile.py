@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from clipworks.cli.json_output import format_json, print_json
+from clipworks.cli.json_output import print_json
 from clipworks.cli.profile_options import add_arguments, read_load, read_setup
-from clipworks.cli.terminal import show_text
+from clipworks.cli.terminal import print_document, show_text
 from clipworks.errors import ClipworksError, UsageError
 
 if TYPE_CHECKING:
@@ -49,18 +49,28 @@ def run(args: argparse.Namespace) -> int:
     if slo:
         return _search(args, setup, load, slo)
     from clipworks.profiling.profiler import profile
-    from clipworks.profiling.text import format_profile
 
     with watching() as report:
         result = profile(setup, load, report=report, keep_samples=args.raw, repeats=args.repeats, check=args.check)
-    print(format_json(dataclasses.asdict(result)) if args.json else format_profile(result))
+    _print_profile(args, result)
     return 130 if result.partial else 0
+
+
+def _print_profile(args: argparse.Namespace, result: Profile) -> None:
+    from clipworks.profiling.sample_form import format_sample_form
+    from clipworks.report.profile_summary import show_profile
+
+    if args.json:
+        print_json(dataclasses.asdict(result))
+    else:
+        print(format_sample_form(result))
+        print_document(show_profile(result))
 
 
 def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, tuple[int, ...]]) -> int:
     from clipworks.profiling.profiler import profile
     from clipworks.profiling.search import rank_profiles
-    from clipworks.profiling.text import format_sweep
+    from clipworks.report.profiles import show_sweep
 
     percent = max(load.percentiles)
     results: list[Profile] = []
@@ -107,7 +117,7 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
         profiles = [dataclasses.asdict(item) for item in results]
         print_json({"profiles": profiles, "best_throughput": best, "pareto": front, "pareto_percentile": percent})
     else:
-        print(format_sweep(results, percent))
+        print_document(show_sweep(results, percent))
     if interrupted:
         return 130
     return failed.exit_status if failed is not None else 0
@@ -116,14 +126,14 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
 def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int:
     from clipworks.profiling.profiler import Bench
     from clipworks.profiling.search import search_rate
-    from clipworks.profiling.text import format_profile, format_search
+    from clipworks.report.rates import show_search
 
     bench = Bench(setup, seed=load.seed)
     try:
         with watching("capacity") as report:
             closed = bench.measure(load, report=report)
         if closed.partial:
-            print(format_json(dataclasses.asdict(closed)) if args.json else format_profile(closed))
+            _print_profile(args, closed)
             return 130
 
         def run_load(trial: Load) -> Any:
@@ -136,8 +146,7 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
     if args.json:
         print_json({"capacity": dataclasses.asdict(closed), "search": dataclasses.asdict(found)})
     else:
-        print(f"closed loop: {closed.run.window.requests_per_s:.2f} requests/s at {closed.run.places} in flight")
-        print(format_search(found))
+        print_document(show_search(closed, found))
     return 130 if found.partial else 0
 
 

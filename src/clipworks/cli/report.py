@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
-from clipworks.cli.terminal import show_text
+from clipworks.cli.terminal import print_document, show_text
 from clipworks.endings import choose_by_ending
 from clipworks.errors import UsageError
 from clipworks.results.journal import explain_write_errors
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace, form: str | None) -> None:
     from clipworks.cli.progress import ProgressLine
     from clipworks.comparison.published import read_published
-    from clipworks.report.assembly import build_document
+    from clipworks.report.assembly import Reading, build_document
     from clipworks.report.markdown import format_markdown
 
     published = read_published(args.published) if args.published is not None else ()
@@ -95,11 +95,13 @@ def _report(args: argparse.Namespace, form: str | None) -> None:
     document = build_document(
         args.files,
         title=args.title,
-        root=args.root,
-        truth=args.truth,
-        labels=args.labels,
-        errors=args.errors,
-        thumbnails=args.thumbnails if form == "html" else 0,
+        reading=Reading(
+            root=args.root,
+            truth=args.truth,
+            labels=args.labels,
+            errors=args.errors,
+            thumbnails=args.thumbnails if form == "html" else 0,
+        ),
         published=published,
         report=lambda name: line.show(f"reading {name}"),
     )
@@ -110,9 +112,7 @@ def _report(args: argparse.Namespace, form: str | None) -> None:
     elif form is None and args.markdown:
         print(format_markdown(document))
     elif form is None:
-        from clipworks.cli.tables import format_document
-
-        print(format_document(document))
+        print_document(document)
 
 
 _MOST_THUMBNAILS = 100
@@ -167,7 +167,8 @@ def _write(document: Document, output: str, form: str) -> int:
 
 
 def _summarise(document: Document, files: list[str], output: str | None, written: int | None) -> dict[str, Any]:
-    from clipworks.report.document import Plot, Table
+    from clipworks.report.document import Plot
+    from clipworks.report.tables import Table
 
     return {
         "output": output,
@@ -179,7 +180,7 @@ def _summarise(document: Document, files: list[str], output: str | None, written
         "sections": [
             {
                 "title": section.title,
-                "tables": [item.title for item in section.items if isinstance(item, Table)],
+                "tables": [item.title for item in section.items if isinstance(item, Table) and item.rows],
                 "plots": [item.title for item in section.items if isinstance(item, Plot)],
             }
             for section in document.sections

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
-from clipworks.cli.terminal import show_text
+from clipworks.cli.terminal import print_document
 
 if TYPE_CHECKING:
-    from clipworks.tasks.retrieve import Direction, Retrieval
+    from clipworks.report.document import Document
+    from clipworks.tasks.retrieve import Retrieval
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,27 +53,33 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(dataclasses.asdict(found))
     else:
-        print(_format(found))
+        print_document(_show(found))
     return 0
 
 
-def _format(found: Retrieval) -> str:
-    lines = _format_direction("image to text", found.image_to_text)
-    lines += _format_direction("text to image", found.text_to_image)
-    if found.errors:
-        how = "counted as wrong" if found.errors_as == "wrong" else "left out with their captions"
-        lines.append(f"{len(found.errors):,} images could not be read: {how}")
-        lines += [f"  {show_text(reason)}" for _, reason in found.errors[:5]]
-    lines.append(f"{show_text(found.model)} on {found.runtime}, {found.device}, {found.precision}")
-    return "\n".join(lines)
+def _show(found: Retrieval) -> Document:
+    from clipworks.report.document import Document, FactList, Section
+    from clipworks.report.tables import tabulate
 
-
-def _format_direction(name: str, found: Direction) -> list[str]:
-    median = "none" if found.median_rank is None else f"{found.median_rank:.0f}"
-    return [
-        f"{name}: {found.queries:,} queries, {found.candidates:,} candidates, median rank {median}",
-        *(
-            f"  recall at {item.k:<3} {item.share:8.2%}  ({item.low:.2%} to {item.high:.2%} at 95%)"
-            for item in found.recall
+    ways = {"image to text": found.image_to_text, "text to image": found.text_to_image}
+    medians = {name: "none" if way.median_rank is None else f"{way.median_rank:.0f}" for name, way in ways.items()}
+    facts = tuple(
+        (name, f"{way.queries:,} queries, {way.candidates:,} candidates, median rank {medians[name]}")
+        for name, way in ways.items()
+    )
+    table = tabulate(
+        "Recall",
+        [(name, item) for name, way in ways.items() for item in way.recall],
+        (
+            ("way", lambda pair: pair[0]),
+            ("at", lambda pair: str(pair[1].k)),
+            ("recall (95%)", lambda pair: f"{pair[1].share:.2%} ({pair[1].low:.2%} to {pair[1].high:.2%})"),
         ),
-    ]
+    )
+    how = "counted as wrong" if found.errors_as == "wrong" else "left out with their captions"
+    text = [f"{len(found.errors):,} images could not be read: {how}"] if found.errors else []
+    text += [reason for _, reason in found.errors[:5]]
+    return Document(
+        title=f"{found.model} on {found.runtime}, {found.device}, {found.precision}",
+        sections=(Section(text=tuple(text), items=(FactList(rows=facts), table)),),
+    )

@@ -1,12 +1,35 @@
-"""Bars for people's terminals, and what every line on them goes through."""
+"""People's terminals: how wide they are, documents on them, bars, and what every line on them goes through."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+from typing import TYPE_CHECKING
 
 from clipworks.display import cut_text, fit_text, measure_width, show_text
 
-__all__ = ["cut_text", "draw_bar", "fit_text", "measure_width", "show_text"]
+if TYPE_CHECKING:
+    from clipworks.report.document import Document
+
+__all__ = ["cut_text", "draw_bar", "find_width", "fit_text", "measure_width", "print_document", "show_text"]
+# Of what is no terminal: files and pipes.
+_WIDTH = 100
+_NARROWEST = 32
+
+
+def find_width() -> int:
+    """The columns of the terminal, or those that the variable COLUMNS names; 100 where stdout is none."""
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return _WIDTH
+    return max(shutil.get_terminal_size((_WIDTH, 24)).columns, _NARROWEST)
+
+
+def print_document(document: Document) -> None:
+    """Print a document as wide as the terminal is."""
+    from clipworks.report.terminal import format_terminal
+
+    print(format_terminal(document, find_width()))
 
 
 def draw_bar(share: float, columns: int) -> str:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from clipworks import scoring
 from clipworks.bundle.card import ScoreRule
 from clipworks.comparison.figures import Agreement, ChangedImage, Difference, Share
-from clipworks.evaluation.accuracy import wilson
+from clipworks.evaluation.accuracy import count_accuracy, wilson
 from clipworks.evaluation.evaluation import Accuracy
 from clipworks.tasks.zero_shot import FoldedClassifier, fold_classifier
 from clipworks.text.prompts import Labels
@@ -27,13 +27,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Embedded:
-    """What a row made of the images.
-
-    Attributes:
-        images: float32 unit rows ``[readable images, dim]``.
-        head: float32 unit rows ``[classes, dim]``.
-        rule: how the model scores.
-    """
+    """What a row made of the images: float32 unit rows ``[readable images, dim]`` and ``[classes, dim]``."""
 
     images: scoring.Floats
     head: scoring.Floats
@@ -55,13 +49,11 @@ class Embedded:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pool:
-    """The images that every row embeds.
+    """The readable images that every row embeds.
 
     Attributes:
-        paths: of the readable ones.
         truths: the class of each, or None.
         lost: images of a known class that could not be read: wrong in every row.
-        labels: the classes.
     """
 
     paths: Sequence[str]
@@ -85,14 +77,7 @@ def find_correct(row: Embedded, pool: Pool) -> dict[int, Bools]:
 
 def measure_accuracy(correct: dict[int, Bools]) -> tuple[Accuracy, ...]:
     """Top-k with 95% intervals; empty where no class is known."""
-    rows = []
-    for k, right in correct.items():
-        if len(right):
-            low, high = wilson(int(right.sum()), len(right))
-            rows.append(
-                Accuracy(k=k, correct=int(right.sum()), count=len(right), share=float(right.mean()), low=low, high=high)
-            )
-    return tuple(rows)
+    return tuple(count_accuracy(k, int(right.sum()), len(right)) for k, right in correct.items() if len(right))
 
 
 def compare_accuracy(own: dict[int, Bools], other: dict[int, Bools], reference: str) -> tuple[Difference, ...]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from clipworks.bundle.card import Card
 from clipworks.bundle.files import Bundle
 from clipworks.comparison.accuracy import Embedded
-from clipworks.comparison.comparison import Actual, Asked
-from clipworks.comparison.figures import Problem
-from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
+from clipworks.comparison.comparison import Actual, Requested
+from clipworks.comparison.figures import Footprint, Problem, Stage
+from clipworks.comparison.plan import Plan
+from clipworks.comparison.speeds import Runs
+from clipworks.errors import ClipworksError
+from clipworks.options import AUTO, RuntimeOptions
 
 
 @dataclass(kw_only=True)
@@ -20,60 +23,47 @@ class Candidate:
     """A row while it is being made.
 
     Attributes:
-        asked: what it was to be.
-        options: the same, as its runtime takes it, and what is the same for every row.
-        bundle: its model.
-        name: tells it from the others.
+        options: what was asked for, as its runtime takes it, and what is the same for every row.
         wanted: whether it was asked for; else it is tried as a reference only.
         actual: what is in use; None until it is opened, or where it is not available.
-        problem: why it, or its accuracy, is not available.
-        embedded: what it made of the images.
     """
 
-    asked: Asked
+    asked: Requested
     options: RuntimeOptions
     bundle: Bundle
     name: str
     wanted: bool = True
     actual: Actual | None = None
-    problem: Problem | None = None
     embedded: Embedded | None = None
+    runs: Runs = field(default_factory=dict)
+    footprint: Footprint | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+    def fail(self, stage: Stage, error: ClipworksError) -> None:
+        """Keep why a part of the row is missing."""
+        self.problems.append(Problem(stage=stage, reason=error.message, hint=error.hint))
 
 
-def list_candidates(
-    bundles: dict[str, Bundle],
-    names: Sequence[str],
-    devices: Sequence[str],
-    precisions: Sequence[str],
-    reference: str | None,
-    options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS,
-) -> list[Candidate]:
-    """Every combination, model by model; before them the f32 rows that may have to serve as reference.
-
-    Args:
-        bundles: by the name that the model was asked for by.
-        names: of the runtimes.
-        devices: as the runtimes name them, or ``auto``.
-        precisions: names.
-        reference: the runtime whose f32 is the reference; None for the first of ``names`` that has f32.
-        options: what is the same for every row.
-    """
-    asked: list[tuple[Asked, bool]] = []
+def list_candidates(plan: Plan, bundles: dict[str, Bundle]) -> list[Candidate]:
+    """Every combination, model by model; before them the f32 rows that may have to serve as reference."""
+    asked: list[tuple[Requested, bool]] = []
     for model in bundles:
         wanted = [
-            Asked(model=model, runtime=runtime, device=device, precision=precision)
-            for runtime, device, precision in itertools.product(names, devices, precisions)
+            Requested(model=model, runtime=runtime, device=device, precision=precision)
+            for runtime, device, precision in itertools.product(plan.runtimes, plan.devices, plan.precisions)
         ]
-        for runtime in [reference] if reference else names:
+        for runtime in [plan.reference] if plan.reference else plan.runtimes:
             if not any(item.precision == "f32" and item.runtime == runtime for item in wanted):
-                device = devices[0] if runtime in names else AUTO
-                asked.append((Asked(model=model, runtime=runtime, device=device, precision="f32"), False))
+                device = plan.devices[0] if runtime in plan.runtimes else AUTO
+                asked.append((Requested(model=model, runtime=runtime, device=device, precision="f32"), False))
         asked += [(item, True) for item in wanted]
     called = name_rows([item for item, _ in asked], [bundles[item.model].card for item, _ in asked])
     return [
         Candidate(
             asked=item,
-            options=dataclasses.replace(options, runtime=item.runtime, device=item.device, precision=item.precision),
+            options=dataclasses.replace(
+                plan.options, runtime=item.runtime, device=item.device, precision=item.precision
+            ),
             bundle=bundles[item.model],
             name=name,
             wanted=wanted,
@@ -82,7 +72,7 @@ def list_candidates(
     ]
 
 
-def name_rows(asked: Sequence[Asked], cards: Sequence[Card]) -> list[str]:
+def name_rows(asked: Sequence[Requested], cards: Sequence[Card]) -> list[str]:
     """Short names that tell rows apart: model and device only where they differ."""
     models = {card.name for card in cards}
     devices = {item.device for item in asked}

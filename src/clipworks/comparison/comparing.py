@@ -2,70 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import functools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from clipworks import store
 from clipworks.comparison.candidates import Candidate, choose_references, drop_spares, list_candidates
 from clipworks.comparison.comparison import Comparison, ImageSet
 from clipworks.comparison.embedding import ComparedImages, Report, embed_row
-from clipworks.comparison.figures import Footprint, Problem
+from clipworks.comparison.figures import Tower
 from clipworks.comparison.gates import check_gates
 from clipworks.comparison.pareto import mark_front
+from clipworks.comparison.plan import Plan
 from clipworks.comparison.published import PublishedRow
 from clipworks.comparison.rows import build_rows
-from clipworks.comparison.speeds import TOWERS, Runs, measure_footprint, measure_once, order_round
+from clipworks.comparison.speeds import TOWERS, measure_footprint, measure_once, order_round
 from clipworks.datasets.listing import DataSet
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksError, UsageError
-from clipworks.options import ImageOptions, RuntimeOptions
 from clipworks.profiling.measurement import check_load
-from clipworks.profiling.profile import Load
 from clipworks.profiling.setup import Setup, check_setup
 from clipworks.runtimes import choose_runtime
 from clipworks.text.prompts import Labels
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What to compare.
-
-    Attributes:
-        models: names or folders.
-        runtimes: names; every one is tried with every device and precision.
-        devices: as the runtimes name them, or ``auto``.
-        precisions: names.
-        options: of the runtimes, the same for every row: threads and the like.
-        reference: the runtime whose f32 is the reference, one of ``runtimes`` or not; None for the first of them that
-            has f32.
-        templates: of the prompts.
-        images: how they are read.
-        limit: images at most; None for all.
-        batch_sizes: of the loads' requests, one for each load.
-        loads: how requests are sent.
-        repeats: rounds of the speed measurement, at least 1; 0 measures no speed.
-        footprint: whether start and memory are measured, in a process for each row.
-        offline: never ask a model hub.
-    """
-
-    models: tuple[str, ...]
-    runtimes: tuple[str, ...]
-    devices: tuple[str, ...]
-    precisions: tuple[str, ...]
-    options: RuntimeOptions
-    reference: str | None
-    templates: tuple[str, ...]
-    images: ImageOptions
-    limit: int | None
-    batch_sizes: tuple[int, ...]
-    loads: tuple[Load, ...]
-    repeats: int
-    footprint: bool
-    offline: bool
 
 
 def compare(
@@ -77,7 +36,7 @@ def compare(
     gates: dict[str, float] | None = None,
     report: Report = lambda what, done, total: None,  # noqa: ARG005  # the form of a report
 ) -> Comparison:
-    """Compare every combination that is available, and say why the others cannot.
+    """Compare every combination that is available, and say why the others are not.
 
     The images are embedded row by row; then the speeds are measured in rounds, every row once in each, in another
     order each time.
@@ -105,36 +64,30 @@ def compare(
     if plan.reference is not None:
         choose_runtime(plan.reference)  # before the work: without it there is nothing to compare with
     bundles = {name: store.open_bundle(name, offline=plan.offline) for name in plan.models}
-    for batch_size, load in zip(plan.batch_sizes, plan.loads, strict=True):
+    for batch_size, load in plan.loads:
         check_load(load)
         for bundle in bundles.values():
             for tower in TOWERS:
                 check_setup(Setup(target=tower, batch_size=batch_size), bundle.card)
     images = ComparedImages(dataset, labels, options=plan.images, limit=plan.limit)
-    candidates = list_candidates(bundles, plan.runtimes, plan.devices, plan.precisions, plan.reference, plan.options)
-    rows, whole = _embed_rows(plan, candidates, images, report)
+    rows, whole = _embed_rows(plan, list_candidates(plan, bundles), images, report)
     references = choose_references(rows, plan.reference)
     rows = drop_spares(rows, references)
-    available = [row for row in rows if row.embedded is not None]
-    if not available:
-        problem = next((row.problem for row in rows if row.problem is not None), None)
+    embedded = [row for row in rows if row.embedded is not None]
+    if not embedded:
+        problem = next((problem for row in rows for problem in row.problems), None)
         if not whole or problem is None:
             raise KeyboardInterrupt
         raise UsageError(f"no row is available; the first: {problem.reason}", hint=problem.hint)
-    runs: dict[str, Runs] = {row.name: Runs() for row in available}
-    problems: dict[str, list[Problem]] = {row.name: [] for row in available}
-    rounds = _measure_speeds(plan, available, runs, problems, report) if whole else 0
-    whole = whole and rounds == plan.repeats
-    footprints: dict[str, Footprint] = {}
-    whole = whole and _measure_footprints(plan, available, problems, footprints, report)
-    loads = list(zip(plan.batch_sizes, plan.loads, strict=True))
-    results, pareto = mark_front(build_rows(rows, references, images, runs, footprints, problems, loads))
+    rounds = _measure_speeds(plan, embedded, report) if whole else 0
+    whole = whole and rounds == plan.repeats and _measure_footprints(plan, embedded, report)
+    results, pareto = mark_front(build_rows(rows, references, images, plan.loads))
     return Comparison(
         rows=results,
         reference=next((row.name for row in results if row.is_reference), None),
         images=_describe_images(dataset, images, labels, plan),
-        loads=plan.loads,
-        batch_sizes=plan.batch_sizes,
+        loads=tuple(load for _, load in plan.loads),
+        batch_sizes=tuple(batch_size for batch_size, _ in plan.loads),
         repeats=plan.repeats,
         rounds=rounds,
         pareto=pareto,
@@ -179,11 +132,8 @@ def _describe_images(dataset: DataSet, images: ComparedImages, labels: Labels, p
     )
 
 
-def _measure_speeds(
-    plan: Plan, rows: Sequence[Candidate], runs: dict[str, Runs], problems: dict[str, list[Problem]], report: Report
-) -> int:
+def _measure_speeds(plan: Plan, rows: Sequence[Candidate], report: Report) -> int:
     """Measure every row in each round; returns the whole rounds. A row that fails is left out from there on."""
-    loads = list(zip(plan.batch_sizes, plan.loads, strict=True))
     total, done = plan.repeats * len(rows), 0
     for number in range(plan.repeats):
         for row in order_round(rows, number, plan.repeats):
@@ -191,42 +141,33 @@ def _measure_speeds(
             done += 1
             try:
                 say()
-                if problems[row.name]:
-                    continue
-                for tower in TOWERS:
-                    setup = dataclasses.replace(_make_setup(plan, row), target=tower)
-                    if not measure_once(setup, tower, loads, runs[row.name], number, say):
+                for tower in () if row.problems else TOWERS:
+                    if not measure_once(_make_setup(plan, row, tower), plan.loads, row.runs, number, say):
                         return number
             except KeyboardInterrupt:
                 return number
             except ClipworksError as error:
-                problems[row.name].append(Problem(stage="speed", reason=error.message, hint=error.hint))
+                row.fail("speed", error)
     return plan.repeats
 
 
-def _measure_footprints(
-    plan: Plan,
-    rows: Sequence[Candidate],
-    problems: dict[str, list[Problem]],
-    found: dict[str, Footprint],
-    report: Report,
-) -> bool:
-    """Measure start and memory of every row; returns whether it went to its end."""
+def _measure_footprints(plan: Plan, rows: Sequence[Candidate], report: Report) -> bool:
+    """Load time and memory of every row; returns whether it went to its end."""
     for place, row in enumerate(rows if plan.footprint else []):
         say = functools.partial(report, f"start and memory: {row.name}", place, len(rows))
         try:
             say()
-            found[row.name] = measure_footprint(_make_setup(plan, row), say)
+            row.footprint = measure_footprint(_make_setup(plan, row, "image"), say)
         except KeyboardInterrupt:
             return False
         except ClipworksError as error:
-            problems[row.name].append(Problem(stage="start", reason=error.message, hint=error.hint))
+            row.fail("start", error)
     return True
 
 
-def _make_setup(plan: Plan, row: Candidate) -> Setup:
+def _make_setup(plan: Plan, row: Candidate, tower: Tower) -> Setup:
     return Setup(
-        target="image",
+        target=tower,
         model=row.asked.model,
         options=row.options,
         devices=(row.options.device,),

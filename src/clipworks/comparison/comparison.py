@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clipworks.bundle.records import read_record
-from clipworks.comparison.figures import Agreement, Difference, Footprint, Problem, Speed
+from clipworks.comparison.figures import Agreement, Difference, Footprint, Problem, Share, Speed
 from clipworks.comparison.published import PublishedRow
 from clipworks.environment import Environment
 from clipworks.errors import BundleError
@@ -21,10 +21,11 @@ from clipworks.profiling.profile import Load
 from clipworks.results.records import ResultsError
 
 COMPARISON_FORMAT = 2
+AccuracyAxis = Literal["top1", "agreement"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Requested:
     """What a row was to be: the model as given, and names as the options give them."""
 
     model: str
@@ -35,7 +36,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Actual:
-    """What the runtime says that it runs; threads are CPU threads, None where it does not say."""
+    """What is in use; threads are CPU threads, None where the runtime does not say."""
 
     runtime: str
     device: str
@@ -50,24 +51,20 @@ class Row:
     Attributes:
         name: tells the row from the others.
         model: the card's name.
-        card_sha256: names the bundle.
-        asked: as the options say it.
-        actual: as the runtime says it; None where it is not available.
+        actual: what is in use; None where it is not available.
         is_reference: whether the other rows of the model are compared with this one.
         problems: what is missing, and why.
         accuracy: top-1 and top-5; empty where no truth is known.
         differences: to the model's reference, then, for another model than the first, to the first one's.
         agreement: with the model's reference; None for that itself.
-        footprint: files, start and memory.
         speeds: image before text, in the order of the loads.
-        pareto: whether no other row is better in accuracy and not worse in speed, or the other way round; None where
-            a figure for it is missing.
+        pareto: whether it is on the front; None where a figure for it is missing.
     """
 
     name: str
     model: str
     card_sha256: str
-    asked: Asked
+    asked: Requested
     actual: Actual | None
     is_reference: bool
     problems: tuple[Problem, ...]
@@ -78,18 +75,23 @@ class Row:
     speeds: tuple[Speed, ...]
     pareto: bool | None
 
+    @property
+    def fastest(self) -> Speed | None:
+        """The image encoder under the load with its highest median rate."""
+        speeds = [speed for speed in self.speeds if speed.tower == "image"]
+        return max(speeds, key=lambda speed: speed.samples_per_s.median, default=None)
+
+    def find_share(self, axis: AccuracyAxis) -> Accuracy | Share | None:
+        """Top-1 accuracy, or the share of images with the same top-1 as in the reference."""
+        if axis == "top1":
+            return next((item for item in self.accuracy if item.k == 1), None)
+        itself = Share(count=1, total=1, share=1.0, low=1.0, high=1.0) if self.is_reference else None
+        return itself if self.agreement is None else self.agreement.top1
+
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """A bound that a row had to keep.
-
-    Attributes:
-        row: its name.
-        gate: as in ``--gate``.
-        bound: as given there, in the gate's own unit.
-        value: what was found, in the same unit; None where the row has no such figure.
-        kept: whether it holds; a figure that is missing does not.
-    """
+    """A bound that a row had to keep, and what was found; a figure that is missing does not keep it."""
 
     row: str
     gate: str
@@ -103,17 +105,11 @@ class ImageSet:
     """What accuracy and agreement are over.
 
     Attributes:
-        source: as given.
-        source_sha256: of the paths and labels that it lists.
-        listed: images of the source.
+        source_sha256: of the paths and labels that the source lists.
         used: images embedded; fewer than listed under ``--limit``, or after Ctrl-C.
         errors: of those, images that could not be read; a known truth counts them as wrong.
-        with_truth: of those used, images whose class is known.
-        truth_from: where from, and how often.
-        labels: name of the label set, or its file.
-        classes: how many.
+        with_truth: of those used, images whose class is known; truth_from: where from, and how often.
         templates: how many prompts a class.
-        options: how they were read.
     """
 
     source: str
@@ -131,12 +127,9 @@ class ImageSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Pareto:
-    """The axes of the Pareto front: accuracy (``top1``, or ``agreement`` without truth) against speed.
+    """The axes of the Pareto front: accuracy (``agreement`` without truth) against the rate of `Row.fastest`."""
 
-    A row's speed is its highest median rate of the image tower, in images a second, over the loads.
-    """
-
-    accuracy: Literal["top1", "agreement"]
+    accuracy: AccuracyAxis
     speed: Literal["image samples_per_s"] = "image samples_per_s"
 
 
@@ -145,22 +138,12 @@ class Comparison:
     """Rows side by side.
 
     Attributes:
-        kind: tells the file from other results.
-        format: version of this record.
         rows: in the order of the options; a reference that was not asked for is the first of its model.
         reference: name of the first model's reference row; None where f32 is not available.
-        images: what accuracy and agreement are over.
-        loads: each (batch size in ``batch_sizes``, at the same place) as asked for.
         batch_sizes: of the requests, one for each load.
-        repeats: rounds asked for.
-        rounds: rounds that every row has.
+        repeats: rounds asked for; rounds: those that every row has.
         pareto: the axes; None where nothing can be drawn.
-        published: rows from ``--published``.
-        gates: bounds and whether they are kept; empty without ``--gate``.
-        partial: whether it was ended early.
-        environment: the machine, looked at before anything was opened.
-        measured_at: when that was, UTC, ISO 8601.
-        seconds: how long all of it took.
+        environment: the machine, looked at before anything was opened, at ``measured_at`` (UTC, ISO 8601).
     """
 
     kind: Literal["comparison"] = "comparison"
@@ -187,15 +170,7 @@ def comparison_to_json(comparison: Comparison) -> str:
 
 
 def comparison_from_json(text: str, *, origin: str) -> Comparison:
-    """Read a comparison.
-
-    Args:
-        text: the JSON.
-        origin: the file's name, for messages.
-
-    Raises:
-        ResultsError: not JSON, not a comparison, one of another format, or a field that is missing or wrong.
-    """
+    """Read a comparison; raises ResultsError for another file or format, or a field that is missing or wrong."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -12,7 +12,6 @@ from clipworks.bundle.card import ImageInput
 from clipworks.comparison.accuracy import Embedded, Pool
 from clipworks.comparison.candidates import Candidate
 from clipworks.comparison.comparison import Actual
-from clipworks.comparison.figures import Problem
 from clipworks.datasets.ground_truth import find_truths
 from clipworks.datasets.listing import DataSet, Sample
 from clipworks.errors import ClipworksError, ImageError
@@ -63,13 +62,8 @@ class ComparedImages:
 
     def count_truths(self) -> dict[str, int]:
         """Where the known classes are from, and how often."""
-        return dict(
-            Counter(
-                "label or folder" if sample.truth is not None else "WordNet id in the path"
-                for sample, truth in zip(self.samples, self.truths, strict=True)
-                if truth is not None
-            )
-        )
+        known = [sample for sample, truth in zip(self.samples, self.truths, strict=True) if truth is not None]
+        return dict(Counter("label or folder" if one.truth is not None else "WordNet id in the path" for one in known))
 
 
 class KeepingDecoder:
@@ -96,13 +90,7 @@ class KeepingDecoder:
         return prepared
 
 
-def embed_row(
-    row: Candidate,
-    images: ComparedImages,
-    templates: Sequence[str],
-    *,
-    report: Report,
-) -> bool:
+def embed_row(row: Candidate, images: ComparedImages, templates: Sequence[str], *, report: Report) -> bool:
     """Open a row, embed the class names and the images, and close it; what fails is kept as the row's problem.
 
     Returns:
@@ -116,7 +104,7 @@ def embed_row(
             )
             row.embedded = _embed(row.name, model, images, templates, report)
     except ClipworksError as error:
-        row.problem = Problem(stage="accuracy" if row.actual else "open", reason=error.message, hint=error.hint)
+        row.fail("accuracy" if row.actual else "open", error)
     except KeyboardInterrupt:
         return False
     return True

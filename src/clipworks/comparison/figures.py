@@ -13,13 +13,7 @@ Stage = Literal["open", "accuracy", "speed", "start"]
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Why a part of a row, or all of it, is missing.
-
-    Attributes:
-        stage: ``open``: the row is not available here; ``accuracy``, ``speed`` or ``start``: it failed there.
-        reason: one line.
-        hint: what to do, or None.
-    """
+    """Why a part of a row is missing, or all of it (``open``: it is not available here), and what to do."""
 
     stage: Stage
     reason: str
@@ -32,13 +26,9 @@ class Difference:
 
     Attributes:
         reference: name of the other row.
-        k: classes looked at.
-        count: images whose class is known.
         only_row: images that this row alone has right.
         only_reference: images that the other row alone has right.
-        difference: this row's share minus the other's.
-        low: lower end of its 95% interval (Newcombe's, for paired shares).
-        high: upper end.
+        difference: this row's share minus the other's; low, high: its 95% interval (Newcombe's, for paired shares).
         p_value: exact McNemar test, two-sided: how likely so uneven a split is where there is no difference.
     """
 
@@ -66,17 +56,11 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedImage:
-    """One image in a row and in its reference.
+    """One image in a row and in its reference: the best class of each with its score.
 
     Attributes:
-        path: as the data set gives it.
         cosine: between the two embeddings.
         score_change: largest absolute change of any class's score.
-        truth: its class, where known.
-        reference_class: best class in the reference.
-        reference_score: its softmax score there.
-        row_class: best class in the row.
-        row_score: its softmax score there.
     """
 
     path: str
@@ -97,11 +81,7 @@ class Agreement:
     """How near a row comes to its reference, which is f32 of the same model, on every readable image.
 
     Attributes:
-        reference: name of the reference row.
-        count: images compared.
-        cosine_min: smallest cosine between the two embeddings of one image.
-        cosine_p1: 1st percentile (nearest rank).
-        cosine_median: median.
+        cosine_min: smallest cosine between the two embeddings of one image; p1: 1st percentile (nearest rank).
         head_cosine_min: smallest cosine between the two text vectors of one class.
         top1: share of images whose best class is the same.
         score_change_max: largest absolute change of any class's softmax score on any image, 0 to 1.
@@ -132,13 +112,7 @@ class Repeated:
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """A percentile of the response time over the repeats.
-
-    Attributes:
-        percent: 0 to 100.
-        us: microseconds.
-        trusted: whether every repeat has enough requests for it.
-    """
+    """A percentile of the response time over the repeats, and whether each of them has enough requests for it."""
 
     percent: float
     us: Repeated
@@ -150,17 +124,11 @@ class Speed:
     """One tower of a row under one load, measured once in each round.
 
     Attributes:
-        tower: ``image`` or ``text``.
         batch_size: images or texts in a request.
         depth: requests in flight; 0: one after another.
-        inputs: what the requests are made of.
-        samples_per_s: images or texts a second.
-        ratio: its rate over the reference's under the same load, round by round; None for another model, and where
-            the reference has no figure.
-        mean_us: mean response time of a request.
-        latency: percentiles of it.
+        ratio: its rate over the reference's under the same load, round by round; None where that has no figure.
+        mean_us: mean response time of a request; latency: percentiles of it.
         rounds: the round that each run was measured in, from 0.
-        runs: the measurements themselves, in that order.
     """
 
     tower: Tower
@@ -189,7 +157,6 @@ class Footprint:
     """What a row takes to start, seen in a process of its own that opens both towers and encodes a few batches.
 
     Attributes:
-        towers: image, then text.
         before_memory_mib: what the process held before the runtime was imported; None where the system does not say.
         peak_memory_mib: the most that it held (host memory; a GPU's own is not seen).
     """

@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
-from clipworks.comparison.comparison import Pareto, Row
-
-Axis = Literal["top1", "agreement"]
+from clipworks.comparison.comparison import AccuracyAxis, Pareto, Row
+from clipworks.profiling.search import find_pareto
 
 
 def mark_front(rows: tuple[Row, ...]) -> tuple[tuple[Row, ...], Pareto | None]:
-    """Mark the rows of the front.
-
-    Args:
-        rows: all of them.
+    """Mark the rows of the front, by top-1 accuracy where it is known, else by the agreement with the reference.
 
     Returns:
         The rows, each told whether it is on the front or has no figure for it; and the axes, None where no row has
-        figures for them. Accuracy is top-1 where it is known, else the agreement with the reference.
+        figures for them.
     """
-    axis: Axis = "top1" if any(row.accuracy for row in rows) else "agreement"
-    points = {row.name: point for row in rows if (point := _locate(row, axis)) is not None}
-
-    def stands(row: Row) -> bool | None:
-        if row.name not in points:
-            return None
-        # Each model agrees with a reference of its own: shares of agreement compare within a model only.
-        rivals = [other for other in rows if axis == "top1" or other.asked.model == row.asked.model]
-        return not any(_beats(points[other.name], points[row.name]) for other in rivals if other.name in points)
-
-    marked = tuple(dataclasses.replace(row, pareto=stands(row)) for row in rows)
-    return marked, Pareto(accuracy=axis) if points else None
-
-
-def _locate(row: Row, axis: Axis) -> tuple[float, float] | None:
-    rates = [speed.samples_per_s.median for speed in row.speeds if speed.tower == "image"]
-    if axis == "top1":
-        accuracy = next((item.share for item in row.accuracy if item.k == 1), None)
-    elif row.agreement is not None:
-        accuracy = row.agreement.top1.share
-    else:
-        accuracy = 1.0 if row.is_reference else None
-    return None if accuracy is None or not rates else (accuracy, max(rates))
-
-
-def _beats(other: tuple[float, float], own: tuple[float, float]) -> bool:
-    return other != own and all(theirs >= mine for theirs, mine in zip(other, own, strict=True))
+    axis: AccuracyAxis = "top1" if any(row.accuracy for row in rows) else "agreement"
+    known = [(row, speed, share) for row in rows if (speed := row.fastest) and (share := row.find_share(axis))]
+    on_front: dict[str, bool] = {}
+    # Each model agrees with a reference of its own: shares of agreement compare within a model only.
+    for model in {"" if axis == "top1" else row.asked.model for row, _, _ in known}:
+        rivals = [item for item in known if model in ("", item[0].asked.model)]
+        front = find_pareto([(speed.samples_per_s.median, -share.share) for _, speed, share in rivals])
+        on_front |= {row.name: kept for (row, _, _), kept in zip(rivals, front, strict=True)}
+    marked = tuple(dataclasses.replace(row, pareto=on_front.get(row.name)) for row in rows)
+    return marked, Pareto(accuracy=axis) if known else None

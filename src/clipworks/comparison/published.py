@@ -28,20 +28,7 @@ class PublishedSpeed:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedRow:
-    """Figures that somebody published, to stand beside ours; none of them was measured here.
-
-    Attributes:
-        name: of the row.
-        source: who published it and where.
-        model: which one.
-        device: what it ran on.
-        precision: as they call it.
-        images: what the accuracy is over.
-        top1: share, 0 to 1.
-        top5: share, 0 to 1.
-        speeds: of each tower and load.
-        notes: what to know before comparing.
-    """
+    """Figures that somebody published, to stand beside ours: shares from 0 to 1, names as they call them."""
 
     name: str
     source: str

@@ -10,13 +10,12 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from clipworks.bundle.records import read_record
 from clipworks.comparison.figures import Footprint, Latency, Repeated, Speed, Tower
 from clipworks.errors import EncodingError
-from clipworks.profiling.profile import Load, Profile
+from clipworks.profiling.profile import Load, Profile, Target
 from clipworks.profiling.profiler import Bench
 from clipworks.profiling.setup import Setup
 
@@ -25,35 +24,16 @@ _STEP_S = 0.2
 """Seconds between two looks at whether a process is to be ended."""
 
 
-@dataclass(kw_only=True)
-class Runs:
-    """The profiles of one row: by tower and place of the load, with the round of each."""
-
-    found: dict[tuple[Tower, int], list[tuple[int, Profile]]] = field(default_factory=dict)
-
-    @property
-    def threads(self) -> int | None:
-        """CPU threads in use."""
-        return next((profile.threads for runs in self.found.values() for _, profile in runs), None)
-
-    def add(self, tower: Tower, place: int, number: int, profile: Profile) -> None:
-        """Keep one measurement."""
-        self.found.setdefault((tower, place), []).append((number, profile))
-
-
+# The profiles of one row, each with its round: by tower and place of the load.
+Runs = dict[tuple[Target, int], list[tuple[int, Profile]]]
 Item = TypeVar("Item")
 
 
 def order_round(rows: Sequence[Item], number: int, rounds: int) -> list[Item]:
-    """The order of one round: each begins at another place, and every second one goes backwards.
+    """The order of one round, from 0: each begins at another place, and every second one goes backwards.
 
     So no row is always first, none always follows the same other one, and a machine that slows down or speeds up
     meets all of them alike.
-
-    Args:
-        rows: in the order of the table.
-        number: of the round, from 0.
-        rounds: how many there are.
     """
     start = number * len(rows) // max(rounds, 1) if rounds <= len(rows) else number % max(len(rows), 1)
     forwards = [*rows[start:], *rows[:start]]
@@ -62,28 +42,17 @@ def order_round(rows: Sequence[Item], number: int, rounds: int) -> list[Item]:
 
 def measure_once(
     setup: Setup,
-    tower: Tower,
     loads: Sequence[tuple[int, Load]],
     runs: Runs,
     number: int,
     say: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Measure one tower of a row under every load; the encoder is opened for it and closed again.
+    """Measure one tower of a row under every load, in one round; returns whether all of it was measured.
 
-    Reopening takes a moment, and keeps one encoder in memory, however many rows there are. Threads that would spin on
-    after the last call, as ONNX Runtime's do for a tenth of a second, end with their encoder: nothing runs into the
-    next row's time, and no rest is needed between rows.
-
-    Args:
-        setup: the row, with this tower as its target.
-        tower: which.
-        loads: batch size and load.
-        runs: takes the measurements.
-        number: of the round.
-        say: called again and again while it runs; it may raise KeyboardInterrupt to end it.
-
-    Returns:
-        Whether all of it was measured; Ctrl-C ends it early.
+    The encoder is opened for it and closed again: that takes a moment, and keeps one encoder in memory, however many
+    rows there are. Threads that would spin on after the last call, as ONNX Runtime's do for a tenth of a second, end
+    with their encoder, so no rest is needed between rows. ``say`` is called again and again; it may raise
+    KeyboardInterrupt to end it.
     """
     bench = Bench(setup, seed=loads[0][1].seed)
     try:
@@ -92,22 +61,22 @@ def measure_once(
             profile = bench.measure(load, report=lambda elapsed_s, rate: say())  # noqa: ARG005  # the form of a report
             if profile.partial:
                 return False
-            runs.add(tower, place, number, profile)
+            runs.setdefault((setup.target, place), []).append((number, profile))
     finally:
         bench.close()
     return True
 
 
-def summarise_speeds(runs: Runs, reference: Runs | None, loads: Sequence[tuple[int, Load]]) -> tuple[Speed, ...]:
+def summarise_speeds(runs: Runs, reference: Runs, loads: Sequence[tuple[int, Load]]) -> tuple[Speed, ...]:
     """Medians and spreads over the rounds, image before text; ratios are taken round by round."""
     speeds = []
     for tower in TOWERS:
         for place, (batch_size, load) in enumerate(loads):
-            own = runs.found.get((tower, place), [])
+            own = runs.get((tower, place), [])
             if not own:
                 continue
             rates = {number: _rate(profile) for number, profile in own}
-            theirs = {} if reference is None else dict(reference.found.get((tower, place), []))
+            theirs = dict(reference.get((tower, place), []))
             ratios = [rates[number] / _rate(theirs[number]) for number in rates if number in theirs]
             windows = [profile.run.window.response for _, profile in own]
             speeds.append(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 
 from clipworks.bundle.files import Bundle, card_hash
 from clipworks.convert import check_answers, describe_answers
@@ -19,45 +18,33 @@ from clipworks.doctor.inputs import find_blind_spots
 from clipworks.doctor.judging import judge, measure_drifts, measure_effect
 from clipworks.doctor.pipelines import (
     Inputs,
-    Pipeline,
-    Weights,
+    find_bundle_weights,
     open_bundle_pipeline,
-    read_bundle_weights,
     run_pipeline,
 )
-from clipworks.doctor.references import Asked, Reference, open_reference
+from clipworks.doctor.references import Reference, ReferenceRequest, open_reference
 from clipworks.doctor.stages import Trace
 from clipworks.environment import describe_environment
 from clipworks.errors import RuntimeUnavailableError, UsageError
 from clipworks.options import RuntimeOptions
 
-Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What to hold against what.
-
-    Attributes:
-        bundle: the model.
-        options: what runs it.
-        reference: what to compare with.
-        tolerances: of the user's own, by stage or measure.
-    """
-
-    bundle: Bundle
-    options: RuntimeOptions
-    reference: Asked = field(default_factory=Asked)
-    tolerances: Mapping[str, float] = field(default_factory=dict)
-
 
 def diagnose(
-    plan: Plan, choose_inputs: Callable[[Dump | None], Inputs], *, tell: Tell = lambda _: None
+    bundle: Bundle,
+    options: RuntimeOptions,
+    choose_inputs: Callable[[Dump | None], Inputs],
+    *,
+    request: ReferenceRequest,
+    tolerances: Mapping[str, float],
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Diagnosis, Dump]:
     """Compare a pipeline with its reference, stage by stage.
 
     Args:
-        plan: which two.
+        bundle: the model.
+        options: of its runtime.
+        request: the reference.
+        tolerances: of the user's own, by stage or measure.
         choose_inputs: gives images and texts, knowing the dump that is the reference, if it is one.
         tell: takes a line of progress.
 
@@ -70,16 +57,14 @@ def diagnose(
     """
     with contextlib.ExitStack() as opened:
         tell("starting the runtime")
-        subject = _open(plan.bundle, plan.options, opened)
-        reference = open_reference(plan.reference, plan.bundle, subject)
-        if reference.pipeline is not None:
-            opened.callback(reference.pipeline.close)
+        subject = open_bundle_pipeline(bundle, options, opened)
+        reference = open_reference(request, bundle, subject, opened)
         inputs = choose_inputs(reference.dump)
         tell("running the reference")
         expected = _trace_reference(reference, inputs)
         notes = [*reference.notes, *find_blind_spots(inputs, subject, expected)]
-        if answers := check_answers(plan.bundle):
-            notes.append(f"{plan.bundle.card.name} {describe_answers(answers)}")
+        if answers := check_answers(bundle):
+            notes.append(f"{bundle.card.name} {describe_answers(answers)}")
         tell(f"running {subject.about.runtime} in {subject.about.precision}")
         own = run_pipeline(subject, inputs, given={}, before=Stretch(trace={}))
         found = run_pipeline(subject, inputs, given=expected, before=own)
@@ -87,7 +72,7 @@ def diagnose(
         if subject.about.precision != "f32":
             tell(f"running {subject.about.runtime} in f32")
             try:
-                plain = _open(plan.bundle, dataclasses.replace(plan.options, precision="f32"), opened)
+                plain = open_bundle_pipeline(bundle, dataclasses.replace(options, precision="f32"), opened)
                 if plain.about == subject.about:
                     raise RuntimeUnavailableError(f"{plain.about.runtime} runs these towers in {plain.about.precision}")
                 control = run_pipeline(plain, inputs, given=expected, before=Stretch(trace={}))
@@ -99,7 +84,7 @@ def diagnose(
             expected,
             spec=subject.spec,
             precisions=(subject.about.precision, reference.about.precision),
-            own=plan.tolerances,
+            own=tolerances,
         )
         if all(result.mark == "missing" for result in results):
             raise UsageError(f"{reference.about.name} has no stage that {subject.about.name} has too")
@@ -115,7 +100,7 @@ def diagnose(
             inputs=inputs,
             subject=subject,
             reference=reference.pipeline,
-            weights=_find_weights(reference, plan.bundle) if begins else None,
+            weights=(reference.weights or find_bundle_weights(bundle)) if begins else None,
         )
         diagnosis = Diagnosis(
             verdict=verdict,
@@ -129,17 +114,11 @@ def diagnose(
             drifts=() if control is None else measure_drifts(found.trace, control.trace),
             effect=measure_effect(own.trace, expected),
             notes=tuple(notes),
-            card_sha256=card_hash(plan.bundle.card),
+            card_sha256=card_hash(bundle.card),
             environment=describe_environment(),
         )
         precision = subject.about.precision
         return diagnosis, Dump(trace=own.trace, texts=inputs.texts, images=diagnosis.images, precision=precision)
-
-
-def _open(bundle: Bundle, options: RuntimeOptions, opened: contextlib.ExitStack) -> Pipeline:
-    pipeline = open_bundle_pipeline(bundle, options)
-    opened.callback(pipeline.close)
-    return pipeline
 
 
 def _trace_reference(reference: Reference, inputs: Inputs) -> Trace:
@@ -158,18 +137,8 @@ def _trace_reference(reference: Reference, inputs: Inputs) -> Trace:
     return reference.dump.trace
 
 
-def _find_weights(reference: Reference, bundle: Bundle) -> Weights | None:
-    if reference.weights is not None:
-        return reference.weights
-    try:
-        return read_bundle_weights(bundle)
-    except RuntimeUnavailableError:
-        return None
-
-
 def _name_images(inputs: Inputs) -> tuple[str, ...]:
-    images: Sequence[object] = inputs.images
     return tuple(
-        os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
-        for number, image in enumerate(images)
+        os.fspath(one) if isinstance(one, str | os.PathLike) else f"image {number}"
+        for number, one in enumerate(inputs.images)
     )

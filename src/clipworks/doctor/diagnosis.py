@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clipworks.doctor.figures import Figures
+from clipworks.doctor.deviation import Deviation
 from clipworks.environment import Environment
 
 DIAGNOSIS_FORMAT = 1
@@ -21,11 +21,9 @@ class About:
     """One of the two pipelines.
 
     Attributes:
-        kind: what computes it: a runtime runs a ``bundle``; ``equations`` are those of a bundle's own tensors and
+        kind: what computes it: a runtime a ``bundle``; ``equations`` are those of a bundle's own tensors and
             ``checkpoint`` those of a checkpoint's, both in float64 by numpy; a ``dump`` is what someone else computed.
         name: the model, or the file.
-        runtime: the runtime, or None.
-        device: in use, or None.
         precision: in use; of a dump, as it says.
     """
 
@@ -41,16 +39,10 @@ class StageResult:
     """What was found at one stage.
 
     Attributes:
-        name: of the stage.
-        title: for people.
-        branch: ``image``, ``text`` or ``joint``.
         measure: what ``judged`` is; a key of `clipworks.doctor.stages.TOLERANCES`.
-        mark: what became of it.
         precision: whether the mark is the precision's doing: in f32 the stage is within tolerance.
         fed: whether the stage was given the reference's own input, so that nothing before it counts.
-        tolerance: that ``judged`` was compared with.
-        figures: of the pipeline as asked for; None where it was not compared.
-        f32: of the same in f32, where another precision was asked for.
+        figures: in the precision asked for, None where not compared; f32: the same in f32, where that is another.
         unseen: stages just before that could not be compared, so that a difference may begin in one of them.
     """
 
@@ -62,21 +54,14 @@ class StageResult:
     precision: bool
     fed: bool
     tolerance: float
-    figures: Figures | None
-    f32: Figures | None
+    figures: Deviation | None
+    f32: Deviation | None
     unseen: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """What may be behind a difference.
-
-    Attributes:
-        stage: where it begins.
-        text: one sentence.
-        proven: whether it was tried and gives the values of the side that it is said of; if not, it is what usually
-            causes a difference there.
-    """
+    """What may be behind a difference; proven: it was tried and gives a side's values, else it is the usual cause."""
 
     stage: str
     text: str
@@ -85,15 +70,7 @@ class Cause:
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """What a precision costs along one branch, against f32 on the same runtime and input.
-
-    Attributes:
-        branch: ``image`` or ``text``.
-        largest: the largest relative difference.
-        at: the stage where it is.
-        grows_at: the stage that adds most.
-        growth: what it adds.
-    """
+    """What a precision costs along one branch against f32: the largest relative difference, and what adds most."""
 
     branch: str
     largest: float
@@ -104,13 +81,7 @@ class Drift:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """What all differences together do, from images and texts to scores.
-
-    Attributes:
-        cosine: the largest difference of a cosine.
-        score: the largest difference of a score.
-        top1_changed: images whose best text is another one.
-    """
+    """What all differences together do: the largest of a cosine and of a score, and how many top-1 changed."""
 
     cosine: float | None
     score: float | None
@@ -125,7 +96,6 @@ class Diagnosis:
         verdict: ``healthy``, ``differs``, or ``precision``: f32 is healthy, the precision asked for is past tolerance.
         begins: the stages where a difference begins, in order, by name.
         notes: what could not be seen, or is otherwise worth knowing.
-        card_sha256: of the model's card.
     """
 
     format: int = DIAGNOSIS_FORMAT

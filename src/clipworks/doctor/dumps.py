@@ -26,12 +26,9 @@ class DumpError(ClipworksError):
 
 @dataclass(frozen=True, kw_only=True)
 class Dump:
-    """What a file holds.
+    """What a file holds: stage to one array a sample, and the texts and images that it was made from, where it says.
 
     Attributes:
-        trace: stage to one array a sample.
-        texts: the texts that it was made from, where it says.
-        images: the names of the images, where it says.
         precision: of the pipeline; where it does not say, as its values look.
         notes: what a reader must know of it.
     """
@@ -72,11 +69,7 @@ def write_dump(path: Path, dump: Dump) -> None:
 def read_dump(path: Path, card: Card) -> Dump:
     """Read a dump; what pipelines write differently is brought to one form.
 
-    Images may lie ``[3, H, W]``, token ids and text rows may go on behind the end token.
-
-    Args:
-        path: the file.
-        card: of the model that it is compared with; says the end token and the padding.
+    Images may lie ``[3, H, W]``, token ids and text rows may go on behind the end token, which the card tells.
 
     Raises:
         DumpError: no .npz file, or an array of a kind or number of sides that its stage cannot have.

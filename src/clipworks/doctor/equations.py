@@ -8,7 +8,7 @@ import numpy as np
 
 from clipworks.doctor.stages import Array, Trace
 from clipworks.towers.reference import Values, embed_patches, embed_tokens, find_pooled, project_rows, run_layer
-from clipworks.towers.weights import ImageWeights, TextWeights, TowerWeights
+from clipworks.towers.weights import ImageWeights, Layer, TextWeights, TowerWeights
 
 
 def trace_image(weights: ImageWeights, pixels: Sequence[Array]) -> Trace:
@@ -22,16 +22,20 @@ def trace_text(weights: TextWeights, ids: Sequence[Array]) -> Trace:
     return _trace("text", weights, [embed_tokens(weights, row) for row in ids], [find_pooled(weights, i) for i in ids])
 
 
+def run_rows(layer: Layer, entry: Sequence[Array], weights: TowerWeights) -> list[Values]:
+    """One layer of samples of any lengths: ``[length, width]`` each."""
+    lengths = [len(rows) for rows in entry]
+    rows = run_layer(layer, np.concatenate(list(entry)).astype(np.float64), lengths, weights)
+    return np.split(rows, np.cumsum(lengths)[:-1])
+
+
 def _trace(role: str, weights: TowerWeights, first: list[Values], pooled_at: list[int]) -> Trace:
     trace: Trace = {"image_patches" if role == "image" else "text_tokens": list(first)}
-    lengths = [len(rows) for rows in first]
-    ends = np.cumsum(lengths)[:-1]
-    rows = np.concatenate(first)
+    rows = first
     for index, layer in enumerate(weights.layers):
-        rows = run_layer(layer, rows, lengths, weights)
-        trace[f"{role}_layer_{index}"] = np.split(rows, ends)
-    last = trace[f"{role}_layer_{len(weights.layers) - 1}"]
-    pooled = [value[place] for value, place in zip(last, pooled_at, strict=True)]
+        rows = run_rows(layer, rows, weights)
+        trace[f"{role}_layer_{index}"] = list(rows)
+    pooled = [value[place] for value, place in zip(rows, pooled_at, strict=True)]
     trace[f"{role}_pooled"] = list(pooled)
     trace[f"{role}_embedding"] = list(project_rows(np.stack(pooled), weights))
     return trace

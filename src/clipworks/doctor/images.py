@@ -29,12 +29,7 @@ _WHOLE = 0.02  # of a level: what a float that stands for a whole number may be 
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Some stages of a pipeline.
-
-    Attributes:
-        trace: their values.
-        fed: those that were computed from the reference's values.
-    """
+    """Some stages of a pipeline, and the names of those that were computed from the reference's values."""
 
     trace: Trace
     fed: frozenset[str] = frozenset()
@@ -43,14 +38,7 @@ class Stretch:
 def trace_images(
     images: Sequence[ImageLike], spec: ImageInput, *, options: ImageOptions, given: Mapping[str, list[Array]]
 ) -> Stretch:
-    """Take images from their files to normalised pixels.
-
-    Args:
-        images: as `clipworks.images.decode.load_image` takes them.
-        spec: the rules.
-        options: how they are read.
-        given: another pipeline's values; a step starts from them where they are there, else from its own.
-    """
+    """Take images from their files to normalised pixels; steps start from the ``given`` values where there are any."""
     own = [load_image(given, options=options, drop_alpha=spec.drop_alpha) for given in images]
     modes = [image.mode for image in own]
     trace: Trace = {"decoded": [_lay_out(image) for image in own]}

@@ -17,13 +17,7 @@ Rows = npt.NDArray[np.float64]
 
 
 def trace_joint(own: Mapping[str, list[Array]], rule: ScoreRule, *, given: Mapping[str, list[Array]]) -> Stretch:
-    """Cosines and scores of embeddings; each from the other pipeline's values where these are given.
-
-    Args:
-        own: the pipeline's stages so far.
-        rule: the pipeline's.
-        given: the other pipeline's.
-    """
+    """Cosines and scores of embeddings; each from the other pipeline's values where these are given."""
     fed = set()
     trace: Trace = {"logit_scale": [np.array(rule.logit_scale, np.float64)]}
     images, texts = (_choose(own, given, f"{role}_embedding") for role in ("image", "text"))

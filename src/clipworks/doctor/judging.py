@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from clipworks.bundle.card import ImageInput
+from clipworks.doctor.deviation import Deviation, compare_stage
 from clipworks.doctor.diagnosis import Drift, Effect, Mark, StageResult
-from clipworks.doctor.figures import Figures, compare_stage
 from clipworks.doctor.images import Stretch
 from clipworks.doctor.stages import NORMALISED_LEVELS, TOLERANCES, Stage, Trace, choose_tolerance, list_stages
 
@@ -133,7 +133,7 @@ def _reconnect(stage: Stage, stages: Sequence[Stage], kept: set[str]) -> Stage:
     return dataclasses.replace(stage, before=tuple(before))
 
 
-def _compare(stage: Stage, found: Trace, expected: Trace, spec: ImageInput | None) -> Figures | None:
+def _compare(stage: Stage, found: Trace, expected: Trace, spec: ImageInput | None) -> Deviation | None:
     if stage.name not in found or stage.name not in expected:
         return None
     unit = np.array(spec.std) * 255 if spec is not None and stage.name == "normalised" else None
@@ -147,7 +147,7 @@ def _allow(stage: Stage, precision: str, own: Mapping[str, float], expected: Tra
     return max(tolerance, NORMALISED_LEVELS) if stage.name == "normalised" and stage.name not in own else tolerance
 
 
-def _is_past(figures: Figures | None, tolerance: float) -> bool:
+def _is_past(figures: Deviation | None, tolerance: float) -> bool:
     return figures is not None and (figures.judged is None or figures.judged > tolerance)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +32,7 @@ TraceTower = Callable[[Role, Sequence[Array]], Trace]
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What both pipelines are given.
-
-    Attributes:
-        images: as `clipworks.images.decode.load_image` takes them.
-        texts: at least one; those over the context are cut.
-        options: how the images are read.
-    """
+    """What both pipelines are given: images as `load_image` takes them, and texts; those over the context are cut."""
 
     images: tuple[ImageLike, ...]
     texts: tuple[str, ...]
@@ -49,14 +44,8 @@ class Pipeline:
     """A way from images and texts to scores.
 
     Attributes:
-        about: for the record.
-        spec: how images become pixels.
-        text: how texts become ids.
-        tokenizer: makes ids.
-        vocabulary: its file, or None for OpenAI's own.
-        score: how cosines become scores.
+        vocabulary: the tokenizer's file, or None for OpenAI's own.
         trace_tower: gives a tower's stages: uint8 ``[size, size, 3]`` or int32 ``[length]`` each.
-        close: frees the runtimes.
         layers: whether the stages inside the towers are among them.
     """
 
@@ -67,13 +56,14 @@ class Pipeline:
     vocabulary: Path | None
     score: ScoreRule
     trace_tower: TraceTower
-    close: Callable[[], None]
     layers: bool = True
 
 
-def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions) -> Pipeline:
-    """A bundle on a runtime."""
+def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions, opened: ExitStack) -> Pipeline:
+    """A bundle on a runtime, whose encoders are freed with ``opened``."""
     encoders: dict[Role, Encoder] = {role: open_encoder(bundle, role, options) for role in ROLES}
+    for encoder in encoders.values():
+        opened.callback(encoder.close)
     actual = encoders["image"]
     tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text)
     try:
@@ -94,10 +84,6 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions) -> Pipeline:
             trace.setdefault(f"{role}_pooled", []).append(found[POOLED])
         return trace
 
-    def close() -> None:
-        for encoder in encoders.values():
-            encoder.close()
-
     return Pipeline(
         about=About(
             kind="bundle",
@@ -112,7 +98,6 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions) -> Pipeline:
         vocabulary=bundle.tokenizer,
         score=bundle.card.score,
         trace_tower=trace_tower,
-        close=close,
         layers=bool(probes),
     )
 
@@ -133,20 +118,23 @@ def open_equations(
         vocabulary=vocabulary,
         score=score,
         trace_tower=trace_tower,
-        close=lambda: None,
     )
 
 
 def read_bundle_weights(bundle: Bundle) -> Weights:
-    """The weights of a bundle's f32 towers.
-
-    Raises:
-        RuntimeUnavailableError: the towers are none that clipworks converted.
-    """
+    """The weights of a bundle's f32 towers; raises RuntimeUnavailableError where clipworks did not convert them."""
     image, text = (read_tower(find_tower(bundle, role)) for role in ROLES)
     assert isinstance(image, ImageWeights)  # by their roles
     assert isinstance(text, TextWeights)
     return image, text
+
+
+def find_bundle_weights(bundle: Bundle) -> Weights | None:
+    """The weights of a bundle's f32 towers, or None where clipworks did not convert them."""
+    try:
+        return read_bundle_weights(bundle)
+    except RuntimeUnavailableError:
+        return None
 
 
 def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list[Array]], before: Stretch) -> Stretch:

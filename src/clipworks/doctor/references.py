@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from clipworks.doctor.dumps import SUFFIX, Dump, read_dump
 from clipworks.doctor.pipelines import (
     Pipeline,
     Weights,
+    find_bundle_weights,
     open_bundle_pipeline,
     open_equations,
     read_bundle_weights,
@@ -28,18 +30,15 @@ EQUATIONS = "equations"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ReferenceRequest:
     """What was asked for as the reference.
 
     Attributes:
         what: `EQUATIONS`, a dump's file, a checkpoint's folder or file, a bundle's folder or a model's name; None for
             the equations, or the model itself where a runtime is named.
         config: the checkpoint's configuration, where it is not beside the weights.
-        runtime: the runtime of a reference that is a bundle, or None.
-        device: its device, or None.
-        precision: its precision, or None for f32; of a dump, what it was computed in.
+        precision: of a reference that is a bundle, None for f32; of a dump, what it was computed in.
         options: of the subject, for what is not the reference's own: threads and the like.
-        offline: never ask a model hub.
     """
 
     what: str | None = None
@@ -53,15 +52,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What the asked-for turned out to be.
-
-    Attributes:
-        about: for the record.
-        pipeline: what computes it; None for a dump.
-        dump: the file; None for a pipeline.
-        weights: where they are known, so that suspicions can be tried.
-        notes: what a reader must know of it.
-    """
+    """What was asked for: a pipeline or a dump, and the weights where they are known, to try suspicions with."""
 
     about: About
     pipeline: Pipeline | None = None
@@ -70,13 +61,8 @@ class Reference:
     notes: tuple[str, ...] = ()
 
 
-def open_reference(asked: Asked, bundle: Bundle, subject: Pipeline) -> Reference:
+def open_reference(asked: ReferenceRequest, bundle: Bundle, subject: Pipeline, opened: ExitStack) -> Reference:
     """Open what was asked for, to be compared with one pipeline.
-
-    Args:
-        asked: the wish.
-        bundle: the subject's.
-        subject: the other pipeline.
 
     Raises:
         UsageError: the options do not go together, or there is nothing to compare with.
@@ -85,9 +71,9 @@ def open_reference(asked: Asked, bundle: Bundle, subject: Pipeline) -> Reference
     given = (asked.runtime, asked.device, asked.precision)
     _refuse_config(asked)
     if asked.what is None and given == (None, None, None):
-        return _open_default(bundle, subject, asked)
+        return _open_default(bundle, subject, asked, opened)
     if asked.what is None:
-        return _open_runtime(bundle, asked, subject)
+        return _open_runtime(bundle, asked, subject, opened)
     if asked.what == EQUATIONS:
         _refuse(given, f"--reference {EQUATIONS}")
         return _open_equations(bundle)
@@ -100,10 +86,10 @@ def open_reference(asked: Asked, bundle: Bundle, subject: Pipeline) -> Reference
     if _is_checkpoint(path):
         _refuse(given, "a checkpoint")
         return _open_checkpoint(path, asked, bundle)
-    return _open_runtime(open_bundle(asked.what, offline=asked.offline), asked, subject)
+    return _open_runtime(open_bundle(asked.what, offline=asked.offline), asked, subject, opened)
 
 
-def _open_default(bundle: Bundle, subject: Pipeline, asked: Asked) -> Reference:
+def _open_default(bundle: Bundle, subject: Pipeline, asked: ReferenceRequest, opened: ExitStack) -> Reference:
     try:
         return _open_equations(bundle)
     except RuntimeUnavailableError as error:
@@ -115,7 +101,7 @@ def _open_default(bundle: Bundle, subject: Pipeline, asked: Asked) -> Reference:
             ) from None
         runtime = runtimes[0] if runtimes else subject.about.runtime
         options = dataclasses.replace(asked.options, runtime=runtime or AUTO, device=AUTO, precision="f32")
-        found = open_bundle_pipeline(bundle, options)
+        found = open_bundle_pipeline(bundle, options, opened)
         note = f"{error.message}; the reference is the same file in f32 on {runtime}: only the towers' ends are seen"
         return Reference(about=found.about, pipeline=found, notes=(note,))
 
@@ -136,7 +122,7 @@ def _open_equations(bundle: Bundle) -> Reference:
     return Reference(about=about, pipeline=found, weights=weights, notes=(note,))
 
 
-def _open_checkpoint(path: Path, asked: Asked, bundle: Bundle) -> Reference:
+def _open_checkpoint(path: Path, asked: ReferenceRequest, bundle: Bundle) -> Reference:
     checkpoint, notes = _read_checkpoint(path, asked.config, bundle)
     weights, about = (checkpoint.image, checkpoint.text), About(kind="checkpoint", name=str(path))
     inputs = (checkpoint.image_input, checkpoint.text_input)
@@ -152,30 +138,23 @@ def _read_checkpoint(path: Path, config: Path | None, bundle: Bundle) -> tuple[C
         return checkpoint, (f"{path} does not say how images are prepared: both sides go by the bundle's card",)
 
 
-def _open_runtime(bundle: Bundle, asked: Asked, subject: Pipeline) -> Reference:
+def _open_runtime(bundle: Bundle, asked: ReferenceRequest, subject: Pipeline, opened: ExitStack) -> Reference:
     options = dataclasses.replace(
         asked.options,
         runtime=asked.runtime or subject.about.runtime or AUTO,
         device=asked.device or (AUTO if asked.runtime else subject.about.device) or AUTO,
         precision=asked.precision or "f32",
     )
-    pipeline = open_bundle_pipeline(bundle, options)
-    try:
-        weights = read_bundle_weights(bundle)
-    except RuntimeUnavailableError:
-        weights = None
-    if pipeline.about == subject.about:
-        notes: tuple[str, ...] = ("both sides are the same model, runtime and precision",)
-    else:
-        notes = ()
-    return Reference(about=pipeline.about, pipeline=pipeline, weights=weights, notes=notes)
+    pipeline = open_bundle_pipeline(bundle, options, opened)
+    notes = ("both sides are the same model, runtime and precision",) if pipeline.about == subject.about else ()
+    return Reference(about=pipeline.about, pipeline=pipeline, weights=find_bundle_weights(bundle), notes=notes)
 
 
 def _is_checkpoint(path: Path) -> bool:
     return path.is_file() or (path.is_dir() and not (path / CARD_FILE).is_file())
 
 
-def _refuse_config(asked: Asked) -> None:
+def _refuse_config(asked: ReferenceRequest) -> None:
     """Raise UsageError for a configuration that nothing would read."""
     if asked.config is None:
         return

@@ -37,12 +37,10 @@ NORMALISED_LEVELS = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One place where two pipelines are compared.
+    """One place where two pipelines are compared: named as dumps and ``--json`` do, and titled for people.
 
     Attributes:
-        name: as dumps and ``--json`` call it.
-        title: for people.
-        branch: ``image``, ``text``, or ``joint`` for what depends on both.
+        branch: ``joint`` for what depends on both images and texts.
         measure: how a difference is judged; a key of `TOLERANCES`.
         before: the stages that it is computed from.
     """

@@ -50,9 +50,6 @@ def evaluate(
         names: the classes' names, for people; names in the records are taken where there are none.
         most: confusions and worst images listed.
 
-    Returns:
-        The evaluation.
-
     Raises:
         UsageError: a k that is below 1 or beyond what the records keep, or no image whose truth is known.
     """
@@ -77,6 +74,12 @@ def wilson(correct: int, count: int) -> tuple[float, float]:
     # At the ends the formula gives 0 and 1, but for rounding.
     low = 0.0 if correct == 0 else (centre - spread) / scale
     return low, 1.0 if correct == count else (centre + spread) / scale
+
+
+def count_accuracy(k: int, correct: int, count: int) -> Accuracy:
+    """Top-k accuracy with its 95% interval, over at least one image."""
+    low, high = wilson(correct, count)
+    return Accuracy(k=k, correct=correct, count=count, share=correct / count, low=low, high=high)
 
 
 class _Tally:
@@ -168,7 +171,7 @@ class _Tally:
             errors_as=self._errors_as,
             without_truth=self._without_truth,
             truth_from=dict(self._sources.most_common()),
-            accuracy=tuple(self._measure(k, count) for k in self._ks),
+            accuracy=tuple(count_accuracy(k, self._correct[k].total(), count) for k in self._ks),
             mean_class_accuracy=float(np.mean([first[truth] / total for truth, total in self._counts.items()]))
             if first is not None
             else None,
@@ -196,11 +199,6 @@ class _Tally:
             worst=tuple(self._name(wrong) for _, _, wrong in sorted(self._worst, key=lambda item: item[:2])[::-1]),
             calibration=self._calibrate(),
         )
-
-    def _measure(self, k: int, count: int) -> Accuracy:
-        correct = self._correct[k].total()
-        low, high = wilson(correct, count)
-        return Accuracy(k=k, correct=correct, count=count, share=correct / count, low=low, high=high)
 
     def _name(self, wrong: WrongImage) -> WrongImage:
         return replace(wrong, truth_name=self._names.get(wrong.truth), predicted_name=self._names.get(wrong.predicted))

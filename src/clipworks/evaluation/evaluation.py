@@ -11,16 +11,7 @@ EVALUATION_FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """How many images have their class among the best k.
-
-    Attributes:
-        k: classes looked at.
-        correct: images with their class among them.
-        count: images counted.
-        share: correct / count.
-        low: lower end of the 95% interval (Wilson).
-        high: upper end.
-    """
+    """How many images have their class among the best k, and the 95% interval (Wilson) of that share."""
 
     k: int
     correct: int
@@ -78,11 +69,10 @@ class Bin:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Whether scores are probabilities: the expected calibration error over equal ranges of the best score.
+    """Whether scores are probabilities, over equal ranges of the best score that hold images.
 
     Attributes:
         ece: mean of ``|accuracy - confidence|``, weighted by the images in each range; None with no image.
-        bins: the ranges that hold images.
     """
 
     ece: float | None
@@ -94,14 +84,12 @@ class Evaluation:
     """What a results file is worth.
 
     Attributes:
-        format: version of this record.
         images: records in the file.
         evaluated: those that the figures are over.
         errors: images that could not be read and whose truth is known.
         errors_as: ``wrong`` counts them as wrong, ``skip`` leaves them out.
         without_truth: images left out because nothing tells their class.
         truth_from: where the truth came from, and how often.
-        accuracy: one entry for each k.
         mean_class_accuracy: mean over the classes of their top-1 share, or None.
         classes: every class that has images, by id.
         confusions: most frequent first; ties by id.

@@ -24,13 +24,7 @@ _GUESSED_FROM = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class FileLabels:
-    """The labels of a results file.
-
-    Attributes:
-        labels: the classes, or None where nothing tells them.
-        guessed: whether the names in the file told them.
-        settings: of the run that wrote the file, or empty; see `clipworks.results.manifest`.
-    """
+    """The labels of a results file, whether its names alone told them, and its run's settings, if it has some."""
 
     labels: Labels | None
     guessed: bool

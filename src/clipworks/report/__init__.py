@@ -1,4 +1,1 @@
-"""Reports: saved results in, tables and images out; nothing is run again.
-
-`sources` reads files, one module a kind turns them into a part of a `document`, and `text`, `html` and `plots` show it.
-"""
+"""Reports: saved results in, one `document` out, which `terminal`, `markdown` and `html` show; nothing is run again."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from clipworks.evaluation.evaluation import Evaluation
-from clipworks.report.document import Axis, Column, Gallery, Plot, Section, Series, Table, Thumbnail
-from clipworks.report.figures import cut_rows, keep_telling_bars, say_count, say_share
-from clipworks.report.thumbnails import FindImage
+from clipworks.evaluation.evaluation import ClassResult, Evaluation
+from clipworks.report.document import Axis, Gallery, Plot, Section, Series, Thumbnail
+from clipworks.report.phrases import say_count, say_share
+from clipworks.report.tables import Table, tabulate
 
 _CLASSES = 20
 _CONFUSIONS = 15
@@ -23,11 +24,9 @@ class Evaluated:
     """A file with its evaluation.
 
     Attributes:
-        name: the file.
         evaluation: None where no image's class is known.
         settings: of the run that wrote it, or empty.
         images: records in the file.
-        errors: those of images that could not be read.
         total: images of the whole run where the file holds fewer, else None.
         find_image: brings a path's thumbnail, or None for none.
     """
@@ -38,39 +37,34 @@ class Evaluated:
     images: int = 0
     errors: int = 0
     total: int | None = None
-    find_image: FindImage | None = None
+    find_image: Callable[[str], bytes | None] | None = None
 
 
 def report_classes(item: Evaluated, found: Evaluation, thumbnails: int) -> Section:
-    """Show what is in one file.
-
-    Args:
-        item: the file.
-        found: its evaluation.
-        thumbnails: images shown at most.
-    """
-    items: list[Table | Plot | Gallery] = []
-    counts = np.array([one.count for one in found.classes])
-    if len(found.classes) > 1 and float(np.median(counts)) >= _BINS:
-        items.append(_plot_classes(found))
-    items += [_tabulate_classes(found), _tabulate_confusions(found)]
-    if found.worst:
-        shown = found.worst[: min(thumbnails, _WORST)]
-        if item.find_image is not None and shown:
-            items.append(_show_worst(item, found, thumbnails))
-        items.append(_tabulate_worst(found))
-    origins = ", ".join(f"{name} ({count:,})" for name, count in found.truth_from.items())
-    text = [f"{say_count(found.images, 'image')}, {found.evaluated:,} evaluated; truth from: {origins}."]
-    if float(np.median(counts)) < _BINS:
+    """Show what is in one file, and so many of its worst images at most."""
+    median = float(np.median([one.count for one in found.classes]))
+    text = [f"{say_count(found.images, 'image')}, {found.evaluated:,} evaluated; truth from: {say_origins(found)}."]
+    if median < _BINS:
         text.append(
-            f"The median class has {say_count(int(np.median(counts)), 'image')}: "
+            f"The median class has {say_count(int(median), 'image')}: "
             "what is said of one class is an example, not a rate."
         )
     return Section(
         title=f"Classes and images: {item.name}",
         text=tuple(text),
-        items=tuple(one for one in items if not isinstance(one, Table) or one.rows),
+        items=(
+            *((_plot_classes(found),) if len(found.classes) > 1 and median >= _BINS else ()),
+            tabulate_classes(found, _CLASSES),
+            tabulate_confusions(found, _CONFUSIONS),
+            *((_show_worst(item.find_image, found, thumbnails),) if item.find_image and found.worst else ()),
+            tabulate_worst(found, _WORST),
+        ),
     )
+
+
+def say_origins(found: Evaluation) -> str:
+    """Where the known classes are from, and how often."""
+    return ", ".join(f"{name} ({count:,})" for name, count in found.truth_from.items())
 
 
 def _plot_classes(found: Evaluation) -> Plot:
@@ -90,109 +84,81 @@ def _plot_classes(found: Evaluation) -> Plot:
     )
 
 
-def _tabulate_classes(found: Evaluation) -> Table:
+def tabulate_classes(found: Evaluation, most: int) -> Table:
+    """The classes that are most often wrong."""
+
+    def share(one: ClassResult) -> float:
+        return one.correct[0] / one.count
+
     wrong = [one for one in found.classes if one.correct[0] < one.count]
-    hardest = sorted(wrong, key=lambda one: (one.correct[0] / one.count, -one.count, one.id))
-    table = Table(
-        title=f"Hardest classes (top-{found.accuracy[0].k})",
-        columns=(
-            Column(name="class"),
-            Column(name="id", numeric=True),
-            Column(name="images", numeric=True),
-            Column(name="right", numeric=True),
-            Column(name="unreadable", numeric=True),
-            Column(name="times predicted", numeric=True),
-            Column(name="share right", numeric=True),
-            Column(name="of its images"),
+    return tabulate(
+        f"Hardest classes (top-{found.accuracy[0].k})",
+        sorted(wrong, key=lambda one: (share(one), -one.count, one.id)),
+        (
+            ("class", lambda one: one.name or ""),
+            ("id", lambda one: str(one.id)),
+            ("images", lambda one: f"{one.count:,}"),
+            ("right", lambda one: f"{one.correct[0]:,}"),
+            ("unreadable", lambda one: f"{one.errors:,}"),
+            ("times predicted", lambda one: f"{one.predicted:,}"),
+            ("share right", lambda one: say_share(share(one))),
         ),
-        rows=tuple(
-            (
-                one.name or "",
-                str(one.id),
-                f"{one.count:,}",
-                f"{one.correct[0]:,}",
-                f"{one.errors:,}",
-                f"{one.predicted:,}",
-                say_share(one.correct[0] / one.count),
-                "",
-            )
-            for one in hardest
-        ),
-        bars=tuple((one.correct[0] / one.count,) for one in hardest),
+        bars=("of its images", lambda one: (share(one),)),
+        most=most,
         notes=(
             f"{len(wrong):,} of {len(found.classes):,} classes have an image that is wrong; the lowest share first, "
             "of equal ones those with more images first.",
         ),
     )
-    return keep_telling_bars(cut_rows(table, _CLASSES))
 
 
-def _tabulate_confusions(found: Evaluation) -> Table:
-    most = max((one.count for one in found.confusions), default=1)
-    table = Table(
-        title="Most confused pairs",
-        columns=(
-            Column(name="is"),
-            Column(name="id", numeric=True),
-            Column(name="taken for"),
-            Column(name="id", numeric=True),
-            Column(name="images", numeric=True),
-            Column(name="of the most"),
+def tabulate_confusions(found: Evaluation, most: int) -> Table:
+    """The pairs of classes that are most often confused."""
+    highest = max((one.count for one in found.confusions), default=1)
+    return tabulate(
+        "Most confused pairs",
+        found.confusions,
+        (
+            ("is", lambda one: one.truth_name or ""),
+            ("id", lambda one: str(one.truth)),
+            ("taken for", lambda one: one.predicted_name or ""),
+            ("id", lambda one: str(one.predicted)),
+            ("images", lambda one: f"{one.count:,}"),
         ),
-        rows=tuple(
-            (
-                one.truth_name or "",
-                str(one.truth),
-                one.predicted_name or "",
-                str(one.predicted),
-                f"{one.count:,}",
-                "",
-            )
-            for one in found.confusions
-        ),
-        bars=tuple((one.count / most,) for one in found.confusions),
+        bars=("of the most", lambda one: (one.count / highest,)),
+        most=most,
     )
-    return keep_telling_bars(cut_rows(table, _CONFUSIONS))
 
 
-def _tabulate_worst(found: Evaluation) -> Table:
-    table = Table(
-        title="Wrong with the highest score",
-        columns=(
-            Column(name="image"),
-            Column(name="is"),
-            Column(name="taken for"),
-            Column(name="score", numeric=True),
-            Column(name="score of its class", numeric=True),
-        ),
-        rows=tuple(
+def tabulate_worst(found: Evaluation, most: int) -> Table:
+    """The wrong images that the model was surest of."""
+    return tabulate(
+        "Wrong with the highest score",
+        found.worst,
+        (
+            ("image", lambda one: one.path),
+            ("is", lambda one: one.truth_name or str(one.truth)),
+            ("taken for", lambda one: one.predicted_name or str(one.predicted)),
+            ("score", lambda one: f"{one.score:.4f}"),
             (
-                one.path,
-                one.truth_name or str(one.truth),
-                one.predicted_name or str(one.predicted),
-                f"{one.score:.4f}",
-                "not kept" if one.truth_score is None else f"{one.truth_score:.4f}",
-            )
-            for one in found.worst
+                "score of its class",
+                lambda one: "not kept" if one.truth_score is None else f"{one.truth_score:.4f}",
+            ),
         ),
+        spare=("score of its class",),
+        most=most,
         notes=("Often the label is at fault: look before the model is blamed.",),
     )
-    return cut_rows(table, _WORST)
 
 
-def _show_worst(item: Evaluated, found: Evaluation, most: int) -> Gallery:
-    images = tuple(
-        Thumbnail(
-            jpeg=item.find_image(one.path) if item.find_image else None,
-            lines=(
-                one.path,
-                f"is {one.truth_name or one.truth}",
-                f"taken for {one.predicted_name or one.predicted}, {one.score:.3f}",
-            ),
-        )
-        for one in found.worst[:most]
-    )
-    missing = sum(image.jpeg is None for image in images)
-    shown = tuple(image for image in images if image.jpeg is not None)
-    notes = (f"{missing:,} of {len(images):,} images were not found or cannot be read.",) if missing else ()
-    return Gallery(title="The worst images", images=shown, notes=notes)
+def _show_worst(find_image: Callable[[str], bytes | None], found: Evaluation, most: int) -> Gallery:
+    images = []
+    for one in found.worst[:most]:
+        jpeg = find_image(one.path)
+        if jpeg is not None:
+            says = f"taken for {one.predicted_name or one.predicted}, {one.score:.3f}"
+            images.append(Thumbnail(jpeg=jpeg, path=one.path, lines=(f"is {one.truth_name or one.truth}", says)))
+    total = min(len(found.worst), most)
+    missing = total - len(images)
+    notes = (f"{missing:,} of {total:,} images were not found or cannot be read.",) if missing else ()
+    return Gallery(title="The worst images", images=tuple(images), notes=notes)

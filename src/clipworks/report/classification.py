@@ -1,36 +1,69 @@
-"""Evaluations in a report: accuracy with intervals, calibration, classes, confusions and the worst images."""
+"""Evaluations, of one file or several: accuracy with intervals, calibration, and what is in each file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from clipworks.evaluation.accuracy import wilson
-from clipworks.evaluation.evaluation import Bin, Evaluation
-from clipworks.report.classes import Evaluated, report_classes
-from clipworks.report.document import Axis, Column, Gallery, Headline, Part, Plot, Rule, Section, Series, Table
-from clipworks.report.figures import cut_rows, drop_empty, say_count, say_interval, say_number, say_share
-from clipworks.report.latencies import MOST_SERIES, say_left_out
+from clipworks.evaluation.evaluation import Accuracy, Evaluation
+from clipworks.report.classes import (
+    Evaluated,
+    report_classes,
+    say_origins,
+    tabulate_classes,
+    tabulate_confusions,
+    tabulate_worst,
+)
+from clipworks.report.document import (
+    Axis,
+    Caution,
+    Document,
+    Guide,
+    Headline,
+    Part,
+    Plot,
+    Section,
+    draw_points,
+    list_facts,
+    warn,
+)
+from clipworks.report.lineup import MOST_SERIES, say_left_out
+from clipworks.report.phrases import say_accuracy, say_count, say_interval, say_number, say_share
+from clipworks.report.tables import Table, tabulate
 
 _MOST_FILES = 6
+_UNREADABLE = {"wrong": "count as wrong", "skip": "are left out"}
+
+
+def show_evaluation(found: Evaluation, *, most: int) -> Document:
+    """One evaluation by itself: accuracy, then ``most`` of the hardest classes, confusions and worst images each."""
+    how = "counted as wrong" if found.errors_as == "wrong" else "left out"
+    mean, ece = found.mean_class_accuracy, found.calibration.ece
+    facts = {
+        "images": f"{found.images:,}, {found.evaluated:,} evaluated"
+        + (f"; {found.errors:,} could not be read: {how}" if found.errors else "")
+        + (f"; {found.without_truth:,} left out: nothing tells their class" if found.without_truth else ""),
+        "truth from": say_origins(found),
+        **{
+            f"top-{one.k}": f"{one.share:.2%} ({one.low:.2%} to {one.high:.2%} at 95%), "
+            f"{one.correct:,} of {one.count:,}"
+            for one in found.accuracy
+        },
+        "mean of classes": "" if mean is None else f"{mean:.2%} over {len(found.classes):,} classes",
+        "calibration error": "" if ece is None else f"{ece:.4f} (ECE, 15 bins)",
+    }
+    lists = (tabulate_classes(found, most), tabulate_confusions(found, most), tabulate_worst(found, most))
+    return Document(title="Evaluation", sections=(Section(items=(list_facts(facts), *lists)),))
 
 
 def report_evaluations(found: Sequence[Evaluated], *, thumbnails: int) -> Part:
-    """Show evaluations side by side, then what is in each.
-
-    Args:
-        found: at least one.
-        thumbnails: images shown of each file.
-    """
+    """Show evaluations, at least one, side by side, then what is in each with some thumbnails."""
     measured = [(item, item.evaluation) for item in found if item.evaluation is not None]
-    tables = [_tabulate_files(found)]
-    items: list[Table | Plot | Gallery] = list(tables)
-    if measured:
-        items.append(_plot_calibration(measured))
-        if len(measured) > 1:
-            items.insert(1, _plot_accuracies(measured))
-    sections = [Section(title="Accuracy", text=_explain(measured), items=tuple(items))]
-    for item, evaluation in measured[:_MOST_FILES]:
-        sections.append(report_classes(item, evaluation, thumbnails))
+    items = (
+        _tabulate_files(found),
+        *((_plot_accuracies(measured),) if len(measured) > 1 else ()),
+        *((_plot_calibration(measured),) if measured else ()),
+    )
     headlines = tuple(
         Headline(
             label=f"Top-{first.k} accuracy",
@@ -40,82 +73,84 @@ def report_evaluations(found: Sequence[Evaluated], *, thumbnails: int) -> Part:
         for item, evaluation in measured[:4]
         for first in evaluation.accuracy[:1]
     )
-    return Part(headlines=headlines, sections=tuple(sections))
+    sets = {item.settings.get("source_sha256") for item in found if item.settings.get("source_sha256")}
+    differ = "The results files are over different images: do not compare them."
+    return Part(
+        headlines=headlines,
+        warnings=tuple(caution for item in found for caution in _doubt(item)) + warn("", (len(sets) > 1, differ)),
+        sections=(
+            Section(title="Accuracy", text=(_explain(measured),), items=items),
+            *(report_classes(item, evaluation, thumbnails) for item, evaluation in measured[:_MOST_FILES]),
+        ),
+    )
 
 
-def _explain(measured: Sequence[tuple[Evaluated, Evaluation]]) -> tuple[str, ...]:
+def _doubt(item: Evaluated) -> tuple[Caution, ...]:
+    own = item.evaluation
+    how = "not counted" if own is None else "left out" if own.errors_as == "skip" else "counted as wrong"
+    lost = 0 if own is None else own.without_truth
+    total = item.total or 0
+    return warn(
+        item.name,
+        (total, f"Unfinished: {item.images:,} of the {total:,} images of its run; of those only."),
+        (item.errors, f"{say_count(item.errors, 'image')} could not be read: {how}."),
+        (own is None, "No image's class is known: accuracy cannot be told."),
+        (lost, f"{say_count(lost, 'image')} left out: nothing tells the class."),
+    )
+
+
+def _explain(measured: Sequence[tuple[Evaluated, Evaluation]]) -> str:
     if not measured:
-        return ("Nothing tells the classes of these images, so nothing can be said of accuracy.",)
+        return "Nothing tells the classes of these images, so nothing can be said of accuracy."
     counted = {evaluation.errors_as for _, evaluation in measured if evaluation.errors}
-    said = ["Intervals are Wilson's, at 95%."]
-    if "wrong" in counted:
-        said.append("Images that could not be read count as wrong.")
-    if "skip" in counted:
-        said.append("Images that could not be read are left out.")
-    return (" ".join(said),)
+    said = [f"Images that could not be read {how}." for name, how in _UNREADABLE.items() if name in counted]
+    return " ".join(["Intervals are Wilson's, at 95%.", *said])
 
 
 def _tabulate_files(found: Sequence[Evaluated]) -> Table:
-    ks = sorted({one.k for item in found if item.evaluation for one in item.evaluation.accuracy})
-    rows = []
-    for item in found:
-        own = item.evaluation
-        measures = {one.k: one for one in own.accuracy} if own else {}
-        cells = [
-            item.name,
-            *(str(item.settings.get(name, "")) for name in ("model", "runtime", "device", "precision")),
-            f"{item.images:,}",
-            f"{own.evaluated:,}" if own else "0",
-            f"{item.errors:,}",
-        ]
-        for k in ks:
-            one = measures.get(k)
-            cells.append("" if one is None else f"{say_share(one.share)} ({say_interval(one.low, one.high)})")
-        mean = own.mean_class_accuracy if own else None
-        ece = own.calibration.ece if own else None
-        cells += ["" if mean is None else say_share(mean), say_number(ece, 3)]
-        rows.append(tuple(cells))
-    columns = [Column(name=name) for name in ("file", "model", "runtime", "device", "precision")]
-    columns += [Column(name=name, numeric=True) for name in ("images", "evaluated", "unreadable")]
-    columns += [Column(name=f"top-{k} (95%)", numeric=True) for k in ks]
-    columns += [Column(name="mean of classes", numeric=True), Column(name="calibration error", numeric=True)]
-    return cut_rows(
-        drop_empty(
-            Table(
-                title="Accuracy",
-                columns=tuple(columns),
-                rows=tuple(rows),
-                notes=(
-                    "Calibration error (ECE): mean distance of score and accuracy over 15 ranges of the best score.",
-                ),
-            )
-        )
+    def find_accuracy(item: Evaluated) -> Sequence[Accuracy]:
+        return item.evaluation.accuracy if item.evaluation else ()
+
+    settings = ("model", "runtime", "device", "precision")
+    ks = sorted({one.k for item in found for one in find_accuracy(item)})
+    return tabulate(
+        "Accuracy",
+        found,
+        (
+            ("file", lambda item: item.name),
+            *((name, lambda item, name=name: str(item.settings.get(name, ""))) for name in settings),
+            ("images", lambda item: f"{item.images:,}"),
+            ("evaluated", lambda item: f"{item.evaluation.evaluated:,}" if item.evaluation else "0"),
+            ("unreadable", lambda item: f"{item.errors:,}"),
+            *((f"top-{k} (95%)", lambda item, k=k: say_accuracy(find_accuracy(item), k)) for k in ks),
+            ("mean of classes", lambda item: say_share(item.evaluation.mean_class_accuracy) if item.evaluation else ""),
+            ("calibration error", lambda item: say_number(item.evaluation.calibration.ece) if item.evaluation else ""),
+        ),
+        spare=("device", "unreadable", "evaluated", "model"),
+        notes=("Calibration error (ECE): mean distance of score and accuracy over 15 ranges of the best score.",),
     )
 
 
 def _plot_accuracies(measured: Sequence[tuple[Evaluated, Evaluation]]) -> Plot:
-    shown = [evaluation for _, evaluation in measured[:12]]
-    ks = sorted({one.k for evaluation in shown for one in evaluation.accuracy})
+    shown = measured[:12]
+    names = _name_files([item for item, _ in shown])
+    ks = sorted({one.k for _, evaluation in shown for one in evaluation.accuracy})
     series = []
-    for k in ks:
-        points = [
-            (place, one) for place, evaluation in enumerate(shown, 1) for one in evaluation.accuracy if one.k == k
-        ]
-        series.append(
-            Series(
-                label=f"top-{k}",
-                xs=tuple(place + 0.08 * (ks.index(k) - (len(ks) - 1) / 2) for place, _ in points),
-                ys=tuple(one.share for _, one in points),
-                low=tuple(one.low for _, one in points),
-                high=tuple(one.high for _, one in points),
-                mark="points",
-            )
-        )
+    for number, k in enumerate(ks):
+        beside = 0.08 * (number - (len(ks) - 1) / 2)
+        points = {
+            name: (place + beside, one.share, one.low, one.high)
+            for place, (name, (_, evaluation)) in enumerate(zip(names, shown, strict=True), 1)
+            for one in evaluation.accuracy
+            if one.k == k
+        }
+        tags = points if number == 0 else ()  # the others stand beside them
+        series.append(draw_points(f"top-{k}", list(points.values()), mark="points", tags=tags))
     return Plot(
         title="Accuracy of each file, with 95% intervals",
         summary="; ".join(
-            f"file {place}: top-{one.k} {say_share(one.share)}"
-            for place, evaluation in enumerate(shown, 1)
+            f"{name}: top-{one.k} {say_share(one.share)}"
+            for name, (_, evaluation) in zip(names, shown, strict=True)
             for one in evaluation.accuracy
         ),
         x=Axis(label="file, in the table's order", ticks=tuple(map(float, range(1, len(shown) + 1)))),
@@ -125,34 +160,31 @@ def _plot_accuracies(measured: Sequence[tuple[Evaluated, Evaluation]]) -> Plot:
     )
 
 
+def _name_files(found: Sequence[Evaluated]) -> list[str]:
+    """Runtime and precision of each file where these tell them apart, else the files' own names."""
+    used = [" ".join(str(item.settings.get(name, "")) for name in ("runtime", "precision")).strip() for item in found]
+    return used if all(used) and len(set(used)) == len(used) else [item.name for item in found]
+
+
 def _plot_calibration(measured: Sequence[tuple[Evaluated, Evaluation]]) -> Plot:
+    drawn = [(item, evaluation.calibration) for item, evaluation in measured[:MOST_SERIES]]
     series = tuple(
-        Series(
-            label=item.name,
-            xs=tuple(one.confidence for one in evaluation.calibration.bins),
-            ys=tuple(one.accuracy for one in evaluation.calibration.bins),
-            low=tuple(_bounds(one)[0] for one in evaluation.calibration.bins),
-            high=tuple(_bounds(one)[1] for one in evaluation.calibration.bins),
+        draw_points(
+            item.name,
+            [(one.confidence, one.accuracy, *wilson(round(one.accuracy * one.count), one.count)) for one in found.bins],
         )
-        for item, evaluation in measured[:MOST_SERIES]
-        if evaluation.calibration.bins
+        for item, found in drawn
+        if found.bins
     )
     return Plot(
         title="Calibration: are scores probabilities?",
-        summary="; ".join(
-            f"{item.name}: calibration error {say_number(evaluation.calibration.ece)}"
-            for item, evaluation in measured[:MOST_SERIES]
-        ),
+        summary="; ".join(f"{item.name}: calibration error {say_number(found.ece)}" for item, found in drawn),
         x=Axis(label="mean best score of the images in a range", percent=True, low=0, high=1),
         y=Axis(label="share of them that is right", percent=True, low=0, high=1),
         series=series,
-        rules=(Rule(axis="diagonal", label="score = accuracy"),),
+        rules=(Guide(axis="diagonal", label="score = accuracy"),),
         notes=(
             "Above the line the model is better than it says, below it worse. Bars: 95% intervals.",
             *say_left_out(len(series), len(measured)),
         ),
     )
-
-
-def _bounds(found: Bin) -> tuple[float, float]:
-    return wilson(round(found.accuracy * found.count), found.count)

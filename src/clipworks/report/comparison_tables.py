@@ -1,96 +1,95 @@
-"""Tables of a comparison's rows: accuracy, speed, parity, and what each takes to start."""
+"""Tables of a comparison: its rows, accuracy, agreement, gates, images that moved, and what is not available."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from clipworks.comparison.comparison import Actual, Comparison, Row
+from clipworks.comparison.figures import Agreement, ChangedImage, Difference, Problem
+from clipworks.report.comparison_speeds import tabulate_footprints, tabulate_published, tabulate_speeds
+from clipworks.report.phrases import say_accuracy, say_cosine, say_count, say_number, say_share
+from clipworks.report.tables import Table, tabulate
 
-from clipworks.comparison.comparison import Actual, Row
-from clipworks.comparison.figures import Difference, Repeated, Speed
-from clipworks.report.document import Column, Table
-from clipworks.report.figures import (
-    cut_rows,
-    drop_empty,
-    say_bytes,
-    say_cosine,
-    say_count,
-    say_interval,
-    say_ms,
-    say_number,
-    say_share,
-)
+_CHANGED = 20
+_WORST = 3
+# A cosine above this is 1 but for the rounding of f32.
+_MOVED = 0.999999
+_PROBLEMS = {"open": "not available", "accuracy": "no accuracy", "speed": "no speed", "start": "no load time"}
 
 
-def tabulate_rows(rows: list[Row], numbers: dict[str, int]) -> Table:
-    """Every row: what was in use, and its accuracy."""
+def tabulate_comparison(found: Comparison) -> tuple[Table, ...]:
+    """All tables of a comparison, in order; some may be empty."""
+    rows = [row for row in found.rows if row.actual is not None]
+    listed = [(row, item) for row in rows for item in list_worst(row)]
+    changed = [(row, item) for row in rows if row.agreement for item in row.agreement.changed[:_CHANGED]]
+    return (
+        _tabulate_rows(rows),
+        _tabulate_differences(rows),
+        _tabulate_gates(found),
+        _tabulate_agreement(rows),
+        tabulate_speeds(rows),
+        tabulate_footprints(rows),
+        _tabulate_images("Images furthest from the reference", found, listed),
+        _tabulate_images("Images with another top-1 than in the reference", found, changed),
+        _tabulate_problems(found),
+        *tabulate_published(found.published),
+    )
+
+
+def _tabulate_rows(rows: list[Row]) -> Table:
+    """Every row: what is in use, its accuracy and its speed."""
+    rates = {row.name: speed.samples_per_s.median for row in rows if (speed := row.fastest) is not None}
+    bases = {row.asked.model: rates.get(row.name) for row in rows if row.is_reference}
+
+    def compare(row: Row) -> str:
+        own, base = rates.get(row.name), bases.get(row.asked.model)
+        return "reference" if row.is_reference else say_number(own / base) if own and base else ""
+
     ks = sorted({one.k for row in rows for one in row.accuracy})
-    lines = []
-    for row in rows:
-        measures = {one.k: one for one in row.accuracy}
-        cells = [str(numbers[row.name]), row.name, row.model, say_actual(row.actual)]
-        cells += ["reference" if row.is_reference else "", "on the front" if row.pareto else ""]
-        for k in ks:
-            one = measures.get(k)
-            cells.append("" if one is None else f"{say_share(one.share)} ({say_interval(one.low, one.high)})")
-        lines.append(tuple(cells))
-    names = ("row", "model", "in use", "role", "Pareto")
-    columns = [Column(name="no.", numeric=True), *(Column(name=name) for name in names)]
-    columns += [Column(name=f"top-{k} (95%)", numeric=True) for k in ks]
-    table = Table(
-        title="Rows and their accuracy",
-        columns=tuple(columns),
-        rows=tuple(lines),
-        marked=tuple(place for place, row in enumerate(rows) if row.pareto),
+    return tabulate(
+        "Rows: accuracy and the image encoder's highest rate",
+        rows,
+        (
+            ("row", lambda row: row.name),
+            ("model", lambda row: row.model),
+            ("in use", lambda row: _say_in_use(row.actual) if row.actual else ""),
+            *((f"top-{k} (95%)", lambda row, k=k: say_accuracy(row.accuracy, k)) for k in ks),
+            ("images/s", lambda row: say_number(rates.get(row.name))),
+            ("times the reference", compare),
+        ),
+        marked=lambda row: bool(row.pareto),
+        spare=("model",),
         notes=(
             "Bold: on the Pareto front: no other row is better in accuracy and as good in speed, or the other way "
             "round. The front goes by the figures as they stand; the next table says which differences are real.",
         ),
     )
-    return cut_rows(drop_empty(table))
 
 
-def say_actual(actual: Actual | None) -> str:
-    """What the runtime says that it runs on."""
-    if actual is None:
-        return ""
+def _say_in_use(actual: Actual) -> str:
     threads = "" if actual.threads is None else f", {say_count(actual.threads, 'thread')}"
     return f"{actual.device} {actual.precision}{threads}"
 
 
-def tabulate_differences(rows: list[Row], numbers: dict[str, int]) -> Table:
+def _tabulate_differences(rows: list[Row]) -> Table:
     """Accuracy of every row against its reference, and another model's against the first one's."""
-    lines = [
+    found: list[tuple[Row, Difference]] = [(row, item) for row in rows for item in row.differences]
+    return tabulate(
+        "Is the difference real?",
+        found,
         (
-            str(numbers[row.name]),
-            row.name,
-            f"{numbers.get(item.reference, '')} {item.reference}",
-            f"top-{item.k}",
-            *say_difference(item),
-            f"{item.only_row:,}",
-            f"{item.only_reference:,}",
-        )
-        for row in rows
-        for item in row.differences
-    ]
-    return cut_rows(
-        Table(
-            title="Is the difference real?",
-            columns=(
-                Column(name="no.", numeric=True),
-                Column(name="row"),
-                Column(name="against"),
-                Column(name="accuracy"),
-                *(
-                    Column(name=name, numeric=True)
-                    for name in ("points (95%)", "p (McNemar)", "right here only", "right there only")
-                ),
-            ),
-            rows=tuple(lines),
-            notes=(
-                "On the same images, in percentage points with the 95% interval for paired shares. p is the chance "
-                "of so uneven a split of the images that only one of the two has right, if there is no difference: "
-                "a small one, as below 0.05, says that there is one.",
-            ),
-        )
+            ("row", lambda pair: pair[0].name),
+            ("against", lambda pair: pair[1].reference),
+            ("accuracy", lambda pair: f"top-{pair[1].k}"),
+            ("points (95%)", lambda pair: say_difference(pair[1])[0]),
+            ("p (McNemar)", lambda pair: say_difference(pair[1])[1]),
+            ("right here only", lambda pair: f"{pair[1].only_row:,}"),
+            ("right there only", lambda pair: f"{pair[1].only_reference:,}"),
+        ),
+        spare=("right there only", "right here only"),
+        notes=(
+            "On the same images, in percentage points with the 95% interval for paired shares. p is the chance of so "
+            "uneven a split of the images that only one of the two has right, if there is no difference: a small one, "
+            "as below 0.05, says that there is one.",
+        ),
     )
 
 
@@ -100,144 +99,78 @@ def say_difference(found: Difference) -> tuple[str, str]:
     return points, "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
 
 
-def _say_repeated(found: Repeated | None, say: Callable[[float], str] = say_number) -> str:
-    if found is None:
-        return ""
-    return (
-        f"{say(found.median)} ({say(found.low)} to {say(found.high)})" if found.low < found.high else say(found.median)
-    )
-
-
-def list_speeds(rows: list[Row]) -> list[tuple[Row, Speed]]:
-    """Every speed with its row, those under one load together, so that like stands beside like."""
-    found = [(row, speed) for row in rows for speed in row.speeds]
-    return sorted(found, key=lambda item: (item[1].tower, item[1].batch_size, item[1].depth))
-
-
-def tabulate_speeds(rows: list[Row], numbers: dict[str, int]) -> Table:
-    """Speed of every row under every load."""
-    lines, bars = [], []
-    most = {
-        tower: max((s.samples_per_s.median for row in rows for s in row.speeds if s.tower == tower), default=1.0)
-        for tower in ("image", "text")
-    }
-    percents = sorted({item.percent for row in rows for speed in row.speeds for item in speed.latency})
-    for row, speed in list_speeds(rows):
-        known = {item.percent: item for item in speed.latency}
-        lines.append(
-            (
-                str(numbers[row.name]),
-                row.name,
-                speed.tower,
-                str(speed.batch_size),
-                str(speed.depth),
-                _say_repeated(speed.samples_per_s),
-                _say_repeated(speed.ratio),
-                _say_repeated(speed.mean_us, say_ms),
-                *(
-                    say_ms(known[percent].us.median) + ("" if known[percent].trusted else "†")
-                    if percent in known
-                    else ""
-                    for percent in percents
-                ),
-                "",
-            )
-        )
-        bars.append((speed.samples_per_s.median / most[speed.tower],))
-    names = ("samples/s", "times the reference", "mean ms", *(f"p{percent:g} ms" for percent in percents))
-    doubtful = any(not item.trusted for row in rows for speed in row.speeds for item in speed.latency)
-    table = Table(
-        title="Speed",
-        columns=(
-            Column(name="no.", numeric=True),
-            Column(name="row"),
-            Column(name="tower"),
-            *(Column(name=name, numeric=True) for name in ("batch", "depth", *names)),
-            Column(name="of the fastest"),
-        ),
-        rows=tuple(lines),
-        bars=tuple(bars),
-        notes=("† too few samples behind it to be trusted.",) if doubtful else (),
-    )
-    return cut_rows(table)
-
-
-def tabulate_parity(rows: list[Row], numbers: dict[str, int]) -> Table:
-    """How near every row comes to its reference."""
-    lines = [
+def _tabulate_gates(found: Comparison) -> Table:
+    return tabulate(
+        "Gates",
+        found.gates,
         (
-            str(numbers[row.name]),
-            row.name,
-            own.reference,
-            f"{own.count:,}",
-            say_cosine(own.cosine_min),
-            say_cosine(own.cosine_p1),
-            say_cosine(own.cosine_median),
-            say_cosine(own.head_cosine_min),
-            say_share(own.top1.share),
-            f"{own.top1.total - own.top1.count:,}",
-            f"{own.score_change_max:.4f}",
-        )
-        for row in rows
-        if (own := row.agreement) is not None
-    ]
-    figures = (
-        "images",
-        "least cosine",
-        "cosine p1",
-        "median cosine",
-        "least cosine, texts",
-        "same best class",
-        "other best class",
-        "largest change of a score",
-    )
-    return cut_rows(
-        Table(
-            title="Parity: agreement with the reference",
-            columns=(
-                Column(name="no.", numeric=True),
-                Column(name="row"),
-                Column(name="reference"),
-                *(Column(name=name, numeric=True) for name in figures),
-            ),
-            rows=tuple(lines),
-            notes=("Cosines are between the two embeddings of one image, or of one class's texts.",),
-        )
+            ("row", lambda gate: gate.row),
+            ("gate", lambda gate: gate.gate),
+            ("bound", lambda gate: f"{gate.bound:g}"),
+            ("found", lambda gate: "–" if gate.value is None else f"{gate.value:.4g}"),
+            ("result", lambda gate: "kept" if gate.kept else "MISSED"),
+        ),
+        marked=lambda gate: not gate.kept,
     )
 
 
-def tabulate_footprints(rows: list[Row], numbers: dict[str, int]) -> Table:
-    """What every row takes to start."""
-    lines = []
-    for row in rows:
-        if row.footprint is None:
-            continue
-        towers = {item.tower: item for item in row.footprint.towers}
-        first = next(iter(row.footprint.towers), None)
-        cells = [str(numbers[row.name]), row.name, "" if first is None else say_number(first.cold.import_ms)]
-        for tower in ("image", "text"):
-            own = towers.get(tower)
-            cells += (
-                ["", "", ""]
-                if own is None
-                else [say_bytes(own.file_bytes), say_number(own.cold.open_ms), say_ms(own.cold.first_call_us)]
-            )
-        before, peak = row.footprint.before_memory_mib, row.footprint.peak_memory_mib
-        lines.append((*cells, say_number(peak), say_number(None if None in (before, peak) else peak - before)))  # type: ignore[operator]  # neither is None
-    columns = [Column(name="no.", numeric=True), Column(name="row"), Column(name="import ms", numeric=True)]
-    for tower in ("image", "text"):
-        columns += [Column(name=f"{tower} {what}", numeric=True) for what in ("MB", "open ms", "first call ms")]
-    columns += [Column(name="peak MiB", numeric=True), Column(name="of runtime and model, MiB", numeric=True)]
-    return cut_rows(
-        drop_empty(
-            Table(
-                title="Size, start and memory",
-                columns=tuple(columns),
-                rows=tuple(lines),
-                notes=(
-                    "Each in a process of its own, without a compiled cache. Import: of the runtime; open: read and "
-                    "compile the tower; of runtime and model: the peak less what Python held before the import.",
-                ),
-            )
-        )
+def _tabulate_agreement(rows: list[Row]) -> Table:
+    """How near every row comes to its reference."""
+    found: list[tuple[Row, Agreement]] = [(row, row.agreement) for row in rows if row.agreement is not None]
+    return tabulate(
+        "Parity: agreement with the reference",
+        found,
+        (
+            ("row", lambda pair: pair[0].name),
+            ("reference", lambda pair: pair[1].reference),
+            ("images", lambda pair: f"{pair[1].count:,}"),
+            ("least cosine", lambda pair: say_cosine(pair[1].cosine_min)),
+            ("cosine p1", lambda pair: say_cosine(pair[1].cosine_p1)),
+            ("median cosine", lambda pair: say_cosine(pair[1].cosine_median)),
+            ("least cosine, classes", lambda pair: say_cosine(pair[1].head_cosine_min)),
+            ("same top-1", lambda pair: say_share(pair[1].top1.share)),
+            ("top-1 changed", lambda pair: f"{pair[1].top1.total - pair[1].top1.count:,}"),
+            ("largest change of a score", lambda pair: f"{pair[1].score_change_max:.4f}"),
+        ),
+        spare=("images", "cosine p1"),
+        notes=("Cosines are between the two embeddings of one image, or of one class.",),
+    )
+
+
+def list_worst(row: Row) -> tuple[ChangedImage, ...]:
+    """The images of a row that lie furthest from its reference, as far as they lie elsewhere at all."""
+    worst = row.agreement.worst if row.agreement is not None else ()
+    return tuple(item for item in worst if item.cosine < _MOVED)[:_WORST]
+
+
+def _tabulate_images(title: str, comparison: Comparison, found: list[tuple[Row, ChangedImage]]) -> Table:
+    source = f"{comparison.images.source.rstrip('/')}/"
+    return tabulate(
+        title,
+        found,
+        (
+            ("row", lambda pair: pair[0].name),
+            ("image", lambda pair: pair[1].path.removeprefix(source)),
+            ("is", lambda pair: "" if pair[1].truth is None else pair[1].truth_name or str(pair[1].truth)),
+            ("reference says", lambda pair: f"{pair[1].reference_name} {pair[1].reference_score:.3f}"),
+            ("row says", lambda pair: f"{pair[1].row_name} {pair[1].row_score:.3f}"),
+            ("cosine", lambda pair: say_cosine(pair[1].cosine)),
+            ("largest change of a score", lambda pair: f"{pair[1].score_change:.4f}"),
+        ),
+        spare=("largest change of a score",),
+        most=2 * _CHANGED,
+    )
+
+
+def _tabulate_problems(found: Comparison) -> Table:
+    problems: list[tuple[Row, Problem]] = [(row, problem) for row in found.rows for problem in row.problems]
+    return tabulate(
+        "What is not available, and why",
+        problems,
+        (
+            ("row", lambda pair: pair[0].name),
+            ("what", lambda pair: _PROBLEMS[pair[1].stage]),
+            ("reason", lambda pair: pair[1].reason),
+            ("what to do", lambda pair: pair[1].hint or ""),
+        ),
     )

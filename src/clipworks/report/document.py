@@ -1,9 +1,12 @@
-"""A report before it has a form: headline figures, warnings, sections of tables and plots. Plain values throughout."""
+"""Documents: headline figures, warnings, and sections of tables, plots, images and text, before they have a form."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from clipworks.report.tables import Table
 
 Mark = Literal["line", "step", "points", "outline"]
 
@@ -24,52 +27,31 @@ class Caution:
     source: str
     text: str
 
+    def __str__(self) -> str:
+        """The sentence, with the file before it."""
+        return f"{self.source}: {self.text}" if self.source else self.text
+
+
+def warn(source: str, *said: tuple[object, str]) -> tuple[Caution, ...]:
+    """Cautions about one file: each text whose condition holds."""
+    return tuple(Caution(source=source, text=text) for condition, text in said if condition)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """A column's heading, and whether it holds figures."""
+class FactList:
+    """Names with a value each, as lines."""
 
-    name: str
-    numeric: bool = False
+    rows: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table; no cell is trusted to be free of markup.
-
-    Attributes:
-        title: what it shows.
-        columns: at least one; the first names the row.
-        rows: cells, one for each column.
-        bars: for each row the parts, 0 to 1 of the full width, of a bar drawn in its last column; empty for none.
-        parts: what the parts of a bar are, where it has several.
-        marked: places of the rows to stand out.
-        notes: below it.
-        left_out: rows that there were too many of.
-    """
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
-    bars: tuple[tuple[float, ...], ...] = ()
-    parts: tuple[str, ...] = ()
-    marked: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
-    left_out: int = 0
+def list_facts(facts: Mapping[str, object]) -> FactList:
+    """A list of those facts that are known: that are not None, 0 or empty."""
+    return FactList(rows=tuple((name, str(value)) for name, value in facts.items() if value))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """An axis: its label with the unit, and how values lie on it.
-
-    Attributes:
-        label: with the unit.
-        log: whether the scale is logarithmic.
-        percent: whether values are shares to be written as percent.
-        low: where it begins; None to fit.
-        high: where it ends; None to fit.
-        ticks: the only values marked; empty to choose.
-    """
+    """An axis: its label with the unit, its scale, where it begins and ends (None to fit), the only values marked."""
 
     label: str
     log: bool = False
@@ -85,13 +67,10 @@ class Series:
 
     Attributes:
         label: for the legend.
-        xs: as long as ``ys``.
-        ys: values.
         mark: ``line`` with a point at each value, ``step`` a cumulated share, ``points``, ``outline`` of a histogram,
             whose ``xs`` are edges, one more than ``ys``.
-        low: lower ends of intervals of ``ys``, or empty.
-        high: upper ends.
-        tags: short texts of our own beside the points, or empty.
+        low, high: ends of intervals of ``ys``, or empty.
+        tags: names beside the points, or empty.
         hollow: points not filled: measured by somebody else, or not counted.
         hue: which colour and dash; None takes the series' place.
     """
@@ -107,8 +86,22 @@ class Series:
     hue: int | None = None
 
 
+def draw_points(
+    label: str,
+    points: Sequence[tuple[float, ...]],
+    *,
+    mark: Mark = "line",
+    tags: Iterable[str] = (),
+    hollow: bool = False,
+    hue: int | None = None,
+) -> Series:
+    """Make a series of points ``(x, y)``, or ``(x, y, low, high)`` with the ends of an interval."""
+    xs, ys, low, high = (tuple(point[place] for point in points if place < len(point)) for place in range(4))
+    return Series(label=label, xs=xs, ys=ys, low=low, high=high, mark=mark, tags=tuple(tags), hollow=hollow, hue=hue)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class Guide:
     """A straight line to compare with: at one value of an axis, or (``diagonal``) where both are the same."""
 
     axis: Literal["x", "y", "diagonal"]
@@ -118,32 +111,23 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """A plot.
-
-    Attributes:
-        title: what it shows.
-        summary: the same in words, for those who do not see it.
-        x: the axis across.
-        y: the axis upwards.
-        series: at least one.
-        rules: lines to compare with.
-        notes: below it.
-    """
+    """A plot of at least one series; the summary says the same in words, for those who do not see it."""
 
     title: str
     summary: str
     x: Axis
     y: Axis
     series: tuple[Series, ...]
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[Guide, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thumbnail:
-    """A small image: JPEG bytes (None where it was not found), its caption's lines, the first of them its name."""
+    """A small image as JPEG bytes, with its path and the lines of its caption."""
 
-    jpeg: bytes | None
+    jpeg: bytes
+    path: str
     lines: tuple[str, ...]
 
 
@@ -156,34 +140,35 @@ class Gallery:
     notes: tuple[str, ...] = ()
 
 
+Item = Table | FactList | Plot | Gallery
+
+
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One part of a report: text, then what it shows, in order."""
+    """One part of a document: text, then what it shows, in order; a table without rows is not shown."""
 
-    title: str
+    title: str = ""
     text: tuple[str, ...] = ()
-    items: tuple[Table | Plot | Gallery, ...] = ()
+    items: tuple[Item, ...] = ()
+
+    @property
+    def tables(self) -> Iterator[Table | FactList]:
+        """What can be shown as text."""
+        for item in self.items:
+            if isinstance(item, FactList | Table) and item.rows:
+                yield item
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A whole report.
-
-    Attributes:
-        title: of the page.
-        subtitle: what it was made from, in one line.
-        headlines: the main figures.
-        warnings: what must be known before they are trusted.
-        sections: in order.
-        made_by: the program and its version.
-    """
+    """What is shown of results: main figures, what must be known before they are trusted, and sections in order."""
 
     title: str
-    subtitle: str
-    headlines: tuple[Headline, ...]
-    warnings: tuple[Caution, ...]
-    sections: tuple[Section, ...]
-    made_by: str
+    subtitle: str = ""
+    headlines: tuple[Headline, ...] = ()
+    warnings: tuple[Caution, ...] = ()
+    sections: tuple[Section, ...] = ()
+    made_by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,12 @@
-"""A report's tables as Markdown, for pull requests."""
+"""A document as Markdown, for pull requests: all but plots and images."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from clipworks.display import show_text
-from clipworks.report.document import Caution, Document, Section, Table
+from clipworks.report.document import Document, FactList
+from clipworks.report.tables import Table
 
 # Whatever Markdown, or a forge that shows it, would read as more than text.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#|~!$])")
@@ -21,14 +21,14 @@ def format_markdown(document: Document) -> str:
     ]
     if document.warnings:
         lines += ["", "Warnings:", ""]
-        lines += [f"- {escape_markdown(say_caution(item))}" for item in document.warnings]
+        lines += [f"- {escape_markdown(str(item))}" for item in document.warnings]
     for section in document.sections:
-        lines += ["", f"### {escape_markdown(section.title)}", ""]
+        lines += ["", f"### {escape_markdown(section.title)}", ""] if section.title else [""]
         lines += [escape_markdown(text) for text in section.text]
-        for table in list_tables(section):
-            lines += ["", f"**{escape_markdown(table.title)}**", "", *_write_markdown(table)]
-            lines += [f"\n{escape_markdown(note)}" for note in table.notes]
-    lines += ["", f"Made by {document.made_by}."]
+        for item in section.tables:
+            lines += _write_table(item) if isinstance(item, Table) else _write_facts(item)
+    if document.made_by:
+        lines += ["", f"Made by {document.made_by}."]
     return "\n".join(lines)
 
 
@@ -40,37 +40,19 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"\bwww\.", "www&#46;", shown, flags=re.IGNORECASE)
 
 
-def list_tables(section: Section) -> Iterator[Table]:
-    """The tables of a section, in order."""
-    for item in section.items:
-        if isinstance(item, Table):
-            yield item
+def _write_facts(facts: FactList) -> list[str]:
+    return ["", *(f"- {escape_markdown(name)}: {escape_markdown(value)}" for name, value in facts.rows)]
 
 
-def say_caution(caution: Caution) -> str:
-    """A warning with the file that it is about."""
-    return f"{caution.source}: {caution.text}" if caution.source else caution.text
-
-
-def drop_bars(table: Table) -> tuple[list[str], list[list[str]], list[bool]]:
-    """Headings, cells and which columns hold figures, without the column that only holds bars."""
-    last = -1 if table.bars else None
-    names = [column.name for column in table.columns][:last]
-    numeric = [column.numeric for column in table.columns][:last]
-    return names, [list(row[:last]) for row in table.rows], numeric
-
-
-def _write_markdown(table: Table) -> list[str]:
-    names, rows, numeric = drop_bars(table)
+def _write_table(table: Table) -> list[str]:
     lines = [
-        f"| {' | '.join(escape_markdown(name) or ' ' for name in names)} |",
-        f"|{'|'.join('---:' if right else '---' for right in numeric)}|",
+        *("", f"**{escape_markdown(table.title)}**", ""),
+        f"| {' | '.join(escape_markdown(column.name) or ' ' for column in table.columns)} |",
+        f"|{'|'.join('---:' if column.numeric else '---' for column in table.columns)}|",
     ]
-    for place, row in enumerate(rows):
+    for place, row in enumerate(table.rows):
         cells = [escape_markdown(cell) for cell in row]
         if place in table.marked:
             cells = [f"**{cell}**" if cell else "" for cell in cells]
         lines.append(f"| {' | '.join(cells)} |")
-    if table.left_out:
-        lines.append(f"\n{table.left_out:,} more rows are left out.")
-    return lines
+    return lines + [f"\n{escape_markdown(note)}" for note in table.all_notes]

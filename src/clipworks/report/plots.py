@@ -1,58 +1,37 @@
 """Plots as SVG that stands in a page: text as text, colours of the page's own, the same bytes for the same values.
 
-matplotlib is imported here only, on first use. It sees figures and words of our own, never a name from a file: those
-are in the legend, which the page writes.
+matplotlib is imported here only, on first use. What a file names is in the legend, which the page writes, and beside
+points, where it is text in SVG as in HTML.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.resources
 import importlib.util
 import io
+import itertools
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cache import open_folder
+from clipworks.display import show_text
 from clipworks.errors import UsageError
 from clipworks.report.document import Axis, Plot, Series
+from clipworks.report.labels import LED, Box, place_labels
+from clipworks.report.svg import DASHES, HUES, INK, PAPER, adopt_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-# Stand-ins that become the page's colours: the ink of axes, of the grid, and of each series in turn.
-INK, GRID, PAPER = "#010101", "#020202", "#030303"
-HUES = tuple(f"#0a0a{place:02x}" for place in range(1, 8))
-_ROLES = {INK: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"}
-# Lines are told apart without colour too.
-DASHES = ("", "6 2", "2 1.6", "7 2 1.5 2", "10 3", "4 1.5", "1 2.2")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # In inches: at this size the text is legible on a phone, where the plot is as wide as the screen.
 _SIZE = (4.7, 3.0)
-_SETTINGS = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.linewidth": 0.8,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.color": INK,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "axes.formatter.useoffset": False,
-}
+_LABEL_SIZE = 8.5
 # matplotlib's settings are the process's own.
 _LOCK = threading.Lock()
 
@@ -82,9 +61,9 @@ def draw(plot: Plot, name: str) -> str:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
 
-    settings: Any = {**_SETTINGS, "svg.hashsalt": name}
-    with _LOCK, mpl.rc_context(settings):
-        figure = Figure(figsize=_SIZE, layout="constrained")
+    style = importlib.resources.files("clipworks.report") / "plots.mplstyle"
+    with _LOCK, importlib.resources.as_file(style) as file, mpl.rc_context({"svg.hashsalt": name}, fname=file):
+        figure = Figure(figsize=_SIZE, layout="constrained", dpi=72)
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         _scale(axes.xaxis, axes.set_xscale, plot.x)
@@ -94,9 +73,10 @@ def draw(plot: Plot, name: str) -> str:
         _limit(axes, plot)
         for rule in plot.rules:
             _draw_rule(axes, rule.axis, rule.value)
+        _label_points(figure, axes, plot)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _adopt(stream.getvalue(), name)
+    return adopt_svg(stream.getvalue(), name)
 
 
 @contextlib.contextmanager
@@ -142,10 +122,54 @@ def _draw_series(axes: Axes, series: Series, hue: int) -> None:
         markerfacecolor=face if not series.hollow else "none",
         markeredgewidth=1.4 if series.hollow else 0.5,
     )
-    # Two series may have points in one place: their tags stand above and below.
-    offset = (4, 4) if series.mark == "line" else (4, -10)
-    for x, y, tag in zip(series.xs, series.ys, series.tags, strict=False):
-        axes.annotate(tag, (x, y), xytext=offset, textcoords="offset points", fontsize=8.5)
+
+
+def _label_points(figure: Figure, axes: Axes, plot: Plot) -> None:
+    """Write the points' names where they hide nothing; a line leads from a name to a point that is not beside it."""
+    named = [
+        (x, y, show_text(tag))
+        for series in plot.series
+        for x, y, tag in zip(series.xs, series.ys, series.tags, strict=False)
+    ]
+    if not named:
+        return
+    figure.draw_without_rendering()  # only now is it known where the axes lie
+    figure.set_layout_engine("none")
+    # In points, as text is: the figure is drawn with 72 to the inch.
+    places = [tuple(map(float, axes.transData.transform((x, y)))) for x, y, _ in named]
+    texts = [axes.text(x, y, tag, fontsize=_LABEL_SIZE, zorder=5) for x, y, tag in named]
+    boxes = [text.get_window_extent() for text in texts]
+    window = axes.get_window_extent()
+    frame = Box(left=window.x0, bottom=window.y0, width=window.width, height=window.height)
+    found = place_labels(
+        [(x, y) for x, y in places], [(box.width, box.height) for box in boxes], frame, _find_lines(axes, plot)
+    )
+    for text, (x, y), (box, distance) in zip(texts, places, found, strict=True):
+        middle = (box.left + box.width / 2, box.bottom + box.height / 2)
+        text.set(ha="center", va="center", transform=None, position=middle)
+        if distance >= LED:
+            end = (min(max(x, box.left), box.left + box.width), min(max(y, box.bottom), box.bottom + box.height))
+            axes.annotate(
+                "", (x, y), end, "figure pixels", "figure pixels", {"arrowstyle": "-", "lw": 0.6, "color": INK}
+            )
+
+
+def _find_lines(axes: Axes, plot: Plot) -> list[Box]:
+    """Where lines and intervals run, as small boxes on their way."""
+    boxes = []
+    for series in plot.series:
+        ends = [tuple(map(float, axes.transData.transform(point))) for point in zip(series.xs, series.ys, strict=False)]
+        ways = list(itertools.pairwise(ends)) if series.mark == "line" else []
+        for x, low, high in zip(series.xs, series.low, series.high, strict=False):
+            bottom, top = (axes.transData.transform((x, y)) for y in (low, high))
+            ways.append(((float(bottom[0]), float(bottom[1])), (float(top[0]), float(top[1]))))
+        for (x0, y0), (x1, y1) in ways:
+            steps = max(1, int(max(abs(x1 - x0), abs(y1 - y0)) / 4))
+            boxes += [
+                Box(left=x0 + (x1 - x0) * step / steps - 1, bottom=y0 + (y1 - y0) * step / steps - 1, width=2, height=2)
+                for step in range(steps + 1)
+            ]
+    return boxes
 
 
 def _dash(hue: int) -> Any:
@@ -190,23 +214,3 @@ def _limit(axes: Axes, plot: Plot) -> None:
         axes.set_ylim(bottom=low, top=None if high is None else high + 0.02 * span)
     if plot.x.low == 0 and plot.x.high == 1:
         axes.set_xlim(-0.01, 1.02)
-
-
-def _adopt(svg: str, name: str) -> str:
-    """Make a file's content an element of a page: ids of its own, colours and font of the page, no more than needed."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    used = set(re.findall(r"#([\w.-]+)", svg))
-    svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
-    svg = re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{name}-", svg)
-    for colour, role in (*_ROLES.items(), *((hue, f"var(--s{place})") for place, hue in enumerate(HUES, 1))):
-        svg = svg.replace(colour, role)
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
-    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
-    # A hundredth of a point cannot be seen.
-    svg = re.sub(r"(\d+\.\d{2})\d+", r"\1", svg)
-    svg = re.sub(r" ?transform=\"rotate\(-?0 [^\"]*\"", "", svg)
-    svg = re.sub(r"\s*\n\s*", "\n", svg)
-    box = re.search(r'viewBox="([^"]*)"', svg)
-    opening = f'<svg class="plot" viewBox="{box[1] if box else ""}" aria-hidden="true" focusable="false">'
-    return opening + svg[svg.index(">") + 1 :].strip()

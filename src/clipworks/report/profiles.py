@@ -1,246 +1,200 @@
-"""Profiles in a report: throughput, latency, how it was measured, cold start and stages, side by side."""
+"""Profiles in a report: throughput, latency, how it was measured, load time and stages, side by side."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from clipworks.profiling.profile import Run
-from clipworks.profiling.statistics import Percentile, Spread
-from clipworks.report.configurations import Lineup, Named, name_unit
-from clipworks.report.document import Column, Headline, Part, Plot, Section, Table
-from clipworks.report.figures import (
-    cut_rows,
-    drop_empty,
-    say_cosine,
-    say_count,
-    say_ms,
-    say_number,
-    say_share,
+from clipworks.profiling.profile import Parity, Profile, StageTime
+from clipworks.profiling.search import rank_profiles
+from clipworks.profiling.statistics import Spread
+from clipworks.report.document import Document, Headline, Item, Part, Section
+from clipworks.report.lineup import Lineup, Named, explain_doubt, find_percentile, latency_columns, line_up, name_unit
+from clipworks.report.phrases import say_cosine, say_count, say_ms, say_number, say_share
+from clipworks.report.profile_cautions import doubt_profiles
+from clipworks.report.profile_plots import plot_profiles
+from clipworks.report.tables import Table, tabulate
+
+_STOPS = {"time is up": "NOT stable when time was up"}
+_PARITY: tuple[tuple[str, Callable[[Parity], str]], ...] = (
+    ("least cosine", lambda parity: say_cosine(parity.cosine_min)),
+    ("top-1 agreement", lambda parity: say_share(parity.top1_agreement)),
+    ("with", lambda parity: parity.reference),
 )
-from clipworks.report.latencies import plot_latencies
-from clipworks.report.sweeps import plot_open_loops, plot_sweeps
-
-_STOPS = {
-    "stable": "stable",
-    "overloaded": "overloaded",
-    "time is up": "NOT stable when time was up",
-    "count reached": "count reached",
-    "interrupted": "interrupted",
+_TITLES = {
+    "image": "Speed of the image encoder",
+    "text": "Speed of the text encoder",
+    "pipeline": "Speed of the pipeline",
 }
-_DOUBTFUL = "†"
-
-
-_TITLES = {"image": "Speed of the image tower", "text": "Speed of the text tower", "pipeline": "Speed of the pipeline"}
 
 
 def report_profiles(lineup: Lineup) -> Part:
-    """Show profiles of one target side by side.
-
-    Args:
-        lineup: the profiles.
-    """
+    """Show profiles of one target side by side."""
     found = lineup.items
-    unit = name_unit([item.profile for item in lineup.items])
-    items: list[Table | Plot] = [_tabulate_speed(lineup, unit)]
-    items += plot_sweeps(lineup, unit)
-    items += plot_latencies(lineup)
-    items += plot_open_loops([item.profile for item in found])
-    items += [_tabulate_trust(lineup), _tabulate_cold(lineup)]
-    stages = _tabulate_stages(lineup)
-    items += [] if stages is None else [stages]
-    text = [f"{'The same for all' if len(found) > 1 else 'Measured'}: {', '.join(lineup.shared)}."]
-    if any(len(item.profile.runs) > 1 for item in lineup.items):
+    unit = name_unit(found)
+    text = [_say_shared(lineup)]
+    if any(len(item.profile.runs) > 1 for item in found):
         text.append("Of several repeats the run with the median throughput is shown.")
+    items: tuple[Item, ...] = (
+        _tabulate_speed(lineup),
+        *plot_profiles(lineup, unit),
+        _tabulate_trust(found),
+        _tabulate_load_time(found),
+        tabulate_stages(found),
+    )
     return Part(
         headlines=_find_headlines(lineup, unit),
-        sections=(Section(title=_TITLES[found[0].profile.target], text=tuple(text), items=tuple(items)),),
+        warnings=doubt_profiles(found),
+        sections=(Section(title=_TITLES[found[0].profile.target], text=tuple(text), items=items),),
     )
 
 
-def say_percentile(item: Percentile) -> str:
-    """A percentile in ms, marked where too few samples stand behind it."""
-    return say_ms(item.value_us) + ("" if item.trusted else _DOUBTFUL)
+def show_sweep(profiles: Sequence[Profile], percent: float) -> Document:
+    """A row a configuration; the best throughput and the Pareto front against pN stand out."""
+    lineup = line_up([("", profile) for profile in profiles])
+    _, front = rank_profiles(profiles, percent)
+    text = (_say_shared(lineup), f"Pareto: no other has both more throughput and a lower p{percent:g}.")
+    return Document(title="Sweep", sections=(Section(text=text, items=(_tabulate_speed(lineup, front),)),))
 
 
-def find_percentile(latency: Spread, percent: float) -> Percentile | None:
-    """The percentile, if it was asked for."""
-    return next((item for item in latency.percentiles if item.percent == percent), None)
+def _say_shared(lineup: Lineup) -> str:
+    """What is the same for all profiles."""
+    return f"{'The same for all' if len(lineup.items) > 1 else 'Measured'}: {', '.join(lineup.shared)}."
 
 
-def explain_doubt(spreads: Sequence[Spread]) -> tuple[str, ...]:
-    """A note on the sign that marks percentiles, where one is marked."""
-    needs = {item.percent: item.needed for latency in spreads for item in latency.percentiles if not item.trusted}
-    if not needs:
-        return ()
-    said = ", ".join(f"p{percent:g} needs {needed:,}" for percent, needed in sorted(needs.items()))
-    return (f"{_DOUBTFUL} too few samples behind it to be trusted: {said}.",)
+def _tabulate_speed(lineup: Lineup, front: Sequence[bool] = ()) -> Table:
+    """Throughput and latency of each profile, and of each whether it is on a Pareto front, if that is given."""
+    found, unit = lineup.items, name_unit(lineup.items)
+    percents = sorted({percent for item in found for percent in item.profile.load.percentiles})
+    best = max(found, key=lambda item: _order(item.rate()))
 
+    def say_spread(item: Named) -> str:
+        rates = sorted(item.rate(run) for run in item.profile.runs)
+        return say_share((rates[-1] - rates[0]) / rates[len(rates) // 2]) if len(rates) > 1 and rates[0] > 0 else ""
 
-def _rate(item: Named, run: Run | None = None) -> float:
-    return (run or item.profile.run).window.requests_per_s * item.profile.batch_size
-
-
-def _tabulate_speed(lineup: Lineup, unit: str) -> Table:
-    percents = sorted({percent for item in lineup.items for percent in item.profile.load.percentiles})
-    columns = [Column(name="configuration")] if not lineup.facets else []
-    columns += [
-        Column(name=facet.name, numeric=facet.name in ("batch", "instances", "threads")) for facet in lineup.facets
-    ]
-    columns += [Column(name=unit, numeric=True), Column(name="spread", numeric=True)]
-    columns += [Column(name=name, numeric=True) for name in ("mean ms", *(f"p{percent:g} ms" for percent in percents))]
-    rows = []
-    for item in lineup.items:
-        window = item.profile.run.window
-        rates = sorted(_rate(item, run) for run in item.profile.runs)
-        row = [facet.read(item.profile) for facet in lineup.facets] or [item.label]
-        row += [
-            say_number(_rate(item), 4),
-            say_share((rates[-1] - rates[0]) / rates[len(rates) // 2]) if len(rates) > 1 and rates[0] > 0 else "",
-            say_ms(window.response.mean_us),
-        ]
-        known = [find_percentile(window.response, percent) for percent in percents]
-        rows.append((*row, *("" if value is None else say_percentile(value) for value in known)))
-    best = max(range(len(rows)), key=lambda place: _order(_rate(lineup.items[place])))
-    table = Table(
-        title="Throughput and latency",
-        columns=tuple(columns),
-        rows=tuple(rows),
-        marked=(best,) if len(rows) > 1 else (),
+    kept = [item.label for item, on_front in zip(found, front, strict=False) if on_front]
+    opened = any(item.profile.load.rate is not None for item in found)
+    intended = "At a load in requests/s (open loop) latency is counted from the moment a request was due."
+    return tabulate(
+        "Throughput and latency",
+        found,
+        (
+            *(() if lineup.facets else (("configuration", _label),)),
+            *((facet.name, lambda item, facet=facet: facet.read(item.profile)) for facet in lineup.facets),
+            (unit, lambda item: say_number(item.rate(), 4)),
+            ("spread", say_spread),
+            ("mean ms", lambda item: say_ms(item.profile.run.window.response.mean_us)),
+            *latency_columns(percents, _find_response),
+            ("in flight", lambda item: say_number(item.profile.run.window.in_flight)),
+            ("Pareto", lambda item: "on the front" if item.label in kept else ""),
+        ),
+        marked=lambda item: len(found) > 1 and item is best,
+        spare=("inputs", "spread", *(f"p{percent:g} ms" for percent in percents[:-1])),
         notes=(
-            *(("Bold: the highest throughput.",) if len(rows) > 1 else ()),
-            *explain_doubt([item.profile.run.window.response for item in lineup.items]),
-            *(
-                ("At a load in requests/s (open loop) latency is counted from the moment a request was due.",)
-                if any(item.profile.load.rate is not None for item in lineup.items)
-                else ()
-            ),
+            *(("Bold: the highest throughput.",) if len(found) > 1 else ()),
+            *explain_doubt([item.profile.run.window.response for item in found]),
+            *((intended,) if opened else ()),
         ),
     )
-    return cut_rows(drop_empty(table))
 
 
-def _tabulate_trust(lineup: Lineup) -> Table:
-    names = ("requests", "seconds", "in flight", "Little's law", "repeats")
-    rows = []
-    for item in lineup.items:
-        run, parity = item.profile.run, item.profile.parity
-        window = run.window
-        rows.append(
-            (
-                item.label,
-                f"{window.requests:,}",
-                say_number(window.seconds),
-                say_number(window.in_flight),
-                say_number(window.little),
-                str(len(item.profile.runs)),
-                _STOPS[run.stop],
-                "" if parity is None else say_cosine(parity.cosine_min),
-                "" if parity is None else say_share(parity.top1_agreement),
-                "" if parity is None else parity.reference,
-                say_number(item.profile.peak_memory_mib),
-            )
-        )
-    table = Table(
-        title="How it was measured",
-        columns=(
-            Column(name="configuration"),
-            *(Column(name=name, numeric=True) for name in names),
-            Column(name="ended"),
-            Column(name="least cosine", numeric=True),
-            Column(name="top-1 agreement", numeric=True),
-            Column(name="with"),
-            Column(name="peak MiB", numeric=True),
+def _find_response(item: Named) -> Spread:
+    return item.profile.run.window.response
+
+
+def _label(item: Named) -> str:
+    return item.label
+
+
+def _tabulate_trust(found: Sequence[Named]) -> Table:
+    parity = any(item.profile.parity for item in found)
+    return tabulate(
+        "How it was measured",
+        found,
+        (
+            ("configuration", _label),
+            ("requests", lambda item: f"{item.profile.run.window.requests:,}"),
+            ("seconds", lambda item: say_number(item.profile.run.window.seconds)),
+            ("in flight", lambda item: say_number(item.profile.run.window.in_flight)),
+            ("Little's law", lambda item: say_number(item.profile.run.window.little)),
+            ("repeats", lambda item: str(len(item.profile.runs))),
+            ("ended", lambda item: _STOPS.get(item.profile.run.stop, item.profile.run.stop)),
+            *(
+                (name, lambda item, say=say: say(item.profile.parity) if item.profile.parity else "")
+                for name, say in _PARITY
+            ),
+            ("times f32", lambda item: say_number(item.profile.times_f32)),
+            ("peak MiB", lambda item: say_number(item.profile.peak_memory_mib)),
         ),
-        rows=tuple(rows),
+        spare=("repeats", "seconds", "requests"),
         notes=(
             "Little's law: requests/s times the mean service time; it equals what was in flight if both are right.",
-            *(("The parity columns compare the embeddings with f32.",) if any(row[7] for row in rows) else ()),
+            *(("The parity columns compare the embeddings with f32.",) if parity else ()),
         ),
     )
-    return cut_rows(drop_empty(table))
 
 
-def _tabulate_cold(lineup: Lineup) -> Table:
+def _tabulate_load_time(found: Sequence[Named]) -> Table:
     """What each configuration takes before its first answer."""
-    found = [item.profile.cold for item in lineup.items]
-    parts = [(cold.import_ms, cold.read_ms or 0.0, cold.compile_ms, cold.first_call_us / 1000) for cold in found]
-    longest = max(map(sum, parts)) or 1.0
-    table = Table(
-        title="Cold start",
-        columns=(
-            Column(name="configuration"),
-            *(
-                Column(name=name, numeric=True)
-                for name in ("import ms", "read ms", "compile ms", "first call ms", "in all ms")
-            ),
-            Column(name="shares"),
+
+    def measure(item: Named) -> tuple[float, ...]:
+        cold = item.profile.cold
+        return cold.import_ms, cold.read_ms or 0.0, cold.compile_ms, cold.first_call_us / 1000
+
+    longest = max(sum(measure(item)) for item in found) or 1.0
+    return tabulate(
+        "Load time and first call",
+        found,
+        (
+            ("configuration", _label),
+            ("import ms", lambda item: say_number(item.profile.cold.import_ms)),
+            ("read ms", lambda item: say_number(item.profile.cold.read_ms)),
+            ("compile ms", lambda item: say_number(item.profile.cold.compile_ms)),
+            ("first call ms", lambda item: say_ms(item.profile.cold.first_call_us)),
+            ("in all ms", lambda item: say_number(sum(measure(item)))),
         ),
-        rows=tuple(
-            (
-                item.label,
-                say_number(cold.import_ms),
-                say_number(cold.read_ms),
-                say_number(cold.compile_ms),
-                say_ms(cold.first_call_us),
-                say_number(sum(part)),
-                "",
-            )
-            for item, cold, part in zip(lineup.items, found, parts, strict=True)
-        ),
-        bars=tuple(tuple(value / longest for value in part) for part in parts),
+        bars=("shares", lambda item: tuple(value / longest for value in measure(item))),
         parts=("import", "read", "compile", "first call"),
-        notes=("Import is near 0 where the process had it already, as at all but the first point of a sweep.",),
+        notes=("Import is near 0 where the process had the runtime already: in a sweep at all points but the first.",),
     )
-    return cut_rows(table)
 
 
-def _tabulate_stages(lineup: Lineup) -> Table | None:
-    rows, bars = [], []
-    for item in lineup.items:
-        for stage in item.profile.run.stages:
-            rows.append((item.label, stage.name, say_ms(stage.mean_us), say_share(stage.share), ""))
-            bars.append((stage.share,))
-    if not rows:
-        return None
-    return cut_rows(
-        Table(
-            title="Stages of the pipeline",
-            columns=(
-                Column(name="configuration"),
-                Column(name="stage"),
-                Column(name="mean ms a request", numeric=True),
-                Column(name="share", numeric=True),
-                Column(name="of the whole"),
-            ),
-            rows=tuple(rows),
-            bars=tuple(bars),
-        )
+def tabulate_stages(found: Sequence[Named]) -> Table:
+    """The stages of pipelines; empty for encoders."""
+    stages: list[tuple[Named, StageTime]] = [(item, stage) for item in found for stage in item.profile.run.stages]
+    return tabulate(
+        "Stages of the pipeline",
+        stages,
+        (
+            ("configuration", lambda pair: pair[0].label),
+            ("stage", lambda pair: pair[1].name),
+            ("mean ms a request", lambda pair: say_ms(pair[1].mean_us)),
+            ("share", lambda pair: say_share(pair[1].share)),
+        ),
+        bars=("of the whole", lambda pair: (pair[1].share,)),
     )
 
 
 def _find_headlines(lineup: Lineup, unit: str) -> tuple[Headline, ...]:
+    several = len(lineup.items) > 1
     closed = [item for item in lineup.items if item.profile.load.rate is None]
-    best = max(closed or lineup.items, key=lambda item: _order(_rate(item)))
-    where = best.label if len(lineup.items) > 1 else ", ".join(lineup.shared[:5])
-    found = [
-        Headline(
-            label=f"Highest throughput, {best.profile.target}", value=f"{say_number(_rate(best))} {unit}", detail=where
-        )
-    ]
+    best = max(closed or lineup.items, key=lambda item: _order(item.rate()))
     quick = min(lineup.items, key=lambda item: _order(item.profile.run.window.response.mean_us, math.inf))
     latency = quick.profile.run.window.response
     middle = find_percentile(latency, 50)
-    detail = f"{quick.label}; " if len(lineup.items) > 1 else ""
-    found.append(
+    median = "" if middle is None else f"median {say_ms(middle.value_us)} ms, "
+    return (
+        Headline(
+            label=f"Highest throughput, {best.profile.target}",
+            value=f"{say_number(best.rate())} {unit}",
+            detail=best.label if several else ", ".join(lineup.shared[:5]),
+        ),
         Headline(
             label=f"Lowest mean latency, {quick.profile.target}",
             value=f"{say_ms(latency.mean_us)} ms",
-            detail=f"{detail}{'' if middle is None else f'median {say_ms(middle.value_us)} ms, '}"
-            f"{say_count(latency.count, 'request')}",
-        )
+            detail=f"{quick.label + '; ' if several else ''}{median}{say_count(latency.count, 'request')}",
+        ),
     )
-    return tuple(found)
 
 
 def _order(value: float, otherwise: float = -math.inf) -> float:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,49 +30,22 @@ _START = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResultsFile:
-    """A results file of ``clipworks classify``, not read yet."""
-
-    name: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationFile:
-    """What ``clipworks evaluate --json`` printed."""
-
-    name: str
-    evaluation: Evaluation
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfileFile:
-    """What ``clipworks profile --json`` printed: one profile, or those of a sweep."""
-
-    name: str
-    profiles: tuple[Profile, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchFile:
+class MeasuredSearch:
     """What ``clipworks profile --slo ... --json`` printed: the closed loop and the search."""
 
-    name: str
     capacity: Profile
     search: RateSearch
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonFile:
-    """A comparison."""
+class SavedResults:
+    """A file of saved results and what it holds; the results of ``clipworks classify`` are not read yet."""
 
     name: str
-    comparison: Comparison
+    content: Evaluation | tuple[Profile, ...] | MeasuredSearch | Comparison | None
 
 
-Source = ResultsFile | EvaluationFile | ProfileFile | SearchFile | ComparisonFile
-
-
-def read_source(path: str | os.PathLike[str]) -> Source:
+def read_source(path: str | os.PathLike[str]) -> SavedResults:
     """Read a file of saved results, of whichever kind.
 
     Raises:
@@ -82,22 +53,21 @@ def read_source(path: str | os.PathLike[str]) -> Source:
         ResultsError: it is damaged, or of a format that this version does not read.
     """
     name = os.fspath(path)
-    if is_shard_folder(name):
-        return _check_results(name)
-    start = _read_start(name)
+    start = b"PAR1" if is_shard_folder(name) else _read_start(name)
     stripped = start.lstrip()
-    if start[:4] == b"PAR1":
-        return _check_results(name)
-    if stripped[:1] == b"{":
-        first = _parse_object(stripped.partition(b"\n")[0])
-        if first is not None and {"index", "path"} <= first.keys():
-            return _check_results(name)
-        return _read_object(name)
     if not stripped:
         raise _unknown(name, "is empty")
-    if stripped[:1] != b"[" and b"\0" not in start:
-        return _check_results(name)
-    raise _unknown(name, "holds no results that are known")
+    is_object = stripped[:1] == b"{"
+    if is_object and not {"index", "path"} <= (_parse_object(stripped.partition(b"\n")[0]) or {}).keys():
+        return SavedResults(name=name, content=_read_object(name))
+    if start[:4] != b"PAR1" and not is_object and (stripped[:1] == b"[" or b"\0" in start):
+        raise _unknown(name, "holds no results that are known")
+    try:  # the first record only: enough to tell a results file
+        if next(iter(read_results(name)), None) is None:
+            raise _unknown(name, "holds no record")
+    except ResultsError:
+        raise _unknown(name, "holds no results that are known") from None
+    return SavedResults(name=name, content=None)
 
 
 def _read_start(name: str) -> bytes:
@@ -112,20 +82,6 @@ def _read_start(name: str) -> bytes:
         raise ResultsError(f"{name} cannot be read: {error.strerror or error}") from None
 
 
-def _check_results(name: str) -> ResultsFile:
-    """Read the first record only: enough to tell a results file."""
-    try:
-        for _ in itertools.islice(_records(name), 1):
-            return ResultsFile(name=name)
-    except ResultsError:
-        raise _unknown(name, "holds no results that are known") from None
-    raise _unknown(name, "holds no record")
-
-
-def _records(name: str) -> Iterator[object]:
-    yield from read_results(name)
-
-
 def _parse_object(content: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(content)
@@ -134,47 +90,34 @@ def _parse_object(content: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _read_object(name: str) -> Source:
+def _read_object(name: str) -> Evaluation | tuple[Profile, ...] | MeasuredSearch | Comparison:
+    """Read one JSON object; kinds are told apart by keys that only they have."""
     if Path(name).stat().st_size > _MOST_BYTES:
         raise ResultsError(f"{name} is larger than {_MOST_BYTES >> 20} MiB; allowed: a file of {'; '.join(KINDS)}")
-    content = Path(name).read_bytes()
-    values = _parse_object(content)
+    values = _parse_object(Path(name).read_bytes())
     if values is None:
         raise ResultsError(f"{name} is not one whole JSON object", hint="if its run was ended early, run it again")
-    for keys, read in _READERS:
-        if keys <= values.keys():
-            return read(name, values)
-    if "settings" in values:
+    keys = values.keys()
+    if {"kind", "rows"} <= keys:
+        return comparison_from_json(json.dumps(values), origin=name)
+    if {"capacity", "search"} <= keys:
+        capacity = _one_profile(name, values["capacity"])
+        return MeasuredSearch(capacity=capacity, search=_read(RateSearch, values["search"], name))
+    if "profiles" in keys:
+        found = values["profiles"]
+        if not isinstance(found, list) or not found:
+            raise ResultsError(f"{name} has no profiles in its list of profiles")
+        return tuple(_one_profile(name, item) for item in found)
+    if {"target", "runs"} <= keys:
+        return (_one_profile(name, values),)
+    if {"evaluated", "calibration"} <= keys:
+        record = {key: value for key, value in values.items() if key != "results"}
+        _check_format(name, record, "evaluation", EVALUATION_FORMAT)
+        evaluation: Evaluation = _read(Evaluation, record, name)
+        return evaluation
+    if "settings" in keys:
         raise _unknown(name, "is the manifest of a run, not its results", hint=f"give {name.removesuffix('.run.json')}")
     raise _unknown(name, "holds no results that are known")
-
-
-def _read_evaluation(name: str, values: dict[str, Any]) -> Source:
-    record = {key: value for key, value in values.items() if key != "results"}
-    _check_format(name, record, "evaluation", EVALUATION_FORMAT)
-    record["truth_from"] = dict(values["truth_from"])
-    return EvaluationFile(name=name, evaluation=_read(Evaluation, record, name))
-
-
-def _read_profile(name: str, values: dict[str, Any]) -> Source:
-    return ProfileFile(name=name, profiles=(_one_profile(name, values),))
-
-
-def _read_sweep(name: str, values: dict[str, Any]) -> Source:
-    found = values["profiles"]
-    if not isinstance(found, list) or not found:
-        raise ResultsError(f"{name} has no profiles in its list of profiles")
-    return ProfileFile(name=name, profiles=tuple(_one_profile(name, item) for item in found))
-
-
-def _read_search(name: str, values: dict[str, Any]) -> Source:
-    return SearchFile(
-        name=name, capacity=_one_profile(name, values["capacity"]), search=_read(RateSearch, values["search"], name)
-    )
-
-
-def _read_comparison(name: str, values: dict[str, Any]) -> Source:
-    return ComparisonFile(name=name, comparison=comparison_from_json(json.dumps(values), origin=name))
 
 
 def _one_profile(name: str, values: Any) -> Profile:
@@ -201,13 +144,3 @@ def _read(kind: type[Any], values: Any, name: str) -> Any:
 
 def _unknown(name: str, why: str, *, hint: str | None = None) -> ClipworksError:
     return UsageError(f"{name} {why}; known: {'; '.join(KINDS)}", hint=hint)
-
-
-# Told apart by keys that only this kind has; the first that fits counts.
-_READERS: tuple[tuple[set[str], Callable[[str, dict[str, Any]], Source]], ...] = (
-    ({"kind", "rows"}, _read_comparison),
-    ({"capacity", "search"}, _read_search),
-    ({"profiles"}, _read_sweep),
-    ({"target", "runs"}, _read_profile),
-    ({"evaluated", "calibration"}, _read_evaluation),
-)

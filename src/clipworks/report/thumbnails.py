@@ -1,4 +1,4 @@
-"""Thumbnails: small JPEG images of what a results file names, where the files can be found."""
+"""Thumbnails: small JPEG files of the images that a results file names, where they can be found."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ _QUALITY = 60
 
 
 def look_below(root: str | None, recorded_root: str | None) -> FindImage:
-    """Make what finds a recorded path's thumbnail.
+    """Make what finds a recorded path's thumbnail: JPEG bytes, or None for an image that is not there or unreadable.
 
     Args:
         root: the folder to look in: for the path as recorded, then for ever shorter ends of it, so that a data set
             that has moved is found too; None to look where the run found it.
         recorded_root: the folder that the run's list was relative to, or None.
-
-    Returns:
-        What gives JPEG bytes, or None for an image that is not there or cannot be read.
     """
 
     def find(path: str) -> bytes | None:

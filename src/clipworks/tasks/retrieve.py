@@ -12,7 +12,7 @@ import numpy.typing as npt
 from clipworks import scoring
 from clipworks.datasets.listing import DataSet, read_pairs
 from clipworks.errors import UsageError
-from clipworks.evaluation.accuracy import wilson
+from clipworks.evaluation.accuracy import count_accuracy
 from clipworks.evaluation.evaluation import Accuracy, Errors
 from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions
 from clipworks.scoring import Floats
@@ -192,11 +192,7 @@ def _rank_parts(queries: Floats, candidates: Floats, rank: Callable[[Floats, Int
 
 
 def _measure(ranks: Ranks, ks: Sequence[int], candidates: int) -> Direction:
-    recall = []
-    for k in sorted(set(ks)):
-        correct = int((ranks <= k).sum())
-        low, high = wilson(correct, len(ranks))
-        recall.append(Accuracy(k=k, correct=correct, count=len(ranks), share=correct / len(ranks), low=low, high=high))
+    recall = [count_accuracy(k, int((ranks <= k).sum()), len(ranks)) for k in sorted(set(ks))]
     # The lower middle one of an even number: a rank that some query has.
     median = float(np.sort(ranks)[(len(ranks) - 1) // 2])
     return Direction(

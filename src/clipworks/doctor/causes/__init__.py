@@ -53,15 +53,7 @@ _LAYER = f"exact GELU for QuickGELU; {_TOWER}; no causal mask; another epsilon; 
 
 
 def explain(result: StageResult, case: Case) -> list[Cause]:
-    """What may be behind a difference that begins at a stage.
-
-    Args:
-        result: of the stage.
-        case: both pipelines.
-
-    Returns:
-        Causes that were tried and give one side's values, else one that says what usually is.
-    """
+    """Causes of a difference that begins at a stage: those that give one side's values, else what usually is one."""
     name = result.name
     tried: list[str] = []
     if result.measure == "values":

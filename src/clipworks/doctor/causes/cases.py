@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from clipworks.doctor.pipelines import Inputs, Pipeline, Weights
@@ -15,12 +16,9 @@ class Case:
     """Two pipelines that differ.
 
     Attributes:
-        found: the pipeline's values, in f32 where they are available.
+        found: the subject's values, in f32 where that is available.
         rough: its values in the precision asked for.
-        expected: the reference's.
-        inputs: images and texts.
-        subject: the pipeline.
-        reference: the other one; None where it is a dump.
+        reference: the other pipeline; None where it is a dump.
         weights: of a model that both should be, or None.
     """
 
@@ -35,6 +33,13 @@ class Case:
     def sides(self, stage: str) -> tuple[list[Array], list[Array]]:
         """Both sides' values of a stage, in the order of `SIDES`."""
         return self.found[stage], self.expected[stage]
+
+    def contrast(self, describe: Callable[[Trace], str | None], *, partly: bool = False) -> list[str]:
+        """One sentence on both sides; nothing where they are alike, or one is not explained and not ``partly`` so."""
+        said = [describe(trace) for trace in (self.found, self.expected)]
+        if said[0] == said[1] or (None in said and not partly):
+            return []
+        return ["; ".join(f"{side} {text}" for side, text in zip(SIDES, said, strict=True) if text)]
 
     def entry(self, stage: str, before: str) -> list[Array] | None:
         """What a step was computed from: the reference's values, for the pipeline was given these; else its own."""

@@ -13,7 +13,7 @@ from PIL import Image
 from clipworks.bundle.card import ImageInput
 from clipworks.doctor.causes.cases import SIDES, Case
 from clipworks.doctor.images import ALPHAS, as_levels, has_size, list_alphas, recover_pixels
-from clipworks.doctor.stages import Array
+from clipworks.doctor.stages import Array, Trace
 from clipworks.images.decode import ImageLike
 
 _CLOSE = 2.0  # levels that a mere change of order may miss by
@@ -60,18 +60,16 @@ def explain_resized(case: Case) -> list[str]:
     entry = as_levels(case.entry("resized", "decoded"))
     if entry is None:
         return []
-    spec, said = case.subject.spec, []
-    for side, arrays in zip(SIDES, case.sides("resized"), strict=True):
+    spec = case.subject.spec
+
+    def describe(trace: Trace) -> str:
+        arrays = trace["resized"]
         shapes = [array.shape[:2] for array in arrays]
-        recipes = [list(_list_resized(one, [shape])) for one, shape in zip(entry, shapes, strict=True)]
-        if "decoded" not in case.expected:
-            for tried, one, image, shape in zip(recipes, entry, case.inputs.images, shapes, strict=True):
-                for name, array in _list_alphas(case, image, one):
-                    tried.extend((f"{recipe}{name}", made) for recipe, made in _list_resized(array, [shape]))
-        recipe = _find_recipe(arrays, recipes)
+        recipe = _find_recipe(arrays, _list_recipes(case, entry, lambda one, at: _list_resized(one, [shapes[at]])))
         geometry = {_name_geometry(one.shape[:2], shape, spec) for one, shape in zip(entry, shapes, strict=True)}
-        said.append((side, ", ".join([recipe or "no filter that is known", *sorted(geometry - {""})])))
-    return _contrast(said)
+        return ", ".join([recipe or "no filter that is known", *sorted(geometry - {""})])
+
+    return case.contrast(describe)
 
 
 def explain_pixels(case: Case) -> list[str]:
@@ -79,25 +77,21 @@ def explain_pixels(case: Case) -> list[str]:
     spec = case.subject.spec
     resized = as_levels(case.entry("pixels", "resized"))
     decoded = as_levels(case.entry("pixels", "decoded")) if "resized" not in case.expected else None
-    said = []
-    for side, arrays in zip(SIDES, case.sides("pixels"), strict=True):
+
+    def describe(trace: Trace) -> str | None:
+        arrays = trace["pixels"]
         if all(array.size and array.max() <= 1.0 for array in arrays) and arrays[0].dtype.kind == "f":
-            said.append((side, "values in 0 to 1, not 0 to 255"))
-            continue
+            return "values in 0 to 1, not 0 to 255"
         levels = as_levels(arrays)
-        if levels is None or any(array.shape != (spec.size, spec.size, 3) for array in levels):
-            shapes = {tuple(array.shape) for array in arrays}
-            said.append((side, f"no bytes of [{spec.size}, {spec.size}, 3] but shape {sorted(shapes)[0]}"))
-        elif decoded is not None:
-            said.append((side, _find_square(case, levels, decoded)))
-        elif resized is not None:
-            said.append(
-                (
-                    side,
-                    _find_recipe(levels, [list(_list_crops(a, spec, wide=True)) for a in resized]) or "no crop of it",
-                )
-            )
-    return _contrast(said)
+        if levels is None or not has_size(levels, spec.size):
+            shape = min(tuple(array.shape) for array in arrays)
+            return f"no bytes of [{spec.size}, {spec.size}, 3] but shape {shape}"
+        if decoded is not None:
+            return _find_square(case, levels, decoded)
+        crops = [list(_list_crops(one, spec, wide=True)) for one in resized or ()]
+        return None if resized is None else _find_recipe(levels, crops) or "no crop of it"
+
+    return case.contrast(describe)
 
 
 def explain_normalised(case: Case) -> list[str]:
@@ -107,29 +101,27 @@ def explain_normalised(case: Case) -> list[str]:
         return []
     if squares := _explain_squares(case):
         return squares
-    said = []
-    for side, arrays in zip(SIDES, case.sides("normalised"), strict=True):
+
+    def describe(trace: Trace) -> str:
+        arrays = trace["normalised"]
         if any(one.shape != other.shape for one, other in zip(arrays, entry, strict=True)):
-            said.append((side, f"shape {list(arrays[0].shape)}"))
-            continue
-        said.append((side, _describe_line(np.stack(entry), np.stack(arrays))))
-    return _contrast(said)
+            return f"shape {list(arrays[0].shape)}"
+        return _describe_line(np.stack(entry), np.stack(arrays))
+
+    return case.contrast(describe)
 
 
 def _explain_alpha(case: Case) -> list[str]:
     """Which way each side's decoded images were freed from alpha, if that tells them apart."""
     ways = [list_alphas(image, case.inputs.options) for image in case.inputs.images]
     names = next((list(way) for way in ways if way), [])
-    said = []
-    for side, arrays in zip(SIDES, case.sides("decoded"), strict=True):
-        pairs = [(array, way) for array, way in zip(arrays, ways, strict=True) if way]
-        name = next(
-            (name for name in names if all(_distance(one, np.asarray(way[name])) <= _CLOSE for one, way in pairs)), None
-        )
-        if name is None:
-            return []
-        said.append((side, f"alpha is {name}"))
-    return _contrast(said) if names else []
+
+    def describe(trace: Trace) -> str | None:
+        pairs = [(array, way) for array, way in zip(trace["decoded"], ways, strict=True) if way]
+        fits = (name for name in names if all(_distance(one, np.asarray(way[name])) <= _CLOSE for one, way in pairs))
+        return next((f"alpha is {name}" for name in fits), None)
+
+    return case.contrast(describe)
 
 
 def _explain_squares(case: Case) -> list[str]:
@@ -140,19 +132,26 @@ def _explain_squares(case: Case) -> list[str]:
     size = case.subject.spec.size
     if kept or theirs is None or ours is None or decoded is None or not has_size(theirs, size):
         return []
-    return _contrast(
-        [(side, _find_square(case, levels, decoded)) for side, levels in zip(SIDES, (ours, theirs), strict=True)]
-    )
+    here, there = (_find_square(case, levels, decoded) for levels in (ours, theirs))
+    return [f"{SIDES[0]} {here}; {SIDES[1]} {there}"] if here != there else []
 
 
 def _find_square(case: Case, levels: Sequence[Bytes], decoded: Sequence[Bytes]) -> str:
-    spec = case.subject.spec
-    recipes = [list(_list_squares(image, spec)) for image in decoded]
-    if "decoded" not in case.expected:
-        for tried, image, array in zip(recipes, case.inputs.images, decoded, strict=True):
-            for name, other in _list_alphas(case, image, array):
-                tried.extend((f"{recipe}{name}", made) for recipe, made in _list_squares(other, spec))
+    recipes = _list_recipes(case, decoded, lambda one, _: _list_squares(one, case.subject.spec))
     return _find_recipe(levels, recipes) or "no recipe that is known"
+
+
+def _list_recipes(
+    case: Case, decoded: Sequence[Bytes], make: Callable[[Bytes, int], Iterator[tuple[str, Bytes]]]
+) -> list[list[tuple[str, Bytes]]]:
+    """What can be made of each image; where nobody kept the decoded one, by every way to treat alpha too."""
+    recipes = []
+    for place, (one, image) in enumerate(zip(decoded, case.inputs.images, strict=True)):
+        tried = list(make(one, place))
+        for name, other in _list_alphas(case, image, one) if "decoded" not in case.expected else ():
+            tried += [(f"{recipe}{name}", made) for recipe, made in make(other, place)]
+        recipes.append(tried)
+    return recipes
 
 
 def _list_alphas(case: Case, image: ImageLike, own: Bytes) -> Iterator[tuple[str, Bytes]]:
@@ -260,13 +259,6 @@ def _name_geometry(before: tuple[int, ...], after: tuple[int, ...], spec: ImageI
     if after[0] == after[1] and before[0] != before[1]:
         return f"squashed to {after[1]} x {after[0]}"
     return "the longer side rounded" if after == rounded else f"to {after[1]} x {after[0]}, not {cut[1]} x {cut[0]}"
-
-
-def _contrast(said: Sequence[tuple[str, str]]) -> list[str]:
-    """One sentence on both sides; nothing if they do not tell them apart."""
-    if len(said) < 2 or said[0][1] == said[1][1]:
-        return []
-    return ["; ".join(f"{side} {text}" for side, text in said)]
 
 
 def _distance(one: Array, other: Array) -> float:

@@ -9,10 +9,11 @@ import numpy as np
 
 from clipworks.bundle.card import Activation
 from clipworks.doctor.causes.cases import SIDES, Case
-from clipworks.doctor.figures import find_row
-from clipworks.doctor.stages import LAYER, Array
+from clipworks.doctor.deviation import find_row
+from clipworks.doctor.equations import run_rows
+from clipworks.doctor.stages import LAYER, Array, Trace
 from clipworks.runtimes import Role
-from clipworks.towers.reference import Values, project_rows, run_layer
+from clipworks.towers.reference import Values, project_rows
 from clipworks.towers.weights import Linear, TowerWeights
 
 _CLOSE = 2e-3  # relative: what a trial may miss a side's values by
@@ -30,16 +31,15 @@ def explain_layer(stage: str, case: Case) -> list[str]:
     before = f"{role}_layer_{index - 1}" if index else first
     if index >= len(weights.layers):
         return [f"the reference or this model has {index} layers more than the other"]
-    said = []
-    for side, trace in zip(SIDES, (case.found, case.expected), strict=True):
-        entry = trace.get(before, case.expected.get(before, case.found.get(before)))
-        if entry is None or any(rows.ndim != 2 for rows in entry):
-            return []
-        said.append((side, _find_trial(trace[stage], _list_layers(weights, index, entry))))
-    (_, here), (_, there) = said
-    if here == there:
+    either = case.expected.get(before, case.found.get(before))
+    if either is None or any(rows.ndim != 2 for rows in (*either, *case.found.get(before, ()))):
         return []
-    return ["; ".join(f"{side} it is computed with {text}" for side, text in said if text)]
+
+    def describe(trace: Trace) -> str | None:
+        trial = _find_trial(trace[stage], _list_layers(weights, index, trace.get(before, either)))
+        return trial and f"it is computed with {trial}"
+
+    return case.contrast(describe, partly=True)
 
 
 def explain_pooling(stage: str, case: Case) -> list[str]:
@@ -49,18 +49,15 @@ def explain_pooling(stage: str, case: Case) -> list[str]:
     rows = _find_last_rows(role, case, weights)
     if rows is None:
         return []
-    said = []
-    for pooled in case.sides(stage):
-        places = [_place(row, candidates) for row, candidates in zip(pooled, rows, strict=True)]
-        if None in places:
-            means = [candidates.mean(axis=0) for candidates in rows]
-            mean = max(map(_distance, pooled, means)) < _CLOSE
-            said.append("the mean of all rows" if mean else None)
-        else:
-            said.append(_describe_places([place for place in places if place is not None], role, case))
-    if None in said or said[0] == said[1]:
-        return []
-    return [f"here the row is {said[0]}; in the reference {said[1]}"]
+
+    def describe(trace: Trace) -> str | None:
+        places = [_place(row, candidates) for row, candidates in zip(trace[stage], rows, strict=True)]
+        if None not in places:
+            return _describe_places([place for place in places if place is not None], role, case)
+        means = [candidates.mean(axis=0) for candidates in rows]
+        return "the mean of all rows" if max(map(_distance, trace[stage], means)) < _CLOSE else None
+
+    return [f"the pooled row: {said}" for said in case.contrast(describe)]
 
 
 def explain_projection(stage: str, case: Case) -> list[str]:
@@ -70,13 +67,13 @@ def explain_projection(stage: str, case: Case) -> list[str]:
     if weights is None:
         return []
     pooled = case.expected.get(f"{role}_pooled") or case.found.get(f"{role}_pooled")
-    said = []
-    for embeddings in case.sides(stage):
+
+    def describe(trace: Trace) -> str | None:
         tried = _list_projections(weights, pooled, _find_last_rows(role, case, weights))
-        said.append(_find_trial([_unit(row) for row in embeddings], tried))
-    if said[0] == said[1]:
-        return []
-    return ["; ".join(f"{side} it is {text}" for side, text in zip(SIDES, said, strict=True) if text)]
+        trial = _find_trial([_unit(row) for row in trace[stage]], tried)
+        return trial and f"it is {trial}"
+
+    return case.contrast(describe, partly=True)
 
 
 def explain_batch(stage: str, case: Case) -> list[str]:
@@ -129,7 +126,6 @@ def _list_layers(weights: TowerWeights, index: int, entry: Sequence[Array]) -> I
     names: dict[str | None, str] = {"quick_gelu": "QuickGELU", "gelu": "exact GELU"}
     other: Activation = "gelu" if spec.activation == "quick_gelu" else "quick_gelu"
     causal = spec.mask == "causal"
-    wide = [rows.astype(np.float64) for rows in entry]
     trials = {
         f"{names[spec.activation]}{' and the causal mask' if causal else ''}": spec,
         names[other]: dataclasses.replace(spec, activation=other),
@@ -138,12 +134,9 @@ def _list_layers(weights: TowerWeights, index: int, entry: Sequence[Array]) -> I
         "the epsilon 1e-6": dataclasses.replace(spec, norm_eps=1e-6),
         "one head": dataclasses.replace(spec, heads=1),
     }
-    lengths = [len(rows) for rows in wide]
     for name, changed in trials.items():
         scale = weights.scale * ((changed.heads or 1) / (spec.heads or 1)) ** 0.5  # a head's width is in it
-        tried = dataclasses.replace(weights, spec=changed, scale=scale)
-        rows = run_layer(layer, np.concatenate(wide), lengths, tried)
-        yield name, np.split(rows, np.cumsum(lengths)[:-1])
+        yield name, run_rows(layer, entry, dataclasses.replace(weights, spec=changed, scale=scale))
 
 
 def _list_projections(
@@ -205,11 +198,7 @@ def _find_last_rows(role: str, case: Case, weights: TowerWeights | None) -> list
             return trace[name]
     for trace in (case.expected, case.found):
         if before in trace and all(rows.ndim == 2 for rows in trace[before]):
-            wide = [rows.astype(np.float64) for rows in trace[before]]
-            lengths = [len(rows) for rows in wide]
-            layer = weights.layers[-1]
-            rows = run_layer(layer, np.concatenate(wide), lengths, weights)
-            return list(np.split(rows, np.cumsum(lengths)[:-1]))
+            return list(run_rows(weights.layers[-1], trace[before], weights))
     return None
 
 

@@ -1,4 +1,4 @@
-"""Figures: how far one stage's values lie from the reference's, and where the largest difference is."""
+"""Deviations: how far one stage's values lie from the reference's, and where the largest difference is."""
 
 from __future__ import annotations
 
@@ -14,52 +14,44 @@ _DIRECTIONS = ("image_embedding", "text_embedding")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class Deviation:
     """How two pipelines' values of one stage compare.
 
     Attributes:
         judged: what is compared with the tolerance: ``largest`` or ``relative`` or the share of texts that differ, as
-            the stage's measure says; None where it is infinite or no number.
+            the stage's measure says; None where it is NaN or Inf.
         largest: largest absolute difference, in levels of 255 for pixels.
         relative: of the worst sample: length of the difference over length of the reference.
         cosine: of the worst sample; None for a sample of zeros.
-        where: sample (image or text), then the place in its array, of the largest difference.
-        found: the value there.
-        expected: the reference's value there.
+        where: sample, then the place in its array, of the largest difference; found, expected: the values there.
         broken: values that are NaN or Inf.
         note: why the arrays could not be compared value by value, or empty.
     """
 
-    judged: float | None
-    largest: float | None
-    relative: float | None
-    cosine: float | None
-    where: tuple[int, ...]
-    found: float | None
-    expected: float | None
+    judged: float | None = None
+    largest: float | None = None
+    relative: float | None = None
+    cosine: float | None = None
+    where: tuple[int, ...] = ()
+    found: float | None = None
+    expected: float | None = None
     broken: int = 0
     note: str = ""
 
 
 def compare_stage(
     stage: Stage, found: Sequence[Array], expected: Sequence[Array], *, unit: Array | None = None
-) -> Figures:
-    """Compare one stage's values.
-
-    Args:
-        stage: which.
-        found: one array a sample.
-        expected: the reference's.
-        unit: what a value's unit is in levels of 255, for normalised pixels: ``[3]``.
-    """
+) -> Deviation:
+    """Compare one stage's values, one array a sample; ``unit`` is a value's in levels of 255, for normalised pixels."""
     if len(found) != len(expected):
-        return _mismatch((0,), f"{len(found)} samples, the reference has {len(expected)}")
+        return Deviation(where=(0,), note=f"{len(found)} samples, the reference has {len(expected)}")
     if stage.measure == "tokens":
         return _compare_tokens(found, expected)
     pairs = [align(stage, one, other) for one, other in zip(found, expected, strict=True)]
     for sample, (one, other) in enumerate(pairs):
         if one.shape != other.shape:
-            return _mismatch((sample,), f"shape {list(one.shape)}, the reference has {list(other.shape)}")
+            note = f"shape {list(one.shape)}, the reference has {list(other.shape)}"
+            return Deviation(where=(sample,), note=note)
     if any(not np.isfinite(array).all() for pair in pairs for array in pair):
         return _count_broken(pairs)
     scale = 1.0 if unit is None else unit
@@ -70,7 +62,7 @@ def compare_stage(
     cosines = [cosine for one, other in pairs if (cosine := _cosine(one, other)) is not None]
     largest = float(differences[sample][place])
     one, other = pairs[sample]
-    return Figures(
+    return Deviation(
         judged=largest if stage.measure in ("levels", "scores") else max(relatives),
         largest=largest,
         relative=max(relatives),
@@ -81,19 +73,15 @@ def compare_stage(
     )
 
 
-def _count_broken(pairs: Sequence[tuple[Array, Array]]) -> Figures:
-    """Figures of a stage where one side, or both, has values that are NaN or Inf."""
+def _count_broken(pairs: Sequence[tuple[Array, Array]]) -> Deviation:
+    """Deviation of a stage where one side, or both, has values that are NaN or Inf."""
     counts = [sum(int((~np.isfinite(pair[side])).sum()) for pair in pairs) for side in (0, 1)]
     side = 0 if counts[0] else 1
     sample = next(index for index, pair in enumerate(pairs) if not np.isfinite(pair[side]).all())
     place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(pairs[sample][side])))
     one, other = (float(array[place]) for array in pairs[sample])
     who = "" if counts[0] else " of the reference's"
-    return Figures(
-        judged=None,
-        largest=None,
-        relative=None,
-        cosine=None,
+    return Deviation(
         where=(sample, *place),
         found=one if np.isfinite(one) else None,
         expected=other if np.isfinite(other) else None,
@@ -138,29 +126,17 @@ def _cosine(one: Array, other: Array) -> float | None:
     return float(np.sum(one * other) / lengths) if lengths > 0 else None
 
 
-def _compare_tokens(found: Sequence[Array], expected: Sequence[Array]) -> Figures:
+def _compare_tokens(found: Sequence[Array], expected: Sequence[Array]) -> Deviation:
     """Ids are names, not quantities: what counts is how many texts differ, and the first place where one does."""
     differing = [index for index, (one, other) in enumerate(zip(found, expected, strict=True)) if not _same(one, other)]
-    figures = Figures(
-        judged=len(differing) / max(len(expected), 1),
-        largest=None,
-        relative=None,
-        cosine=None,
-        where=(),
-        found=None,
-        expected=None,
-    )
     if not differing:
-        return figures
+        return Deviation(judged=0.0)
     one, other = found[differing[0]], expected[differing[0]]
     both = min(len(one), len(other))
     apart = np.nonzero(one[:both] != other[:both])[0]
     place = int(apart[0]) if len(apart) else both
-    return Figures(
-        judged=figures.judged,
-        largest=None,
-        relative=None,
-        cosine=None,
+    return Deviation(
+        judged=len(differing) / len(expected),
         where=(differing[0], place),
         found=float(one[place]) if place < len(one) else None,
         expected=float(other[place]) if place < len(other) else None,
@@ -170,9 +146,3 @@ def _compare_tokens(found: Sequence[Array], expected: Sequence[Array]) -> Figure
 
 def _same(one: Array, other: Array) -> bool:
     return one.shape == other.shape and bool((one == other).all())
-
-
-def _mismatch(where: tuple[int, ...], note: str) -> Figures:
-    return Figures(
-        judged=None, largest=None, relative=None, cosine=None, where=where, found=None, expected=None, note=note
-    )
