@@ -1,4 +1,4 @@
-"""What others published that a model gives is held against what it gives; planted answers stand for published ones."""
+"""What others published that a model gives is compared with what it gives; planted answers stand for published ones."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from clipworks.report.phrases import ABSENT
 
 # More rows than anybody reads; a page must not grow with the results.
 MOST_ROWS = 200
-# A cell of figures: it may begin with a sign and go on with an interval, a unit or a dagger.
+# A cell of figures: it may begin with a sign and end with an interval, a unit or a dagger.
 _FIGURES = re.compile(r"(< )?[+-]?\d[\d,]*(\.\d+)?(e[+-]\d+)?(%|/255)?†?( \([^()]*\d%?\))?|inf|nan|inf/nan")
 
 Item = TypeVar("Item")
