@@ -135,9 +135,9 @@ def read_shards(folder: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def describe_stages(run: Run) -> list[str]:
     """Lines that say what each stage of Ray took for an image."""
-    stages = list(run.found["statistics"]["seconds"].items())[1:]
+    stages = run.found["statistics"]["stages"][1:]
     images = run.found["done"]
-    return [f"    {name}: {1000 * seconds / images:.2f} ms an image" for name, seconds in stages]
+    return [f"    {item['name']}: {1000 * item['seconds'] / images:.2f} ms an image" for item in stages]
 
 
 def make_bundle(folder: Path) -> None:

@@ -30,7 +30,7 @@ from clipworks.cluster.job import Request, ShardProgress
 from clipworks.cluster.plan import Piece, make_plan
 from clipworks.cluster.reading import RawBlock, read_piece
 from clipworks.cluster.running import share_cores
-from clipworks.cluster.statistics import Statistics
+from clipworks.cluster.statistics import StageStatistics, Statistics
 from clipworks.datasets.listing import Sample, read_dataset
 from clipworks.datasets.sources import Archives, read_source
 from clipworks.errors import ImageError, UsageError
@@ -374,6 +374,10 @@ def test_bad_usage_is_one_line(
 
 def test_progress_is_one_line_of_images_speed_time_errors_and_tasks() -> None:
     """Images of an earlier run are done and have no speed; of tars, shards tell how much is left."""
+    stages = [
+        StageStatistics(name=name, tasks_running=running)
+        for name, running in (("Input", 0), ("decode", 2), ("encode", 1))
+    ]
     state = ShardProgress(
         done=60,
         before=10,
@@ -382,7 +386,7 @@ def test_progress_is_one_line_of_images_speed_time_errors_and_tasks() -> None:
         shards_done=1,
         shards=4,
         elapsed_s=10.0,
-        statistics=Statistics(running=(0, 2, 1)),
+        statistics=Statistics(stages=stages),
     )
     line = format_state(state)
     assert line.endswith(" 60 of 100, 5.0 images/s, 8 s left, 3 errors, tasks 2+1")

@@ -79,7 +79,7 @@ def format_state(state: ShardProgress) -> str:
         if state.shards_done:
             left_s = state.elapsed_s * (state.shards - state.shards_done) / state.shards_done
             text += f", {format_time(left_s)} left"
-    running = [str(count) for count in state.statistics.running[1:]]  # the first one lists what is to be read
+    running = [str(stage.tasks_running) for stage in state.statistics.stages[1:]]
     return f"{text}, {state.failed:,} errors" + (f", tasks {'+'.join(running)}" if running else "")
 
 

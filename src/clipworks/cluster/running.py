@@ -154,21 +154,23 @@ def work(
 ) -> ShardProgress:
     """Make the shards that are not there yet."""
     pieces = list(plan.cut([number for number in range(plan.shards) if number not in shards], cores))
-    start = time.monotonic()
-    done = sum(shard.images for shard in shards.values())
-    failed = sum(shard.failed for shard in shards.values())
-    state = ShardProgress(
-        done=done,
-        before=done,
-        total=plan.images,
-        failed=failed,
-        shards_done=len(shards),
-        shards=plan.shards,
-        elapsed_s=0.0,
-        statistics=Statistics(),
-    )
+    start, statistics = time.monotonic(), Statistics()
+    before, errors = sum(shard.images for shard in shards.values()), sum(shard.failed for shard in shards.values())
+
+    def tell(done: int, failed: int, shards_done: int) -> ShardProgress:
+        return ShardProgress(
+            done=done,
+            before=before,
+            total=plan.images,
+            failed=failed,
+            shards_done=shards_done,
+            shards=plan.shards,
+            elapsed_s=time.monotonic() - start,
+            statistics=statistics,
+        )
+
     if not pieces:
-        return state
+        return tell(before, errors, len(shards))
     decoding = Decoding(
         spec=found.spec,
         options=request.loading.images,
@@ -184,31 +186,18 @@ def work(
         found=found,
         cores=None if pool.gpus else request.loading.options.threads,
     )
-    flow = run_pieces(pieces, decoding, encoding, pool, workers=request.workers)
+    flow = run_pieces(pieces, decoding, encoding, pool, statistics, workers=request.workers)
     with Collector(request.output) as collector, contextlib.closing(flow):  # type: ignore[type-var]  # a generator
-        for table, statistics in flow:
+        for table in flow:
             collector.add(table)
-            state = dataclasses.replace(
-                state,
-                done=done + collector.rows,
-                failed=failed + collector.failed,
-                shards_done=len(shards) + len(collector.finished),
-                elapsed_s=time.monotonic() - start,
-                statistics=statistics,
-            )
             if report is not None:
-                report(state)
+                finished = len(shards) + len(collector.finished)
+                report(tell(before + collector.rows, errors + collector.failed, finished))
             if stop():
                 break
         collector.finish()
-    made = {**shards, **{shard.number: shard for shard in collector.finished}}
-    return dataclasses.replace(
-        state,
-        done=sum(shard.images for shard in made.values()),
-        failed=sum(shard.failed for shard in made.values()),
-        shards_done=len(made),
-        elapsed_s=time.monotonic() - start,
-    )
+    made = [*shards.values(), *collector.finished]
+    return tell(sum(shard.images for shard in made), sum(shard.failed for shard in made), len(made))
 
 
 def describe_settings(plan: ShardPlan, classes: Classes | None, found: Examination) -> dict[str, Any]:

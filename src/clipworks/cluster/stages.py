@@ -43,20 +43,24 @@ def import_packages() -> None:
 
 
 def run_pieces(
-    pieces: Sequence[Piece], decoding: Decoding, encoding: Encoding, pool: EncoderPool, *, workers: int | None
-) -> Iterator[tuple[Any, Statistics]]:
-    """Decode and encode pieces on the cluster.
+    pieces: Sequence[Piece],
+    decoding: Decoding,
+    encoding: Encoding,
+    pool: EncoderPool,
+    statistics: Statistics,
+    *,
+    workers: int | None,
+) -> Iterator[Any]:
+    """Decode and encode pieces on the cluster; ``statistics`` are kept up to date meanwhile.
 
     Yields:
-        Tables of rows as `clipworks.cluster.encoding.EncodingActor` makes them, in any order, and Ray's own
-        statistics up to there.
+        Tables of rows as `clipworks.cluster.encoding.EncodingActor` makes them, in any order.
 
     Raises:
         ClusterError, or what a task raised on purpose.
     """
     import ray.data
 
-    statistics = Statistics()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -91,5 +95,4 @@ def run_pieces(
         )
     )
     with explain_errors():
-        for table in flow.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-            yield table, statistics
+        yield from flow.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)

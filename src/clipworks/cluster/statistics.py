@@ -7,12 +7,23 @@ from typing import Any
 
 
 @dataclass(kw_only=True)
+class StageStatistics:
+    """What Ray says of one of its stages."""
+
+    name: str  # Ray's name for it
+    tasks_running: int = 0  # tasks under way
+    tasks_finished: int = 0  # tasks done
+    tasks_failed: int = 0  # tasks that failed
+    rows: int = 0  # rows that came out
+    bytes: int = 0  # bytes that came out
+    seconds: float = 0.0  # time in which tasks made those rows, of all of them together
+
+
+@dataclass(kw_only=True)
 class Statistics:
     """A run as it was a moment ago."""
 
-    running: tuple[int, ...] = ()  # tasks under way, of each of Ray's stages from first to last
-    # how long the tasks of each stage took, of all of them together, by Ray's name for it
-    seconds: dict[str, float] = field(default_factory=dict)
+    stages: list[StageStatistics] = field(default_factory=list)  # first to last
     store_peak: int = 0  # most bytes that all of them held in the object store at once
 
 
@@ -21,11 +32,9 @@ def make_callback(statistics: Statistics) -> type[Any]:
     from ray.data._internal.execution.execution_callback import ExecutionCallback
 
     def take(executor: Any) -> None:
-        # Nothing public tells it while it runs.
-        stages = {operator.name: operator.metrics for operator in executor._topology or ()}  # noqa: SLF001
-        statistics.running = tuple(stage.num_tasks_running for stage in stages.values())
-        statistics.seconds = {name: stage.block_generation_time for name, stage in stages.items()}
-        held = sum(stage.obj_store_mem_used for stage in stages.values())
+        operators = list(executor._topology or ())  # noqa: SLF001  # nothing public tells it while it runs
+        statistics.stages = [_describe_stage(operator.name, operator.metrics) for operator in operators]
+        held = sum(operator.metrics.obj_store_mem_used for operator in operators)
         statistics.store_peak = max(statistics.store_peak, held)
 
     class StatisticsCallback(ExecutionCallback):  # type: ignore[misc]  # Ray's classes are Any here
@@ -36,3 +45,15 @@ def make_callback(statistics: Statistics) -> type[Any]:
             take(executor)
 
     return StatisticsCallback
+
+
+def _describe_stage(name: str, metrics: Any) -> StageStatistics:
+    return StageStatistics(
+        name=name,
+        tasks_running=metrics.num_tasks_running,
+        tasks_finished=metrics.num_tasks_finished,
+        tasks_failed=metrics.num_tasks_failed,
+        rows=metrics.row_outputs_taken,
+        bytes=metrics.bytes_outputs_taken,
+        seconds=metrics.block_generation_time,
+    )

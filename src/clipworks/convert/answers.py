@@ -45,7 +45,7 @@ class AnswerCheck:
 
 
 def check_answers(bundle: Bundle, options: RuntimeOptions = EXACT) -> tuple[AnswerCheck, ...]:
-    """Hold a bundle against the known answers in its card: weights, tokenizer, preprocessing and runtime together.
+    """Compare a bundle with the known answers in its card: weights, tokenizer, preprocessing and runtime together.
 
     Args:
         bundle: the bundle.

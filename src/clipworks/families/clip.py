@@ -204,11 +204,11 @@ def _read_open_clip(config: Fields) -> ClipFacts:
         raise ConversionError(f"{vision.where}.layers is {vision.values['layers']!r}, a ResNet; only ViT converts")
     activation: Activation = "quick_gelu" if values.get("quick_gelu", False) else "gelu"
     width, text_width = vision.count("width", 768), text.count("width", 512)
-    heads, text_heads = width // vision.count("head_width", 64), text.count("heads", 8)
-    image = open_clip.read_spec(vision, width=width, heads=heads, activation=activation)
+    heads = {"vision": width // vision.count("head_width", 64), "text": text.count("heads", 8)}
+    image = open_clip.read_spec(vision, width=width, heads=heads["vision"], activation=activation)
     return ClipFacts(
         image=dataclasses.replace(image, patch_size=vision.count("patch_size", 16)),
-        text=open_clip.read_spec(text, width=text_width, heads=text_heads, activation=activation),
+        text=open_clip.read_spec(text, width=text_width, heads=heads["text"], activation=activation),
         image_size=vision.count("image_size", 224),
         vocabulary=text.count("vocab_size", VOCABULARY),
         context=text.count("context_length", 77),

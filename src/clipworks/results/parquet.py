@@ -41,27 +41,17 @@ def tabulate_records(records: Sequence[Record]) -> Any:
     """The table of some records: index, path, truth and error (null for none), and the lists ids, scores, names."""
     import pyarrow as pa
 
-    schema = pa.schema(
-        [
-            ("index", pa.int64()),
-            ("path", pa.string()),
-            ("truth", pa.int32()),
-            ("error", pa.string()),
-            ("ids", pa.list_(pa.int32())),
-            ("scores", pa.list_(pa.float64())),
-            ("names", pa.list_(pa.string())),
-        ]
-    )
-    columns: dict[str, list[Any]] = {
-        "index": [record.index for record in records],
-        "path": [_clean(record.path) for record in records],
-        "truth": [record.truth for record in records],
-        "error": [_clean(record.error) for record in records],
-        "ids": [[item.id for item in record.top] for record in records],
-        "scores": [[round_score(item.score) for item in record.top] for record in records],
-        "names": [[item.name for item in record.top] for record in records],
+    top = [record.top for record in records]
+    columns: dict[str, tuple[Any, list[Any]]] = {
+        "index": (pa.int64(), [record.index for record in records]),
+        "path": (pa.string(), [_clean(record.path) for record in records]),
+        "truth": (pa.int32(), [record.truth for record in records]),
+        "error": (pa.string(), [_clean(record.error) for record in records]),
+        "ids": (pa.list_(pa.int32()), [[item.id for item in items] for items in top]),
+        "scores": (pa.list_(pa.float64()), [[round_score(item.score) for item in items] for items in top]),
+        "names": (pa.list_(pa.string()), [[item.name for item in items] for items in top]),
     }
-    return pa.table(columns, schema=schema)
+    return pa.table({name: pa.array(values, kind) for name, (kind, values) in columns.items()})
 
 
 def read_parquet(path: str) -> Iterator[Record]:
