@@ -143,7 +143,7 @@ def test_every_other_command_passes_them_on_whole(
     monkeypatch.setattr("clipworks.tasks.retrieve.retrieve", lambda model, *_, **__: see(model.image_options))
     monkeypatch.setattr("clipworks.tasks.classify.classify", lambda model, *_, **__: see(model.image_options))
     monkeypatch.setattr("clipworks.comparison.comparing.compare", lambda plan, *_, **__: see(plan.images))
-    monkeypatch.setattr("clipworks.doctor.diagnosing.diagnose", lambda _, choose, **__: see(choose(None).options))
+    monkeypatch.setattr("clipworks.doctor.diagnosing.diagnose", lambda _, __, choose, **___: see(choose(None).options))
     monkeypatch.setattr("clipworks.profiling.profiler.profile", lambda setup, *_, **__: see(setup.reading))
     monkeypatch.setattr("clipworks.cluster.running.run", lambda request, **_: see(request.loading.images))
     commands: tuple[tuple[str | Path, ...], ...] = (

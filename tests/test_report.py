@@ -183,6 +183,18 @@ def test_files_of_results_stand_side_by_side(tmp_path: Path) -> None:
     assert len(accuracies.ys) == len(accuracies.low) == 3
 
 
+def test_points_carry_runtime_and_precision_where_these_tell_files_apart(tmp_path: Path) -> None:
+    paths = []
+    for precision in ("f32", "bf16"):
+        paths.append(write_records(tmp_path / f"{precision}.jsonl", make_records(20)))
+        settings = {"images": 20, "runtime": "native", "precision": precision}
+        Path(f"{paths[-1]}.run.json").write_text(json.dumps({"format": 1, "settings": settings}))
+    assert find_plot(build_document(paths), "Accuracy of each file").series[0].tags == ("native f32", "native bf16")
+    bare = write_records(tmp_path / "bare.jsonl", make_records(20))
+    series = find_plot(build_document([paths[0], bare]), "Accuracy of each file").series
+    assert series[0].tags == (str(paths[0]), str(bare))
+
+
 def test_an_unfinished_run_and_unknown_truth_are_said(tmp_path: Path) -> None:
     path = write_records(tmp_path / "r.jsonl", make_records(100))
     settings = {"images": 250, "model": "tiny", "cpu": "a processor", "packages": {"numpy": "2"}}
@@ -275,8 +287,10 @@ def test_a_sweep_shows_throughput_over_batch_and_over_depth(tmp_path: Path) -> N
     assert over_batch["depth 1"].ys == tuple(rates[batch, 1] for batch in (1, 2, 4))
     over_depth = {one.label: one for one in find_plot(document, "Throughput over depth").series}
     assert over_depth["batch 4"].ys == tuple(rates[4, depth] for depth in (0, 1))
-    front = find_plot(document, "What throughput costs").series[0]
-    assert max(rates.values()) in front.xs
+    cost = find_plot(document, "What throughput costs").series
+    assert max(rates.values()) in cost[0].xs
+    points = {name: x for one in cost for name, x in zip(one.tags, one.xs, strict=True)}
+    assert points == {f"batch {batch} depth {depth}": rate for (batch, depth), rate in rates.items()}
 
 
 def test_open_loops_show_latency_over_rate(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from clipworks.report.document import Caution, Document, FactList, Gallery, Headline, Item, Plot, Section
 from clipworks.report.plots import draw
 from clipworks.report.svg import escape, write_legend, write_parts
-from clipworks.report.tables import Table
+from clipworks.report.tables import Column, Table
 
 # The page itself forbids what it never does: a name from a file cannot make it fetch or run anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -121,14 +121,18 @@ def _render_table(table: Table, name: str) -> str:
 def _render_row(table: Table, place: int) -> str:
     row = table.rows[place]
     first = f'<th scope="row"{_classes(table.columns[0].numeric)}>{escape(row[0])}</th>'
-    cells = [
-        f"<td{_classes(column.numeric, words=len(cell) > 24)}>{escape(cell)}</td>"
-        for cell, column in zip(row[1:], table.columns[1:], strict=True)
-    ]
+    cells = [_render_cell(cell, column) for cell, column in zip(row[1:], table.columns[1:], strict=True)]
     if table.bars:
         cells.append(f'<td class="bar">{_draw_bar(table.bars[place])}</td>')
     marked = ' class="marked"' if place in table.marked else ""
     return f"<tr{marked}>{first}{''.join(cells)}</tr>"
+
+
+def _render_cell(cell: str, column: Column) -> str:
+    value, bracket, interval = escape(cell).partition(" (")
+    if column.numeric and bracket:  # where a table is too wide, an interval may stand below its value
+        return f'<td class="number interval">{value} <span>({interval}</span></td>'
+    return f"<td{_classes(column.numeric, words=len(cell) > 24)}>{escape(cell)}</td>"
 
 
 def _classes(right: bool, *, words: bool = False) -> str:  # noqa: FBT001  # of the column
