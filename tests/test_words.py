@@ -33,7 +33,6 @@ ALLOWED = {
     "docs/glossary.md": r".*",
     "docs/developers/performance-log.md": r"pictures are images",
     "docs/peers.md": r"infinity, engine",
-    "src/clipworks/families/clip.py": r"text_heads",
     "src/clipworks/report/plots.py": r"set_layout_engine",
     "docs/starter.md": r"'a picture of dogs'|training pictures",
     "benchmarks/parity.py": r"text_heads",
