@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.images.decode import load_image
 from clipworks.images.resize import transform_image
 from clipworks.options import ImageOptions
@@ -26,9 +26,9 @@ STD = np.array((0.26862954, 0.26130258, 0.27577711))
 SIZES = (224, 336)
 
 
-def make_spec(size: int) -> ImageInput:
+def make_spec(size: int) -> ImageSpec:
     """OpenAI's preprocessing for a tower of this size."""
-    return ImageInput(size=size, resize_to=size, drop_alpha="after", mean=tuple(MEAN), std=tuple(STD))
+    return ImageSpec(size=size, resize_to=size, drop_alpha="after", mean=tuple(MEAN), std=tuple(STD))
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 from make_tokens_golden import load_reference
 from tokenizer_strings import make_strings, read_prompts
 
-from clipworks.bundle.card import TextInput
+from clipworks.bundle.card import TextSpec
 from clipworks.text.clip_rules import make_clip_encoder
 from clipworks.text.clip_vocabulary import read_clip_vocabulary, write_clip_tokenizer
 from clipworks.text.tokenizers import open_tokenizer
@@ -90,7 +90,7 @@ def compare_strings(
 
 def measure_speed(path: Path, reference: Any, prompts: list[str]) -> dict[str, Any]:
     """Time the tokenizers on all prompts, in turn, each as a fresh start; the best of three rounds."""
-    rules = TextInput(tokenizer="clip", context=77, pad_id=0, vocabulary=49408)
+    rules = TextSpec(tokenizer="clip", context=77, pad_id=0, vocabulary=49408)
     runs: dict[str, Callable[[], object]] = {
         "clipworks": lambda: open_tokenizer(path, rules).encode(prompts),
         "openai": lambda: [[49406, *reference.encode(prompt), 49407] for prompt in prompts],

@@ -15,7 +15,7 @@ import pytest
 from convert_checkpoints import MEAN, MODELS, STD, draw_tensors, write_huggingface, write_json
 from PIL import Image
 
-from clipworks.bundle.card import DropAlpha, ImageInput
+from clipworks.bundle.card import DropAlpha, ImageSpec
 from clipworks.bundle.files import Bundle, write_card
 from clipworks.convert import convert_checkpoint, read_checkpoint
 from clipworks.doctor.diagnosis import About
@@ -111,7 +111,7 @@ def plant_nothing(patch: Patch) -> None:  # the form of a fault
 
 
 def floor_crop(patch: Patch) -> None:
-    def crop(image: Image.Image, spec: ImageInput) -> Array:
+    def crop(image: Image.Image, spec: ImageSpec) -> Array:
         left, top = (image.width - spec.size) // 2, (image.height - spec.size) // 2
         return np.asarray(image.crop((left, top, left + spec.size, top + spec.size)))
 
@@ -119,21 +119,21 @@ def floor_crop(patch: Patch) -> None:
 
 
 def resize_bilinear(patch: Patch) -> None:
-    def resize(image: Image.Image, spec: ImageInput) -> Image.Image:
+    def resize(image: Image.Image, spec: ImageSpec) -> Image.Image:
         return resize_image(image, dataclasses.replace(spec, interpolation="bilinear"))
 
     patch.setattr("clipworks.doctor.images.resize_image", resize)
 
 
 def squash(patch: Patch) -> None:
-    def resize(image: Image.Image, spec: ImageInput) -> Image.Image:
+    def resize(image: Image.Image, spec: ImageSpec) -> Image.Image:
         return resize_image(image, dataclasses.replace(spec, resize="squash"))
 
     patch.setattr("clipworks.doctor.images.resize_image", resize)
 
 
 def resize_without_antialiasing(patch: Patch) -> None:
-    def resize(image: Image.Image, spec: ImageInput) -> Image.Image:
+    def resize(image: Image.Image, spec: ImageSpec) -> Image.Image:
         width, height = (int(spec.size * side / min(image.size)) for side in image.size)
         steps = (image.width / width, 0, 0, 0, image.height / height, 0)
         return image.transform((width, height), Image.Transform.AFFINE, steps, Image.Resampling.BICUBIC)
@@ -169,7 +169,7 @@ def lay_over_black(patch: Patch) -> None:
 
 
 def crop_to_bgr(patch: Patch) -> None:
-    def crop(image: Image.Image, spec: ImageInput) -> Array:
+    def crop(image: Image.Image, spec: ImageSpec) -> Array:
         return crop_image(image, spec)[..., ::-1]
 
     patch.setattr("clipworks.doctor.images.crop_image", crop)

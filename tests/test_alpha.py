@@ -14,7 +14,7 @@ import pytest
 from conftest import EXAMPLE
 from PIL import Image, ImageOps
 
-from clipworks.bundle.card import DropAlpha, ImageInput
+from clipworks.bundle.card import DropAlpha, ImageSpec
 from clipworks.errors import ImageError, UsageError
 from clipworks.images.decode import load_image, prepare_image
 from clipworks.options import Alpha, ImageOptions
@@ -26,8 +26,8 @@ WHITE = ImageOptions(alpha="white")
 Square = npt.NDArray[np.uint8]
 
 
-def spec(order: DropAlpha, size: int = SIZE) -> ImageInput:
-    return ImageInput(size=size, resize_to=size, drop_alpha=order, mean=(0.5,) * 3, std=(0.5,) * 3)
+def spec(order: DropAlpha, size: int = SIZE) -> ImageSpec:
+    return ImageSpec(size=size, resize_to=size, drop_alpha=order, mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def transform(image: Image.Image, order: DropAlpha, size: int = SIZE) -> Square:

@@ -14,7 +14,7 @@ import pytest
 from convert_checkpoints import MEAN, STD, VOCABULARY, write_json
 from onnx import TensorProto, helper, numpy_helper
 
-from clipworks.bundle.card import Card, ImageInput, ScoreRule, TextInput, TowerSpec
+from clipworks.bundle.card import Card, ImageSpec, ScoreRule, TextSpec, TowerSpec
 from clipworks.bundle.files import read_bundle, verify_bundle
 from clipworks.convert import adopt_towers
 from clipworks.errors import ConversionError
@@ -31,8 +31,8 @@ CARD = Card(
     dim=DIM,
     family="clip",
     score=ScoreRule(logit_scale=100.0),
-    image=ImageInput(size=SIZE, resize_to=SIZE, drop_alpha="after", mean=tuple(MEAN), std=tuple(STD)),
-    text=TextInput(tokenizer="clip", context=CONTEXT, pad_id=0, vocabulary=VOCABULARY),
+    image=ImageSpec(size=SIZE, resize_to=SIZE, drop_alpha="after", mean=tuple(MEAN), std=tuple(STD)),
+    text=TextSpec(tokenizer="clip", context=CONTEXT, pad_id=0, vocabulary=VOCABULARY),
     image_tower=TowerSpec(kind="vit", layers=1, width=4),
     text_tower=TowerSpec(kind="transformer", layers=1, width=4),
 )
@@ -220,12 +220,12 @@ def test_a_folder_without_towers_says_what_is_expected(tmp_path: Path) -> None:
     [
         ({"dim": 6}, r"the output image_embeds is float \[b, 5\]; the card says float \[n, 6\]"),
         (
-            {"image": ImageInput(size=16, resize_to=16, drop_alpha="after", mean=tuple(MEAN), std=tuple(STD))},
+            {"image": ImageSpec(size=16, resize_to=16, drop_alpha="after", mean=tuple(MEAN), std=tuple(STD))},
             r"crops to 12 pixels; the image tower takes 16",
         ),
         (
             {"image": dataclasses.replace(CARD.image, interpolation="bilinear")},
-            r"preprocessor_config\.json says ImageInput.*the card says",
+            r"preprocessor_config\.json says ImageSpec.*the card says",
         ),
         ({"text": dataclasses.replace(CARD.text, vocabulary=250)}, "says a vocabulary of 250; allowed: 49408"),
     ],

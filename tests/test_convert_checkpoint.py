@@ -24,7 +24,7 @@ from convert_checkpoints import (
 )
 from safetensors.numpy import save_file
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.convert import read_checkpoint
 from clipworks.errors import ConversionError
 from clipworks.families.checkpoint import Checkpoint
@@ -32,7 +32,7 @@ from clipworks.families.clip import read_clip
 from clipworks.families.opening import open_openai
 
 MODEL = MODELS["quick"]
-OTHER = ImageInput(size=32, resize_to=32, drop_alpha="before", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+OTHER = ImageSpec(size=32, resize_to=32, drop_alpha="before", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def edit_json(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
@@ -231,7 +231,7 @@ def test_a_bare_state_dict_needs_its_configuration(open_clip: Path, tmp_path: Pa
 
 
 def test_preprocessing_may_come_from_the_caller_but_not_contradict(folder: Path) -> None:
-    with pytest.raises(ConversionError, match=r"preprocessor_config\.json says ImageInput.*the card says ImageInput"):
+    with pytest.raises(ConversionError, match=r"preprocessor_config\.json says ImageSpec.*the card says ImageSpec"):
         read_checkpoint(folder, preprocessing=OTHER)
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(ConversionError, match=r"nothing says how to preprocess images: .*preprocessor_config\.json"):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from convert_checkpoints import MEAN, MODELS, STD, describe_preprocessor, write_huggingface, write_json
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.convert import read_checkpoint
 from clipworks.errors import ConversionError
 from clipworks.families.checkpoint import Fields
@@ -22,9 +22,9 @@ from clipworks.families.preprocessing import (
 )
 from clipworks.store.known import known_models
 
-OPENAI = ImageInput(size=224, resize="shortest", resize_to=224, drop_alpha="before", mean=tuple(MEAN), std=tuple(STD))
+OPENAI = ImageSpec(size=224, resize="shortest", resize_to=224, drop_alpha="before", mean=tuple(MEAN), std=tuple(STD))
 SQUARE = {"height": 224, "width": 224}
-SQUASHED = ImageInput(size=224, resize="squash", resize_to=224, drop_alpha="before", mean=tuple(MEAN), std=tuple(STD))
+SQUASHED = ImageSpec(size=224, resize="squash", resize_to=224, drop_alpha="before", mean=tuple(MEAN), std=tuple(STD))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ SQUASHED = ImageInput(size=224, resize="squash", resize_to=224, drop_alpha="befo
         ),
     ],
 )
-def test_the_forms_of_transformers(values: dict[str, Any], expected: ImageInput) -> None:
+def test_the_forms_of_transformers(values: dict[str, Any], expected: ImageSpec) -> None:
     assert read_huggingface_preprocessing(Fields(values=values, where="here"), 224, PROCESSOR) == expected
 
 
@@ -94,7 +94,7 @@ def test_what_is_not_known_of_transformers_is_an_error(values: dict[str, Any], m
         ),
     ],
 )
-def test_the_forms_of_open_clip(values: dict[str, Any], expected: ImageInput) -> None:
+def test_the_forms_of_open_clip(values: dict[str, Any], expected: ImageSpec) -> None:
     after = dataclasses.replace(expected, drop_alpha="after")  # open_clip makes RGB of the crop
     assert read_open_clip_preprocessing(Fields(values=values, where="here"), 224) == after
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import EXAMPLE
 from PIL import Image
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.cli import main
 from clipworks.errors import ImageError, RuntimeUnavailableError, UnknownNameError
 from clipworks.families.preprocessing import openai_preprocessing
@@ -24,7 +24,7 @@ from clipworks.images.decoders import BatchDecoder, WaitingJpeg, open_batch_deco
 from clipworks.images.resize import Cut
 from clipworks.options import ImageOptions
 
-SPEC: ImageInput = openai_preprocessing(64)
+SPEC: ImageSpec = openai_preprocessing(64)
 
 
 class FakeDecoder:

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ImageError, UsageError
 from clipworks.images import decode as images
 from clipworks.images.resize import transform_image
 from clipworks.options import ImageOptions
 
 
-def spec(size: int = 16, **changes: object) -> ImageInput:
+def spec(size: int = 16, **changes: object) -> ImageSpec:
     values: dict[str, object] = {
         "size": size,
         "resize_to": size,
@@ -32,7 +32,7 @@ def spec(size: int = 16, **changes: object) -> ImageInput:
         "std": (0.5,) * 3,
         **changes,
     }
-    return ImageInput(**values)  # type: ignore[arg-type]  # tests change single fields
+    return ImageSpec(**values)  # type: ignore[arg-type]  # tests change single fields
 
 
 def encode(image: Image.Image, kind: str, **options: Any) -> bytes:

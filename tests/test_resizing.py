@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.images import resize as resizing
 from clipworks.images.resize import crop_image, resize_image, transform_image
 
@@ -20,7 +20,7 @@ built = pytest.mark.skipif(not resizing.COMPILED, reason="built without a C comp
 SIDES = (1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 101, 375, 500, 900, 2048)
 
 
-def spec(size: int, **changes: object) -> ImageInput:
+def spec(size: int, **changes: object) -> ImageSpec:
     values: dict[str, object] = {
         "size": size,
         "resize_to": size,
@@ -29,7 +29,7 @@ def spec(size: int, **changes: object) -> ImageInput:
         "std": (0.5,) * 3,
         **changes,
     }
-    return ImageInput(**values)  # type: ignore[arg-type]  # tests change single fields
+    return ImageSpec(**values)  # type: ignore[arg-type]  # tests change single fields
 
 
 def draw(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -39,7 +39,7 @@ def draw(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(noise)
 
 
-def by_pillow(image: Image.Image, wanted: ImageInput) -> npt.NDArray[np.uint8]:
+def by_pillow(image: Image.Image, wanted: ImageSpec) -> npt.NDArray[np.uint8]:
     return crop_image(resize_image(image, wanted), wanted)
 
 

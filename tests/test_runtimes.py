@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import children
 import numpy as np
 import openvino
 import pytest
@@ -262,3 +263,27 @@ def test_streams_do_not_change_embeddings(runtime: str) -> None:
         for streams in (1, 2)
     )
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)
+
+
+FIRST = """
+import faulthandler, sys, threading
+from clipworks.runtimes import openvino
+faulthandler.dump_traceback_later(60, exit=True)
+sys.setswitchinterval(1e-6)
+barrier = threading.Barrier(4)
+def ask():
+    barrier.wait()
+    openvino.openvino.Type.f32.to_dtype()
+threads = [threading.Thread(target=ask) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("done")
+"""
+
+
+def test_threads_that_ask_openvino_for_a_dtype_first_do_not_wait_for_each_other() -> None:
+    """OpenVINO 2026.4 by itself hangs here nearly always."""
+    pytest.importorskip("openvino")
+    assert children.run([sys.executable, "-c", FIRST], capture_output=True, check=True, text=True).stdout == "done\n"

@@ -23,7 +23,7 @@ from convert_checkpoints import MODELS, write_huggingface, write_json, write_ope
 from hub_server import TINY, Hub, HubRepository, read_files
 from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
-from clipworks.bundle.card import TextInput, TowerSpec
+from clipworks.bundle.card import TextSpec, TowerSpec
 from clipworks.bundle.files import verify_bundle
 from clipworks.bundle.known_model import KnownModel
 from clipworks.bundle.provenance import Source
@@ -362,7 +362,7 @@ def tiny_known(monkeypatch: pytest.MonkeyPatch) -> KnownModel:
         notes=("Random weights.",),
         dim=SMALL.dim,
         image_size=SMALL.size,
-        text=TextInput(
+        text=TextSpec(
             tokenizer="clip",
             context=SMALL.context,
             pad_id=0,

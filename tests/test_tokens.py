@@ -15,7 +15,7 @@ import ftfy
 import numpy as np
 import pytest
 
-from clipworks.bundle.card import TextInput
+from clipworks.bundle.card import TextSpec
 from clipworks.errors import BundleError, TextError, UsageError
 from clipworks.text.clip_rules import clean_text
 from clipworks.text.clip_vocabulary import write_clip_tokenizer
@@ -23,7 +23,7 @@ from clipworks.text.tokenizers import Tokenizer, open_tokenizer
 
 GOLDEN = Path(__file__).parent / "golden" / "tokens.json.gz"
 START, END = 49406, 49407
-CLIP = TextInput(tokenizer="clip", context=77, pad_id=0, vocabulary=49408)
+CLIP = TextSpec(tokenizer="clip", context=77, pad_id=0, vocabulary=49408)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def clip(clip_file: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def unbounded(clip_file: Path) -> Tokenizer:
-    return open_tokenizer(clip_file, TextInput(tokenizer="clip", context=100_000, pad_id=0, vocabulary=49408))
+    return open_tokenizer(clip_file, TextSpec(tokenizer="clip", context=100_000, pad_id=0, vocabulary=49408))
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def words_file(tmp_path: Path) -> Path:
     return path
 
 
-def words_rules(**changes: Any) -> TextInput:
-    return TextInput(**{"tokenizer": "file", "context": 8, "pad_id": 0, "vocabulary": 7, **changes})
+def words_rules(**changes: Any) -> TextSpec:
+    return TextSpec(**{"tokenizer": "file", "context": 8, "pad_id": 0, "vocabulary": 7, **changes})
 
 
 def test_ids_equal_the_reference_on_the_golden_strings(unbounded: Tokenizer) -> None:
@@ -117,8 +117,8 @@ def test_plain_text_does_not_import_ftfy(clip_file: Path) -> None:
     """A plain prompt costs neither ftfy nor the tokenizers library at start-up."""
     script = (
         "import sys; from pathlib import Path; from clipworks.text.tokenizers import open_tokenizer;"
-        "from clipworks.bundle.card import TextInput;"
-        f"rules = TextInput(tokenizer='clip', context=77, pad_id=0, vocabulary=49408);"
+        "from clipworks.bundle.card import TextSpec;"
+        f"rules = TextSpec(tokenizer='clip', context=77, pad_id=0, vocabulary=49408);"
         f"open_tokenizer(Path({str(clip_file)!r}), rules).encode(['A photo of a dog.']);"
         "print(sorted({'ftfy', 'tokenizers'} & set(sys.modules)))"
     )
@@ -134,7 +134,7 @@ def test_a_batch_is_as_long_as_its_longest_text(clip: Tokenizer) -> None:
 
 def test_a_fixed_length_is_the_context(clip_file: Path) -> None:
     """Where the tower takes one length only, every batch has it, filled with the card's id."""
-    rules = TextInput(tokenizer="clip", context=12, pad_id=END, padding="fixed", vocabulary=49408)
+    rules = TextSpec(tokenizer="clip", context=12, pad_id=END, padding="fixed", vocabulary=49408)
     assert open_tokenizer(clip_file, rules).encode(["dog"]).tolist() == [[START, 1929, *[END] * 10]]
 
 

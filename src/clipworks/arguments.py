@@ -10,7 +10,7 @@ import numpy as np
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipworks.bundle.card import TextInput
+    from clipworks.bundle.card import TextSpec
     from clipworks.images.resize import Pixels
     from clipworks.text.tokenizers import Ids
 
@@ -53,7 +53,7 @@ def check_pixels(pixels: Any, size: int) -> Pixels:
     return pixels
 
 
-def list_tokens(texts: Any, spec: TextInput) -> list[Ids]:
+def list_tokens(texts: Any, spec: TextSpec) -> list[Ids]:
     """Token ids of texts, each int32 ``[length]``.
 
     Raises:
@@ -64,7 +64,7 @@ def list_tokens(texts: Any, spec: TextInput) -> list[Ids]:
     return [_check_ids(number, ids, spec) for number, ids in enumerate(texts)]
 
 
-def _check_ids(number: int, ids: Any, spec: TextInput) -> Ids:
+def _check_ids(number: int, ids: Any, spec: TextSpec) -> Ids:
     try:
         row = np.asarray(ids)
     except ValueError:  # rows of different lengths

@@ -36,7 +36,7 @@ Pooling = Literal["cls", "argmax", "eos", "last", "mean", "attention"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageInput:
+class ImageSpec:
     """How an image becomes the image tower's input.
 
     Attributes:
@@ -61,7 +61,7 @@ class ImageInput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextInput:
+class TextSpec:
     """How a text becomes the text tower's input.
 
     Attributes:
@@ -199,8 +199,8 @@ class Card:
     licence: str
     dim: Count
     prefix_lengths: tuple[Count, ...] = ()
-    image: ImageInput
-    text: TextInput
+    image: ImageSpec
+    text: TextSpec
     image_tower: TowerSpec
     text_tower: TowerSpec
     score: ScoreRule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clipworks.bundle.card import CARD_FORMAT, Card, ImageInput, ScoreRule, TextInput, TowerSpec
+from clipworks.bundle.card import CARD_FORMAT, Card, ImageSpec, ScoreRule, TextSpec, TowerSpec
 from clipworks.bundle.provenance import NO_ANSWERS, KnownAnswers, Published, Source
 
 
@@ -34,8 +34,8 @@ class KnownModel:
     licence: str
     dim: int
     image_size: int
-    image: ImageInput | None = None
-    text: TextInput
+    image: ImageSpec | None = None
+    text: TextSpec
     image_tower: TowerSpec
     text_tower: TowerSpec
     score: ScoreRule | None = None

@@ -24,7 +24,7 @@ from clipworks.images.decoders import PillowDecoder
 from clipworks.pipeline import attempt
 
 if TYPE_CHECKING:
-    from clipworks.bundle.card import ImageInput
+    from clipworks.bundle.card import ImageSpec
     from clipworks.images.resize import Pixels
     from clipworks.options import ImageOptions
 
@@ -45,7 +45,7 @@ _YIELD = 19
 class DecoderProcess:
     """Decodes images in a process of its own, which is started again where an image has ended it."""
 
-    def __init__(self, spec: ImageInput, options: ImageOptions, *, yields: bool = False) -> None:
+    def __init__(self, spec: ImageSpec, options: ImageOptions, *, yields: bool = False) -> None:
         shared = _share_memory(_TOGETHER * spec.size**2 * 3)
         self._squares = _map_memory(shared, spec.size)
         self._settings = (spec, options, yields, shared)

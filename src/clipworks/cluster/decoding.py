@@ -16,7 +16,7 @@ from clipworks.cluster.decoder_process import DecoderProcess
 from clipworks.cluster.reading import read_piece
 
 if TYPE_CHECKING:
-    from clipworks.bundle.card import ImageInput
+    from clipworks.bundle.card import ImageSpec
     from clipworks.cluster.reading import RawBlock
     from clipworks.datasets.listing import Sample
     from clipworks.images.resize import Pixels
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Decoding:
     """What the decoding tasks need to know."""
 
-    spec: ImageInput  # the image that the tower takes, from the model's card
+    spec: ImageSpec  # the image that the tower takes, from the model's card
     options: ImageOptions  # how images are read
     batch_size: int  # images in a block
     base: str  # the folder that relative paths are below
@@ -80,7 +80,7 @@ def unpack_block(table: Any, size: int) -> tuple[int, int, int | None, tuple[Sam
 
 
 @functools.lru_cache(maxsize=1)
-def _open_decoder(spec: ImageInput, options: ImageOptions, yields: bool) -> DecoderProcess:  # noqa: FBT001  # a key of the cache
+def _open_decoder(spec: ImageSpec, options: ImageOptions, yields: bool) -> DecoderProcess:  # noqa: FBT001  # a key of the cache
     """One decoder for each worker of Ray, kept for its next task."""
     decoder = DecoderProcess(spec, options, yields=yields)
     atexit.register(decoder.close)

@@ -23,7 +23,7 @@ from clipworks.tasks.embed import list_embeddings
 from clipworks.tasks.zero_shot import build_classifier, find_classifier, fold_classifier, keep_classifier
 
 if TYPE_CHECKING:
-    from clipworks.bundle.card import ImageInput
+    from clipworks.bundle.card import ImageSpec
     from clipworks.scoring import Floats
     from clipworks.tasks.classify import Classes
 
@@ -54,7 +54,7 @@ class Examination:
 
     facts: dict[str, Any]  # see `clipworks.results.manifest.describe_model`
     why: str | None  # what ``auto`` went by, or None
-    spec: ImageInput  # the image that the tower takes
+    spec: ImageSpec  # the image that the tower takes
     dim: int  # numbers in an embedding
     classifier: Floats | None  # float32 unit rows ``[classes, dim]``, or None without classes
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.comparison.accuracy import Embedded, Pool
 from clipworks.comparison.candidates import Candidate
 from clipworks.comparison.comparison import Actual
@@ -71,7 +71,7 @@ class KeepingDecoder:
 
     name = PILLOW
 
-    def __init__(self, images: ComparedImages, spec: ImageInput) -> None:
+    def __init__(self, images: ComparedImages, spec: ImageSpec) -> None:
         self._images, self._key = images, repr(spec)
         self._pillow = PillowDecoder(spec, options=images.options)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from clipworks.bundle.card import Card, ImageInput, TowerFiles
+from clipworks.bundle.card import Card, ImageSpec, TowerFiles
 from clipworks.bundle.files import Bundle, describe_file, write_card
 from clipworks.convert.adopt_graphs import wrap_image, wrap_text
 from clipworks.convert.answers import EXACT
@@ -111,7 +111,7 @@ def _find_tokenizer(source: Path, text_file: Path, card: Card) -> Path | None:
     return None
 
 
-def _read_preprocessing(source: Path, image_file: Path, card: Card) -> ImageInput:
+def _read_preprocessing(source: Path, image_file: Path, card: Card) -> ImageSpec:
     """Check the folder's own preprocessing, where it has one, against the card's."""
     size = card.image.size
     for name in ("preprocess_cfg.json", "preprocessor_config.json"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from clipworks.bundle.card import Card, ImageInput
+from clipworks.bundle.card import Card, ImageSpec
 from clipworks.errors import ConversionError
 
 INPUTS, OUTPUT = {"image": "image", "text": "ids"}, "embedding"
@@ -20,7 +20,7 @@ _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 
 
-def wrap_image(model: onnx.ModelProto, spec: ImageInput, card: Card, path: Path) -> onnx.ModelProto:
+def wrap_image(model: onnx.ModelProto, spec: ImageSpec, card: Card, path: Path) -> onnx.ModelProto:
     """Put the normalisation before an image tower that takes float ``[n, 3, size, size]``; it is changed.
 
     Raises:

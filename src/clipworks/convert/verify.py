@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.bundle.card import TextInput
+from clipworks.bundle.card import TextSpec
 from clipworks.bundle.files import Bundle
 from clipworks.convert.answers import EXACT
 from clipworks.convert.conversion import compare_facts, describe_checkpoint
@@ -127,7 +127,7 @@ def _draw_images(generator: np.random.Generator, count: int, size: int) -> npt.N
     return images
 
 
-def _draw_ids(generator: np.random.Generator, text: TextInput) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.intp]]:
+def _draw_ids(generator: np.random.Generator, text: TextSpec) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.intp]]:
     """Token rows of every length, from start and end alone up to the context, and the lengths."""
     first, last = ([] if token is None else [token] for token in (text.start_id, text.end_id))
     words = np.setdiff1d(np.arange(text.vocabulary), [text.pad_id, *first, *last])

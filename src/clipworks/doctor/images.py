@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.doctor.stages import Array, Trace
 from clipworks.images.decode import ImageLike, load_image
 from clipworks.images.resize import crop_image, resize_image
@@ -36,7 +36,7 @@ class Stretch:
 
 
 def trace_images(
-    images: Sequence[ImageLike], spec: ImageInput, *, options: ImageOptions, given: Mapping[str, list[Array]]
+    images: Sequence[ImageLike], spec: ImageSpec, *, options: ImageOptions, given: Mapping[str, list[Array]]
 ) -> Stretch:
     """Take images from their files to normalised pixels; steps start from the ``given`` values where there are any."""
     own = [load_image(given, options=options, drop_alpha=spec.drop_alpha) for given in images]
@@ -44,7 +44,7 @@ def trace_images(
     trace: Trace = {"decoded": [_lay_out(image) for image in own]}
     fed = set()
     before = "decoded"
-    steps: dict[str, Callable[[Image.Image, ImageInput], Any]] = {"resized": resize_image, "pixels": crop_image}
+    steps: dict[str, Callable[[Image.Image, ImageSpec], Any]] = {"resized": resize_image, "pixels": crop_image}
     for name, step in steps.items():
         start = as_levels(given.get(before))
         if start is not None and _holds(start, spec, squares=False) and (before != "resized" or _fits(start, spec)):
@@ -91,7 +91,7 @@ def as_levels(arrays: Sequence[Array] | None) -> list[npt.NDArray[np.uint8]] | N
     return found
 
 
-def recover_pixels(normalised: Sequence[Array], spec: ImageInput) -> list[npt.NDArray[np.uint8]] | None:
+def recover_pixels(normalised: Sequence[Array], spec: ImageSpec) -> list[npt.NDArray[np.uint8]] | None:
     """The pixels that normalised ones were made of, if mean and deviation are the spec's; else None."""
     levels = [(array * np.array(spec.std) + np.array(spec.mean)) * 255 for array in normalised]
     return as_levels(levels)
@@ -115,10 +115,10 @@ def _lay_out(image: Image.Image | npt.NDArray[np.uint8]) -> Array:
     return values if values.ndim == 3 else values[..., None]
 
 
-def _holds(arrays: Sequence[Array], spec: ImageInput, *, squares: bool) -> bool:
+def _holds(arrays: Sequence[Array], spec: ImageSpec, *, squares: bool) -> bool:
     return has_size(arrays, spec.size) if squares else all(a.ndim == 3 and a.shape[2] in _MODES for a in arrays)
 
 
-def _fits(arrays: Sequence[Array], spec: ImageInput) -> bool:
+def _fits(arrays: Sequence[Array], spec: ImageSpec) -> bool:
     """Whether the square can be cut out of each."""
     return all(min(array.shape[:2]) >= spec.size for array in arrays)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.doctor.deviation import Deviation, compare_stage
 from clipworks.doctor.diagnosis import Drift, Effect, Mark, StageResult
 from clipworks.doctor.images import Stretch
@@ -21,7 +21,7 @@ def judge(
     control: Stretch | None,
     expected: Trace,
     *,
-    spec: ImageInput,
+    spec: ImageSpec,
     precisions: tuple[str, str],
     own: Mapping[str, float],
 ) -> tuple[StageResult, ...]:
@@ -133,7 +133,7 @@ def _reconnect(stage: Stage, stages: Sequence[Stage], kept: set[str]) -> Stage:
     return dataclasses.replace(stage, before=tuple(before))
 
 
-def _compare(stage: Stage, found: Trace, expected: Trace, spec: ImageInput | None) -> Deviation | None:
+def _compare(stage: Stage, found: Trace, expected: Trace, spec: ImageSpec | None) -> Deviation | None:
     if stage.name not in found or stage.name not in expected:
         return None
     unit = np.array(spec.std) * 255 if spec is not None and stage.name == "normalised" else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipworks.bundle.card import ImageInput, ScoreRule, TextInput
+from clipworks.bundle.card import ImageSpec, ScoreRule, TextSpec
 from clipworks.bundle.files import Bundle
 from clipworks.doctor.diagnosis import About
 from clipworks.doctor.equations import trace_image, trace_text
@@ -50,8 +50,8 @@ class Pipeline:
     """
 
     about: About
-    spec: ImageInput
-    text: TextInput
+    spec: ImageSpec
+    text: TextSpec
     tokenizer: Tokenizer
     vocabulary: Path | None
     score: ScoreRule
@@ -103,7 +103,7 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions, opened: ExitSt
 
 
 def open_equations(
-    about: About, weights: Weights, spec: ImageInput, text: TextInput, score: ScoreRule, vocabulary: Path | None
+    about: About, weights: Weights, spec: ImageSpec, text: TextSpec, score: ScoreRule, vocabulary: Path | None
 ) -> Pipeline:
     """The plain equations with some weights; the vocabulary is OpenAI's own where no file is named."""
 
@@ -185,7 +185,7 @@ def _run_tower(
     return Stretch(trace=pipeline.trace_tower(role, values), fed=fed)
 
 
-def _choose_pixels(own: Sequence[Array], given: Mapping[str, list[Array]], spec: ImageInput) -> Sequence[Array]:
+def _choose_pixels(own: Sequence[Array], given: Mapping[str, list[Array]], spec: ImageSpec) -> Sequence[Array]:
     """The other pipeline's pixels where the image tower can take them."""
     theirs = as_levels(given.get("pixels"))
     if theirs is None and "pixels" not in given and "normalised" in given and has_size(given["normalised"], spec.size):
@@ -193,7 +193,7 @@ def _choose_pixels(own: Sequence[Array], given: Mapping[str, list[Array]], spec:
     return own if theirs is None or not has_size(theirs, spec.size) else theirs
 
 
-def _choose_ids(own: Sequence[Array], given: Mapping[str, list[Array]], text: TextInput) -> Sequence[Array]:
+def _choose_ids(own: Sequence[Array], given: Mapping[str, list[Array]], text: TextSpec) -> Sequence[Array]:
     """The other pipeline's ids where the text tower can take them."""
     theirs = given.get("ids")
     if theirs is None or len(theirs) != len(own):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from clipworks.bundle.card import ImageInput, ScoreRule, TextInput, TowerSpec
+from clipworks.bundle.card import ImageSpec, ScoreRule, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
 from clipworks.towers.weights import ImageWeights, TextWeights
 
@@ -51,7 +51,7 @@ class CheckpointFiles:
     config: Fields
     preprocessing: Fields | None
     preprocessing_place: str
-    given: ImageInput | None = None
+    given: ImageSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,8 +75,8 @@ class Checkpoint:
     files: tuple[Path, ...]
     image: ImageWeights
     text: TextWeights
-    image_input: ImageInput
-    text_input: TextInput
+    image_input: ImageSpec
+    text_input: TextSpec
     score: ScoreRule
     tokenizer: Path | None = None
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from clipworks.bundle.card import Activation, Pooling, ScoreRule, TextInput, TowerSpec
+from clipworks.bundle.card import Activation, Pooling, ScoreRule, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
 from clipworks.families import huggingface, open_clip
 from clipworks.families.checkpoint import Checkpoint, CheckpointFiles, Fields
@@ -131,7 +131,7 @@ def read_clip(files: CheckpointFiles) -> Checkpoint:
         facts = _measure_openai(table)
     pixels = read_preprocessing(files, facts.image_size, PROCESSOR)
     table = table or read_table(files)  # behind all that is cheap to refuse
-    words = TextInput(
+    words = TextSpec(
         tokenizer="clip",
         context=facts.context,
         pad_id=0,

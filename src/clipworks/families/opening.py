@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ConversionError
 from clipworks.families import huggingface, open_clip
 from clipworks.families.checkpoint import CheckpointFiles, Fields, Layouts
@@ -12,7 +12,7 @@ from clipworks.families.tensors import TensorTable
 from clipworks.families.weight_files import list_files, read_json, read_tensors
 
 
-def open_checkpoint(source: Path, *, config: Path | None, given: ImageInput | None) -> CheckpointFiles:
+def open_checkpoint(source: Path, *, config: Path | None, given: ImageSpec | None) -> CheckpointFiles:
     """Find a checkpoint's files and read their configuration; `clipworks.families.registry.read_checkpoint` says more.
 
     Raises:
@@ -32,7 +32,7 @@ def open_checkpoint(source: Path, *, config: Path | None, given: ImageInput | No
     return open_openai(weights, given)
 
 
-def open_openai(weights: Path, given: ImageInput | None) -> CheckpointFiles:
+def open_openai(weights: Path, given: ImageSpec | None) -> CheckpointFiles:
     """OpenAI's own file, which needs no configuration; its preprocessing is what open_clip takes by default."""
     place = f"{weights} (OpenAI's)"
     config, preprocessing = Fields(values={}, where=str(weights)), Fields(values={}, where=place)
@@ -60,7 +60,7 @@ def read_table(files: CheckpointFiles) -> TensorTable:
     return table
 
 
-def _open_configured(weights: Path, config: Path, given: ImageInput | None) -> CheckpointFiles:
+def _open_configured(weights: Path, config: Path, given: ImageSpec | None) -> CheckpointFiles:
     values, where = read_json(config), str(config)
     if "model_type" in values:
         layout: Layouts = "huggingface"

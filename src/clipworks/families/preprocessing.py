@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clipworks.bundle.card import ImageInput, Interpolation, Resize
+from clipworks.bundle.card import ImageSpec, Interpolation, Resize
 from clipworks.errors import ConversionError
 from clipworks.families.checkpoint import CheckpointFiles, Fields
 
@@ -26,12 +26,12 @@ class ImageProcessor:
     defaults: Mapping[str, Any]
 
 
-def openai_preprocessing(size: int) -> ImageInput:
+def openai_preprocessing(size: int) -> ImageSpec:
     """OpenAI's preprocessing for a tower of one size."""
-    return ImageInput(size=size, resize_to=size, drop_alpha="after", mean=OPENAI_MEAN, std=OPENAI_STD)
+    return ImageSpec(size=size, resize_to=size, drop_alpha="after", mean=OPENAI_MEAN, std=OPENAI_STD)
 
 
-def read_huggingface_preprocessing(fields: Fields, size: int, processor: ImageProcessor) -> ImageInput:
+def read_huggingface_preprocessing(fields: Fields, size: int, processor: ImageProcessor) -> ImageSpec:
     """Read a ``preprocessor_config.json``, in all the shapes that transformers has written over the years.
 
     Args:
@@ -64,7 +64,7 @@ def read_huggingface_preprocessing(fields: Fields, size: int, processor: ImagePr
             f"{origin}: do_center_crop is false and size keeps the image's shape; the tower takes squares only"
         )
     return _check(
-        ImageInput(
+        ImageSpec(
             size=size,
             resize=resize,
             resize_to=resize_to,
@@ -78,7 +78,7 @@ def read_huggingface_preprocessing(fields: Fields, size: int, processor: ImagePr
     )
 
 
-def read_open_clip_preprocessing(fields: Fields, size: int) -> ImageInput:
+def read_open_clip_preprocessing(fields: Fields, size: int) -> ImageSpec:
     """Read an open_clip ``preprocess_cfg``.
 
     Args:
@@ -103,7 +103,7 @@ def read_open_clip_preprocessing(fields: Fields, size: int) -> ImageInput:
     crop = _square(values.get("size", size), f"{origin}: size")
     interpolation = values.get("interpolation") or "bicubic"
     return _check(
-        ImageInput(
+        ImageSpec(
             size=size,
             resize=mode,
             resize_to=crop,
@@ -118,7 +118,7 @@ def read_open_clip_preprocessing(fields: Fields, size: int) -> ImageInput:
     )
 
 
-def read_preprocessing(files: CheckpointFiles, size: int, processor: ImageProcessor) -> ImageInput:
+def read_preprocessing(files: CheckpointFiles, size: int, processor: ImageProcessor) -> ImageSpec:
     """Read what a checkpoint says of preprocessing, and settle it with what the caller says.
 
     Raises:
@@ -132,7 +132,7 @@ def read_preprocessing(files: CheckpointFiles, size: int, processor: ImageProces
     return settle_preprocessing(found, files.given, origin=files.preprocessing_place)
 
 
-def settle_preprocessing(found: ImageInput | None, given: ImageInput | None, *, origin: str) -> ImageInput:
+def settle_preprocessing(found: ImageSpec | None, given: ImageSpec | None, *, origin: str) -> ImageSpec:
     """Choose between what a checkpoint says and what the caller says; both may speak, but only alike.
 
     No checkpoint's file says when alpha is dropped, the library that the file is for does: what the caller says of it
@@ -175,7 +175,7 @@ def _interpolation(value: Any, origin: str) -> Interpolation:
     return _FILTERS[value]
 
 
-def _check(spec: ImageInput, crop: int, origin: str) -> ImageInput:
+def _check(spec: ImageSpec, crop: int, origin: str) -> ImageSpec:
     """Refuse what does not fit the tower."""
     if crop != spec.size:
         raise ConversionError(f"{origin} crops to {crop} pixels; the image tower takes {spec.size}")

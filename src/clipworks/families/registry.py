@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ConversionError
 from clipworks.families import clip
 from clipworks.families.checkpoint import Checkpoint, CheckpointFiles
@@ -46,7 +46,7 @@ FAMILIES = (
 )
 
 
-def read_checkpoint(source: Path, *, config: Path | None = None, preprocessing: ImageInput | None = None) -> Checkpoint:
+def read_checkpoint(source: Path, *, config: Path | None = None, preprocessing: ImageSpec | None = None) -> Checkpoint:
     """Read a checkpoint, whatever its family and layout.
 
     Args:

@@ -10,7 +10,7 @@ import ml_dtypes  # gives numpy the type bfloat16, which safetensors then uses
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.bundle.card import ImageInput, TextInput, TowerSpec
+from clipworks.bundle.card import ImageSpec, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
 from clipworks.towers.files import read_image_weights, read_text_weights
 from clipworks.towers.weights import Array, ImageWeights, TextWeights
@@ -144,7 +144,7 @@ class NamedTensors:
 
 
 def take_image_tower(
-    table: TensorTable, names: Mapping[str, str], spec: TowerSpec, pixels: ImageInput, dim: int
+    table: TensorTable, names: Mapping[str, str], spec: TowerSpec, pixels: ImageSpec, dim: int
 ) -> ImageWeights:
     """Take an image tower out of a checkpoint.
 
@@ -164,7 +164,7 @@ def take_image_tower(
 
 
 def take_text_tower(
-    table: TensorTable, names: Mapping[str, str], spec: TowerSpec, text: TextInput, dim: int
+    table: TensorTable, names: Mapping[str, str], spec: TowerSpec, text: TextSpec, dim: int
 ) -> TextWeights:
     """Take a text tower out of a checkpoint, as `take_image_tower`; ``text`` is how texts become its input."""
     tensors, scale = _open_tower(table, names, spec)

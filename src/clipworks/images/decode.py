@@ -32,7 +32,7 @@ from clipworks.images.streams import is_stream, name_stream, read_stream
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 
 if TYPE_CHECKING:
-    from clipworks.bundle.card import DropAlpha, ImageInput
+    from clipworks.bundle.card import DropAlpha, ImageSpec
 
 ImageLike = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
 _KINDS = "a path, the bytes of a file, a file open for reading in binary mode, a Pillow image or a uint8 array"
@@ -56,7 +56,7 @@ def load_image(
             beginning where it can be rewound), a Pillow image, or an array: uint8 ``[H, W]`` (grey), ``[H, W, 3]``
             (RGB) or ``[H, W, 4]`` (RGBA).
         options: how it is read.
-        drop_alpha: from the model's card; `clipworks.bundle.card.ImageInput` tells what it does.
+        drop_alpha: from the model's card; `clipworks.bundle.card.ImageSpec` tells what it does.
 
     Returns:
         An image in mode RGB; with ``drop_alpha`` ``after`` one with alpha, CMYK and the like keep their mode.
@@ -80,13 +80,13 @@ def load_image(
     raise UsageError(f"an image must be {_KINDS}, not {type(image).__name__}")
 
 
-def prepare_image(image: ImageLike, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Pixels:
+def prepare_image(image: ImageLike, spec: ImageSpec, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Pixels:
     """Decode and transform one image: uint8 ``[size, size, 3]``; arguments and errors as `load_batch`."""
     return transform_image(load_image(image, options=options, drop_alpha=spec.drop_alpha), spec)
 
 
 def load_batch(
-    images: Sequence[ImageLike], spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
+    images: Sequence[ImageLike], spec: ImageSpec, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 ) -> Pixels:
     """Decode and transform images into one batch.
 

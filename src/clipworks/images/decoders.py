@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from PIL import Image
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ImageError, RuntimeUnavailableError, unknown_name
 from clipworks.images.decode import decode_image, read_file
 from clipworks.images.resize import Cut, Pixels, plan_cut, transform_image
@@ -80,7 +80,7 @@ class PillowDecoder:
 
     name = PILLOW
 
-    def __init__(self, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> None:
+    def __init__(self, spec: ImageSpec, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> None:
         self._spec, self._options = spec, options
 
     def prepare(self, file: str, mark: Mark = ignore_mark) -> Pixels:
@@ -132,9 +132,7 @@ class BatchDecoder:
         single: images that Pillow has decoded.
     """
 
-    def __init__(
-        self, decoder: JpegDecoder, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
-    ) -> None:
+    def __init__(self, decoder: JpegDecoder, spec: ImageSpec, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> None:
         """Take a decoder into use; raises RuntimeUnavailableError if it decodes nothing here."""
         self.name = decoder.name
         self.batched = self.single = 0
@@ -180,7 +178,7 @@ class BatchDecoder:
 
 
 def open_batch_decoder(
-    name: str, device: str, spec: ImageInput, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
+    name: str, device: str, spec: ImageSpec, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 ) -> BatchDecoder:
     """Open a batch decoder for images of a model.
 

@@ -23,7 +23,7 @@ except ImportError:  # built without a C compiler
     cut_square = None  # type: ignore[assignment]  # told by COMPILED
 
 if TYPE_CHECKING:
-    from clipworks.bundle.card import ImageInput
+    from clipworks.bundle.card import ImageSpec
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -51,7 +51,7 @@ class Cut(NamedTuple):
     columns_first: bool
 
 
-def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
+def transform_image(image: Image.Image, spec: ImageSpec) -> Pixels:
     """Resize and crop an image to the square that an image encoder takes.
 
     Args:
@@ -85,7 +85,7 @@ def transform_image(image: Image.Image, spec: ImageInput) -> Pixels:
     return square
 
 
-def resize_image(image: Image.Image, spec: ImageInput) -> Image.Image:
+def resize_image(image: Image.Image, spec: ImageSpec) -> Image.Image:
     """The first half of `transform_image`, by Pillow: the image in the size that the crop is taken from."""
     size = _plan_resize(image.size, spec)
     if spec.resize == "shortest" and size == image.size:
@@ -93,7 +93,7 @@ def resize_image(image: Image.Image, spec: ImageInput) -> Image.Image:
     return image.resize(size, _FILTERS[spec.interpolation])
 
 
-def crop_image(image: Image.Image, spec: ImageInput) -> Pixels:
+def crop_image(image: Image.Image, spec: ImageSpec) -> Pixels:
     """The second half of `transform_image`, by Pillow: the square in the middle of a resized image."""
     if image.size == (spec.size, spec.size):
         return np.asarray(to_rgb(image))
@@ -101,7 +101,7 @@ def crop_image(image: Image.Image, spec: ImageInput) -> Pixels:
     return np.asarray(to_rgb(image.crop((left, top, left + spec.size, top + spec.size))))
 
 
-def plan_cut(size: tuple[int, int], spec: ImageInput) -> Cut:
+def plan_cut(size: tuple[int, int], spec: ImageSpec) -> Cut:
     """What `transform_image` does to an image of a width and height; raises ImageError as it does."""
     width, height = resized = _plan_resize(size, spec)
     left, top = _plan_crop(resized, spec)
@@ -117,7 +117,7 @@ def plan_cut(size: tuple[int, int], spec: ImageInput) -> Cut:
     )
 
 
-def _plan_resize(size: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
+def _plan_resize(size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
     width, height = size
     if spec.resize == "squash":
         return spec.size, spec.size
@@ -132,7 +132,7 @@ def _plan_resize(size: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
     return resized
 
 
-def _plan_crop(size: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
+def _plan_crop(size: tuple[int, int], spec: ImageSpec) -> tuple[int, int]:
     return round((size[0] - spec.size) / 2), round((size[1] - spec.size) / 2)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.datasets.folders import walk_folder
 from clipworks.errors import ImageError, UsageError
 from clipworks.images.decode import load_image, prepare_image
@@ -83,7 +83,7 @@ def vary_images(images: Sequence[Image.Image], seed: int) -> Iterator[Image.Imag
 
 
 def make_image_pool(
-    spec: ImageInput, files: ImageFiles | None, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
+    spec: ImageSpec, files: ImageFiles | None, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 ) -> Pixels:
     """Images as the image tower takes them.
 
@@ -96,7 +96,7 @@ def make_image_pool(
 
 
 @functools.lru_cache(maxsize=1)  # a comparison opens the same towers again and again
-def _view_built_in(spec: ImageInput, seed: int) -> Pixels:
+def _view_built_in(spec: ImageSpec, seed: int) -> Pixels:
     views = vary_images([load_image(content) for content in built_in_images()], seed)
     pool = np.stack([transform_image(next(views), spec) for _ in range(POOL)])
     pool.flags.writeable = False

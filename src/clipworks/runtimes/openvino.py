@@ -36,6 +36,10 @@ if "openvino" not in sys.modules:
 else:
     import openvino
 
+# OpenVINO makes its table of dtypes when it is first asked for one, and gives Python's lock away meanwhile: two threads
+# that are first wait for each other for ever, as both towers' may. So it is asked here, by one.
+openvino.Type.f32.to_dtype()
+
 Opened = TypeVar("Opened")
 
 _KEPT_BLOBS = 24

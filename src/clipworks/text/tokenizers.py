@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipworks.bundle.card import TextInput
+from clipworks.bundle.card import TextSpec
 from clipworks.display import quote_text
 from clipworks.errors import BundleError, TextError, UsageError
 from clipworks.text.clip_vocabulary import write_clip_tokenizer
@@ -28,7 +28,7 @@ class Tokenizer:
         text: the card's rules for texts.
     """
 
-    text: TextInput
+    text: TextSpec
     _encode: Callable[[str], list[int]]
     _empty_length: int
     _is_unread: Check
@@ -97,7 +97,7 @@ class Tokenizer:
         return np.array(ids, dtype=np.int32)
 
 
-def open_tokenizer(path: Path | None, text: TextInput) -> Tokenizer:
+def open_tokenizer(path: Path | None, text: TextSpec) -> Tokenizer:
     """Open a bundle's tokenizer.
 
     Args:

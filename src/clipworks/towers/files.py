@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Protocol
 
-from clipworks.bundle.card import TextInput, TowerSpec
+from clipworks.bundle.card import TextSpec, TowerSpec
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.towers.folding import FOLDED_MEAN, FOLDED_STD
 from clipworks.towers.stored import Role, StoredTower
@@ -105,7 +105,7 @@ def read_image_weights(
 
 
 def read_text_weights(
-    source: TensorSource, spec: TowerSpec, text: TextInput, *, dim: int, scale: float = 1.0
+    source: TensorSource, spec: TowerSpec, text: TextSpec, *, dim: int, scale: float = 1.0
 ) -> TextWeights:
     """Read a text tower, as `read_image_weights`; ``text`` says how many tokens and places there are."""
     return TextWeights(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from clipworks.bundle.card import ImageInput
+from clipworks.bundle.card import ImageSpec
 from clipworks.doctor.causes.cases import SIDES, Case
 from clipworks.doctor.images import ALPHAS, as_levels, has_size, list_alphas, recover_pixels
 from clipworks.doctor.stages import Array, Trace
@@ -199,7 +199,7 @@ def _resize_plainly(image: Image.Image, width: int, height: int, method: Image.R
     return np.asarray(image.transform((width, height), Image.Transform.AFFINE, steps, method))
 
 
-def _list_squares(image: Bytes, spec: ImageInput) -> Iterator[tuple[str, Bytes]]:
+def _list_squares(image: Bytes, spec: ImageSpec) -> Iterator[tuple[str, Bytes]]:
     """Every known way from a decoded image to a square."""
     height, width = image.shape[:2]
     for to in dict.fromkeys((spec.resize_to, spec.size, round(spec.size / 0.875))):
@@ -214,7 +214,7 @@ def _list_squares(image: Bytes, spec: ImageInput) -> Iterator[tuple[str, Bytes]]
         yield f"{name}, both sides to {spec.size} without a crop", square[..., :3]
 
 
-def _list_crops(resized: Bytes, spec: ImageInput, *, wide: bool = False) -> Iterator[tuple[str, Bytes]]:
+def _list_crops(resized: Bytes, spec: ImageSpec, *, wide: bool = False) -> Iterator[tuple[str, Bytes]]:
     """Every known way to cut the square out of the middle; ``wide`` adds all places near it."""
     spare = [side - spec.size for side in resized.shape[:2]]
     if min(spare) < 0:
@@ -247,7 +247,7 @@ def _find_recipe(arrays: Sequence[Array], recipes: Sequence[Sequence[tuple[str, 
     return best
 
 
-def _name_geometry(before: tuple[int, ...], after: tuple[int, ...], spec: ImageInput) -> str:
+def _name_geometry(before: tuple[int, ...], after: tuple[int, ...], spec: ImageSpec) -> str:
     """What is unusual about the size that an image was brought to."""
     short = min(before)
     if spec.resize == "squash":
