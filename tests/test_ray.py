@@ -32,6 +32,7 @@ pytestmark = [
 import ray  # noqa: E402  # not before it is known to be there
 from ray.cluster_utils import Cluster  # noqa: E402  # not before it is known to be there
 from ray_runs import POISON, STARTUP, environment, run, shard_rows, start, table_rows  # noqa: E402  # as above
+from signal_runs import allowing_signals  # noqa: E402  # as above
 
 from clipworks.cluster.failures import ClusterError, explain_errors  # noqa: E402  # as above
 
@@ -193,7 +194,8 @@ def test_a_driver_that_is_killed_loses_no_finished_shard(home: Path, cluster: Cl
 
 def test_ctrl_c_ends_a_run_that_the_same_command_completes(home: Path, cluster: Cluster) -> None:
     command = words(cluster, "embed", "large", "-o", "stopped", *EXACT, "--shard-size", "64")
-    process = start(*command, folder=home)
+    with allowing_signals():
+        process = start(*command, folder=home)
     wait_for(lambda: list((home / "stopped").glob("part-*.parquet")) if (home / "stopped").exists() else False)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

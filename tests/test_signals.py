@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from signal_runs import (
     write_inputs,
 )
 
+import clipworks
 from clipworks.comparison import speeds
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
@@ -85,6 +87,14 @@ def test_a_command_ends_on_ctrl_c_at_any_moment(name: str, outcomes: dict[tuple[
         # A command that is done before the signal comes has ended well.
         assert found.status in ((130,) if moment_s == 0 else (130, 0)), (moment_s, found)
         assert found.status == 0 or found.err.endswith("interrupted\n"), (moment_s, found)
+
+
+def test_the_first_lines_import_what_python_has_loaded_alone() -> None:
+    """A Ctrl-C within an import outside the block that catches it would be a traceback."""
+    folder = Path(clipworks.__path__[0])
+    trees = [ast.parse((folder / name).read_text(encoding="utf-8")) for name in ("__init__.py", "__main__.py")]
+    first = [node for tree in trees for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert [ast.unparse(node) for node in first] == ["import os"]
 
 
 def test_sigterm_ends_a_command_with_its_own_status(home: Path, lines: dict[str, list[str]]) -> None:

@@ -3,8 +3,6 @@
 Signals are taken over before anything else is imported: until then, Ctrl-C is a traceback of Python's.
 """
 
-from __future__ import annotations
-
 import os
 
 try:
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _make_command(program: str, module: str, name: str = "main") -> Callable[[], int]:
+def _make_command(program: str, module: str, name: str = "main") -> "Callable[[], int]":
     """What runs a command: it imports it, with signals that end it at any moment of its life."""
 
     def start() -> int:
