@@ -11,8 +11,13 @@ ENDS_S = 200.0  # far more than any takes on a busy machine; less than pytest's 
 
 
 def run(
-    command: Any, *, input: Any = None, check: bool = False, timeout: float = ENDS_S, **options: Any
-) -> subprocess.CompletedProcess[Any]:  # noqa: A002  # as subprocess has it
+    command: Any,
+    *,
+    input: Any = None,  # noqa: A002  # as subprocess has it
+    check: bool = False,
+    timeout: float = ENDS_S,
+    **options: Any,
+) -> subprocess.CompletedProcess[Any]:
     """`subprocess.run` of a process that is aborted, with the stack of each of its threads, if it does not end.
 
     Its descendants may hold its pipes open for ever, so it leads a group of its own, all of which is ended.
