@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -40,6 +41,7 @@ LENGTHS_S = {
 USUAL_S = 2.0
 PROGRAMS = ("clip_sample", "make_input_npz", "clip_image_prof", "clip_text_prof", "eval_topk")
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
+_OUR_LINES = re.compile(rf'clipworks{re.escape(os.sep)}[^"]*", line (\d+)')  # 0: the module's code has not begun yet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class Outcome:
     def is_early(self) -> bool:
         """Whether the signal came before a line of ours ran: the interpreter starts, and its answer is its own."""
         if "KeyboardInterrupt" in self.err or self.err.startswith("Fatal Python error: init"):
-            return f"clipworks{os.sep}" not in self.err
+            return all(line == "0" for line in _OUR_LINES.findall(self.err))
         return self.status == -signal.SIGINT and not self.err
 
 

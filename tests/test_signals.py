@@ -275,8 +275,9 @@ for call in (
     except KeyboardInterrupt:
         caught.append(True)
 fake.FakeEncoder.__call__ = encode
-time.sleep(0.3)
-threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+end = time.monotonic() + 10
+while (threads := threading.enumerate()[1:]) and time.monotonic() < end:  # what is under way may take its time
+    time.sleep(0.01)
 print(len(caught), threads, model.embed_images(images).shape[0], model.match(images[0], ["a dog"]).scores[0].score)
 """
 
