@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".sanitize"
-MODULES = ("_resampling", "_towers")
+SOURCE = ROOT / "src" / "clipworks"
+MODULES = tuple(str(path.relative_to(SOURCE).with_suffix("")) for path in sorted(SOURCE.rglob("*.c")))
 TESTS = (
     "tests/test_native_defence.py",
     "tests/test_broken_numbers.py",
@@ -76,7 +77,7 @@ BUILDS = {
 def compile_module(name: str, build: Build, folder: Path) -> None:
     """Compile one module of the copy in a folder; raises where its code is not checked."""
     target = folder / "clipworks" / f"{name}.abi3.so"
-    source = ROOT / "src" / "clipworks" / f"{name}.c"
+    source = SOURCE / f"{name}.c"
     include = sysconfig.get_path("include")
     compiler = os.environ.get("CC", "gcc")
     subprocess.run([compiler, *FLAGS, *build.flags, f"-I{include}", source, "-o", target], check=True)
@@ -98,7 +99,7 @@ def run_tests(build: Build, folder: Path, tests: tuple[str, ...], planted: str =
     inside = f"import clipworks.runtimes.native._towers as t; assert t.__file__.startswith({str(folder)!r}), t.__file__"
     subprocess.run([sys.executable, "-c", inside], check=True, cwd=ROOT, env=environment)
     # Reports go to the file of stderr, past pytest, also those of processes that tests start.
-    command = [sys.executable, "-m", "pytest", "-q", "--capture=sys", "-p", "no:faulthandler", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "--capture=sys", *tests]
     done = subprocess.run(
         command, check=False, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -110,9 +111,7 @@ def check(name: str) -> bool:
     """Prove a build's sanitizers on planted faults, then run all tests; whether nothing was found."""
     build, folder, start = BUILDS[name], FOLDER / name, time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(
-        ROOT / "src" / "clipworks", folder / "clipworks", ignore=shutil.ignore_patterns("*.so", "__pycache__")
-    )
+    shutil.copytree(SOURCE, folder / "clipworks", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     (folder / "sitecustomize.py").write_text("import sys\n\nsys.modules['openvino'] = None\n")
     for module in MODULES:
         compile_module(module, build, folder)
