@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from clipworks.bundle.card import TowerSpec
 from clipworks.bundle.known_model import KnownModel
 from clipworks.errors import BundleError, DownloadError, UnknownNameError
 from clipworks.store import open_bundle
@@ -26,6 +27,11 @@ REQUIRED = {
     "facebook/metaclip-b32-400m",
     "wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M",
     "wkcn/TinyCLIP-ViT-39M-16-Text-19M-YFCC15M",
+    "apple/DFN5B-CLIP-ViT-H-14",
+    "apple/DFN5B-CLIP-ViT-H-14-378",
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+    "laion/CLIP-ViT-g-14-laion2B-s34B-b88K",
+    "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
 }
 
 
@@ -47,17 +53,18 @@ def test_the_number_of_parameters_follows_from_the_shapes(known: KnownModel) -> 
     assert image.patch_size is not None
     grid = known.image_size // image.patch_size
 
-    def layers(width: int, count: int) -> int:
-        attention, mlp, norms = 4 * width * (width + 1), 8 * width * width + 5 * width, 4 * width
-        return count * (attention + mlp + norms)
+    def layers(tower: TowerSpec) -> int:
+        assert tower.mlp_dim is not None
+        attention, norms = 4 * tower.width * (tower.width + 1), 4 * tower.width
+        mlp = 2 * tower.width * tower.mlp_dim + tower.width + tower.mlp_dim
+        return tower.layers * (attention + mlp + norms)
 
     patches = 3 * image.patch_size**2 * image.width + image.width * (grid * grid + 2)
-    expected_image = patches + layers(image.width, image.layers) + 4 * image.width + image.width * known.dim
+    expected_image = patches + layers(image) + 4 * image.width + image.width * known.dim
     vocabulary = (49408 + known.text.context) * text.width
-    expected_text = vocabulary + layers(text.width, text.layers) + 2 * text.width + text.width * known.dim
+    expected_text = vocabulary + layers(text) + 2 * text.width + text.width * known.dim
     assert (image.parameters, text.parameters) == (expected_image, expected_text)
-    assert image.mlp_dim == 4 * image.width
-    assert text.mlp_dim == 4 * text.width
+    assert all(tower.width % (tower.heads or 0) == 0 for tower in (image, text))
     assert known.image is None or known.image.size == known.image_size
 
 
