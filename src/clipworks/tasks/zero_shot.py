@@ -50,7 +50,7 @@ def build_classifier(
         TextError: a prompt is empty or too long for the model.
 
     Source:
-        OpenAI's CLIP, prompt runtimeering for ImageNet: unit embeddings, their mean, scaled to unit length.
+        OpenAI's CLIP, prompt engineering for ImageNet: unit embeddings, their mean, scaled to unit length.
     """
     if not labels or not templates:
         raise UsageError(f"{len(labels)} labels and {len(templates)} templates given; allowed: at least one of each")
