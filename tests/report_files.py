@@ -15,7 +15,6 @@ from clipworks.comparison.comparison import (
     Comparison,
     GateResult,
     ImageSet,
-    Pareto,
     Requested,
     Row,
     comparison_to_json,
@@ -28,7 +27,6 @@ from clipworks.comparison.figures import (
     Latency,
     Problem,
     Repeated,
-    Share,
     Speed,
     TowerStart,
 )
@@ -233,7 +231,7 @@ def make_comparison(**changes: Any) -> Comparison:
         batch_sizes=(1,),
         repeats=3,
         rounds=2,
-        pareto=Pareto(accuracy="top1"),
+        pareto="top1",
         published=(
             PublishedRow(
                 name="theirs",
@@ -291,7 +289,7 @@ def _make_row(name: str, correct: int, rate: float, *, is_reference: bool = Fals
         cosine_p1=0.995,
         cosine_median=0.999,
         head_cosine_min=0.9999,
-        top1=Share(count=990, total=1000, share=0.99, low=0.981, high=0.995),
+        top1=Accuracy(k=1, correct=990, count=1000, share=0.99, low=0.981, high=0.995),
         score_change_max=0.21,
         worst=(changed,),
         changed=(changed,),

@@ -18,8 +18,8 @@ from clipworks.errors import UsageError
 from clipworks.options import AUTO, PRECISIONS, STARTER
 
 if TYPE_CHECKING:
+    from clipworks.comparison.candidates import Plan
     from clipworks.comparison.comparison import Comparison
-    from clipworks.comparison.plan import Plan
     from clipworks.comparison.published import PublishedRow
 
 ALL = "all"
@@ -180,7 +180,7 @@ def _conclude(found: Comparison, gates: dict[str, float], *, strict: bool) -> in
 
 def _read_plan(args: argparse.Namespace) -> Plan:
     from clipworks import runtimes
-    from clipworks.comparison.plan import Plan
+    from clipworks.comparison.candidates import Plan
     from clipworks.errors import unknown_name
     from clipworks.profiling.profile import Load
     from clipworks.text.prompts import read_templates

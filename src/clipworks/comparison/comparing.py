@@ -8,15 +8,13 @@ import time
 from collections.abc import Sequence
 
 from clipworks import store
-from clipworks.comparison.candidates import Candidate, choose_references, drop_spares, list_candidates
+from clipworks.comparison.candidates import Candidate, Plan, choose_references, drop_spares, list_candidates
 from clipworks.comparison.comparison import Comparison, ImageSet
 from clipworks.comparison.embedding import ComparedImages, Report, embed_row
 from clipworks.comparison.figures import Tower
 from clipworks.comparison.gates import check_gates
-from clipworks.comparison.pareto import mark_front
-from clipworks.comparison.plan import Plan
 from clipworks.comparison.published import PublishedRow
-from clipworks.comparison.rows import build_rows
+from clipworks.comparison.rows import build_rows, mark_front
 from clipworks.comparison.speeds import TOWERS, measure_footprint, measure_once, order_round
 from clipworks.datasets.listing import DataSet
 from clipworks.environment import describe_environment
@@ -39,18 +37,7 @@ def compare(
     """Compare every combination that is available, and say why the others are not.
 
     The images are embedded row by row; then the speeds are measured in rounds, every row once in each, in another
-    order each time.
-
-    Args:
-        plan: what to compare.
-        dataset: the images.
-        labels: the classes.
-        published: figures of others, to stand beside.
-        gates: bounds; see `clipworks.comparison.gates`.
-        report: told what is being done, and how far it is.
-
-    Returns:
-        The comparison; after Ctrl-C what there is by then, marked partial.
+    order each time. After Ctrl-C the comparison has what there is by then, marked partial.
 
     Raises:
         UsageError: a plan that cannot be run, or no row that is available.

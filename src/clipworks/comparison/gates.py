@@ -35,12 +35,7 @@ GATES: dict[str, Callable[[Row], float | None]] = {
 
 
 def parse_gates(text: str) -> dict[str, float]:
-    """Read ``top1=-0.5,agreement=0.99``.
-
-    Raises:
-        UnknownNameError: no such gate.
-        UsageError: not a name and a number, or one twice.
-    """
+    """Read ``top1=-0.5,agreement=0.99``; raises UnknownNameError, and UsageError for another form or a name twice."""
     bounds: dict[str, float] = {}
     for part in text.split(","):
         name, sign, value = (item.strip() for item in part.partition("="))

@@ -106,12 +106,8 @@ def summarise_speeds(runs: Runs, reference: Runs, loads: Sequence[tuple[int, Loa
 def measure_footprint(setup: Setup, say: Callable[[], None] = lambda: None) -> Footprint:
     """Open both towers in a fresh process, without a compiled cache, and see what it takes.
 
-    Args:
-        setup: the row.
-        say: called again and again while it runs; what it raises ends the process.
-
-    Raises:
-        EncodingError: the process failed; the message is its last line.
+    ``say`` is called again and again while it runs; what it raises ends the process. Raises EncodingError with the
+    process's last line where it failed.
     """
     words = json.dumps([setup.model, dataclasses.asdict(setup.options), setup.offline])
     status, out, err = _run_process([sys.executable, "-m", "clipworks.comparison.footprint", words], say)

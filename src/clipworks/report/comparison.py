@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipworks.comparison.comparison import AccuracyAxis, Comparison, Row
-from clipworks.comparison.figures import Share, Speed
+from clipworks.comparison.figures import Speed
 from clipworks.comparison.published import PublishedRow
 from clipworks.evaluation.evaluation import Accuracy
 from clipworks.report.comparison_speeds import list_slower
@@ -18,7 +18,7 @@ _NAMED = 8
 # Of the range that our own rows take: how far beyond it a published point may lie without pressing them flat.
 _BEYOND = 0.5
 
-Point = tuple[Row, Accuracy | Share, Speed]
+Point = tuple[Row, Accuracy, Speed]
 
 
 def report_comparison(name: str, found: Comparison) -> Part:
@@ -92,8 +92,8 @@ def _plot_rows(found: Comparison, rows: list[Row]) -> list[Plot]:
             if (share := row.find_share(axis)) is not None and (speed := row.fastest) is not None
         ]
         if len(points) > (axis == "agreement"):  # the reference agrees with itself: that alone is no plot
-            front = axis == found.pareto.accuracy
-            plots.append(_plot(axis, points, found.published if axis == "top1" else (), front=front))
+            published = found.published if axis == "top1" else ()
+            plots.append(_plot(axis, points, published, front=axis == found.pareto))
     return plots
 
 

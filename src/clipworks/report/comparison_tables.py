@@ -129,7 +129,7 @@ def _tabulate_agreement(rows: list[Row]) -> Table:
             ("median cosine", lambda pair: say_cosine(pair[1].cosine_median)),
             ("least cosine, classes", lambda pair: say_cosine(pair[1].head_cosine_min)),
             ("same top-1", lambda pair: say_share(pair[1].top1.share)),
-            ("top-1 changed", lambda pair: f"{pair[1].top1.total - pair[1].top1.count:,}"),
+            ("top-1 changed", lambda pair: f"{pair[1].top1.count - pair[1].top1.correct:,}"),
             ("largest change of a score", lambda pair: f"{pair[1].score_change_max:.4f}"),
         ),
         spare=("images", "cosine p1"),
