@@ -17,7 +17,7 @@ from clipworks.report.classes import Evaluated
 from clipworks.report.classification import report_evaluations
 from clipworks.report.comparison import report_comparison
 from clipworks.report.comparison_speeds import tabulate_published
-from clipworks.report.document import Caution, Document, Part, Section
+from clipworks.report.document import Caution, Document, Section
 from clipworks.report.lineup import line_up
 from clipworks.report.machines import Setting, read_manifest, report_machines
 from clipworks.report.phrases import join_words, say_count
@@ -110,7 +110,7 @@ def assemble(
         parts.append(report_profiles(line_up([item for item in profiles if item[1].target == target])))
     parts += [report_searches(searches)] if searches else []
     if published:
-        parts.append(Part(sections=(Section(title="Figures of others", items=tabulate_published(published)),)))
+        parts.append(Document(sections=(Section(title="Figures of others", items=tabulate_published(published)),)))
     parts.append(report_machines(_find_settings(sources, evaluated)))
     return Document(
         title=title,

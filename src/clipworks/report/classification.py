@@ -20,7 +20,6 @@ from clipworks.report.document import (
     Document,
     Guide,
     Headline,
-    Part,
     Plot,
     Section,
     draw_points,
@@ -56,7 +55,7 @@ def show_evaluation(found: Evaluation, *, most: int) -> Document:
     return Document(title="Evaluation", sections=(Section(items=(list_facts(facts), *lists)),))
 
 
-def report_evaluations(found: Sequence[Evaluated], *, thumbnails: int) -> Part:
+def report_evaluations(found: Sequence[Evaluated], *, thumbnails: int) -> Document:
     """Show evaluations, at least one, side by side, then what is in each with some thumbnails."""
     measured = [(item, item.evaluation) for item in found if item.evaluation is not None]
     items = (
@@ -75,7 +74,7 @@ def report_evaluations(found: Sequence[Evaluated], *, thumbnails: int) -> Part:
     )
     sets = {item.settings.get("source_sha256") for item in found if item.settings.get("source_sha256")}
     differ = "The results files are over different images: do not compare them."
-    return Part(
+    return Document(
         headlines=headlines,
         warnings=tuple(caution for item in found for caution in _doubt(item)) + warn("", (len(sets) > 1, differ)),
         sections=(

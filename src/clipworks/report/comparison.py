@@ -10,7 +10,7 @@ from clipworks.comparison.published import PublishedRow
 from clipworks.evaluation.evaluation import Accuracy
 from clipworks.report.comparison_speeds import list_slower
 from clipworks.report.comparison_tables import say_difference, tabulate_comparison
-from clipworks.report.document import Axis, Headline, Item, Part, Plot, Section, draw_points, warn
+from clipworks.report.document import Axis, Document, Headline, Item, Plot, Section, draw_points, warn
 from clipworks.report.phrases import join_words, say_count, say_number, say_share
 
 _MOST_TAGS = 24
@@ -21,7 +21,7 @@ _BEYOND = 0.5
 Point = tuple[Row, Accuracy, Speed]
 
 
-def report_comparison(name: str, found: Comparison) -> Part:
+def report_comparison(name: str, found: Comparison) -> Document:
     """Show one comparison of a file."""
     rows = [row for row in found.rows if row.actual is not None]
     over = found.images
@@ -36,7 +36,7 @@ def report_comparison(name: str, found: Comparison) -> Part:
     failed = [row.name for row in rows if row.problems]
     missed = [f"{gate.row}: {gate.gate}" for gate in found.gates if not gate.kept]
     unstable = {row.name for row in rows for speed in row.speeds for run in speed.runs if run.stop == "time is up"}
-    return Part(
+    return Document(
         headlines=_find_headlines(rows),
         warnings=warn(
             name,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from clipworks.profiling.profile import Parity, Profile, StageTime
 from clipworks.profiling.search import rank_profiles
 from clipworks.profiling.statistics import Spread
-from clipworks.report.document import Document, Headline, Item, Part, Section
+from clipworks.report.document import Document, Headline, Item, Section
 from clipworks.report.lineup import Lineup, Named, explain_doubt, find_percentile, latency_columns, line_up, name_unit
 from clipworks.report.phrases import say_cosine, say_count, say_ms, say_number, say_share
 from clipworks.report.profile_cautions import doubt_profiles
@@ -28,7 +28,7 @@ _TITLES = {
 }
 
 
-def report_profiles(lineup: Lineup) -> Part:
+def report_profiles(lineup: Lineup) -> Document:
     """Show profiles of one target side by side."""
     found = lineup.items
     unit = name_unit(found)
@@ -42,7 +42,7 @@ def report_profiles(lineup: Lineup) -> Part:
         _tabulate_load_time(found),
         tabulate_stages(found),
     )
-    return Part(
+    return Document(
         headlines=_find_headlines(lineup, unit),
         warnings=doubt_profiles(found),
         sections=(Section(title=_TITLES[found[0].profile.target], text=tuple(text), items=items),),

@@ -15,7 +15,6 @@ from clipworks.report.document import (
     Guide,
     Headline,
     Mark,
-    Part,
     Plot,
     Section,
     Series,
@@ -30,10 +29,10 @@ from clipworks.report.tables import Table, tabulate
 _MOST_SEARCHES = 6
 
 
-def report_searches(found: Sequence[tuple[str, MeasuredSearch]]) -> Part:
+def report_searches(found: Sequence[tuple[str, MeasuredSearch]]) -> Document:
     """Show each search of a file, at least one, with the rates that it tried."""
     shown = found[:_MOST_SEARCHES]
-    return Part(
+    return Document(
         headlines=tuple(
             Headline(
                 label=f"Highest rate with {_say_bound(item.search)}",
