@@ -16,13 +16,10 @@ def walk_folder(source: str) -> Iterator[tuple[str, str | None, bool]]:
 
     Links are followed, as data sets are often made of them, but not in a circle. An entry that leads nowhere, or to
     what is no file, stays an entry: to read it is one error among the results, where a listing that fails would be
-    the end of the run. So does a folder below that cannot be listed.
+    the end of the run. So does a folder below that cannot be listed; only ``source`` itself raises ImageError.
 
     Yields:
         Its path, the name of the first folder on the way to it, and whether it is a folder that cannot be listed.
-
-    Raises:
-        ImageError: ``source`` itself cannot be listed.
     """
     try:
         entries, here = _list_folder(source)

@@ -36,8 +36,7 @@ class ClassIndex:
     def find(self, text: str) -> int | None:
         """The class that a text names, or None: by WordNet id, by place from 0, or by a name that one class has.
 
-        Raises:
-            UsageError: several classes have the name, or it is the place of one class and the name of another.
+        Raises UsageError where several classes have the name, or it is the place of one class and the name of another.
         """
         if text in self._by_id:
             return self._by_id[text]
@@ -72,11 +71,7 @@ class ClassIndex:
 
 
 def find_truths(dataset: DataSet, labels: Labels) -> Callable[[Sample], int | None]:
-    """Check a labelled list against the labels, and return what finds a sample's class.
-
-    Raises:
-        UsageError: a list has a label that is no class, or several.
-    """
+    """Check a labelled list against the labels, and return what finds a sample's class; raises UsageError."""
     find = look_up_truths(dataset.source, labels)
     if len(dataset) and dataset[0].labelled:
         for sample in dataset:

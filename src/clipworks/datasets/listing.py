@@ -71,16 +71,11 @@ class DataSet(Sequence[Sample]):
 
 
 def read_dataset(source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> DataSet:
-    """Read a data set.
+    """Read a data set: a folder, or a list, whose paths are relative to a root.
 
-    Args:
-        source: a folder, taken with all folders below it, each in the order of its names, where the first folder
-            below ``source`` is the truth of what is in it; or a list: one path a line; path, tab, label; a ``.csv``
-            with path and label; or lines that all end in a blank and a class index or WordNet id.
-        root: the folder that a list's paths are relative to.
-
-    Returns:
-        The samples. An image that stands in a list twice is two samples.
+    A folder is taken with all folders below it, each in the order of its names; the first folder below ``source`` is
+    the truth of what is in it. A list has one path a line; path, tab, label; as a ``.csv`` path and label; or lines
+    that all end in a blank and a class index or WordNet id. An image that stands in it twice is two samples.
 
     Raises:
         UsageError: nothing of that name, no list, or a root for a folder.
@@ -114,8 +109,7 @@ def read_pairs(
 ) -> list[tuple[str, str | None]]:
     """Read a list, labelled or not, as pairs of path and label; the labels are all there or all None.
 
-    Raises:
-        UsageError: it cannot be read, is no text, or only some of its lines have a label.
+    Raises UsageError where it cannot be read, is no text, or only some of its lines have a label.
     """
     name = os.fspath(source)
     try:
@@ -129,15 +123,9 @@ def read_pairs(
 
 
 def parse_pairs(content: bytes, name: str, *, exists: Callable[[str], bool]) -> list[tuple[str, str | None]]:
-    """Read the content of a list as `read_pairs` does.
+    """Read the content of a list as `read_pairs` does; ``.csv`` at the end of its name tells the format.
 
-    Args:
-        content: of the whole list.
-        name: the list's, for messages; ``.csv`` at its end tells the format.
-        exists: whether there is an image of this path, asked where "photo 1" may be a name, or a path and a label.
-
-    Raises:
-        UsageError: as `read_pairs`.
+    ``exists`` says whether there is an image of a path, where "photo 1" may be a name, or a path and a label.
     """
     if b"\0" in content:
         raise UsageError(f"{name} is no list of images: it is not text", hint="clipworks match takes a single image")

@@ -35,17 +35,9 @@ def join_place(place: str, name: str) -> str:
 
 
 def open_place(place: str) -> tuple[Any, str]:
-    """Find the file system of a place.
+    """The ``pyarrow.fs.FileSystem`` of a path or of ``scheme://bucket/key``, and the path in it.
 
-    Args:
-        place: a path, or ``scheme://bucket/key``.
-
-    Returns:
-        A ``pyarrow.fs.FileSystem``, and the path in it.
-
-    Raises:
-        UsageError: no file system of this scheme.
-        LocationError: it cannot be reached.
+    Raises UsageError for a scheme without one, LocationError where it cannot be reached.
     """
     match = _URL.match(place)
     if match is None:  # bytes that are not UTF-8 are refused by pyarrow; a local file of such a name is not read here
@@ -115,11 +107,7 @@ def find_kind(place: str) -> str:
 
 
 def list_place(place: str, *, recursive: bool = False) -> list[str]:
-    """Paths below a folder, relative to it, of files alone, in the order of their parts' bytes.
-
-    Raises:
-        LocationError: it cannot be listed.
-    """
+    """Paths of the files below a folder, relative to it, in the order of their parts' bytes; raises LocationError."""
     import pyarrow.fs
 
     system, path = open_place(place)
