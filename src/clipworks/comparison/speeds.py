@@ -75,9 +75,9 @@ def summarise_speeds(runs: Runs, reference: Runs, loads: Sequence[tuple[int, Loa
             own = runs.get((tower, place), [])
             if not own:
                 continue
-            rates = {number: _rate(profile) for number, profile in own}
+            rates = {number: profile.samples_per_s() for number, profile in own}
             theirs = dict(reference.get((tower, place), []))
-            ratios = [rates[number] / _rate(theirs[number]) for number in rates if number in theirs]
+            ratios = [rates[number] / theirs[number].samples_per_s() for number in rates if number in theirs]
             windows = [profile.run.window.response for _, profile in own]
             speeds.append(
                 Speed(
@@ -140,10 +140,6 @@ def _run_process(command: Sequence[str], say: Callable[[], None]) -> tuple[int, 
     finally:
         os.close(reader)
         os.close(writer)
-
-
-def _rate(profile: Profile) -> float:
-    return profile.run.window.requests_per_s * profile.batch_size
 
 
 def _repeat(values: list[float]) -> Repeated:

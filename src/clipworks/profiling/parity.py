@@ -52,10 +52,9 @@ def compare_with_f32(bundle: Bundle, role: Role, encoder: Encoder, own: Batch, o
 def measure_beside_f32(
     bundle: Bundle, role: Role, encoder: Encoder, batches: Sequence[Batch], options: RuntimeOptions
 ) -> float | None:
-    """How many times as fast as f32 an encoder is: both encode the same batches, in turn.
+    """How many times as fast as f32 an encoder is: the median ratio of two calls with the same batch, in turn.
 
-    Returns:
-        The median ratio of two calls; None where f32 cannot be opened beside it.
+    None where f32 cannot be opened beside it.
     """
     try:
         exact = runtimes.open_encoder(

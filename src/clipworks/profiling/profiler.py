@@ -34,12 +34,7 @@ class Bench:
     """A setup, opened: the encoders are compiled and warm, the inputs lie ready; loads can be measured on it."""
 
     def __init__(self, setup: Setup, *, seed: int = 0, clock: Clock | None = None) -> None:
-        """Open encoders and make inputs.
-
-        Raises:
-            UsageError: a batch size or number of instances below 1, an image size that the tower does not take.
-            RuntimeUnavailableError: a device or precision that is not available.
-        """
+        """Open encoders and make inputs; raises as `check_setup`, and RuntimeUnavailableError."""
         # Looked at first: afterwards the machine is busy with this very measurement.
         self._environment = describe_environment()
         self._measured_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -229,12 +224,7 @@ def profile(
     warmup_requests: int = 0,
     tell_warm: Callable[[int], None] | None = None,
 ) -> Profile:
-    """Open a setup, measure one load on it, and close it.
-
-    Raises:
-        UsageError: an impossible combination; the message names the option and what is allowed.
-        RuntimeUnavailableError: what is not available here.
-    """
+    """Open a setup, measure one load on it, and close it; raises as `Bench` and `check_load`."""
     check_load(load)
     bench = Bench(setup, seed=load.seed)
     try:

@@ -10,10 +10,8 @@ from clipworks.profiling.profile import Profile
 def format_sample_form(profile: Profile, devices: str | None = None, instances: int | None = None) -> str:
     """The vendor sample's lines: instances, devices, queue size, batch size, throughput and latency.
 
-    Args:
-        profile: what was measured.
-        devices: how they were asked for; None for their names.
-        instances: in all, as the sample counts them; None for those of each device.
+    Devices stand as they were asked for, else by their names; instances in all, as the sample counts them, else those
+    of each device.
     """
     run = profile.run
     latency = run.window.response
@@ -22,7 +20,7 @@ def format_sample_form(profile: Profile, devices: str | None = None, instances: 
         f"  devices: {devices or '[' + ', '.join(profile.devices) + ']'}",
         f"  queue size: {profile.load.depth}",
         f"  batch size: {profile.batch_size}",
-        f"  throughput (qps): {run.window.requests_per_s * profile.batch_size:.2f}",
+        f"  throughput (qps): {profile.samples_per_s():.2f}",
         "  latency (us):",
         f"    avg latency: {_whole(latency.mean_us)}",
         f"    min latency: {_whole(latency.min_us)}",

@@ -34,7 +34,7 @@ def show_profile(profile: Profile) -> Document:
         "measured": f"{requests} in {run.window.seconds:.2f} s after warm-up; {_explain_stop(profile, run)}",
         **_describe_loop(profile, run),
         **_distrust(run.window.response),
-        "repeats": _say_repeats([one.window.requests_per_s * profile.batch_size for one in profile.runs]),
+        "repeats": _say_repeats([profile.samples_per_s(one) for one in profile.runs]),
         "load time": _say_load_time(profile.cold),
         "auto": profile.why,
         "beside f32": profile.times_f32 and f"{profile.times_f32:.2f} times as fast, calls in turn{slower}",

@@ -9,9 +9,8 @@ from clipworks.profiling.profile import Parity, Profile, StageTime
 from clipworks.profiling.search import rank_profiles
 from clipworks.profiling.statistics import Spread
 from clipworks.report.document import Document, Headline, Item, Section
-from clipworks.report.lineup import Lineup, Named, explain_doubt, find_percentile, latency_columns, line_up, name_unit
+from clipworks.report.lineup import Lineup, Named, doubt_profiles, explain_doubt, latency_columns, line_up
 from clipworks.report.phrases import say_cosine, say_count, say_ms, say_number, say_share
-from clipworks.report.profile_cautions import doubt_profiles
 from clipworks.report.profile_plots import plot_profiles
 from clipworks.report.tables import Table, tabulate
 
@@ -31,19 +30,18 @@ _TITLES = {
 def report_profiles(lineup: Lineup) -> Document:
     """Show profiles of one target side by side."""
     found = lineup.items
-    unit = name_unit(found)
     text = [_say_shared(lineup)]
     if any(len(item.profile.runs) > 1 for item in found):
         text.append("Of several repeats the run with the median throughput is shown.")
     items: tuple[Item, ...] = (
         _tabulate_speed(lineup),
-        *plot_profiles(lineup, unit),
+        *plot_profiles(lineup),
         _tabulate_trust(found),
         _tabulate_load_time(found),
         tabulate_stages(found),
     )
     return Document(
-        headlines=_find_headlines(lineup, unit),
+        headlines=_find_headlines(lineup),
         warnings=doubt_profiles(found),
         sections=(Section(title=_TITLES[found[0].profile.target], text=tuple(text), items=items),),
     )
@@ -64,12 +62,12 @@ def _say_shared(lineup: Lineup) -> str:
 
 def _tabulate_speed(lineup: Lineup, front: Sequence[bool] = ()) -> Table:
     """Throughput and latency of each profile, and of each whether it is on a Pareto front, if that is given."""
-    found, unit = lineup.items, name_unit(lineup.items)
+    found = lineup.items
     percents = sorted({percent for item in found for percent in item.profile.load.percentiles})
-    best = max(found, key=lambda item: _order(item.rate()))
+    best = max(found, key=lambda item: _order(item.profile.samples_per_s()))
 
     def say_spread(item: Named) -> str:
-        rates = sorted(item.rate(run) for run in item.profile.runs)
+        rates = sorted(item.profile.samples_per_s(run) for run in item.profile.runs)
         return say_share((rates[-1] - rates[0]) / rates[len(rates) // 2]) if len(rates) > 1 and rates[0] > 0 else ""
 
     kept = [item.label for item, on_front in zip(found, front, strict=False) if on_front]
@@ -81,7 +79,7 @@ def _tabulate_speed(lineup: Lineup, front: Sequence[bool] = ()) -> Table:
         (
             *(() if lineup.facets else (("configuration", _label),)),
             *((facet.name, lambda item, facet=facet: facet.read(item.profile)) for facet in lineup.facets),
-            (unit, lambda item: say_number(item.rate(), 4)),
+            (lineup.unit, lambda item: say_number(item.profile.samples_per_s(), 4)),
             ("spread", say_spread),
             ("mean ms", lambda item: say_ms(item.profile.run.window.response.mean_us)),
             *latency_columns(percents, _find_response),
@@ -175,18 +173,18 @@ def tabulate_stages(found: Sequence[Named]) -> Table:
     )
 
 
-def _find_headlines(lineup: Lineup, unit: str) -> tuple[Headline, ...]:
+def _find_headlines(lineup: Lineup) -> tuple[Headline, ...]:
     several = len(lineup.items) > 1
     closed = [item for item in lineup.items if item.profile.load.rate is None]
-    best = max(closed or lineup.items, key=lambda item: _order(item.rate()))
+    best = max(closed or lineup.items, key=lambda item: _order(item.profile.samples_per_s()))
     quick = min(lineup.items, key=lambda item: _order(item.profile.run.window.response.mean_us, math.inf))
     latency = quick.profile.run.window.response
-    middle = find_percentile(latency, 50)
+    middle = latency.find(50)
     median = "" if middle is None else f"median {say_ms(middle.value_us)} ms, "
     return (
         Headline(
             label=f"Highest throughput, {best.profile.target}",
-            value=f"{say_number(best.rate())} {unit}",
+            value=f"{say_number(best.profile.samples_per_s())} {lineup.unit}",
             detail=best.label if several else ", ".join(lineup.shared[:5]),
         ),
         Headline(

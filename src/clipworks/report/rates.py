@@ -21,7 +21,7 @@ from clipworks.report.document import (
     draw_points,
     warn,
 )
-from clipworks.report.lineup import describe, explain_doubt, find_percentile, is_wide, latency_columns
+from clipworks.report.lineup import describe, explain_doubt, is_wide, latency_columns
 from clipworks.report.phrases import say_ms, say_number
 from clipworks.report.sources import MeasuredSearch
 from clipworks.report.tables import Table, tabulate
@@ -84,10 +84,10 @@ def _say_capacity(capacity: Profile) -> str:
 
 def _judge(trial: Trial, search: RateSearch) -> str:
     """What a trial says of the bound: kept, broken, overloaded, or undecided for want of samples."""
-    found = find_percentile(trial.run.window.response, search.slo.percent)
+    found = trial.run.window.response.find(search.slo.percent)
     if trial.kept:
         return "kept"
-    if trial.run.overload is not None and trial.run.overload.overloaded:
+    if trial.run.overloaded:
         return "overloaded"
     short = found is not None and not found.trusted and found.value_us <= search.slo.bound_us
     return "undecided: too few samples" if short else "broken"
@@ -108,7 +108,7 @@ def _plot_trials(search: RateSearch) -> Plot:
     trials = sorted(search.trials, key=lambda trial: trial.rate)
 
     def read(trial: Trial, percent: float) -> float:
-        found = find_percentile(trial.run.window.response, percent)
+        found = trial.run.window.response.find(percent)
         return math.nan if found is None else found.value_us / 1000
 
     def draw(label: str, percent: float, shown: list[Trial], hue: int | None = None) -> Series:
