@@ -34,7 +34,6 @@ class Bench:
     """A setup, opened: the encoders are compiled and warm, the inputs lie ready; loads can be measured on it."""
 
     def __init__(self, setup: Setup, *, seed: int = 0, clock: Clock | None = None) -> None:
-        """Open encoders and make inputs; raises as `check_setup`, and RuntimeUnavailableError."""
         # Looked at first: afterwards the machine is busy with this very measurement.
         self._environment = describe_environment()
         self._measured_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -63,7 +63,6 @@ class ClassifyingServer:
     def __init__(
         self, setup: Setup, card: Card, encoders: Sequence[Encoder], files: Sequence[Path], classifier: Floats
     ) -> None:
-        """Open the decoder and start the threads; raises as `open_batch_decoder`."""
         self._encoders, self._files = encoders, files
         self._decoder: ImageDecoder = PillowDecoder(card.image, options=setup.reading)
         if setup.decoder != PILLOW:

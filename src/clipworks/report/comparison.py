@@ -80,7 +80,6 @@ def _find_headlines(rows: list[Row]) -> tuple[Headline, ...]:
 
 
 def _plot_rows(found: Comparison, rows: list[Row]) -> list[Plot]:
-    """Accuracy against speed, where truth is known, and agreement with f32 against speed."""
     if found.pareto is None:
         return []
     plots = []

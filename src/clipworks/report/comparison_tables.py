@@ -35,7 +35,6 @@ def tabulate_comparison(found: Comparison) -> tuple[Table, ...]:
 
 
 def _tabulate_rows(rows: list[Row]) -> Table:
-    """Every row: what is in use, its accuracy and its speed."""
     rates = {row.name: speed.samples_per_s.median for row in rows if (speed := row.fastest) is not None}
     bases = {row.asked.model: rates.get(row.name) for row in rows if row.is_reference}
 
@@ -115,7 +114,6 @@ def _tabulate_gates(found: Comparison) -> Table:
 
 
 def _tabulate_agreement(rows: list[Row]) -> Table:
-    """How near every row comes to its reference."""
     found: list[tuple[Row, Agreement]] = [(row, row.agreement) for row in rows if row.agreement is not None]
     return tabulate(
         "Parity: agreement with the reference",

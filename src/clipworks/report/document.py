@@ -30,7 +30,6 @@ class Caution:
     text: str
 
     def __str__(self) -> str:
-        """The sentence, with the file before it."""
         return f"{self.source}: {self.text}" if self.source else self.text
 
 

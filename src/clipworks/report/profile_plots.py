@@ -179,7 +179,6 @@ def _plot_cost(items: list[Named], unit: str) -> Plot:
 
 
 def _plot_open_loops(items: list[Named]) -> Plot:
-    """Latency over the rates that profiles differ in."""
     groups = _group(items, "load")
     series = [
         draw_points(key or "mean", sorted((item.profile.load.rate or 0.0, _mean_ms(item)) for item in group))

@@ -56,7 +56,6 @@ def show_sweep(profiles: Sequence[Profile], percent: float) -> Document:
 
 
 def _say_shared(lineup: Lineup) -> str:
-    """What is the same for all profiles."""
     return f"{'The same for all' if len(lineup.items) > 1 else 'Measured'}: {', '.join(lineup.shared)}."
 
 
@@ -133,7 +132,6 @@ def _tabulate_trust(found: Sequence[Named]) -> Table:
 
 
 def _tabulate_load_time(found: Sequence[Named]) -> Table:
-    """What each configuration takes before its first answer."""
 
     def measure(item: Named) -> tuple[float, ...]:
         cold = item.profile.cold

@@ -64,12 +64,10 @@ def show_search(capacity: Profile, search: RateSearch) -> Document:
 
 
 def _say_bound(search: RateSearch) -> str:
-    """The bound that a search keeps."""
     return f"p{search.slo.percent:g} within {search.slo.bound_us / 1000:g} ms"
 
 
 def _say_best(search: RateSearch) -> str:
-    """What a search has found."""
     if search.best is None:
         return f"No rate that was tried keeps {_say_bound(search)}."
     broken = f"; at {say_number(search.lowest_failed)} it no longer does" if search.lowest_failed else ""
@@ -77,7 +75,6 @@ def _say_best(search: RateSearch) -> str:
 
 
 def _say_capacity(capacity: Profile) -> str:
-    """What the closed loop of a search gives."""
     rate = say_number(capacity.run.window.requests_per_s)
     return f"The closed loop gives {rate} requests/s with {capacity.run.places} in flight."
 
@@ -142,7 +139,6 @@ def _find_response(trial: Trial) -> Spread:
 
 
 def _tabulate_trials(search: RateSearch) -> Table:
-    """Every rate that was tried."""
     percents = [item.percent for item in search.trials[0].run.window.response.percentiles]
     return tabulate(
         "Rates that were tried",

@@ -122,7 +122,6 @@ def _list_rows(table: Table, cells: list[list[str]], width: int) -> list[str]:
 
 
 def _join(start: str, cells: list[list[str]], widths: list[int], numeric: list[bool]) -> list[str]:
-    """One row of folded cells as lines."""
     lines = []
     for number in range(max(map(len, cells))):
         parts = []

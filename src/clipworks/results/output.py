@@ -27,7 +27,6 @@ class Output(Generic[R]):
     """The growing files of a run, cut to the same number of whole blocks; ``progress`` is how far it is."""
 
     def __init__(self, name: str, format: Format[R], size: RunSize, block: int) -> None:  # noqa: A002  # what it is
-        """Open the files; raises OSError."""
         self._files: tuple[GrowingFile[R], ...] = format.grows
         paths = [name + file.suffix for file in self._files]
         most, found = size.total, []

@@ -31,7 +31,6 @@ class Classes:
     top: int = 5  # classes kept for each image, at least 1; all where there are fewer
 
     def __post_init__(self) -> None:
-        """Check the number; raises UsageError."""
         if self.top < 1:
             raise UsageError(f"top is {self.top}; allowed: 1 or more")
 
