@@ -10,7 +10,7 @@ from clipworks import __version__
 from clipworks.comparison.comparison import Comparison
 from clipworks.comparison.published import PublishedRow
 from clipworks.errors import UsageError
-from clipworks.evaluation.evaluation import Errors, Evaluation
+from clipworks.evaluation.evaluation import Calibration, Errors, Evaluation
 from clipworks.evaluation.files import count_missing, evaluate_file, read_file_labels
 from clipworks.profiling.profile import Profile
 from clipworks.report.classes import Evaluated
@@ -35,13 +35,9 @@ _WORST = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How results files are evaluated (`clipworks.evaluation.files`) and how many of their worst images are shown.
+    """How results files are evaluated (`clipworks.evaluation.files`) and how many of their worst images are shown."""
 
-    Attributes:
-        root: where the images lie; None for where the run found them.
-    """
-
-    root: str | None = None
+    root: str | None = None  # where the images lie; None for where the run found them
     truth: str | None = None
     labels: str | None = None
     errors: Errors = "wrong"
@@ -56,14 +52,7 @@ def build_document(
     published: Sequence[PublishedRow] = (),
     report: Callable[[str], None] = lambda _: None,
 ) -> Document:
-    """Make a report of files of saved results.
-
-    Args:
-        paths: 1 to 64 files of any kinds; see `clipworks.report.sources`.
-        title: of the page.
-        reading: how results files are evaluated and shown.
-        published: figures of others, to stand beside those of the files.
-        report: told which file is being read.
+    """Make a report of 1 to 64 files of saved results of any kinds; ``report`` is told which file is being read.
 
     Raises:
         UsageError: no file, too many, one twice, or one of a kind that is not known.
@@ -95,9 +84,7 @@ def assemble(
             report(source.name)
             evaluated.append(_evaluate(source.name, reading))
         elif isinstance(content, Evaluation):
-            evaluated.append(
-                Evaluated(name=source.name, evaluation=content, images=content.images, errors=content.errors)
-            )
+            evaluated.append(Evaluated(name=source.name, evaluation=content))
         elif isinstance(content, Comparison):
             parts.append(report_comparison(source.name, content))
         elif isinstance(content, MeasuredSearch):
@@ -137,25 +124,42 @@ def _evaluate(name: str, reading: Reading) -> Evaluated:
     try:
         found = evaluate_file(name, known, truth=reading.truth, errors=reading.errors, most=most)
     except UsageError:
-        if reading.truth is not None:
+        counted = None if reading.truth is not None else _count_images(name)
+        if counted is None:
             raise
-        images = failed = 0
-        for record in read_results(name):
-            images += 1
-            failed += record.error is not None
-            if record.truth is not None and record.error is None:
-                raise  # not for want of truth
-        return Evaluated(name=name, evaluation=None, settings=known.settings, images=images, errors=failed)
+        return Evaluated(name=name, evaluation=counted, settings=known.settings)
     root = known.settings.get("root")
     find_image = look_below(reading.root, root if isinstance(root, str) else None)
     return Evaluated(
         name=name,
         evaluation=found,
         settings=known.settings,
-        images=found.images,
-        errors=found.errors,
         total=count_missing(found, known),
         find_image=find_image if reading.thumbnails else None,
+    )
+
+
+def _count_images(name: str) -> Evaluation | None:
+    """What can be said of a results file where no image's class is known; None where one is."""
+    images = failed = 0
+    for record in read_results(name):
+        images += 1
+        failed += record.error is not None
+        if record.truth is not None and record.error is None:
+            return None
+    return Evaluation(
+        images=images,
+        evaluated=0,
+        errors=failed,
+        errors_as="skip",
+        without_truth=0,
+        truth_from={},
+        accuracy=(),
+        mean_class_accuracy=None,
+        classes=(),
+        confusions=(),
+        worst=(),
+        calibration=Calibration(ece=None, bins=()),
     )
 
 

@@ -21,42 +21,31 @@ _BINS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """A file with its evaluation.
-
-    Attributes:
-        evaluation: None where no image's class is known.
-        settings: of the run that wrote it, or empty.
-        images: records in the file.
-        total: images of the whole run where the file holds fewer, else None.
-        find_image: brings a path's thumbnail, or None for none.
-    """
+    """A file with its evaluation; that is over no image where none's class is known."""
 
     name: str
-    evaluation: Evaluation | None
-    settings: dict[str, Any] = field(default_factory=dict)
-    images: int = 0
-    errors: int = 0
-    total: int | None = None
-    find_image: Callable[[str], bytes | None] | None = None
+    evaluation: Evaluation
+    settings: dict[str, Any] = field(default_factory=dict)  # of the run that wrote it, or empty
+    total: int | None = None  # images of the whole run where the file holds fewer, else None
+    find_image: Callable[[str], bytes | None] | None = None  # brings a path's thumbnail, or None for none
 
 
-def report_classes(item: Evaluated, found: Evaluation, thumbnails: int) -> Section:
+def report_classes(item: Evaluated, thumbnails: int) -> Section:
     """Show what is in one file, and so many of its worst images at most."""
+    found = item.evaluation
     median = float(np.median([one.count for one in found.classes]))
     text = [f"{say_count(found.images, 'image')}, {found.evaluated:,} evaluated; truth from: {say_origins(found)}."]
-    if median < _BINS:
-        text.append(
-            f"The median class has {say_count(int(median), 'image')}: "
-            "what is said of one class is an example, not a rate."
-        )
+    if few := median < _BINS:
+        said = f"The median class has {say_count(int(median), 'image')}"
+        text.append(f"{said}: what is said of one class is an example, not a rate.")
     return Section(
         title=f"Classes and images: {item.name}",
         text=tuple(text),
         items=(
-            *((_plot_classes(found),) if len(found.classes) > 1 and median >= _BINS else ()),
+            *([_plot_classes(found)] if len(found.classes) > 1 and not few else []),
             tabulate_classes(found, _CLASSES),
             tabulate_confusions(found, _CONFUSIONS),
-            *((_show_worst(item.find_image, found, thumbnails),) if item.find_image and found.worst else ()),
+            *([_show_worst(item.find_image, found, thumbnails)] if item.find_image and found.worst else []),
             tabulate_worst(found, _WORST),
         ),
     )
@@ -69,18 +58,15 @@ def say_origins(found: Evaluation) -> str:
 
 def _plot_classes(found: Evaluation) -> Plot:
     shares = np.array([one.correct[0] / one.count for one in found.classes if one.count])
-    edges = np.linspace(0, 1, _BINS + 1)
-    heights = np.histogram(shares, edges)[0]
-    k = found.accuracy[0].k
+    heights, edges = np.histogram(shares, _BINS, (0, 1))
+    series = Series(label="classes", xs=tuple(edges.tolist()), ys=tuple(map(float, heights)), mark="outline")
     return Plot(
         title="How accuracy spreads over the classes",
         summary=f"{say_count(len(shares), 'class', 'classes')}: the worst has {say_share(float(shares.min()))}, "
         f"the median {say_share(float(np.median(shares)))}, the best {say_share(float(shares.max()))}",
-        x=Axis(label=f"top-{k} accuracy of a class", percent=True, low=0, high=1),
+        x=Axis(label=f"top-{found.accuracy[0].k} accuracy of a class", percent=True, low=0, high=1),
         y=Axis(label="classes", low=0),
-        series=(
-            Series(label="classes", xs=tuple(edges.tolist()), ys=tuple(map(float, heights.tolist())), mark="outline"),
-        ),
+        series=(series,),
     )
 
 
@@ -140,10 +126,7 @@ def tabulate_worst(found: Evaluation, most: int) -> Table:
             ("is", lambda one: one.truth_name or str(one.truth)),
             ("taken for", lambda one: one.predicted_name or str(one.predicted)),
             ("score", lambda one: f"{one.score:.4f}"),
-            (
-                "score of its class",
-                lambda one: "not kept" if one.truth_score is None else f"{one.truth_score:.4f}",
-            ),
+            ("score of its class", lambda one: f"{one.truth_score:.4f}" if one.truth_score is not None else "not kept"),
         ),
         spare=("score of its class",),
         most=most,
@@ -152,13 +135,12 @@ def tabulate_worst(found: Evaluation, most: int) -> Table:
 
 
 def _show_worst(find_image: Callable[[str], bytes | None], found: Evaluation, most: int) -> Gallery:
-    images = []
-    for one in found.worst[:most]:
+    worst, images = found.worst[:most], []
+    for one in worst:
         jpeg = find_image(one.path)
         if jpeg is not None:
             says = f"taken for {one.predicted_name or one.predicted}, {one.score:.3f}"
             images.append(Thumbnail(jpeg=jpeg, path=one.path, lines=(f"is {one.truth_name or one.truth}", says)))
-    total = min(len(found.worst), most)
-    missing = total - len(images)
-    notes = (f"{missing:,} of {total:,} images were not found or cannot be read.",) if missing else ()
+    missing = len(worst) - len(images)
+    notes = (f"{missing:,} of {len(worst):,} images were not found or cannot be read.",) if missing else ()
     return Gallery(title="The worst images", images=tuple(images), notes=notes)
