@@ -23,8 +23,7 @@ from clipworks.comparison.accuracy import (
 )
 from clipworks.comparison.comparison import Row, comparison_from_json, comparison_to_json
 from clipworks.comparison.figures import Difference
-from clipworks.comparison.gates import check_gates, parse_gates
-from clipworks.comparison.rows import mark_front
+from clipworks.comparison.rows import check_gates, mark_front, parse_gates
 from clipworks.comparison.speeds import order_round
 from clipworks.errors import UnknownNameError, UsageError
 from clipworks.evaluation.accuracy import wilson

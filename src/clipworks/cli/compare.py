@@ -86,8 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare, write, print; 1 when a gate is missed, 130 for a partial comparison."""
     from clipworks.cli.compare_files import check_output
-    from clipworks.comparison.gates import parse_gates
     from clipworks.comparison.published import read_published
+    from clipworks.comparison.rows import parse_gates
 
     gates = parse_gates(args.gate) if args.gate is not None else {}
     published = read_published(args.published) if args.published is not None else ()

@@ -12,9 +12,8 @@ from clipworks.comparison.candidates import Candidate, Plan, choose_references, 
 from clipworks.comparison.comparison import Comparison, ImageSet
 from clipworks.comparison.embedding import ComparedImages, Report, embed_row
 from clipworks.comparison.figures import Tower
-from clipworks.comparison.gates import check_gates
 from clipworks.comparison.published import PublishedRow
-from clipworks.comparison.rows import build_rows, mark_front
+from clipworks.comparison.rows import build_rows, check_gates, mark_front
 from clipworks.comparison.speeds import TOWERS, measure_footprint, measure_once, order_round
 from clipworks.datasets.listing import DataSet
 from clipworks.environment import describe_environment

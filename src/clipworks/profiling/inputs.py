@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from clipworks.bundle.card import ImageSpec
-from clipworks.datasets.folders import walk_folder
+from clipworks.datasets.listing import walk_folder
 from clipworks.errors import ImageError, UsageError
 from clipworks.images.decode import load_image, prepare_image
 from clipworks.images.resize import Pixels, transform_image

@@ -13,7 +13,7 @@ from clipworks.errors import UsageError
 from clipworks.evaluation.evaluation import Calibration, Errors, Evaluation
 from clipworks.evaluation.files import count_missing, evaluate_file, read_file_labels
 from clipworks.profiling.profile import Profile
-from clipworks.report.classes import Evaluated
+from clipworks.report.classes import Evaluated, find_thumbnail
 from clipworks.report.classification import report_evaluations
 from clipworks.report.comparison import report_comparison
 from clipworks.report.comparison_speeds import tabulate_published
@@ -24,7 +24,6 @@ from clipworks.report.phrases import join_words, say_count
 from clipworks.report.profiles import report_profiles
 from clipworks.report.rates import report_searches
 from clipworks.report.sources import MeasuredSearch, SavedResults, read_source
-from clipworks.report.thumbnails import look_below
 from clipworks.results.formats import read_results
 
 _HEADLINES = 8
@@ -129,13 +128,13 @@ def _evaluate(name: str, reading: Reading) -> Evaluated:
             raise
         return Evaluated(name=name, evaluation=counted, settings=known.settings)
     root = known.settings.get("root")
-    find_image = look_below(reading.root, root if isinstance(root, str) else None)
+    recorded = root if isinstance(root, str) else None
     return Evaluated(
         name=name,
         evaluation=found,
         settings=known.settings,
         total=count_missing(found, known),
-        find_image=find_image if reading.thumbnails else None,
+        find_image=(lambda path: find_thumbnail(path, reading.root, recorded)) if reading.thumbnails else None,
     )
 
 

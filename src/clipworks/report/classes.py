@@ -1,13 +1,16 @@
-"""What is in one evaluated file: classes, confusions and the worst images."""
+"""What is in one evaluated file: classes, confusions and the worst images, with their thumbnails."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from clipworks.errors import ImageError
 from clipworks.evaluation.evaluation import ClassResult, Evaluation
 from clipworks.report.document import Axis, Gallery, Plot, Section, Series, Thumbnail
 from clipworks.report.phrases import say_count, say_share
@@ -17,6 +20,9 @@ _CLASSES = 20
 _CONFUSIONS = 15
 _WORST = 20
 _BINS = 10
+_SIDE = 128
+_QUALITY = 60
+FindImage = Callable[[str], bytes | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +33,7 @@ class Evaluated:
     evaluation: Evaluation
     settings: dict[str, Any] = field(default_factory=dict)  # of the run that wrote it, or empty
     total: int | None = None  # images of the whole run where the file holds fewer, else None
-    find_image: Callable[[str], bytes | None] | None = None  # brings a path's thumbnail, or None for none
+    find_image: FindImage | None = None  # brings a path's thumbnail, or None for none
 
 
 def report_classes(item: Evaluated, thumbnails: int) -> Section:
@@ -134,7 +140,7 @@ def tabulate_worst(found: Evaluation, most: int) -> Table:
     )
 
 
-def _show_worst(find_image: Callable[[str], bytes | None], found: Evaluation, most: int) -> Gallery:
+def _show_worst(find_image: FindImage, found: Evaluation, most: int) -> Gallery:
     worst, images = found.worst[:most], []
     for one in worst:
         jpeg = find_image(one.path)
@@ -144,3 +150,33 @@ def _show_worst(find_image: Callable[[str], bytes | None], found: Evaluation, mo
     missing = len(worst) - len(images)
     notes = (f"{missing:,} of {len(worst):,} images were not found or cannot be read.",) if missing else ()
     return Gallery(title="The worst images", images=tuple(images), notes=notes)
+
+
+def find_thumbnail(path: str, root: str | None, recorded_root: str | None) -> bytes | None:
+    """A recorded path's thumbnail as JPEG bytes; None for an image that is not there or unreadable.
+
+    It is looked for where the run found it, whose list was relative to ``recorded_root``; or below ``root``, by the
+    path as recorded, then by ever shorter ends of it, so that a data set that has moved is found too.
+    """
+    parts = [part for part in PurePosixPath(path.replace("\\", "/")).parts if part not in ("/", "..", ".")]
+    ends = [parts[first:] for first in range(len(parts))]
+    for place in [Path(recorded_root or "", path)] if root is None else [Path(root, *end) for end in ends]:
+        try:
+            if place.is_file():
+                return _make_thumbnail(place)
+        except (OSError, ValueError, ImageError):  # a name that no file can have, or no image
+            continue
+    return None
+
+
+def _make_thumbnail(path: Path) -> bytes:
+    """An image as a JPEG of at most 128 x 128 pixels, without any of its metadata."""
+    from clipworks.images.decode import load_image
+    from clipworks.options import ImageOptions
+
+    image = load_image(path, options=ImageOptions(alpha="white"))  # as a person sees it
+    image.thumbnail((_SIDE, _SIDE))
+    image.info.clear()
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=_QUALITY, optimize=True)
+    return stream.getvalue()
