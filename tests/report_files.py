@@ -24,7 +24,6 @@ from clipworks.comparison.figures import (
     ChangedImage,
     Difference,
     Footprint,
-    Latency,
     Problem,
     Repeated,
     Speed,
@@ -37,7 +36,7 @@ from clipworks.evaluation.evaluation import Accuracy
 from clipworks.options import ImageOptions
 from clipworks.profiling.profile import Cold, Load, Parity, Profile, Run, StageTime
 from clipworks.profiling.search import RateSearch, Slo, Trial
-from clipworks.profiling.statistics import Overload, Window, spread
+from clipworks.profiling.statistics import Overload, Percentile, Window, spread
 from clipworks.results.formats import FORMATS
 from clipworks.results.records import Prediction, Record
 
@@ -319,7 +318,7 @@ def _make_row(name: str, correct: int, rate: float, *, is_reference: bool = Fals
                 samples_per_s=_repeat(rate),
                 ratio=None if is_reference else _repeat(rate / 70),
                 mean_us=_repeat(1e6 / rate),
-                latency=(Latency(percent=99, us=_repeat(1.5e6 / rate), trusted=False),),
+                latency=(Percentile(percent=99, value_us=1.5e6 / rate, trusted=False, needed=662),),
                 rounds=(0, 1),
                 runs=(make_run(), make_run()),
             ),

@@ -7,6 +7,7 @@ from typing import Literal
 
 from clipworks.evaluation.evaluation import Accuracy
 from clipworks.profiling.profile import Cold, Run
+from clipworks.profiling.statistics import Percentile
 
 Tower = Literal["image", "text"]
 Stage = Literal["open", "accuracy", "speed", "start"]
@@ -79,15 +80,6 @@ class Repeated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Latency:
-    """A percentile of the response time over the repeats, and whether each of them has enough requests for it."""
-
-    percent: float
-    us: Repeated
-    trusted: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class Speed:
     """One tower of a row under one load, measured once in each round."""
 
@@ -98,7 +90,7 @@ class Speed:
     samples_per_s: Repeated
     ratio: Repeated | None  # to the reference's rate under the same load, round by round; None where that has none
     mean_us: Repeated  # response time of a request
-    latency: tuple[Latency, ...]
+    latency: tuple[Percentile, ...]  # medians over the rounds, trusted where each of them has enough requests
     rounds: tuple[int, ...]  # those that the runs were measured in, from 0
     runs: tuple[Run, ...]
 

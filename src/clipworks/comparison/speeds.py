@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from clipworks.bundle.records import read_record
-from clipworks.comparison.figures import Footprint, Latency, Repeated, Speed, Tower
+from clipworks.comparison.figures import Footprint, Repeated, Speed, Tower
 from clipworks.errors import EncodingError
 from clipworks.profiling.profile import Load, Profile, Target
 from clipworks.profiling.profiler import Bench
@@ -89,12 +89,12 @@ def summarise_speeds(runs: Runs, reference: Runs, loads: Sequence[tuple[int, Loa
                     ratio=_repeat(ratios) if ratios else None,
                     mean_us=_repeat([window.mean_us for window in windows]),
                     latency=tuple(
-                        Latency(
-                            percent=item.percent,
-                            us=_repeat([window.percentiles[index].value_us for window in windows]),
-                            trusted=all(window.percentiles[index].trusted for window in windows),
+                        dataclasses.replace(
+                            items[0],
+                            value_us=statistics.median(item.value_us for item in items),
+                            trusted=all(item.trusted for item in items),
                         )
-                        for index, item in enumerate(windows[0].percentiles)
+                        for items in zip(*(window.percentiles for window in windows), strict=True)
                     ),
                     rounds=tuple(rates),
                     runs=tuple(profile.run for _, profile in own),

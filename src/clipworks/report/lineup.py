@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from clipworks.profiling.profile import SLOWER, Profile
-from clipworks.profiling.statistics import Spread
+from clipworks.profiling.statistics import Percentile
 from clipworks.report.document import Caution, warn
 from clipworks.report.phrases import join_words, say_count, say_ms
 
@@ -106,25 +106,21 @@ def _tell_apart(labels: list[str], others: list[str]) -> list[str]:
     ]
 
 
-def latency_columns(
-    percents: Sequence[float], read: Callable[[Item], Spread]
-) -> list[tuple[str, Callable[[Item], str]]]:
-    """Columns of percentiles in ms, marked where too few samples stand behind them; empty where not asked for."""
+def make_latency_columns(
+    items: Sequence[Item], read: Callable[[Item], Sequence[Percentile]]
+) -> tuple[dict[str, Callable[[Item], str]], tuple[str, ...]]:
+    """Columns of percentiles in ms, marked where too few samples stand behind them, and a note where one is marked."""
+    found = [percentile for item in items for percentile in read(item)]
+    needs = {item.percent: item.needed for item in found if not item.trusted}
+    said = ", ".join(f"p{percent:g} needs {needed:,}" for percent, needed in sorted(needs.items()))
 
     def say(item: Item, percent: float) -> str:
-        found = read(item).find(percent)
-        return "" if found is None else say_ms(found.value_us) + ("" if found.trusted else _DOUBTFUL)
+        own = (one for one in read(item) if one.percent == percent)
+        return "".join(say_ms(one.value_us) + ("" if one.trusted else _DOUBTFUL) for one in own)
 
-    return [(f"p{percent:g} ms", functools.partial(say, percent=percent)) for percent in percents]
-
-
-def explain_doubt(spreads: Sequence[Spread]) -> tuple[str, ...]:
-    """A note on the sign that marks percentiles, where one is marked."""
-    needs = {item.percent: item.needed for latency in spreads for item in latency.percentiles if not item.trusted}
-    if not needs:
-        return ()
-    said = ", ".join(f"p{percent:g} needs {needed:,}" for percent, needed in sorted(needs.items()))
-    return (f"{_DOUBTFUL} too few samples behind it to be trusted: {said}.",)
+    percents = sorted({item.percent for item in found})
+    columns = {f"p{percent:g} ms": functools.partial(say, percent=percent) for percent in percents}
+    return {**columns}, (f"{_DOUBTFUL} too few samples behind it to be trusted: {said}.",) if needs else ()
 
 
 def doubt_profiles(found: Sequence[Named]) -> tuple[Caution, ...]:

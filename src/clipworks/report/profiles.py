@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 
 from clipworks.profiling.profile import Parity, Profile, StageTime
 from clipworks.profiling.search import rank_profiles
-from clipworks.profiling.statistics import Spread
 from clipworks.report.document import Document, Headline, Item, Section
-from clipworks.report.lineup import Lineup, Named, doubt_profiles, explain_doubt, latency_columns, line_up
+from clipworks.report.lineup import Lineup, Named, doubt_profiles, line_up, make_latency_columns
 from clipworks.report.phrases import say_cosine, say_count, say_ms, say_number, say_share
 from clipworks.report.profile_plots import plot_profiles
 from clipworks.report.tables import Table, tabulate
@@ -62,7 +61,7 @@ def _say_shared(lineup: Lineup) -> str:
 def _tabulate_speed(lineup: Lineup, front: Sequence[bool] = ()) -> Table:
     """Throughput and latency of each profile, and of each whether it is on a Pareto front, if that is given."""
     found = lineup.items
-    percents = sorted({percent for item in found for percent in item.profile.load.percentiles})
+    latencies, doubts = make_latency_columns(found, lambda item: item.profile.run.window.response.percentiles)
     best = max(found, key=lambda item: _order(item.profile.samples_per_s()))
 
     def say_spread(item: Named) -> str:
@@ -81,22 +80,18 @@ def _tabulate_speed(lineup: Lineup, front: Sequence[bool] = ()) -> Table:
             (lineup.unit, lambda item: say_number(item.profile.samples_per_s(), 4)),
             ("spread", say_spread),
             ("mean ms", lambda item: say_ms(item.profile.run.window.response.mean_us)),
-            *latency_columns(percents, _find_response),
+            *latencies.items(),
             ("in flight", lambda item: say_number(item.profile.run.window.in_flight)),
             ("Pareto", lambda item: "on the front" if item.label in kept else ""),
         ),
         marked=lambda item: len(found) > 1 and item is best,
-        spare=("inputs", "spread", *(f"p{percent:g} ms" for percent in percents[:-1])),
+        spare=("inputs", "spread", *list(latencies)[:-1]),
         notes=(
             *(("Bold: the highest throughput.",) if len(found) > 1 else ()),
-            *explain_doubt([item.profile.run.window.response for item in found]),
+            *doubts,
             *((intended,) if opened else ()),
         ),
     )
-
-
-def _find_response(item: Named) -> Spread:
-    return item.profile.run.window.response
 
 
 def _label(item: Named) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from clipworks.profiling.profile import Profile
 from clipworks.profiling.search import RateSearch, Trial
-from clipworks.profiling.statistics import Spread
 from clipworks.report.document import (
     Axis,
     Caution,
@@ -21,7 +20,7 @@ from clipworks.report.document import (
     draw_points,
     warn,
 )
-from clipworks.report.lineup import describe, explain_doubt, is_wide, latency_columns
+from clipworks.report.lineup import describe, is_wide, make_latency_columns
 from clipworks.report.phrases import say_ms, say_number
 from clipworks.report.sources import MeasuredSearch
 from clipworks.report.tables import Table, tabulate
@@ -134,12 +133,8 @@ def _plot_trials(search: RateSearch) -> Plot:
     )
 
 
-def _find_response(trial: Trial) -> Spread:
-    return trial.run.window.response
-
-
 def _tabulate_trials(search: RateSearch) -> Table:
-    percents = [item.percent for item in search.trials[0].run.window.response.percentiles]
+    latencies, doubts = make_latency_columns(search.trials, lambda trial: trial.run.window.response.percentiles)
     return tabulate(
         "Rates that were tried",
         sorted(search.trials, key=lambda trial: trial.rate),
@@ -149,10 +144,10 @@ def _tabulate_trials(search: RateSearch) -> Table:
             ("requests", lambda trial: f"{trial.run.window.requests:,}"),
             ("mean queue ms", lambda trial: say_ms(trial.run.window.queue.mean_us)),
             ("mean ms", lambda trial: say_ms(trial.run.window.response.mean_us)),
-            *latency_columns(percents, _find_response),
+            *latencies.items(),
             ("bound", lambda trial: _judge(trial, search)),
         ),
         marked=lambda trial: trial.rate == search.best,
-        spare=tuple(f"p{percent:g} ms" for percent in percents if percent != search.slo.percent),
-        notes=explain_doubt([trial.run.window.response for trial in search.trials]),
+        spare=tuple(name for name in latencies if name != f"p{search.slo.percent:g} ms"),
+        notes=doubts,
     )
