@@ -54,16 +54,13 @@ def measure_once(
     with their encoder, so no rest is needed between rows. ``say`` is called again and again; it may raise
     KeyboardInterrupt to end it.
     """
-    bench = Bench(setup, seed=loads[0][1].seed)
-    try:
+    with contextlib.closing(Bench(setup, seed=loads[0][1].seed)) as bench:
         for place, (batch_size, load) in enumerate(loads):
             bench.resize(batch_size)
             profile = bench.measure(load, report=lambda elapsed_s, rate: say())  # noqa: ARG005  # the form of a report
             if profile.partial:
                 return False
             runs.setdefault((setup.target, place), []).append((number, profile))
-    finally:
-        bench.close()
     return True
 
 

@@ -50,13 +50,13 @@ def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMA
     good: list[Path] = []
     left_out = 0
     for path in files:
+        if len(good) == POOL:
+            break
         try:
             load_image(path, options=options)
             good.append(path)
         except ImageError:
             left_out += 1
-        if len(good) == POOL:
-            break
     if not good:
         raise ImageError(f"--images {folder}: none of its {len(files)} files is an image that can be decoded")
     return ImageFiles(paths=tuple(good), left_out=left_out)
