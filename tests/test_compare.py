@@ -294,11 +294,11 @@ def test_a_file_that_changes_between_rows_ends_the_row_not_the_comparison(
     write_labels(tmp_path / "labels.txt")
     embed_row, seen = embedding.embed_row, []
 
-    def embed_and_damage(row: Any, *arguments: Any, **named: Any) -> bool:
+    def embed_and_damage(row: Any, *arguments: Any, **named: Any) -> None:
         seen.append(row.name)
         if len(seen) == 2:
             (tmp_path / "set" / "cat" / "0000.png").write_bytes(b"")
-        return embed_row(row, *arguments, **named)
+        embed_row(row, *arguments, **named)
 
     monkeypatch.setattr(comparing, "embed_row", embed_and_damage)
     assert compare(tmp_path, tmp_path / "c", "--runtime", "fake", "--precision", "f32,bf16") == 0

@@ -46,22 +46,20 @@ def measure_once(
     runs: Runs,
     number: int,
     say: Callable[[], None] = lambda: None,
-) -> bool:
-    """Measure one tower of a row under every load, in one round; returns whether all of it was measured.
+) -> None:
+    """Measure one tower of a row under every load, in one round; Ctrl-C, or ``say``, may end it: KeyboardInterrupt.
 
     The encoder is opened for it and closed again: that takes a moment, and keeps one encoder in memory, however many
     rows there are. Threads that would spin on after the last call, as ONNX Runtime's do for a tenth of a second, end
-    with their encoder, so no rest is needed between rows. ``say`` is called again and again; it may raise
-    KeyboardInterrupt to end it.
+    with their encoder, so no rest is needed between rows.
     """
     with contextlib.closing(Bench(setup, seed=loads[0][1].seed)) as bench:
         for place, (batch_size, load) in enumerate(loads):
             bench.resize(batch_size)
             profile = bench.measure(load, report=lambda elapsed_s, rate: say())  # noqa: ARG005  # the form of a report
             if profile.partial:
-                return False
+                raise KeyboardInterrupt
             runs.setdefault((setup.target, place), []).append((number, profile))
-    return True
 
 
 def summarise_speeds(runs: Runs, reference: Runs, loads: Sequence[tuple[int, Load]]) -> tuple[Speed, ...]:

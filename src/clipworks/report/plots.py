@@ -170,20 +170,17 @@ def _draw_rule(axes: Axes, axis: str, value: float) -> None:
 
 
 def _scale(axis: Any, set_scale: Callable[[str], object], spec: Axis) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
     axis.set_label_text(spec.label)
     if spec.log:
         set_scale("log")
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    if spec.log or spec.ticks:
+        axis.set_major_locator(FixedLocator(spec.ticks) if spec.ticks else LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
     if spec.percent:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g}%"))
-    if spec.ticks:
-        axis.set_major_locator(FixedLocator(list(spec.ticks)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):g}%")
 
 
 def _limit(axes: Axes, plot: Plot) -> None:

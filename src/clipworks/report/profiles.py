@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from clipworks.profiling.profile import Parity, Profile, StageTime
+from clipworks.profiling.profile import Profile, StageTime
 from clipworks.profiling.search import rank_profiles
 from clipworks.report.document import Document, Headline, Item, Section
 from clipworks.report.lineup import Lineup, Named, doubt_profiles, line_up, make_latency_columns
@@ -14,11 +14,6 @@ from clipworks.report.profile_plots import plot_profiles
 from clipworks.report.tables import Table, tabulate
 
 _STOPS = {"time is up": "NOT stable when time was up"}
-_PARITY: tuple[tuple[str, Callable[[Parity], str]], ...] = (
-    ("least cosine", lambda parity: say_cosine(parity.cosine_min)),
-    ("top-1 agreement", lambda parity: say_share(parity.top1_agreement)),
-    ("with", lambda parity: parity.reference),
-)
 _TITLES = {
     "image": "Speed of the image encoder",
     "text": "Speed of the text encoder",
@@ -111,10 +106,9 @@ def _tabulate_trust(found: Sequence[Named]) -> Table:
             ("Little's law", lambda item: say_number(item.profile.run.window.little)),
             ("repeats", lambda item: str(len(item.profile.runs))),
             ("ended", lambda item: _STOPS.get(item.profile.run.stop, item.profile.run.stop)),
-            *(
-                (name, lambda item, say=say: say(item.profile.parity) if item.profile.parity else "")
-                for name, say in _PARITY
-            ),
+            ("least cosine", lambda item: say_cosine(one.cosine_min) if (one := item.profile.parity) else ""),
+            ("top-1 agreement", lambda item: say_share(one.top1_agreement) if (one := item.profile.parity) else ""),
+            ("with", lambda item: one.reference if (one := item.profile.parity) else ""),
             ("times f32", lambda item: say_number(item.profile.times_f32)),
             ("peak MiB", lambda item: say_number(item.profile.peak_memory_mib)),
         ),
