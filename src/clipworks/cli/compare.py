@@ -139,14 +139,13 @@ def _compare(
 def _show_and_write(args: argparse.Namespace, found: Comparison) -> list[Path]:
     from clipworks.cli.compare_files import name_record, write_comparison
     from clipworks.comparison.comparison import comparison_to_json
-    from clipworks.report.assembly import Reading, assemble
+    from clipworks.report.assembly import build_document
     from clipworks.report.sources import SavedResults
 
     content, record = comparison_to_json(found), name_record(Path(args.output), partial=found.partial)
-    document = assemble(
+    document = build_document(
         [SavedResults(name=str(record), content=found)],
         title="PARTIAL: the comparison was ended early" if found.partial else "clipworks compare",
-        reading=Reading(),
     )
     try:
         if args.json:

@@ -44,7 +44,7 @@ class Reading:
 
 
 def build_document(
-    paths: Sequence[str | os.PathLike[str]],
+    files: Sequence[str | os.PathLike[str] | SavedResults],
     *,
     title: str = "clipworks report",
     reading: Reading | None = None,
@@ -57,25 +57,14 @@ def build_document(
         UsageError: no file, too many, one twice, or one of a kind that is not known.
         ResultsError: a file is damaged.
     """
-    names = [os.fspath(path) for path in paths]
+    names = [file.name if isinstance(file, SavedResults) else os.fspath(file) for file in files]
     if not 1 <= len(names) <= _MOST_FILES:
         raise UsageError(f"{len(names)} files were given; allowed: 1 to {_MOST_FILES}")
     if len(set(names)) < len(names):
         raise UsageError(f"{next(name for name in names if names.count(name) > 1)} is given twice")
     # All are recognised before the first is read to its end.
-    sources = [read_source(name) for name in names]
-    return assemble(sources, title=title, reading=reading or Reading(), published=published, report=report)
-
-
-def assemble(
-    sources: Sequence[SavedResults],
-    *,
-    title: str,
-    reading: Reading,
-    published: Sequence[PublishedRow] = (),
-    report: Callable[[str], None] = lambda _: None,
-) -> Document:
-    """Make a report of results that have been read, as `build_document` does of files."""
+    sources = [file if isinstance(file, SavedResults) else read_source(file) for file in files]
+    reading = reading or Reading()
     evaluated, profiles, searches, parts = [], [], [], []
     for source in sources:
         content = source.content
@@ -100,8 +89,7 @@ def assemble(
     parts.append(report_machines(_find_settings(sources, evaluated)))
     return Document(
         title=title,
-        subtitle=f"From {say_count(len(sources), 'file')} of saved results: "
-        + join_words([source.name for source in sources], 6),
+        subtitle=f"From {say_count(len(names), 'file')} of saved results: {join_words(names, 6)}",
         headlines=tuple(headline for part in parts for headline in part.headlines)[:_HEADLINES],
         warnings=_limit([caution for part in parts for caution in part.warnings]),
         sections=tuple(section for part in parts for section in part.sections),

@@ -31,7 +31,7 @@ def tabulate_speeds(rows: list[Row]) -> Table:
     found: list[tuple[Row, Speed]] = [(row, speed) for row in rows for speed in row.speeds]
     found.sort(key=lambda item: (item[1].tower, item[1].batch_size, item[1].depth))
     rates = {tower: [speed.samples_per_s.median for _, speed in found if speed.tower == tower] for tower in _TOWERS}
-    latencies, notes = make_latency_columns(found, lambda pair: pair[1].latency)
+    latencies, doubt = make_latency_columns(found, lambda pair: pair[1].latency)
     return tabulate(
         "Speed: the median of the rounds (the least to the most)",
         found,
@@ -47,7 +47,7 @@ def tabulate_speeds(rows: list[Row]) -> Table:
         ),
         bars=("of the fastest", lambda pair: (pair[1].samples_per_s.median / max(rates[pair[1].tower]),)),
         spare=("mean ms", *latencies),
-        notes=notes,
+        notes=(doubt,),
     )
 
 

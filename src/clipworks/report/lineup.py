@@ -108,7 +108,7 @@ def _tell_apart(labels: list[str], others: list[str]) -> list[str]:
 
 def make_latency_columns(
     items: Sequence[Item], read: Callable[[Item], Sequence[Percentile]]
-) -> tuple[dict[str, Callable[[Item], str]], tuple[str, ...]]:
+) -> tuple[dict[str, Callable[[Item], str]], str]:
     """Columns of percentiles in ms, marked where too few samples stand behind them, and a note where one is marked."""
     found = [percentile for item in items for percentile in read(item)]
     needs = {item.percent: item.needed for item in found if not item.trusted}
@@ -120,7 +120,7 @@ def make_latency_columns(
 
     percents = sorted({item.percent for item in found})
     columns = {f"p{percent:g} ms": functools.partial(say, percent=percent) for percent in percents}
-    return {**columns}, (f"{_DOUBTFUL} too few samples behind it to be trusted: {said}.",) if needs else ()
+    return {**columns}, f"{_DOUBTFUL} too few samples behind it to be trusted: {said}." if needs else ""
 
 
 def doubt_profiles(found: Sequence[Named]) -> tuple[Caution, ...]:

@@ -56,7 +56,7 @@ def _say_shared(lineup: Lineup) -> str:
 def _tabulate_speed(lineup: Lineup, front: Sequence[bool] = ()) -> Table:
     """Throughput and latency of each profile, and of each whether it is on a Pareto front, if that is given."""
     found = lineup.items
-    latencies, doubts = make_latency_columns(found, lambda item: item.profile.run.window.response.percentiles)
+    latencies, doubt = make_latency_columns(found, lambda item: item.profile.run.window.response.percentiles)
     best = max(found, key=lambda item: _order(item.profile.samples_per_s()))
 
     def say_spread(item: Named) -> str:
@@ -64,8 +64,8 @@ def _tabulate_speed(lineup: Lineup, front: Sequence[bool] = ()) -> Table:
         return say_share((rates[-1] - rates[0]) / rates[len(rates) // 2]) if len(rates) > 1 and rates[0] > 0 else ""
 
     kept = [item.label for item, on_front in zip(found, front, strict=False) if on_front]
-    opened = any(item.profile.load.rate is not None for item in found)
-    intended = "At a load in requests/s (open loop) latency is counted from the moment a request was due."
+    closed = all(item.profile.load.rate is None for item in found)
+    due = "At a load in requests/s (open loop) latency is counted from the moment a request was due."
     return tabulate(
         "Throughput and latency",
         found,
@@ -82,9 +82,9 @@ def _tabulate_speed(lineup: Lineup, front: Sequence[bool] = ()) -> Table:
         marked=lambda item: len(found) > 1 and item is best,
         spare=("inputs", "spread", *list(latencies)[:-1]),
         notes=(
-            *(("Bold: the highest throughput.",) if len(found) > 1 else ()),
-            *doubts,
-            *((intended,) if opened else ()),
+            "Bold: the highest throughput." if len(found) > 1 else "",
+            doubt,
+            "" if closed else due,
         ),
     )
 
@@ -115,7 +115,7 @@ def _tabulate_trust(found: Sequence[Named]) -> Table:
         spare=("repeats", "seconds", "requests"),
         notes=(
             "Little's law: requests/s times the mean service time; it equals what was in flight if both are right.",
-            *(("The parity columns compare the embeddings with f32.",) if parity else ()),
+            "The parity columns compare the embeddings with f32." if parity else "",
         ),
     )
 

@@ -134,7 +134,7 @@ def _plot_trials(search: RateSearch) -> Plot:
 
 
 def _tabulate_trials(search: RateSearch) -> Table:
-    latencies, doubts = make_latency_columns(search.trials, lambda trial: trial.run.window.response.percentiles)
+    latencies, doubt = make_latency_columns(search.trials, lambda trial: trial.run.window.response.percentiles)
     return tabulate(
         "Rates that were tried",
         sorted(search.trials, key=lambda trial: trial.rate),
@@ -149,5 +149,5 @@ def _tabulate_trials(search: RateSearch) -> Table:
         ),
         marked=lambda trial: trial.rate == search.best,
         spare=tuple(name for name in latencies if name != f"p{search.slo.percent:g} ms"),
-        notes=doubts,
+        notes=(doubt,),
     )

@@ -87,6 +87,6 @@ def tabulate(
         bar=heading if telling else "",
         parts=parts if telling else (),
         marked=tuple(place for place, item in enumerate(shown) if marked(item)),
-        notes=tuple(notes),
+        notes=tuple(filter(None, notes)),
         left_out=len(items) - len(shown),
     )
