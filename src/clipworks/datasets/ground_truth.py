@@ -8,14 +8,11 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from clipworks.datasets.listing import DataSet, Sample
 from clipworks.display import quote_text
 from clipworks.errors import UsageError
 from clipworks.text.prompts import Labels, read_labels
-
-if TYPE_CHECKING:
-    from clipworks.datasets.listing import DataSet, Sample
 
 _WORDNET_FOLDER = re.compile(r"(?:^|[/\\])(n\d{8})(?=[/\\])")
 _WORDNET_FILE = re.compile(r"(?:^|[/\\])(n\d{8})[_.-][^/\\]*$")

@@ -39,9 +39,11 @@ def open_place(place: str) -> tuple[Any, str]:
 
     Raises UsageError for a scheme without one, LocationError where it cannot be reached.
     """
+    import pyarrow.fs
+
     match = _URL.match(place)
     if match is None:  # bytes that are not UTF-8 are refused by pyarrow; a local file of such a name is not read here
-        return _open_local(), os.path.abspath(place)  # noqa: PTH100  # a Path would resolve links
+        return pyarrow.fs.LocalFileSystem(), os.path.abspath(place)  # noqa: PTH100  # a Path would resolve links
     path = match["path"]
     return _open_remote(match["scheme"], path.partition("/")[0]), path.strip("/")
 
@@ -119,13 +121,6 @@ def list_place(place: str, *, recursive: bool = False) -> list[str]:
     top = path.lstrip("/")
     files = (posixpath.relpath(item.path.lstrip("/"), top) for item in found if item.type == pyarrow.fs.FileType.File)
     return sorted(files, key=lambda name: [os.fsencode(part) for part in name.split("/")])
-
-
-@functools.cache
-def _open_local() -> Any:
-    import pyarrow.fs
-
-    return pyarrow.fs.LocalFileSystem()
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import numpy as np
 
 from clipworks.errors import ImageError
 from clipworks.evaluation.evaluation import ClassResult, Evaluation
-from clipworks.report.document import Axis, Gallery, Plot, Section, Series, Thumbnail
+from clipworks.report.document import Axis, Document, Gallery, Plot, Section, Series, Thumbnail, list_facts
 from clipworks.report.phrases import say_count, say_share
 from clipworks.report.tables import Table, tabulate
 
@@ -36,11 +36,32 @@ class Evaluated:
     find_image: FindImage | None = None  # brings a path's thumbnail, or None for none
 
 
+def show_evaluation(found: Evaluation, *, most: int) -> Document:
+    """One evaluation by itself: accuracy, then ``most`` of the hardest classes, confusions and worst images each."""
+    how = "counted as wrong" if found.errors_as == "wrong" else "left out"
+    mean, ece = found.mean_class_accuracy, found.calibration.ece
+    facts = {
+        "images": f"{found.images:,}, {found.evaluated:,} evaluated"
+        + (f"; {found.errors:,} could not be read: {how}" if found.errors else "")
+        + (f"; {found.without_truth:,} left out: nothing tells their class" if found.without_truth else ""),
+        "truth from": _say_origins(found),
+        **{
+            f"top-{one.k}": f"{one.share:.2%} ({one.low:.2%} to {one.high:.2%} at 95%), "
+            f"{one.correct:,} of {one.count:,}"
+            for one in found.accuracy
+        },
+        "mean of classes": "" if mean is None else f"{mean:.2%} over {len(found.classes):,} classes",
+        "calibration error": "" if ece is None else f"{ece:.4f} (ECE, 15 bins)",
+    }
+    lists = (tabulate_classes(found, most), tabulate_confusions(found, most), tabulate_worst(found, most))
+    return Document(title="Evaluation", sections=(Section(items=(list_facts(facts), *lists)),))
+
+
 def report_classes(item: Evaluated, thumbnails: int) -> Section:
     """Show what is in one file, and so many of its worst images at most."""
     found = item.evaluation
     median = float(np.median([one.count for one in found.classes]))
-    text = [f"{say_count(found.images, 'image')}, {found.evaluated:,} evaluated; truth from: {say_origins(found)}."]
+    text = [f"{say_count(found.images, 'image')}, {found.evaluated:,} evaluated; truth from: {_say_origins(found)}."]
     if few := median < _BINS:
         said = f"The median class has {say_count(int(median), 'image')}"
         text.append(f"{said}: what is said of one class is an example, not a rate.")
@@ -57,7 +78,7 @@ def report_classes(item: Evaluated, thumbnails: int) -> Section:
     )
 
 
-def say_origins(found: Evaluation) -> str:
+def _say_origins(found: Evaluation) -> str:
     """Where the known classes are from, and how often."""
     return ", ".join(f"{name} ({count:,})" for name, count in found.truth_from.items())
 

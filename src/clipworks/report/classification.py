@@ -5,55 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipworks.evaluation.accuracy import wilson
-from clipworks.evaluation.evaluation import Evaluation
-from clipworks.report.classes import (
-    Evaluated,
-    report_classes,
-    say_origins,
-    tabulate_classes,
-    tabulate_confusions,
-    tabulate_worst,
-)
-from clipworks.report.document import (
-    Axis,
-    Caution,
-    Document,
-    Guide,
-    Headline,
-    Item,
-    Plot,
-    Section,
-    draw_points,
-    list_facts,
-    warn,
-)
+from clipworks.report.classes import Evaluated, report_classes
+from clipworks.report.document import Axis, Caution, Document, Guide, Headline, Item, Plot, Section, draw_points, warn
 from clipworks.report.lineup import MOST_SERIES, say_left_out
 from clipworks.report.phrases import say_accuracy, say_count, say_interval, say_number, say_share
 from clipworks.report.tables import Table, tabulate
 
 _MOST_FILES = 6
 _UNREADABLE = {"wrong": "count as wrong", "skip": "are left out"}
-
-
-def show_evaluation(found: Evaluation, *, most: int) -> Document:
-    """One evaluation by itself: accuracy, then ``most`` of the hardest classes, confusions and worst images each."""
-    how = "counted as wrong" if found.errors_as == "wrong" else "left out"
-    mean, ece = found.mean_class_accuracy, found.calibration.ece
-    facts = {
-        "images": f"{found.images:,}, {found.evaluated:,} evaluated"
-        + (f"; {found.errors:,} could not be read: {how}" if found.errors else "")
-        + (f"; {found.without_truth:,} left out: nothing tells their class" if found.without_truth else ""),
-        "truth from": say_origins(found),
-        **{
-            f"top-{one.k}": f"{one.share:.2%} ({one.low:.2%} to {one.high:.2%} at 95%), "
-            f"{one.correct:,} of {one.count:,}"
-            for one in found.accuracy
-        },
-        "mean of classes": "" if mean is None else f"{mean:.2%} over {len(found.classes):,} classes",
-        "calibration error": "" if ece is None else f"{ece:.4f} (ECE, 15 bins)",
-    }
-    lists = (tabulate_classes(found, most), tabulate_confusions(found, most), tabulate_worst(found, most))
-    return Document(title="Evaluation", sections=(Section(items=(list_facts(facts), *lists)),))
 
 
 def report_evaluations(found: Sequence[Evaluated], *, thumbnails: int) -> Document:

@@ -8,12 +8,12 @@ from clipworks.comparison.comparison import Row
 from clipworks.comparison.figures import Footprint, Repeated, Speed, TowerStart
 from clipworks.comparison.published import PublishedRow, PublishedSpeed
 from clipworks.report.lineup import make_latency_columns
-from clipworks.report.phrases import say_bytes, say_ms, say_number, say_share
+from clipworks.report.phrases import say_ms, say_number, say_share
 from clipworks.report.tables import Table, tabulate
 
 _TOWERS = ("image", "text")
 _STARTS: tuple[tuple[str, Callable[[TowerStart], str]], ...] = (
-    ("MB", lambda item: say_bytes(item.file_bytes)),
+    ("MB", lambda item: say_number(item.file_bytes / 1e6)),
     ("open ms", lambda item: say_number(item.cold.open_ms)),
     ("first call ms", lambda item: say_ms(item.cold.first_call_us)),
 )

@@ -7,19 +7,7 @@ from collections.abc import Sequence
 
 from clipworks.profiling.profile import Profile
 from clipworks.profiling.search import RateSearch, Trial
-from clipworks.report.document import (
-    Axis,
-    Caution,
-    Document,
-    Guide,
-    Headline,
-    Mark,
-    Plot,
-    Section,
-    Series,
-    draw_points,
-    warn,
-)
+from clipworks.report.document import Axis, Caution, Document, Guide, Headline, Plot, Section, Series, draw_points, warn
 from clipworks.report.lineup import describe, is_wide, make_latency_columns
 from clipworks.report.phrases import say_ms, say_number
 from clipworks.report.sources import MeasuredSearch
@@ -108,9 +96,8 @@ def _plot_trials(search: RateSearch) -> Plot:
         return math.nan if found is None else found.value_us / 1000
 
     def draw(label: str, percent: float, shown: list[Trial], hue: int | None = None) -> Series:
-        mark: Mark = "points" if hue else "line"
         points = [(trial.rate, read(trial, percent)) for trial in shown]
-        return draw_points(label, points, mark=mark, hollow=bool(hue), hue=hue)
+        return draw_points(label, points, mark="points" if hue else "line", hollow=bool(hue), hue=hue)
 
     percents = sorted({50.0, search.slo.percent} & {item.percent for item in trials[0].run.window.response.percentiles})
     series = [draw(f"p{percent:g}", percent, trials) for percent in percents]
