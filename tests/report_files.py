@@ -15,7 +15,6 @@ from clipworks.comparison.comparison import (
     Comparison,
     GateResult,
     ImageSet,
-    Pareto,
     Requested,
     Row,
     comparison_to_json,
@@ -25,10 +24,8 @@ from clipworks.comparison.figures import (
     ChangedImage,
     Difference,
     Footprint,
-    Latency,
     Problem,
     Repeated,
-    Share,
     Speed,
     TowerStart,
 )
@@ -39,7 +36,7 @@ from clipworks.evaluation.evaluation import Accuracy
 from clipworks.options import ImageOptions
 from clipworks.profiling.profile import Cold, Load, Parity, Profile, Run, StageTime
 from clipworks.profiling.search import RateSearch, Slo, Trial
-from clipworks.profiling.statistics import Overload, Window, spread
+from clipworks.profiling.statistics import Overload, Percentile, Window, spread
 from clipworks.results.formats import FORMATS
 from clipworks.results.records import Prediction, Record
 
@@ -233,7 +230,7 @@ def make_comparison(**changes: Any) -> Comparison:
         batch_sizes=(1,),
         repeats=3,
         rounds=2,
-        pareto=Pareto(accuracy="top1"),
+        pareto="top1",
         published=(
             PublishedRow(
                 name="theirs",
@@ -291,7 +288,7 @@ def _make_row(name: str, correct: int, rate: float, *, is_reference: bool = Fals
         cosine_p1=0.995,
         cosine_median=0.999,
         head_cosine_min=0.9999,
-        top1=Share(count=990, total=1000, share=0.99, low=0.981, high=0.995),
+        top1=Accuracy(k=1, correct=990, count=1000, share=0.99, low=0.981, high=0.995),
         score_change_max=0.21,
         worst=(changed,),
         changed=(changed,),
@@ -321,7 +318,7 @@ def _make_row(name: str, correct: int, rate: float, *, is_reference: bool = Fals
                 samples_per_s=_repeat(rate),
                 ratio=None if is_reference else _repeat(rate / 70),
                 mean_us=_repeat(1e6 / rate),
-                latency=(Latency(percent=99, us=_repeat(1.5e6 / rate), trusted=False),),
+                latency=(Percentile(percent=99, value_us=1.5e6 / rate, trusted=False, needed=662),),
                 rounds=(0, 1),
                 runs=(make_run(), make_run()),
             ),

@@ -60,7 +60,7 @@ ROOMS = {
         "runtimes scoring text.*"
     ),
     "profiling": (
-        "bundle.* datasets.folders environment images.* pipeline processor runtimes scoring store "
+        "bundle.* datasets.listing environment images.* pipeline processor runtimes scoring store "
         "tasks.zero_shot text.*"
     ),
     "comparison": (
@@ -174,7 +174,7 @@ def test_the_table_of_rooms_names_what_there_is() -> None:
         ("clipworks.store.hub", "clipworks.store.known", None),
         ("clipworks.convert.verify", "clipworks.runtimes.probes", None),
         ("clipworks.runtimes.torch.jpeg", "torch", None),
-        ("clipworks.cli.match", "clipworks.profiling.sample_form", None),
+        ("clipworks.cli.match", "clipworks.profiling.search", None),
         ("clipworks.images.modes", "clipworks.errors", None),
     ],
 )

@@ -21,8 +21,7 @@ from clipworks.profiling.parity import measure_beside_f32
 from clipworks.report.comparison import report_comparison
 from clipworks.report.comparison_speeds import list_slower
 from clipworks.report.document import FactList
-from clipworks.report.lineup import Named
-from clipworks.report.profile_cautions import doubt_profiles
+from clipworks.report.lineup import Named, doubt_profiles
 from clipworks.report.profile_summary import show_profile
 from clipworks.results.manifest import recall_choice
 from clipworks.runtimes import choice, registry

@@ -23,8 +23,7 @@ from clipworks.comparison.accuracy import (
 )
 from clipworks.comparison.comparison import Row, comparison_from_json, comparison_to_json
 from clipworks.comparison.figures import Difference
-from clipworks.comparison.gates import check_gates, parse_gates
-from clipworks.comparison.pareto import mark_front
+from clipworks.comparison.rows import check_gates, mark_front, parse_gates
 from clipworks.comparison.speeds import order_round
 from clipworks.errors import UnknownNameError, UsageError
 from clipworks.evaluation.accuracy import wilson
@@ -172,7 +171,7 @@ def test_agreement_is_that_of_a_plain_loop_over_images_and_classes() -> None:
     assert (found.cosine_min, found.cosine_p1) == pytest.approx((ordered[0], ordered[5]), abs=1e-6)  # 6th of 530
     assert found.cosine_median == pytest.approx((ordered[264] + ordered[265]) / 2, abs=1e-6)
     assert found.score_change_max == pytest.approx(max(changes), abs=1e-5)
-    assert (found.top1.count, found.top1.total) == (same, count)
+    assert (found.top1.correct, found.top1.count) == (same, count)
     assert same < count
     assert found.head_cosine_min == pytest.approx(1)
     worst = sorted(range(count), key=lambda place: cosines[place])
@@ -239,9 +238,8 @@ def test_the_throughput_gate_takes_the_load_where_a_row_is_least_quicker() -> No
 
 def test_the_front_holds_what_nothing_beats() -> None:
     """Equal rows beat neither; a row without a figure is neither on the front nor off it."""
-    rows, axes = mark_front(make_comparison().rows)
-    assert axes is not None
-    assert axes.accuracy == "top1"
+    rows, axis = mark_front(make_comparison().rows)
+    assert axis == "top1"
     assert [row.pareto for row in rows] == [False, True, True, None]
     twin = dataclasses.replace(rows[1], name="twin")
     assert [row.pareto for row in mark_front((*rows, twin))[0]] == [False, True, True, None, True]
@@ -265,9 +263,8 @@ def test_without_truth_the_front_goes_by_agreement_and_each_model_has_its_own() 
         )
         for row in rows
     ]
-    marked, axes = mark_front((*rows, *slower))
-    assert axes is not None
-    assert axes.accuracy == "agreement"
+    marked, axis = mark_front((*rows, *slower))
+    assert axis == "agreement"
     assert [row.pareto for row in marked] == [True, True, False] * 2  # the third agrees as the second does, but slower
     assert mark_front(())[1] is None
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import EXAMPLE
 
 from clipworks.cli import main
-from clipworks.display import cut_text, fit_text, measure_width, quote_text, show_text
+from clipworks.display import break_text, cut_text, fit_text, fold_text, measure_width, quote_text, show_text
 
 # Persian with a joiner that holds letters apart, Chinese with a wide blank, emoji with joiners, a flag of tags.
 AS_GIVEN = [
@@ -76,6 +76,13 @@ def test_a_text_is_brought_to_its_columns(text: str, columns: int) -> None:
     assert measure_width(fit_text(text, columns)) == columns
     assert measure_width(cut_text(text, columns)) <= columns
     assert text.startswith(cut_text(text, columns))
+
+
+def test_a_text_is_folded_at_blanks_and_a_path_stays_whole() -> None:
+    path = "/a/long/path-of/some-file.jpg"
+    assert fold_text(f"image of {path} here", 12) == ["image of", path, "here"]
+    assert break_text(f"image of {path} here", 12) == ["image of", "/a/long/", "path-of/", "some-file.", "jpg here"]
+    assert break_text("图片图片 b", 5) == ["图片", "图片", "b"]
 
 
 def test_match_prints_texts_as_they_were_given(capsys: pytest.CaptureFixture[str]) -> None:

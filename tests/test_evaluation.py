@@ -16,8 +16,7 @@ from clipworks.cli import main
 from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import evaluate, wilson
 from clipworks.evaluation.truth import find_in_results, guess_labels, read_truth
-from clipworks.report.classes import tabulate_confusions
-from clipworks.report.classification import show_evaluation
+from clipworks.report.classes import show_evaluation, tabulate_confusions
 from clipworks.report.terminal import format_terminal
 from clipworks.results.formats import FORMATS, read_results
 from clipworks.results.records import Prediction, Record

@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 
 from clipworks.cli import main
-from clipworks.datasets.folders import walk_folder
-from clipworks.datasets.listing import read_dataset
+from clipworks.datasets.listing import read_dataset, walk_folder
 from clipworks.errors import ImageError
 from clipworks.images.decode import read_file
 from clipworks.profiling.inputs import choose_files
@@ -93,12 +92,12 @@ def test_a_folder_below_that_cannot_be_listed_is_one_error(
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return list_folder(path)
 
-    monkeypatch.setattr("clipworks.datasets.folders.os.scandir", refuse)  # whoever runs the tests may read every folder
+    monkeypatch.setattr("clipworks.datasets.listing.os.scandir", refuse)  # whoever runs the tests may read every folder
     assert run("embed", folder, "-o", tmp_path / "vectors") == 0
     found = read_records(tmp_path / "vectors" / "records.jsonl", folder)
     assert set(found) == {*GOOD, *bad, "folder.jpg"} - {"folder.jpg/in.png"}
     assert "folder.jpg" in found["folder.jpg"]["error"]
-    monkeypatch.setattr("clipworks.datasets.folders.os.scandir", lambda path: refuse(f"{path}/folder.jpg"))
+    monkeypatch.setattr("clipworks.datasets.listing.os.scandir", lambda path: refuse(f"{path}/folder.jpg"))
     with pytest.raises(ImageError, match="cannot be read: Permission denied"):
         read_dataset(folder)
 

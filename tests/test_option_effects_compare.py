@@ -158,11 +158,10 @@ def test_speeds_are_measured_as_the_options_say(
 ) -> None:
     asked: list[tuple[int, tuple[int, int, float, float, tuple[float, ...]]]] = []
 
-    def measure(setup: Setup, loads: Sequence[tuple[int, Load]], runs: object, number: int, say: object) -> bool:
+    def measure(setup: Setup, loads: Sequence[tuple[int, Load]], runs: object, number: int, say: object) -> None:
         assert (setup.target in ("image", "text"), runs is None, callable(say)) == (True, False, True)
         for size, load in loads:
             asked.append((number, (size, load.depth, load.duration_s, load.warmup_s, load.percentiles)))
-        return True
 
     monkeypatch.setattr(comparing, "measure_once", measure)
     record(capsys, "--repeats", "1")

@@ -79,23 +79,26 @@ def _fit(text: str, columns: int | None) -> tuple[int, int]:
 
 
 def fold_text(text: str, columns: int) -> list[str]:
-    """Break a text at blanks into lines of at most so many columns; longer words too."""
+    """Break a text at blanks into lines of at most so many columns; a longer word, as a path, is a line of its own."""
     lines = [""]
     for word in text.split(" "):
-        while measure_width(word) > columns:
-            room = columns - measure_width(lines[-1]) - (1 if lines[-1] else 0)
-            piece = cut_text(word, room if room > columns // 2 else columns) or word[:1]
-            piece = piece[: max(piece.rfind(sign, len(piece) // 2) for sign in "/_-.") + 1] or piece
-            _append_word(lines, piece, columns)
-            word = word[len(piece) :]  # noqa: PLW2901  # what is left of it
-        _append_word(lines, word, columns)
+        if not lines[-1]:
+            lines[-1] = word
+        elif measure_width(lines[-1]) + 1 + measure_width(word) <= columns:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
     return lines
 
 
-def _append_word(lines: list[str], word: str, columns: int) -> None:
-    if not lines[-1]:
-        lines[-1] = word
-    elif measure_width(lines[-1]) + 1 + measure_width(word) <= columns:
-        lines[-1] += f" {word}"
-    else:
-        lines.append(word)
+def break_text(text: str, columns: int) -> list[str]:
+    """Fold a text as `fold_text`, and longer words too: behind a sign, where one stands in a line's second half."""
+    pieces = []
+    for word in text.split(" "):
+        rest = word
+        while measure_width(rest) > columns:
+            piece = cut_text(rest, columns) or rest[:1]
+            pieces.append(piece[: max(piece.rfind(sign, len(piece) // 2) for sign in "/_-.") + 1] or piece)
+            rest = rest[len(pieces[-1]) :]
+        pieces.append(rest)
+    return fold_text(" ".join(pieces), columns)

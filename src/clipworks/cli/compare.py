@@ -18,8 +18,8 @@ from clipworks.errors import UsageError
 from clipworks.options import AUTO, PRECISIONS, STARTER
 
 if TYPE_CHECKING:
+    from clipworks.comparison.candidates import Plan
     from clipworks.comparison.comparison import Comparison
-    from clipworks.comparison.plan import Plan
     from clipworks.comparison.published import PublishedRow
 
 ALL = "all"
@@ -86,8 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare, write, print; 1 when a gate is missed, 130 for a partial comparison."""
     from clipworks.cli.compare_files import check_output
-    from clipworks.comparison.gates import parse_gates
     from clipworks.comparison.published import read_published
+    from clipworks.comparison.rows import parse_gates
 
     gates = parse_gates(args.gate) if args.gate is not None else {}
     published = read_published(args.published) if args.published is not None else ()
@@ -139,14 +139,13 @@ def _compare(
 def _show_and_write(args: argparse.Namespace, found: Comparison) -> list[Path]:
     from clipworks.cli.compare_files import name_record, write_comparison
     from clipworks.comparison.comparison import comparison_to_json
-    from clipworks.report.assembly import Reading, assemble
+    from clipworks.report.assembly import build_document
     from clipworks.report.sources import SavedResults
 
     content, record = comparison_to_json(found), name_record(Path(args.output), partial=found.partial)
-    document = assemble(
+    document = build_document(
         [SavedResults(name=str(record), content=found)],
         title="PARTIAL: the comparison was ended early" if found.partial else "clipworks compare",
-        reading=Reading(),
     )
     try:
         if args.json:
@@ -180,7 +179,7 @@ def _conclude(found: Comparison, gates: dict[str, float], *, strict: bool) -> in
 
 def _read_plan(args: argparse.Namespace) -> Plan:
     from clipworks import runtimes
-    from clipworks.comparison.plan import Plan
+    from clipworks.comparison.candidates import Plan
     from clipworks.errors import unknown_name
     from clipworks.profiling.profile import Load
     from clipworks.text.prompts import read_templates

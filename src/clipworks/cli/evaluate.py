@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print, and return 0."""
     from clipworks.evaluation.files import count_missing, evaluate_file, read_file_labels
-    from clipworks.report.classification import show_evaluation
+    from clipworks.report.classes import show_evaluation
 
     ks = [] if args.top is None else kinds.split_numbers(args.top, "--top")
     known = read_file_labels(args.results, args.labels)

@@ -57,8 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_profile(args: argparse.Namespace, result: Profile) -> None:
-    from clipworks.profiling.sample_form import format_sample_form
-    from clipworks.report.profile_summary import show_profile
+    from clipworks.report.profile_summary import format_sample_form, show_profile
 
     if args.json:
         print_json(dataclasses.asdict(result))

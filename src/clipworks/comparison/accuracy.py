@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from clipworks import scoring
 from clipworks.bundle.card import ScoreRule
-from clipworks.comparison.figures import Agreement, ChangedImage, Difference, Share
+from clipworks.comparison.figures import Agreement, ChangedImage, Difference
 from clipworks.evaluation.accuracy import count_accuracy, wilson
 from clipworks.evaluation.evaluation import Accuracy
 from clipworks.tasks.zero_shot import FoldedClassifier, fold_classifier
@@ -49,16 +49,11 @@ class Embedded:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pool:
-    """The readable images that every row embeds.
-
-    Attributes:
-        truths: the class of each, or None.
-        lost: images of a known class that could not be read: wrong in every row.
-    """
+    """The readable images that every row embeds."""
 
     paths: Sequence[str]
-    truths: Sequence[int | None]
-    lost: int
+    truths: Sequence[int | None]  # the class of each, where known
+    lost: int  # images of a known class that could not be read: wrong in every row
     labels: Labels
 
 
@@ -82,7 +77,7 @@ def measure_accuracy(correct: dict[int, Bools]) -> tuple[Accuracy, ...]:
 
 def compare_accuracy(own: dict[int, Bools], other: dict[int, Bools], reference: str) -> tuple[Difference, ...]:
     """Paired differences to another row at each k."""
-    return tuple(_compare(own[k], other[k], k, reference) for k in own if k in other and len(own[k]))
+    return tuple(_compare(own[k], other[k], k, reference) for k in own if len(own[k]))
 
 
 def _compare(own: Bools, other: Bools, k: int, reference: str) -> Difference:
@@ -96,13 +91,10 @@ def _compare(own: Bools, other: Bools, k: int, reference: str) -> Difference:
     first, second = float(own.mean()), float(other.mean())
     (low1, high1), (low2, high2) = (wilson(int(right.sum()), count) for right in (own, other))
     sides = (both + only_row) * (only_reference + neither) * (both + only_reference) * (only_row + neither)
-    product = both * neither - only_row * only_reference
-    if sides == 0:
-        phi = 0.0
-    elif product > 0:
-        phi = max(product - count / 2, 0.0) / math.sqrt(sides)
-    else:
-        phi = product / math.sqrt(sides)
+    product: float = both * neither - only_row * only_reference
+    if product > 0:
+        product = max(product - count / 2, 0.0)
+    phi = product / math.sqrt(sides) if sides else 0.0
     difference = (only_row - only_reference) / count
 
     def reach(a: float, b: float) -> float:
@@ -124,8 +116,6 @@ def _compare(own: Bools, other: Bools, k: int, reference: str) -> Difference:
 def mcnemar(first: int, second: int) -> float:
     """How likely a split of differing images is as uneven as this one, two-sided, where both sides are alike."""
     total, least = first + second, min(first, second)
-    if total == 0:
-        return 1.0
     term = tail = 1  # the binomial coefficients, each from the one before
     for number in range(least):
         term = term * (total - number) // (number + 1)
@@ -147,8 +137,7 @@ def measure_agreement(row: Embedded, reference: Embedded, pool: Pool, name: str)
         for kept, scores in ((own, found), (theirs, expected)):
             best = scores.argmax(axis=1)
             kept[part] = np.stack([best, scores[np.arange(len(best)), best]], axis=1)
-    same = int((own[:, 0] == theirs[:, 0]).sum())
-    low, high = wilson(same, count)
+    same = own[:, 0] == theirs[:, 0]
 
     def describe(place: int) -> ChangedImage:
         truth, names = pool.truths[place], pool.labels.names
@@ -169,7 +158,7 @@ def measure_agreement(row: Embedded, reference: Embedded, pool: Pool, name: str)
 
     ordered = np.sort(cosines)
     worst = np.argsort(cosines, kind="stable")[:_LISTED]
-    moved = [place for place in np.argsort(-changes, kind="stable") if own[place, 0] != theirs[place, 0]]
+    moved = [place for place in np.argsort(-changes, kind="stable") if not same[place]]
     return Agreement(
         reference=name,
         count=count,
@@ -177,7 +166,7 @@ def measure_agreement(row: Embedded, reference: Embedded, pool: Pool, name: str)
         cosine_p1=float(ordered[max(0, math.ceil(count / 100) - 1)]),
         cosine_median=float(np.median(cosines)),
         head_cosine_min=float(np.sum(row.head.astype(np.float64) * reference.head, axis=1).min()),
-        top1=Share(count=same, total=count, share=same / count, low=low, high=high),
+        top1=count_accuracy(1, int(same.sum()), count),
         score_change_max=float(changes.max()),
         worst=tuple(describe(int(place)) for place in worst),
         changed=tuple(describe(int(place)) for place in moved[:_LISTED]),

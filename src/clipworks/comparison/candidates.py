@@ -1,4 +1,4 @@
-"""Candidates: which rows are tried, in which order, what they are called, and which of them is the reference."""
+"""What is compared: the plan, the rows that are tried for it, their names, and which of them is the reference."""
 
 from __future__ import annotations
 
@@ -12,28 +12,42 @@ from clipworks.bundle.files import Bundle
 from clipworks.comparison.accuracy import Embedded
 from clipworks.comparison.comparison import Actual, Requested
 from clipworks.comparison.figures import Footprint, Problem, Stage
-from clipworks.comparison.plan import Plan
 from clipworks.comparison.speeds import Runs
 from clipworks.errors import ClipworksError
-from clipworks.options import AUTO, RuntimeOptions
+from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions
+from clipworks.profiling.profile import Load
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to compare."""
+
+    models: tuple[str, ...]
+    runtimes: tuple[str, ...]  # every one is tried with every device and precision
+    devices: tuple[str, ...]
+    precisions: tuple[str, ...]
+    options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS  # the same for every row: threads and the like
+    # the runtime whose f32 is the reference, one of ``runtimes`` or not; None for the first of them that has f32
+    reference: str | None
+    templates: tuple[str, ...]
+    images: ImageOptions
+    limit: int | None  # images at most; None for all
+    loads: tuple[tuple[int, Load], ...]  # batch size and load of each measurement
+    repeats: int  # rounds of the speed measurement, at least 1; 0 measures no speed
+    footprint: bool  # whether load time and memory are measured, in a process for each row
+    offline: bool
 
 
 @dataclass(kw_only=True)
 class Candidate:
-    """A row while it is being made.
-
-    Attributes:
-        options: what was asked for, as its runtime takes it, and what is the same for every row.
-        wanted: whether it was asked for; else it is tried as a reference only.
-        actual: what is in use; None until it is opened, or where it is not available.
-    """
+    """A row while it is being made."""
 
     asked: Requested
-    options: RuntimeOptions
+    options: RuntimeOptions  # what was asked for, as its runtime takes it, and what is the same for every row
     bundle: Bundle
     name: str
-    wanted: bool = True
-    actual: Actual | None = None
+    wanted: bool = True  # else it is tried as a reference only
+    actual: Actual | None = None  # None until it is opened, or where it is not available
     embedded: Embedded | None = None
     runs: Runs = field(default_factory=dict)
     footprint: Footprint | None = None
@@ -80,8 +94,9 @@ def name_rows(asked: Sequence[Requested], cards: Sequence[Card]) -> list[str]:
     for item, card in zip(asked, cards, strict=True):
         parts = [card.name if len(models) > 1 else "", item.runtime, item.device if len(devices) > 1 else ""]
         names.append(" ".join([*filter(None, parts), item.precision]))
-    counts = {name: names.count(name) for name in names}
-    return [name if counts[name] == 1 else f"{name} ({item.model})" for name, item in zip(names, asked, strict=True)]
+    return [
+        name if names.count(name) == 1 else f"{name} ({item.model})" for name, item in zip(names, asked, strict=True)
+    ]
 
 
 def choose_references(rows: Sequence[Candidate], reference: str | None) -> dict[str, Candidate]:

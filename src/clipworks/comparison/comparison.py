@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clipworks.bundle.records import read_record
-from clipworks.comparison.figures import Agreement, Difference, Footprint, Problem, Share, Speed
+from clipworks.comparison.figures import Agreement, Difference, Footprint, Problem, Speed
 from clipworks.comparison.published import PublishedRow
 from clipworks.environment import Environment
 from clipworks.errors import BundleError
@@ -20,8 +20,10 @@ from clipworks.options import ImageOptions
 from clipworks.profiling.profile import Load
 from clipworks.results.records import ResultsError
 
-COMPARISON_FORMAT = 2
+COMPARISON_FORMAT = 3
+# Of the Pareto front and the plots; ``agreement`` without truth.
 AccuracyAxis = Literal["top1", "agreement"]
+_ITSELF = Accuracy(k=1, correct=1, count=1, share=1.0, low=1.0, high=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,34 +48,21 @@ class Actual:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One combination of model, runtime, device and precision.
+    """One combination of model, runtime, device and precision."""
 
-    Attributes:
-        name: tells the row from the others.
-        model: the card's name.
-        actual: what is in use; None where it is not available.
-        is_reference: whether the other rows of the model are compared with this one.
-        problems: what is missing, and why.
-        accuracy: top-1 and top-5; empty where no truth is known.
-        differences: to the model's reference, then, for another model than the first, to the first one's.
-        agreement: with the model's reference; None for that itself.
-        speeds: image before text, in the order of the loads.
-        pareto: whether it is on the front; None where a figure for it is missing.
-    """
-
-    name: str
-    model: str
+    name: str  # tells the row from the others
+    model: str  # the card's name
     card_sha256: str
     asked: Requested
-    actual: Actual | None
-    is_reference: bool
+    actual: Actual | None  # None where it is not available
+    is_reference: bool  # whether the other rows of the model are compared with this one
     problems: tuple[Problem, ...]
-    accuracy: tuple[Accuracy, ...]
-    differences: tuple[Difference, ...]
-    agreement: Agreement | None
+    accuracy: tuple[Accuracy, ...]  # top-1 and top-5; empty where no truth is known
+    differences: tuple[Difference, ...]  # to the model's reference, then, for another model, to the first one's
+    agreement: Agreement | None  # with the model's reference; None for that itself
     footprint: Footprint | None
-    speeds: tuple[Speed, ...]
-    pareto: bool | None
+    speeds: tuple[Speed, ...]  # image before text, in the order of the loads
+    pareto: bool | None  # whether it is on the front; None where a figure for it is missing
 
     @property
     def fastest(self) -> Speed | None:
@@ -81,11 +70,11 @@ class Row:
         speeds = [speed for speed in self.speeds if speed.tower == "image"]
         return max(speeds, key=lambda speed: speed.samples_per_s.median, default=None)
 
-    def find_share(self, axis: AccuracyAxis) -> Accuracy | Share | None:
+    def find_share(self, axis: AccuracyAxis) -> Accuracy | None:
         """Top-1 accuracy, or the share of images with the same top-1 as in the reference."""
         if axis == "top1":
             return next((item for item in self.accuracy if item.k == 1), None)
-        itself = Share(count=1, total=1, share=1.0, low=1.0, high=1.0) if self.is_reference else None
+        itself = _ITSELF if self.is_reference else None
         return itself if self.agreement is None else self.agreement.top1
 
 
@@ -102,65 +91,41 @@ class GateResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """What accuracy and agreement are over.
-
-    Attributes:
-        source_sha256: of the paths and labels that the source lists.
-        used: images embedded; fewer than listed under ``--limit``, or after Ctrl-C.
-        errors: of those, images that could not be read; a known truth counts them as wrong.
-        with_truth: of those used, images whose class is known; truth_from: where from, and how often.
-        templates: how many prompts a class.
-    """
+    """What accuracy and agreement are over."""
 
     source: str
-    source_sha256: str
+    source_sha256: str  # of the paths and labels that the source lists
     listed: int
-    used: int
-    errors: int
-    with_truth: int
-    truth_from: dict[str, int]
+    used: int  # images embedded; fewer than listed under ``--limit``, or after Ctrl-C
+    errors: int  # of those, images that could not be read; a known truth counts them as wrong
+    with_truth: int  # of those used, images whose class is known
+    truth_from: dict[str, int]  # where from, and how often
     labels: str
     classes: int
-    templates: int
+    templates: int  # prompts a class
     options: ImageOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pareto:
-    """The axes of the Pareto front: accuracy (``agreement`` without truth) against the rate of `Row.fastest`."""
-
-    accuracy: AccuracyAxis
-    speed: Literal["image samples_per_s"] = "image samples_per_s"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Rows side by side.
-
-    Attributes:
-        rows: in the order of the options; a reference that was not asked for is the first of its model.
-        reference: name of the first model's reference row; None where f32 is not available.
-        batch_sizes: of the requests, one for each load.
-        repeats: rounds asked for; rounds: those that every row has.
-        pareto: the axes; None where nothing can be drawn.
-        environment: the machine, looked at before anything was opened, at ``measured_at`` (UTC, ISO 8601).
-    """
+    """Rows side by side."""
 
     kind: Literal["comparison"] = "comparison"
     format: int = COMPARISON_FORMAT
-    rows: tuple[Row, ...]
-    reference: str | None
+    rows: tuple[Row, ...]  # in the order of the options; a reference that was not asked for is the first of its model
+    reference: str | None  # name of the first model's reference row; None where f32 is not available
     images: ImageSet
     loads: tuple[Load, ...]
-    batch_sizes: tuple[int, ...]
-    repeats: int
-    rounds: int
-    pareto: Pareto | None
+    batch_sizes: tuple[int, ...]  # of the requests, one for each load
+    repeats: int  # rounds asked for
+    rounds: int  # those that every row has
+    # what the front sets against the rate of `Row.fastest`; None where no row has figures for both
+    pareto: AccuracyAxis | None
     published: tuple[PublishedRow, ...] = ()
     gates: tuple[GateResult, ...] = ()
     partial: bool
-    environment: Environment
-    measured_at: str
+    environment: Environment  # looked at before anything was opened
+    measured_at: str  # when that was: UTC, ISO 8601
     seconds: float
 
 

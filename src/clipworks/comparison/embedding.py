@@ -90,12 +90,8 @@ class KeepingDecoder:
         return prepared
 
 
-def embed_row(row: Candidate, images: ComparedImages, templates: Sequence[str], *, report: Report) -> bool:
-    """Open a row, embed the class names and the images, and close it; what fails is kept as the row's problem.
-
-    Returns:
-        Whether it went to its end; Ctrl-C stops it, and the row then has nothing.
-    """
+def embed_row(row: Candidate, images: ComparedImages, templates: Sequence[str], *, report: Report) -> None:
+    """Open a row, embed the class names and the images, and close it; what fails is kept as the row's problem."""
     try:
         # Nothing of an earlier run is taken, neither a compiled tower nor a head: another version may have made it.
         with Model(row.bundle, dataclasses.replace(row.options, cache=False), images.options) as model:
@@ -105,9 +101,6 @@ def embed_row(row: Candidate, images: ComparedImages, templates: Sequence[str], 
             row.embedded = _embed(row.name, model, images, templates, report)
     except ClipworksError as error:
         row.fail("accuracy" if row.actual else "open", error)
-    except KeyboardInterrupt:
-        return False
-    return True
 
 
 def _embed(name: str, model: Model, images: ComparedImages, templates: Sequence[str], report: Report) -> Embedded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -21,20 +22,17 @@ _BRIEF = Load(depth=0, iterations=3, duration_s=0.0, warmup_s=0.0)
 
 def measure(model: str, options: RuntimeOptions, *, offline: bool) -> Footprint:
     """Open both towers one after the other, keep them, and encode a few batches."""
-    before, starts, benches = measure_peak_memory(), [], []
-    for tower in TOWERS:
-        setup = Setup(target=tower, model=model, options=options, devices=(options.device,), offline=offline)
-        bench = Bench(setup)
-        benches.append(bench)
-        bench.measure(_BRIEF)
-        files = bench.bundle.card.towers["int8" if options.precision == "int8" else "f32"]
-        name = files.image if tower == "image" else files.text
-        size = sum(path.stat().st_size for path in bench.bundle.folder.glob(f"{name}*"))
-        starts.append(TowerStart(tower=tower, file_bytes=size, cold=bench.cold))
-    peak = measure_peak_memory()
-    for bench in benches:
-        bench.close()
-    return Footprint(towers=tuple(starts), before_memory_mib=before, peak_memory_mib=peak)
+    before, starts = measure_peak_memory(), []
+    with contextlib.ExitStack() as opened:
+        for tower in TOWERS:
+            setup = Setup(target=tower, model=model, options=options, devices=(options.device,), offline=offline)
+            bench = opened.enter_context(contextlib.closing(Bench(setup)))
+            bench.measure(_BRIEF)
+            files = bench.bundle.card.towers["int8" if options.precision == "int8" else "f32"]
+            name = files.image if tower == "image" else files.text
+            size = sum(path.stat().st_size for path in bench.bundle.folder.glob(f"{name}*"))
+            starts.append(TowerStart(tower=tower, file_bytes=size, cold=bench.cold))
+        return Footprint(towers=tuple(starts), before_memory_mib=before, peak_memory_mib=measure_peak_memory())
 
 
 def end_with_parent() -> None:

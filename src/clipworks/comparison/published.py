@@ -43,13 +43,9 @@ class PublishedRow:
 
 
 def read_published(source: str | Path) -> tuple[PublishedRow, ...]:
-    """Read published figures: a JSON list of objects with the fields of `PublishedRow`; what is not told is left out.
+    """Read published figures, from a name of `BUILT_IN` or a file: a JSON list of objects with `PublishedRow`'s fields.
 
-    Args:
-        source: a name of `BUILT_IN`, or a file.
-
-    Raises:
-        UsageError: no such file, or something else in it; the message names what.
+    What is not told is left out. Raises UsageError where there is no such file, or something else in it.
     """
     own = importlib.resources.files("clipworks.comparison") / f"{source}.json" if source in BUILT_IN else None
     try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from clipworks.bundle.records import read_record
-from clipworks.comparison.figures import Footprint, Latency, Repeated, Speed, Tower
+from clipworks.comparison.figures import Footprint, Repeated, Speed, Tower
 from clipworks.errors import EncodingError
 from clipworks.profiling.profile import Load, Profile, Target
 from clipworks.profiling.profiler import Bench
@@ -46,25 +46,20 @@ def measure_once(
     runs: Runs,
     number: int,
     say: Callable[[], None] = lambda: None,
-) -> bool:
-    """Measure one tower of a row under every load, in one round; returns whether all of it was measured.
+) -> None:
+    """Measure one tower of a row under every load, in one round; Ctrl-C, or ``say``, may end it: KeyboardInterrupt.
 
     The encoder is opened for it and closed again: that takes a moment, and keeps one encoder in memory, however many
     rows there are. Threads that would spin on after the last call, as ONNX Runtime's do for a tenth of a second, end
-    with their encoder, so no rest is needed between rows. ``say`` is called again and again; it may raise
-    KeyboardInterrupt to end it.
+    with their encoder, so no rest is needed between rows.
     """
-    bench = Bench(setup, seed=loads[0][1].seed)
-    try:
+    with contextlib.closing(Bench(setup, seed=loads[0][1].seed)) as bench:
         for place, (batch_size, load) in enumerate(loads):
             bench.resize(batch_size)
             profile = bench.measure(load, report=lambda elapsed_s, rate: say())  # noqa: ARG005  # the form of a report
             if profile.partial:
-                return False
+                raise KeyboardInterrupt
             runs.setdefault((setup.target, place), []).append((number, profile))
-    finally:
-        bench.close()
-    return True
 
 
 def summarise_speeds(runs: Runs, reference: Runs, loads: Sequence[tuple[int, Load]]) -> tuple[Speed, ...]:
@@ -75,9 +70,9 @@ def summarise_speeds(runs: Runs, reference: Runs, loads: Sequence[tuple[int, Loa
             own = runs.get((tower, place), [])
             if not own:
                 continue
-            rates = {number: _rate(profile) for number, profile in own}
+            rates = {number: profile.samples_per_s() for number, profile in own}
             theirs = dict(reference.get((tower, place), []))
-            ratios = [rates[number] / _rate(theirs[number]) for number in rates if number in theirs]
+            ratios = [rates[number] / theirs[number].samples_per_s() for number in rates if number in theirs]
             windows = [profile.run.window.response for _, profile in own]
             speeds.append(
                 Speed(
@@ -89,12 +84,12 @@ def summarise_speeds(runs: Runs, reference: Runs, loads: Sequence[tuple[int, Loa
                     ratio=_repeat(ratios) if ratios else None,
                     mean_us=_repeat([window.mean_us for window in windows]),
                     latency=tuple(
-                        Latency(
-                            percent=item.percent,
-                            us=_repeat([window.percentiles[index].value_us for window in windows]),
-                            trusted=all(window.percentiles[index].trusted for window in windows),
+                        dataclasses.replace(
+                            items[0],
+                            value_us=statistics.median(item.value_us for item in items),
+                            trusted=all(item.trusted for item in items),
                         )
-                        for index, item in enumerate(windows[0].percentiles)
+                        for items in zip(*(window.percentiles for window in windows), strict=True)
                     ),
                     rounds=tuple(rates),
                     runs=tuple(profile.run for _, profile in own),
@@ -106,12 +101,8 @@ def summarise_speeds(runs: Runs, reference: Runs, loads: Sequence[tuple[int, Loa
 def measure_footprint(setup: Setup, say: Callable[[], None] = lambda: None) -> Footprint:
     """Open both towers in a fresh process, without a compiled cache, and see what it takes.
 
-    Args:
-        setup: the row.
-        say: called again and again while it runs; what it raises ends the process.
-
-    Raises:
-        EncodingError: the process failed; the message is its last line.
+    ``say`` is called again and again while it runs; what it raises ends the process. Raises EncodingError with the
+    process's last line where it failed.
     """
     words = json.dumps([setup.model, dataclasses.asdict(setup.options), setup.offline])
     status, out, err = _run_process([sys.executable, "-m", "clipworks.comparison.footprint", words], say)
@@ -144,10 +135,6 @@ def _run_process(command: Sequence[str], say: Callable[[], None]) -> tuple[int, 
     finally:
         os.close(reader)
         os.close(writer)
-
-
-def _rate(profile: Profile) -> float:
-    return profile.run.window.requests_per_s * profile.batch_size
 
 
 def _repeat(values: list[float]) -> Repeated:

@@ -8,14 +8,11 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from clipworks.datasets.listing import DataSet, Sample
 from clipworks.display import quote_text
 from clipworks.errors import UsageError
 from clipworks.text.prompts import Labels, read_labels
-
-if TYPE_CHECKING:
-    from clipworks.datasets.listing import DataSet, Sample
 
 _WORDNET_FOLDER = re.compile(r"(?:^|[/\\])(n\d{8})(?=[/\\])")
 _WORDNET_FILE = re.compile(r"(?:^|[/\\])(n\d{8})[_.-][^/\\]*$")
@@ -36,8 +33,7 @@ class ClassIndex:
     def find(self, text: str) -> int | None:
         """The class that a text names, or None: by WordNet id, by place from 0, or by a name that one class has.
 
-        Raises:
-            UsageError: several classes have the name, or it is the place of one class and the name of another.
+        Raises UsageError where several classes have the name, or it is the place of one class and the name of another.
         """
         if text in self._by_id:
             return self._by_id[text]
@@ -72,11 +68,7 @@ class ClassIndex:
 
 
 def find_truths(dataset: DataSet, labels: Labels) -> Callable[[Sample], int | None]:
-    """Check a labelled list against the labels, and return what finds a sample's class.
-
-    Raises:
-        UsageError: a list has a label that is no class, or several.
-    """
+    """Check a labelled list against the labels, and return what finds a sample's class; raises UsageError."""
     find = look_up_truths(dataset.source, labels)
     if len(dataset) and dataset[0].labelled:
         for sample in dataset:

@@ -7,12 +7,11 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
 
-from clipworks.datasets.folders import walk_folder
 from clipworks.display import quote_text
 from clipworks.errors import ImageError, UsageError
 
@@ -55,7 +54,6 @@ class DataSet(Sequence[Sample]):
     def __getitem__(self, index: slice) -> list[Sample]: ...
 
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        """One sample, or a list of those in a slice."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         path = self.paths[index]
@@ -71,16 +69,11 @@ class DataSet(Sequence[Sample]):
 
 
 def read_dataset(source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> DataSet:
-    """Read a data set.
+    """Read a data set: a folder, or a list, whose paths are relative to a root.
 
-    Args:
-        source: a folder, taken with all folders below it, each in the order of its names, where the first folder
-            below ``source`` is the truth of what is in it; or a list: one path a line; path, tab, label; a ``.csv``
-            with path and label; or lines that all end in a blank and a class index or WordNet id.
-        root: the folder that a list's paths are relative to.
-
-    Returns:
-        The samples. An image that stands in a list twice is two samples.
+    A folder is taken with all folders below it, each in the order of its names; the first folder below ``source`` is
+    the truth of what is in it. A list has one path a line; path, tab, label; as a ``.csv`` path and label; or lines
+    that all end in a blank and a class index or WordNet id. An image that stands in it twice is two samples.
 
     Raises:
         UsageError: nothing of that name, no list, or a root for a folder.
@@ -114,8 +107,7 @@ def read_pairs(
 ) -> list[tuple[str, str | None]]:
     """Read a list, labelled or not, as pairs of path and label; the labels are all there or all None.
 
-    Raises:
-        UsageError: it cannot be read, is no text, or only some of its lines have a label.
+    Raises UsageError where it cannot be read, is no text, or only some of its lines have a label.
     """
     name = os.fspath(source)
     try:
@@ -129,15 +121,9 @@ def read_pairs(
 
 
 def parse_pairs(content: bytes, name: str, *, exists: Callable[[str], bool]) -> list[tuple[str, str | None]]:
-    """Read the content of a list as `read_pairs` does.
+    """Read the content of a list as `read_pairs` does; ``.csv`` at the end of its name tells the format.
 
-    Args:
-        content: of the whole list.
-        name: the list's, for messages; ``.csv`` at its end tells the format.
-        exists: whether there is an image of this path, asked where "photo 1" may be a name, or a path and a label.
-
-    Raises:
-        UsageError: as `read_pairs`.
+    ``exists`` says whether there is an image of a path, where "photo 1" may be a name, or a path and a label.
     """
     if b"\0" in content:
         raise UsageError(f"{name} is no list of images: it is not text", hint="clipworks match takes a single image")
@@ -190,3 +176,52 @@ def list_folder(source: str, entries: Iterable[tuple[str, str | None, bool]]) ->
         others = f"; it holds {left_out} other files" if left_out else ""
         raise ImageError(f"{source} holds no image{others}; known endings: {', '.join(sorted(SUFFIXES))}")
     return DataSet(source=source, root=None, paths=paths, truths=truths, labelled=False, left_out=left_out)
+
+
+def walk_folder(source: str) -> Iterator[tuple[str, str | None, bool]]:
+    """Everything below a folder that is no folder, each folder in the order of its names.
+
+    Links are followed, as data sets are often made of them, but not in a circle. An entry that leads nowhere, or to
+    what is no file, stays an entry: to read it is one error among the results, where a listing that fails would be
+    the end of the run. So does a folder below that cannot be listed; only ``source`` itself raises ImageError.
+
+    Yields:
+        Its path, the name of the first folder on the way to it, and whether it is a folder that cannot be listed.
+    """
+    try:
+        entries, here = _list_folder(source)
+    except OSError as error:
+        raise ImageError(f"the folder {source} cannot be read: {error.strerror}") from None
+    # A stack and no recursion: folders may be nested deeper than Python calls.
+    stack: list[tuple[Iterator[os.DirEntry[str]], frozenset[tuple[int, int]], str | None]]
+    stack = [(iter(entries), frozenset([here]), None)]
+    while stack:
+        rest, above, first = stack[-1]
+        entry = next(rest, None)
+        if entry is None:
+            stack.pop()
+        elif not entry.name.startswith("."):
+            if not _is_folder(entry):
+                yield entry.path, first, False
+                continue
+            try:
+                entries, here = _list_folder(entry.path)
+            except OSError:
+                yield entry.path, first or entry.name, True
+                continue
+            if here not in above:
+                stack.append((iter(entries), above | {here}, first or entry.name))
+
+
+def _list_folder(folder: str) -> tuple[list[os.DirEntry[str]], tuple[int, int]]:
+    """The entries of a folder in the order of their names' bytes, and its device and inode."""
+    status = os.stat(folder)  # noqa: PTH116
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: os.fsencode(entry.name)), (status.st_dev, status.st_ino)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a folder that may not be entered
+        return False

@@ -35,21 +35,15 @@ def join_place(place: str, name: str) -> str:
 
 
 def open_place(place: str) -> tuple[Any, str]:
-    """Find the file system of a place.
+    """The ``pyarrow.fs.FileSystem`` of a path or of ``scheme://bucket/key``, and the path in it.
 
-    Args:
-        place: a path, or ``scheme://bucket/key``.
-
-    Returns:
-        A ``pyarrow.fs.FileSystem``, and the path in it.
-
-    Raises:
-        UsageError: no file system of this scheme.
-        LocationError: it cannot be reached.
+    Raises UsageError for a scheme without one, LocationError where it cannot be reached.
     """
+    import pyarrow.fs
+
     match = _URL.match(place)
     if match is None:  # bytes that are not UTF-8 are refused by pyarrow; a local file of such a name is not read here
-        return _open_local(), os.path.abspath(place)  # noqa: PTH100  # a Path would resolve links
+        return pyarrow.fs.LocalFileSystem(), os.path.abspath(place)  # noqa: PTH100  # a Path would resolve links
     path = match["path"]
     return _open_remote(match["scheme"], path.partition("/")[0]), path.strip("/")
 
@@ -115,11 +109,7 @@ def find_kind(place: str) -> str:
 
 
 def list_place(place: str, *, recursive: bool = False) -> list[str]:
-    """Paths below a folder, relative to it, of files alone, in the order of their parts' bytes.
-
-    Raises:
-        LocationError: it cannot be listed.
-    """
+    """Paths of the files below a folder, relative to it, in the order of their parts' bytes; raises LocationError."""
     import pyarrow.fs
 
     system, path = open_place(place)
@@ -131,13 +121,6 @@ def list_place(place: str, *, recursive: bool = False) -> list[str]:
     top = path.lstrip("/")
     files = (posixpath.relpath(item.path.lstrip("/"), top) for item in found if item.type == pyarrow.fs.FileType.File)
     return sorted(files, key=lambda name: [os.fsencode(part) for part in name.split("/")])
-
-
-@functools.cache
-def _open_local() -> Any:
-    import pyarrow.fs
-
-    return pyarrow.fs.LocalFileSystem()
 
 
 @functools.cache

@@ -24,17 +24,11 @@ class Archives:
 
 
 def read_source(source: str, *, root: str | None = None) -> DataSet | Archives:
-    """Read what a run is over.
+    """Read what a run is over: what `clipworks.datasets.listing.read_dataset` takes, or its URL, or tar shards.
 
-    Args:
-        source: as `clipworks.datasets.listing.read_dataset` takes it, or its URL; or tar shards: one tar, a folder
-            that holds nothing but tars, a list of them, or a pattern such as ``s3://bucket/train-{00000..00099}.tar``.
-        root: the folder that a list's paths are relative to; a path or URL.
-
-    Raises:
-        UsageError: nothing of that name, no list, or a root for a folder or for tars.
-        ImageError: no image in it.
-        LocationError: a store that does not answer.
+    Those are one tar, a folder that holds nothing but tars, a list of them, or a pattern such as
+    ``s3://bucket/train-{00000..00099}.tar``. Raises as `read_dataset`, and LocationError for a store that does not
+    answer.
     """
     found: DataSet | Archives
     if source.endswith(_TARS):

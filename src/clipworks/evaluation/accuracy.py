@@ -6,7 +6,6 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -42,13 +41,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate results, in one pass; memory grows with the classes, not with the images.
 
-    Args:
-        records: from `clipworks.results.formats.read_results`.
-        find_truth: see `clipworks.evaluation.truth`.
-        ks: how many of the best classes may hold the truth, each at least 1 and at most what the records keep.
-        errors: what an image that could not be read counts as.
-        names: the classes' names, for people; names in the records are taken where there are none.
-        most: confusions and worst images listed.
+    ``names`` are the classes'; those in the records are taken where there are none. ``most`` confusions and worst
+    images are listed.
 
     Raises:
         UsageError: a k that is below 1 or beyond what the records keep, or no image whose truth is known.
@@ -96,7 +90,9 @@ class _Tally:
         self._class_errors: Counter[int] = Counter()
         self._correct: dict[int, Counter[int]] = {k: Counter() for k in ks}
         self._pairs: Counter[tuple[int, int]] = Counter()
-        self._worst: list[tuple[float, int, WrongImage]] = []
+        self._predicted: Counter[int] = Counter()
+        # Score, minus the image's number (of equal scores the earlier one stays), and the class that it is of.
+        self._worst: list[tuple[float, int, Record, int]] = []
         self._bins = np.zeros((BINS, 3))
 
     def add(self, record: Record, known: tuple[int, str] | None) -> None:
@@ -125,6 +121,7 @@ class _Tally:
         for k in self._ks:
             self._correct[k][truth] += truth in ids[:k]
         self._pairs[truth, ids[0]] += 1
+        self._predicted[ids[0]] += 1
         self._add_score(record, truth)
 
     def _add_score(self, record: Record, truth: int) -> None:
@@ -135,21 +132,10 @@ class _Tally:
         # Ranges are open below and closed above, as in the definition: a score of 1 is in the last one.
         place = min(max(math.ceil(best.score * BINS) - 1, 0), BINS - 1)
         self._bins[place] += (1, best.score, right)
-        if right:
-            return
-        wrong = WrongImage(
-            path=record.path,
-            truth=truth,
-            truth_name=None,
-            predicted=best.id,
-            predicted_name=None,
-            score=best.score,
-            truth_score=next((guess.score for guess in record.top if guess.id == truth), None),
-        )
-        # Of equal scores the earlier image stays.
-        heapq.heappush(self._worst, (best.score, -self._images, wrong))
-        if len(self._worst) > self._most:
-            heapq.heappop(self._worst)
+        if not right:
+            heapq.heappush(self._worst, (best.score, -self._images, record, truth))
+            if len(self._worst) > self._most:
+                heapq.heappop(self._worst)
 
     def conclude(self) -> Evaluation:
         count = self._counts.total()
@@ -159,11 +145,9 @@ class _Tally:
                 f"{self._errors} that could not be read",
                 hint="--truth FILE gives the truth, --labels L what WordNet ids and names in paths mean",
             )
-        predicted: Counter[int] = Counter()
-        for (_, guess), number in self._pairs.items():
-            predicted[guess] += number
-        first = self._correct[self._ks[0]] if self._ks[0] == 1 else None
+        shares = [self._correct[1][truth] / total for truth, total in self._counts.items()] if 1 in self._ks else []
         confused = sorted((-number, pair) for pair, number in self._pairs.items() if pair[0] != pair[1])
+        name = self._names.get
         return Evaluation(
             images=self._images,
             evaluated=count,
@@ -172,48 +156,43 @@ class _Tally:
             without_truth=self._without_truth,
             truth_from=dict(self._sources.most_common()),
             accuracy=tuple(count_accuracy(k, self._correct[k].total(), count) for k in self._ks),
-            mean_class_accuracy=float(np.mean([first[truth] / total for truth, total in self._counts.items()]))
-            if first is not None
-            else None,
+            mean_class_accuracy=float(np.mean(shares)) if shares else None,
             classes=tuple(
                 ClassResult(
                     id=truth,
-                    name=self._names.get(truth),
+                    name=name(truth),
                     count=self._counts[truth],
                     correct=tuple(self._correct[k][truth] for k in self._ks),
                     errors=self._class_errors[truth],
-                    predicted=predicted[truth],
+                    predicted=self._predicted[truth],
                 )
                 for truth in sorted(self._counts)
             ),
             confusions=tuple(
-                Confusion(
-                    truth=truth,
-                    truth_name=self._names.get(truth),
-                    predicted=guess,
-                    predicted_name=self._names.get(guess),
-                    count=-number,
-                )
-                for number, (truth, guess) in confused[: self._most]
+                Confusion(truth=truth, truth_name=name(truth), predicted=guess, predicted_name=name(guess), count=-n)
+                for n, (truth, guess) in confused[: self._most]
             ),
-            worst=tuple(self._name(wrong) for _, _, wrong in sorted(self._worst, key=lambda item: item[:2])[::-1]),
+            worst=tuple(
+                WrongImage(
+                    path=record.path,
+                    truth=truth,
+                    truth_name=name(truth),
+                    predicted=record.top[0].id,
+                    predicted_name=name(record.top[0].id),
+                    score=score,
+                    truth_score=next((guess.score for guess in record.top if guess.id == truth), None),
+                )
+                for score, _, record, truth in sorted(self._worst, reverse=True)
+            ),
             calibration=self._calibrate(),
         )
 
-    def _name(self, wrong: WrongImage) -> WrongImage:
-        return replace(wrong, truth_name=self._names.get(wrong.truth), predicted_name=self._names.get(wrong.predicted))
-
     def _calibrate(self) -> Calibration:
-        total = self._bins[:, 0].sum()
         bins = tuple(
-            Bin(
-                upper=(place + 1) / BINS,
-                count=int(count),
-                confidence=float(scores / count),
-                accuracy=float(right / count),
-            )
-            for place, (count, scores, right) in enumerate(self._bins)
+            Bin(upper=place / BINS, count=int(count), confidence=scores / count, accuracy=right / count)
+            for place, (count, scores, right) in enumerate(self._bins.tolist(), 1)
             if count
         )
+        total = sum(item.count for item in bins)
         ece = sum(abs(item.accuracy - item.confidence) * item.count for item in bins) / total if total else None
-        return Calibration(ece=None if ece is None else float(ece), bins=bins)
+        return Calibration(ece=ece, bins=bins)

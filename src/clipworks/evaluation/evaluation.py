@@ -69,44 +69,26 @@ class Bin:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Whether scores are probabilities, over equal ranges of the best score that hold images.
+    """Whether scores are probabilities, over equal ranges of the best score that hold images."""
 
-    Attributes:
-        ece: mean of ``|accuracy - confidence|``, weighted by the images in each range; None with no image.
-    """
-
-    ece: float | None
+    ece: float | None  # mean of ``|accuracy - confidence|``, weighted by the images of a range; None with no image
     bins: tuple[Bin, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a results file is worth.
-
-    Attributes:
-        images: records in the file.
-        evaluated: those that the figures are over.
-        errors: images that could not be read and whose truth is known.
-        errors_as: ``wrong`` counts them as wrong, ``skip`` leaves them out.
-        without_truth: images left out because nothing tells their class.
-        truth_from: where the truth came from, and how often.
-        mean_class_accuracy: mean over the classes of their top-1 share, or None.
-        classes: every class that has images, by id.
-        confusions: most frequent first; ties by id.
-        worst: wrong with the highest score first.
-        calibration: over the images that could be read.
-    """
+    """What a results file is worth."""
 
     format: int = EVALUATION_FORMAT
-    images: int
-    evaluated: int
-    errors: int
-    errors_as: Errors
-    without_truth: int
-    truth_from: dict[str, int]
+    images: int  # records in the file
+    evaluated: int  # those that the figures are over
+    errors: int  # images that could not be read and whose truth is known
+    errors_as: Errors  # ``wrong`` counts them as wrong, ``skip`` leaves them out
+    without_truth: int  # images left out because nothing tells their class
+    truth_from: dict[str, int]  # where the truth came from, and how often
     accuracy: tuple[Accuracy, ...]
-    mean_class_accuracy: float | None
-    classes: tuple[ClassResult, ...]
-    confusions: tuple[Confusion, ...]
-    worst: tuple[WrongImage, ...]
-    calibration: Calibration
+    mean_class_accuracy: float | None  # mean over the classes of their top-1 share
+    classes: tuple[ClassResult, ...]  # those that have images, by id
+    confusions: tuple[Confusion, ...]  # most frequent first; ties by id
+    worst: tuple[WrongImage, ...]  # wrong with the highest score first
+    calibration: Calibration  # over the images that could be read

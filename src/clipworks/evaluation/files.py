@@ -32,11 +32,7 @@ class FileLabels:
 
 
 def read_file_labels(path: str, labels: str | None = None) -> FileLabels:
-    """Find the labels of a results file: those asked for, its manifest's, or a built-in set that fits its names.
-
-    Args:
-        path: the results.
-        labels: a label set's name or file; None to look for them.
+    """Find the labels of a results file: those of a set's name or file, its manifest's, or a built-in set that fits.
 
     Raises:
         UsageError, ResultsError: as `clipworks.results.formats.read_results`, or a manifest that is damaged.
@@ -72,18 +68,9 @@ def evaluate_file(
     errors: Errors = "wrong",
     most: int = 10,
 ) -> Evaluation:
-    """Evaluate a results file.
+    """Evaluate a results file by a truth file, or what the results tell; raises as `evaluate` and what reads the files.
 
-    Args:
-        path: the results, of any format.
-        known: from `read_file_labels`.
-        truth: a truth file; None takes what the results tell.
-        ks: which top-k to count; empty for 1 and 5, as far as the results go.
-        errors: what an image that could not be read counts as.
-        most: rows in each list.
-
-    Raises:
-        UsageError, ResultsError: as `evaluate`, `read_truth` and `read_results`.
+    Without ``ks`` top-1 and top-5 are counted, as far as the results go; ``most`` are listed of each kind.
     """
     find_truth = read_truth(truth, known.labels) if truth else find_in_results(known.labels)
     if not ks:

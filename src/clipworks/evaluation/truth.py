@@ -17,14 +17,10 @@ from clipworks.text.prompts import LABEL_SETS, Labels, read_labels
 
 
 def find_in_results(labels: Labels | None) -> FindTruth:
-    """Truth that the results themselves tell: recorded with the image, or in its path.
+    """Truth that the results themselves tell: as recorded; without labels nothing else is known.
 
-    Args:
-        labels: the classes; without them only what is recorded is known.
-
-    Returns:
-        What finds a record's class: as recorded; else of a WordNet id in the path; else of an image of ILSVRC2012's
-        validation set, by its name; else of the folder that the image is in, if that is a class's name, id or index.
+    Else of a WordNet id in the path; else of an image of ILSVRC2012's validation set, by its name; else of the folder
+    that the image is in, if that is a class's name, id or index.
     """
     classes = None if labels is None else ClassIndex(labels)
 
@@ -48,17 +44,10 @@ def find_in_results(labels: Labels | None) -> FindTruth:
 
 
 def read_truth(path: str, labels: Labels | None) -> FindTruth:
-    """Ground truth from a file: a path and a label a line, or labels alone in the order of the images.
+    """Ground truth from a file: a path and a label a line or as a ``.json`` object, or labels alone in their order.
 
-    Args:
-        path: the file; a ``.json`` object from path to label is taken too.
-        labels: the classes; without them labels must be indices.
-
-    Returns:
-        What finds a record's class by its path, by its file's name where that is in the list once, or by its place.
-
-    Raises:
-        UsageError: no such file, or a label that is no class.
+    A record's class is found by its path, by its file's name where that is in the list once, or by its place. Without
+    classes the labels must be indices. Raises UsageError where there is no such file, or a label is no class.
     """
     pairs = _read_json(path) if Path(path).suffix.lower() == ".json" else read_pairs(path)
     if not pairs:

@@ -21,19 +21,15 @@ class Clock(Protocol):
 
     def now(self) -> int:
         """The time in ns; never goes back."""
-        ...
 
     def sleep_until(self, time_ns: int) -> None:
         """Return at ``time_ns`` or as soon after as can be; at once if it has passed."""
-        ...
 
     def join(self, threads: int) -> None:
         """Announce threads that will live by this clock, before they start."""
-        ...
 
     def leave(self) -> None:
         """Say, from such a thread, that it ends or will wait for something other than this clock."""
-        ...
 
 
 class MonotonicClock:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from clipworks.bundle.card import ImageSpec
-from clipworks.datasets.folders import walk_folder
+from clipworks.datasets.listing import walk_folder
 from clipworks.errors import ImageError, UsageError
 from clipworks.images.decode import load_image, prepare_image
 from clipworks.images.resize import Pixels, transform_image
@@ -38,9 +38,7 @@ class ImageFiles:
 def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> ImageFiles:
     """Choose image files below a folder at random, each decoded once to make sure of it.
 
-    Raises:
-        UsageError: no such folder, or no image file in it.
-        ImageError: none of its files can be decoded.
+    Raises UsageError where there is no such folder, or no image file in it; ImageError where none can be decoded.
     """
     if not folder.is_dir():
         raise UsageError(f"--images {folder} is not a folder")
@@ -52,13 +50,13 @@ def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMA
     good: list[Path] = []
     left_out = 0
     for path in files:
+        if len(good) == POOL:
+            break
         try:
             load_image(path, options=options)
             good.append(path)
         except ImageError:
             left_out += 1
-        if len(good) == POOL:
-            break
     if not good:
         raise ImageError(f"--images {folder}: none of its {len(files)} files is an image that can be decoded")
     return ImageFiles(paths=tuple(good), left_out=left_out)
@@ -85,11 +83,7 @@ def vary_images(images: Sequence[Image.Image], seed: int) -> Iterator[Image.Imag
 def make_image_pool(
     spec: ImageSpec, files: ImageFiles | None, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 ) -> Pixels:
-    """Images as the image tower takes them.
-
-    Returns:
-        uint8 ``[n, size, size, 3]``: `POOL` views, or one of each file.
-    """
+    """Images as the image tower takes them, uint8 ``[n, size, size, 3]``: `POOL` views, or one of each file."""
     if files is None:
         return _view_built_in(spec, seed)
     return np.stack([prepare_image(path, spec, options=options) for path in files.paths])
@@ -104,11 +98,7 @@ def _view_built_in(spec: ImageSpec, seed: int) -> Pixels:
 
 
 def read_prompts(path: Path | None) -> list[str]:
-    """Prompts, one a line: the user's own, or the two dozen that come with clipworks, of one to thirty words.
-
-    Raises:
-        TextError: the file cannot be read or holds no text.
-    """
+    """Prompts, one a line: those of a file, as `read_lines`, or the two dozen that come with clipworks."""
     if path is not None:
         return read_lines(path)
     built_in = importlib.resources.files("clipworks.profiling") / "prompts.txt"

@@ -108,16 +108,8 @@ def run_load(
 ) -> Trace:
     """Send requests until the watcher says stop, each place with a thread of its own.
 
-    A closed loop keeps exactly ``depth`` requests in flight for each server. An open one sends them at given times,
-    whatever the servers do; those that find no free place wait, and that counts.
-
-    Args:
-        calls: one for each server (instance).
-        depth: requests in flight (places) for each; in a closed loop 0 means one after another.
-        clock: the time to live by.
-        watch: asked every ``interval_s`` seconds whether to go on.
-        interval_s: seconds.
-        arrivals: when each request of an open loop is intended to start; None for a closed one.
+    A closed loop keeps exactly ``depth`` requests in flight for each server, or for 0 sends one after another. An open
+    one sends them at given times, whatever the servers do; those that find no free place wait, and that counts.
 
     Returns:
         Every request, those from before the load was full and after the stop too; of an open loop's, what was sent.

@@ -55,18 +55,10 @@ def measure(
     keep_samples: bool = False,
     summarise_stages: SummariseStages | None = None,
 ) -> Run:
-    """Send a load to servers and say what happened.
+    """Send a load to servers, each a call, and say what happened in the measured window, warm-up left out.
 
-    Args:
-        calls: one for each instance.
-        load: how, and how long.
-        clock: the time to live by; None for the system's monotonic clock.
-        report: told of the progress.
-        keep_samples: keep every request's times in the record.
-        summarise_stages: for servers that time their stages: what they say of the time between two moments in ns.
-
-    Returns:
-        The figures of the measured window, warm-up left out. When Ctrl-C ended it, those of what was measured by then.
+    Ctrl-C ends it with the figures of what was measured by then. ``summarise_stages`` is, of servers that time their
+    stages, what they say of the time between two moments in ns.
 
     Raises:
         UsageError: the load cannot be run.

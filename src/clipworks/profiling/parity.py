@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import statistics
 import time
@@ -29,19 +30,17 @@ def compare_with_f32(bundle: Bundle, role: Role, encoder: Encoder, own: Batch, o
     """
     runtime = _choose_reference(encoder)
     options = RuntimeOptions(runtime=runtime, device="cpu", precision="f32", cache=False)
-    reference = runtimes.open_encoder(bundle, role, options)
     other_role: Role = "text" if role == "image" else "image"
-    other = runtimes.open_encoder(bundle, other_role, options)
-    expected, found, targets = embed(reference, own), embed(encoder, own), embed(other, others)
-    reference.close()
-    other.close()
+    with (
+        contextlib.closing(runtimes.open_encoder(bundle, role, options)) as reference,
+        contextlib.closing(runtimes.open_encoder(bundle, other_role, options)) as other,
+    ):
+        expected, found, targets = embed(reference, own), embed(encoder, own), embed(other, others)
     cosines = np.sum(expected.astype(np.float64) * found, axis=1)
     agreement = np.mean((expected @ targets.T).argmax(axis=1) == (found @ targets.T).argmax(axis=1))
-    itself = (
-        " (itself: no other runtime is installed)" if runtime == encoder.runtime and encoder.precision == "f32" else ""
-    )
+    itself = (runtime, "f32") == (encoder.runtime, encoder.precision)
     return Parity(
-        reference=f"{runtime} f32{itself}",
+        reference=f"{runtime} f32" + (" (itself: no other runtime is installed)" if itself else ""),
         count=len(own),
         cosine_min=float(cosines.min()),
         cosine_median=float(np.median(cosines)),
@@ -52,10 +51,9 @@ def compare_with_f32(bundle: Bundle, role: Role, encoder: Encoder, own: Batch, o
 def measure_beside_f32(
     bundle: Bundle, role: Role, encoder: Encoder, batches: Sequence[Batch], options: RuntimeOptions
 ) -> float | None:
-    """How many times as fast as f32 an encoder is: both encode the same batches, in turn.
+    """How many times as fast as f32 an encoder is: the median ratio of two calls with the same batch, in turn.
 
-    Returns:
-        The median ratio of two calls; None where f32 cannot be opened beside it.
+    None where f32 cannot be opened beside it.
     """
     try:
         exact = runtimes.open_encoder(
@@ -64,7 +62,7 @@ def measure_beside_f32(
     except ClipworksError:
         return None
     ratios: list[float] = []
-    try:
+    with contextlib.closing(exact):
         for one in (exact, encoder):
             one(batches[0])
         begin = time.perf_counter()
@@ -75,8 +73,6 @@ def measure_beside_f32(
                 one(batch)
                 times.append(time.perf_counter())
             ratios.append((times[1] - times[0]) / (times[2] - times[1]))
-    finally:
-        exact.close()
     return statistics.median(ratios)
 
 

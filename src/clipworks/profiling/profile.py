@@ -66,6 +66,11 @@ class Run:
     started_us: tuple[float, ...] = ()
     response_us: tuple[float, ...] = ()  # raw samples: its response time; empty unless kept
 
+    @property
+    def overloaded(self) -> bool:
+        """Whether requests of an open loop came faster than they were answered."""
+        return self.overload is not None and self.overload.overloaded
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cold:
@@ -129,3 +134,7 @@ class Profile:
         whole = [run for run in self.runs if run.stop != "interrupted"] or list(self.runs)
         ordered = sorted(whole, key=lambda run: run.window.requests_per_s)
         return ordered[(len(ordered) - 1) // 2]
+
+    def samples_per_s(self, run: Run | None = None) -> float:
+        """Images or texts a second of a run, else of the one to quote."""
+        return (run or self.run).window.requests_per_s * self.batch_size

@@ -34,12 +34,6 @@ class Bench:
     """A setup, opened: the encoders are compiled and warm, the inputs lie ready; loads can be measured on it."""
 
     def __init__(self, setup: Setup, *, seed: int = 0, clock: Clock | None = None) -> None:
-        """Open encoders and make inputs.
-
-        Raises:
-            UsageError: a batch size or number of instances below 1, an image size that the tower does not take.
-            RuntimeUnavailableError: a device or precision that is not available.
-        """
         # Looked at first: afterwards the machine is busy with this very measurement.
         self._environment = describe_environment()
         self._measured_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -55,9 +49,9 @@ class Bench:
         )
         self._batches = self._make_batches()
         self.encoders: list[Encoder] = []
+        self._opened = contextlib.ExitStack()
         self.cold = self._open_encoders()
-        self._scratch = tempfile.TemporaryDirectory(prefix="clipworks-") if setup.target == "pipeline" else None
-        self._server = self._make_server(Path(self._scratch.name)) if self._scratch else None
+        self._server = self._make_server() if setup.target == "pipeline" else None
 
     def measure(
         self, load: Load, *, report: Report | None = None, keep_samples: bool = False, repeats: int = 1
@@ -142,12 +136,7 @@ class Bench:
 
     def close(self) -> None:
         """Free the encoders' memory."""
-        if self._server is not None:
-            self._server.close()
-        for encoder in self.encoders:
-            encoder.close()
-        if self._scratch is not None:
-            self._scratch.cleanup()
+        self._opened.close()
 
     @cached_property
     def _pool(self) -> Pixels:
@@ -169,6 +158,7 @@ class Bench:
             for _ in range(self.setup.instances):
                 encoder = self._open_encoder(_ROLES[self.setup.target], device)
                 self.encoders.append(encoder)
+                self._opened.callback(encoder.close)
                 opened = time.perf_counter_ns()
                 encoder(self._batches[0])
                 called = time.perf_counter_ns()
@@ -187,17 +177,19 @@ class Bench:
     def _open_encoder(self, role: runtimes.Role, device: str) -> Encoder:
         return runtimes.open_encoder(self.bundle, role, settle_options(self.setup, device))
 
-    def _make_server(self, folder: Path) -> ClassifyingServer:
+    def _make_server(self) -> ClassifyingServer:
         if self._files is not None:
             files: Sequence[Path] = self._files.paths
         else:  # real files, so that reading them is measured too
+            folder = Path(self._opened.enter_context(tempfile.TemporaryDirectory(prefix="clipworks-")))
             files = [folder / f"{number}.jpg" for number in range(len(inputs.built_in_images()))]
             for path, content in zip(files, inputs.built_in_images(), strict=True):
                 path.write_bytes(content)
         tower = self._open_encoder("text", self.setup.devices[0])
         classifier = embed(tower, self._tokenizer.encode(self._prompts))
         tower.close()
-        return ClassifyingServer(self.setup, self.bundle.card, self.encoders, files, classifier)
+        server = ClassifyingServer(self.setup, self.bundle.card, self.encoders, files, classifier)
+        return self._opened.enter_context(contextlib.closing(server))
 
     def _calls(self) -> list[Call]:
         if self._server:
@@ -210,9 +202,9 @@ class Bench:
             lengths = [batch.shape[1] for batch in self._batches]
             return f"{len(self._prompts)} {where} prompts, batches {min(lengths)} to {max(lengths)} tokens long"
         if self._files is None:
-            if self.setup.target == "pipeline":
-                return f"{len(inputs.built_in_images())} built-in images, as files in the system's cache"
-            return f"{inputs.POOL} views of {len(inputs.built_in_images())} built-in images"
+            built_in = f"{len(inputs.built_in_images())} built-in images"
+            as_files = f"{built_in}, as files in the system's cache"
+            return as_files if self.setup.target == "pipeline" else f"{inputs.POOL} views of {built_in}"
         left_out = f", {self._files.left_out} more could not be decoded" if self._files.left_out else ""
         count = len(self._files.paths)
         return f"{count} image{'' if count == 1 else 's'} of {self.setup.images}{left_out}"
@@ -229,15 +221,9 @@ def profile(
     warmup_requests: int = 0,
     tell_warm: Callable[[int], None] | None = None,
 ) -> Profile:
-    """Open a setup, measure one load on it, and close it.
-
-    Raises:
-        UsageError: an impossible combination; the message names the option and what is allowed.
-        RuntimeUnavailableError: what is not available here.
-    """
+    """Open a setup, measure one load on it, and close it; raises as `Bench` and `check_load`."""
     check_load(load)
-    bench = Bench(setup, seed=load.seed)
-    try:
+    with contextlib.closing(Bench(setup, seed=load.seed)) as bench:
         # Before the measurement: a reference that cannot be opened must not cost a finished one.
         parity = bench.check_parity() if check else None
         if tell_warm is not None or warmup_requests:
@@ -246,5 +232,3 @@ def profile(
         # Behind the measurement: a second model in memory is none of its business.
         ratio = None if result.partial else bench.measure_beside_f32()
         return dataclasses.replace(result, parity=parity, times_f32=ratio)
-    finally:
-        bench.close()

@@ -45,11 +45,7 @@ class RateSearch:
 
 
 def parse_slo(text: str) -> Slo:
-    """Read ``p99=50ms``.
-
-    Raises:
-        UsageError: another form, a percentile outside 0 to 100, a bound that is not above 0.
-    """
+    """Read ``p99=50ms``; raises UsageError for another form, percentile or bound."""
     match = re.fullmatch(r"p(\d+(?:\.\d+)?)\s*=\s*(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
     if not match:
         raise UsageError(f"--slo is {text!r}; allowed: a percentile and a time, as in p99=50ms (us, ms or s)")
@@ -64,12 +60,8 @@ def search_rate(
 ) -> RateSearch:
     """Find the highest Poisson rate that keeps a bound, by halving the interval between kept and broken.
 
-    Args:
-        capacity: requests/s of the closed loop: no open loop can sustain more.
-        load: as for each trial, its rate aside; long enough for the percentile at every rate tried.
-        slo: the bound.
-        run_load: measures one load.
-        precision: stop when kept and broken rates are within this share of each other.
+    No open loop can sustain more than ``capacity``, the requests/s of the closed loop. The load is each trial's, its
+    rate aside; kept and broken rates within ``precision``, a share, of each other end the search.
     """
     trials: list[Trial] = []
 
@@ -88,17 +80,12 @@ def search_rate(
                 tolerance=1.0,
             )
         )
-        found = next(item for item in run.window.response.percentiles if item.percent == slo.percent)
-        overloaded = run.overload is not None and run.overload.overloaded
-        kept = found.trusted and found.value_us <= slo.bound_us and not overloaded
+        found = run.window.response.find(slo.percent)
+        kept = found is not None and found.trusted and found.value_us <= slo.bound_us and not run.overloaded
         trials.append(Trial(rate=rate, run=run, kept=kept))
         if run.stop == "interrupted":
             raise KeyboardInterrupt
         return kept
-
-    def hopeless() -> bool:
-        """Whether not one request of the last trial kept the bound: a lower rate shortens queues, never the service."""
-        return trials[-1].run.window.response.min_us > slo.bound_us
 
     best: float | None = None
     failed: float | None = None
@@ -108,11 +95,11 @@ def search_rate(
         while best is None and rate > 0.01 * capacity:
             if keeps(rate):
                 best = rate
-            elif hopeless():
-                failed = rate
                 break
-            else:
-                failed, rate = rate, rate / 2
+            failed, rate = rate, rate / 2
+            # Where not one request kept the bound no lower rate does: it shortens queues, never the service.
+            if trials[-1].run.window.response.min_us > slo.bound_us:
+                break
         high = failed or 1.05 * capacity
         while best is not None and high / best > 1 + precision:
             middle = (best + high) / 2
@@ -128,11 +115,7 @@ def search_rate(
 
 
 def parse_sweep(words: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Read ``batch=1,2,4 depth=0,1``.
-
-    Raises:
-        UsageError: an unknown axis, one given twice, or values that are no whole numbers.
-    """
+    """Read ``batch=1,2,4 depth=0,1``; raises UsageError for an unknown axis, one given twice, or wrong values."""
     axes: dict[str, tuple[int, ...]] = {}
     for word in words:
         name, _, values = word.partition("=")
@@ -155,20 +138,14 @@ def find_pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
 
     Equal points are both marked.
     """
-    return [
-        not any(
-            (rate >= own_rate and latency <= own_latency) and (rate > own_rate or latency < own_latency)
-            for rate, latency in points
-        )
-        for own_rate, own_latency in points
-    ]
+    return [not any(other != own and other[0] >= own[0] and other[1] <= own[1] for other in points) for own in points]
 
 
 def rank_profiles(profiles: Sequence[Profile], percent: float) -> tuple[int, list[bool]]:
     """The index of the highest throughput in samples/s, and which profiles are on the Pareto front against pN."""
-    points = []
-    for item in profiles:
-        window = item.run.window
-        latency = next(found.value_us for found in window.response.percentiles if found.percent == percent)
-        points.append((window.requests_per_s * item.batch_size, latency))
+    found = [item.run.window.response.find(percent) for item in profiles]
+    points = [
+        (item.samples_per_s(), math.nan if latency is None else latency.value_us)
+        for item, latency in zip(profiles, found, strict=True)
+    ]
     return max(range(len(points)), key=lambda index: points[index][0]), find_pareto(points)

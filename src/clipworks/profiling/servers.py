@@ -27,24 +27,11 @@ _TOP = 5
 
 
 def call_encoder(encoder: Encoder, batches: Sequence[Batch], *, staged: bool) -> Call:
-    """A call that encodes one batch of a pool.
-
-    Args:
-        encoder: one instance.
-        batches: the pool, taken in turn.
-        staged: put every batch where the runtime wants it beforehand, so that the copy is not measured.
-    """
-    count = len(batches)
-    if staged:
-        ready = [encoder.stage(batch) for batch in batches]
-
-        def call_staged(number: int) -> None:
-            encoder(ready[number % count])
-
-        return call_staged
+    """A call that encodes one batch of a pool in turn; staged batches are where the runtime wants them beforehand."""
+    ready = [encoder.stage(batch) for batch in batches] if staged else batches
 
     def call(number: int) -> None:
-        encoder(batches[number % count])
+        encoder(ready[number % len(ready)])
 
     return call
 
@@ -76,12 +63,6 @@ class ClassifyingServer:
     def __init__(
         self, setup: Setup, card: Card, encoders: Sequence[Encoder], files: Sequence[Path], classifier: Floats
     ) -> None:
-        """Open the decoder and start the threads.
-
-        Raises:
-            UnknownNameError: no such decoder.
-            RuntimeUnavailableError: its packages are not installed, or do not work here.
-        """
         self._encoders, self._files = encoders, files
         self._decoder: ImageDecoder = PillowDecoder(card.image, options=setup.reading)
         if setup.decoder != PILLOW:

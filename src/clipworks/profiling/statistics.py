@@ -39,6 +39,10 @@ class Spread:
     max_us: float  # largest
     percentiles: tuple[Percentile, ...]  # in the order asked for
 
+    def find(self, percent: float) -> Percentile | None:
+        """A percentile, if it was asked for."""
+        return next((item for item in self.percentiles if item.percent == percent), None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
@@ -90,12 +94,7 @@ def count_needed(percent: float) -> int:
 
 
 def nearest_rank(ordered: npt.NDArray[np.int64], percent: float) -> int:
-    """The smallest sample that at least ``percent`` percent of the samples do not exceed.
-
-    Args:
-        ordered: ascending, at least one.
-        percent: 0 to 100; 0 gives the smallest.
-    """
+    """The smallest of ascending samples, at least one, that at least ``percent`` percent of them do not exceed."""
     # Rounded before ceil: 55 percent of 100 is 55, although 0.55 * 100 is 55.000000000000007.
     rank = math.ceil(round(percent * len(ordered) / 100, 9))
     return int(ordered[max(rank, 1) - 1])
@@ -148,19 +147,11 @@ def slice_finished(trace: Trace, begin: int, end: int) -> slice:
 
 
 def detect_overload(trace: Trace, arrivals: Times, begin: int, end: int, *, places: int) -> Overload:
-    """Tell whether an open loop was offered more than was answered.
+    """Tell whether an open loop was offered more, in ascending arrivals (ns), than was answered.
 
-    Args:
-        trace: everything recorded.
-        arrivals: int64 ``[n]`` ns of the clock, ascending: all that was offered.
-        begin: ns.
-        end: ns, after ``begin``.
-        places: requests that may be in flight at once.
-
-    Returns:
-        Overloaded when answers fell behind arrivals by over 2% and by more than what is in flight and a Poisson
-        count's own unevenness explain, and the queue delay of the window's last quarter exceeds that of its first by
-        more than a service time: a backlog that grows, not a burst that passes.
+    Overloaded when answers fell behind arrivals by over 2% and by more than what is in flight (``places``) and a
+    Poisson count's own unevenness explain, and the queue delay of the window's last quarter exceeds that of its first
+    by more than a service time: a backlog that grows, not a burst that passes.
     """
     seconds = (end - begin) / NS
     offered = int(np.searchsorted(arrivals, end, side="right") - np.searchsorted(arrivals, begin, side="right"))
@@ -180,13 +171,10 @@ def detect_overload(trace: Trace, arrivals: Times, begin: int, end: int, *, plac
 
 
 def find_agreement(rates: Sequence[float], tolerance: float, *, counts: Sequence[int] | None = None) -> bool:
-    """Whether the last three windows' rates lie within a tolerance of their mean.
+    """Whether the last three windows' rates lie within a tolerance (0.03 for 3%) of their mean.
 
-    Args:
-        rates: one a window.
-        tolerance: 0.03 for 3%.
-        counts: requests in each window, for random arrivals: two standard deviations of a Poisson count are then
-            allowed beside the tolerance, since windows of an uneven load cannot be expected to agree better.
+    For random arrivals give the requests in each window: two standard deviations of a Poisson count are then allowed
+    beside the tolerance, since windows of an uneven load cannot be expected to agree better.
     """
     last = rates[-3:]
     if len(last) < 3:

@@ -10,21 +10,20 @@ from clipworks import __version__
 from clipworks.comparison.comparison import Comparison
 from clipworks.comparison.published import PublishedRow
 from clipworks.errors import UsageError
-from clipworks.evaluation.evaluation import Errors, Evaluation
+from clipworks.evaluation.evaluation import Calibration, Errors, Evaluation
 from clipworks.evaluation.files import count_missing, evaluate_file, read_file_labels
 from clipworks.profiling.profile import Profile
-from clipworks.report.classes import Evaluated
+from clipworks.report.classes import Evaluated, find_thumbnail
 from clipworks.report.classification import report_evaluations
 from clipworks.report.comparison import report_comparison
 from clipworks.report.comparison_speeds import tabulate_published
-from clipworks.report.document import Caution, Document, Part, Section
+from clipworks.report.document import Caution, Document, Section
 from clipworks.report.lineup import line_up
 from clipworks.report.machines import Setting, read_manifest, report_machines
 from clipworks.report.phrases import join_words, say_count
 from clipworks.report.profiles import report_profiles
 from clipworks.report.rates import report_searches
 from clipworks.report.sources import MeasuredSearch, SavedResults, read_source
-from clipworks.report.thumbnails import look_below
 from clipworks.results.formats import read_results
 
 _HEADLINES = 8
@@ -35,13 +34,9 @@ _WORST = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How results files are evaluated (`clipworks.evaluation.files`) and how many of their worst images are shown.
+    """How results files are evaluated (`clipworks.evaluation.files`) and how many of their worst images are shown."""
 
-    Attributes:
-        root: where the images lie; None for where the run found them.
-    """
-
-    root: str | None = None
+    root: str | None = None  # where the images lie; None for where the run found them
     truth: str | None = None
     labels: str | None = None
     errors: Errors = "wrong"
@@ -49,45 +44,27 @@ class Reading:
 
 
 def build_document(
-    paths: Sequence[str | os.PathLike[str]],
+    files: Sequence[str | os.PathLike[str] | SavedResults],
     *,
     title: str = "clipworks report",
     reading: Reading | None = None,
     published: Sequence[PublishedRow] = (),
     report: Callable[[str], None] = lambda _: None,
 ) -> Document:
-    """Make a report of files of saved results.
-
-    Args:
-        paths: 1 to 64 files of any kinds; see `clipworks.report.sources`.
-        title: of the page.
-        reading: how results files are evaluated and shown.
-        published: figures of others, to stand beside those of the files.
-        report: told which file is being read.
+    """Make a report of 1 to 64 files of saved results of any kinds; ``report`` is told which file is being read.
 
     Raises:
         UsageError: no file, too many, one twice, or one of a kind that is not known.
         ResultsError: a file is damaged.
     """
-    names = [os.fspath(path) for path in paths]
+    names = [file.name if isinstance(file, SavedResults) else os.fspath(file) for file in files]
     if not 1 <= len(names) <= _MOST_FILES:
         raise UsageError(f"{len(names)} files were given; allowed: 1 to {_MOST_FILES}")
     if len(set(names)) < len(names):
         raise UsageError(f"{next(name for name in names if names.count(name) > 1)} is given twice")
     # All are recognised before the first is read to its end.
-    sources = [read_source(name) for name in names]
-    return assemble(sources, title=title, reading=reading or Reading(), published=published, report=report)
-
-
-def assemble(
-    sources: Sequence[SavedResults],
-    *,
-    title: str,
-    reading: Reading,
-    published: Sequence[PublishedRow] = (),
-    report: Callable[[str], None] = lambda _: None,
-) -> Document:
-    """Make a report of results that have been read, as `build_document` does of files."""
+    sources = [file if isinstance(file, SavedResults) else read_source(file) for file in files]
+    reading = reading or Reading()
     evaluated, profiles, searches, parts = [], [], [], []
     for source in sources:
         content = source.content
@@ -95,9 +72,7 @@ def assemble(
             report(source.name)
             evaluated.append(_evaluate(source.name, reading))
         elif isinstance(content, Evaluation):
-            evaluated.append(
-                Evaluated(name=source.name, evaluation=content, images=content.images, errors=content.errors)
-            )
+            evaluated.append(Evaluated(name=source.name, evaluation=content))
         elif isinstance(content, Comparison):
             parts.append(report_comparison(source.name, content))
         elif isinstance(content, MeasuredSearch):
@@ -110,12 +85,11 @@ def assemble(
         parts.append(report_profiles(line_up([item for item in profiles if item[1].target == target])))
     parts += [report_searches(searches)] if searches else []
     if published:
-        parts.append(Part(sections=(Section(title="Figures of others", items=tabulate_published(published)),)))
+        parts.append(Document(sections=(Section(title="Figures of others", items=tabulate_published(published)),)))
     parts.append(report_machines(_find_settings(sources, evaluated)))
     return Document(
         title=title,
-        subtitle=f"From {say_count(len(sources), 'file')} of saved results: "
-        + join_words([source.name for source in sources], 6),
+        subtitle=f"From {say_count(len(names), 'file')} of saved results: {join_words(names, 6)}",
         headlines=tuple(headline for part in parts for headline in part.headlines)[:_HEADLINES],
         warnings=_limit([caution for part in parts for caution in part.warnings]),
         sections=tuple(section for part in parts for section in part.sections),
@@ -137,25 +111,42 @@ def _evaluate(name: str, reading: Reading) -> Evaluated:
     try:
         found = evaluate_file(name, known, truth=reading.truth, errors=reading.errors, most=most)
     except UsageError:
-        if reading.truth is not None:
+        counted = None if reading.truth is not None else _count_images(name)
+        if counted is None:
             raise
-        images = failed = 0
-        for record in read_results(name):
-            images += 1
-            failed += record.error is not None
-            if record.truth is not None and record.error is None:
-                raise  # not for want of truth
-        return Evaluated(name=name, evaluation=None, settings=known.settings, images=images, errors=failed)
+        return Evaluated(name=name, evaluation=counted, settings=known.settings)
     root = known.settings.get("root")
-    find_image = look_below(reading.root, root if isinstance(root, str) else None)
+    recorded = root if isinstance(root, str) else None
     return Evaluated(
         name=name,
         evaluation=found,
         settings=known.settings,
-        images=found.images,
-        errors=found.errors,
         total=count_missing(found, known),
-        find_image=find_image if reading.thumbnails else None,
+        find_image=(lambda path: find_thumbnail(path, reading.root, recorded)) if reading.thumbnails else None,
+    )
+
+
+def _count_images(name: str) -> Evaluation | None:
+    """What can be said of a results file where no image's class is known; None where one is."""
+    images = failed = 0
+    for record in read_results(name):
+        images += 1
+        failed += record.error is not None
+        if record.truth is not None and record.error is None:
+            return None
+    return Evaluation(
+        images=images,
+        evaluated=0,
+        errors=failed,
+        errors_as="skip",
+        without_truth=0,
+        truth_from={},
+        accuracy=(),
+        mean_class_accuracy=None,
+        classes=(),
+        confusions=(),
+        worst=(),
+        calibration=Calibration(ece=None, bins=()),
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipworks.comparison.comparison import AccuracyAxis, Comparison, Row
-from clipworks.comparison.figures import Share, Speed
+from clipworks.comparison.figures import Speed
 from clipworks.comparison.published import PublishedRow
 from clipworks.evaluation.evaluation import Accuracy
 from clipworks.report.comparison_speeds import list_slower
 from clipworks.report.comparison_tables import say_difference, tabulate_comparison
-from clipworks.report.document import Axis, Headline, Item, Part, Plot, Section, draw_points, warn
+from clipworks.report.document import Axis, Document, Headline, Item, Plot, Section, draw_points, warn
 from clipworks.report.phrases import join_words, say_count, say_number, say_share
 
 _MOST_TAGS = 24
@@ -18,10 +18,10 @@ _NAMED = 8
 # Of the range that our own rows take: how far beyond it a published point may lie without pressing them flat.
 _BEYOND = 0.5
 
-Point = tuple[Row, Accuracy | Share, Speed]
+Point = tuple[Row, Accuracy, Speed]
 
 
-def report_comparison(name: str, found: Comparison) -> Part:
+def report_comparison(name: str, found: Comparison) -> Document:
     """Show one comparison of a file."""
     rows = [row for row in found.rows if row.actual is not None]
     over = found.images
@@ -36,7 +36,7 @@ def report_comparison(name: str, found: Comparison) -> Part:
     failed = [row.name for row in rows if row.problems]
     missed = [f"{gate.row}: {gate.gate}" for gate in found.gates if not gate.kept]
     unstable = {row.name for row in rows for speed in row.speeds for run in speed.runs if run.stop == "time is up"}
-    return Part(
+    return Document(
         headlines=_find_headlines(rows),
         warnings=warn(
             name,
@@ -80,7 +80,6 @@ def _find_headlines(rows: list[Row]) -> tuple[Headline, ...]:
 
 
 def _plot_rows(found: Comparison, rows: list[Row]) -> list[Plot]:
-    """Accuracy against speed, where truth is known, and agreement with f32 against speed."""
     if found.pareto is None:
         return []
     plots = []
@@ -92,8 +91,8 @@ def _plot_rows(found: Comparison, rows: list[Row]) -> list[Plot]:
             if (share := row.find_share(axis)) is not None and (speed := row.fastest) is not None
         ]
         if len(points) > (axis == "agreement"):  # the reference agrees with itself: that alone is no plot
-            front = axis == found.pareto.accuracy
-            plots.append(_plot(axis, points, found.published if axis == "top1" else (), front=front))
+            published = found.published if axis == "top1" else ()
+            plots.append(_plot(axis, points, published, front=axis == found.pareto))
     return plots
 
 

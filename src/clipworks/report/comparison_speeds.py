@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from clipworks.comparison.comparison import Row
 from clipworks.comparison.figures import Footprint, Repeated, Speed, TowerStart
 from clipworks.comparison.published import PublishedRow, PublishedSpeed
-from clipworks.report.phrases import say_bytes, say_ms, say_number, say_share
+from clipworks.report.lineup import make_latency_columns
+from clipworks.report.phrases import say_ms, say_number, say_share
 from clipworks.report.tables import Table, tabulate
 
 _TOWERS = ("image", "text")
 _STARTS: tuple[tuple[str, Callable[[TowerStart], str]], ...] = (
-    ("MB", lambda item: say_bytes(item.file_bytes)),
+    ("MB", lambda item: say_number(item.file_bytes / 1e6)),
     ("open ms", lambda item: say_number(item.cold.open_ms)),
     ("first call ms", lambda item: say_ms(item.cold.first_call_us)),
 )
@@ -30,13 +31,7 @@ def tabulate_speeds(rows: list[Row]) -> Table:
     found: list[tuple[Row, Speed]] = [(row, speed) for row in rows for speed in row.speeds]
     found.sort(key=lambda item: (item[1].tower, item[1].batch_size, item[1].depth))
     rates = {tower: [speed.samples_per_s.median for _, speed in found if speed.tower == tower] for tower in _TOWERS}
-
-    def say_latency(speed: Speed, percent: float) -> str:
-        known = next((item for item in speed.latency if item.percent == percent), None)
-        return "" if known is None else say_ms(known.us.median) + ("" if known.trusted else "†")
-
-    percents = sorted({item.percent for _, speed in found for item in speed.latency})
-    doubtful = any(not item.trusted for _, speed in found for item in speed.latency)
+    latencies, doubt = make_latency_columns(found, lambda pair: pair[1].latency)
     return tabulate(
         "Speed: the median of the rounds (the least to the most)",
         found,
@@ -48,14 +43,11 @@ def tabulate_speeds(rows: list[Row]) -> Table:
             ("samples/s", lambda pair: _say_repeated(pair[1].samples_per_s)),
             ("times the reference", lambda pair: _say_repeated(pair[1].ratio)),
             ("mean ms", lambda pair: _say_repeated(pair[1].mean_us, say_ms)),
-            *(
-                (f"p{percent:g} ms", lambda pair, percent=percent: say_latency(pair[1], percent))
-                for percent in percents
-            ),
+            *latencies.items(),
         ),
         bars=("of the fastest", lambda pair: (pair[1].samples_per_s.median / max(rates[pair[1].tower]),)),
-        spare=("mean ms", *(f"p{percent:g} ms" for percent in percents)),
-        notes=("† too few samples behind it to be trusted.",) if doubtful else (),
+        spare=("mean ms", *latencies),
+        notes=(doubt,),
     )
 
 

@@ -35,7 +35,6 @@ def tabulate_comparison(found: Comparison) -> tuple[Table, ...]:
 
 
 def _tabulate_rows(rows: list[Row]) -> Table:
-    """Every row: what is in use, its accuracy and its speed."""
     rates = {row.name: speed.samples_per_s.median for row in rows if (speed := row.fastest) is not None}
     bases = {row.asked.model: rates.get(row.name) for row in rows if row.is_reference}
 
@@ -115,7 +114,6 @@ def _tabulate_gates(found: Comparison) -> Table:
 
 
 def _tabulate_agreement(rows: list[Row]) -> Table:
-    """How near every row comes to its reference."""
     found: list[tuple[Row, Agreement]] = [(row, row.agreement) for row in rows if row.agreement is not None]
     return tabulate(
         "Parity: agreement with the reference",
@@ -129,7 +127,7 @@ def _tabulate_agreement(rows: list[Row]) -> Table:
             ("median cosine", lambda pair: say_cosine(pair[1].cosine_median)),
             ("least cosine, classes", lambda pair: say_cosine(pair[1].head_cosine_min)),
             ("same top-1", lambda pair: say_share(pair[1].top1.share)),
-            ("top-1 changed", lambda pair: f"{pair[1].top1.total - pair[1].top1.count:,}"),
+            ("top-1 changed", lambda pair: f"{pair[1].top1.count - pair[1].top1.correct:,}"),
             ("largest change of a score", lambda pair: f"{pair[1].score_change_max:.4f}"),
         ),
         spare=("images", "cosine p1"),

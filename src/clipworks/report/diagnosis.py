@@ -58,7 +58,6 @@ def show_diagnosis(diagnosis: Diagnosis) -> Document:
 
 
 def _say_verdict(diagnosis: Diagnosis) -> str:
-    """The verdict in one sentence."""
     compared = sum(result.mark != "missing" for result in diagnosis.stages)
     if diagnosis.verdict == "healthy":
         return f"HEALTHY: {compared} of {len(diagnosis.stages)} stages compared, none past its tolerance"
@@ -102,7 +101,6 @@ def _say_number(value: float, measure: str) -> str:
 
 
 def _say_place(result: StageResult, diagnosis: Diagnosis) -> str:
-    """Where the largest difference is."""
     found = result.figures if result.precision or result.f32 is None else result.f32
     if found is None:
         return ""

@@ -8,6 +8,8 @@ from typing import Literal
 
 from clipworks.report.tables import Table
 
+# A line with a point at each value, a cumulated share, points alone, a histogram whose ``xs`` are edges, one more than
+# its ``ys``.
 Mark = Literal["line", "step", "points", "outline"]
 
 
@@ -28,7 +30,6 @@ class Caution:
     text: str
 
     def __str__(self) -> str:
-        """The sentence, with the file before it."""
         return f"{self.source}: {self.text}" if self.source else self.text
 
 
@@ -63,27 +64,17 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Values that belong together.
-
-    Attributes:
-        label: for the legend.
-        mark: ``line`` with a point at each value, ``step`` a cumulated share, ``points``, ``outline`` of a histogram,
-            whose ``xs`` are edges, one more than ``ys``.
-        low, high: ends of intervals of ``ys``, or empty.
-        tags: names beside the points, or empty.
-        hollow: points not filled: measured by somebody else, or not counted.
-        hue: which colour and dash; None takes the series' place.
-    """
+    """Values that belong together."""
 
     label: str
     xs: tuple[float, ...]
     ys: tuple[float, ...]
     mark: Mark = "line"
-    low: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()  # ends of intervals of ``ys``, or empty
     high: tuple[float, ...] = ()
-    tags: tuple[str, ...] = ()
-    hollow: bool = False
-    hue: int | None = None
+    tags: tuple[str, ...] = ()  # names beside the points, or empty
+    hollow: bool = False  # points not filled: measured by somebody else, or not counted
+    hue: int | None = None  # which colour and dash; None takes the series' place
 
 
 def draw_points(
@@ -163,18 +154,9 @@ class Section:
 class Document:
     """What is shown of results: main figures, what must be known before they are trusted, and sections in order."""
 
-    title: str
+    title: str = ""
     subtitle: str = ""
     headlines: tuple[Headline, ...] = ()
     warnings: tuple[Caution, ...] = ()
     sections: tuple[Section, ...] = ()
     made_by: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """What one kind of results adds to a report."""
-
-    headlines: tuple[Headline, ...] = ()
-    warnings: tuple[Caution, ...] = ()
-    sections: tuple[Section, ...] = ()

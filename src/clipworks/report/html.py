@@ -20,14 +20,9 @@ GENERATOR = "clipworks report"
 
 
 def render_page(document: Document, *, report: Callable[[int, int], None] | None = None) -> str:
-    """Write a document as one HTML page.
+    """Write a document as one HTML page; raises UsageError where it has plots, and matplotlib is not installed.
 
-    Args:
-        document: what to show.
-        report: told how many plots are drawn, and of how many; or None.
-
-    Raises:
-        UsageError: it has plots, and matplotlib is not installed.
+    ``report`` is told how many plots are drawn, and of how many.
     """
     total = sum(isinstance(item, Plot) for section in document.sections for item in section.items)
     numbers = itertools.count(1)

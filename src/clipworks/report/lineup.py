@@ -1,4 +1,4 @@
-"""Profiles side by side: what they share is said once, what differs names them, and what each is read by."""
+"""Profiles side by side: what they share is said once, what differs names them, and what their reader must know."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from clipworks.profiling.profile import Profile, Run
-from clipworks.profiling.statistics import Percentile, Spread
-from clipworks.report.phrases import say_count, say_ms
+from clipworks.profiling.profile import SLOWER, Profile
+from clipworks.profiling.statistics import Percentile
+from clipworks.report.document import Caution, warn
+from clipworks.report.phrases import join_words, say_count, say_ms
 
 # Lines that can still be told apart in one plot.
 MOST_SERIES = 6
@@ -26,11 +27,7 @@ class Facet(NamedTuple):
 
     name: str
     read: Callable[[Profile], str]
-    phrase: Callable[[str], str]
-
-
-def _same(value: str) -> str:
-    return value
+    phrase: Callable[[str], str] = str
 
 
 def _say_load(profile: Profile) -> str:
@@ -42,17 +39,17 @@ def _say_threads(value: str) -> str:
 
 
 FACETS = (
-    Facet("target", lambda item: item.target, _same),
-    Facet("model", lambda item: item.model, _same),
-    Facet("runtime", lambda item: item.runtime, _same),
-    Facet("device", lambda item: ", ".join(item.devices), _same),
-    Facet("precision", lambda item: item.precision, _same),
+    Facet("target", lambda item: item.target),
+    Facet("model", lambda item: item.model),
+    Facet("runtime", lambda item: item.runtime),
+    Facet("device", lambda item: ", ".join(item.devices)),
+    Facet("precision", lambda item: item.precision),
     Facet("threads", lambda item: str(item.threads or "auto"), _say_threads),
     Facet("instances", lambda item: str(item.instances), lambda value: say_count(int(value), "instance")),
     Facet("batch", lambda item: str(item.batch_size), lambda value: f"batch {value}"),
-    Facet("load", _say_load, _same),
+    Facet("load", _say_load),
     Facet("input", lambda item: item.input, lambda value: f"input on the {value}"),
-    Facet("inputs", lambda item: item.inputs, _same),
+    Facet("inputs", lambda item: item.inputs),
 )
 
 
@@ -64,10 +61,6 @@ class Named:
     label: str
     profile: Profile
 
-    def rate(self, run: Run | None = None) -> float:
-        """Samples a second of a run, else of the one to quote."""
-        return (run or self.profile.run).window.requests_per_s * self.profile.batch_size
-
 
 @dataclass(frozen=True, kw_only=True)
 class Lineup:
@@ -76,10 +69,11 @@ class Lineup:
     items: tuple[Named, ...]
     shared: tuple[str, ...]
     facets: tuple[Facet, ...]
+    unit: str  # what their speed is counted in
 
 
 def line_up(found: Sequence[tuple[str, Profile]]) -> Lineup:
-    """Name profiles of some files by what differs among them, then by their files, then by their place."""
+    """Name profiles of one target by what differs among them, then by their files, then by their place."""
     profiles = [profile for _, profile in found]
     differing = [facet for facet in FACETS if len({facet.read(item) for item in profiles}) > 1]
     shared = [facet.phrase(facet.read(profiles[0])) for facet in FACETS if facet not in differing]
@@ -94,20 +88,13 @@ def line_up(found: Sequence[tuple[str, Profile]]) -> Lineup:
         Named(source=source, label=label, profile=profile)
         for (source, profile), label in zip(found, labels, strict=True)
     )
-    return Lineup(items=items, shared=tuple(shared), facets=tuple(differing))
+    unit = "texts/s" if profiles[0].target == "text" else "images/s"
+    return Lineup(items=items, shared=tuple(shared), facets=tuple(differing), unit=unit)
 
 
 def describe(profile: Profile) -> str:
     """A configuration in a few words."""
     return f"{profile.model} {profile.target}, {profile.runtime} {', '.join(profile.devices)} {profile.precision}"
-
-
-def name_unit(items: Sequence[Named]) -> str:
-    """What the profiles' speed is counted in."""
-    targets = {item.profile.target for item in items}
-    if targets <= {"image", "pipeline"}:
-        return "images/s"
-    return "texts/s" if targets == {"text"} else "samples/s"
 
 
 def _tell_apart(labels: list[str], others: list[str]) -> list[str]:
@@ -119,30 +106,70 @@ def _tell_apart(labels: list[str], others: list[str]) -> list[str]:
     ]
 
 
-def find_percentile(latency: Spread, percent: float) -> Percentile | None:
-    """The percentile, if it was asked for."""
-    return next((item for item in latency.percentiles if item.percent == percent), None)
-
-
-def latency_columns(
-    percents: Sequence[float], read: Callable[[Item], Spread]
-) -> list[tuple[str, Callable[[Item], str]]]:
-    """Columns of percentiles in ms, marked where too few samples stand behind them; empty where not asked for."""
+def make_latency_columns(
+    items: Sequence[Item], read: Callable[[Item], Sequence[Percentile]]
+) -> tuple[dict[str, Callable[[Item], str]], str]:
+    """Columns of percentiles in ms, marked where too few samples stand behind them, and a note where one is marked."""
+    found = [percentile for item in items for percentile in read(item)]
+    needs = {item.percent: item.needed for item in found if not item.trusted}
+    said = ", ".join(f"p{percent:g} needs {needed:,}" for percent, needed in sorted(needs.items()))
 
     def say(item: Item, percent: float) -> str:
-        found = find_percentile(read(item), percent)
-        return "" if found is None else say_ms(found.value_us) + ("" if found.trusted else _DOUBTFUL)
+        own = (one for one in read(item) if one.percent == percent)
+        return "".join(say_ms(one.value_us) + ("" if one.trusted else _DOUBTFUL) for one in own)
 
-    return [(f"p{percent:g} ms", functools.partial(say, percent=percent)) for percent in percents]
+    percents = sorted({item.percent for item in found})
+    columns = {f"p{percent:g} ms": functools.partial(say, percent=percent) for percent in percents}
+    return {**columns}, f"{_DOUBTFUL} too few samples behind it to be trusted: {said}." if needs else ""
 
 
-def explain_doubt(spreads: Sequence[Spread]) -> tuple[str, ...]:
-    """A note on the sign that marks percentiles, where one is marked."""
-    needs = {item.percent: item.needed for latency in spreads for item in latency.percentiles if not item.trusted}
-    if not needs:
-        return ()
-    said = ", ".join(f"p{percent:g} needs {needed:,}" for percent, needed in sorted(needs.items()))
-    return (f"{_DOUBTFUL} too few samples behind it to be trusted: {said}.",)
+def doubt_profiles(found: Sequence[Named]) -> tuple[Caution, ...]:
+    """Cautions about profiles; what holds for several of one file is said once."""
+    cautions: tuple[Caution, ...] = ()
+    for source in dict.fromkeys(item.source for item in found):
+        own = [item for item in found if item.source == source]
+        doubts = [(words, [item for item in own if holds(item.profile)]) for words, holds in _DOUBTS]
+        *said, gap = [(where, f"{_name(where, own)}{words}.") for words, where in doubts]
+        short = join_words(_list_short([item.profile for item in own]))
+        cautions += warn(source, *said, (short, f"Too few samples to trust {short}."), gap)
+    return cautions
+
+
+def _little_gap(profile: Profile) -> float:
+    places = profile.run.places
+    return abs(profile.run.window.little - places) / places if profile.load.rate is None else 0.0
+
+
+_DOUBTS: tuple[tuple[str, Callable[[Profile], bool]], ...] = (
+    ("was interrupted: its figures are partial", lambda one: one.partial),
+    ("was overloaded: its latencies say how long it was measured", lambda one: one.run.overloaded),
+    ("was not stable when time was up", lambda one: one.run.stop == "time is up"),
+    ("was slower than f32 on the same runtime", lambda one: (one.times_f32 or SLOWER) < SLOWER),
+    # NaN is no gap.
+    (
+        "kept more than a tenth fewer or more requests in flight than asked for",
+        lambda one: 0.1 < _little_gap(one) < math.inf,
+    ),
+)
+
+
+def _list_short(profiles: Sequence[Profile]) -> list[str]:
+    """The percentiles with too few samples, each with how many it needs."""
+    needs = [item for one in profiles for item in one.run.window.response.percentiles if not item.trusted]
+    counts = Counter(item.percent for item in needs)
+    several = len(profiles) > 1
+    return [
+        f"p{percent:g}" + (f" in {counts[percent]} of {len(profiles)}" if several else "") + f" ({needed:,} needed)"
+        for percent, needed in sorted({item.percent: item.needed for item in needs}.items())
+    ]
+
+
+def _name(where: Sequence[Named], own: Sequence[Named]) -> str:
+    if len(own) == 1:
+        return "The measurement "
+    if len(where) > 4:
+        return f"{len(where)} of {len(own)} measurements: each "
+    return join_words([item.label for item in where]) + (": each " if len(where) > 1 else " ")
 
 
 def say_left_out(shown: int, found: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipworks.environment import Environment
-from clipworks.report.document import Caution, Part, Section, warn
+from clipworks.report.document import Caution, Document, Section, warn
 from clipworks.report.phrases import join_words, say_number
 from clipworks.report.tables import tabulate
 
@@ -57,7 +57,7 @@ def read_manifest(source: str, settings: dict[str, Any]) -> Setting:
     )
 
 
-def report_machines(found: Sequence[Setting]) -> Part:
+def report_machines(found: Sequence[Setting]) -> Document:
     """Tell each file's machine and software, equal ones once, and which machines were busy or differ."""
     machines: dict[tuple[str, ...], list[str]] = {}
     for item in found:
@@ -83,7 +83,7 @@ def report_machines(found: Sequence[Setting]) -> Part:
         ),
     )
     section = Section(title="Environment", items=(table, times))
-    return Part(warnings=_doubt(found), sections=(section,) if found else ())
+    return Document(warnings=_doubt(found), sections=(section,) if found else ())
 
 
 def _doubt(found: Sequence[Setting]) -> tuple[Caution, ...]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from clipworks.evaluation.evaluation import Accuracy
+from clipworks.evaluation.evaluation import Accuracy
 
 ABSENT = "–"
 
@@ -39,11 +37,6 @@ def say_number(value: float | None, digits: int = 3) -> str:
 def say_ms(value_us: float | None) -> str:
     """Microseconds as milliseconds, without the unit."""
     return say_number(None if value_us is None else value_us / 1000)
-
-
-def say_bytes(count: int) -> str:
-    """A size in MB."""
-    return say_number(count / 1e6)
 
 
 def say_count(count: int, one: str, many: str | None = None) -> str:

@@ -17,12 +17,14 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from clipworks.cache import open_folder
 from clipworks.display import show_text
 from clipworks.errors import UsageError
 from clipworks.report.document import Axis, Plot, Series
-from clipworks.report.labels import LED, Box, place_labels
-from clipworks.report.svg import DASHES, HUES, INK, PAPER, adopt_svg
+from clipworks.report.labels import LED, Floats, place_labels
+from clipworks.report.svg import DASHES, HUES, INK, adopt_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,12 +50,7 @@ def require_matplotlib() -> None:
 def draw(plot: Plot, name: str) -> str:
     """Draw a plot as an ``svg`` element, for a page with the colours ``--muted``, ``--grid``, ``--s1`` to ``--s7``.
 
-    Args:
-        plot: what to draw.
-        name: letters and digits, another one for each plot of a page; begins all its ids.
-
-    Raises:
-        UsageError: matplotlib is not installed.
+    All its ids begin with ``name``: letters and digits, others for each plot of a page.
     """
     require_matplotlib()
     with _LOCK, _caching():
@@ -96,17 +93,12 @@ def _caching() -> Iterator[None]:
 
 def _draw_series(axes: Axes, series: Series, hue: int) -> None:
     colour = HUES[hue % len(HUES)]
-    marker = _MARKERS[hue % len(_MARKERS)]
-    face = PAPER if series.hollow else colour
     if series.mark == "outline":
         axes.stairs(series.ys, series.xs, color=colour, fill=False, linewidth=1.5)
         axes.stairs(series.ys, series.xs, color=colour, fill=True, alpha=0.12, linewidth=0)
         return
     if series.low:
-        reach = (
-            [max(y - low, 0.0) for y, low in zip(series.ys, series.low, strict=True)],
-            [max(high - y, 0.0) for y, high in zip(series.ys, series.high, strict=True)],
-        )
+        reach = np.maximum([np.subtract(series.ys, series.low), np.subtract(series.high, series.ys)], 0)
         axes.errorbar(series.xs, series.ys, yerr=reach, fmt="none", ecolor=colour, elinewidth=1.1, alpha=0.75)
     if series.mark == "step":
         axes.step(series.xs, series.ys, where="post", color=colour, linewidth=1.6, linestyle=_dash(hue))
@@ -117,9 +109,9 @@ def _draw_series(axes: Axes, series: Series, hue: int) -> None:
         color=colour,
         linewidth=1.6,
         linestyle=_dash(hue) if series.mark == "line" else "none",
-        marker=marker,
+        marker=_MARKERS[hue % len(_MARKERS)],
         markersize=7.5 if series.hollow else 4.5,
-        markerfacecolor=face if not series.hollow else "none",
+        markerfacecolor="none" if series.hollow else colour,
         markeredgewidth=1.4 if series.hollow else 0.5,
     )
 
@@ -136,40 +128,30 @@ def _label_points(figure: Figure, axes: Axes, plot: Plot) -> None:
     figure.draw_without_rendering()  # only now is it known where the axes lie
     figure.set_layout_engine("none")
     # In points, as text is: the figure is drawn with 72 to the inch.
-    places = [tuple(map(float, axes.transData.transform((x, y)))) for x, y, _ in named]
+    places = axes.transData.transform([(x, y) for x, y, _ in named])
     texts = [axes.text(x, y, tag, fontsize=_LABEL_SIZE, zorder=5) for x, y, tag in named]
-    boxes = [text.get_window_extent() for text in texts]
-    window = axes.get_window_extent()
-    frame = Box(left=window.x0, bottom=window.y0, width=window.width, height=window.height)
-    found = place_labels(
-        [(x, y) for x, y in places], [(box.width, box.height) for box in boxes], frame, _find_lines(axes, plot)
-    )
-    for text, (x, y), (box, distance) in zip(texts, places, found, strict=True):
-        middle = (box.left + box.width / 2, box.bottom + box.height / 2)
-        text.set(ha="center", va="center", transform=None, position=middle)
+    sizes = np.array([text.get_window_extent().size for text in texts])
+    found = place_labels(places, sizes, np.array(axes.get_window_extent().extents), _find_lines(axes, plot))
+    for text, place, (box, distance) in zip(texts, places, found, strict=True):
+        text.set(ha="center", va="center", transform=None, position=(box[:2] + box[2:]) / 2)
         if distance >= LED:
-            end = (min(max(x, box.left), box.left + box.width), min(max(y, box.bottom), box.bottom + box.height))
+            end = place.clip(box[:2], box[2:])
             axes.annotate(
-                "", (x, y), end, "figure pixels", "figure pixels", {"arrowstyle": "-", "lw": 0.6, "color": INK}
+                "", place, end, "figure pixels", "figure pixels", {"arrowstyle": "-", "lw": 0.6, "color": INK}
             )
 
 
-def _find_lines(axes: Axes, plot: Plot) -> list[Box]:
+def _find_lines(axes: Axes, plot: Plot) -> Floats:
     """Where lines and intervals run, as small boxes on their way."""
-    boxes = []
+    steps: list[Floats] = [np.empty((0, 2))]
     for series in plot.series:
-        ends = [tuple(map(float, axes.transData.transform(point))) for point in zip(series.xs, series.ys, strict=False)]
-        ways = list(itertools.pairwise(ends)) if series.mark == "line" else []
-        for x, low, high in zip(series.xs, series.low, series.high, strict=False):
-            bottom, top = (axes.transData.transform((x, y)) for y in (low, high))
-            ways.append(((float(bottom[0]), float(bottom[1])), (float(top[0]), float(top[1]))))
-        for (x0, y0), (x1, y1) in ways:
-            steps = max(1, int(max(abs(x1 - x0), abs(y1 - y0)) / 4))
-            boxes += [
-                Box(left=x0 + (x1 - x0) * step / steps - 1, bottom=y0 + (y1 - y0) * step / steps - 1, width=2, height=2)
-                for step in range(steps + 1)
-            ]
-    return boxes
+        ways = list(itertools.pairwise(zip(series.xs, series.ys, strict=True))) if series.mark == "line" else []
+        bars = zip(series.xs, series.low, series.high, strict=False)
+        for way in (*ways, *(((x, low), (x, high)) for x, low, high in bars)):
+            start, end = axes.transData.transform(way)
+            steps.append(np.linspace(start, end, 1 + max(1, int(np.abs(end - start).max() / 4))))
+    places = np.concatenate(steps)
+    return np.hstack([places - 1, places + 1])
 
 
 def _dash(hue: int) -> Any:
@@ -188,29 +170,25 @@ def _draw_rule(axes: Axes, axis: str, value: float) -> None:
 
 
 def _scale(axis: Any, set_scale: Callable[[str], object], spec: Axis) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
     axis.set_label_text(spec.label)
     if spec.log:
         set_scale("log")
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    if spec.log or spec.ticks:
+        axis.set_major_locator(FixedLocator(spec.ticks) if spec.ticks else LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
     if spec.percent:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g}%"))
-    if spec.ticks:
-        axis.set_major_locator(FixedLocator(list(spec.ticks)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_formatter(lambda value, _: f"{round(100 * value, 6):g}%")
 
 
 def _limit(axes: Axes, plot: Plot) -> None:
     """Give both axes their ends; a curve that ends at one of them is not cut in half there."""
-    if plot.x.low is not None or plot.x.high is not None:
-        axes.set_xlim(left=plot.x.low, right=plot.x.high)
-    if plot.y.low is not None or plot.y.high is not None:
-        low, high = plot.y.low, plot.y.high
-        span = (high if high is not None else axes.get_ylim()[1]) - (low or 0.0)
-        axes.set_ylim(bottom=low, top=None if high is None else high + 0.02 * span)
-    if plot.x.low == 0 and plot.x.high == 1:
+    if (plot.x.low, plot.x.high) == (0, 1):
         axes.set_xlim(-0.01, 1.02)
+    elif (plot.x.low, plot.x.high) != (None, None):
+        axes.set_xlim(left=plot.x.low, right=plot.x.high)
+    low, high = plot.y.low, plot.y.high
+    if (low, high) != (None, None):
+        axes.set_ylim(bottom=low, top=None if high is None else high + 0.02 * (high - (low or 0.0)))

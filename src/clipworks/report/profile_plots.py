@@ -25,12 +25,12 @@ _AXES: tuple[tuple[str, str, Callable[[Profile], int]], ...] = (
 Milliseconds = npt.NDArray[np.float64]
 
 
-def plot_profiles(lineup: Lineup, unit: str) -> list[Plot]:
+def plot_profiles(lineup: Lineup) -> list[Plot]:
     """The plots that the profiles have figures for."""
     closed = [item for item in lineup.items if item.profile.load.rate is None]
     opened = [item for item in lineup.items if item.profile.load.rate is not None]
-    plots = [plot for axis in _AXES for plot in _plot_over(closed, *axis, unit=unit)]
-    plots += [_plot_cost(closed, unit)] if plots else []
+    plots = [plot for axis in _AXES for plot in _plot_over(closed, *axis, unit=lineup.unit)]
+    plots += [_plot_cost(closed, lineup.unit)] if plots else []
     raw = [item for item in lineup.items if item.profile.run.response_us]
     samples = {item.label: np.sort(np.array(item.profile.run.response_us)) / 1000 for item in raw[:MOST_SERIES]}
     if samples:
@@ -127,7 +127,7 @@ def _plot_over(items: list[Named], name: str, label: str, read: Callable[[Profil
     for key, group in _group(items, "load" if name == "depth" else name).items():
         points: dict[float, float] = {}
         for item in group:
-            points.setdefault(float(read(item.profile)), item.rate())
+            points.setdefault(float(read(item.profile)), item.profile.samples_per_s())
         if len(points) > 1:
             lines.append(draw_points(key or unit, sorted(points.items())))
     if not lines:
@@ -157,7 +157,8 @@ def _mean_ms(item: Named) -> float:
 
 
 def _plot_cost(items: list[Named], unit: str) -> Plot:
-    known = sorted((item.rate(), _mean_ms(item), item.label) for item in items if math.isfinite(_mean_ms(item)))
+    points = [(item.profile.samples_per_s(), _mean_ms(item), item.label) for item in items]
+    known = sorted(point for point in points if math.isfinite(point[1]))
     front = find_pareto([(rate, ms) for rate, ms, _ in known])
     best = [item for item, kept in zip(known, front, strict=True) if kept]
     rest = [item for item, kept in zip(known, front, strict=True) if not kept]
@@ -178,7 +179,6 @@ def _plot_cost(items: list[Named], unit: str) -> Plot:
 
 
 def _plot_open_loops(items: list[Named]) -> Plot:
-    """Latency over the rates that profiles differ in."""
     groups = _group(items, "load")
     series = [
         draw_points(key or "mean", sorted((item.profile.load.rate or 0.0, _mean_ms(item)) for item in group))

@@ -1,4 +1,4 @@
-"""One profile in words: what is in use, how it was measured, and how far to trust it."""
+"""One profile in words, ours or the vendor's: what is in use, how it was measured, and how far to trust it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def show_profile(profile: Profile) -> Document:
         "measured": f"{requests} in {run.window.seconds:.2f} s after warm-up; {_explain_stop(profile, run)}",
         **_describe_loop(profile, run),
         **_distrust(run.window.response),
-        "repeats": _say_repeats([one.window.requests_per_s * profile.batch_size for one in profile.runs]),
+        "repeats": _say_repeats([profile.samples_per_s(one) for one in profile.runs]),
         "load time": _say_load_time(profile.cold),
         "auto": profile.why,
         "beside f32": profile.times_f32 and f"{profile.times_f32:.2f} times as fast, calls in turn{slower}",
@@ -47,6 +47,29 @@ def show_profile(profile: Profile) -> Document:
     stages = tabulate_stages(line_up([("", profile)]).items)
     partial = "PARTIAL: interrupted; these are the figures up to then" if profile.partial else ""
     return Document(title=partial, sections=(Section(items=(list_facts(facts), stages)),))
+
+
+def format_sample_form(profile: Profile, devices: str | None = None, instances: int | None = None) -> str:
+    """The vendor sample's lines: instances, devices, queue size, batch size, throughput and latency.
+
+    Devices stand as they were asked for, else by their names; instances in all, as the sample counts them, else those
+    of each device.
+    """
+    run = profile.run
+    latency = run.window.response
+    lines = [
+        f"- number of instances: {instances or profile.instances}",
+        f"  devices: {devices or '[' + ', '.join(profile.devices) + ']'}",
+        f"  queue size: {profile.load.depth}",
+        f"  batch size: {profile.batch_size}",
+        f"  throughput (qps): {profile.samples_per_s():.2f}",
+        "  latency (us):",
+        f"    avg latency: {_whole(latency.mean_us)}",
+        f"    min latency: {_whole(latency.min_us)}",
+        f"    max latency: {_whole(latency.max_us)}",
+        *(f"    p{item.percent:g} latency: {_whole(item.value_us)}" for item in latency.percentiles),
+    ]
+    return "\n".join(lines)
 
 
 def _distrust(latency: Spread) -> dict[str, str]:

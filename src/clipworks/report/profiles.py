@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from clipworks.profiling.profile import Parity, Profile, StageTime
+from clipworks.profiling.profile import Profile, StageTime
 from clipworks.profiling.search import rank_profiles
-from clipworks.profiling.statistics import Spread
-from clipworks.report.document import Document, Headline, Item, Part, Section
-from clipworks.report.lineup import Lineup, Named, explain_doubt, find_percentile, latency_columns, line_up, name_unit
+from clipworks.report.document import Document, Headline, Item, Section
+from clipworks.report.lineup import Lineup, Named, doubt_profiles, line_up, make_latency_columns
 from clipworks.report.phrases import say_cosine, say_count, say_ms, say_number, say_share
-from clipworks.report.profile_cautions import doubt_profiles
 from clipworks.report.profile_plots import plot_profiles
 from clipworks.report.tables import Table, tabulate
 
 _STOPS = {"time is up": "NOT stable when time was up"}
-_PARITY: tuple[tuple[str, Callable[[Parity], str]], ...] = (
-    ("least cosine", lambda parity: say_cosine(parity.cosine_min)),
-    ("top-1 agreement", lambda parity: say_share(parity.top1_agreement)),
-    ("with", lambda parity: parity.reference),
-)
 _TITLES = {
     "image": "Speed of the image encoder",
     "text": "Speed of the text encoder",
@@ -28,22 +21,21 @@ _TITLES = {
 }
 
 
-def report_profiles(lineup: Lineup) -> Part:
+def report_profiles(lineup: Lineup) -> Document:
     """Show profiles of one target side by side."""
     found = lineup.items
-    unit = name_unit(found)
     text = [_say_shared(lineup)]
     if any(len(item.profile.runs) > 1 for item in found):
         text.append("Of several repeats the run with the median throughput is shown.")
     items: tuple[Item, ...] = (
         _tabulate_speed(lineup),
-        *plot_profiles(lineup, unit),
+        *plot_profiles(lineup),
         _tabulate_trust(found),
         _tabulate_load_time(found),
         tabulate_stages(found),
     )
-    return Part(
-        headlines=_find_headlines(lineup, unit),
+    return Document(
+        headlines=_find_headlines(lineup),
         warnings=doubt_profiles(found),
         sections=(Section(title=_TITLES[found[0].profile.target], text=tuple(text), items=items),),
     )
@@ -58,48 +50,43 @@ def show_sweep(profiles: Sequence[Profile], percent: float) -> Document:
 
 
 def _say_shared(lineup: Lineup) -> str:
-    """What is the same for all profiles."""
     return f"{'The same for all' if len(lineup.items) > 1 else 'Measured'}: {', '.join(lineup.shared)}."
 
 
 def _tabulate_speed(lineup: Lineup, front: Sequence[bool] = ()) -> Table:
     """Throughput and latency of each profile, and of each whether it is on a Pareto front, if that is given."""
-    found, unit = lineup.items, name_unit(lineup.items)
-    percents = sorted({percent for item in found for percent in item.profile.load.percentiles})
-    best = max(found, key=lambda item: _order(item.rate()))
+    found = lineup.items
+    latencies, doubt = make_latency_columns(found, lambda item: item.profile.run.window.response.percentiles)
+    best = max(found, key=lambda item: _order(item.profile.samples_per_s()))
 
     def say_spread(item: Named) -> str:
-        rates = sorted(item.rate(run) for run in item.profile.runs)
+        rates = sorted(item.profile.samples_per_s(run) for run in item.profile.runs)
         return say_share((rates[-1] - rates[0]) / rates[len(rates) // 2]) if len(rates) > 1 and rates[0] > 0 else ""
 
     kept = [item.label for item, on_front in zip(found, front, strict=False) if on_front]
-    opened = any(item.profile.load.rate is not None for item in found)
-    intended = "At a load in requests/s (open loop) latency is counted from the moment a request was due."
+    closed = all(item.profile.load.rate is None for item in found)
+    due = "At a load in requests/s (open loop) latency is counted from the moment a request was due."
     return tabulate(
         "Throughput and latency",
         found,
         (
             *(() if lineup.facets else (("configuration", _label),)),
             *((facet.name, lambda item, facet=facet: facet.read(item.profile)) for facet in lineup.facets),
-            (unit, lambda item: say_number(item.rate(), 4)),
+            (lineup.unit, lambda item: say_number(item.profile.samples_per_s(), 4)),
             ("spread", say_spread),
             ("mean ms", lambda item: say_ms(item.profile.run.window.response.mean_us)),
-            *latency_columns(percents, _find_response),
+            *latencies.items(),
             ("in flight", lambda item: say_number(item.profile.run.window.in_flight)),
             ("Pareto", lambda item: "on the front" if item.label in kept else ""),
         ),
         marked=lambda item: len(found) > 1 and item is best,
-        spare=("inputs", "spread", *(f"p{percent:g} ms" for percent in percents[:-1])),
+        spare=("inputs", "spread", *list(latencies)[:-1]),
         notes=(
-            *(("Bold: the highest throughput.",) if len(found) > 1 else ()),
-            *explain_doubt([item.profile.run.window.response for item in found]),
-            *((intended,) if opened else ()),
+            "Bold: the highest throughput." if len(found) > 1 else "",
+            doubt,
+            "" if closed else due,
         ),
     )
-
-
-def _find_response(item: Named) -> Spread:
-    return item.profile.run.window.response
 
 
 def _label(item: Named) -> str:
@@ -119,23 +106,21 @@ def _tabulate_trust(found: Sequence[Named]) -> Table:
             ("Little's law", lambda item: say_number(item.profile.run.window.little)),
             ("repeats", lambda item: str(len(item.profile.runs))),
             ("ended", lambda item: _STOPS.get(item.profile.run.stop, item.profile.run.stop)),
-            *(
-                (name, lambda item, say=say: say(item.profile.parity) if item.profile.parity else "")
-                for name, say in _PARITY
-            ),
+            ("least cosine", lambda item: say_cosine(one.cosine_min) if (one := item.profile.parity) else ""),
+            ("top-1 agreement", lambda item: say_share(one.top1_agreement) if (one := item.profile.parity) else ""),
+            ("with", lambda item: one.reference if (one := item.profile.parity) else ""),
             ("times f32", lambda item: say_number(item.profile.times_f32)),
             ("peak MiB", lambda item: say_number(item.profile.peak_memory_mib)),
         ),
         spare=("repeats", "seconds", "requests"),
         notes=(
             "Little's law: requests/s times the mean service time; it equals what was in flight if both are right.",
-            *(("The parity columns compare the embeddings with f32.",) if parity else ()),
+            "The parity columns compare the embeddings with f32." if parity else "",
         ),
     )
 
 
 def _tabulate_load_time(found: Sequence[Named]) -> Table:
-    """What each configuration takes before its first answer."""
 
     def measure(item: Named) -> tuple[float, ...]:
         cold = item.profile.cold
@@ -175,18 +160,18 @@ def tabulate_stages(found: Sequence[Named]) -> Table:
     )
 
 
-def _find_headlines(lineup: Lineup, unit: str) -> tuple[Headline, ...]:
+def _find_headlines(lineup: Lineup) -> tuple[Headline, ...]:
     several = len(lineup.items) > 1
     closed = [item for item in lineup.items if item.profile.load.rate is None]
-    best = max(closed or lineup.items, key=lambda item: _order(item.rate()))
+    best = max(closed or lineup.items, key=lambda item: _order(item.profile.samples_per_s()))
     quick = min(lineup.items, key=lambda item: _order(item.profile.run.window.response.mean_us, math.inf))
     latency = quick.profile.run.window.response
-    middle = find_percentile(latency, 50)
+    middle = latency.find(50)
     median = "" if middle is None else f"median {say_ms(middle.value_us)} ms, "
     return (
         Headline(
             label=f"Highest throughput, {best.profile.target}",
-            value=f"{say_number(best.rate())} {unit}",
+            value=f"{say_number(best.profile.samples_per_s())} {lineup.unit}",
             detail=best.label if several else ", ".join(lineup.shared[:5]),
         ),
         Headline(

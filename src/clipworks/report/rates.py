@@ -7,22 +7,8 @@ from collections.abc import Sequence
 
 from clipworks.profiling.profile import Profile
 from clipworks.profiling.search import RateSearch, Trial
-from clipworks.profiling.statistics import Spread
-from clipworks.report.document import (
-    Axis,
-    Caution,
-    Document,
-    Guide,
-    Headline,
-    Mark,
-    Part,
-    Plot,
-    Section,
-    Series,
-    draw_points,
-    warn,
-)
-from clipworks.report.lineup import describe, explain_doubt, find_percentile, is_wide, latency_columns
+from clipworks.report.document import Axis, Caution, Document, Guide, Headline, Plot, Section, Series, draw_points, warn
+from clipworks.report.lineup import describe, is_wide, make_latency_columns
 from clipworks.report.phrases import say_ms, say_number
 from clipworks.report.sources import MeasuredSearch
 from clipworks.report.tables import Table, tabulate
@@ -30,10 +16,10 @@ from clipworks.report.tables import Table, tabulate
 _MOST_SEARCHES = 6
 
 
-def report_searches(found: Sequence[tuple[str, MeasuredSearch]]) -> Part:
+def report_searches(found: Sequence[tuple[str, MeasuredSearch]]) -> Document:
     """Show each search of a file, at least one, with the rates that it tried."""
     shown = found[:_MOST_SEARCHES]
-    return Part(
+    return Document(
         headlines=tuple(
             Headline(
                 label=f"Highest rate with {_say_bound(item.search)}",
@@ -65,12 +51,10 @@ def show_search(capacity: Profile, search: RateSearch) -> Document:
 
 
 def _say_bound(search: RateSearch) -> str:
-    """The bound that a search keeps."""
     return f"p{search.slo.percent:g} within {search.slo.bound_us / 1000:g} ms"
 
 
 def _say_best(search: RateSearch) -> str:
-    """What a search has found."""
     if search.best is None:
         return f"No rate that was tried keeps {_say_bound(search)}."
     broken = f"; at {say_number(search.lowest_failed)} it no longer does" if search.lowest_failed else ""
@@ -78,17 +62,16 @@ def _say_best(search: RateSearch) -> str:
 
 
 def _say_capacity(capacity: Profile) -> str:
-    """What the closed loop of a search gives."""
     rate = say_number(capacity.run.window.requests_per_s)
     return f"The closed loop gives {rate} requests/s with {capacity.run.places} in flight."
 
 
 def _judge(trial: Trial, search: RateSearch) -> str:
     """What a trial says of the bound: kept, broken, overloaded, or undecided for want of samples."""
-    found = find_percentile(trial.run.window.response, search.slo.percent)
+    found = trial.run.window.response.find(search.slo.percent)
     if trial.kept:
         return "kept"
-    if trial.run.overload is not None and trial.run.overload.overloaded:
+    if trial.run.overloaded:
         return "overloaded"
     short = found is not None and not found.trusted and found.value_us <= search.slo.bound_us
     return "undecided: too few samples" if short else "broken"
@@ -109,13 +92,12 @@ def _plot_trials(search: RateSearch) -> Plot:
     trials = sorted(search.trials, key=lambda trial: trial.rate)
 
     def read(trial: Trial, percent: float) -> float:
-        found = find_percentile(trial.run.window.response, percent)
+        found = trial.run.window.response.find(percent)
         return math.nan if found is None else found.value_us / 1000
 
     def draw(label: str, percent: float, shown: list[Trial], hue: int | None = None) -> Series:
-        mark: Mark = "points" if hue else "line"
         points = [(trial.rate, read(trial, percent)) for trial in shown]
-        return draw_points(label, points, mark=mark, hollow=bool(hue), hue=hue)
+        return draw_points(label, points, mark="points" if hue else "line", hollow=bool(hue), hue=hue)
 
     percents = sorted({50.0, search.slo.percent} & {item.percent for item in trials[0].run.window.response.percentiles})
     series = [draw(f"p{percent:g}", percent, trials) for percent in percents]
@@ -138,13 +120,8 @@ def _plot_trials(search: RateSearch) -> Plot:
     )
 
 
-def _find_response(trial: Trial) -> Spread:
-    return trial.run.window.response
-
-
 def _tabulate_trials(search: RateSearch) -> Table:
-    """Every rate that was tried."""
-    percents = [item.percent for item in search.trials[0].run.window.response.percentiles]
+    latencies, doubt = make_latency_columns(search.trials, lambda trial: trial.run.window.response.percentiles)
     return tabulate(
         "Rates that were tried",
         sorted(search.trials, key=lambda trial: trial.rate),
@@ -154,10 +131,10 @@ def _tabulate_trials(search: RateSearch) -> Table:
             ("requests", lambda trial: f"{trial.run.window.requests:,}"),
             ("mean queue ms", lambda trial: say_ms(trial.run.window.queue.mean_us)),
             ("mean ms", lambda trial: say_ms(trial.run.window.response.mean_us)),
-            *latency_columns(percents, _find_response),
+            *latencies.items(),
             ("bound", lambda trial: _judge(trial, search)),
         ),
         marked=lambda trial: trial.rate == search.best,
-        spare=tuple(f"p{percent:g} ms" for percent in percents if percent != search.slo.percent),
-        notes=explain_doubt([trial.run.window.response for trial in search.trials]),
+        spare=tuple(name for name in latencies if name != f"p{search.slo.percent:g} ms"),
+        notes=(doubt,),
     )

@@ -46,12 +46,7 @@ class SavedResults:
 
 
 def read_source(path: str | os.PathLike[str]) -> SavedResults:
-    """Read a file of saved results, of whichever kind.
-
-    Raises:
-        UsageError: it does not exist, or is of no kind that is known.
-        ResultsError: it is damaged, or of a format that this version does not read.
-    """
+    """Read a file of saved results, of whichever kind; raises UsageError, and ResultsError for a damaged file."""
     name = os.fspath(path)
     start = b"PAR1" if is_shard_folder(name) else _read_start(name)
     stripped = start.lstrip()
@@ -60,10 +55,11 @@ def read_source(path: str | os.PathLike[str]) -> SavedResults:
     is_object = stripped[:1] == b"{"
     if is_object and not {"index", "path"} <= (_parse_object(stripped.partition(b"\n")[0]) or {}).keys():
         return SavedResults(name=name, content=_read_object(name))
-    if start[:4] != b"PAR1" and not is_object and (stripped[:1] == b"[" or b"\0" in start):
-        raise _unknown(name, "holds no results that are known")
-    try:  # the first record only: enough to tell a results file
-        if next(iter(read_results(name)), None) is None:
+    try:
+        if start[:4] != b"PAR1" and not is_object and (stripped[:1] == b"[" or b"\0" in start):
+            raise ResultsError("it is neither text nor Parquet")
+        # The first record only: enough to tell a results file.
+        if next(read_results(name), None) is None:
             raise _unknown(name, "holds no record")
     except ResultsError:
         raise _unknown(name, "holds no results that are known") from None
@@ -74,10 +70,9 @@ def _read_start(name: str) -> bytes:
     try:
         with Path(name).open("rb") as stream:
             return stream.read(_START)
-    except FileNotFoundError:
-        raise UsageError(f"{name} does not exist; allowed: a file of {'; '.join(KINDS)}") from None
-    except IsADirectoryError:
-        raise UsageError(f"{name} is a folder; allowed: a file of {'; '.join(KINDS)}") from None
+    except (FileNotFoundError, IsADirectoryError) as error:
+        what = "is a folder" if isinstance(error, IsADirectoryError) else "does not exist"
+        raise UsageError(f"{name} {what}; allowed: a file of {'; '.join(KINDS)}") from None
     except OSError as error:
         raise ResultsError(f"{name} cannot be read: {error.strerror or error}") from None
 

@@ -10,14 +10,9 @@ from clipworks.display import show_text
 from clipworks.report.document import Plot, Series
 
 # Stand-ins that become the page's colours: the ink of axes, of the grid, and of each series in turn.
-INK, GRID, PAPER = "#010101", "#020202", "#030303"
+INK, GRID = "#010101", "#020202"
 HUES = tuple(f"#0a0a{place:02x}" for place in range(1, 8))
-_ROLES = {
-    INK: "var(--muted)",
-    GRID: "var(--grid)",
-    PAPER: "var(--paper)",
-    **{hue: f"var(--s{place})" for place, hue in enumerate(HUES, 1)},
-}
+_ROLES = {INK: "var(--muted)", GRID: "var(--grid)"} | {hue: f"var(--s{place})" for place, hue in enumerate(HUES, 1)}
 # Lines are told apart without colour too.
 DASHES = ("", "6 2", "2 1.6", "7 2 1.5 2", "10 3", "4 1.5", "1 2.2")
 _SAMPLE = '<svg width="24" height="10" viewBox="0 0 24 10" aria-hidden="true" focusable="false">{}</svg>'

@@ -11,6 +11,7 @@ from clipworks.report.phrases import ABSENT
 
 # More rows than anybody reads; a page must not grow with the results.
 MOST_ROWS = 200
+_NOTHING = ("", ABSENT)
 # A cell of figures: it may begin with a sign and end with an interval, a unit or a dagger.
 _FIGURES = re.compile(r"(< )?[+-]?\d[\d,]*(\.\d+)?(e[+-]\d+)?(%|/255)?†?( \([^()]*\d%?\))?|inf|nan|inf/nan")
 
@@ -28,25 +29,17 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table, best made by `tabulate`; no cell is trusted to be free of markup.
-
-    Attributes:
-        columns: at least one; the first names the row.
-        bars: for each row the parts, 0 to 1 of the full width, of a bar; empty for none.
-        bar: the bars' heading; parts: what the parts of a bar are, where it has several.
-        marked: places of the rows to stand out.
-        left_out: rows that there were too many of.
-    """
+    """A table, best made by `tabulate`; no cell is trusted to be free of markup."""
 
     title: str
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...]  # at least one; the first names the row
     rows: tuple[tuple[str, ...], ...]
-    bars: tuple[tuple[float, ...], ...] = ()
-    bar: str = ""
-    parts: tuple[str, ...] = ()
-    marked: tuple[int, ...] = ()
+    bars: tuple[tuple[float, ...], ...] = ()  # for each row the parts, 0 to 1 of the full width, of a bar
+    bar: str = ""  # the bars' heading
+    parts: tuple[str, ...] = ()  # what the parts of a bar are, where it has several
+    marked: tuple[int, ...] = ()  # places of the rows to stand out
     notes: tuple[str, ...] = ()
-    left_out: int = 0
+    left_out: int = 0  # rows that there were too many of
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -68,41 +61,32 @@ def tabulate(
 ) -> Table:
     """Make a table: a row an item, without columns that hold nothing and bars that are all of one length.
 
-    Args:
-        title: what it shows.
-        items: the rows; those beyond ``most`` are counted only.
-        columns: heading, and what gives an item's cell.
-        notes: below it.
-        marked: whether a row stands out.
-        spare: headings that a narrow form leaves out, the first of them first.
-        bars: their heading, and what gives the parts of an item's bar, 0 to 1.
-        parts: what the parts are.
-        most: rows.
+    A column is its heading and what gives an item's cell; ``spare`` has the headings that a narrow form leaves out,
+    the first of them first; ``bars`` are their heading and what gives the parts of an item's bar, 0 to 1. Items beyond
+    ``most`` are counted only.
     """
     shown = items[:most]
-    cells = [[read(item) for item in shown] for _, read in columns]
-    kept = [
-        place
-        for place in range(len(columns))
-        if place == 0 or any(cells[place][row] not in ("", ABSENT) for row in range(len(shown)))
-    ]
-    drawn = () if bars is None else tuple(bars[1](item) for item in shown)
-    telling = bars is not None and len(set(drawn)) > 1
+    cells = [(name, [read(item) for item in shown]) for name, read in columns]
+    # The first names the rows.
+    kept = cells[:1] + [(name, column) for name, column in cells[1:] if not all(cell in _NOTHING for cell in column)]
+    heading, read_bar = bars or ("", lambda _: ())
+    drawn = tuple(read_bar(item) for item in shown)
+    telling = len(set(drawn)) > 1
     return Table(
         title=title,
         columns=tuple(
             Column(
-                name=columns[place][0],
-                numeric=all(cell in ("", ABSENT) or _FIGURES.fullmatch(cell) for cell in cells[place]),
-                spare=spare.index(columns[place][0]) if columns[place][0] in spare else None,
+                name=name,
+                numeric=all(cell in _NOTHING or _FIGURES.fullmatch(cell) for cell in column),
+                spare=spare.index(name) if name in spare else None,
             )
-            for place in kept
+            for name, column in kept
         ),
-        rows=tuple(zip(*(cells[place] for place in kept), strict=True)),
+        rows=tuple(zip(*(column for _, column in kept), strict=True)),
         bars=drawn if telling else (),
-        bar=bars[0] if bars is not None and telling else "",
+        bar=heading if telling else "",
         parts=parts if telling else (),
         marked=tuple(place for place, item in enumerate(shown) if marked(item)),
-        notes=tuple(notes),
+        notes=tuple(filter(None, notes)),
         left_out=len(items) - len(shown),
     )

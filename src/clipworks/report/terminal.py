@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipworks.display import fold_text, measure_width, show_text
+from clipworks.display import break_text, fold_text, measure_width, show_text
 from clipworks.report.document import Document, FactList, Section
 from clipworks.report.tables import Table
 
@@ -76,11 +76,11 @@ def _lay_out_table(table: Table, width: int) -> list[str]:
     else:
         return _list_rows(table, cells, width)
     numeric = [table.columns[place].numeric for place in places]
-    head = [fold_text(table.columns[place].name, wide) for place, wide in zip(places, widths, strict=True)]
+    head = [break_text(table.columns[place].name, wide) for place, wide in zip(places, widths, strict=True)]
     lines = _join(_GAP, head, widths, numeric) if any(map(any, head)) else []
     for number, row in enumerate(cells):
         mark = "* " if number in table.marked else _GAP
-        folded = [fold_text(row[place], wide) for place, wide in zip(places, widths, strict=True)]
+        folded = [break_text(row[place], wide) for place, wide in zip(places, widths, strict=True)]
         lines += _join(mark, folded, widths, numeric)
     if left_out:
         names = ", ".join(table.columns[place].name for place in left_out)
@@ -122,7 +122,6 @@ def _list_rows(table: Table, cells: list[list[str]], width: int) -> list[str]:
 
 
 def _join(start: str, cells: list[list[str]], widths: list[int], numeric: list[bool]) -> list[str]:
-    """One row of folded cells as lines."""
     lines = []
     for number in range(max(map(len, cells))):
         parts = []

@@ -131,9 +131,7 @@ EMBEDDING_FORMATS: dict[str, Format[EmbeddingRecord]] = {
 def choose_format(name: str | None, output: str | os.PathLike[str]) -> str:
     """The format of a name; else by the ending of the output's name; else, where that has none, JSON lines.
 
-    Raises:
-        UnknownNameError: no format of this name.
-        UsageError: the ending means another format, or a package is not installed.
+    Raises as `find_format`, and UsageError where the ending means another format.
     """
     chosen = name or choose_by_ending(os.fspath(output), list_endings(), default="jsonl")
     find_format(FORMATS, chosen)
@@ -156,9 +154,7 @@ def list_endings() -> dict[str, tuple[str, ...]]:
 def read_results(path: str | os.PathLike[str]) -> Iterator[Record]:
     """Read results of any format, told by their content, record by record: a file, or a folder of shards or its URL.
 
-    Raises:
-        UsageError: it does not exist.
-        ResultsError: it cannot be read, holds no results, or ends within one.
+    Raises UsageError where it does not exist, ResultsError where it cannot be read or is not results to its end.
     """
     name = os.fspath(path)
     if is_shard_folder(name):

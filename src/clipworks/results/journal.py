@@ -32,11 +32,7 @@ def manifest_path(output: str) -> str:
 
 
 def check_target(output: str, *, restart: bool = False) -> None:
-    """Refuse an output that cannot be written, or that no run of ours left, before any work is done for it.
-
-    Raises:
-        UsageError: it is a folder or a device, its folder does not exist, or it holds something else.
-    """
+    """Refuse an output that cannot be written, or that no run of ours left, before any work is done: UsageError."""
     path = Path(output)
     if path.exists() and not path.is_file():
         # A device has no end to resume from.
@@ -60,20 +56,14 @@ def check_empty(folder: str, names: Iterable[str]) -> None:
 
 
 def agree_on_manifest(path: str, settings: dict[str, Any], described: dict[str, Any]) -> None:
-    """Write a manifest where there is none; where there is one, insist that its settings are the same.
+    """Write a manifest where there is none; where there is one, insist that its settings are the same: UsageError.
 
-    Args:
-        path: the manifest's file.
-        settings: flat: whatever changes a result if it changes.
-        described: kept beside them for readers, not compared.
-
-    Raises:
-        UsageError: a setting differs; the message says which, and what it was.
+    The settings are flat: whatever changes a result if it changes. What is described is kept beside them for readers.
     """
-    if not Path(path).exists():
+    if Path(path).exists():
+        compare_settings(path.removesuffix(".run.json"), read_manifest(path), settings)
+    else:
         write_place(path, compose_manifest(settings, described))
-        return
-    compare_settings(path.removesuffix(".run.json"), read_manifest(path), settings)
 
 
 def compose_manifest(settings: dict[str, Any], described: dict[str, Any]) -> bytes:

@@ -1,7 +1,8 @@
 """Locks: one run at a time writes an output; the second is told, and harms nothing.
 
 They are the system's own (``flock``), which end with the process that holds them, however it ends. Where a file system
-or a system has none, nothing keeps a second run away.
+or a system has none, nothing keeps a second run away. All raise ResultsError where another run is writing the output,
+OSError where it cannot be opened.
 """
 
 from __future__ import annotations
@@ -17,16 +18,7 @@ from clipworks.results.records import ResultsError
 
 
 def open_held(path: str, *, output: str | None = None) -> BinaryIO:
-    """Open a file to append to, made if need be, and hold it until it is closed.
-
-    Args:
-        path: the file.
-        output: what an error says is being written; None for the file itself.
-
-    Raises:
-        ResultsError: another run is writing it.
-        OSError: it cannot be opened.
-    """
+    """Open a file to append to, made if need be, and hold it until it is closed; errors name it by ``output``."""
     while True:
         file = open(path, "ab+", buffering=0)  # noqa: PTH123, SIM115  # the caller closes it
         try:
@@ -41,15 +33,7 @@ def open_held(path: str, *, output: str | None = None) -> BinaryIO:
 
 @contextlib.contextmanager
 def hold_file(path: str, *, output: str | None = None) -> Iterator[BinaryIO]:
-    """Hold a file, made if need be; if it was, and nothing is written, an error takes it away again.
-
-    Yields:
-        The file, open to append to.
-
-    Raises:
-        ResultsError: another run is writing it.
-        OSError: it cannot be opened.
-    """
+    """Hold a file open to append to, made if need be; if it was, and nothing is written, an error takes it away."""
     with open_held(path, output=output) as file:
         try:
             yield file
@@ -61,12 +45,7 @@ def hold_file(path: str, *, output: str | None = None) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def hold_part(output: str) -> Iterator[None]:
-    """Hold a file that `clipworks.datasets.locations.write_place` is to write, by the part that it becomes.
-
-    Raises:
-        ResultsError: another run is writing it.
-        OSError: its part cannot be opened.
-    """
+    """Hold a file that `clipworks.datasets.locations.write_place` is to write, by the part that it becomes."""
     part = f"{output}.part"
     made = not Path(part).exists()
     with open_held(part, output=output) as file, interrupts.removing(part) if made else contextlib.nullcontext():
@@ -80,12 +59,7 @@ def hold_part(output: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold_folder(folder: str) -> Iterator[None]:
-    """Hold a folder, made if need be, its parents too; if it was, and stays empty, it is taken away again.
-
-    Raises:
-        ResultsError: another run is writing into it.
-        OSError: it cannot be made.
-    """
+    """Hold a folder, made if need be, its parents too; if it was, and stays empty, it is taken away again."""
     path = Path(folder)
     made = [part for part in (path, *path.parents) if not part.exists()]
     path.mkdir(parents=True, exist_ok=True)

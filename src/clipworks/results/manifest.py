@@ -8,17 +8,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clipworks.bundle.files import card_hash
+from clipworks.datasets.listing import DataSet
 from clipworks.environment import describe_environment
+from clipworks.images.decoders import ImageDecoder
+from clipworks.model import Model
 from clipworks.options import AUTO, RuntimeOptions
 from clipworks.runtimes import AUTOMATIC, find_runtime
-
-if TYPE_CHECKING:
-    from clipworks.datasets.listing import DataSet
-    from clipworks.images.decoders import ImageDecoder
-    from clipworks.model import Model
 
 _PACKAGES = ("clipworks", "numpy", "pillow")
 

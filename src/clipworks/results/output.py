@@ -24,14 +24,9 @@ from clipworks.results.records import RunProgress, RunSize
 
 
 class Output(Generic[R]):
-    """The growing files of a run, cut to the same number of whole blocks.
-
-    Attributes:
-        progress: how far the run is.
-    """
+    """The growing files of a run, cut to the same number of whole blocks; ``progress`` is how far it is."""
 
     def __init__(self, name: str, format: Format[R], size: RunSize, block: int) -> None:  # noqa: A002  # what it is
-        """Open the files; raises OSError."""
         self._files: tuple[GrowingFile[R], ...] = format.grows
         paths = [name + file.suffix for file in self._files]
         most, found = size.total, []
@@ -81,9 +76,8 @@ def hold_output(
 ) -> Iterator[None]:
     """Hold an output against other runs, and agree with the run that it is resumed from on what changes a result.
 
-    Raises:
-        UsageError: it was begun with other settings, or it is something else.
-        ResultsError: it cannot be written, or another run is writing it; what is there is kept.
+    Raises UsageError where it was begun with other settings, or is something else; ResultsError where it cannot be
+    written, or another run is writing it. What is there is kept.
     """
     manifest = name + format.manifest
     growing: list[str] = [name + file.suffix for file in format.grows]

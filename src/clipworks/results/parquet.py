@@ -71,9 +71,7 @@ def read_parquet(path: str) -> Iterator[Record]:
 def list_records(batch: Any, *, first: int | None = None) -> Iterator[Record]:
     """The records of a ``pyarrow.RecordBatch`` as `tabulate_records` lays them out; raises KeyError for another.
 
-    Args:
-        batch: of records.
-        first: the number of the first; None for their own.
+    They are numbered from ``first``, or as they stand there.
     """
     for offset, row in enumerate(batch.to_pylist()):
         top = zip(row["ids"], row["scores"], row["names"], strict=True)

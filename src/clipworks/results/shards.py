@@ -51,11 +51,9 @@ def name_shard(number: int) -> str:
 
 
 def open_folder(folder: str, *, restart: bool) -> dict[str, Any] | None:
-    """Make a folder ready for shards.
+    """Make a folder ready for shards, made where there is none; its parent must be there.
 
-    Args:
-        folder: made where there is none; its parent must be there.
-        restart: delete the shards and the manifest that an earlier run left.
+    ``restart`` deletes what an earlier run left.
 
     Returns:
         The manifest's content where there is one to resume, else None.
@@ -96,11 +94,7 @@ def write_shard(folder: str, number: int, table: Any) -> Shard:
 
 
 def list_shards(folder: str) -> dict[int, Shard]:
-    """The finished shards of a folder by number.
-
-    Raises:
-        ResultsError: one of them is damaged.
-    """
+    """The finished shards of a folder by number; raises ResultsError where one of them is damaged."""
     found = [match for match in map(_SHARD.fullmatch, list_place(folder)) if match]
     with ThreadPoolExecutor(_READERS) as pool:
         shards = pool.map(lambda match: _read_facts(folder, match[0], int(match[1])), found)
@@ -116,11 +110,7 @@ def is_shard_folder(place: str) -> bool:
 
 
 def read_shards(folder: str) -> Iterator[Record]:
-    """The records of all shards in order, numbered from 0 in that order.
-
-    Raises:
-        ResultsError: a shard is damaged, or holds no results of ``clipworks classify``.
-    """
+    """The records of all shards in order, numbered from 0; raises ResultsError for a shard that holds none."""
     require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -5,24 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from clipworks.bundle.card import ScoreRule
 from clipworks.datasets.ground_truth import find_truths
+from clipworks.datasets.listing import DataSet, Sample
 from clipworks.errors import UsageError
+from clipworks.model import Model
+from clipworks.pipeline import EmbeddedBlock
 from clipworks.results.formats import FORMATS, choose_format
 from clipworks.results.manifest import hash_texts
-from clipworks.results.records import Prediction, Record, RunSize
+from clipworks.results.records import Prediction, Record, RunProgress, RunSize
+from clipworks.scoring import Floats
 from clipworks.tasks.runs import DEFAULT_RUN_OPTIONS, RunOptions, Task, run_task
 from clipworks.tasks.zero_shot import FoldedClassifier, fold_classifier, hash_classifier
 from clipworks.text.prompts import Labels
-
-if TYPE_CHECKING:
-    from clipworks.bundle.card import ScoreRule
-    from clipworks.datasets.listing import DataSet, Sample
-    from clipworks.model import Model
-    from clipworks.pipeline import EmbeddedBlock
-    from clipworks.results.records import RunProgress
-    from clipworks.scoring import Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +31,6 @@ class Classes:
     top: int = 5  # classes kept for each image, at least 1; all where there are fewer
 
     def __post_init__(self) -> None:
-        """Check the number; raises UsageError."""
         if self.top < 1:
             raise UsageError(f"top is {self.top}; allowed: 1 or more")
 
@@ -65,18 +61,9 @@ def classify(
     output: str | os.PathLike[str],
     options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> RunProgress:
-    """Classify a data set into a results file, or resume an earlier run.
+    """Classify a data set into a results file, or resume an earlier run; ``<output>.run.json`` says what made it.
 
-    Args:
-        model: with its image tower.
-        dataset: the images.
-        classes: their names, templates and how many are kept.
-        classifier: float32 unit rows ``[classes, dim]``; see `clipworks.tasks.zero_shot`.
-        output: the results file; ``<output>.run.json`` beside it says what made it.
-        options: how the run goes; a format in `clipworks.results.formats.FORMATS`.
-
-    Returns:
-        How far the run came; not ``whole`` if it was stopped.
+    The classifier is float32 unit rows ``[classes, dim]``; see `clipworks.tasks.zero_shot`.
 
     Raises:
         UsageError: the file was begun with other settings, or a list's label is no class.
@@ -101,24 +88,12 @@ def classify_block(
     classifier: FoldedClassifier,
     rule: ScoreRule,
 ) -> list[Record]:
-    """Turn a block of embeddings into records, in order.
-
-    Args:
-        block: unit rows.
-        truths: finds a sample's class, or None.
-        classes: of the classifier.
-        classifier: the classes' vectors.
-        rule: from the model's card.
-    """
-    names, records, good = classes.labels.names, [], 0
-    if len(block.rows):
-        best, scores = classifier.rank(block.rows, rule, classes.depth)
+    """Turn a block of embeddings into records, in order; ``truths`` finds a sample's class."""
+    names = classes.labels.names
+    ranked = zip(*classifier.rank(block.rows, rule, classes.depth), strict=True) if len(block.rows) else iter(())
+    records = []
     for index, (sample, error) in enumerate(zip(block.items, block.errors, strict=True), block.start):
-        top: tuple[Prediction, ...] = ()
-        if error is None:
-            top = tuple(
-                Prediction(id=int(place), score=float(scores[good, place]), name=names[place]) for place in best[good]
-            )
-            good += 1
+        best, scores = ((), ()) if error is not None else next(ranked)
+        top = tuple(Prediction(id=int(place), score=float(scores[place]), name=names[place]) for place in best)
         records.append(Record(index=index, path=sample.path, truth=truths(sample), top=top, error=error))
     return records

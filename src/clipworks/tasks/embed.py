@@ -7,36 +7,22 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clipworks.datasets.listing import DataSet, Sample
 from clipworks.endings import check_folder_name
+from clipworks.model import Model
+from clipworks.pipeline import EmbeddedBlock
 from clipworks.results.formats import EMBEDDING_FORMATS, find_format
-from clipworks.results.records import EmbeddingRecord, RunSize
+from clipworks.results.records import EmbeddingRecord, RunProgress, RunSize
 from clipworks.tasks.runs import DEFAULT_RUN_OPTIONS, RunOptions, Task, run_task
-
-if TYPE_CHECKING:
-    from clipworks.datasets.listing import DataSet, Sample
-    from clipworks.model import Model
-    from clipworks.pipeline import EmbeddedBlock
-    from clipworks.results.records import RunProgress
 
 
 def embed(
     model: Model, dataset: DataSet, folder: str | os.PathLike[str], options: RunOptions = DEFAULT_RUN_OPTIONS
 ) -> RunProgress:
-    """Embed a data set into a folder, or resume an earlier run.
-
-    Args:
-        model: with its image tower.
-        dataset: the images.
-        folder: made where there is none.
-        options: how the run goes; a format in `clipworks.results.formats.EMBEDDING_FORMATS`: ``npy``, an array and its
-            records; ``parquet``, one table of both, made when all is done.
-
-    Returns:
-        How far the run came; not ``whole`` if it was stopped.
+    """Embed a data set into a folder, made where there is none, or resume an earlier run.
 
     Raises:
         UsageError: the folder's name ends as a file's does, it was begun with other settings, or holds something else.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +13,9 @@ from clipworks.datasets.listing import DataSet, read_pairs
 from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import count_accuracy
 from clipworks.evaluation.evaluation import Accuracy, Errors
+from clipworks.model import Model
 from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions
 from clipworks.scoring import Floats
-
-if TYPE_CHECKING:
-    from clipworks.model import Model
 
 RETRIEVAL_FORMAT = 1
 # Queries compared at once: a table of this many rows is what is held in memory.
@@ -64,11 +61,7 @@ class Retrieval:
 
 
 def read_captions(source: str, *, root: str | None = None) -> Captions:
-    """Read a list of path and caption, with a tab or as ``.csv``; an image may have several captions.
-
-    Raises:
-        UsageError: it cannot be read, or a line has no caption.
-    """
+    """Read a list of path and caption, with a tab or as ``.csv``; raises UsageError, as where a line has no caption."""
     pairs = read_pairs(source, root=root)
     if not pairs or pairs[0][1] is None:
         raise UsageError(f"{source} has no captions; allowed: path, tab, caption a line, or .csv")
@@ -93,18 +86,11 @@ def retrieve(
 ) -> Retrieval:
     """Embed images and captions, and look from each to the other.
 
-    Args:
-        model: with both towers.
-        captions: from `read_captions`.
-        ks: each at least 1.
-        errors: what images that cannot be read count as.
-        truncate: cut a caption that is longer than the model's context instead of raising.
-        options: how the loop over the images works.
-        report: told how many images are done, and of how many; or None.
+    ``errors`` is what images that cannot be read count as; ``report`` is told how many are done, and of how many.
 
     Raises:
         UsageError: a k below 1, or no image that can be read.
-        TextError: a caption is too long.
+        TextError: a caption is longer than the model's context, and ``truncate`` does not say to cut it.
     """
     if not ks or min(ks) < 1:
         raise UsageError(f"k is {min(ks, default=None)}; allowed: 1 or more")

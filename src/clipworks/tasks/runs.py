@@ -6,21 +6,16 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Any, Generic
 
-from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions
-from clipworks.results.formats import R
+from clipworks.datasets.listing import DataSet, Sample
+from clipworks.model import Model
+from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, EmbeddedBlock, LoopOptions
+from clipworks.results.formats import Format, R
 from clipworks.results.manifest import describe_model, describe_source
 from clipworks.results.output import Output, hold_output
-from clipworks.results.records import RunProgress
+from clipworks.results.records import RunProgress, RunSize
 from clipworks.scoring import compare_on_one_thread
-
-if TYPE_CHECKING:
-    from clipworks.datasets.listing import DataSet, Sample
-    from clipworks.model import Model
-    from clipworks.pipeline import EmbeddedBlock
-    from clipworks.results.formats import Format
-    from clipworks.results.records import RunSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +51,7 @@ def run_task(
     format: tuple[str, Format[R]],  # noqa: A002  # the option's name
     options: RunOptions,
 ) -> RunProgress:
-    """Embed a data set and write what a task makes of it, or resume an earlier run.
-
-    Raises:
-        UsageError: the output was begun with other settings, or is something else.
-        ResultsError: it cannot be written, or another run is writing it; what is there is kept.
-    """
+    """Embed a data set and write what a task makes of it, or resume an earlier run; raises as `hold_output`."""
     name, row = format
     settings = {
         **describe_model(model, options.loop.decoder),

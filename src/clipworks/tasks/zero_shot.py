@@ -7,21 +7,18 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from clipworks import scoring
+from clipworks.bundle.card import ScoreRule
 from clipworks.bundle.files import card_hash
 from clipworks.cache import find_cache, open_folder, read_checked, write_checked
 from clipworks.errors import UsageError
+from clipworks.model import Model
 from clipworks.runtimes import find_version
 from clipworks.text.prompts import Labels, fill_templates
-
-if TYPE_CHECKING:
-    from clipworks.bundle.card import ScoreRule
-    from clipworks.model import Model
 
 # Rises when the same texts get other numbers: 2, batches of up to 256 texts.
 CLASSIFIER_FORMAT = 2
@@ -37,16 +34,13 @@ def build_classifier(
 ) -> scoring.Floats:
     """Embed every class name in every template and take the mean direction of each class.
 
-    Args:
-        model: with its text tower.
-        labels: at least one; classes of one name get the same row.
-        templates: at least one, each with ``{}`` once.
-        report: told how many prompts are done, and of how many; or None.
+    ``report`` is told how many prompts are done, and of how many.
 
     Returns:
-        float32 unit rows ``[classes, dim]``.
+        float32 unit rows ``[classes, dim]``; those of classes of one name are the same.
 
     Raises:
+        UsageError: no label, or no template.
         TextError: a prompt is empty or too long for the model.
 
     Source:
@@ -84,16 +78,7 @@ class FoldedClassifier:
     def rank(
         self, images: scoring.Floats, rule: ScoreRule, top: int
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-        """Rank the classes of each image.
-
-        Args:
-            images: float32 unit rows ``[images, dim]``, at least one.
-            rule: from the model's card.
-            top: classes kept, at most all.
-
-        Returns:
-            The best classes ``[images, top]``, best first, and the scores of all ``[images, classes]``.
-        """
+        """The best classes ``[images, top]`` of unit rows, best first, and the scores of all ``[images, classes]``."""
         cosines = self.compare(images)
         return scoring.rank(cosines, top), scoring.score(cosines, rule)
 
@@ -105,7 +90,7 @@ def fold_classifier(classifier: scoring.Floats) -> FoldedClassifier:
     if len(places) == len(classifier):
         return FoldedClassifier(rows=classifier, indices=None)
     _, first = np.unique(folded, return_index=True)
-    return FoldedClassifier(rows=classifier[first], indices=np.array(folded, dtype=np.intp))
+    return FoldedClassifier(rows=classifier[first], indices=np.array(folded))
 
 
 def find_classifier(model: Model, labels: Labels, templates: Sequence[str]) -> scoring.Floats | None:

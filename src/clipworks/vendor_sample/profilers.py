@@ -113,7 +113,7 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace, target: Targ
     arguments.note_hardware(args, *_HARDWARE[target])
     from clipworks.cli.profile import watching
     from clipworks.profiling.profiler import profile
-    from clipworks.profiling.sample_form import format_sample_form
+    from clipworks.report.profile_summary import format_sample_form
 
     def tell_warm(instance: int) -> None:
         print(f"Warmup done for instance {instance}", flush=True)
