@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipworks.cli import kinds
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_name(parser: argparse.ArgumentParser) -> None:
     """Add NAME."""
-    parser.add_argument("name", metavar="NAME", help="a known name, a hub id (owner/name) or a bundle's folder")
+    kinds.add_options(parser, {"NAME": "a known name, a hub id (owner/name) or a bundle's folder"})
 
 
 def describe_bundle(card: Card, folder: Path) -> dict[str, Any]:

@@ -1,13 +1,44 @@
-"""Kinds of arguments: numbers, lists of them, names of outputs, texts."""
+"""Kinds of arguments: tables of options, numbers, lists of them, names of outputs, texts."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from clipworks.errors import UsageError
 
+TEXTS_FILE = "more texts (UTF-8), one a line or a JSON list"
 Group = argparse._ActionsContainer  # noqa: SLF001  # a parser or a group of one; typeshed has no public name
+
+
+def add_options(group: Group, rows: Mapping[str, str], *, required: bool = False) -> None:
+    """Add the options of a table: each as its usage is written, and its help.
+
+    ``--root FOLDER`` takes a text, ``--strict`` none, ``--errors wrong|skip`` one of these words, ``--texts TEXT ...``
+    at least one text; ``FILE`` stands by itself. What follows `` = `` is the default, which is told behind the help.
+    """
+    for row, told in rows.items():
+        usage, _, default = row.partition(" = ")
+        names = [word for word in usage.split() if word.startswith("-")]
+        value = usage.removeprefix(" ".join(names)).strip()
+        if not value:
+            group.add_argument(*names, action="store_true", help=told)
+            continue
+        form: dict[str, Any] = (
+            {"choices": value.split("|")} if "|" in value else {"metavar": value.removesuffix(" ...")}
+        )
+        if value.endswith(" ..."):
+            form["nargs"] = "+"
+        if required:
+            form["required"] = True
+        shown = f"{told} (default: {default})" if default else told
+        group.add_argument(*(names or [value.split()[0].lower()]), default=default or None, help=shown, **form)
+
+
+def add_output(group: Group, kind: str, told: str, *, required: bool = True) -> None:
+    """Add --output, the name of a file or folder that is written: what is written takes several files, and resumes."""
+    group.add_argument("-o", "--output", type=_read_output, required=required, metavar=kind, help=told)
 
 
 def add_number(
@@ -40,8 +71,7 @@ def at_least(low: int) -> Callable[[str], int]:
     return read
 
 
-def output_name(text: str) -> str:
-    """Read the name of an output, as an argparse type: what is written takes several files, and can be resumed."""
+def _read_output(text: str) -> str:
     if text in ("", "-"):
         raise argparse.ArgumentTypeError(f"{text!r} is no name; allowed: that of a file or folder to write")
     return text

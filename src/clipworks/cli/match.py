@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import shutil
 import sys
@@ -27,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks match``."""
     parser.add_argument("image", metavar="IMAGE", help="an image file; - reads it from standard input")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to compare the image with")
-    parser.add_argument("--texts-file", metavar="FILE", help="more texts (UTF-8), one a line or a JSON list")
+    truncate = "cut texts that are longer than the model's context"
+    kinds.add_options(parser, {"--texts-file FILE": kinds.TEXTS_FILE, "--truncate": truncate})
     kinds.add_number(parser, "--top", low=1, metavar="K", help="print the best K only")
-    parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the model's context")
     options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     with loading.result() as model:
         match = model.match(decoded, texts, top=args.top, truncate=args.truncate)
     if args.json:
-        print_json({**dataclasses.asdict(match), "image": args.image})
+        print_json({**vars(match), "image": args.image})
     elif sys.stdout.isatty():
         print(_draw(match, shutil.get_terminal_size().columns))
     else:

@@ -6,12 +6,11 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipworks import interrupts
-from clipworks.cli import options
+from clipworks.cli import kinds, options
 from clipworks.cli.bundles import add_name, describe_bundle, print_bundle
 from clipworks.cli.json_output import print_json
 from clipworks.cli.models_convert import add_convert_arguments, add_verify_arguments, run_convert, run_verify
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--here", action="store_true", help="only those that can be used without a download")
+    kinds.add_options(parser, {"--here": "only those that can be used without a download"})
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -53,7 +52,7 @@ def _list(args: argparse.Namespace) -> int:
 
     models = [model for model in list_models() if model.folder is not None or not args.here]
     if args.json:
-        print_json([dataclasses.asdict(model) for model in models])
+        print_json(models)
         return 0
     columns: dict[str, Callable[[ListedModel], str]] = {
         "name": lambda model: show_text(model.name),
@@ -111,16 +110,21 @@ def _describe_value(value: object) -> str:
 
 def _add_pull(parser: argparse.ArgumentParser) -> None:
     add_name(parser)
-    parser.add_argument("--force", action="store_true", help="download and convert again")
-    parser.add_argument("--no-check", action="store_true", help="leave out the comparison with the checkpoint")
-    parser.add_argument("--offline", action="store_true", help="never ask a model hub")
+    rows = {
+        "--force": "download and convert again",
+        "--no-check": "leave out the comparison with the checkpoint",
+        "--offline": "never ask a model hub",
+    }
+    kinds.add_options(parser, rows)
 
 
 def _pull(args: argparse.Namespace) -> int:
+    from clipworks.cli.progress import ProgressLine
     from clipworks.store.pulling import pull_model
 
-    with interrupts.raising(), _progress() as show:
-        bundle = pull_model(args.name, offline=args.offline, force=args.force, check=not args.no_check, progress=show)
+    check = not args.no_check
+    with interrupts.raising(), ProgressLine() as line:
+        bundle = pull_model(args.name, offline=args.offline, force=args.force, check=check, progress=line.show)
     print_bundle(bundle, as_json=args.json)
     return 0
 
@@ -134,18 +138,6 @@ def _remove(args: argparse.Namespace) -> int:
     else:
         print(f"removed\t{show_text(str(folder))}")
     return 0
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Draw one line of progress where someone watches, and take it away at the end."""
-    from clipworks.cli.progress import ProgressLine
-
-    line = ProgressLine()
-    try:
-        yield line.show
-    finally:
-        line.clear()
 
 
 ACTIONS = {

@@ -26,9 +26,8 @@ _VERIFIED_IMAGES = 2
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks models verify``."""
     add_name(parser)
-    parser.add_argument(
-        "--against", metavar="CHECKPOINT", help="compare the embeddings with those of this checkpoint's equations too"
-    )
+    against = "compare the embeddings with those of this checkpoint's equations too"
+    kinds.add_options(parser, {"--against CHECKPOINT": against})
     kinds.add_number(parser, "--images", low=1, help=f"with --against: images to compare (default: {_VERIFIED_IMAGES})")
 
 
@@ -73,29 +72,18 @@ def run_verify(args: argparse.Namespace) -> int:
 
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks models convert``."""
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a checkpoint's folder, its file of weights, a folder with ready-made ONNX towers, or, to add int8 towers "
-        "to it, a model that is here",
-    )
-    parser.add_argument(
-        "-o", "--output", type=kinds.output_name, metavar="BUNDLE", required=True, help="the folder to write"
-    )
-    parser.add_argument("--name", metavar="NAME", help="the model's name (default: the output folder's)")
-    parser.add_argument(
-        "--config", metavar="FILE", help="the checkpoint's configuration, where it is not beside the weights"
-    )
-    parser.add_argument(
-        "--card", metavar="FILE", help="what the source does not say itself; ready-made ONNX towers need one"
-    )
-    parser.add_argument(
-        "--precision", choices=("f32", "int8"), default="f32", help="int8 adds int8 towers to the f32 ones"
-    )
-    parser.add_argument(
-        "--images", metavar="FOLDER", help=f"for int8: images like those to come; {_CALIBRATION_IMAGES} are taken"
-    )
-    parser.add_argument("--force", action="store_true", help="replace the output folder if it exists")
+    rows = {
+        "SOURCE": "a checkpoint's folder, its file of weights, a folder with ready-made ONNX towers, or, to add int8 "
+        "towers to it, a model that is here",
+        "--name NAME": "the model's name (default: the output folder's)",
+        "--config FILE": "the checkpoint's configuration, where it is not beside the weights",
+        "--card FILE": "what the source does not say itself; ready-made ONNX towers need one",
+        "--precision f32|int8 = f32": "int8 adds int8 towers to the f32 ones",
+        "--images FOLDER": f"for int8: images like those to come; {_CALIBRATION_IMAGES} are taken",
+        "--force": "replace the output folder if it exists",
+    }
+    kinds.add_options(parser, rows)
+    kinds.add_output(parser, "BUNDLE", "the folder to write")
 
 
 def run_convert(args: argparse.Namespace) -> int:

@@ -10,9 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from clipworks.cli.json_output import print_json
 from clipworks.cli.profile_options import add_arguments, read_load, read_setup
-from clipworks.cli.terminal import print_document, show_text
+from clipworks.cli.terminal import print_result, show_text
 from clipworks.errors import ClipworksError, UsageError
 
 if TYPE_CHECKING:
@@ -60,11 +59,9 @@ def _print_profile(args: argparse.Namespace, result: Profile) -> None:
     from clipworks.profiling.sample_form import format_sample_form
     from clipworks.report.profile_summary import show_profile
 
-    if args.json:
-        print_json(dataclasses.asdict(result))
-    else:
+    if not args.json:
         print(format_sample_form(result))
-        print_document(show_profile(result))
+    print_result(result, lambda: show_profile(result), as_json=args.json)
 
 
 def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, tuple[int, ...]]) -> int:
@@ -112,12 +109,9 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
         if failed is not None:
             raise failed
         raise KeyboardInterrupt
-    if args.json:
-        best, front = rank_profiles(results, percent)
-        profiles = [dataclasses.asdict(item) for item in results]
-        print_json({"profiles": profiles, "best_throughput": best, "pareto": front, "pareto_percentile": percent})
-    else:
-        print_document(show_sweep(results, percent))
+    best, front = rank_profiles(results, percent)
+    facts = {"profiles": results, "best_throughput": best, "pareto": front, "pareto_percentile": percent}
+    print_result(facts, lambda: show_sweep(results, percent), as_json=args.json)
     if interrupted:
         return 130
     return failed.exit_status if failed is not None else 0
@@ -128,8 +122,7 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
     from clipworks.profiling.search import search_rate
     from clipworks.report.rates import show_search
 
-    bench = Bench(setup, seed=load.seed)
-    try:
+    with contextlib.closing(Bench(setup, seed=load.seed)) as bench:
         with watching("capacity") as report:
             closed = bench.measure(load, report=report)
         if closed.partial:
@@ -141,12 +134,7 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
                 return bench.measure(trial, report=report, keep_samples=args.raw).run
 
         found = search_rate(closed.run.window.requests_per_s, load, slo, run_load)
-    finally:
-        bench.close()
-    if args.json:
-        print_json({"capacity": dataclasses.asdict(closed), "search": dataclasses.asdict(found)})
-    else:
-        print_document(show_search(closed, found))
+    print_result({"capacity": closed, "search": found}, lambda: show_search(closed, found), as_json=args.json)
     return 130 if found.partial else 0
 
 
@@ -156,15 +144,11 @@ def watching(what: str = "") -> Iterator[Report]:
     from clipworks import interrupts
     from clipworks.cli.progress import ProgressLine
 
-    line = ProgressLine()
-
     def report(elapsed_s: float, rate: float | None) -> None:
         speed = f", {rate:.2f} requests/s" if rate is not None else ""
         interrupts.keep()
         interrupts.check()  # KeyboardInterrupt comes from here alone: what was measured by then is told
         line.show(f"{what}  measuring: {elapsed_s:.0f} s{speed}".strip())
 
-    try:
+    with ProgressLine() as line:
         yield report
-    finally:
-        line.clear()

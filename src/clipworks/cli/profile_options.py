@@ -17,62 +17,45 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks profile``."""
-    parser.add_argument(
-        "target",
-        choices=("image", "text", "pipeline"),
-        help="image or text: one encoder; pipeline: files to scores, with the stages apart",
-    )
+    targets = "image or text: one encoder; pipeline: files to scores, with the stages apart"
+    parser.add_argument("target", choices=("image", "text", "pipeline"), help=targets)
     load = parser.add_argument_group("load")
     kinds.add_number(load, "--batch-size", default=1, help="images or texts in a request")
     kinds.add_number(load, "--instances", default=1, help="encoders for each device")
-    kinds.add_number(
-        load,
-        "--depth",
-        default=1,
-        help="requests in flight for each instance; 0: one after another, the lowest latency",
-    )
-    kinds.add_number(
-        load, "--rate", kind=float, metavar="R", help="open loop: R requests/s, Poisson, latency from the intended time"
-    )
-    load.add_argument("--slo", metavar="pN=TIME", help="search the highest open-loop rate that keeps e.g. p99=50ms")
-    load.add_argument(
-        "--sweep", nargs="+", metavar="AXIS=V,V", help="measure a grid: batch=1,2,4 depth=0,1 instances=1,2 threads=1,2"
-    )
+    depth = "requests in flight for each instance; 0: one after another, the lowest latency"
+    kinds.add_number(load, "--depth", default=1, help=depth)
+    rate = "open loop: R requests/s, Poisson, latency from the intended time"
+    kinds.add_number(load, "--rate", kind=float, metavar="R", help=rate)
+    rows = {
+        "--slo pN=TIME": "search the highest open-loop rate that keeps e.g. p99=50ms",
+        "--sweep AXIS=V,V ...": "measure a grid: batch=1,2,4 depth=0,1 instances=1,2 threads=1,2",
+    }
+    kinds.add_options(load, rows)
     time = parser.add_argument_group("how long")
-    kinds.add_number(
-        time, "--iterations", default=100, help="measure at least N requests; with --duration 0, exactly N"
-    )
+    iterations = "measure at least N requests; with --duration 0, exactly N"
+    kinds.add_number(time, "--iterations", default=100, help=iterations)
     kinds.add_number(time, "--duration", default=5.0, kind=float, metavar="S", help="measure at least S seconds")
-    kinds.add_number(
-        time, "--timeout", kind=float, metavar="S", help="stop after S seconds, stable or not (default: 6 x duration)"
-    )
+    timeout = "stop after S seconds, stable or not (default: 6 x duration)"
+    kinds.add_number(time, "--timeout", kind=float, metavar="S", help=timeout)
     kinds.add_number(time, "--warmup", default=1.0, kind=float, metavar="S", help="seconds of load thrown away first")
-    kinds.add_number(
-        time, "--tolerance", default=0.03, kind=float, metavar="T", help="stable: three windows within this share"
-    )
+    tolerance = "stable: three windows within this share"
+    kinds.add_number(time, "--tolerance", default=0.03, kind=float, metavar="T", help=tolerance)
     kinds.add_number(time, "--repeats", default=1, help="measure N times and show the spread")
     what = parser.add_argument_group("inputs and output")
-    what.add_argument(
-        "--input", choices=("host", "device"), default="host", help="device: leave the copy out (default: host)"
-    )
+    rows = {
+        "--input host|device = host": "device: leave the copy out",
+        "--texts FILE": "prompts, lines or a JSON list (default: two dozen built-in ones)",
+        "--images FOLDER": "image files (default: views of the built-in photographs)",
+        "--percentiles P,P = 50,90,95,99": "0 to 100",
+        "--check": "compare the embeddings with f32: a speed beside its parity",
+        "--raw": "with --json: every request's times too",
+    }
+    kinds.add_options(what, rows)
     kinds.add_number(what, "--image-size", metavar="PX", help="side of the square; only the tower's own is allowed")
-    what.add_argument(
-        "--texts", type=Path, metavar="FILE", help="prompts, lines or a JSON list (default: two dozen built-in ones)"
-    )
-    what.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="image files (default: views of the built-in photographs)"
-    )
-    kinds.add_number(
-        what,
-        "--workers",
-        low=1,
-        help="of a pipeline: threads that decode for each instance (default: the cores, shared out)",
-    )
+    workers = "of a pipeline: threads that decode for each instance (default: the cores, shared out)"
+    kinds.add_number(what, "--workers", low=1, help=workers)
     options.add_decoder_option(what)
     kinds.add_number(what, "--seed", default=0, low=0, help="of arrivals and inputs")
-    what.add_argument("--percentiles", default="50,90,95,99", metavar="P,P", help="0 to 100 (default: 50,90,95,99)")
-    what.add_argument("--check", action="store_true", help="compare the embeddings with f32: a speed beside its parity")
-    what.add_argument("--raw", action="store_true", help="with --json: every request's times too")
     options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
@@ -111,8 +94,8 @@ def read_setup(args: argparse.Namespace) -> Setup:
         instances=args.instances,
         staged=args.input == "device",
         image_size=args.image_size,
-        texts=args.texts,
-        images=args.images,
+        texts=None if args.texts is None else Path(args.texts),
+        images=None if args.images is None else Path(args.images),
         reading=reading,
         workers=args.workers,
         decoder=args.decoder,

@@ -29,7 +29,6 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
     from clipworks.cluster.job import Request
     from clipworks.cluster.running import run
 
-    line = ProgressLine()
     loading = Loading(
         model=args.model,
         options=options.read_runtime_options(args),
@@ -55,9 +54,8 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
         gpus = f", {cluster.gpus:,} GPUs" if cluster.gpus else ""
         print(f"Ray: {cluster.nodes:,} nodes, {cluster.cpus:,} CPUs{gpus}; {say_dashboard(cluster)}", file=sys.stderr)
 
-    with keeping() as stop:
+    with ProgressLine() as line, keeping() as stop:
         state = run(request, joined=joined, report=lambda now: line.show(format_state(now)), stop=stop)
-    line.clear()
     gc.freeze()  # else the end of this process looks through all that Ray's packages hold, for a quarter second
     return conclude(state, args)
 

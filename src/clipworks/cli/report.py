@@ -19,54 +19,40 @@ from clipworks.results.locks import hold_part
 if TYPE_CHECKING:
     from clipworks.report.document import Document
 
-_THUMBNAILS = 12
+_THUMBNAILS, _MOST_THUMBNAILS = 12, 100
+_FORMS = {"html": (".html", ".htm"), "markdown": (".md", ".markdown")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks report``."""
-    parser.add_argument(
-        "files",
-        nargs="+",
-        metavar="FILES",
-        help="results of classify, and the JSON of profile --json, evaluate --json and compare, in any order",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=kinds.output_name,
-        metavar="FILE",
-        help="the page, .html, or its tables as Markdown, .md; without it the tables are printed",
-    )
-    parser.add_argument("--title", default="clipworks report", metavar="TEXT", help="of the page")
-    parser.add_argument(
-        "--markdown", action="store_true", help="print or write the tables as Markdown, for pull requests"
-    )
+    rows = {
+        "FILES ...": "results of classify, and the JSON of profile --json, evaluate --json and compare, in any order",
+        "--title TEXT = clipworks report": "of the page",
+        "--markdown": "print or write the tables as Markdown, for pull requests",
+    }
+    kinds.add_options(parser, rows)
+    output = "the page, .html, or its tables as Markdown, .md; without it the tables are printed"
+    kinds.add_output(parser, "FILE", output, required=False)
     options.add_published_option(parser)
     group = parser.add_argument_group("results of classify")
-    group.add_argument("--root", metavar="FOLDER", help="where the images lie now (default: where the run found them)")
-    kinds.add_number(
-        group,
-        "--thumbnails",
-        low=0,
-        help=f"the worst images of each file on the page, up to 100; 0 for none (default: {_THUMBNAILS})",
-    )
-    group.add_argument("--truth", metavar="FILE", help="as in clipworks evaluate")
-    group.add_argument("--labels", metavar="L", help="as in clipworks evaluate")
+    rows = {
+        "--root FOLDER": "where the images lie now (default: where the run found them)",
+        "--truth FILE": "as in clipworks evaluate",
+        "--labels L": "as in clipworks evaluate",
+    }
+    kinds.add_options(group, rows)
+    worst = f"the worst images of each file on the page, up to {_MOST_THUMBNAILS}; 0 for none (default: {_THUMBNAILS})"
+    kinds.add_number(group, "--thumbnails", low=0, help=worst)
     options.add_errors_option(group)
     options.add_json_option(parser)
 
 
-def _settle_thumbnails(args: argparse.Namespace) -> None:
-    """Refuse options on images where no page shows any; else there are as many as usual if nothing is said."""
+def run(args: argparse.Namespace) -> int:
+    """Report, and return 0."""
     for name in ("root", "thumbnails"):
         if getattr(args, name) is not None and args.output is None:
             raise UsageError(f"--{name} goes with --output: only a page shows images")
     args.thumbnails = _THUMBNAILS if args.thumbnails is None else args.thumbnails
-
-
-def run(args: argparse.Namespace) -> int:
-    """Report, and return 0."""
-    _settle_thumbnails(args)
     if args.json and args.markdown:
         raise UsageError("--json and --markdown are two forms of what is printed; allowed: one of them")
     if args.thumbnails > _MOST_THUMBNAILS:
@@ -90,22 +76,20 @@ def _report(args: argparse.Namespace, form: str | None) -> None:
     from clipworks.report.assembly import Reading, build_document
     from clipworks.report.markdown import format_markdown
 
-    published = read_published(args.published) if args.published is not None else ()
-    line = ProgressLine()
-    document = build_document(
-        args.files,
-        title=args.title,
-        reading=Reading(
-            root=args.root,
-            truth=args.truth,
-            labels=args.labels,
-            errors=args.errors,
-            thumbnails=args.thumbnails if form == "html" else 0,
-        ),
-        published=published,
-        report=lambda name: line.show(f"reading {name}"),
-    )
-    line.clear()
+    with ProgressLine() as line:
+        document = build_document(
+            args.files,
+            title=args.title,
+            reading=Reading(
+                root=args.root,
+                truth=args.truth,
+                labels=args.labels,
+                errors=args.errors,
+                thumbnails=args.thumbnails if form == "html" else 0,
+            ),
+            published=read_published(args.published) if args.published is not None else (),
+            report=lambda name: line.show(f"reading {name}"),
+        )
     written = None if form is None else _write(document, args.output, form)
     if args.json:
         print_json(_summarise(document, args.files, args.output, written))
@@ -113,10 +97,6 @@ def _report(args: argparse.Namespace, form: str | None) -> None:
         print(format_markdown(document))
     elif form is None:
         print_document(document)
-
-
-_MOST_THUMBNAILS = 100
-_FORMS = {"html": (".html", ".htm"), "markdown": (".md", ".markdown")}
 
 
 def _choose_form(args: argparse.Namespace) -> str:
@@ -154,12 +134,11 @@ def _write(document: Document, output: str, form: str) -> int:
     from clipworks.report.html import GENERATOR, render_page
     from clipworks.report.markdown import format_markdown
 
-    line = ProgressLine()
     if form == "html":
-        content = render_page(document, report=lambda done, total: line.show(f"plot {done} of {total}")).encode()
+        with ProgressLine() as line:
+            content = render_page(document, report=lambda done, total: line.show(f"plot {done} of {total}")).encode()
     else:  # the first line says whose file it is, so that the next report may write it again
         content = f"<!-- {GENERATOR} -->\n\n{format_markdown(document)}\n".encode()
-    line.clear()
     with explain_write_errors(output):
         write_place(output, content)
     print(f"{show_text(output)}: {len(content) / 1000:,.0f} kB, {len(document.warnings)} warnings", file=sys.stderr)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from clipworks.cli import options
 from clipworks.cli.json_output import print_json
-from clipworks.cli.progress import Bar
+from clipworks.cli.progress import ProgressLine
 from clipworks.cli.terminal import show_text
 from clipworks.interrupts import keeping
 
@@ -31,17 +30,17 @@ def running(args: argparse.Namespace, decoder: BatchDecoder | None) -> Iterator[
     from clipworks.pipeline import LoopOptions
     from clipworks.tasks.runs import RunOptions
 
-    bar = Bar("images")
-    with keeping() as stop:
+    with ProgressLine("images") as line, keeping() as stop:
         yield RunOptions(
             format=args.format,
             loop=LoopOptions(batch_size=args.batch_size, workers=args.workers, decoder=decoder),
             restart=args.restart,
-            report=lambda now: bar.show(now.done, now.total, before=now.before),
+            report=lambda now: line.count(now.done, now.total, before=now.before),
             stop=stop,
         )
-    bar.clear()
-    report_decoder(decoder)
+    if decoder is not None and decoder.single:
+        done = decoder.batched + decoder.single
+        print(f"{decoder.single:,} of {done:,} images were decoded by Pillow after all", file=sys.stderr)
 
 
 def run_here(
@@ -83,7 +82,7 @@ def say_failed(failed: int) -> str:
 def tell_end(end: RunProgress | ShardProgress, said: str, args: argparse.Namespace) -> int:
     """Tell how a run ended, with ``--json`` as numbers too, and return its exit status."""
     if args.json:
-        print_json({"output": args.output, **dataclasses.asdict(end), "whole": end.whole})
+        print_json({"output": args.output, **vars(end), "whole": end.whole})
     print(f"{show_text(args.output)}: {said}", file=sys.stderr)
     if not end.whole:
         return 130
@@ -95,10 +94,3 @@ def report_left_out(count: int, source: str) -> None:
     if count:
         what = "1 file is no image" if count == 1 else f"{count:,} files are no images"
         print(f"{show_text(source)}: {what} by the ending: left out", file=sys.stderr)
-
-
-def report_decoder(decoder: BatchDecoder | None) -> None:
-    """Say how many images of a run a batch decoder has left to Pillow."""
-    if decoder is not None and decoder.single:
-        done = decoder.batched + decoder.single
-        print(f"{decoder.single:,} of {done:,} images were decoded by Pillow after all", file=sys.stderr)

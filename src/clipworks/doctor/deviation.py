@@ -15,28 +15,19 @@ _DIRECTIONS = ("image_embedding", "text_embedding")
 
 @dataclass(frozen=True, kw_only=True)
 class Deviation:
-    """How two pipelines' values of one stage compare.
+    """How two pipelines' values of one stage compare."""
 
-    Attributes:
-        judged: what is compared with the tolerance: ``largest`` or ``relative`` or the share of texts that differ, as
-            the stage's measure says; None where it is NaN or Inf.
-        largest: largest absolute difference, in levels of 255 for pixels.
-        relative: of the worst sample: length of the difference over length of the reference.
-        cosine: of the worst sample; None for a sample of zeros.
-        where: sample, then the place in its array, of the largest difference; found, expected: the values there.
-        broken: values that are NaN or Inf.
-        note: why the arrays could not be compared value by value, or empty.
-    """
-
+    # what is compared with the tolerance: ``largest`` or ``relative`` or the share of texts that differ, as the stage's
+    # measure says; None where it is NaN or Inf
     judged: float | None = None
-    largest: float | None = None
-    relative: float | None = None
-    cosine: float | None = None
-    where: tuple[int, ...] = ()
-    found: float | None = None
+    largest: float | None = None  # absolute difference, in levels of 255 for pixels
+    relative: float | None = None  # of the worst sample: length of the difference over length of the reference
+    cosine: float | None = None  # of the worst sample; None for a sample of zeros
+    where: tuple[int, ...] = ()  # sample, then the place in its array, of the largest difference
+    found: float | None = None  # the value there
     expected: float | None = None
-    broken: int = 0
-    note: str = ""
+    broken: int = 0  # values that are NaN or Inf
+    note: str = ""  # why the arrays could not be compared value by value, or empty
 
 
 def compare_stage(
@@ -128,13 +119,11 @@ def _cosine(one: Array, other: Array) -> float | None:
 
 def _compare_tokens(found: Sequence[Array], expected: Sequence[Array]) -> Deviation:
     """Ids are names, not quantities: what counts is how many texts differ, and the first place where one does."""
-    differing = [index for index, (one, other) in enumerate(zip(found, expected, strict=True)) if not _same(one, other)]
+    differing = [index for index, pair in enumerate(zip(found, expected, strict=True)) if not np.array_equal(*pair)]
     if not differing:
         return Deviation(judged=0.0)
     one, other = found[differing[0]], expected[differing[0]]
-    both = min(len(one), len(other))
-    apart = np.nonzero(one[:both] != other[:both])[0]
-    place = int(apart[0]) if len(apart) else both
+    place = find_difference(one, other)
     return Deviation(
         judged=len(differing) / len(expected),
         where=(differing[0], place),
@@ -144,5 +133,8 @@ def _compare_tokens(found: Sequence[Array], expected: Sequence[Array]) -> Deviat
     )
 
 
-def _same(one: Array, other: Array) -> bool:
-    return one.shape == other.shape and bool((one == other).all())
+def find_difference(one: Array, other: Array) -> int:
+    """The first place where two rows of ids differ; the end of the shorter one where it is the other's beginning."""
+    both = min(len(one), len(other))
+    apart = np.nonzero(one[:both] != other[:both])[0]
+    return int(apart[0]) if len(apart) else both

@@ -100,7 +100,7 @@ def _check(args: argparse.Namespace) -> None:
 def _classify(args: argparse.Namespace) -> int:
     """Write the best five of every image of the list, or resume where an earlier run stopped."""
     from clipworks.cli import options
-    from clipworks.cli.progress import Bar
+    from clipworks.cli.progress import ProgressLine
     from clipworks.datasets.listing import read_dataset
     from clipworks.interrupts import keeping
     from clipworks.results.journal import check_target, manifest_path
@@ -114,8 +114,7 @@ def _classify(args: argparse.Namespace) -> int:
     options.recall_choice(args, Path(manifest_path(output)))
     labels = choose_labels(args)
     images = read_dataset(args.dataset_filelist, root=args.dataset_root or None)
-    bar = Bar("images")
-    with open_towers(args) as towers:
+    with ProgressLine("images") as line, open_towers(args) as towers:
         classifier = towers.embed_labels(labels, args.npz_files_path or None)
         with keeping() as stop:
             progress = classify(
@@ -127,11 +126,10 @@ def _classify(args: argparse.Namespace) -> int:
                 RunOptions(
                     format="text",
                     restart=args.restart,
-                    report=lambda now: bar.show(now.done, now.total, before=now.before),
+                    report=lambda now: line.count(now.done, now.total, before=now.before),
                     stop=stop,
                 ),
             )
-    bar.clear()
     if not progress.whole:
         done = f"{progress.done:,} of {progress.total:,} images"
         print(f"{output}: stopped after {done}; the same command resumes there", file=sys.stderr)
