@@ -37,7 +37,7 @@ def choose_by_ending(
         option: that option as it was written, for the message.
 
     Raises:
-        UsageError: the ending means something else: none of the formats, or another than the one asked for.
+        UsageError: the ending means none of the formats, or another than the one asked for.
     """
     ending = find_ending(output)
     meant = next((name for name, endings in formats.items() if ending in endings), None)
@@ -58,8 +58,6 @@ def check_folder_name(output: str, *, holds: str) -> None:
     """Raise UsageError for a folder's name that ends as a file's does; the message says what the folder holds."""
     ending = find_ending(output.rstrip("/"))
     if _FILES.fullmatch(ending):
-        name = PurePath(output).stem
-        raise UsageError(
-            f"{output} ends in {ending}, but a folder is written, with {holds} in it; allowed: a folder's name, as in "
-            f"{quote_text(name)}"
-        )
+        example = quote_text(PurePath(output).stem)
+        said = f"{output} ends in {ending}, but a folder is written, with {holds} in it"
+        raise UsageError(f"{said}; allowed: a folder's name, as in {example}")

@@ -32,12 +32,9 @@ class ClipworksWarning(UserWarning):
     """Something is lost, or taken otherwise than it was said, and clipworks continues all the same.
 
     The one way in which the library says so: Python's ``warnings`` carry it, and the command line shows it in one line.
-
-    Attributes:
-        mark: a file to be made once it has been shown, so that it is not said again; or None.
     """
 
-    mark: str | None = None
+    mark: str | None = None  # a file to be made once it has been shown, so that it is not said again
 
 
 class UsageError(ClipworksError):

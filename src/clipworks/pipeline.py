@@ -98,14 +98,7 @@ def attempt(prepare: Callable[[Item], Any], item: Item) -> Any:
 def encode_block(
     start: int, items: Sequence[Item], prepared: Sequence[Pixels | str], encode: Callable[[Pixels], Floats]
 ) -> EmbeddedBlock[Item]:
-    """The second half of a step.
-
-    Args:
-        start: index of the first item in the data set.
-        items: at least one.
-        prepared: for each item its decoded image, or why there is none.
-        encode: as in `Steps`.
-    """
+    """The second half of a step: ``prepared`` has for each item, of which there is one or more, its image or error."""
     squares = [square for square in prepared if not isinstance(square, str)]
     rows = encode(np.stack(squares)) if squares else np.empty((0, 0), dtype=np.float32)
     errors = tuple(square if isinstance(square, str) else None for square in prepared)
@@ -116,12 +109,7 @@ class BlockThreads:
     """Threads that decode and threads that encode, through which blocks go side by side."""
 
     def __init__(self, *, workers: int | None = None, streams: int = 1) -> None:
-        """Start none yet.
-
-        Args:
-            workers: threads that decode; None for one a core.
-            streams: blocks encoded at once.
-        """
+        """Start none yet: ``workers`` threads will decode, or one a core, and ``streams`` blocks be encoded at once."""
         self._readers = ThreadPoolExecutor(workers or count_cores(), thread_name_prefix="decode")
         self._encoder = ThreadPoolExecutor(streams, thread_name_prefix="encode")
 

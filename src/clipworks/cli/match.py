@@ -76,13 +76,11 @@ def _refuse_image_files(image: str, texts: Sequence[str]) -> None:
 
 def _read_stdin() -> bytes:
     from clipworks.errors import ImageError
-    from clipworks.images.decode import MAX_BYTES
+    from clipworks.images.streams import read_stream
 
-    content: bytes = sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin is not None else b""
+    content = b"" if sys.stdin is None else read_stream(sys.stdin.buffer, name="standard input")
     if not content:
         raise ImageError("standard input is empty; an image was expected")
-    if len(content) > MAX_BYTES:
-        raise ImageError(f"standard input has more than {MAX_BYTES >> 20} MiB, the most that an image file may have")
     return content
 
 

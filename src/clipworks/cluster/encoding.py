@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,10 +103,9 @@ class EncodingActor:
             self._truths = look_up_truths(job.source, job.classes.labels)
 
     def __call__(self, table: Any) -> Any:
-        """Encode one block; ``pyarrow.Table`` in, as `clipworks.cluster.decoding.pack_block` makes it, and out.
+        """Encode one block, as `clipworks.cluster.decoding.pack_block` makes it, to a ``pyarrow.Table``.
 
-        Returns:
-            One row for each image: the columns of a shard, then ``shard`` and ``size``.
+        It has one row for each image: the columns of a shard, then ``shard`` and ``size``.
         """
         if self._failure is not None:
             raise self._failure
@@ -127,11 +125,7 @@ class EncodingActor:
 
 
 def check_facts(run: dict[str, Any], here: dict[str, Any], node: str) -> None:
-    """Insist that a node has what the run's first one has: another processor or version makes other rows.
-
-    Raises:
-        UsageError: the message names the node and what differs.
-    """
+    """Raise UsageError for a node that has not what the first has: another processor or version makes other rows."""
     run, here = (json.loads(json.dumps(values)) for values in (run, here))
     names = [name for name in run if run[name] != here.get(name)]
     if names:
@@ -143,6 +137,4 @@ def check_facts(run: dict[str, Any], here: dict[str, Any], node: str) -> None:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return " ".join(map(str, value))
-    return str(value)
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

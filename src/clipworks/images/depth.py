@@ -39,11 +39,7 @@ _TIFF_ROWS = (
 def unify_depth(image: Image.Image) -> Image.Image:
     """Bring a deep grey image to mode ``I;16``, ``I`` or ``F``, in which black is zero; any other image stays itself.
 
-    Args:
-        image: as Pillow opened it, its pixels loaded, before it is turned.
-
-    Returns:
-        The image; a new one keeps the orientation, which says how to turn it.
+    It is as Pillow opened it, before it is turned; a new one keeps the orientation, which says how to turn it.
     """
     swapped = image.mode in _SWAPPED
     deep_ppm = image.mode == "I" and image.format == "PPM"  # Pillow scales these to 16 bits, in a wider mode

@@ -48,21 +48,16 @@ def settle_mode(
 ) -> Image.Image:
     """Bring an image of any mode to the one that it is resized in.
 
-    Alpha is dropped before the resize or after the crop, or composited over white. Deep channels are scaled to 8 bits
-    by what their largest value shows them to be: floats in 0..1, or values in 0..255 or 0..65535. A palette is
-    expanded, without its transparency unless that is composited; so are the two values of a 1-bit image.
-
-    Returns:
-        Mode RGB; with ``drop_alpha`` ``after`` also another one, of which RGB is made after the crop.
+    That is RGB; with ``drop_alpha`` ``after`` also another one, of which RGB is made after the crop. Deep channels are
+    scaled to 8 bits by what their largest value shows them to be: floats in 0..1, or values in 0..255 or 0..65535. A
+    palette is expanded, without its transparency unless that is composited; so are the two values of a 1-bit image.
 
     Raises:
-        ImageError: no pixels, or deep values that are negative, NaN or over 65535.
+        ImageError: deep values that are negative, NaN or over 65535.
     """
     order = drop_alpha if options.alpha == "card" else options.alpha
     if image.mode == "RGB" and (key is None or order != "white"):
         return image
-    if image.width == 0 or image.height == 0:
-        raise ImageError(f"{name} has no pixels ({image.width} x {image.height})")
     if options.as_published:
         return image if order == "after" else to_rgb(image)
     deep = image.mode in _DEEP

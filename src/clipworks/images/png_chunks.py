@@ -20,11 +20,9 @@ _MOST = 1 << 20
 
 
 def drop_metadata(content: bytes) -> bytes | None:
-    """Make a copy of a PNG's bytes without the chunks that its pixels do not need.
+    """Make a copy of a PNG's bytes without the chunks that its pixels do not need, or None where it has none such.
 
-    Returns:
-        The copy, no longer than the original; None for another format, or where nothing can be dropped. A chunk whose
-        checksum is wrong is kept: the file is damaged, and the decoder shall say so.
+    A chunk whose checksum is wrong is kept: the file is damaged, and the decoder shall say so.
     """
     if not content.startswith(_SIGNATURE):
         return None

@@ -52,14 +52,9 @@ class Cut(NamedTuple):
 
 
 def transform_image(image: Image.Image, spec: ImageSpec) -> Pixels:
-    """Resize and crop an image to the square that an image encoder takes.
+    """Resize and crop an image to the square that an image encoder takes, uint8 ``[size, size, 3]``.
 
-    Args:
-        image: mode RGB, or another one that is resized as it is and becomes RGB after the crop.
-        spec: size, resize rule and filter, from the model's card.
-
-    Returns:
-        uint8 ``[size, size, 3]``.
+    An image of another mode than RGB is resized as it is, and becomes RGB after the crop.
 
     Raises:
         ImageError: the aspect ratio is so extreme that the resized image would pass the pixel limit.

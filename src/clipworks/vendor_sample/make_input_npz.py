@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from clipworks.cli import kinds
 from clipworks.vendor_sample import arguments, notices
 
 
@@ -16,18 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sample's options."""
-    parser.add_argument(
-        "--label_file",
-        required=True,
-        metavar="FILE",
-        help="the labels, one a line or a JSON list; or imagenet, imagenet-synsets, which come with it",
-    )
-    parser.add_argument(
-        "--npz_files_path",
-        required=True,
-        metavar="FOLDER",
-        help="where <label>.npz go: input_0 to input_5, int32 [80]: the ids, zeros, zeros, the mask, zeros, zeros",
-    )
+    files = "where <label>.npz go: input_0 to input_5, int32 [80]: the ids, zeros, zeros, the mask, zeros, zeros"
+    rows = {"--label_file FILE": arguments.LABEL_FILE, "--npz_files_path FOLDER": files}
+    kinds.add_options(parser, rows, required=True)
 
 
 def _run(_: argparse.ArgumentParser, args: argparse.Namespace) -> int:

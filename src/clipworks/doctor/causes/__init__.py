@@ -13,7 +13,7 @@ from clipworks.doctor.stages import LAYER
 Trial = Callable[[str, Case], list[str]]
 
 
-class _Row(NamedTuple):
+class _Suspicion(NamedTuple):
     """What is done where a difference begins at a stage."""
 
     usual: str  # what is behind it as a rule
@@ -22,45 +22,45 @@ class _Row(NamedTuple):
 
 _TOWER = "other weights, a tensor that was transposed or not loaded"
 _PROJECTION = f"{_TOWER}; the last normalisation left out; pooled from another row"
-_LAYER = _Row(
+_LAYER = _Suspicion(
     f"exact GELU for QuickGELU; {_TOWER}; no causal mask; another epsilon; a precision that overflows",
     (layers.explain_layer,),
 )
 _ROWS = {
-    "decoded": _Row(
+    "decoded": _Suspicion(
         "another JPEG decoder or a draft of it, EXIF orientation, BGR, alpha on black, a palette read as grey",
         (images.explain_alpha, images.explain_decoded),
     ),
-    "resized": _Row(
+    "resized": _Suspicion(
         "bilinear for bicubic, no antialiasing, both sides squashed, another short side, a long side rounded",
         (images.explain_resized,),
     ),
-    "pixels": _Row(
+    "pixels": _Suspicion(
         "centre offsets floored, not rounded; another size; BGR; channels first taken for channels last",
         (images.explain_pixels,),
     ),
-    "normalised": _Row(
+    "normalised": _Suspicion(
         "mean and std of ImageNet or 0.5; a division by 255 that is missing or done twice; BGR",
         (images.explain_squares, images.explain_normalised),
     ),
-    "image_patches": _Row(
+    "image_patches": _Suspicion(
         f"{_TOWER}: patch kernel, positions or the first normalisation; mean and std folded in wrongly"
     ),
-    "text_tokens": _Row(f"{_TOWER}: token table or positions; positions that begin at 1 or at the padding"),
-    "image_pooled": _Row("the mean of the rows for the class token's", (layers.explain_pooling,)),
-    "text_pooled": _Row(
+    "text_tokens": _Suspicion(f"{_TOWER}: token table or positions; positions that begin at 1 or at the padding"),
+    "image_pooled": _Suspicion("the mean of the rows for the class token's", (layers.explain_pooling,)),
+    "text_pooled": _Suspicion(
         "the end token searched by another rule: the largest id, the first end token, the last row",
         (layers.explain_pooling,),
     ),
-    "image_embedding": _Row(_PROJECTION, (layers.explain_batch, layers.explain_projection)),
-    "text_embedding": _Row(_PROJECTION, (layers.explain_batch, layers.explain_projection)),
-    "ids": _Row(
+    "image_embedding": _Suspicion(_PROJECTION, (layers.explain_batch, layers.explain_projection)),
+    "text_embedding": _Suspicion(_PROJECTION, (layers.explain_batch, layers.explain_projection)),
+    "ids": _Suspicion(
         "another vocabulary, text that was not cleaned or lower-cased, a long text cut without its end token",
         (texts.explain_cut, texts.explain_ids),
     ),
-    "logit_scale": _Row("left out, or the logarithm that checkpoints store", (joint.explain_scale,)),
-    "cosines": _Row("embeddings that are not of unit length, or twice something", (joint.explain_cosines,)),
-    "scores": _Row("no logit scale, the softmax over the wrong axis, a sigmoid", (joint.explain_scores,)),
+    "logit_scale": _Suspicion("left out, or the logarithm that checkpoints store", (joint.explain_scale,)),
+    "cosines": _Suspicion("embeddings that are not of unit length, or twice something", (joint.explain_cosines,)),
+    "scores": _Suspicion("no logit scale, the softmax over the wrong axis, a sigmoid", (joint.explain_scores,)),
 }
 
 

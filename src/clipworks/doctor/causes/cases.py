@@ -35,5 +35,5 @@ class Case:
         return ["; ".join(f"{side} {text}" for side, text in zip(SIDES, said, strict=True) if text)]
 
     def entry(self, stage: str) -> list[Array] | None:
-        """What a later step was computed from: the reference's values, for the pipeline was given these; else its own."""
+        """What later steps were computed from: the reference's values, which the pipeline was given, else its own."""
         return self.expected.get(stage) or self.found.get(stage)
