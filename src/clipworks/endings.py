@@ -27,14 +27,9 @@ def find_ending(output: str) -> str:
 def choose_by_ending(
     output: str, formats: Mapping[str, Sequence[str]], *, default: str, asked: str | None = None, option: str = ""
 ) -> str:
-    """Find the format of an output file.
+    """Find the format of an output file: of ``formats``, by their endings, or the one that an option asks for.
 
-    Args:
-        output: its name.
-        formats: what can be written, each with the endings that mean it.
-        default: of a name without an ending.
-        asked: the format that an option asks for, or None.
-        option: that option as it was written, for the message.
+    ``default`` is that of a name without an ending, ``option`` that option as it was written, for the message.
 
     Raises:
         UsageError: the ending means none of the formats, or another than the one asked for.

@@ -32,7 +32,6 @@ from clipworks.processor import count_cores
 from clipworks.scoring import Floats
 
 if TYPE_CHECKING:
-    from clipworks.datasets.listing import Sample
     from clipworks.images.decoders import ImageDecoder
 
 Item = TypeVar("Item")
@@ -70,11 +69,6 @@ class Steps(Generic[Item]):
     develop: Callable[[Sequence[Any]], Sequence[Pixels | str]] = list
     # uint8 ``[n, size, size, 3]`` to float32 ``[n, dim]``, n at least 1; on the threads of ``develop``
     encode: Callable[[Pixels], Floats]
-
-    @staticmethod
-    def of_files(decoder: ImageDecoder, encode: Callable[[Pixels], Floats]) -> Steps[Sample]:
-        """The steps of a data set's samples."""
-        return Steps(prepare=lambda sample: decoder.prepare(sample.file), develop=decoder.develop, encode=encode)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +134,7 @@ def embed_blocks(
     window: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[EmbeddedBlock[Item]]:
-    """Embed items block by block, with reading, decoding and encoding overlapped.
+    """Embed items block by block, in their order, with reading, decoding and encoding overlapped.
 
     Args:
         items: only sliced and measured; a long one may make its items on demand.
@@ -151,12 +145,8 @@ def embed_blocks(
         window: blocks under way at once, the one that the caller holds among them, at least 1; None for enough.
         stop: asked before each new block; once it says so, the blocks under way are finished and no more begin.
 
-    Yields:
-        Blocks in the items' order, the same ones whatever the number of threads.
-
     Raises:
         UsageError: a size below 1, or a ``first`` within a block.
-        Exception: whatever the steps raise but ImageError of ``prepare``.
     """
     size = options.batch_size
     window = WINDOW + streams - 1 if window is None else window

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipworks.cli import kinds
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 
@@ -16,9 +14,7 @@ if TYPE_CHECKING:
     from clipworks.bundle.files import Bundle
 
 
-def add_name(parser: argparse.ArgumentParser) -> None:
-    """Add NAME."""
-    kinds.add_options(parser, {"NAME": "a known name, a hub id (owner/name) or a bundle's folder"})
+NAME = "a known name, a hub id (owner/name) or a bundle's folder"
 
 
 def describe_bundle(card: Card, folder: Path) -> dict[str, Any]:

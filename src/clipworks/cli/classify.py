@@ -21,15 +21,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks classify``."""
     options.add_dataset_options(parser)
-    labels = "class names: a file, one a line or a JSON list, or imagenet, imagenet-synsets"
-    kinds.add_options(parser, {"--labels L": labels}, required=True)
-    kinds.add_output(parser, "FILE", "the results: .jsonl, .parquet, .txt; with --ray a folder")
     rows = {
+        "--labels L (required)": "class names: a file, one a line or a JSON list, or imagenet, imagenet-synsets",
+        "-o --output FILE:output (required)": "the results: .jsonl, .parquet, .txt; with --ray a folder",
         "--templates T = simple": "none, simple, openai-7, openai-80, a file, one a line, or a JSON list; {} in each",
+        "--top K>=1 = 5": "classes kept for an image",
         "--format F": "jsonl, parquet or text (default: by the output's ending, else jsonl)",
     }
     kinds.add_options(parser, rows)
-    kinds.add_number(parser, "--top", default=5, low=1, metavar="K", help="classes kept for an image")
     options.add_json_option(parser)
     options.add_ray_options(parser)
     options.add_model_options(parser)

@@ -43,32 +43,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(runtime=ALL, precision=ALL)
     options.add_runtime_options(rows, named=())
     what = parser.add_argument_group("accuracy and agreement")
-    table = {"--images SOURCE": "as SOURCE of clipworks classify", "--labels L": "as in clipworks classify"}
-    kinds.add_options(what, table, required=True)
-    table = {"--root FOLDER": options.ROOT, "--templates T = simple": "as in clipworks classify"}
+    table = {
+        "--images SOURCE (required)": "as SOURCE of clipworks classify",
+        "--labels L (required)": "as in clipworks classify",
+        "--root FOLDER": options.ROOT,
+        "--templates T = simple": "as in clipworks classify",
+        "--limit N>=1": "the first N images only",
+    }
     kinds.add_options(what, table)
-    kinds.add_number(what, "--limit", low=1, help="the first N images only")
     options.add_image_options(parser)
     speed = parser.add_argument_group("speed")
     table = {
         "--batch-size N,N = 1,8": "of the requests",
         "--depth N,N = 0": "requests in flight, with every batch size",
         "--percentiles P,P = 50,90,99": "of the latency",
+        "--duration S:float = 2": "of each measurement",
+        "--warmup S:float = 0.5": "before each",
+        "--repeats N>=0 = 3": "rounds; 0: no speed",
         "--no-footprint": "leave start-up and memory out",
     }
     kinds.add_options(speed, table)
-    kinds.add_number(speed, "--duration", default=2.0, kind=float, metavar="S", help="of each measurement")
-    kinds.add_number(speed, "--warmup", default=0.5, kind=float, metavar="S", help="before each")
-    kinds.add_number(speed, "--repeats", default=3, low=0, help="rounds; 0: no speed")
     table = {
         "--gate NAME=BOUND,...": "exit 1 when a row misses one: top1, top5 (points of difference to the reference), "
         "agreement (share with the same best class), cosine (the least), throughput (times the reference's, at every "
         "load)",
         "--strict": "exit 1 if a combination is not available, or a part of it fails",
+        "-o --output FOLDER:output (required)": "for comparison.json, .md and .html",
     }
     kinds.add_options(parser, table)
     options.add_published_option(parser)
-    kinds.add_output(parser, "FOLDER", "for comparison.json, .md and .html")
     options.add_json_option(parser)
 
 
@@ -141,11 +144,12 @@ def _conclude(found: Comparison, gates: dict[str, float], *, strict: bool) -> in
     if found.partial:
         print("interrupted: PARTIAL, what was measured by then", file=sys.stderr)
         return 130
-    failures = []
-    for gate in found.gates:
-        if not gate.kept:
-            value = "no figure" if gate.value is None else f"{gate.value:.4g}"
-            failures.append(f"gate missed: {gate.row}: {gate.gate} is {value}, wanted {gate.bound:g} or more")
+    failures = [
+        f"gate missed: {gate.row}: {gate.gate} is {'no figure' if gate.value is None else f'{gate.value:.4g}'}, wanted "
+        f"{gate.bound:g} or more"
+        for gate in found.gates
+        if not gate.kept
+    ]
     if gates and not found.gates:
         failures.append("gate missed: there is no row beside the reference to hold against it")
     if strict:
@@ -165,11 +169,13 @@ def _read_plan(args: argparse.Namespace) -> Plan:
     from clipworks.text.prompts import read_templates
 
     precisions = PRECISIONS if args.precision == ALL else _split(args.precision, "--precision")
-    names = _list_runtimes() if args.runtime == ALL else _split(args.runtime, "--runtime")
+    # Where none is installed, the usual two: each says what it wants.
+    installed = tuple(runtimes.list_installed(runtimes.list_names())) or runtimes.list_defaults()
+    names = installed if args.runtime == ALL else _split(args.runtime, "--runtime")
     for precision in precisions:
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, [ALL, *PRECISIONS])
-    for name in (*names, *((args.reference,) if args.reference else ())):
+    for name in filter(None, (*names, args.reference)):
         runtimes.find_runtime(name, beside=ALL)
     sizes = kinds.split_numbers(args.batch_size, "--batch-size", example="1,8")
     depths = kinds.split_numbers(args.depth, "--depth", low=0, example="1,8")
@@ -195,13 +201,6 @@ def _read_plan(args: argparse.Namespace) -> Plan:
         footprint=not args.no_footprint,
         offline=args.offline,
     )
-
-
-def _list_runtimes() -> tuple[str, ...]:
-    """Those that are installed; where none is, the usual two, so that each says what it wants."""
-    from clipworks import runtimes
-
-    return tuple(runtimes.list_installed(runtimes.list_names())) or runtimes.list_defaults()
 
 
 def _split(text: str, option: str) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ from clipworks.cli import kinds, options
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks embed``."""
     options.add_dataset_options(parser)
-    kinds.add_output(parser, "FOLDER", "where the embeddings go")
-    formats = "npy: embeddings.npy and records.jsonl (the default); parquet: embeddings.parquet"
-    kinds.add_options(parser, {"--format npy|parquet": formats})
+    rows = {
+        "-o --output FOLDER:output (required)": "where the embeddings go",
+        "--format npy|parquet": "npy: embeddings.npy and records.jsonl (the default); parquet: embeddings.parquet",
+    }
+    kinds.add_options(parser, rows)
     options.add_json_option(parser)
     options.add_ray_options(parser)
     options.add_model_options(parser)

@@ -16,11 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--truth FILE": "path and label a line, or a label a line in the images' order (default: as recorded, or by "
         "the path)",
         "--labels L": "a file, imagenet or imagenet-synsets (default: those recorded with the results)",
+        "--most N>=1 = 10": "rows in each list",
         "--top K,K": "which top-k to count (default: 1,5, as far as the results go)",
     }
     kinds.add_options(parser, rows)
     options.add_errors_option(parser)
-    kinds.add_number(parser, "--most", default=10, low=1, help="rows in each list")
     options.add_json_option(parser)
 
 

@@ -26,9 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks match``."""
     parser.add_argument("image", metavar="IMAGE", help="an image file; - reads it from standard input")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to compare the image with")
-    truncate = "cut texts that are longer than the model's context"
-    kinds.add_options(parser, {"--texts-file FILE": kinds.TEXTS_FILE, "--truncate": truncate})
-    kinds.add_number(parser, "--top", low=1, metavar="K", help="print the best K only")
+    rows = {
+        "--texts-file FILE": kinds.TEXTS_FILE,
+        "--top K>=1": "print the best K only",
+        "--truncate": "cut texts that are longer than the model's context",
+    }
+    kinds.add_options(parser, rows)
     options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
@@ -85,7 +88,6 @@ def _read_stdin() -> bytes:
 
 
 def _draw(match: Match, columns: int) -> str:
-    """Lay the scores out as a table with bars, for a terminal of the given width."""
     texts = [show_text(score.text) for score in match.scores]
     width = max(min(max(map(measure_width, texts)), columns - _BAR_WIDTH - 20), 8)
     lines = [f"{'text':<{width}}  {'score':>7}  {'cosine':>7}"]

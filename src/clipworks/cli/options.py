@@ -47,10 +47,9 @@ def add_runtime_options(group: kinds.Group, named: Collection[str] = ("runtime",
         "device": f"{', '.join(devices)}, ... as the runtime names it (default: auto)",
         "precision": f"{', '.join(PRECISIONS)} or auto (default: auto: bf16 where it is quicker than f32, else f32)",
     }
-    for name in named:
-        kinds.add_options(group, {f"--{name} {name[0].upper()}": forms[name]})
-        group.set_defaults(**{name: AUTO})
-    kinds.add_number(group, "--threads", low=1, help="CPU threads of the runtime (default: its own choice)")
+    kinds.add_options(group, {f"--{name} {name[0].upper()}": forms[name] for name in named})
+    group.set_defaults(**dict.fromkeys(named, AUTO))
+    kinds.add_options(group, {"--threads N>=1": "CPU threads of the runtime (default: its own choice)"})
 
 
 def read_runtime_options(
@@ -89,16 +88,13 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     rows = {
         "SOURCE": "a folder of images (class folders are the truth), or a list: one path a line, or path, tab, label",
         "--root FOLDER": ROOT,
+        "--batch-size N>=1 = 32": "images encoded at once",
+        "--workers N>=1": "threads that read and decode (default: one a core); with --ray tasks (default: one for two "
+        "cores of a Ray started here, on a cluster as many as it has CPUs for)",
         "--restart": "throw away what an earlier run has written",
         "--strict": "exit with 1 if an image could not be read",
     }
     kinds.add_options(parser, rows)
-    kinds.add_number(parser, "--batch-size", default=32, low=1, help="images encoded at once")
-    workers = (
-        "threads that read and decode (default: one a core); with --ray tasks (default: one for two cores of a Ray "
-        "started here, on a cluster as many as it has CPUs for)"
-    )
-    kinds.add_number(parser, "--workers", low=1, help=workers)
     add_image_options(parser)
     add_decoder_option(parser)
 
@@ -112,13 +108,13 @@ def add_decoder_option(parser: kinds.Group) -> None:
 def add_ray_options(parser: argparse.ArgumentParser) -> None:
     """Add --ray, --encoders and --shard-size."""
     group = parser.add_argument_group("on Ray, into a folder of Parquet shards")
-    addresses = (
-        "local: a Ray that is started here; auto: the cluster that this machine is a node of; HOST:PORT: that one "
-        "(default: run in this process, without Ray)"
-    )
-    kinds.add_options(group, {"--ray ADDRESS": addresses})
-    kinds.add_number(group, "--encoders", low=1, help="models loaded on the cluster (default: one a GPU or node)")
-    kinds.add_number(group, "--shard-size", low=1, help="images in a shard, in whole batches (default: 8192)")
+    rows = {
+        "--ray ADDRESS": "local: a Ray that is started here; auto: the cluster that this machine is a node of; "
+        "HOST:PORT: that one (default: run in this process, without Ray)",
+        "--encoders N>=1": "models loaded on the cluster (default: one a GPU or node)",
+        "--shard-size N>=1": "images in a shard, in whole batches (default: 8192)",
+    }
+    kinds.add_options(group, rows)
 
 
 def check_ray_options(args: argparse.Namespace) -> None:
@@ -138,11 +134,11 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
         "reference does",
         "--alpha card|before|after|white = card": "when alpha is dropped: before the resize, after resize and crop, or "
         "as the model's card says; white composites over white, as a person sees the image",
+        "--max-pixels N>=1": f"most pixels that an image file may have (default: {MAX_PIXELS:,})",
         "--as-published": "to the bit what the model's own transform does: EXIF is not applied, a palette not expanded "
         "before the resize, 16 bits not scaled to 8",
     }
     kinds.add_options(group, rows)
-    kinds.add_number(group, "--max-pixels", low=1, help=f"most pixels of an image file (default: {MAX_PIXELS:,})")
     group.set_defaults(max_pixels=MAX_PIXELS)
 
 

@@ -8,18 +8,61 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipworks.cli.profile_options import add_arguments, read_load, read_setup
+from clipworks.cli import kinds, options
 from clipworks.cli.terminal import print_result, show_text
 from clipworks.errors import ClipworksError, UsageError
+from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS
 
 if TYPE_CHECKING:
     from clipworks.profiling.measurement import Report
     from clipworks.profiling.profile import Load, Profile
     from clipworks.profiling.setup import Setup
 
-__all__ = ["add_arguments", "run"]
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``clipworks profile``."""
+    targets = "image or text: one encoder; pipeline: files to scores, with the stages apart"
+    parser.add_argument("target", choices=("image", "text", "pipeline"), help=targets)
+    load = parser.add_argument_group("load")
+    rows = {
+        "--batch-size N:int = 1": "images or texts in a request",
+        "--instances N:int = 1": "encoders for each device",
+        "--depth N:int = 1": "requests in flight for each instance; 0: one after another, the lowest latency",
+        "--rate R:float": "open loop: R requests/s, Poisson, latency from the intended time",
+        "--slo pN=TIME": "search the highest open-loop rate that keeps e.g. p99=50ms",
+        "--sweep AXIS=V,V ...": "measure a grid: batch=1,2,4 depth=0,1 instances=1,2 threads=1,2",
+    }
+    kinds.add_options(load, rows)
+    time = parser.add_argument_group("how long")
+    rows = {
+        "--iterations N:int = 100": "measure at least N requests; with --duration 0, exactly N",
+        "--duration S:float = 5": "measure at least S seconds",
+        "--timeout S:float": "stop after S seconds, stable or not (default: 6 x duration)",
+        "--warmup S:float = 1": "seconds of load thrown away first",
+        "--tolerance T:float = 0.03": "stable: three windows within this share",
+        "--repeats N:int = 1": "measure N times and show the spread",
+    }
+    kinds.add_options(time, rows)
+    what = parser.add_argument_group("inputs and output")
+    rows = {
+        "--input host|device = host": "device: leave the copy out",
+        "--image-size PX:int": "side of the square; only the tower's own is allowed",
+        "--texts FILE": "prompts, lines or a JSON list (default: two dozen built-in ones)",
+        "--images FOLDER": "image files (default: views of the built-in photographs)",
+        "--workers N>=1": "of a pipeline: threads that decode for each instance (default: the cores, shared out)",
+        "--seed N>=0 = 0": "of arrivals and inputs",
+        "--percentiles P,P = 50,90,95,99": "0 to 100",
+        "--check": "compare the embeddings with f32: a speed beside its parity",
+        "--raw": "with --json: every request's times too",
+    }
+    kinds.add_options(what, rows)
+    options.add_decoder_option(what)
+    options.add_image_options(parser)
+    options.add_json_option(parser)
+    options.add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,11 +81,11 @@ def run(args: argparse.Namespace) -> int:
 
     axes = search.parse_sweep(args.sweep or [])
     slo = search.parse_slo(args.slo) if args.slo is not None else None
-    load = read_load(args)
+    load = _read_load(args)
     check_load(load)
     if args.repeats < 1:
         raise UsageError(f"--repeats is {args.repeats}; allowed: 1 or more")
-    setup = read_setup(args)
+    setup = _read_setup(args)
     if axes:
         return _sweep(args, setup, load, axes)
     if slo:
@@ -152,3 +195,43 @@ def watching(what: str = "") -> Iterator[Report]:
 
     with ProgressLine() as line:
         yield report
+
+
+def _read_load(args: argparse.Namespace) -> Load:
+    from clipworks.profiling.profile import Load
+
+    return Load(
+        depth=args.depth,
+        iterations=args.iterations,
+        duration_s=args.duration,
+        timeout_s=args.timeout,
+        warmup_s=args.warmup,
+        tolerance=args.tolerance,
+        percentiles=kinds.read_percentiles(args),
+        rate=args.rate,
+        seed=args.seed,
+    )
+
+
+def _read_setup(args: argparse.Namespace) -> Setup:
+    from clipworks.profiling.setup import Setup
+
+    reading = options.read_image_options(args)
+    if args.images is None and reading != DEFAULT_IMAGE_OPTIONS:
+        raise UsageError("--exif, --alpha, --as-published and --max-pixels say how the files of --images are read")
+    return Setup(
+        target=args.target,
+        model=args.model,
+        options=options.read_runtime_options(args, device=AUTO),
+        devices=tuple(item.strip() for item in args.device.strip("[] ").split(",") if item.strip()),
+        batch_size=args.batch_size,
+        instances=args.instances,
+        staged=args.input == "device",
+        image_size=args.image_size,
+        texts=None if args.texts is None else Path(args.texts),
+        images=None if args.images is None else Path(args.images),
+        reading=reading,
+        workers=args.workers,
+        decoder=args.decoder,
+        offline=args.offline,
+    )

@@ -27,22 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks report``."""
     rows = {
         "FILES ...": "results of classify, and the JSON of profile --json, evaluate --json and compare, in any order",
+        "-o --output FILE:output": "the page, .html, or its tables as Markdown, .md; without it the tables are printed",
         "--title TEXT = clipworks report": "of the page",
         "--markdown": "print or write the tables as Markdown, for pull requests",
     }
     kinds.add_options(parser, rows)
-    output = "the page, .html, or its tables as Markdown, .md; without it the tables are printed"
-    kinds.add_output(parser, "FILE", output, required=False)
     options.add_published_option(parser)
     group = parser.add_argument_group("results of classify")
     rows = {
         "--root FOLDER": "where the images lie now (default: where the run found them)",
+        "--thumbnails N>=0": "the worst images of each file on the page, up to "
+        f"{_MOST_THUMBNAILS}; 0 for none (default: {_THUMBNAILS})",
         "--truth FILE": "as in clipworks evaluate",
         "--labels L": "as in clipworks evaluate",
     }
     kinds.add_options(group, rows)
-    worst = f"the worst images of each file on the page, up to {_MOST_THUMBNAILS}; 0 for none (default: {_THUMBNAILS})"
-    kinds.add_number(group, "--thumbnails", low=0, help=worst)
     options.add_errors_option(group)
     options.add_json_option(parser)
 
@@ -59,13 +58,15 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--thumbnails is {args.thumbnails}; allowed: 0 to {_MOST_THUMBNAILS}")
     if args.root is not None and not Path(args.root).is_dir():
         raise UsageError(f"--root {args.root} is not a folder")
-    form = None if args.output is None else _choose_form(args)
-    if form is not None:
-        _check_output(args.output, form)
+    if args.output is None:
+        _report(args, None)
+        return 0
+    asked = "markdown" if args.markdown else None
+    form = choose_by_ending(args.output, _FORMS, default="html", asked=asked, option="--markdown")
+    _check_output(Path(args.output), form, args.files)
     with contextlib.ExitStack() as held:
-        if form is not None:
-            with explain_write_errors(args.output):
-                held.enter_context(hold_part(args.output))
+        with explain_write_errors(args.output):
+            held.enter_context(hold_part(args.output))
         _report(args, form)
     return 0
 
@@ -99,36 +100,28 @@ def _report(args: argparse.Namespace, form: str | None) -> None:
         print_document(document)
 
 
-def _choose_form(args: argparse.Namespace) -> str:
-    output = Path(args.output)
-    if output.exists() and any(Path(name).exists() and output.samefile(name) for name in args.files):
-        raise UsageError(f"{output} is one of the files to report on; allowed: another name")
-    asked = "markdown" if args.markdown else None
-    return choose_by_ending(args.output, _FORMS, default="html", asked=asked, option="--markdown")
-
-
-def _check_output(output: str, form: str) -> None:
+def _check_output(output: Path, form: str, files: list[str]) -> None:
     """Refuse, before any work is done, to write where something else would be lost."""
     from clipworks.report.html import GENERATOR
     from clipworks.report.plots import require_matplotlib
 
+    if output.exists() and any(Path(name).exists() and output.samefile(name) for name in files):
+        raise UsageError(f"{output} is one of the files to report on; allowed: another name")
     if form == "html":
         require_matplotlib()
-    path = Path(output)
-    if path.is_dir():
+    if output.is_dir():
         raise UsageError(f"{output} is a folder; allowed: a file's name")
-    if not path.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist; {output} cannot be written")
-    if not path.exists():
+    if not output.parent.is_dir():
+        raise UsageError(f"the folder {output.parent} does not exist; {output} cannot be written")
+    if not output.exists():
         return
-    with path.open("rb") as stream:
+    with output.open("rb") as stream:
         start = stream.read(2000)
     if start and GENERATOR.encode() not in start:
         raise UsageError(f"{output} exists and is no report of clipworks", hint="choose another name, or remove it")
 
 
 def _write(document: Document, output: str, form: str) -> int:
-    """Write the page or its tables, and return the file's size in bytes."""
     from clipworks.cli.progress import ProgressLine
     from clipworks.datasets.locations import write_place
     from clipworks.report.html import GENERATOR, render_page

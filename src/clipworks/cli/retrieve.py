@@ -20,11 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--root FOLDER": options.ROOT,
         "--top K,K = 1,5,10": "recall at which ranks",
         "--truncate": "cut captions that are too long for the model",
+        "--batch-size N>=1 = 32": "images encoded at once",
+        "--workers N>=1": "threads that read and decode (default: one a core)",
     }
     kinds.add_options(parser, rows)
     options.add_errors_option(parser, what="images that could not be read, and their captions,")
-    kinds.add_number(parser, "--batch-size", default=32, low=1, help="images encoded at once")
-    kinds.add_number(parser, "--workers", low=1, help="threads that read and decode (default: one a core)")
     options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)

@@ -118,7 +118,6 @@ class DecoderProcess:
 
 
 def _group(files: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
-    """Cut files into what is decoded together."""
     group: list[tuple[str, bytes]] = []
     size = 0
     for name, content in files:
@@ -143,7 +142,6 @@ def _share_memory(size: int) -> int:
 
 
 def _map_memory(shared: int, size: int) -> Pixels:
-    """Map shared memory: uint8 ``[count, size, size, 3]``."""
     return np.frombuffer(mmap.mmap(shared, 0), np.uint8).reshape(-1, size, size, 3)
 
 

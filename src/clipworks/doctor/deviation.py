@@ -50,7 +50,10 @@ def compare_stage(
     sample = int(np.argmax([difference.max(initial=0) for difference in differences]))
     place = tuple(map(int, np.unravel_index(int(np.argmax(differences[sample])), differences[sample].shape)))
     relatives = [float(np.linalg.norm(one - other) / max(float(np.linalg.norm(other)), 1e-30)) for one, other in pairs]
-    cosines = [cosine for one, other in pairs if (cosine := _cosine(one, other)) is not None]
+    lengths = [float(np.linalg.norm(one) * np.linalg.norm(other)) for one, other in pairs]
+    cosines = [
+        float(np.sum(one * other) / length) for (one, other), length in zip(pairs, lengths, strict=True) if length
+    ]
     largest = float(differences[sample][place])
     one, other = pairs[sample]
     return Deviation(
@@ -65,7 +68,6 @@ def compare_stage(
 
 
 def _count_broken(pairs: Sequence[tuple[Array, Array]]) -> Deviation:
-    """Deviation of a stage where one side, or both, has values that are NaN or Inf."""
     counts = [sum(int((~np.isfinite(pair[side])).sum()) for pair in pairs) for side in (0, 1)]
     side = 0 if counts[0] else 1
     sample = next(index for index, pair in enumerate(pairs) if not np.isfinite(pair[side]).all())
@@ -110,11 +112,6 @@ def find_row(row: Array, rows: Array) -> int:
 def _unit(row: Array) -> Array:
     length = np.linalg.norm(row)
     return np.asarray(row / length) if np.isfinite(length) and length > 0 else row
-
-
-def _cosine(one: Array, other: Array) -> float | None:
-    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(np.sum(one * other) / lengths) if lengths > 0 else None
 
 
 def _compare_tokens(found: Sequence[Array], expected: Sequence[Array]) -> Deviation:

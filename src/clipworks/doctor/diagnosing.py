@@ -32,22 +32,18 @@ def diagnose(
     tolerances: Mapping[str, float],
     tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Diagnosis, Dump]:
-    """Compare a pipeline with its reference, stage by stage.
+    """Compare a pipeline with its reference, stage by stage; return what was found, and the pipeline's own stages.
 
     Args:
         bundle: the model.
         options: of its runtime.
+        choose_inputs: gives images and texts, knowing the dump that is the reference, if it is one.
         request: the reference.
         tolerances: of the user's own, by stage or measure.
-        choose_inputs: gives images and texts, knowing the dump that is the reference, if it is one.
         tell: takes a line of progress.
-
-    Returns:
-        What was found, and the pipeline's own stages.
 
     Raises:
         UsageError: the two cannot be compared: other inputs, or no stage that both have.
-        ClipworksError: something cannot be opened, read or run.
     """
     with contextlib.ExitStack() as opened:
         tell("starting the runtime")

@@ -102,7 +102,6 @@ _SIDES = {"decoded": 3, "resized": 3, "pixels": 3, "normalised": 3, "logit_scale
 
 
 def _split(name: str, array: Array, *, whole: bool, path: Path) -> Sequence[Array]:
-    """One array a sample."""
     if array.dtype.kind not in "fiub":
         raise DumpError(f"{path}: {name} is of type {array.dtype}; allowed: numbers")
     if name == "logit_scale":
@@ -111,7 +110,10 @@ def _split(name: str, array: Array, *, whole: bool, path: Path) -> Sequence[Arra
     samples = list(array) if whole and array.ndim > sides else [array]
     if not samples or any(sample.ndim < sides or sample.ndim > max(sides, 2) or not sample.size for sample in samples):
         raise DumpError(f"{path}: {name} has the shape {list(array.shape)}; docs/doctor.md says which it must have")
-    return [_channels_last(sample) for sample in samples] if sides == 3 else samples
+    if sides < 3:
+        return samples
+    first = [sample.shape[0] in (3, 4) and sample.shape[2] not in (3, 4) for sample in samples]  # [3, H, W]
+    return [sample.transpose(1, 2, 0) if turned else sample for sample, turned in zip(samples, first, strict=True)]
 
 
 def _guess_precision(trace: Trace) -> str:
@@ -127,12 +129,7 @@ def _guess_precision(trace: Trace) -> str:
     return "bf16" if short else "f32"
 
 
-def _channels_last(image: Array) -> Array:
-    return image.transpose(1, 2, 0) if image.shape[0] in (3, 4) and image.shape[2] not in (3, 4) else image
-
-
 def _cut(row: Array, card: Card) -> Array:
-    """Ids up to the first end token; without one, up to the padding."""
     if card.text.end_id is not None:
         ends = np.nonzero(row == card.text.end_id)[0]
         if len(ends):

@@ -25,15 +25,10 @@ def judge(
     precisions: tuple[str, str],
     own: Mapping[str, float],
 ) -> tuple[StageResult, ...]:
-    """Compare every stage and say where differences begin.
+    """Compare every stage with what the reference has and say where differences begin.
 
-    Args:
-        found: the pipeline's values, each computed from the reference's where these were given.
-        control: the same in f32, where the pipeline has another precision.
-        expected: the reference's values.
-        spec: the pipeline's.
-        precisions: the pipeline's and the reference's.
-        own: tolerances of the user's own.
+    ``control`` is what was found in f32, where the pipeline has another precision; ``precisions`` are the pipeline's
+    and the reference's, ``own`` tolerances of the user's own.
     """
     unseen_pixels = "pixels" not in expected
     stages = _list_compared(found.trace, expected)

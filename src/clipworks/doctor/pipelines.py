@@ -139,8 +139,7 @@ def run_pipeline(
     Args:
         pipeline: which.
         inputs: images and texts.
-        given: another pipeline's values: each step starts from them where they are there and it can take them, so
-            that it is judged by itself. Empty to let the pipeline go its own way.
+        given: another pipeline's values: each step starts from them where it can take them, to be judged by itself.
         before: of an earlier run of the same pipeline; a tower that would be given the same again is not run again.
     """
     drawn = trace_images(inputs.images, pipeline.spec, options=inputs.options, given=given)

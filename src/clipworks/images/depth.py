@@ -55,7 +55,10 @@ def unify_depth(image: Image.Image) -> Image.Image:
             deep = ((deep.astype(np.uint32) * 65535 + 2047) // 4095).astype("<u2")
         values = 65535 - deep if negative else deep
     elif negative:
-        values = values.dtype.type(_find_white(values)) - values
+        high = float(values.max())
+        # The value of white, as `clipworks.images.modes` finds it for the wide modes.
+        white = 1 if values.dtype.kind == "f" and high <= 1 else 255 if high <= 255 else 65535
+        values = values.dtype.type(white) - values
     return _keep_orientation(image, Image.fromarray(np.ascontiguousarray(values)))
 
 
@@ -66,14 +69,6 @@ def add_tiff_rows() -> None:
     for order, photometric, sample_format, bits, mode, rawmode in _TIFF_ROWS:
         key = (order.encode(), photometric, (sample_format,), 1, (bits,), ())
         TiffImagePlugin.OPEN_INFO.setdefault(key, (mode, rawmode))
-
-
-def _find_white(values: npt.NDArray[Any]) -> int:
-    """The value of white, as `clipworks.images.modes` finds it for the wide modes: 1, 255 or 65535."""
-    high = float(values.max())
-    if values.dtype.kind == "f" and high <= 1:
-        return 1
-    return 255 if high <= 255 else 65535
 
 
 def _keep_orientation(source: Image.Image, image: Image.Image) -> Image.Image:

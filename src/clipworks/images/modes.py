@@ -67,7 +67,8 @@ def settle_mode(
         if image.mode in ("PA", "RGBa", "La"):
             image = image.convert("LA" if image.mode == "La" else "RGBA")
         # Where nothing is clear, the weights are all one: RGB gives the same bytes, and sooner.
-        if image.mode in _RESIZED_AS_THEY_ARE and not _is_opaque(image):
+        opaque = image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema()[0] == 255
+        if image.mode in _RESIZED_AS_THEY_ARE and not opaque:
             return image
     return to_rgb(image)
 
@@ -82,10 +83,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("LA").convert("RGB") if image.mode == "La" else image.convert("RGB")
 
 
-def _is_opaque(image: Image.Image) -> bool:
-    return image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema()[0] == 255
-
-
 def _convert_bands(image: Image.Image, scale: float, key: Key | None) -> Image.Image:
     """Scale deep channels, or composite over white; what has the key's colour becomes white."""
     rgb = Image.new("RGB", image.size)
@@ -93,9 +90,12 @@ def _convert_bands(image: Image.Image, scale: float, key: Key | None) -> Image.I
     for top in range(0, image.height, rows):
         band = image.crop((0, top, image.width, min(top + rows, image.height)))
         if band.mode in _DEEP:
-            converted = _scale_band(band, scale)
+            values: npt.NDArray[np.float64] = np.asarray(band).astype(np.float64)
+            converted = Image.fromarray(np.rint(values * scale).astype(np.uint8)).convert("RGB")
         elif key is None:
-            converted = _lay_over_white(band)
+            rgba = band.convert("LA").convert("RGBA") if band.mode == "La" else band.convert("RGBA")
+            white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+            converted = Image.alpha_composite(white, rgba).convert("RGB")
         else:
             converted = to_rgb(band)
         if key is not None:
@@ -104,21 +104,11 @@ def _convert_bands(image: Image.Image, scale: float, key: Key | None) -> Image.I
     return rgb
 
 
-def _lay_over_white(band: Image.Image) -> Image.Image:
-    rgba = band.convert("LA").convert("RGBA") if band.mode == "La" else band.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba).convert("RGB")
-
-
 def _find_clear(band: Image.Image, key: Key) -> Image.Image:
     """Where a band has the key's colour, as a mask."""
     values = np.asarray(band.convert("L") if band.mode == "1" else band)
     clear = (values == np.array(key)).reshape(*values.shape[:2], -1).all(axis=-1)
     return Image.fromarray(clear.astype(np.uint8) * 255)
-
-
-def _scale_band(band: Image.Image, scale: float) -> Image.Image:
-    values: npt.NDArray[np.float64] = np.asarray(band).astype(np.float64)
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8)).convert("RGB")
 
 
 def _find_scale(image: Image.Image, name: str) -> float:

@@ -50,7 +50,6 @@ def _is_beside_pixels(kind: bytes, chunk: memoryview) -> bool:
 
 
 def _fits(kind: bytes, body: bytes) -> bool:
-    """Whether a text unpacks to no more than Pillow takes."""
     packed = body.partition(b"\0")[2]
     if kind == b"iTXt" and packed[:1] == b"\1":  # flag and method, then language and translated keyword
         packed = packed[2:].split(b"\0", 2)[-1]

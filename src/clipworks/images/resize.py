@@ -67,16 +67,8 @@ def transform_image(image: Image.Image, spec: ImageSpec) -> Pixels:
     if not COMPILED or image.mode != "RGB" or not _is_compiled_for(image.size, cut):
         return crop_image(resize_image(image, spec), spec)
     square = np.empty((cut.side, cut.side, 3), dtype=np.uint8)
-    cut_square(
-        image.tobytes(),
-        square,
-        image.size,
-        (cut.width, cut.height),
-        (cut.left, cut.top),
-        cut.side,
-        cut.filter == "bicubic",
-        cut.columns_first,
-    )
+    resized, corner, bicubic = (cut.width, cut.height), (cut.left, cut.top), cut.filter == "bicubic"
+    cut_square(image.tobytes(), square, image.size, resized, corner, cut.side, bicubic, cut.columns_first)
     return square
 
 

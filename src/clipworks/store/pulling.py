@@ -31,8 +31,7 @@ def pull_model(
         model: as `clipworks.store.known.find_target` takes it.
         offline: never ask the hub; HF_HUB_OFFLINE in the environment means the same.
         force: download and convert again.
-        check: compare the converted towers with the checkpoint's equations, and what they give with what is published,
-            before they are put in place.
+        check: compare the converted towers with the checkpoint's equations, and what they give with what is published.
         progress: told in one line what is going on, many times a second.
 
     Raises:

@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from clipworks.bundle.provenance import Source
 from clipworks.errors import DownloadError
@@ -26,8 +27,7 @@ class Layout:
     torch: bool = False  # whether only PyTorch reads the weights
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChosenFiles:
+class ChosenFiles(NamedTuple):
     """A layout that was found, and the files to take, sorted by name."""
 
     layout: Layout

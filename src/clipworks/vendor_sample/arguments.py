@@ -1,4 +1,8 @@
-"""What the sample's commands have in common: lists in brackets, files of the card, models by a path's prefix."""
+"""What the sample's commands have in common: lists in brackets, files of the card, models by a path's prefix, notices.
+
+The sample's own tests take any byte on stderr for a failure, as do scripts made after them. So what a working command
+has to say beside its results goes to a terminal, or anywhere with ``--verbose``. Errors go to stderr always.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import argparse
 import contextlib
 import csv
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,10 +19,10 @@ from clipworks.bundle.files import CARD_FILE
 from clipworks.cli import Parser, kinds, options, run_guarded
 from clipworks.errors import ClipworksError, UsageError
 from clipworks.options import STARTER
-from clipworks.vendor_sample.notices import VERBOSE, keep_quiet, notify
 
 LABEL_FILE = "the labels, one a line or a JSON list; or imagenet, imagenet-synsets, which come with it"
 STRINGS = "[a diagram,a dog,a cat]"
+VERBOSE = "--verbose"
 # What the sample calls each of its compiled models' files, without their endings.
 _MODEL_FILE = "mod"
 _OPTION = re.compile(r"(?<![\w-])--\w[\w-]*")
@@ -139,3 +145,25 @@ def renaming(parser: argparse.ArgumentParser, names: Mapping[str, str]) -> Itera
         kept = "clipworks " in hint or known.issuperset(_OPTION.findall(hint))
         error.hint = hint if hint and kept else None
         raise
+
+
+def wants_notices(*, verbose: bool) -> bool:
+    """Whether notices are shown: with ``--verbose``, or where stderr is a terminal."""
+    return verbose or sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def keep_quiet(*, verbose: bool) -> Iterator[None]:
+    """Keep Python's warnings, whoever gives them, from stderr where notices are not wanted."""
+    with warnings.catch_warnings():
+        if not wants_notices(verbose=verbose):
+            warnings.simplefilter("ignore")
+        yield
+
+
+def notify(args: argparse.Namespace, text: str) -> None:
+    """Write a notice to stderr, in one line, where notices are wanted; ``args`` has ``verbose``."""
+    if wants_notices(verbose=args.verbose):
+        from clipworks.cli.terminal import show_text
+
+        print(f"note: {show_text(text)}", file=sys.stderr)

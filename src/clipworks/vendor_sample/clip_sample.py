@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clipworks.cli import kinds
 from clipworks.errors import ImageError, UsageError
-from clipworks.vendor_sample import arguments, notices
+from clipworks.vendor_sample import arguments
 
 _HARDWARE = ("imgmod_hw_config", "norm_elf", "space2depth_elf", "txtmod_hw_config", "txtmod_vdsp_params")
 _TOP = 5
@@ -51,7 +51,6 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
 
 
 def _match(args: argparse.Namespace) -> int:
-    """Print the best five strings for one image."""
     from clipworks.cli.terminal import show_text
     from clipworks.scoring import compare, rank, score
     from clipworks.vendor_sample.towers import choose_labels, open_towers
@@ -118,7 +117,7 @@ def _classify(args: argparse.Namespace) -> int:
         print(f"{output}: stopped after {done}; the same command resumes there", file=sys.stderr)
         return 130
     if progress.before == progress.total:
-        notices.notify(args, f"{output} is complete already: nothing was done (--restart starts over)")
+        arguments.notify(args, f"{output} is complete already: nothing was done (--restart starts over)")
     if progress.failed:
         errors = (record.error for record in read_results(output) if record.error is not None)
         for error in itertools.islice(errors, _SHOWN_ERRORS):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from clipworks.cli import kinds
 from clipworks.errors import UsageError
-from clipworks.vendor_sample import arguments, notices
+from clipworks.vendor_sample import arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def _run(_: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         ("in the whole run, of which the file has a part", count_missing(found, known)),
     ):
         if count:
-            notices.notify(args, f"images {what}: {count:,}")
+            arguments.notify(args, f"images {what}: {count:,}")
     first, last = (100 * item.share for item in (found.accuracy[0], found.accuracy[-1]))
     print(f"[{args.name}]: top1_rate: {first:.3f} top5_rate: {last:.3f}")
     return 0

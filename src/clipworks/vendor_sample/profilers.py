@@ -62,20 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
     rows = {
         "-m --model_prefix BUNDLE": "a clipworks bundle, BUNDLE/mod, or a model's name (default: starter)",
         "-d --device_ids LIST = [0]": "indices in the runtime's list of devices",
+        "-b --batch_size N:int = 1": "samples a request",
+        "-i --instance N:int = 1": "encoders in all, dealt out evenly to the devices",
+        "--iterations N:int = 10240": "requests to measure, in all",
+        "-q --queue_size N:int = 1": "requests in flight for each instance, exactly; 0: one after another. The "
+        "sample's own N keeps N + 2 in flight: compare its 1 with 3 here",
+        "--warmup_times N:int = 10": "requests to each instance before the measured ones, one after another",
         "--percentiles LIST = [50,90,95,99]": "of the latency",
         "--input_host 0|1 = 0": "1: a request begins on the host, 0: on the device",
     }
     kinds.add_options(parser, rows | own[target])
-    kinds.add_number(parser, "-b", "--batch_size", default=1, help="samples a request")
-    kinds.add_number(parser, "-i", "--instance", default=1, help="encoders in all, dealt out evenly to the devices")
-    kinds.add_number(parser, "--iterations", default=10240, help="requests to measure, in all")
-    depth = (
-        "requests in flight for each instance, exactly; 0: one after another. The sample's own N keeps N + 2 in "
-        "flight: compare its 1 with 3 here"
-    )
-    kinds.add_number(parser, "-q", "--queue_size", default=1, help=depth)
-    warmup = "requests to each instance before the measured ones, one after another"
-    kinds.add_number(parser, "--warmup_times", default=10, help=warmup)
     arguments.add_hardware_options(parser, *_HARDWARE[target])
     arguments.add_runtime_options(parser)
 

@@ -16,7 +16,7 @@ from clipworks.model import Model
 from clipworks.options import ImageOptions
 from clipworks.text.files import read_lines
 from clipworks.text.prompts import LABEL_SETS, Labels, read_labels
-from clipworks.vendor_sample import arguments, notices
+from clipworks.vendor_sample import arguments
 
 SYNSETS = "imagenet-synsets"
 
@@ -71,7 +71,7 @@ def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
             f"{args.txtmod_prefix} of width {last.dim}; allowed: two towers of one model"
         )
     if card_hash(first) != card_hash(last):
-        notices.notify(
+        arguments.notify(
             args,
             f"the image tower is of {first.name} and the text tower of {last.name}: scores mean something only if the "
             "two were trained together",

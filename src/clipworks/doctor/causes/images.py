@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from clipworks.bundle.card import ImageSpec
-from clipworks.doctor.causes.cases import SIDES, Case
+from clipworks.doctor.causes.cases import Case
 from clipworks.doctor.images import ALPHAS, as_levels, has_size, list_alphas, recover_pixels
 from clipworks.doctor.stages import Array, Trace
 from clipworks.images.decode import ImageLike
@@ -120,14 +120,15 @@ def explain_alpha(stage: str, case: Case) -> list[str]:
 
 def explain_squares(stage: str, case: Case) -> list[str]:
     """How each side made its squares, where nobody kept any stage before the normalised one."""
-    theirs = recover_pixels(case.expected[stage], case.subject.spec)
-    ours, decoded = as_levels(case.found.get("pixels")), as_levels(case.entry("decoded"))
-    kept = "pixels" in case.expected or "resized" in case.expected
-    size = case.subject.spec.size
-    if kept or theirs is None or ours is None or decoded is None or not has_size(theirs, size):
+    spec, decoded = case.subject.spec, as_levels(case.entry("decoded"))
+    if decoded is None or "pixels" in case.expected or "resized" in case.expected:
         return []
-    here, there = (_find_square(case, levels, decoded) for levels in (ours, theirs))
-    return [f"{SIDES[0]} {here}; {SIDES[1]} {there}"] if here != there else []
+
+    def describe(trace: Trace) -> str | None:
+        levels = as_levels(trace["pixels"]) if "pixels" in trace else recover_pixels(trace[stage], spec)
+        return _find_square(case, levels, decoded) if levels is not None and has_size(levels, spec.size) else None
+
+    return case.contrast(describe)
 
 
 def _find_square(case: Case, levels: Sequence[Bytes], decoded: Sequence[Bytes]) -> str:
@@ -196,7 +197,6 @@ def _list_resized(image: Bytes, shape: tuple[int, ...]) -> Iterator[tuple[str, B
 
 
 def _list_squares(image: Bytes, spec: ImageSpec) -> Iterator[tuple[str, Bytes]]:
-    """Every known way from a decoded image to a square."""
     for to in dict.fromkeys((spec.resize_to, spec.size, round(spec.size / 0.875))):
         size = "" if to == spec.resize_to else f", shorter side to {to}"
         for rule, step in (("", int), (", the longer side rounded", round)):
@@ -241,7 +241,6 @@ def _find_recipe(arrays: Sequence[Array], recipes: Sequence[Sequence[tuple[str, 
 
 
 def _name_geometry(before: tuple[int, ...], after: tuple[int, ...], spec: ImageSpec) -> str:
-    """What is unusual about the size that an image was brought to."""
     if spec.resize == "squash":
         return "" if after == (spec.size, spec.size) else f"not squashed but to {after[1]} x {after[0]}"
     cut, rounded = (_scale(before, spec.resize_to, step) for step in (int, round))

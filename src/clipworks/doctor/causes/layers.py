@@ -19,6 +19,8 @@ from clipworks.towers.weights import Linear, TowerWeights
 
 _CLOSE = 2e-3  # relative: what a trial may miss a side's values by
 _F16_LARGEST = 65504.0
+# Those that the equations have, one of which may stand for another.
+_ACTIVATIONS: dict[str, Activation] = {"QuickGELU": "quick_gelu", "exact GELU": "gelu"}
 
 
 def explain_layer(stage: str, case: Case) -> list[str]:
@@ -119,12 +121,11 @@ def _find_tower(stage: str, case: Case) -> tuple[Role, TowerWeights | None]:
 def _list_layers(weights: TowerWeights, index: int, entry: Sequence[Array]) -> Iterator[tuple[str, list[Values]]]:
     """A layer as it should be, and with one thing changed each."""
     layer, spec = weights.layers[index], weights.spec
-    names: dict[str | None, str] = {"quick_gelu": "QuickGELU", "gelu": "exact GELU"}
-    other: Activation = "gelu" if spec.activation == "quick_gelu" else "quick_gelu"
     causal = spec.mask == "causal"
+    own = next((name for name, kind in _ACTIVATIONS.items() if kind == spec.activation), spec.activation)
     trials = {
-        f"{names[spec.activation]}{' and the causal mask' if causal else ''}": spec,
-        names[other]: dataclasses.replace(spec, activation=other),
+        f"{own}{' and the causal mask' if causal else ''}": spec,
+        **{name: dataclasses.replace(spec, activation=kind) for name, kind in _ACTIVATIONS.items() if name != own},
         "no causal mask" if causal else "a causal mask": dataclasses.replace(spec, mask="none" if causal else "causal"),
         "the epsilon 1e-12": dataclasses.replace(spec, norm_eps=1e-12),
         "the epsilon 1e-6": dataclasses.replace(spec, norm_eps=1e-6),
@@ -157,7 +158,6 @@ def _list_projections(
 
 
 def _find_trial(values: Sequence[Array], trials: Iterator[tuple[str, list[Values]]]) -> str | None:
-    """The trial that gives every sample, the closest one."""
     best, least = None, _CLOSE
     for name, made in trials:
         distance = max(map(_distance, values, made))
