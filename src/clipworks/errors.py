@@ -10,12 +10,7 @@ from collections.abc import Iterable
 
 
 class ClipworksError(Exception):
-    """The base of every error that clipworks raises on purpose.
-
-    Args:
-        message: one line: what was given and what is allowed.
-        hint: one line: what to do, or None.
-    """
+    """The base of every error that clipworks raises on purpose: a message, and a hint what to do, of one line each."""
 
     exit_status = 1
 

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipworks.errors import ImageError, UsageError
+from clipworks.options import check_count
 from clipworks.processor import count_cores
 from clipworks.scoring import Floats
 
@@ -52,8 +53,8 @@ class LoopOptions:
     def __post_init__(self) -> None:
         """Check the numbers; raises UsageError."""
         for name, value in (("batch size", self.batch_size), ("workers", self.workers)):
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}; allowed: 1 or more")
+            if value is not None:
+                check_count(name, value)
 
 
 DEFAULT_LOOP_OPTIONS = LoopOptions()
@@ -150,9 +151,8 @@ def embed_blocks(
     """
     size = options.batch_size
     window = WINDOW + streams - 1 if window is None else window
-    for name, value in (("streams", streams), ("window", window)):
-        if value < 1:
-            raise UsageError(f"{name} is {value}; allowed: 1 or more")
+    check_count("streams", streams)
+    check_count("window", window)
     if first % size:
         raise UsageError(f"the first item is {first}; allowed: a multiple of the batch size, {size}")
     starts = iter(range(first, len(items), size))

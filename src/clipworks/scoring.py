@@ -44,17 +44,10 @@ class Match:
 
 
 def normalise(embeddings: npt.NDArray[np.floating], *, made_by: str = "") -> Floats:
-    """Scale each row to unit length.
-
-    Args:
-        embeddings: ``[n, dim]``, any float type.
-        made_by: the runtime and precision that made them, for the error.
-
-    Returns:
-        float32 ``[n, dim]``; a row of zeros stays zeros.
+    """Scale each row of ``[n, dim]`` to unit length, in float32; a row of zeros stays zeros.
 
     Raises:
-        EncodingError: a value is NaN or Inf, as when a half precision overflows.
+        EncodingError: a value is NaN or Inf, as when a half precision of what ``made_by`` names overflows.
     """
     rows = embeddings.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)

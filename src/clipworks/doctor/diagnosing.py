@@ -34,13 +34,8 @@ def diagnose(
 ) -> tuple[Diagnosis, Dump]:
     """Compare a pipeline with its reference, stage by stage; return what was found, and the pipeline's own stages.
 
-    Args:
-        bundle: the model.
-        options: of its runtime.
-        choose_inputs: gives images and texts, knowing the dump that is the reference, if it is one.
-        request: the reference.
-        tolerances: of the user's own, by stage or measure.
-        tell: takes a line of progress.
+    ``choose_inputs`` gives images and texts, knowing the dump that is the reference, if it is one; ``tolerances`` are
+    the user's own, by stage or measure; ``tell`` takes a line of progress.
 
     Raises:
         UsageError: the two cannot be compared: other inputs, or no stage that both have.

@@ -64,7 +64,6 @@ def read_dump(path: Path, card: Card) -> Dump:
 
     Raises:
         DumpError: no .npz file, or an array of a kind or number of sides that its stage cannot have.
-        UnknownNameError: an array whose name is no stage.
     """
     trace: Trace = {}
     facts: dict[str, Array] = {}

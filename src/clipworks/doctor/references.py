@@ -53,7 +53,6 @@ def open_reference(asked: ReferenceRequest, bundle: Bundle, subject: Pipeline, o
 
     Raises:
         UsageError: the options do not go together, or there is nothing to compare with.
-        ClipworksError: what was named cannot be read.
     """
     given = (asked.runtime, asked.device, asked.precision)
     named = asked.what not in (None, EQUATIONS)

@@ -60,7 +60,6 @@ def load_image(
 
     Raises:
         ImageError: missing, unreadable, truncated, too large, or no image; the message says what it is.
-        UsageError: an object that is none of the kinds above.
     """
     if isinstance(image, Image.Image):
         return _settle(image, str(getattr(image, "filename", "") or "the image"), options, drop_alpha)

@@ -10,6 +10,7 @@ writer), and to look at the values would make a dark image bright. A TIFF of 12 
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -19,20 +20,14 @@ from PIL import Image
 _SWAPPED = ("I;16B", "I;16L", "I;16N")
 _BITS, _PHOTOMETRIC, _ORIENTATION = 258, 262, 0x0112
 _WHITE_IS_ZERO = 0
-# Kinds of TIFF that Pillow has decoders for but no row: byte order, white is zero or black is, sample format, bits.
-_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+# Kinds of TIFF that Pillow has decoders for, but not a row for each order of bytes, and for white and black as zero:
+# sample format, bits, and the mode and decoder of each order.
+_UNSIGNED, _FLOAT = 1, 3
 _TIFF_ROWS = (
-    ("MM", 0, _UNSIGNED, 16, "I;16B", "I;16B"),
-    ("II", 0, _UNSIGNED, 12, "I;16", "I;12"),
-    ("MM", 0, _UNSIGNED, 12, "I;16", "I;12"),
-    ("MM", 1, _UNSIGNED, 12, "I;16", "I;12"),
-    ("II", 0, _UNSIGNED, 32, "I", "I;32"),
-    ("MM", 0, _UNSIGNED, 32, "I", "I;32B"),
-    ("MM", 1, _UNSIGNED, 32, "I", "I;32B"),
-    ("II", 0, _FLOAT, 64, "F", "F;64F"),
-    ("MM", 0, _FLOAT, 64, "F", "F;64BF"),
-    ("II", 1, _FLOAT, 64, "F", "F;64F"),
-    ("MM", 1, _FLOAT, 64, "F", "F;64BF"),
+    (_UNSIGNED, 12, {b"II": ("I;16", "I;12"), b"MM": ("I;16", "I;12")}),
+    (_UNSIGNED, 16, {b"II": ("I;16", "I;16"), b"MM": ("I;16B", "I;16B")}),
+    (_UNSIGNED, 32, {b"II": ("I", "I;32"), b"MM": ("I", "I;32B")}),
+    (_FLOAT, 64, {b"II": ("F", "F;64F"), b"MM": ("F", "F;64BF")}),
 )
 
 
@@ -66,9 +61,9 @@ def add_tiff_rows() -> None:
     """Tell Pillow of kinds of TIFF that it can decode and does not list; what it lists stays as it is."""
     from PIL import TiffImagePlugin
 
-    for order, photometric, sample_format, bits, mode, rawmode in _TIFF_ROWS:
-        key = (order.encode(), photometric, (sample_format,), 1, (bits,), ())
-        TiffImagePlugin.OPEN_INFO.setdefault(key, (mode, rawmode))
+    for sample_format, bits, orders in _TIFF_ROWS:
+        for (order, modes), photometric in itertools.product(orders.items(), (0, 1)):
+            TiffImagePlugin.OPEN_INFO.setdefault((order, photometric, (sample_format,), 1, (bits,), ()), modes)
 
 
 def _keep_orientation(source: Image.Image, image: Image.Image) -> Image.Image:
