@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
-from clipworks.cli.terminal import draw_bar, fit_text, measure_width, show_text
+from clipworks.cli.terminal import draw_bar, show_text
+from clipworks.display import fit_text, measure_width
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:

@@ -90,12 +90,16 @@ def run(args: argparse.Namespace) -> int:
         return _sweep(args, setup, load, axes)
     if slo:
         return _search(args, setup, load, slo)
-    from clipworks.profiling.profiler import profile
-
-    with watching() as report:
-        result = profile(setup, load, report=report, keep_samples=args.raw, repeats=args.repeats, check=args.check)
+    result = _measure(args, setup, load)
     _print_profile(args, result)
     return 130 if result.partial else 0
+
+
+def _measure(args: argparse.Namespace, setup: Setup, load: Load, what: str = "") -> Profile:
+    from clipworks.profiling.profiler import profile
+
+    with watching(what) as report:
+        return profile(setup, load, report=report, keep_samples=args.raw, repeats=args.repeats, check=args.check)
 
 
 def _print_profile(args: argparse.Namespace, result: Profile) -> None:
@@ -108,7 +112,6 @@ def _print_profile(args: argparse.Namespace, result: Profile) -> None:
 
 
 def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, tuple[int, ...]]) -> int:
-    from clipworks.profiling.profiler import profile
     from clipworks.profiling.search import rank_profiles
     from clipworks.report.profiles import show_sweep
 
@@ -120,20 +123,10 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
         point = dict(zip(axes, values, strict=True))
         what = " ".join(f"{name}={value}" for name, value in point.items())
         try:
-            with watching(what) as report:
-                result = profile(
-                    dataclasses.replace(
-                        setup,
-                        batch_size=point.get("batch", setup.batch_size),
-                        instances=point.get("instances", setup.instances),
-                        options=dataclasses.replace(setup.options, threads=point.get("threads", setup.options.threads)),
-                    ),
-                    dataclasses.replace(load, depth=point.get("depth", load.depth)),
-                    report=report,
-                    keep_samples=args.raw,
-                    repeats=args.repeats,
-                    check=args.check,
-                )
+            threads = dataclasses.replace(setup.options, threads=point.get("threads", setup.options.threads))
+            batch, instances = point.get("batch", setup.batch_size), point.get("instances", setup.instances)
+            chosen = dataclasses.replace(setup, batch_size=batch, instances=instances, options=threads)
+            result = _measure(args, chosen, dataclasses.replace(load, depth=point.get("depth", load.depth)), what)
         # What was measured at the other points is worth having either way.
         except KeyboardInterrupt:
             interrupted = True

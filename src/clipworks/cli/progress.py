@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Self
 
-from clipworks.cli.terminal import cut_text, show_text
+from clipworks.display import cut_text, show_text
 
 _BAR_WIDTH = 24
 

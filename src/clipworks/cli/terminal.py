@@ -8,21 +8,12 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from clipworks.display import cut_text, fit_text, measure_width, show_text
+from clipworks.display import show_text
 
 if TYPE_CHECKING:
     from clipworks.report.document import Document
 
-__all__ = [
-    "cut_text",
-    "draw_bar",
-    "find_width",
-    "fit_text",
-    "measure_width",
-    "print_document",
-    "print_result",
-    "show_text",
-]
+__all__ = ["draw_bar", "find_width", "print_document", "print_result", "show_text"]
 # Of what is no terminal: files and pipes.
 _WIDTH = 100
 _NARROWEST = 32

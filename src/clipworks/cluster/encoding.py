@@ -23,6 +23,7 @@ from clipworks.tasks.zero_shot import build_classifier, find_classifier, fold_cl
 
 if TYPE_CHECKING:
     from clipworks.bundle.card import ImageSpec
+    from clipworks.runtimes import Role
     from clipworks.scoring import Floats
     from clipworks.tasks.classify import Classes
 
@@ -36,15 +37,9 @@ class Loading:
     images: ImageOptions = DEFAULT_IMAGE_OPTIONS
     offline: bool = False
 
-    def load(self, tower: str) -> Model:
+    def load(self, tower: Role) -> Model:
         """Load one tower."""
-        return load(
-            self.model,
-            self.options,
-            self.images,
-            offline=self.offline,
-            towers=(tower,),  # type: ignore[arg-type]  # one of the two
-        )
+        return load(self.model, self.options, self.images, offline=self.offline, towers=(tower,))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,10 +74,8 @@ def _read_remote(sample: Sample) -> bytes | str:
     try:
         content = _insist(sample.file, lambda: read_place(sample.file))
         check_length(len(content), sample.file)
-    except FileNotFoundError:
-        return f"{sample.file} does not exist"
-    except ImageError as error:
-        return error.message
+    except (FileNotFoundError, ImageError) as error:
+        return str(error) if isinstance(error, ImageError) else f"{sample.file} does not exist"
     return content
 
 
@@ -102,23 +100,19 @@ def _give_up(place: str, error: OSError) -> LocationError:
 
 def _read_archive(piece: Piece, archive: str, batch_size: int, base: str) -> Iterator[RawBlock]:
     """Read a tar; its last block tells how many images the shard has."""
-    samples: list[Sample] = []
-    contents: list[bytes | str] = []
+    batch: list[tuple[Sample, bytes | str]] = []
     start = 0
 
     def take(size: int | None) -> RawBlock:
-        block = RawBlock(shard=piece.shard, start=start, size=size, samples=tuple(samples), contents=tuple(contents))
-        samples.clear()
-        contents.clear()
-        return block
+        samples, contents = zip(*batch, strict=True)
+        return RawBlock(shard=piece.shard, start=start, size=size, samples=samples, contents=contents)
 
-    for sample, content in _list_archive(archive, base):
-        if len(samples) == batch_size:  # held back until another comes: the last one must know that it is
+    for item in _list_archive(archive, base):
+        if len(batch) == batch_size:  # held back until another comes: the last one must know that it is
             yield take(None)
-            start += batch_size
-        samples.append(sample)
-        contents.append(content)
-    yield take(start + len(samples))
+            start, batch = start + batch_size, []
+        batch.append(item)
+    yield take(start + len(batch))
 
 
 def _list_archive(archive: str, base: str) -> Iterator[tuple[Sample, bytes | str]]:
@@ -153,6 +147,10 @@ def _list_members(archive: str, stream: Any) -> Iterator[tuple[Sample, bytes | s
             path = join_place(archive, name)
             yield Sample(path=path, file=path, truth=truth, labelled=False), content
 
+    def read_image(member: tarfile.TarInfo) -> bytes:
+        check_length(member.size, join_place(archive, member.name))
+        return _extract(tar, member)
+
     with tarfile.open(fileobj=stream, mode="r|*") as tar:
         for member in tar:
             folder, _, file = member.name.rpartition("/")
@@ -163,11 +161,7 @@ def _list_members(archive: str, stream: Any) -> Iterator[tuple[Sample, bytes | s
                 yield from flush()
                 key, images, truth = here, [], None
             if f".{ending.lower()}" in SUFFIXES:
-                try:
-                    check_length(member.size, join_place(archive, member.name))
-                    images.append((member.name, _extract(tar, member)))
-                except ImageError as error:
-                    images.append((member.name, error.message))
+                images.append((member.name, attempt(read_image, member)))
             elif ending.lower() == "cls":
                 truth = _extract(tar, member).decode("utf-8", "replace").strip() or None
         yield from flush()
