@@ -61,9 +61,11 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         _report(args, None)
         return 0
-    asked = "markdown" if args.markdown else None
+    output, asked = Path(args.output), "markdown" if args.markdown else None
+    if output.exists() and any(Path(name).exists() and output.samefile(name) for name in args.files):
+        raise UsageError(f"{output} is one of the files to report on; allowed: another name")
     form = choose_by_ending(args.output, _FORMS, default="html", asked=asked, option="--markdown")
-    _check_output(Path(args.output), form, args.files)
+    _check_output(output, form)
     with contextlib.ExitStack() as held:
         with explain_write_errors(args.output):
             held.enter_context(hold_part(args.output))
@@ -100,13 +102,11 @@ def _report(args: argparse.Namespace, form: str | None) -> None:
         print_document(document)
 
 
-def _check_output(output: Path, form: str, files: list[str]) -> None:
+def _check_output(output: Path, form: str) -> None:
     """Refuse, before any work is done, to write where something else would be lost."""
     from clipworks.report.html import GENERATOR
     from clipworks.report.plots import require_matplotlib
 
-    if output.exists() and any(Path(name).exists() and output.samefile(name) for name in files):
-        raise UsageError(f"{output} is one of the files to report on; allowed: another name")
     if form == "html":
         require_matplotlib()
     if output.is_dir():
