@@ -20,7 +20,6 @@ from clipworks.bundle.files import Bundle, write_card
 from clipworks.convert import convert_checkpoint, read_checkpoint
 from clipworks.doctor.diagnosis import About
 from clipworks.doctor.dumps import Dump, write_dump
-from clipworks.doctor.images import Stretch
 from clipworks.doctor.inputs import TEXTS, list_images
 from clipworks.doctor.pipelines import Inputs, open_equations, run_pipeline
 from clipworks.doctor.stages import Array, Trace
@@ -256,7 +255,7 @@ def make_dump(
     inputs = Inputs(images=files, texts=TEXTS)
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
-        trace = run_pipeline(pipeline, inputs, given={}, before=Stretch(trace={})).trace
+        trace = run_pipeline(pipeline, inputs).trace
     if edit is not None:
         edit(trace)
     write_dump(path, Dump(trace=trace, texts=TEXTS, images=files))

@@ -40,9 +40,9 @@ VENDOR: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[lis
 def list_options() -> Iterator[str]:
     """Every option and positional argument of every command, as ``classify --top`` and ``models info NAME``."""
     yield from ("clipworks --version", "clipworks --traceback")  # taken off before a command's parser sees them
-    for command, row in COMMANDS.items():
+    for command in COMMANDS:
         parser = argparse.ArgumentParser()
-        importlib.import_module(row.module).add_arguments(parser)
+        importlib.import_module(f"clipworks.cli.{command}").add_arguments(parser)
         yield from _walk(command, parser)
     for command, (add_arguments, _) in VENDOR.items():
         parser = arguments.make_parser(command, None)  # which may declare what all of them have

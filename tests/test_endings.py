@@ -14,7 +14,7 @@ from clipworks.cli import COMMANDS, main
 from clipworks.results.formats import read_results
 
 # What is imported while a function is replaced would keep the replacement: all that a command imports comes first.
-for name in [command.module for command in COMMANDS.values()] + [
+for name in [f"clipworks.cli.{command}" for command in COMMANDS] + [
     item.name for item in pkgutil.iter_modules(doctor.__path__, "clipworks.doctor.")
 ]:
     importlib.import_module(name)

@@ -23,20 +23,14 @@ def check_choices(name: str, values: Any, allowed: Sequence[str]) -> None:
 
 
 def list_texts(texts: str | Iterable[str]) -> list[str]:
-    """One text or many as a list.
-
-    Raises:
-        UsageError: neither a text nor an ordered iterable of texts; the message says what was given.
-    """
+    """One text or many as a list; raises UsageError for what is neither a text nor an ordered iterable of texts."""
     if isinstance(texts, str):
         return [texts]
-    said = f"texts must be a text or a list of texts, not {type(texts).__name__}"
-    if isinstance(texts, bytes | bytearray | memoryview | Mapping | set | frozenset):
-        raise UsageError(said)
+    unordered = isinstance(texts, bytes | bytearray | memoryview | Mapping | set | frozenset)
     try:
-        items = iter(texts)
+        items = iter(None if unordered else texts)  # type: ignore[arg-type]  # as is refused below
     except TypeError:
-        raise UsageError(said) from None
+        raise UsageError(f"texts must be a text or a list of texts, not {type(texts).__name__}") from None
     found = list(items)
     for number, text in enumerate(found):
         if not isinstance(text, str):
@@ -54,11 +48,7 @@ def check_pixels(pixels: Any, size: int) -> Pixels:
 
 
 def list_tokens(texts: Any, spec: TextSpec) -> list[Ids]:
-    """Token ids of texts, each int32 ``[length]``.
-
-    Raises:
-        UsageError: no list of such arrays, none or too many ids in one of them, or one that is no token of the model.
-    """
+    """Token ids of texts, each int32 ``[length]``; raises UsageError for other things, and ids the model has not."""
     if isinstance(texts, str | bytes) or not isinstance(texts, Sequence | np.ndarray):
         raise UsageError(f"token ids must be a list of int32 arrays, one a text; not {type(texts).__name__}")
     return [_check_ids(number, ids, spec) for number, ids in enumerate(texts)]

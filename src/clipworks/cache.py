@@ -28,12 +28,9 @@ _SUMMED = 1 << 15
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for clipworks: ``CLIPWORKS_CACHE``, or the platform's own place.
+    """The user's cache folder, which may not exist yet: ``CLIPWORKS_CACHE``, or the platform's own place.
 
     A relative CLIPWORKS_CACHE is taken from the current folder on, which is warned of.
-
-    Returns:
-        An absolute path; the folder may not exist yet.
 
     Raises:
         UsageError: there is no home folder to put a cache into.
@@ -109,10 +106,9 @@ def read_checked(path: Path) -> bytes | None:
 
 
 def map_checked(path: Path) -> npt.NDArray[np.uint8] | None:
-    """Read what `write_checked` wrote without a copy: pages come from the file as they are touched.
+    """Read what `write_checked` wrote without a copy, uint8 ``[bytes]``: pages come from the file as they are touched.
 
-    Returns:
-        uint8 ``[bytes]``, writable without any effect on the file; None when it is not there, or damaged.
+    Writing to it has no effect on the file. None when that is not there, or damaged.
     """
     import numpy as np
 
@@ -142,12 +138,9 @@ def _checksum(body: npt.NDArray[np.uint8]) -> bytes:
 
 
 def write_checked(path: Path, body: bytes | memoryview, *, keep: int) -> None:
-    """Keep bytes in the cache with a checksum, whole or not at all; a cache that cannot be written is no error.
+    """Keep bytes in the cache with a checksum, whole or not at all; one that cannot be written is no error.
 
-    Args:
-        path: the file; its folder exists.
-        body: what to keep.
-        keep: how many files with the same ending stay in the folder; the oldest beyond go.
+    ``keep`` files with the same ending stay in the folder; the oldest beyond go.
     """
     import tempfile
 
@@ -155,7 +148,9 @@ def write_checked(path: Path, body: bytes | memoryview, *, keep: int) -> None:
 
     temporary = path
     try:
-        _sweep(path.parent)
+        for part in path.parent.glob(f"{_PART}*"):
+            if time.time() - part.stat().st_mtime > _PART_S:
+                part.unlink(missing_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_PART, delete=False) as stream:
             temporary = Path(stream.name)
             stream.write(body)
@@ -168,10 +163,3 @@ def write_checked(path: Path, body: bytes | memoryview, *, keep: int) -> None:
         if temporary != path:
             temporary.unlink(missing_ok=True)
         _warn_unkept(f"{path.parent.parent}: {error.strerror}")
-
-
-def _sweep(folder: Path) -> None:
-    """Delete the parts of files that runs which were ended have left behind."""
-    for part in folder.glob(f"{_PART}*"):
-        if time.time() - part.stat().st_mtime > _PART_S:
-            part.unlink(missing_ok=True)

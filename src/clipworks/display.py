@@ -31,15 +31,9 @@ def measure_width(text: str) -> int:
     """How many columns a text takes.
 
     Wide characters, as in Chinese, take two; combining and invisible ones none; emoji that joiners hold together take
-    two as a whole, as does any character that is asked to be shown as emoji.
-
-    Source:
-        Unicode's East Asian Width (UAX 11) and emoji sequences (UTS 51).
+    two as a whole, as does any character that is asked to be shown as emoji (UAX 11 and UTS 51 of Unicode).
     """
-    if text.isascii():
-        return len(text)
-    columns, _ = _fit(text, None)
-    return columns
+    return len(text) if text.isascii() else _fit(text, None)[0]
 
 
 def cut_text(text: str, columns: int) -> str:

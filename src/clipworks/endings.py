@@ -27,17 +27,12 @@ def find_ending(output: str) -> str:
 def choose_by_ending(
     output: str, formats: Mapping[str, Sequence[str]], *, default: str, asked: str | None = None, option: str = ""
 ) -> str:
-    """Find the format of an output file.
+    """Find the format of an output file: of ``formats``, by their endings, or the one that an option asks for.
 
-    Args:
-        output: its name.
-        formats: what can be written, each with the endings that mean it.
-        default: of a name without an ending.
-        asked: the format that an option asks for, or None.
-        option: that option as it was written, for the message.
+    ``default`` is that of a name without an ending, ``option`` that option as it was written, for the message.
 
     Raises:
-        UsageError: the ending means something else: none of the formats, or another than the one asked for.
+        UsageError: the ending means none of the formats, or another than the one asked for.
     """
     ending = find_ending(output)
     meant = next((name for name, endings in formats.items() if ending in endings), None)
@@ -58,8 +53,6 @@ def check_folder_name(output: str, *, holds: str) -> None:
     """Raise UsageError for a folder's name that ends as a file's does; the message says what the folder holds."""
     ending = find_ending(output.rstrip("/"))
     if _FILES.fullmatch(ending):
-        name = PurePath(output).stem
-        raise UsageError(
-            f"{output} ends in {ending}, but a folder is written, with {holds} in it; allowed: a folder's name, as in "
-            f"{quote_text(name)}"
-        )
+        example = quote_text(PurePath(output).stem)
+        said = f"{output} ends in {ending}, but a folder is written, with {holds} in it"
+        raise UsageError(f"{said}; allowed: a folder's name, as in {example}")

@@ -10,12 +10,7 @@ from collections.abc import Iterable
 
 
 class ClipworksError(Exception):
-    """The base of every error that clipworks raises on purpose.
-
-    Args:
-        message: one line: what was given and what is allowed.
-        hint: one line: what to do, or None.
-    """
+    """The base of every error that clipworks raises on purpose: a message, and a hint what to do, of one line each."""
 
     exit_status = 1
 
@@ -32,12 +27,9 @@ class ClipworksWarning(UserWarning):
     """Something is lost, or taken otherwise than it was said, and clipworks continues all the same.
 
     The one way in which the library says so: Python's ``warnings`` carry it, and the command line shows it in one line.
-
-    Attributes:
-        mark: a file to be made once it has been shown, so that it is not said again; or None.
     """
 
-    mark: str | None = None
+    mark: str | None = None  # a file to be made once it has been shown, so that it is not said again
 
 
 class UsageError(ClipworksError):

@@ -231,11 +231,7 @@ def _start_watcher() -> None:
         return
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     # A forked process has no such thread, and its signals must not end this one.
-    os.register_at_fork(after_in_child=_forget_watcher)
-
-
-def _forget_watcher() -> None:
-    signal.set_wakeup_fd(-1)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
 
 def _watch(reader: int) -> None:

@@ -41,8 +41,8 @@ class Model:
         *,
         towers: Sequence[runtimes.Role] = runtimes.ROLES,
     ) -> None:
-        self._bundle = bundle
-        self._images = images
+        self.card: Card = bundle.card  # the facts of the model
+        self.image_options = images  # how images are read
         check_choices("towers", towers, runtimes.ROLES)
         self.streams = runtimes.choose_streams(options)  # batches of images encoded at once
         # Imported by one thread: Ctrl-C may leave an import's lock behind that another would wait for for ever.
@@ -57,41 +57,11 @@ class Model:
             self._tokenizer = reading.result() if reading else None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # a runtime may take long to compile what nobody wants now
-
-    @property
-    def card(self) -> Card:
-        """The facts of the model."""
-        return self._bundle.card
-
-    @property
-    def runtime(self) -> str:
-        """The runtime in use."""
-        return self._first.runtime
-
-    @property
-    def device(self) -> str:
-        """The device in use, as the runtime reports it."""
-        return self._first.device
-
-    @property
-    def precision(self) -> str:
-        """The precision in use, as the runtime reports it."""
-        return self._first.precision
-
-    @property
-    def floats(self) -> str:
-        """The type of what is computed in floats: the precision itself, but in int8 towers."""
-        return self._first.floats
-
-    @property
-    def why(self) -> str | None:
-        """What ``auto`` went by where the runtime or the precision was left to it; else None."""
-        return self._first.why
-
-    @property
-    def image_options(self) -> ImageOptions:
-        """How images are read."""
-        return self._images
+        first = next(iter(self._encoders.values()))
+        # What is in use, as the runtime reports it.
+        self.runtime, self.device, self.precision = first.runtime, first.device, first.precision
+        self.floats = first.floats  # the type of what is computed in floats: the precision itself, but in int8 towers
+        self.why = first.why  # what ``auto`` went by where the runtime or the precision was left to it; else None
 
     def embed_dataset(
         self,
@@ -106,8 +76,10 @@ class Model:
         from clipworks.pipeline import LoopOptions, Steps, embed_blocks
 
         options = options or LoopOptions()
-        decoder = options.decoder or PillowDecoder(self.card.image, options=self._images)
-        steps = Steps.of_files(decoder, self.embed_pixels)
+        decoder = options.decoder or PillowDecoder(self.card.image, options=self.image_options)
+        steps: Steps[Sample] = Steps(
+            prepare=lambda sample: decoder.prepare(sample.file), develop=decoder.develop, encode=self.embed_pixels
+        )
         return embed_blocks(samples, steps, options, first=first, streams=self.streams, stop=stop)
 
     def embed_images(self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = IMAGE_BATCH) -> Floats:
@@ -116,10 +88,10 @@ class Model:
         Args:
             images: one or many: paths, bytes of image files, files open in binary mode, Pillow images, uint8 arrays
                 ``[H, W, 3]``, ``[H, W]``, ``[H, W, 4]``, or one array ``[n, H, W, C]``.
-            batch_size: images encoded at once, at least 1.
+            batch_size: images encoded at once.
 
         Returns:
-            float32 unit rows ``[n, dim]`` in the given order; one image gives ``[1, dim]``, none ``[0, dim]``.
+            float32 unit rows ``[n, dim]`` in the given order.
 
         Raises:
             ImageError: an image cannot be decoded; the message names it.
@@ -141,7 +113,7 @@ class Model:
         """Decode one image to the uint8 ``[size, size, 3]`` that the image tower takes; see `embed_images`."""
         from clipworks.images.decode import prepare_image
 
-        return prepare_image(image, self.card.image, options=self._images)
+        return prepare_image(image, self.card.image, options=self.image_options)
 
     def embed_pixels(self, pixels: Pixels) -> Floats:
         """Embed one batch of decoded images, uint8 ``[n, size, size, 3]``, as float32 unit rows ``[n, dim]``."""
@@ -239,10 +211,6 @@ class Model:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def _first(self) -> runtimes.Encoder:
-        return next(iter(self._encoders.values()))
 
     def _encoder(self, role: runtimes.Role) -> runtimes.Encoder:
         if role not in self._encoders:

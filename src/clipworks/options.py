@@ -21,33 +21,20 @@ MAX_PIXELS = 2 * 89_478_485
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions:
-    """What runs a model, and how: as requested; what is in use, the model or the encoder tells.
+    """What runs a model, and how: as requested; what is in use, the model or the encoder tells."""
 
-    Attributes:
-        runtime: a name that ``clipworks devices`` lists, or ``auto``.
-        device: ``cpu``, ``gpu``, ``cuda:0``, ... as the runtime names them, a place in its list (``0`` for the first),
-            or ``auto`` for its default.
-        precision: one of `PRECISIONS`, or ``auto``: bf16 where it is quicker than f32, else f32; never int8.
-        threads: CPU threads, 1 to the cores that this process may use; None for the runtime's default.
-        streams: batches of images encoded at once, which share the cores: 1 answers soonest, None chooses for the most
-            images/s.
-        cache: keep compiled towers in the user's cache folder, so that the next load is quicker.
-    """
-
-    runtime: str = AUTO
+    runtime: str = AUTO  # a name that ``clipworks devices`` lists, or ``auto``
+    # ``cpu``, ``gpu``, ``cuda:0``, ... as the runtime names them, a place in its list (``0`` for the first), or
+    # ``auto``, its default
     device: str = AUTO
-    precision: str = AUTO
-    threads: int | None = None
+    precision: str = AUTO  # one of `PRECISIONS`, or ``auto``: bf16 where it is quicker than f32, else f32; never int8
+    threads: int | None = None  # CPU threads, 1 to the cores that this process may use; None for the runtime's default
+    # batches of images encoded at once, which share the cores: 1 answers soonest, None chooses for the most images/s
     streams: int | None = 1
-    cache: bool = True
+    cache: bool = True  # keep compiled towers in the user's cache folder, so that the next load is quicker
 
     def __post_init__(self) -> None:
-        """Check the values; what this machine or the runtime lacks is told when a tower is opened.
-
-        Raises:
-            UsageError: a value of a wrong kind, or a number below 1.
-            UnknownNameError: no such precision.
-        """
+        """Check the values, else UsageError; what this machine or the runtime lacks is told when a tower is opened."""
         for name in ("runtime", "device", "precision"):
             if not isinstance(value := getattr(self, name), str):
                 raise UsageError(f"{name} is {value!r}; allowed: a name, or auto")
@@ -61,22 +48,18 @@ class RuntimeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
-    """How image files are read, where that is not a fact of the model.
+    """How image files are read, where that is not a fact of the model."""
 
-    Attributes:
-        exif: ``apply`` turns an image as its EXIF orientation says; ``ignore`` leaves it as it is stored. None takes
-            ``apply``, or ``ignore`` with ``as_published``, and is replaced by it.
-        alpha: ``card`` drops alpha as the model's card says; ``before`` drops it before the resize, ``after`` after
-            resize and crop; ``white`` composites over white, as a person sees the image.
-        as_published: do exactly what the model's own transform does, without what is done here for a person's sake:
-            EXIF is not applied, a palette is not expanded before the resize, 16 bits are not scaled to 8.
-        max_pixels: most pixels that a file may unpack to; what has more may be a decompression bomb.
-    """
-
+    # ``apply`` turns an image as its EXIF orientation says; ``ignore`` leaves it as it is stored. None takes ``apply``,
+    # or ``ignore`` with ``as_published``, and is replaced by it.
     exif: Exif | None = None
+    # ``card`` drops alpha as the model's card says; ``before`` drops it before the resize, ``after`` after resize and
+    # crop; ``white`` composites over white, as a person sees the image
     alpha: Alpha = "card"
+    # do exactly what the model's own transform does, without what is done here for a person's sake: EXIF is not
+    # applied, a palette is not expanded before the resize, 16 bits are not scaled to 8
     as_published: bool = False
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int = MAX_PIXELS  # most that a file may unpack to; what has more may be a decompression bomb
 
     def __post_init__(self) -> None:
         """Check the values and settle ``exif``; raises UsageError."""

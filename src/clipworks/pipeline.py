@@ -28,11 +28,11 @@ import numpy as np
 import numpy.typing as npt
 
 from clipworks.errors import ImageError, UsageError
+from clipworks.options import check_count
 from clipworks.processor import count_cores
 from clipworks.scoring import Floats
 
 if TYPE_CHECKING:
-    from clipworks.datasets.listing import Sample
     from clipworks.images.decoders import ImageDecoder
 
 Item = TypeVar("Item")
@@ -53,8 +53,8 @@ class LoopOptions:
     def __post_init__(self) -> None:
         """Check the numbers; raises UsageError."""
         for name, value in (("batch size", self.batch_size), ("workers", self.workers)):
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}; allowed: 1 or more")
+            if value is not None:
+                check_count(name, value)
 
 
 DEFAULT_LOOP_OPTIONS = LoopOptions()
@@ -70,11 +70,6 @@ class Steps(Generic[Item]):
     develop: Callable[[Sequence[Any]], Sequence[Pixels | str]] = list
     # uint8 ``[n, size, size, 3]`` to float32 ``[n, dim]``, n at least 1; on the threads of ``develop``
     encode: Callable[[Pixels], Floats]
-
-    @staticmethod
-    def of_files(decoder: ImageDecoder, encode: Callable[[Pixels], Floats]) -> Steps[Sample]:
-        """The steps of a data set's samples."""
-        return Steps(prepare=lambda sample: decoder.prepare(sample.file), develop=decoder.develop, encode=encode)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +93,7 @@ def attempt(prepare: Callable[[Item], Any], item: Item) -> Any:
 def encode_block(
     start: int, items: Sequence[Item], prepared: Sequence[Pixels | str], encode: Callable[[Pixels], Floats]
 ) -> EmbeddedBlock[Item]:
-    """The second half of a step.
-
-    Args:
-        start: index of the first item in the data set.
-        items: at least one.
-        prepared: for each item its decoded image, or why there is none.
-        encode: as in `Steps`.
-    """
+    """The second half of a step: ``prepared`` has for each item, of which there is one or more, its image or error."""
     squares = [square for square in prepared if not isinstance(square, str)]
     rows = encode(np.stack(squares)) if squares else np.empty((0, 0), dtype=np.float32)
     errors = tuple(square if isinstance(square, str) else None for square in prepared)
@@ -116,12 +104,7 @@ class BlockThreads:
     """Threads that decode and threads that encode, through which blocks go side by side."""
 
     def __init__(self, *, workers: int | None = None, streams: int = 1) -> None:
-        """Start none yet.
-
-        Args:
-            workers: threads that decode; None for one a core.
-            streams: blocks encoded at once.
-        """
+        """Start none yet: ``workers`` threads will decode, or one a core, and ``streams`` blocks be encoded at once."""
         self._readers = ThreadPoolExecutor(workers or count_cores(), thread_name_prefix="decode")
         self._encoder = ThreadPoolExecutor(streams, thread_name_prefix="encode")
 
@@ -152,7 +135,7 @@ def embed_blocks(
     window: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[EmbeddedBlock[Item]]:
-    """Embed items block by block, with reading, decoding and encoding overlapped.
+    """Embed items block by block, in their order, with reading, decoding and encoding overlapped.
 
     Args:
         items: only sliced and measured; a long one may make its items on demand.
@@ -163,18 +146,13 @@ def embed_blocks(
         window: blocks under way at once, the one that the caller holds among them, at least 1; None for enough.
         stop: asked before each new block; once it says so, the blocks under way are finished and no more begin.
 
-    Yields:
-        Blocks in the items' order, the same ones whatever the number of threads.
-
     Raises:
         UsageError: a size below 1, or a ``first`` within a block.
-        Exception: whatever the steps raise but ImageError of ``prepare``.
     """
     size = options.batch_size
     window = WINDOW + streams - 1 if window is None else window
-    for name, value in (("streams", streams), ("window", window)):
-        if value < 1:
-            raise UsageError(f"{name} is {value}; allowed: 1 or more")
+    check_count("streams", streams)
+    check_count("window", window)
     if first % size:
         raise UsageError(f"the first item is {first}; allowed: a multiple of the batch size, {size}")
     starts = iter(range(first, len(items), size))

@@ -21,58 +21,33 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """How well one text fits.
+    """How well one text fits."""
 
-    Attributes:
-        index: the text's place in what was given, from 0; it is the text's identity.
-        text: the text itself.
-        score: 0 to 1, by the rule that the match names.
-        cosine: of the two unit embeddings.
-    """
-
-    index: int
+    index: int  # the text's place in what was given, from 0; it is the text's identity
     text: str
-    score: float
-    cosine: float
+    score: float  # 0 to 1, by the rule that the match names
+    cosine: float  # of the two unit embeddings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """The ranked texts of one image, and what computed them.
+    """The ranked texts of one image, and what computed them."""
 
-    Attributes:
-        image: the image's path as given, or None for one that has no path.
-        model: the card's name.
-        runtime: in use.
-        device: in use.
-        precision: in use.
-        why: what ``auto`` went by where the runtime or the precision was left to it; else None.
-        score_kind: ``softmax`` over the given texts, or ``sigmoid``, each text by itself.
-        scores: best first.
-    """
-
-    image: str | None
-    model: str
-    runtime: str
+    image: str | None  # the image's path as given, or None for one that has no path
+    model: str  # the card's name
+    runtime: str  # in use, as device and precision
     device: str
     precision: str
-    why: str | None = None
-    score_kind: str = "softmax"
-    scores: tuple[Score, ...]
+    why: str | None = None  # what ``auto`` went by where the runtime or the precision was left to it
+    score_kind: str = "softmax"  # over the given texts, or ``sigmoid``, each text by itself
+    scores: tuple[Score, ...]  # best first
 
 
 def normalise(embeddings: npt.NDArray[np.floating], *, made_by: str = "") -> Floats:
-    """Scale each row to unit length.
-
-    Args:
-        embeddings: ``[n, dim]``, any float type.
-        made_by: the runtime and precision that made them, for the error.
-
-    Returns:
-        float32 ``[n, dim]``; a row of zeros stays zeros.
+    """Scale each row of ``[n, dim]`` to unit length, in float32; a row of zeros stays zeros.
 
     Raises:
-        EncodingError: a value is NaN or Inf, as when a half precision overflows.
+        EncodingError: a value is NaN or Inf, as when a half precision of what ``made_by`` names overflows.
     """
     rows = embeddings.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
@@ -92,15 +67,7 @@ def embed_batch(encoder: Encoder, batch: Batch | Staged) -> Floats:
 
 
 def compare(images: Floats, texts: Floats) -> Floats:
-    """Cosine of every image with every text.
-
-    Args:
-        images: unit rows ``[images, dim]``.
-        texts: unit rows ``[texts, dim]``.
-
-    Returns:
-        float32 ``[images, texts]``, within -1..1 but for rounding.
-    """
+    """Cosine of every image with every text: of unit rows ``[images, dim]``, ``[texts, dim]`` ``[images, texts]``."""
     cosines: Floats = images @ texts.T
     return cosines
 
@@ -119,14 +86,9 @@ def compare_on_one_thread() -> Iterator[None]:
 
 
 def score(cosines: Floats, rule: ScoreRule) -> npt.NDArray[np.float64]:
-    """Scores by a model's rule: `softmax` over the last axis, or the sigmoid of each text by itself.
+    """Scores by the rule of a model's card: `softmax` over the last axis, or the sigmoid of each text by itself.
 
-    Args:
-        cosines: ``[..., texts]``.
-        rule: from the model's card.
-
-    Returns:
-        float64 ``[..., texts]``, each 0 to 1.
+    ``cosines`` and scores are ``[..., texts]``, the scores float64, each 0 to 1.
     """
     if rule.kind == "softmax":
         return softmax(cosines, rule.logit_scale)
@@ -137,16 +99,8 @@ def score(cosines: Floats, rule: ScoreRule) -> npt.NDArray[np.float64]:
     return scores
 
 
-def softmax(cosines: Floats, logit_scale: float) -> npt.NDArray[np.float64]:
-    """Probabilities over the last axis: ``softmax(logit_scale * cosines)``, with the maximum taken out.
-
-    Args:
-        cosines: ``[..., texts]``.
-        logit_scale: the model's factor, from its card.
-
-    Returns:
-        float64 ``[..., texts]``, each row adding up to 1; computed in float64.
-    """
+def softmax(cosines: npt.NDArray[np.floating], logit_scale: float) -> npt.NDArray[np.float64]:
+    """Probabilities over the last axis: ``softmax(logit_scale * cosines)`` in float64, with the maximum taken out."""
     logits = cosines.astype(np.float64) * logit_scale
     logits -= logits.max(axis=-1, keepdims=True)
     weights = np.exp(logits)
@@ -155,14 +109,7 @@ def softmax(cosines: Floats, logit_scale: float) -> npt.NDArray[np.float64]:
 
 
 def rank(scores: npt.NDArray[np.floating], k: int | None = None) -> npt.NDArray[np.intp]:
-    """Indices of the best k scores, best first; ties keep the given order.
-
-    Args:
-        scores: ``[..., n]``.
-        k: how many, at most n; None for all.
-
-    Returns:
-        Indices ``[..., k]``.
+    """Indices of the best k scores of ``[..., n]``, or of all, best first; ties keep the given order.
 
     Raises:
         EncodingError: a score is NaN, which has no rank.
@@ -174,14 +121,7 @@ def rank(scores: npt.NDArray[np.floating], k: int | None = None) -> npt.NDArray[
 
 
 def score_texts(cosines: Floats, texts: Sequence[str], rule: ScoreRule, top: int | None = None) -> tuple[Score, ...]:
-    """Rank texts by their cosines with one image, best first.
-
-    Args:
-        cosines: float32 ``[texts]``.
-        texts: in the order of ``cosines``.
-        rule: from the model's card.
-        top: keep the best only; None for all.
-    """
+    """Rank texts by their cosines with one image, float32 ``[texts]``, best first: all of them, or ``top``."""
     scores = score(cosines, rule)
     return tuple(
         Score(index=int(index), text=texts[index], score=float(scores[index]), cosine=float(cosines[index]))

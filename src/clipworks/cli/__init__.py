@@ -15,19 +15,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, NoReturn, Protocol, TextIO
+from typing import NoReturn, Protocol, TextIO
 
 from clipworks import __version__, interrupts
 from clipworks.cli.terminal import show_text
 from clipworks.errors import ClipworksError, ClipworksWarning, ImageError, unknown_name
-
-
-class Command(NamedTuple):
-    """One row of the table of commands: the module, one line for the overview, and whether it has subcommands."""
-
-    module: str
-    summary: str
-    nested: bool = False
 
 
 class CommandModule(Protocol):
@@ -40,19 +32,23 @@ class CommandModule(Protocol):
         """Run the command and return the exit status."""
 
 
-COMMANDS: dict[str, Command] = {
-    "match": Command("clipworks.cli.match", "rank texts by how well they fit an image"),
-    "classify": Command("clipworks.cli.classify", "classify a data set into a results file; resumes where it stopped"),
-    "compare": Command("clipworks.cli.compare", "what each runtime and precision costs in accuracy and buys in speed"),
-    "devices": Command("clipworks.cli.devices", "what this machine offers, how quick it is, and what auto takes"),
-    "doctor": Command("clipworks.cli.doctor", "where scores begin to differ from a reference's, stage by stage"),
-    "embed": Command("clipworks.cli.embed", "embed a data set into a folder of vectors; resumes where it stopped"),
-    "evaluate": Command("clipworks.cli.evaluate", "accuracy, classes, confusions and calibration of a results file"),
-    "models": Command("clipworks.cli.models", "list, pull, verify and convert models", nested=True),
-    "profile": Command("clipworks.cli.profile", "measure an encoder or the pipeline: throughput, latency percentiles"),
-    "report": Command("clipworks.cli.report", "show saved results on one page: tables, plots, environment"),
-    "retrieve": Command("clipworks.cli.retrieve", "how well images find their captions, and captions their images"),
+# Each is a module of this room, beside one line for the overview.
+COMMANDS = {
+    "match": "rank texts by how well they fit an image",
+    "classify": "classify a data set into a results file; resumes where it stopped",
+    "compare": "what each runtime and precision costs in accuracy and buys in speed",
+    "devices": "what this machine offers, how quick it is, and what auto takes",
+    "doctor": "where scores begin to differ from a reference's, stage by stage",
+    "embed": "embed a data set into a folder of vectors; resumes where it stopped",
+    "evaluate": "accuracy, classes, confusions and calibration of a results file",
+    "models": "list, pull, verify and convert models",
+    "profile": "measure an encoder or the pipeline: throughput, latency percentiles",
+    "report": "show saved results on one page: tables, plots, environment",
+    "retrieve": "how well images find their captions, and captions their images",
 }
+
+NESTED = ("models",)
+"""Those that have subcommands."""
 
 _OVERVIEW = """\
 usage: clipworks COMMAND [OPTION ...]
@@ -83,13 +79,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line with these arguments, or the process's own, and return the exit status.
 
-    Args:
-        argv: the arguments without the program's name; None for the process's own.
-
-    Returns:
-        The exit status: 0, 1 for a run that failed, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM.
+    That is 0, 1 for a run that failed, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM.
     """
     return run_guarded("clipworks", _run, argv)
 
@@ -194,7 +186,7 @@ def _silence_stdout() -> None:
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS)) + 2
-        lines = (f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items())
+        lines = (f"  {name:<{width}}{summary}" for name, summary in COMMANDS.items())
         print(_OVERVIEW.format(commands="\n".join(lines)), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     if words[0] in ("--version", "-V"):
@@ -203,12 +195,11 @@ def _run(words: list[str]) -> int:
     name, *rest = words
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS, hint="clipworks --help lists them")
-    command = COMMANDS[name]
-    module: CommandModule = importlib.import_module(command.module)
+    module: CommandModule = importlib.import_module(f"clipworks.cli.{name}")
     parser = Parser(prog=f"clipworks {name}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     # argparse cannot let options stand between positional arguments where there are subcommands.
-    args = parser.parse_args(rest) if command.nested else parser.parse_intermixed_args(rest)
+    args = parser.parse_args(rest) if name in NESTED else parser.parse_intermixed_args(rest)
     try:
         return module.run(args)
     except ImageError as error:

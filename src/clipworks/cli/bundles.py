@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,7 @@ if TYPE_CHECKING:
     from clipworks.bundle.files import Bundle
 
 
-def add_name(parser: argparse.ArgumentParser) -> None:
-    """Add NAME."""
-    parser.add_argument("name", metavar="NAME", help="a known name, a hub id (owner/name) or a bundle's folder")
+NAME = "a known name, a hub id (owner/name) or a bundle's folder"
 
 
 def describe_bundle(card: Card, folder: Path) -> dict[str, Any]:

@@ -21,30 +21,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks classify``."""
     options.add_dataset_options(parser)
-    parser.add_argument(
-        "--labels",
-        required=True,
-        metavar="L",
-        help="class names: a file, one a line or a JSON list, or imagenet, imagenet-synsets",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=kinds.output_name,
-        required=True,
-        metavar="FILE",
-        help="the results: .jsonl, .parquet, .txt; with --ray a folder",
-    )
-    parser.add_argument(
-        "--templates",
-        default="simple",
-        metavar="T",
-        help="none, simple, openai-7, openai-80, a file, one a line, or a JSON list; {} in each (default: simple)",
-    )
-    kinds.add_number(parser, "--top", default=5, low=1, metavar="K", help="classes kept for an image")
-    parser.add_argument(
-        "--format", metavar="F", help="jsonl, parquet or text (default: by the output's ending, else jsonl)"
-    )
+    rows = {
+        "--labels L (required)": "class names: a file, one a line or a JSON list, or imagenet, imagenet-synsets",
+        "-o --output FILE:output (required)": "the results: .jsonl, .parquet, .txt; with --ray a folder",
+        "--templates T = simple": "none, simple, openai-7, openai-80, a file, one a line, or a JSON list; {} in each",
+        "--top K>=1 = 5": "classes kept for an image",
+        "--format F": "jsonl, parquet or text (default: by the output's ending, else jsonl)",
+    }
+    kinds.add_options(parser, rows)
     options.add_json_option(parser)
     options.add_ray_options(parser)
     options.add_model_options(parser)
@@ -83,15 +67,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _get_classifier(args: argparse.Namespace, model: Model, classes: Classes) -> Floats:
     """An earlier zero-shot classifier, or one made by a text tower that is gone again before the images come."""
-    from clipworks.cli.progress import Bar
+    from clipworks.cli.progress import ProgressLine
     from clipworks.tasks.zero_shot import build_classifier, find_classifier, keep_classifier
 
     labels, templates = classes.labels, classes.templates
     classifier = find_classifier(model, labels, templates)
     if classifier is None:
-        bar = Bar("prompts")
-        with options.load_model(args, towers=("text",)) as tower:
-            classifier = build_classifier(tower, labels, templates, report=bar.show)
-        bar.clear()
+        with ProgressLine("prompts") as line, options.load_model(args, towers=("text",)) as tower:
+            classifier = build_classifier(tower, labels, templates, report=line.count)
         keep_classifier(model, labels, templates, classifier)
     return classifier

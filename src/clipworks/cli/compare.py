@@ -30,56 +30,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from clipworks.runtimes import list_names
 
     rows = parser.add_argument_group("rows: every combination that is available")
-    rows.add_argument(
-        "--model", action="append", metavar="M", help="a model; may be given several times (default: starter)"
-    )
-    rows.add_argument(
-        "--runtime", default=ALL, metavar="R,R", help=f"{', '.join(list_names())} (default: all that are installed)"
-    )
-    rows.add_argument("--device", default="auto", metavar="D,D", help="as the runtimes name them (default: auto)")
-    rows.add_argument(
-        "--precision", default=ALL, metavar="P,P", help=f"{', '.join(PRECISIONS)} (default: all that are available)"
-    )
-    rows.add_argument(
-        "--reference", metavar="R", help="the runtime whose f32 is the reference (default: the first that has f32)"
-    )
+    models = "a model; may be given several times (default: starter)"
+    rows.add_argument("--model", action="append", metavar="M", help=models)
+    table = {
+        "--runtime R,R": f"{', '.join(list_names())} (default: all that are installed)",
+        "--device D,D = auto": "as the runtimes name them",
+        "--precision P,P": f"{', '.join(PRECISIONS)} (default: all that are available)",
+        "--reference R": "the runtime whose f32 is the reference (default: the first that has f32)",
+        "--offline": "never ask a model hub",
+    }
+    kinds.add_options(rows, table)
+    parser.set_defaults(runtime=ALL, precision=ALL)
     options.add_runtime_options(rows, named=())
-    rows.add_argument("--offline", action="store_true", help="never ask a model hub")
     what = parser.add_argument_group("accuracy and agreement")
-    what.add_argument("--images", required=True, metavar="SOURCE", help="as SOURCE of clipworks classify")
-    what.add_argument("--root", metavar="FOLDER", help="the folder that a list's paths are relative to")
-    what.add_argument("--labels", required=True, metavar="L", help="as in clipworks classify")
-    what.add_argument("--templates", default="simple", metavar="T", help="as in clipworks classify (default: simple)")
-    kinds.add_number(what, "--limit", low=1, help="the first N images only")
+    table = {
+        "--images SOURCE (required)": "as SOURCE of clipworks classify",
+        "--labels L (required)": "as in clipworks classify",
+        "--root FOLDER": options.ROOT,
+        "--templates T = simple": "as in clipworks classify",
+        "--limit N>=1": "the first N images only",
+    }
+    kinds.add_options(what, table)
     options.add_image_options(parser)
     speed = parser.add_argument_group("speed")
-    speed.add_argument("--batch-size", default="1,8", metavar="N,N", help="of the requests (default: 1,8)")
-    speed.add_argument(
-        "--depth", default="0", metavar="N,N", help="requests in flight, with every batch size (default: 0)"
-    )
-    kinds.add_number(speed, "--duration", default=2.0, kind=float, metavar="S", help="of each measurement")
-    kinds.add_number(speed, "--warmup", default=0.5, kind=float, metavar="S", help="before each")
-    speed.add_argument("--percentiles", default="50,90,99", metavar="P,P", help="(default: 50,90,99)")
-    kinds.add_number(speed, "--repeats", default=3, low=0, help="rounds; 0: no speed")
-    speed.add_argument("--no-footprint", action="store_true", help="leave start-up and memory out")
-    parser.add_argument(
-        "--gate",
-        metavar="NAME=BOUND,...",
-        help="exit 1 when a row misses one: top1, top5 (points of difference to the reference), agreement (share with "
-        "the same best class), cosine (the least), throughput (times the reference's, at every load)",
-    )
-    parser.add_argument(
-        "--strict", action="store_true", help="exit 1 if a combination is not available, or a part of it fails"
-    )
+    table = {
+        "--batch-size N,N = 1,8": "of the requests",
+        "--depth N,N = 0": "requests in flight, with every batch size",
+        "--percentiles P,P = 50,90,99": "of the latency",
+        "--duration S:float = 2": "of each measurement",
+        "--warmup S:float = 0.5": "before each",
+        "--repeats N>=0 = 3": "rounds; 0: no speed",
+        "--no-footprint": "leave start-up and memory out",
+    }
+    kinds.add_options(speed, table)
+    table = {
+        "--gate NAME=BOUND,...": "exit 1 when a row misses one: top1, top5 (points of difference to the reference), "
+        "agreement (share with the same best class), cosine (the least), throughput (times the reference's, at every "
+        "load)",
+        "--strict": "exit 1 if a combination is not available, or a part of it fails",
+        "-o --output FOLDER:output (required)": "for comparison.json, .md and .html",
+    }
+    kinds.add_options(parser, table)
     options.add_published_option(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=kinds.output_name,
-        required=True,
-        metavar="FOLDER",
-        help="for comparison.json, .md and .html",
-    )
     options.add_json_option(parser)
 
 
@@ -110,30 +102,20 @@ def _compare(
     args: argparse.Namespace, plan: Plan, published: tuple[PublishedRow, ...], gates: dict[str, float]
 ) -> Comparison:
     from clipworks import interrupts
-    from clipworks.cli.progress import StageBar
+    from clipworks.cli.progress import ProgressLine
     from clipworks.comparison.comparing import compare
     from clipworks.datasets.listing import read_dataset
     from clipworks.text.prompts import read_labels
-
-    bar = StageBar()
 
     def report(what: str, done: int, total: int) -> None:
         if what.startswith("images") and done == total:  # the first row has figures
             interrupts.keep()
         interrupts.check()  # KeyboardInterrupt comes from here alone: what was measured by then is written
-        bar.show(what, done, total)
+        line.count(done, total, what=what)
 
-    try:
-        return compare(
-            plan,
-            read_dataset(args.images, root=args.root),
-            read_labels(args.labels),
-            published=published,
-            gates=gates,
-            report=report,
-        )
-    finally:
-        bar.clear()
+    images, labels = read_dataset(args.images, root=args.root), read_labels(args.labels)
+    with ProgressLine() as line:
+        return compare(plan, images, labels, published=published, gates=gates, report=report)
 
 
 def _show_and_write(args: argparse.Namespace, found: Comparison) -> list[Path]:
@@ -161,11 +143,12 @@ def _conclude(found: Comparison, gates: dict[str, float], *, strict: bool) -> in
     if found.partial:
         print("interrupted: PARTIAL, what was measured by then", file=sys.stderr)
         return 130
-    failures = []
-    for gate in found.gates:
-        if not gate.kept:
-            value = "no figure" if gate.value is None else f"{gate.value:.4g}"
-            failures.append(f"gate missed: {gate.row}: {gate.gate} is {value}, wanted {gate.bound:g} or more")
+    failures = [
+        f"gate missed: {gate.row}: {gate.gate} is {'no figure' if gate.value is None else f'{gate.value:.4g}'}, wanted "
+        f"{gate.bound:g} or more"
+        for gate in found.gates
+        if not gate.kept
+    ]
     if gates and not found.gates:
         failures.append("gate missed: there is no row beside the reference to hold against it")
     if strict:
@@ -185,11 +168,13 @@ def _read_plan(args: argparse.Namespace) -> Plan:
     from clipworks.text.prompts import read_templates
 
     precisions = PRECISIONS if args.precision == ALL else _split(args.precision, "--precision")
-    names = _list_runtimes() if args.runtime == ALL else _split(args.runtime, "--runtime")
+    # Where none is installed, the usual two: each says what it wants.
+    installed = tuple(runtimes.list_installed(runtimes.list_names())) or runtimes.list_defaults()
+    names = installed if args.runtime == ALL else _split(args.runtime, "--runtime")
     for precision in precisions:
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, [ALL, *PRECISIONS])
-    for name in (*names, *((args.reference,) if args.reference else ())):
+    for name in filter(None, (*names, args.reference)):
         runtimes.find_runtime(name, beside=ALL)
     sizes = kinds.split_numbers(args.batch_size, "--batch-size", example="1,8")
     depths = kinds.split_numbers(args.depth, "--depth", low=0, example="1,8")
@@ -215,13 +200,6 @@ def _read_plan(args: argparse.Namespace) -> Plan:
         footprint=not args.no_footprint,
         offline=args.offline,
     )
-
-
-def _list_runtimes() -> tuple[str, ...]:
-    """Those that are installed; where none is, the usual two, so that each says what it wants."""
-    from clipworks import runtimes
-
-    return tuple(runtimes.list_installed(runtimes.list_names())) or runtimes.list_defaults()
 
 
 def _split(text: str, option: str) -> tuple[str, ...]:

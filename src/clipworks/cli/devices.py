@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import TYPE_CHECKING
 
-from clipworks.cli import options
-from clipworks.cli.json_output import print_json
-from clipworks.cli.terminal import print_document
+from clipworks.cli import kinds, options
+from clipworks.cli.terminal import print_result
 
 if TYPE_CHECKING:
     from clipworks.environment import Environment
@@ -18,9 +16,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks devices``."""
-    parser.add_argument(
-        "--measure", action="store_true", help="measure the rates again (else once for each CPU and version)"
-    )
+    kinds.add_options(parser, {"--measure": "measure the rates again (else once for each CPU and version)"})
     options.add_json_option(parser)
 
 
@@ -30,15 +26,10 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.environment import describe_environment
     from clipworks.runtimes.survey import survey
 
-    machine, line = describe_environment(), ProgressLine()
-    try:
+    machine = describe_environment()
+    with ProgressLine() as line:
         found = survey(measure_again=args.measure, report=line.show)
-    finally:
-        line.clear()
-    if args.json:
-        print_json({"environment": dataclasses.asdict(machine), **dataclasses.asdict(found)})
-    else:
-        print_document(show_survey(found, machine))
+    print_result({"environment": machine, **vars(found)}, lambda: show_survey(found, machine), as_json=args.json)
     return 0
 
 

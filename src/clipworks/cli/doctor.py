@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import kinds, options
-from clipworks.cli.json_output import print_json
+from clipworks.cli.terminal import print_result
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,33 +19,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks doctor``."""
     options.add_model_options(parser)
     group = parser.add_argument_group("reference: what it is compared with")
-    group.add_argument(
-        "--reference",
-        metavar="WHAT",
-        help="equations: those of the model's own weights, in float64 (the default); a checkpoint's folder or file; "
-        "another model; or a dump, FILE.npz",
-    )
-    group.add_argument(
-        "--reference-runtime", metavar="R", help="the reference is a model on this runtime (alone: the same model)"
-    )
-    group.add_argument("--reference-device", metavar="D", help="its device")
-    group.add_argument("--reference-precision", metavar="P", help="its precision (default: f32), or that of a dump")
-    group.add_argument(
-        "--reference-config", type=Path, metavar="FILE", help="a checkpoint's configuration, where not beside it"
-    )
+    rows = {
+        "--reference WHAT": "equations: those of the model's own weights, in float64 (the default); a checkpoint's "
+        "folder or file; another model; or a dump, FILE.npz",
+        "--reference-runtime R": "the reference is a model on this runtime (alone: the same model)",
+        "--reference-device D": "its device",
+        "--reference-precision P": "its precision (default: f32), or that of a dump",
+        "--reference-config FILE": "a checkpoint's configuration, where not beside it",
+    }
+    kinds.add_options(group, rows)
     what = parser.add_argument_group("images and texts (default: two photographs and three texts that come with it)")
-    what.add_argument("--images", nargs="+", metavar="FILE", help="images; of a dump, those that it was made from")
-    what.add_argument("--texts", nargs="+", metavar="TEXT", help="texts; those that are too long are cut")
-    what.add_argument("--texts-file", metavar="FILE", help="more texts (UTF-8), one a line or a JSON list")
+    rows = {
+        "--images FILE ...": "images; of a dump, those that it was made from",
+        "--texts TEXT ...": "texts; those that are too long are cut",
+        "--texts-file FILE": kinds.TEXTS_FILE,
+    }
+    kinds.add_options(what, rows)
     options.add_image_options(parser)
-    parser.add_argument(
-        "--tolerance",
-        nargs="+",
-        default=[],
-        metavar="NAME=N",
-        help="tolerances of your own: of a stage (image_layer_3=0.01), or of all of a kind (values=0.01)",
-    )
-    parser.add_argument("--dump", type=Path, metavar="FILE", help="write the model's own stages to this .npz file")
+    rows = {
+        "--tolerance NAME=N ...": "tolerances of your own: of a stage (image_layer_3=0.01), or of all of a kind "
+        "(values=0.01)",
+        "--dump FILE": "write the model's own stages to this .npz file",
+    }
+    kinds.add_options(parser, rows)
     options.add_json_option(parser)
 
 
@@ -57,43 +52,34 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.doctor.dumps import SUFFIX, write_dump
     from clipworks.doctor.references import ReferenceRequest
     from clipworks.doctor.stages import parse_tolerances
+    from clipworks.report.diagnosis import show_diagnosis
     from clipworks.store import open_bundle
 
-    if args.dump is not None and args.dump.suffix != SUFFIX:
-        raise UsageError(f"--dump is {str(args.dump)!r}; allowed: a file whose name ends in {SUFFIX}")
-    tolerances = parse_tolerances(args.tolerance)
+    if args.dump is not None and Path(args.dump).suffix != SUFFIX:
+        raise UsageError(f"--dump is {args.dump!r}; allowed: a file whose name ends in {SUFFIX}")
+    tolerances = parse_tolerances(args.tolerance or ())
     runtime_options = options.read_runtime_options(args, cache=False)  # nothing of an earlier run is taken
-    line = ProgressLine()
-    bundle = open_bundle(args.model, offline=args.offline, progress=line.show)
     request = ReferenceRequest(
         what=args.reference,
-        config=args.reference_config,
+        config=None if args.reference_config is None else Path(args.reference_config),
         runtime=args.reference_runtime,
         device=args.reference_device,
         precision=args.reference_precision,
         options=runtime_options,
         offline=args.offline,
     )
-    try:
+    with ProgressLine() as line:
         diagnosis, dump = diagnose(
-            bundle,
+            open_bundle(args.model, offline=args.offline, progress=line.show),
             runtime_options,
             lambda dump: _choose_inputs(args, dump),
             request=request,
             tolerances=tolerances,
             tell=line.show,
         )
-    finally:
-        line.clear()
-    if args.json:
-        print_json(dataclasses.asdict(diagnosis))
-    else:
-        from clipworks.cli.terminal import print_document
-        from clipworks.report.diagnosis import show_diagnosis
-
-        print_document(show_diagnosis(diagnosis))
+    print_result(diagnosis, lambda: show_diagnosis(diagnosis), as_json=args.json)
     if args.dump is not None:
-        write_dump(args.dump, dump)
+        write_dump(Path(args.dump), dump)
     return 0 if diagnosis.verdict == "healthy" else 1
 
 

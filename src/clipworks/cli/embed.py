@@ -11,14 +11,11 @@ from clipworks.cli import kinds, options
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks embed``."""
     options.add_dataset_options(parser)
-    parser.add_argument(
-        "-o", "--output", type=kinds.output_name, required=True, metavar="FOLDER", help="where the embeddings go"
-    )
-    parser.add_argument(
-        "--format",
-        choices=("npy", "parquet"),
-        help="npy: embeddings.npy and records.jsonl (the default); parquet: embeddings.parquet",
-    )
+    rows = {
+        "-o --output FOLDER:output (required)": "where the embeddings go",
+        "--format npy|parquet": "npy: embeddings.npy and records.jsonl (the default); parquet: embeddings.parquet",
+    }
+    kinds.add_options(parser, rows)
     options.add_json_option(parser)
     options.add_ray_options(parser)
     options.add_model_options(parser)

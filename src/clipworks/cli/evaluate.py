@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 
 from clipworks.cli import kinds, options
-from clipworks.cli.json_output import print_json
-from clipworks.cli.terminal import print_document, show_text
+from clipworks.cli.terminal import print_result, show_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks evaluate``."""
-    parser.add_argument("results", metavar="RESULTS", help="a results file: JSON lines, Parquet or the sample's text")
-    parser.add_argument(
-        "--truth",
-        metavar="FILE",
-        help="path and label a line, or a label a line in the images' order (default: as recorded, or by the path)",
-    )
-    parser.add_argument(
-        "--labels", metavar="L", help="a file, imagenet or imagenet-synsets (default: those recorded with the results)"
-    )
-    parser.add_argument("--top", metavar="K,K", help="which top-k to count (default: 1,5, as far as the results go)")
+    rows = {
+        "RESULTS": "a results file: JSON lines, Parquet or the sample's text",
+        "--truth FILE": "path and label a line, or a label a line in the images' order (default: as recorded, or by "
+        "the path)",
+        "--labels L": "a file, imagenet or imagenet-synsets (default: those recorded with the results)",
+        "--most N>=1 = 10": "rows in each list",
+        "--top K,K": "which top-k to count (default: 1,5, as far as the results go)",
+    }
+    kinds.add_options(parser, rows)
     options.add_errors_option(parser)
-    kinds.add_number(parser, "--most", default=10, low=1, help="rows in each list")
     options.add_json_option(parser)
 
 
@@ -44,8 +40,6 @@ def run(args: argparse.Namespace) -> int:
             "of those; the command that wrote it resumes it",
             file=sys.stderr,
         )
-    if args.json:
-        print_json({"results": args.results, **dataclasses.asdict(found)})
-    else:
-        print_document(show_evaluation(found, most=args.most))
+    facts = {"results": args.results, **vars(found)}
+    print_result(facts, lambda: show_evaluation(found, most=args.most), as_json=args.json)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -10,22 +11,13 @@ _LONE = re.compile("[\ud800-\udfff]")
 
 
 def print_json(value: object, *, indent: int | None = None) -> None:
-    """Print one JSON value on one line, or on indented ones; see `format_json`."""
-    print(format_json(value, indent=indent))
-
-
-def format_json(value: object, *, indent: int | None = None) -> str:
-    r"""Write a value as JSON of ASCII characters alone, which no locale can harm.
+    r"""Print a value as JSON of ASCII characters alone, which no locale can harm, on one line or indented.
 
     Text that is no Unicode cannot stand in JSON that every parser takes: a byte of a file's name that is no UTF-8 is
     written as four characters, ``\xe9``, and any other lone surrogate as six, ``\ud83d``. So is a number that is none:
-    NaN and Inf become null.
-
-    Args:
-        value: dicts, lists, tuples, texts, numbers, truth values and None.
-        indent: blanks a level; None for one line.
+    NaN and Inf become null. A record is written as its fields.
     """
-    return json.dumps(_make_plain(value), ensure_ascii=True, allow_nan=False, indent=indent)
+    print(json.dumps(_make_plain(value), ensure_ascii=True, allow_nan=False, indent=indent))
 
 
 def _make_plain(value: object) -> object:
@@ -35,6 +27,8 @@ def _make_plain(value: object) -> object:
         return {_make_plain(key): _make_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_make_plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {field.name: _make_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

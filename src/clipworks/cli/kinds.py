@@ -1,28 +1,42 @@
-"""Kinds of arguments: numbers, lists of them, names of outputs, texts."""
+"""Kinds of arguments: tables of options, numbers, lists of them, names of outputs, texts."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from clipworks.errors import UsageError
 
+TEXTS_FILE = "more texts (UTF-8), one a line or a JSON list"
 Group = argparse._ActionsContainer  # noqa: SLF001  # a parser or a group of one; typeshed has no public name
 
 
-def add_number(
-    group: Group,
-    *names: str,
-    help: str,  # noqa: A002  # argparse's word
-    default: float | None = None,
-    low: int | None = None,
-    kind: Callable[[str], float] = int,
-    metavar: str = "N",
-) -> None:
-    """Add an option that takes a number, from ``low`` on; what it is by default stands behind its help."""
-    kind = kind if low is None else at_least(low)
-    shown = "" if default is None else f" (default: {default:g})"
-    group.add_argument(*names, type=kind, default=default, metavar=metavar, help=help + shown)
+def add_options(group: Group, rows: Mapping[str, str]) -> None:
+    """Add the options of a table: each as its usage is written, and its help.
+
+    ``--root FOLDER`` takes a text, ``--strict`` none, ``--errors wrong|skip`` one of these words, ``--texts TEXT ...``
+    at least one text; ``FILE`` stands by itself. ``K>=1``, ``N:int`` and ``S:float`` are numbers, ``FILE:output`` is
+    written to. Behind that stands ``(required)``, or ``= default``, which is told behind the help too.
+    """
+    for row, told in rows.items():
+        usage, _, default = row.removesuffix(" (required)").partition(" = ")
+        names = [word for word in usage.split() if word.startswith("-")]
+        value = usage.removeprefix(" ".join(names)).strip()
+        if not value:
+            group.add_argument(*names, action="store_true", help=told)
+            continue
+        written = _VALUE.fullmatch(value)
+        assert written is not None  # whatever is no number is a name
+        form: dict[str, Any] = {"choices": value.split("|")} if "|" in value else {"metavar": written["name"]}
+        form["type"] = at_least(int(written["low"])) if written["low"] else _KINDS[written["kind"]]
+        if written["several"]:
+            form["nargs"] = "+"
+        if row.endswith(" (required)"):
+            form["required"] = True
+        shown = f"{told} (default: {default})" if default else told
+        group.add_argument(*(names or [written["name"].lower()]), default=default or None, help=shown, **form)
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -38,13 +52,6 @@ def at_least(low: int) -> Callable[[str], int]:
         return value
 
     return read
-
-
-def output_name(text: str) -> str:
-    """Read the name of an output, as an argparse type: what is written takes several files, and can be resumed."""
-    if text in ("", "-"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name; allowed: that of a file or folder to write")
-    return text
 
 
 def split_numbers(text: str, option: str, *, low: int = 1, example: str = "1,5") -> list[int]:
@@ -72,3 +79,14 @@ def read_texts(texts: Sequence[str] | None, file: str | None) -> list[str]:
     from clipworks.text.files import read_lines
 
     return [*(texts or ()), *read_lines(file)]
+
+
+def _read_output(text: str) -> str:
+    """The name of a file or folder that is written: what is written takes several files, and resumes."""
+    if text in ("", "-"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name; allowed: that of a file or folder to write")
+    return text
+
+
+_KINDS: dict[str | None, Callable[[str], object]] = {None: str, "int": int, "float": float, "output": _read_output}
+_VALUE = re.compile(r"(?P<name>.+?)(>=(?P<low>\d+)|:(?P<kind>int|float|output))?(?P<several> \.\.\.)?")

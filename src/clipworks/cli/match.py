@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import shutil
 import sys
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
-from clipworks.cli.terminal import draw_bar, fit_text, measure_width, show_text
+from clipworks.cli.terminal import draw_bar, show_text
+from clipworks.display import fit_text, measure_width
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,9 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks match``."""
     parser.add_argument("image", metavar="IMAGE", help="an image file; - reads it from standard input")
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to compare the image with")
-    parser.add_argument("--texts-file", metavar="FILE", help="more texts (UTF-8), one a line or a JSON list")
-    kinds.add_number(parser, "--top", low=1, metavar="K", help="print the best K only")
-    parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the model's context")
+    rows = {
+        "--texts-file FILE": kinds.TEXTS_FILE,
+        "--top K>=1": "print the best K only",
+        "--truncate": "cut texts that are longer than the model's context",
+    }
+    kinds.add_options(parser, rows)
     options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
@@ -55,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     with loading.result() as model:
         match = model.match(decoded, texts, top=args.top, truncate=args.truncate)
     if args.json:
-        print_json({**dataclasses.asdict(match), "image": args.image})
+        print_json({**vars(match), "image": args.image})
     elif sys.stdout.isatty():
         print(_draw(match, shutil.get_terminal_size().columns))
     else:
@@ -77,18 +80,15 @@ def _refuse_image_files(image: str, texts: Sequence[str]) -> None:
 
 def _read_stdin() -> bytes:
     from clipworks.errors import ImageError
-    from clipworks.images.decode import MAX_BYTES
+    from clipworks.images.streams import read_stream
 
-    content: bytes = sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin is not None else b""
+    content = b"" if sys.stdin is None else read_stream(sys.stdin.buffer, name="standard input")
     if not content:
         raise ImageError("standard input is empty; an image was expected")
-    if len(content) > MAX_BYTES:
-        raise ImageError(f"standard input has more than {MAX_BYTES >> 20} MiB, the most that an image file may have")
     return content
 
 
 def _draw(match: Match, columns: int) -> str:
-    """Lay the scores out as a table with bars, for a terminal of the given width."""
     texts = [show_text(score.text) for score in match.scores]
     width = max(min(max(map(measure_width, texts)), columns - _BAR_WIDTH - 20), 8)
     lines = [f"{'text':<{width}}  {'score':>7}  {'cosine':>7}"]

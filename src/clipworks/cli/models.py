@@ -6,15 +6,14 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipworks import interrupts
-from clipworks.cli import options
-from clipworks.cli.bundles import add_name, describe_bundle, print_bundle
+from clipworks.cli import kinds, options
+from clipworks.cli.bundles import NAME, describe_bundle, print_bundle
 from clipworks.cli.json_output import print_json
-from clipworks.cli.models_convert import add_convert_arguments, add_verify_arguments, run_convert, run_verify
+from clipworks.cli.models_convert import CONVERT_OPTIONS, VERIFY_OPTIONS, run_convert, run_verify
 from clipworks.cli.terminal import print_document, show_text
 from clipworks.errors import UsageError
 
@@ -26,7 +25,7 @@ class Action(NamedTuple):
     """One row of the table of subcommands."""
 
     summary: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
+    options: Mapping[str, str]  # see `clipworks.cli.kinds.add_options`
     run: Callable[[argparse.Namespace], int]
 
 
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, action in ACTIONS.items():
         one = actions.add_parser(name, help=action.summary, description=action.summary, allow_abbrev=False)
-        action.add_arguments(one)
+        kinds.add_options(one, action.options)
         options.add_json_option(one)
 
 
@@ -44,16 +43,12 @@ def run(args: argparse.Namespace) -> int:
     return ACTIONS[args.action].run(args)
 
 
-def _add_list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--here", action="store_true", help="only those that can be used without a download")
-
-
 def _list(args: argparse.Namespace) -> int:
     from clipworks.store.listing import list_models
 
     models = [model for model in list_models() if model.folder is not None or not args.here]
     if args.json:
-        print_json([dataclasses.asdict(model) for model in models])
+        print_json(models)
         return 0
     columns: dict[str, Callable[[ListedModel], str]] = {
         "name": lambda model: show_text(model.name),
@@ -109,18 +104,13 @@ def _describe_value(value: object) -> str:
     return "not here" if value is None else str(value)
 
 
-def _add_pull(parser: argparse.ArgumentParser) -> None:
-    add_name(parser)
-    parser.add_argument("--force", action="store_true", help="download and convert again")
-    parser.add_argument("--no-check", action="store_true", help="leave out the comparison with the checkpoint")
-    parser.add_argument("--offline", action="store_true", help="never ask a model hub")
-
-
 def _pull(args: argparse.Namespace) -> int:
+    from clipworks.cli.progress import ProgressLine
     from clipworks.store.pulling import pull_model
 
-    with interrupts.raising(), _progress() as show:
-        bundle = pull_model(args.name, offline=args.offline, force=args.force, check=not args.no_check, progress=show)
+    check = not args.no_check
+    with interrupts.raising(), ProgressLine() as line:
+        bundle = pull_model(args.name, offline=args.offline, force=args.force, check=check, progress=line.show)
     print_bundle(bundle, as_json=args.json)
     return 0
 
@@ -136,25 +126,18 @@ def _remove(args: argparse.Namespace) -> int:
     return 0
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Draw one line of progress where someone watches, and take it away at the end."""
-    from clipworks.cli.progress import ProgressLine
-
-    line = ProgressLine()
-    try:
-        yield line.show
-    finally:
-        line.clear()
-
-
+_LIST_OPTIONS = {"--here": "only those that can be used without a download"}
+_PULL_OPTIONS = {
+    "NAME": NAME,
+    "--force": "download and convert again",
+    "--no-check": "leave out the comparison with the checkpoint",
+    "--offline": "never ask a model hub",
+}
 ACTIONS = {
-    "list": Action("list the built-in model, the known ones and what else is in the cache", _add_list, _list),
-    "info": Action("show all that is known of a model", add_name, _info),
-    "pull": Action("download a model, convert it once, check it and keep it in the cache", _add_pull, _pull),
-    "verify": Action(
-        "check a bundle's files, and its embeddings against its checkpoint", add_verify_arguments, run_verify
-    ),
-    "convert": Action("turn a checkpoint into a bundle", add_convert_arguments, run_convert),
-    "remove": Action("take a pulled model out of the cache", add_name, _remove),
+    "list": Action("list the built-in model, the known ones and what else is in the cache", _LIST_OPTIONS, _list),
+    "info": Action("show all that is known of a model", {"NAME": NAME}, _info),
+    "pull": Action("download a model, convert it once, check it and keep it in the cache", _PULL_OPTIONS, _pull),
+    "verify": Action("check a bundle's files, and its embeddings against its checkpoint", VERIFY_OPTIONS, run_verify),
+    "convert": Action("turn a checkpoint into a bundle", CONVERT_OPTIONS, run_convert),
+    "remove": Action("take a pulled model out of the cache", {"NAME": NAME}, _remove),
 }

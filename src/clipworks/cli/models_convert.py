@@ -8,8 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipworks.cli import kinds
-from clipworks.cli.bundles import add_name, print_bundle
+from clipworks.cli.bundles import NAME, print_bundle
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
 from clipworks.endings import check_folder_name
@@ -23,19 +22,28 @@ _CALIBRATION_IMAGES = 128
 _VERIFIED_IMAGES = 2
 
 
-def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``clipworks models verify``."""
-    add_name(parser)
-    parser.add_argument(
-        "--against", metavar="CHECKPOINT", help="compare the embeddings with those of this checkpoint's equations too"
-    )
-    kinds.add_number(parser, "--images", low=1, help=f"with --against: images to compare (default: {_VERIFIED_IMAGES})")
+VERIFY_OPTIONS = {
+    "NAME": NAME,
+    "--against CHECKPOINT": "compare the embeddings with those of this checkpoint's equations too",
+    "--images N>=1": f"with --against: images to compare (default: {_VERIFIED_IMAGES})",
+}
+CONVERT_OPTIONS = {
+    "SOURCE": "a checkpoint's folder, its file of weights, a folder with ready-made ONNX towers, or, to add int8 "
+    "towers to it, a model that is here",
+    "-o --output BUNDLE:output (required)": "the folder to write",
+    "--name NAME": "the model's name (default: the output folder's)",
+    "--config FILE": "the checkpoint's configuration, where it is not beside the weights",
+    "--card FILE": "what the source does not say itself; ready-made ONNX towers need one",
+    "--precision f32|int8 = f32": "int8 adds int8 towers to the f32 ones",
+    "--images FOLDER": f"for int8: images like those to come; {_CALIBRATION_IMAGES} are taken",
+    "--force": "replace the output folder if it exists",
+}
 
 
 def run_verify(args: argparse.Namespace) -> int:
     """Verify, print, and return 0 or 1."""
     from clipworks.bundle.files import verify_bundle
-    from clipworks.convert import check_answers, describe_answers
+    from clipworks.convert import check_answers, compare_with_checkpoint, describe_answers
     from clipworks.store.listing import find_bundle
 
     if args.images is not None and not args.against:
@@ -47,55 +55,25 @@ def run_verify(args: argparse.Namespace) -> int:
     answers = check_answers(bundle)
     report: dict[str, Any] = {"name": bundle.card.name, "folder": str(bundle.folder), "files": len(bundle.card.files)}
     report["answers"] = [{**dataclasses.asdict(answer), "right": answer.right} for answer in answers]
-    equal = True
+    name = show_text(bundle.card.name)
+    said = [f"{name}: {report['files']} files have the SHA-256 that the card records"]
+    if answers:
+        said.append(f"{name} {describe_answers(answers)}")
+    right = all(answer.right for answer in answers)
     if args.against:
-        from clipworks.convert import compare_with_checkpoint
-
         result = compare_with_checkpoint(bundle, Path(args.against), images=args.images or _VERIFIED_IMAGES)
-        equal = result.equal
-        report |= {**dataclasses.asdict(result), "equal": equal}
+        report |= {**vars(result), "equal": result.equal}
+        said.append(
+            f"largest difference of unit embeddings: image {result.image_difference:.1e}, text "
+            f"{result.text_difference:.1e}; allowed: {result.limit:.0e} ({result.runtime}, {result.device}, "
+            f"{result.precision}): {'equal' if result.equal else 'NOT EQUAL'}"
+        )
+        right = right and result.equal
     if args.json:
         print_json(report)
     else:
-        print(f"{show_text(report['name'])}: {report['files']} files have the SHA-256 that the card records")
-        if answers:
-            print(f"{show_text(report['name'])} {describe_answers(answers)}")
-        if args.against:
-            differences = f"image {report['image_difference']:.1e}, text {report['text_difference']:.1e}"
-            actual = f"{report['runtime']}, {report['device']}, {report['precision']}"
-            verdict = "equal" if equal else "NOT EQUAL"
-            print(
-                f"largest difference of unit embeddings: {differences}; allowed: {report['limit']:.0e} "
-                f"({actual}): {verdict}"
-            )
-    return 0 if equal and all(answer.right for answer in answers) else 1
-
-
-def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``clipworks models convert``."""
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a checkpoint's folder, its file of weights, a folder with ready-made ONNX towers, or, to add int8 towers "
-        "to it, a model that is here",
-    )
-    parser.add_argument(
-        "-o", "--output", type=kinds.output_name, metavar="BUNDLE", required=True, help="the folder to write"
-    )
-    parser.add_argument("--name", metavar="NAME", help="the model's name (default: the output folder's)")
-    parser.add_argument(
-        "--config", metavar="FILE", help="the checkpoint's configuration, where it is not beside the weights"
-    )
-    parser.add_argument(
-        "--card", metavar="FILE", help="what the source does not say itself; ready-made ONNX towers need one"
-    )
-    parser.add_argument(
-        "--precision", choices=("f32", "int8"), default="f32", help="int8 adds int8 towers to the f32 ones"
-    )
-    parser.add_argument(
-        "--images", metavar="FOLDER", help=f"for int8: images like those to come; {_CALIBRATION_IMAGES} are taken"
-    )
-    parser.add_argument("--force", action="store_true", help="replace the output folder if it exists")
+        print("\n".join(said))
+    return 0 if right else 1
 
 
 def run_convert(args: argparse.Namespace) -> int:
@@ -120,7 +98,6 @@ def run_convert(args: argparse.Namespace) -> int:
 
 
 def _make_bundle(args: argparse.Namespace, folder: Path) -> Bundle:
-    """Make the f32 bundle of whatever the source is."""
     from clipworks.convert import adopt_towers, convert_checkpoint
     from clipworks.convert.adopt import find_towers
     from clipworks.runtimes import explain_int8
@@ -150,7 +127,6 @@ def _make_bundle(args: argparse.Namespace, folder: Path) -> Bundle:
 
 
 def _refuse(args: argparse.Namespace, option: str, what: str) -> None:
-    """Raise UsageError for an option that would do nothing with such a source."""
     if getattr(args, option):
         raise UsageError(f"--{option} does not go with {args.source}: it is {what}")
 

@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from clipworks.model import Model
     from clipworks.runtimes import Role
 
+ROOT = "the folder that a list's paths are relative to"
+
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add --model, --offline and `add_runtime_options`."""
     group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model",
-        default=STARTER,
-        metavar="NAME",
-        help="a known name, a hub id or a bundle's folder (default: starter, a small built-in stand-in, not CLIP)",
-    )
-    group.add_argument("--offline", action="store_true", help="never ask a model hub")
+    rows = {
+        "--model NAME": "a known name, a hub id or a bundle's folder (default: starter, a small built-in stand-in, not "
+        "CLIP)",
+        "--offline": "never ask a model hub",
+    }
+    kinds.add_options(group, rows)
+    group.set_defaults(model=STARTER)
     add_runtime_options(group)
 
 
@@ -36,32 +38,18 @@ def add_runtime_options(group: kinds.Group, named: Collection[str] = ("runtime",
     from clipworks.runtimes.registry import RUNTIMES
 
     rows = [row for row in RUNTIMES.values() if row.listed]
-    if "runtime" in named:
-        taken = [f"{row.name} for {row.suits}" for row in rows if row.suits]
-        first = next(row.name for row in rows if row.default)
-        group.add_argument(
-            "--runtime",
-            default=AUTO,
-            metavar="R",
-            help=f"{', '.join(row.name for row in rows)} or auto (default: auto: {', '.join(taken)}, else {first} "
-            "where installed; clipworks devices says which)",
-        )
-    if "device" in named:
-        devices = dict.fromkeys(device for row in rows for device in row.devices)
-        group.add_argument(
-            "--device",
-            default=AUTO,
-            metavar="D",
-            help=f"{', '.join(devices)}, ... as the runtime names it (default: auto)",
-        )
-    if "precision" in named:
-        group.add_argument(
-            "--precision",
-            default=AUTO,
-            metavar="P",
-            help=f"{', '.join(PRECISIONS)} or auto (default: auto: bf16 where it is quicker than f32, else f32)",
-        )
-    kinds.add_number(group, "--threads", low=1, help="CPU threads of the runtime (default: its own choice)")
+    taken = [f"{row.name} for {row.suits}" for row in rows if row.suits]
+    first = next(row.name for row in rows if row.default)
+    devices = dict.fromkeys(device for row in rows for device in row.devices)
+    forms = {
+        "runtime": f"{', '.join(row.name for row in rows)} or auto (default: auto: {', '.join(taken)}, else {first} "
+        "where installed; clipworks devices says which)",
+        "device": f"{', '.join(devices)}, ... as the runtime names it (default: auto)",
+        "precision": f"{', '.join(PRECISIONS)} or auto (default: auto: bf16 where it is quicker than f32, else f32)",
+    }
+    kinds.add_options(group, {f"--{name} {name[0].upper()}": forms[name] for name in named})
+    group.set_defaults(**dict.fromkeys(named, AUTO))
+    kinds.add_options(group, {"--threads N>=1": "CPU threads of the runtime (default: its own choice)"})
 
 
 def read_runtime_options(
@@ -73,11 +61,7 @@ def read_runtime_options(
     streams: int | None = 1,
     cache: bool = True,
 ) -> RuntimeOptions:
-    """The options of `add_runtime_options`; what is given here stands for an option that the command lacks.
-
-    Raises:
-        UnknownNameError: no such precision.
-    """
+    """The options of `add_runtime_options`; what is given here stands for an option that the command lacks."""
     return RuntimeOptions(
         runtime=args.runtime if runtime is None else runtime,
         device=args.device if device is None else device,
@@ -90,61 +74,47 @@ def read_runtime_options(
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Add --json."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    kinds.add_options(parser, {"--json": "print one JSON object instead of text"})
 
 
 def add_published_option(parser: argparse.ArgumentParser) -> None:
     """Add --published."""
-    parser.add_argument(
-        "--published",
-        metavar="P",
-        help="figures of others to stand beside: vendor-card (of the vendor's CLIP sample), or a file, a JSON list",
-    )
+    figures = "figures of others to stand beside: vendor-card (of the vendor's CLIP sample), or a file, a JSON list"
+    kinds.add_options(parser, {"--published P": figures})
 
 
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     """Add SOURCE, --root, --batch-size, --workers, `add_image_options`, --decoder, --restart and --strict."""
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a folder of images (class folders are the truth), or a list: one path a line, or path, tab, label",
-    )
-    parser.add_argument("--root", metavar="FOLDER", help="the folder that a list's paths are relative to")
-    kinds.add_number(parser, "--batch-size", default=32, low=1, help="images encoded at once")
-    kinds.add_number(
-        parser,
-        "--workers",
-        low=1,
-        help="threads that read and decode (default: one a core); with --ray tasks (default: one for two cores "
-        "of a Ray started here, on a cluster as many as it has CPUs for)",
-    )
+    rows = {
+        "SOURCE": "a folder of images (class folders are the truth), or a list: one path a line, or path, tab, label",
+        "--root FOLDER": ROOT,
+        "--batch-size N>=1 = 32": "images encoded at once",
+        "--workers N>=1": "threads that read and decode (default: one a core); with --ray tasks (default: one for two "
+        "cores of a Ray started here, on a cluster as many as it has CPUs for)",
+        "--restart": "throw away what an earlier run has written",
+        "--strict": "exit with 1 if an image could not be read",
+    }
+    kinds.add_options(parser, rows)
     add_image_options(parser)
     add_decoder_option(parser)
-    parser.add_argument("--restart", action="store_true", help="throw away what an earlier run has written")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 if an image could not be read")
 
 
-def add_decoder_option(parser: argparse._ActionsContainer) -> None:
+def add_decoder_option(parser: kinds.Group) -> None:
     """Add --decoder."""
-    parser.add_argument(
-        "--decoder",
-        default="pillow",
-        metavar="D",
-        help="pillow, or nvimgcodec: JPEG files in batches on the encoder's device, not to the bit (default: pillow)",
-    )
+    decoders = "pillow, or nvimgcodec: JPEG files in batches on the encoder's device, not to the bit"
+    kinds.add_options(parser, {"--decoder D = pillow": decoders})
 
 
 def add_ray_options(parser: argparse.ArgumentParser) -> None:
     """Add --ray, --encoders and --shard-size."""
     group = parser.add_argument_group("on Ray, into a folder of Parquet shards")
-    group.add_argument(
-        "--ray",
-        metavar="ADDRESS",
-        help="local: a Ray that is started here; auto: the cluster that this machine is a node of; HOST:PORT: that one "
-        "(default: run in this process, without Ray)",
-    )
-    kinds.add_number(group, "--encoders", low=1, help="models loaded on the cluster (default: one a GPU or node)")
-    kinds.add_number(group, "--shard-size", low=1, help="images in a shard, in whole batches (default: 8192)")
+    rows = {
+        "--ray ADDRESS": "local: a Ray that is started here; auto: the cluster that this machine is a node of; "
+        "HOST:PORT: that one (default: run in this process, without Ray)",
+        "--encoders N>=1": "models loaded on the cluster (default: one a GPU or node)",
+        "--shard-size N>=1": "images in a shard, in whole batches (default: 8192)",
+    }
+    kinds.add_options(group, rows)
 
 
 def check_ray_options(args: argparse.Namespace) -> None:
@@ -159,31 +129,17 @@ def check_ray_options(args: argparse.Namespace) -> None:
 def add_image_options(parser: argparse.ArgumentParser) -> None:
     """Add --exif, --alpha, --as-published and --max-pixels."""
     group = parser.add_argument_group("how images are read")
-    group.add_argument(
-        "--exif",
-        choices=("apply", "ignore"),
-        help="apply turns an image as its EXIF orientation says (the default); ignore is what the reference does",
-    )
-    group.add_argument(
-        "--alpha",
-        choices=("card", "before", "after", "white"),
-        default="card",
-        help="when alpha is dropped: before the resize, after resize and crop, or as the model's card says (the "
-        "default); white composites over white, as a person sees the image",
-    )
-    group.add_argument(
-        "--as-published",
-        action="store_true",
-        help="to the bit what the model's own transform does: EXIF is not applied, a palette not expanded before the "
-        "resize, 16 bits not scaled to 8",
-    )
-    group.add_argument(
-        "--max-pixels",
-        type=kinds.at_least(1),
-        default=MAX_PIXELS,
-        metavar="N",
-        help=f"most pixels that an image file may have (default: {MAX_PIXELS:,})",
-    )
+    rows = {
+        "--exif apply|ignore": "apply turns an image as its EXIF orientation says (the default); ignore is what the "
+        "reference does",
+        "--alpha card|before|after|white = card": "when alpha is dropped: before the resize, after resize and crop, or "
+        "as the model's card says; white composites over white, as a person sees the image",
+        "--max-pixels N>=1": f"most pixels that an image file may have (default: {MAX_PIXELS:,})",
+        "--as-published": "to the bit what the model's own transform does: EXIF is not applied, a palette not expanded "
+        "before the resize, 16 bits not scaled to 8",
+    }
+    kinds.add_options(group, rows)
+    group.set_defaults(max_pixels=MAX_PIXELS)
 
 
 def read_image_options(args: argparse.Namespace) -> ImageOptions:
@@ -193,9 +149,7 @@ def read_image_options(args: argparse.Namespace) -> ImageOptions:
 
 def add_errors_option(group: kinds.Group, *, what: str = "images that could not be read") -> None:
     """Add --errors."""
-    group.add_argument(
-        "--errors", choices=("wrong", "skip"), default="wrong", help=f"what {what} count as (default: wrong)"
-    )
+    kinds.add_options(group, {"--errors wrong|skip = wrong": f"what {what} count as"})
 
 
 def load_model(
@@ -209,9 +163,8 @@ def load_model(
     from clipworks.model import load
 
     try:
-        return load(
-            args.model, read_runtime_options(args, streams=streams), images, offline=args.offline, towers=towers
-        )
+        chosen = read_runtime_options(args, streams=streams)
+        return load(args.model, chosen, images, offline=args.offline, towers=towers)
     except RuntimeUnavailableError as error:
         if (recalled := getattr(args, "recalled", None)) is None:
             raise

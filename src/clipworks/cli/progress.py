@@ -5,18 +5,21 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from typing import Self
 
-from clipworks.cli.terminal import cut_text, show_text
+from clipworks.display import cut_text, show_text
 
 _BAR_WIDTH = 24
 
 
 class ProgressLine:
-    """A line that is drawn over itself, at most five times a second, when stderr is a terminal."""
+    """A line that is drawn over itself, at most five times a second, where stderr is a terminal; left, it is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str | None = None) -> None:
         self._watched = sys.stderr.isatty()
         self._drawn = 0.0
+        self._unit = unit  # of what `count` counts, to show a speed
+        self._stage, self._done, self._started = "", 0, time.monotonic()
 
     def show(self, text: str) -> None:
         """Draw the line, or do nothing when nobody watches or the last drawing was a moment ago."""
@@ -25,51 +28,30 @@ class ProgressLine:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\x1b[K{cut_text(show_text(text), width)}", end="", file=sys.stderr, flush=True)
 
+    def count(self, done: int, total: int, *, before: int = 0, what: str = "") -> None:
+        """Draw a bar with the share done, the speed of this run and the time left.
+
+        ``before`` of ``done`` were there when the run began. Another word before the colon of ``what``, or a count that
+        goes back, is another stage, timed by itself.
+        """
+        stage = what.partition(":")[0]
+        if stage != self._stage or done < self._done:
+            self._stage, self._started = stage, time.monotonic()
+        self._done = done
+        bar = format_bar(done, total, done - before, time.monotonic() - self._started, self._unit)
+        self.show(f"{what} {bar}".lstrip())
+
     def clear(self) -> None:
         """Take the line away."""
         if self._watched and self._drawn:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._drawn = 0.0
 
+    def __enter__(self) -> Self:
+        return self
 
-class Bar:
-    """A bar with the share done, the speed of this run and the time left."""
-
-    def __init__(self, unit: str) -> None:
-        self._line = ProgressLine()
-        self._unit = unit
-        self._started = time.monotonic()
-
-    def show(self, done: int, total: int, *, before: int = 0) -> None:
-        """Draw ``done`` of ``total``, of which ``before`` were there when the run began."""
-        elapsed_s = time.monotonic() - self._started
-        self._line.show(format_bar(done, total, done - before, elapsed_s, self._unit))
-
-    def clear(self) -> None:
-        """Take the bar away."""
-        self._line.clear()
-
-
-class StageBar:
-    """A bar for work of several stages, each counted and timed by itself."""
-
-    def __init__(self) -> None:
-        self._line = ProgressLine()
-        self._stage = ""
-        self._done = 0
-        self._started = 0.0
-
-    def show(self, what: str, done: int, total: int) -> None:
-        """Draw ``done`` of ``total``; another word before the colon, or a count that goes back, is another stage."""
-        stage = what.partition(":")[0]
-        if stage != self._stage or done < self._done:
-            self._stage, self._started = stage, time.monotonic()
-        self._done = done
-        self._line.show(f"{what} {format_bar(done, total, done, time.monotonic() - self._started, None)}")
-
-    def clear(self) -> None:
-        """Take the bar away."""
-        self._line.clear()
+    def __exit__(self, *_: object) -> None:
+        self.clear()
 
 
 def format_bar(done: int, total: int, now: int, elapsed_s: float, unit: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import options
 from clipworks.cli.progress import ProgressLine, format_bar, format_time
-from clipworks.cli.runs import report_left_out, say_failed, tell_end
+from clipworks.cli.runs import conclude, report_left_out
 from clipworks.endings import check_folder_name
 from clipworks.errors import UsageError
 from clipworks.interrupts import keeping
@@ -29,17 +29,11 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
     from clipworks.cluster.job import Request
     from clipworks.cluster.running import run
 
-    line = ProgressLine()
-    loading = Loading(
-        model=args.model,
-        options=options.read_runtime_options(args),
-        images=options.read_image_options(args),
-        offline=args.offline,
-    )
+    chosen, images = options.read_runtime_options(args), options.read_image_options(args)
     request = Request(
         source=args.source,
         output=args.output,
-        loading=loading,
+        loading=Loading(model=args.model, options=chosen, images=images, offline=args.offline),
         classes=classes,
         root=args.root,
         batch_size=args.batch_size,
@@ -53,18 +47,21 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
     def joined(cluster: Cluster, left_out: int) -> None:
         report_left_out(left_out, args.source)
         gpus = f", {cluster.gpus:,} GPUs" if cluster.gpus else ""
-        print(f"Ray: {cluster.nodes:,} nodes, {cluster.cpus:,} CPUs{gpus}; {say_dashboard(cluster)}", file=sys.stderr)
+        dashboard = f"dashboard: {cluster.dashboard}" if cluster.dashboard else "no dashboard"
+        print(f"Ray: {cluster.nodes:,} nodes, {cluster.cpus:,} CPUs{gpus}; {dashboard}", file=sys.stderr)
 
-    with keeping() as stop:
-        state = run(request, joined=joined, report=lambda now: line.show(format_state(now)), stop=stop)
-    line.clear()
+    with ProgressLine() as line, keeping() as stop:
+        end = run(request, joined=joined, report=lambda now: line.show(format_state(now)), stop=stop)
     gc.freeze()  # else the end of this process looks through all that Ray's packages hold, for a quarter second
-    return conclude(state, args)
-
-
-def say_dashboard(cluster: Cluster) -> str:
-    """Where Ray's dashboard is."""
-    return f"dashboard: {cluster.dashboard}" if cluster.dashboard else "no dashboard"
+    shards = f"{end.shards:,} shard{'s' if end.shards != 1 else ''}"
+    since = f" ({end.before:,} of an earlier run)" if end.before else ""
+    return conclude(
+        end,
+        args,
+        stopped=f"with {end.shards_done:,} of {shards} finished",
+        whole=f"{end.done:,} images in {shards}",
+        fresh=f"{end.done:,} images{since} in {shards}",
+    )
 
 
 def format_state(state: ShardProgress) -> str:
@@ -81,17 +78,3 @@ def format_state(state: ShardProgress) -> str:
             text += f", {format_time(left_s)} left"
     running = [str(stage.tasks_running) for stage in state.statistics.stages[1:]]
     return f"{text}, {state.failed:,} errors" + (f", tasks {'+'.join(running)}" if running else "")
-
-
-def conclude(state: ShardProgress, args: argparse.Namespace) -> int:
-    """Say how a run ended, and return its exit status."""
-    failed = say_failed(state.failed)
-    shards = f"{state.shards:,} shard{'s' if state.shards != 1 else ''}"
-    if not state.whole:
-        said = f"stopped with {state.shards_done:,} of {shards} finished; the same command resumes from there"
-    elif state.before == state.done:
-        said = f"complete already: {state.done:,} images in {shards}, {failed} (--restart starts over)"
-    else:
-        since = f" ({state.before:,} of an earlier run)" if state.before else ""
-        said = f"{state.done:,} images{since} in {shards}, {failed}"
-    return tell_end(state, said, args)

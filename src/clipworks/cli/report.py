@@ -19,67 +19,56 @@ from clipworks.results.locks import hold_part
 if TYPE_CHECKING:
     from clipworks.report.document import Document
 
-_THUMBNAILS = 12
+_THUMBNAILS, _MOST_THUMBNAILS = 12, 100
+_FORMS = {"html": (".html", ".htm"), "markdown": (".md", ".markdown")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks report``."""
-    parser.add_argument(
-        "files",
-        nargs="+",
-        metavar="FILES",
-        help="results of classify, and the JSON of profile --json, evaluate --json and compare, in any order",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=kinds.output_name,
-        metavar="FILE",
-        help="the page, .html, or its tables as Markdown, .md; without it the tables are printed",
-    )
-    parser.add_argument("--title", default="clipworks report", metavar="TEXT", help="of the page")
-    parser.add_argument(
-        "--markdown", action="store_true", help="print or write the tables as Markdown, for pull requests"
-    )
+    rows = {
+        "FILES ...": "results of classify, and the JSON of profile --json, evaluate --json and compare, in any order",
+        "-o --output FILE:output": "the page, .html, or its tables as Markdown, .md; without it the tables are printed",
+        "--title TEXT = clipworks report": "of the page",
+        "--markdown": "print or write the tables as Markdown, for pull requests",
+    }
+    kinds.add_options(parser, rows)
     options.add_published_option(parser)
     group = parser.add_argument_group("results of classify")
-    group.add_argument("--root", metavar="FOLDER", help="where the images lie now (default: where the run found them)")
-    kinds.add_number(
-        group,
-        "--thumbnails",
-        low=0,
-        help=f"the worst images of each file on the page, up to 100; 0 for none (default: {_THUMBNAILS})",
-    )
-    group.add_argument("--truth", metavar="FILE", help="as in clipworks evaluate")
-    group.add_argument("--labels", metavar="L", help="as in clipworks evaluate")
+    rows = {
+        "--root FOLDER": "where the images lie now (default: where the run found them)",
+        "--thumbnails N>=0": "the worst images of each file on the page, up to "
+        f"{_MOST_THUMBNAILS}; 0 for none (default: {_THUMBNAILS})",
+        "--truth FILE": "as in clipworks evaluate",
+        "--labels L": "as in clipworks evaluate",
+    }
+    kinds.add_options(group, rows)
     options.add_errors_option(group)
     options.add_json_option(parser)
 
 
-def _settle_thumbnails(args: argparse.Namespace) -> None:
-    """Refuse options on images where no page shows any; else there are as many as usual if nothing is said."""
+def run(args: argparse.Namespace) -> int:
+    """Report, and return 0."""
     for name in ("root", "thumbnails"):
         if getattr(args, name) is not None and args.output is None:
             raise UsageError(f"--{name} goes with --output: only a page shows images")
     args.thumbnails = _THUMBNAILS if args.thumbnails is None else args.thumbnails
-
-
-def run(args: argparse.Namespace) -> int:
-    """Report, and return 0."""
-    _settle_thumbnails(args)
     if args.json and args.markdown:
         raise UsageError("--json and --markdown are two forms of what is printed; allowed: one of them")
     if args.thumbnails > _MOST_THUMBNAILS:
         raise UsageError(f"--thumbnails is {args.thumbnails}; allowed: 0 to {_MOST_THUMBNAILS}")
     if args.root is not None and not Path(args.root).is_dir():
         raise UsageError(f"--root {args.root} is not a folder")
-    form = None if args.output is None else _choose_form(args)
-    if form is not None:
-        _check_output(args.output, form)
+    if args.output is None:
+        _report(args, None)
+        return 0
+    output, asked = Path(args.output), "markdown" if args.markdown else None
+    if output.exists() and any(Path(name).exists() and output.samefile(name) for name in args.files):
+        raise UsageError(f"{output} is one of the files to report on; allowed: another name")
+    form = choose_by_ending(args.output, _FORMS, default="html", asked=asked, option="--markdown")
+    _check_output(output, form)
     with contextlib.ExitStack() as held:
-        if form is not None:
-            with explain_write_errors(args.output):
-                held.enter_context(hold_part(args.output))
+        with explain_write_errors(args.output):
+            held.enter_context(hold_part(args.output))
         _report(args, form)
     return 0
 
@@ -90,22 +79,20 @@ def _report(args: argparse.Namespace, form: str | None) -> None:
     from clipworks.report.assembly import Reading, build_document
     from clipworks.report.markdown import format_markdown
 
-    published = read_published(args.published) if args.published is not None else ()
-    line = ProgressLine()
-    document = build_document(
-        args.files,
-        title=args.title,
-        reading=Reading(
-            root=args.root,
-            truth=args.truth,
-            labels=args.labels,
-            errors=args.errors,
-            thumbnails=args.thumbnails if form == "html" else 0,
-        ),
-        published=published,
-        report=lambda name: line.show(f"reading {name}"),
-    )
-    line.clear()
+    with ProgressLine() as line:
+        document = build_document(
+            args.files,
+            title=args.title,
+            reading=Reading(
+                root=args.root,
+                truth=args.truth,
+                labels=args.labels,
+                errors=args.errors,
+                thumbnails=args.thumbnails if form == "html" else 0,
+            ),
+            published=read_published(args.published) if args.published is not None else (),
+            report=lambda name: line.show(f"reading {name}"),
+        )
     written = None if form is None else _write(document, args.output, form)
     if args.json:
         print_json(_summarise(document, args.files, args.output, written))
@@ -115,51 +102,36 @@ def _report(args: argparse.Namespace, form: str | None) -> None:
         print_document(document)
 
 
-_MOST_THUMBNAILS = 100
-_FORMS = {"html": (".html", ".htm"), "markdown": (".md", ".markdown")}
-
-
-def _choose_form(args: argparse.Namespace) -> str:
-    output = Path(args.output)
-    if output.exists() and any(Path(name).exists() and output.samefile(name) for name in args.files):
-        raise UsageError(f"{output} is one of the files to report on; allowed: another name")
-    asked = "markdown" if args.markdown else None
-    return choose_by_ending(args.output, _FORMS, default="html", asked=asked, option="--markdown")
-
-
-def _check_output(output: str, form: str) -> None:
+def _check_output(output: Path, form: str) -> None:
     """Refuse, before any work is done, to write where something else would be lost."""
     from clipworks.report.html import GENERATOR
     from clipworks.report.plots import require_matplotlib
 
     if form == "html":
         require_matplotlib()
-    path = Path(output)
-    if path.is_dir():
+    if output.is_dir():
         raise UsageError(f"{output} is a folder; allowed: a file's name")
-    if not path.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist; {output} cannot be written")
-    if not path.exists():
+    if not output.parent.is_dir():
+        raise UsageError(f"the folder {output.parent} does not exist; {output} cannot be written")
+    if not output.exists():
         return
-    with path.open("rb") as stream:
+    with output.open("rb") as stream:
         start = stream.read(2000)
     if start and GENERATOR.encode() not in start:
         raise UsageError(f"{output} exists and is no report of clipworks", hint="choose another name, or remove it")
 
 
 def _write(document: Document, output: str, form: str) -> int:
-    """Write the page or its tables, and return the file's size in bytes."""
     from clipworks.cli.progress import ProgressLine
     from clipworks.datasets.locations import write_place
     from clipworks.report.html import GENERATOR, render_page
     from clipworks.report.markdown import format_markdown
 
-    line = ProgressLine()
     if form == "html":
-        content = render_page(document, report=lambda done, total: line.show(f"plot {done} of {total}")).encode()
+        with ProgressLine() as line:
+            content = render_page(document, report=lambda done, total: line.show(f"plot {done} of {total}")).encode()
     else:  # the first line says whose file it is, so that the next report may write it again
         content = f"<!-- {GENERATOR} -->\n\n{format_markdown(document)}\n".encode()
-    line.clear()
     with explain_write_errors(output):
         write_place(output, content)
     print(f"{show_text(output)}: {len(content) / 1000:,.0f} kB, {len(document.warnings)} warnings", file=sys.stderr)

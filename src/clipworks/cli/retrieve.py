@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import TYPE_CHECKING
 
 from clipworks.cli import kinds, options
-from clipworks.cli.json_output import print_json
-from clipworks.cli.terminal import print_document
+from clipworks.cli.terminal import print_result
 
 if TYPE_CHECKING:
     from clipworks.report.document import Document
@@ -17,13 +15,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks retrieve``."""
-    parser.add_argument("pairs", metavar="PAIRS", help="a list: path, tab, caption a line, or .csv")
-    parser.add_argument("--root", metavar="FOLDER", help="the folder that the list's paths are relative to")
-    parser.add_argument("--top", default="1,5,10", metavar="K,K", help="recall at which ranks (default: 1,5,10)")
+    rows = {
+        "PAIRS": "a list: path, tab, caption a line, or .csv",
+        "--root FOLDER": options.ROOT,
+        "--top K,K = 1,5,10": "recall at which ranks",
+        "--truncate": "cut captions that are too long for the model",
+        "--batch-size N>=1 = 32": "images encoded at once",
+        "--workers N>=1": "threads that read and decode (default: one a core)",
+    }
+    kinds.add_options(parser, rows)
     options.add_errors_option(parser, what="images that could not be read, and their captions,")
-    parser.add_argument("--truncate", action="store_true", help="cut captions that are too long for the model")
-    kinds.add_number(parser, "--batch-size", default=32, low=1, help="images encoded at once")
-    kinds.add_number(parser, "--workers", low=1, help="threads that read and decode (default: one a core)")
     options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
@@ -31,15 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and return 0."""
-    from clipworks.cli.progress import Bar
+    from clipworks.cli.progress import ProgressLine
     from clipworks.pipeline import LoopOptions
     from clipworks.tasks.retrieve import read_captions, retrieve
 
     ks = kinds.split_numbers(args.top, "--top", example="1,5,10")
     images = options.read_image_options(args)
     captions = read_captions(args.pairs, root=args.root)
-    bar = Bar("images")
-    with options.load_model(args, images=images, streams=None) as model:
+    with ProgressLine("images") as line, options.load_model(args, images=images, streams=None) as model:
         found = retrieve(
             model,
             captions,
@@ -47,13 +47,9 @@ def run(args: argparse.Namespace) -> int:
             errors=args.errors,
             truncate=args.truncate,
             options=LoopOptions(batch_size=args.batch_size, workers=args.workers),
-            report=bar.show,
+            report=line.count,
         )
-    bar.clear()
-    if args.json:
-        print_json(dataclasses.asdict(found))
-    else:
-        print_document(_show(found))
+    print_result(found, lambda: _show(found), as_json=args.json)
     return 0
 
 

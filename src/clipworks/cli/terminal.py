@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from clipworks.display import cut_text, fit_text, measure_width, show_text
+from clipworks.display import show_text
 
 if TYPE_CHECKING:
     from clipworks.report.document import Document
 
-__all__ = ["cut_text", "draw_bar", "find_width", "fit_text", "measure_width", "print_document", "show_text"]
+__all__ = ["draw_bar", "find_width", "print_document", "print_result", "show_text"]
 # Of what is no terminal: files and pipes.
 _WIDTH = 100
 _NARROWEST = 32
@@ -30,6 +31,16 @@ def print_document(document: Document) -> None:
     from clipworks.report.terminal import format_terminal
 
     print(format_terminal(document, find_width()))
+
+
+def print_result(facts: object, draw: Callable[[], Document], *, as_json: bool) -> None:
+    """Print a result as JSON, or as the document that ``draw`` makes of it."""
+    if as_json:
+        from clipworks.cli.json_output import print_json
+
+        print_json(facts)
+    else:
+        print_document(draw())
 
 
 def draw_bar(share: float, columns: int) -> str:

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipworks.cluster.failures import INSTALL, ClusterError, explain_errors, first_line
-from clipworks.errors import RuntimeUnavailableError, UsageError
+from clipworks.datasets.listing import DataSet
+from clipworks.datasets.locations import find_kind, is_url
+from clipworks.datasets.sources import Archives
+from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError
 from clipworks.processor import count_cores
 
 LOCAL = "local"
@@ -55,10 +58,8 @@ def require_ray() -> None:
 def join_cluster(address: str, *, encoders: int | None, threads: int | None) -> Iterator[Cluster]:
     """Join a Ray cluster, or start a Ray on this machine that ends with the run.
 
-    Args:
-        address: `LOCAL` to start one; ``auto`` for the cluster that this machine is a node of, or its ``host:port``.
-        encoders: how many are wanted, or None.
-        threads: CPU threads of each one, or None.
+    ``address`` is `LOCAL` to start one, for so many encoders of so many threads; ``auto`` for the cluster that this
+    machine is a node of, or its ``host:port``.
 
     Raises:
         UsageError: no cluster there.
@@ -138,6 +139,32 @@ def ask_nodes(question: Callable[..., Any], *values: Any) -> dict[str, Any]:
     }
     with explain_errors():
         return dict(zip(asked, ray.get(list(asked.values())), strict=True))
+
+
+def check_visible(source: DataSet | Archives, base: str) -> None:
+    """Insist that every node sees what the driver sees of a source; raises UsageError that names one that does not."""
+    first = source.files[0] if isinstance(source, Archives) else source[0].file
+    # A list's first image may be missing: then no node will see it, and that is this image's error.
+    place = first if is_url(first) else os.path.join(base, first)  # noqa: PTH118
+    folder = place.rpartition("/")[0] or "/"
+    for node, there in ask_nodes(see_places, place, folder).items():
+        for name, mine, yours in zip((place, folder), see_places(place, folder), there, strict=True):
+            if mine is not None and yours != mine:
+                raise UsageError(
+                    f"the node {node} cannot see {name}: it is {yours or 'not reachable'} there and {mine} here",
+                    hint="give the images on a file system that all nodes share, or in an object store",
+                )
+
+
+def see_places(*places: str) -> list[str | None]:
+    """What each place is as this machine sees it, ``file``, ``folder``, ``missing``, or None where nobody can tell."""
+    found: list[str | None] = []
+    for place in places:
+        try:
+            found.append(find_kind(place))
+        except ClipworksError:
+            found.append(None)
+    return found
 
 
 @contextlib.contextmanager

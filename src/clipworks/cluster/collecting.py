@@ -23,18 +23,12 @@ class _GatheredShard:
 
 
 class Collector:
-    """Gathers the rows of each shard and writes it when it is whole.
-
-    Attributes:
-        rows: images that have come.
-        failed: how many of them are errors.
-        finished: shards that are written.
-    """
+    """Gathers the rows of each shard and writes it when it is whole."""
 
     def __init__(self, folder: str) -> None:
-        self.rows = 0
-        self.failed = 0
-        self.finished: list[Shard] = []
+        self.rows = 0  # images that have come
+        self.failed = 0  # how many of them are errors
+        self.finished: list[Shard] = []  # those that are written
         self._folder = folder
         self._parts: dict[int, _GatheredShard] = {}
         self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="write")

@@ -1,21 +1,20 @@
 """The decoder process, both ends of it: some images' files go in, and come out decoded in memory that both share.
 
 Decoding stands in a process of its own so that an image that kills it, a fault in a decoder or too little memory, is
-that image's error and nobody else's. Messages are pickled. The answer to some images is a list that has for each of
+that image's error and nobody else's. The answer to some images is a list that has for each of
 them why it cannot be decoded, or None where it is at its place in the shared memory.
 """
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
-import pickle
-import select
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +34,7 @@ _TRIES = 2
 # Images that go to the decoder at once: each message wakes both ends, on a core that an encoder computes on.
 _TOGETHER = 32
 _TOGETHER_BYTES = 8 << 20
-_ENDED = (EOFError, OSError, pickle.UnpicklingError)  # TimeoutError among them
+_ENDED = (EOFError, OSError)  # TimeoutError among them
 # How far decoding stands back behind encoding on the same cores: as far as it goes. An encoder's threads wait for the
 # slowest of them: one that a decoder has pushed off its core holds them all up. An encoder that waits for images leaves
 # its core to the decoders.
@@ -49,7 +48,7 @@ class DecoderProcess:
         shared = _share_memory(_TOGETHER * spec.size**2 * 3)
         self._squares = _map_memory(shared, spec.size)
         self._settings = (spec, options, yields, shared)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
 
     def decode(self, files: Iterable[tuple[str, bytes]]) -> list[Pixels | str]:
         """Decode files, each with its name in messages, to uint8 ``[size, size, 3]``, or say why one cannot be."""
@@ -82,43 +81,35 @@ class DecoderProcess:
         return f"{name} {said}"
 
     def _ask(self, group: list[tuple[str, bytes]]) -> list[Pixels | str]:
-        if self._process is None:
-            command = [sys.executable, "-m", "clipworks.cluster.decoder_process"]
-            pipe, shared = subprocess.PIPE, self._settings[-1]
-            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, pass_fds=[shared])
-            self._send(self._settings)
-        self._send(group)
-        assert self._process.stdout is not None  # a pipe
-        if not select.select([self._process.stdout], [], [], LIMIT_S)[0]:
+        if self._running is None:
+            pipe, other = Pipe()
+            with other:
+                command = [sys.executable, "-m", "clipworks.cluster.decoder_process", str(other.fileno())]
+                shared = (other.fileno(), self._settings[-1])
+                self._running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=shared), pipe
+            pipe.send(self._settings)
+        _, pipe = self._running
+        pipe.send(group)
+        if not pipe.poll(LIMIT_S):
             raise TimeoutError
-        said: list[str | None] = pickle.load(self._process.stdout)  # our own process
+        said: list[str | None] = pipe.recv()
         squares = self._squares[: len(group)].copy()  # the next group takes their place
         return [square if error is None else error for square, error in zip(squares, said, strict=True)]
 
-    def _send(self, message: object) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None  # a pipe
-        pickle.dump(message, self._process.stdin, pickle.HIGHEST_PROTOCOL)
-        self._process.stdin.flush()
-
     def _end(self) -> int:
-        process, self._process = self._process, None
-        if process is None:
+        if self._running is None:
             return 0
+        (process, pipe), self._running = self._running, None
         try:
-            status = process.wait(0.5)  # it may have ended by itself, and its status tells how
+            return process.wait(0.5)  # it may have ended by itself, and its status tells how
         except subprocess.TimeoutExpired:
             process.kill()
-            status = process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        return status
+            return process.wait()
+        finally:
+            pipe.close()
 
 
 def _group(files: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
-    """Cut files into what is decoded together."""
     group: list[tuple[str, bytes]] = []
     size = 0
     for name, content in files:
@@ -143,35 +134,29 @@ def _share_memory(size: int) -> int:
 
 
 def _map_memory(shared: int, size: int) -> Pixels:
-    """Map shared memory: uint8 ``[count, size, size, 3]``."""
     return np.frombuffer(mmap.mmap(shared, 0), np.uint8).reshape(-1, size, size, 3)
 
 
-def main() -> None:
-    """Answer until standard input ends: the process itself."""
-    # What a library prints must not get between the answers.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    requests = sys.stdin.buffer
+def main(pipe: Connection) -> None:
+    """Answer until the other end has gone: the process itself."""
     try:
-        spec, options, yields, shared = pickle.load(requests)  # from the process that started this one
+        spec, options, yields, shared = pipe.recv()
         squares, decoder = _map_memory(shared, spec.size), PillowDecoder(spec, options=options)
         if yields:
             os.nice(_YIELD)
         while True:
             said: list[str | None] = []
-            for place, file in enumerate(pickle.load(requests)):  # as above
+            for place, file in enumerate(pipe.recv()):
                 square = attempt(lambda file: decoder.decode(file[1], name=file[0]), file)
                 if isinstance(square, str):
                     said.append(square)
                 else:
                     squares[place] = square
                     said.append(None)
-            pickle.dump(said, answers, pickle.HIGHEST_PROTOCOL)
-            answers.flush()
-    except (EOFError, BrokenPipeError):  # the other end has gone
+            pipe.send(said)
+    except (EOFError, OSError):  # the other end has gone
         return
 
 
 if __name__ == "__main__":
-    main()
+    main(Connection(int(sys.argv[1])))

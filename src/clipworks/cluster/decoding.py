@@ -35,11 +35,7 @@ class Decoding:
 
 
 def decode_pieces(table: Any, job: Decoding) -> Iterator[Any]:
-    """Read and decode pieces; a task of Ray.
-
-    Yields:
-        For each block a ``pyarrow.Table`` of one row; see `unpack_block`.
-    """
+    """Read and decode pieces, a task of Ray: for each block a ``pyarrow.Table`` of one row; see `unpack_block`."""
     decoder = _open_decoder(job.spec, job.options, job.yields)
     for content in table.column("piece"):
         piece = pickle.loads(content.as_py())  # from the driver

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from clipworks.tasks.zero_shot import build_classifier, find_classifier, fold_cl
 
 if TYPE_CHECKING:
     from clipworks.bundle.card import ImageSpec
+    from clipworks.runtimes import Role
     from clipworks.scoring import Floats
     from clipworks.tasks.classify import Classes
 
@@ -37,15 +37,9 @@ class Loading:
     images: ImageOptions = DEFAULT_IMAGE_OPTIONS
     offline: bool = False
 
-    def load(self, tower: str) -> Model:
+    def load(self, tower: Role) -> Model:
         """Load one tower."""
-        return load(
-            self.model,
-            self.options,
-            self.images,
-            offline=self.offline,
-            towers=(tower,),  # type: ignore[arg-type]  # one of the two
-        )
+        return load(self.model, self.options, self.images, offline=self.offline, towers=(tower,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,10 +98,9 @@ class EncodingActor:
             self._truths = look_up_truths(job.source, job.classes.labels)
 
     def __call__(self, table: Any) -> Any:
-        """Encode one block; ``pyarrow.Table`` in, as `clipworks.cluster.decoding.pack_block` makes it, and out.
+        """Encode one block, as `clipworks.cluster.decoding.pack_block` makes it, to a ``pyarrow.Table``.
 
-        Returns:
-            One row for each image: the columns of a shard, then ``shard`` and ``size``.
+        It has one row for each image: the columns of a shard, then ``shard`` and ``size``.
         """
         if self._failure is not None:
             raise self._failure
@@ -127,11 +120,7 @@ class EncodingActor:
 
 
 def check_facts(run: dict[str, Any], here: dict[str, Any], node: str) -> None:
-    """Insist that a node has what the run's first one has: another processor or version makes other rows.
-
-    Raises:
-        UsageError: the message names the node and what differs.
-    """
+    """Raise UsageError for a node that has not what the first has: another processor or version makes other rows."""
     run, here = (json.loads(json.dumps(values)) for values in (run, here))
     names = [name for name in run if run[name] != here.get(name)]
     if names:
@@ -143,6 +132,4 @@ def check_facts(run: dict[str, Any], here: dict[str, Any], node: str) -> None:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return " ".join(map(str, value))
-    return str(value)
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -17,6 +17,7 @@ from typing import Any
 from clipworks.datasets.listing import DataSet, Sample
 from clipworks.datasets.sources import Archives
 from clipworks.errors import UsageError
+from clipworks.options import check_count
 from clipworks.results.manifest import describe_source, hash_texts
 
 # A piece is a task's work: enough to make its start not count, few enough for every core to have some.
@@ -81,8 +82,7 @@ class ShardPlan:
 
 def make_plan(source: DataSet | Archives, *, batch_size: int, shard_size: int) -> ShardPlan:
     """Cut a source up; raises UsageError for a shard size that is no multiple of the batch size."""
-    if batch_size < 1:
-        raise UsageError(f"batch size is {batch_size}; allowed: 1 or more")
+    check_count("batch size", batch_size)
     if shard_size < 1 or shard_size % batch_size:
         raise UsageError(f"shard size is {shard_size}; allowed: a multiple of the batch size, {batch_size}")
     return ShardPlan(source=source, batch_size=batch_size, shard_size=shard_size, base=os.getcwd())  # noqa: PTH109

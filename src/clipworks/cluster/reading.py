@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from clipworks.datasets.listing import SUFFIXES, Sample
 from clipworks.datasets.locations import LocationError, is_url, join_place, open_place, read_place
-from clipworks.images.decode import MAX_BYTES
+from clipworks.errors import ImageError
 from clipworks.images.decoders import read_regular_file
+from clipworks.images.streams import check_length
 from clipworks.pipeline import attempt
 
 if TYPE_CHECKING:
@@ -39,11 +40,7 @@ class RawBlock:
 
 
 def read_piece(piece: Piece, *, batch_size: int, base: str) -> Iterator[RawBlock]:
-    """Read a piece, block by block.
-
-    Raises:
-        LocationError: an object store fails, again and again.
-    """
+    """Read a piece, block by block; raises LocationError for an object store that fails again and again."""
     if piece.archive is not None:
         yield from _read_archive(piece, piece.archive, batch_size, base)
         return
@@ -76,13 +73,10 @@ def _read_local(sample: Sample, base: str) -> bytes | str:
 def _read_remote(sample: Sample) -> bytes | str:
     try:
         content = _insist(sample.file, lambda: read_place(sample.file))
-    except FileNotFoundError:
-        return f"{sample.file} does not exist"
-    return content if len(content) <= MAX_BYTES else _refuse_size(sample.file)
-
-
-def _refuse_size(name: str) -> str:
-    return f"{name} has more than {MAX_BYTES >> 20} MiB, the most that an image file may have"
+        check_length(len(content), sample.file)
+    except (FileNotFoundError, ImageError) as error:
+        return str(error) if isinstance(error, ImageError) else f"{sample.file} does not exist"
+    return content
 
 
 def _insist(place: str, act: Callable[[], Result]) -> Result:
@@ -94,33 +88,31 @@ def _insist(place: str, act: Callable[[], Result]) -> Result:
             raise
         except OSError as error:
             if pause is None:
-                raise LocationError(
-                    f"{place} cannot be read: {str(error).splitlines()[0]}",
-                    hint="finished shards are kept: the same command resumes from there",
-                ) from None
+                raise _give_up(place, error) from None
             time.sleep(pause)
     raise AssertionError  # the last turn returns or raises
 
 
+def _give_up(place: str, error: OSError) -> LocationError:
+    said = f"{place} cannot be read: {str(error).splitlines()[0]}"
+    return LocationError(said, hint="finished shards are kept: the same command resumes from there")
+
+
 def _read_archive(piece: Piece, archive: str, batch_size: int, base: str) -> Iterator[RawBlock]:
     """Read a tar; its last block tells how many images the shard has."""
-    samples: list[Sample] = []
-    contents: list[bytes | str] = []
+    batch: list[tuple[Sample, bytes | str]] = []
     start = 0
 
     def take(size: int | None) -> RawBlock:
-        block = RawBlock(shard=piece.shard, start=start, size=size, samples=tuple(samples), contents=tuple(contents))
-        samples.clear()
-        contents.clear()
-        return block
+        samples, contents = zip(*batch, strict=True)
+        return RawBlock(shard=piece.shard, start=start, size=size, samples=samples, contents=contents)
 
-    for sample, content in _list_archive(archive, base):
-        if len(samples) == batch_size:  # held back until another comes: the last one must know that it is
+    for item in _list_archive(archive, base):
+        if len(batch) == batch_size:  # held back until another comes: the last one must know that it is
             yield take(None)
-            start += batch_size
-        samples.append(sample)
-        contents.append(content)
-    yield take(start + len(samples))
+            start, batch = start + batch_size, []
+        batch.append(item)
+    yield take(start + len(batch))
 
 
 def _list_archive(archive: str, base: str) -> Iterator[tuple[Sample, bytes | str]]:
@@ -139,10 +131,7 @@ def _list_archive(archive: str, base: str) -> Iterator[tuple[Sample, bytes | str
         said = f"is damaged after {found:,} images: {error}"
     except OSError as error:
         if is_url(archive):
-            raise LocationError(
-                f"{archive} cannot be read: {str(error).splitlines()[0]}",
-                hint="finished shards are kept: the same command resumes from there",
-            ) from None
+            raise _give_up(archive, error) from None
         said = f"cannot be read after {found:,} images: {error.strerror or error}"
     if not found or not said.startswith("holds"):
         name = Sample(path=archive, file=archive, truth=None, labelled=False)
@@ -158,6 +147,10 @@ def _list_members(archive: str, stream: Any) -> Iterator[tuple[Sample, bytes | s
             path = join_place(archive, name)
             yield Sample(path=path, file=path, truth=truth, labelled=False), content
 
+    def read_image(member: tarfile.TarInfo) -> bytes:
+        check_length(member.size, join_place(archive, member.name))
+        return _extract(tar, member)
+
     with tarfile.open(fileobj=stream, mode="r|*") as tar:
         for member in tar:
             folder, _, file = member.name.rpartition("/")
@@ -168,10 +161,7 @@ def _list_members(archive: str, stream: Any) -> Iterator[tuple[Sample, bytes | s
                 yield from flush()
                 key, images, truth = here, [], None
             if f".{ending.lower()}" in SUFFIXES:
-                if member.size > MAX_BYTES:
-                    images.append((member.name, _refuse_size(join_place(archive, member.name))))
-                else:
-                    images.append((member.name, _extract(tar, member)))
+                images.append((member.name, attempt(read_image, member)))
             elif ending.lower() == "cls":
                 truth = _extract(tar, member).decode("utf-8", "replace").strip() or None
         yield from flush()

@@ -11,7 +11,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clipworks.cluster.cluster import LOCAL, Cluster, EncoderPool, check_store, join_cluster, plan_pool, require_ray
+from clipworks.cluster.cluster import (
+    LOCAL,
+    Cluster,
+    EncoderPool,
+    check_store,
+    check_visible,
+    join_cluster,
+    plan_pool,
+    require_ray,
+)
 from clipworks.cluster.collecting import Collector
 from clipworks.cluster.decoding import Decoding
 from clipworks.cluster.encoding import Encoding, Examination, examine
@@ -19,7 +28,6 @@ from clipworks.cluster.job import SHARD_SIZE, Request, ShardProgress
 from clipworks.cluster.plan import ShardPlan, make_plan
 from clipworks.cluster.stages import examine_remotely, import_packages, run_pieces
 from clipworks.cluster.statistics import Statistics
-from clipworks.cluster.visibility import check_visible
 from clipworks.datasets.ground_truth import find_truths
 from clipworks.datasets.listing import DataSet
 from clipworks.datasets.locations import is_url, make_folder
@@ -41,16 +49,13 @@ def run(
     report: Callable[[ShardProgress], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> ShardProgress:
-    """Classify or embed a source on Ray into a folder of shards, or resume one.
+    """Classify or embed a source on Ray into a folder of shards, or resume one; return how far the run came.
 
     Args:
         request: what to do.
         joined: told once of the cluster, and of how many files of a folder are left out.
         report: told after each block.
         stop: asked after each block; once it says so, the run ends with the shards that are finished.
-
-    Returns:
-        How far the run came; not ``whole`` if it was stopped.
 
     Raises:
         UsageError: no cluster, a source that nodes cannot see, or shards begun with other settings.
@@ -88,24 +93,18 @@ def run(
         settled = {name: found.facts[name] for name in ("runtime", "precision")}
         request = ask_for(request, dataclasses.replace(options, **settled))
         settings = describe_settings(plan, request.classes, found)
+        # What auto went by is of the first run.
+        described = describe_run(request.classes, found.why if manifest is None else manifest.get("why"))
         with explain_write_errors(request.output):
             if manifest is None:
-                write_folder_manifest(
-                    request.output, compose_manifest(settings, describe_run(request.classes, found.why))
-                )
+                write_folder_manifest(request.output, compose_manifest(settings, described))
             else:
                 compare_settings(request.output, manifest, settings)
             shards = list_shards(request.output)
-            cores = cluster.cpus
-            state = work(request, plan, found, shards, pool, cores, report, stop)
+            state = work(request, plan, found, shards, pool, cluster.cpus, report, stop)
             if state.whole and not (manifest or {}).get("whole"):
                 finished = sorted(list_shards(request.output).values(), key=lambda shard: shard.number)
-                why = found.why if manifest is None else manifest.get("why")  # what auto went by is of the first run
-                described = {
-                    **describe_run(request.classes, why),
-                    "whole": True,
-                    "shards": [asdict(shard) for shard in finished],
-                }
+                described |= {"whole": True, "shards": [asdict(shard) for shard in finished]}
                 write_folder_manifest(request.output, compose_manifest(settings, described))
     return state
 

@@ -55,9 +55,6 @@ def run_pieces(
 
     Yields:
         Tables of rows as `clipworks.cluster.encoding.EncodingActor` makes them, in any order.
-
-    Raises:
-        ClusterError, or what a task raised on purpose.
     """
     import ray.data
 

@@ -31,18 +31,14 @@ def make_callback(statistics: Statistics) -> type[Any]:
     """A callback class for Ray that brings statistics up to date at each of its steps."""
     from ray.data._internal.execution.execution_callback import ExecutionCallback
 
-    def take(executor: Any) -> None:
-        operators = list(executor._topology or ())  # noqa: SLF001  # nothing public tells it while it runs
-        statistics.stages = [_describe_stage(operator.name, operator.metrics) for operator in operators]
-        held = sum(operator.metrics.obj_store_mem_used for operator in operators)
-        statistics.store_peak = max(statistics.store_peak, held)
-
     class StatisticsCallback(ExecutionCallback):  # type: ignore[misc]  # Ray's classes are Any here
         def on_execution_step(self, executor: Any) -> None:
-            take(executor)
+            operators = list(executor._topology or ())  # noqa: SLF001  # nothing public tells it while it runs
+            statistics.stages = [_describe_stage(operator.name, operator.metrics) for operator in operators]
+            held = sum(operator.metrics.obj_store_mem_used for operator in operators)
+            statistics.store_peak = max(statistics.store_peak, held)
 
-        def after_execution_succeeds(self, executor: Any) -> None:
-            take(executor)
+        after_execution_succeeds = on_execution_step
 
     return StatisticsCallback
 

@@ -15,28 +15,19 @@ _DIRECTIONS = ("image_embedding", "text_embedding")
 
 @dataclass(frozen=True, kw_only=True)
 class Deviation:
-    """How two pipelines' values of one stage compare.
+    """How two pipelines' values of one stage compare."""
 
-    Attributes:
-        judged: what is compared with the tolerance: ``largest`` or ``relative`` or the share of texts that differ, as
-            the stage's measure says; None where it is NaN or Inf.
-        largest: largest absolute difference, in levels of 255 for pixels.
-        relative: of the worst sample: length of the difference over length of the reference.
-        cosine: of the worst sample; None for a sample of zeros.
-        where: sample, then the place in its array, of the largest difference; found, expected: the values there.
-        broken: values that are NaN or Inf.
-        note: why the arrays could not be compared value by value, or empty.
-    """
-
+    # what is compared with the tolerance: ``largest`` or ``relative`` or the share of texts that differ, as the stage's
+    # measure says; None where it is NaN or Inf
     judged: float | None = None
-    largest: float | None = None
-    relative: float | None = None
-    cosine: float | None = None
-    where: tuple[int, ...] = ()
-    found: float | None = None
+    largest: float | None = None  # absolute difference, in levels of 255 for pixels
+    relative: float | None = None  # of the worst sample: length of the difference over length of the reference
+    cosine: float | None = None  # of the worst sample; None for a sample of zeros
+    where: tuple[int, ...] = ()  # sample, then the place in its array, of the largest difference
+    found: float | None = None  # the value there
     expected: float | None = None
-    broken: int = 0
-    note: str = ""
+    broken: int = 0  # values that are NaN or Inf
+    note: str = ""  # why the arrays could not be compared value by value, or empty
 
 
 def compare_stage(
@@ -59,7 +50,10 @@ def compare_stage(
     sample = int(np.argmax([difference.max(initial=0) for difference in differences]))
     place = tuple(map(int, np.unravel_index(int(np.argmax(differences[sample])), differences[sample].shape)))
     relatives = [float(np.linalg.norm(one - other) / max(float(np.linalg.norm(other)), 1e-30)) for one, other in pairs]
-    cosines = [cosine for one, other in pairs if (cosine := _cosine(one, other)) is not None]
+    lengths = [float(np.linalg.norm(one) * np.linalg.norm(other)) for one, other in pairs]
+    cosines = [
+        float(np.sum(one * other) / length) for (one, other), length in zip(pairs, lengths, strict=True) if length
+    ]
     largest = float(differences[sample][place])
     one, other = pairs[sample]
     return Deviation(
@@ -74,7 +68,6 @@ def compare_stage(
 
 
 def _count_broken(pairs: Sequence[tuple[Array, Array]]) -> Deviation:
-    """Deviation of a stage where one side, or both, has values that are NaN or Inf."""
     counts = [sum(int((~np.isfinite(pair[side])).sum()) for pair in pairs) for side in (0, 1)]
     side = 0 if counts[0] else 1
     sample = next(index for index, pair in enumerate(pairs) if not np.isfinite(pair[side]).all())
@@ -121,20 +114,13 @@ def _unit(row: Array) -> Array:
     return np.asarray(row / length) if np.isfinite(length) and length > 0 else row
 
 
-def _cosine(one: Array, other: Array) -> float | None:
-    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(np.sum(one * other) / lengths) if lengths > 0 else None
-
-
 def _compare_tokens(found: Sequence[Array], expected: Sequence[Array]) -> Deviation:
     """Ids are names, not quantities: what counts is how many texts differ, and the first place where one does."""
-    differing = [index for index, (one, other) in enumerate(zip(found, expected, strict=True)) if not _same(one, other)]
+    differing = [index for index, pair in enumerate(zip(found, expected, strict=True)) if not np.array_equal(*pair)]
     if not differing:
         return Deviation(judged=0.0)
     one, other = found[differing[0]], expected[differing[0]]
-    both = min(len(one), len(other))
-    apart = np.nonzero(one[:both] != other[:both])[0]
-    place = int(apart[0]) if len(apart) else both
+    place = find_difference(one, other)
     return Deviation(
         judged=len(differing) / len(expected),
         where=(differing[0], place),
@@ -144,5 +130,8 @@ def _compare_tokens(found: Sequence[Array], expected: Sequence[Array]) -> Deviat
     )
 
 
-def _same(one: Array, other: Array) -> bool:
-    return one.shape == other.shape and bool((one == other).all())
+def find_difference(one: Array, other: Array) -> int:
+    """The first place where two rows of ids differ; the end of the shorter one where it is the other's beginning."""
+    both = min(len(one), len(other))
+    apart = np.nonzero(one[:both] != other[:both])[0]
+    return int(apart[0]) if len(apart) else both

@@ -8,8 +8,8 @@ from typing import Literal
 from clipworks.doctor.deviation import Deviation
 from clipworks.environment import Environment
 
-DIAGNOSIS_FORMAT = 1
-
+# What computes a pipeline: a runtime a bundle; equations are those of a bundle's own tensors and checkpoint those of a
+# checkpoint's, both in float64 by numpy; a dump is what someone else computed.
 Kind = Literal["bundle", "equations", "checkpoint", "dump"]
 Verdict = Literal["healthy", "differs", "precision"]
 # ok: within tolerance; begins: the first past it; follows: past it, as a stage before is; missing: not compared.
@@ -18,45 +18,30 @@ Mark = Literal["ok", "begins", "follows", "missing"]
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """One of the two pipelines.
-
-    Attributes:
-        kind: what computes it: a runtime a ``bundle``; ``equations`` are those of a bundle's own tensors and
-            ``checkpoint`` those of a checkpoint's, both in float64 by numpy; a ``dump`` is what someone else computed.
-        name: the model, or the file.
-        precision: in use; of a dump, as it says.
-    """
+    """One of the two pipelines."""
 
     kind: Kind
-    name: str
+    name: str  # the model, or the file
     runtime: str | None = None
     device: str | None = None
-    precision: str = "f32"
+    precision: str = "f32"  # in use; of a dump, as it says
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """What was found at one stage.
-
-    Attributes:
-        measure: what ``judged`` is; a key of `clipworks.doctor.stages.TOLERANCES`.
-        precision: whether the mark is the precision's doing: in f32 the stage is within tolerance.
-        fed: whether the stage was given the reference's own input, so that nothing before it counts.
-        figures: in the precision asked for, None where not compared; f32: the same in f32, where that is another.
-        unseen: stages just before that could not be compared, so that a difference may begin in one of them.
-    """
+    """What was found at one stage."""
 
     name: str
     title: str
     branch: str
-    measure: str
+    measure: str  # what ``judged`` is; a key of `clipworks.doctor.stages.TOLERANCES`
     mark: Mark
-    precision: bool
-    fed: bool
+    precision: bool  # whether the mark is the precision's doing: in f32 the stage is within tolerance
+    fed: bool  # whether the stage was given the reference's own input, so that nothing before it counts
     tolerance: float
-    figures: Deviation | None
-    f32: Deviation | None
-    unseen: tuple[str, ...]
+    figures: Deviation | None  # in the precision asked for; None where not compared
+    f32: Deviation | None  # the same in f32, where that is another
+    unseen: tuple[str, ...]  # stages just before that were not compared: a difference may begin in one of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +75,11 @@ class Effect:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """One run of the doctor.
+    """One run of the doctor."""
 
-    Attributes:
-        verdict: ``healthy``, ``differs``, or ``precision``: f32 is healthy, the precision asked for is past tolerance.
-        begins: the stages where a difference begins, in order, by name.
-        notes: what could not be seen, or is otherwise worth knowing.
-    """
-
-    format: int = DIAGNOSIS_FORMAT
-    verdict: Verdict
-    begins: tuple[str, ...]
+    format: int = 1
+    verdict: Verdict  # ``precision``: f32 is healthy, the precision asked for is past tolerance
+    begins: tuple[str, ...]  # the stages where a difference begins, in order, by name
     subject: About
     reference: About
     images: tuple[str, ...]
@@ -109,6 +88,6 @@ class Diagnosis:
     causes: tuple[Cause, ...]
     drifts: tuple[Drift, ...]
     effect: Effect
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # what could not be seen, or is otherwise worth knowing
     card_sha256: str
     environment: Environment

@@ -26,30 +26,21 @@ class DumpError(ClipworksError):
 
 @dataclass(frozen=True, kw_only=True)
 class Dump:
-    """What a file holds: stage to one array a sample, and the texts and images that it was made from, where it says.
-
-    Attributes:
-        precision: of the pipeline; where it does not say, as its values look.
-        notes: what a reader must know of it.
-    """
+    """What a file holds: stage to one array a sample, and the texts and images that it was made from, where it says."""
 
     trace: Trace
     texts: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
-    precision: str = "f32"
-    notes: tuple[str, ...] = ()
+    precision: str = "f32"  # of the pipeline; where it does not say, as its values look
+    notes: tuple[str, ...] = ()  # what a reader must know of it
 
 
 def write_dump(path: Path, dump: Dump) -> None:
-    """Write a dump; stages of one shape become one array, others one array a sample, ``name.0``, ``name.1``...
-
-    Raises:
-        DumpError: the file cannot be written.
-    """
+    """Write a dump; stages of one shape become one array, others one array a sample, ``name.0``, ``name.1``..."""
     arrays: dict[str, Array] = {"texts": np.array(dump.texts), "images": np.array(dump.images)}
     arrays["precision"] = np.array(dump.precision)
     for name, samples in dump.trace.items():
-        slim = [_slim(sample) for sample in samples]
+        slim = [sample.astype(np.float32) if sample.dtype == np.float64 else sample for sample in samples]
         if name == "logit_scale":
             arrays[name] = slim[0]
         elif len({(sample.shape, sample.dtype) for sample in slim}) == 1:
@@ -73,7 +64,6 @@ def read_dump(path: Path, card: Card) -> Dump:
 
     Raises:
         DumpError: no .npz file, or an array of a kind or number of sides that its stage cannot have.
-        UnknownNameError: an array whose name is no stage.
     """
     trace: Trace = {}
     facts: dict[str, Array] = {}
@@ -81,15 +71,13 @@ def read_dump(path: Path, card: Card) -> Dump:
         raise DumpError(f"{path} is no .npz file that can be read: it is no ZIP archive")
     try:
         with np.load(path, allow_pickle=False) as file:
-            for key in sorted(file.files, key=_sort_key):
-                numbered = _NUMBERED.fullmatch(key)
-                name = numbered[1] if numbered else key
+            for name, number, key in sorted(_read_key(key) for key in file.files):
                 if name in _FACTS:
                     facts[name] = file[key]
                 elif not is_stage(name):
                     raise unknown_name("stage", name, [*_FACTS, "decoded", "resized", "pixels", "normalised", "ids"])
                 else:
-                    trace.setdefault(name, []).extend(_split(name, file[key], whole=not numbered, path=path))
+                    trace.setdefault(name, []).extend(_split(name, file[key], whole=number < 0, path=path))
     except FileNotFoundError:
         raise DumpError(f"{path} does not exist") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -102,15 +90,10 @@ def read_dump(path: Path, card: Card) -> Dump:
     precision = str(facts.get("precision", looks))
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
-    return Dump(
-        trace=trace,
-        texts=tuple(map(str, np.atleast_1d(facts.get("texts", np.array([], str))))),
-        images=tuple(map(str, np.atleast_1d(facts.get("images", np.array([], str))))),
-        precision=precision,
-        notes=(f"all values of {path} are {looks} numbers: it is held to the tolerances of {precision}",)
-        if looks != "f32"
-        else (),
-    )
+    texts, images = (tuple(map(str, np.atleast_1d(facts.get(name, [])))) for name in ("texts", "images"))
+    note = f"all values of {path} are {looks} numbers: it is held to the tolerances of {precision}"
+    notes = () if looks == "f32" else (note,)
+    return Dump(trace=trace, texts=texts, images=images, precision=precision, notes=notes)
 
 
 # The least number of sides of one sample's array.
@@ -118,7 +101,6 @@ _SIDES = {"decoded": 3, "resized": 3, "pixels": 3, "normalised": 3, "logit_scale
 
 
 def _split(name: str, array: Array, *, whole: bool, path: Path) -> Sequence[Array]:
-    """One array a sample."""
     if array.dtype.kind not in "fiub":
         raise DumpError(f"{path}: {name} is of type {array.dtype}; allowed: numbers")
     if name == "logit_scale":
@@ -127,9 +109,10 @@ def _split(name: str, array: Array, *, whole: bool, path: Path) -> Sequence[Arra
     samples = list(array) if whole and array.ndim > sides else [array]
     if not samples or any(sample.ndim < sides or sample.ndim > max(sides, 2) or not sample.size for sample in samples):
         raise DumpError(f"{path}: {name} has the shape {list(array.shape)}; docs/doctor.md says which it must have")
-    if sides == 3:
-        return [_channels_last(sample) for sample in samples]
-    return samples
+    if sides < 3:
+        return samples
+    first = [sample.shape[0] in (3, 4) and sample.shape[2] not in (3, 4) for sample in samples]  # [3, H, W]
+    return [sample.transpose(1, 2, 0) if turned else sample for sample, turned in zip(samples, first, strict=True)]
 
 
 def _guess_precision(trace: Trace) -> str:
@@ -145,12 +128,7 @@ def _guess_precision(trace: Trace) -> str:
     return "bf16" if short else "f32"
 
 
-def _channels_last(image: Array) -> Array:
-    return image.transpose(1, 2, 0) if image.shape[0] in (3, 4) and image.shape[2] not in (3, 4) else image
-
-
 def _cut(row: Array, card: Card) -> Array:
-    """Ids up to the first end token; without one, up to the padding."""
     if card.text.end_id is not None:
         ends = np.nonzero(row == card.text.end_id)[0]
         if len(ends):
@@ -159,10 +137,7 @@ def _cut(row: Array, card: Card) -> Array:
     return row[: int(filled[-1]) + 1] if len(filled) else row
 
 
-def _slim(array: Array) -> Array:
-    return array.astype(np.float32) if array.dtype == np.float64 else array
-
-
-def _sort_key(name: str) -> tuple[str, int]:
-    numbered = _NUMBERED.fullmatch(name)
-    return (numbered[1], int(numbered[2])) if numbered else (name, -1)
+def _read_key(key: str) -> tuple[str, int, str]:
+    """The stage or fact that a file's array is of, its sample's number, or -1 for all of them, and its name."""
+    numbered = _NUMBERED.fullmatch(key)
+    return (numbered[1], int(numbered[2]), key) if numbered else (key, -1, key)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clipworks.doctor.stages import Array, Trace
+from clipworks.doctor.stages import FIRST_ROWS, Array, Trace
 from clipworks.towers.reference import Values, embed_patches, embed_tokens, find_pooled, project_rows, run_layer
 from clipworks.towers.weights import ImageWeights, Layer, TextWeights, TowerWeights
 
@@ -30,7 +30,7 @@ def run_rows(layer: Layer, entry: Sequence[Array], weights: TowerWeights) -> lis
 
 
 def _trace(role: str, weights: TowerWeights, first: list[Values], pooled_at: list[int]) -> Trace:
-    trace: Trace = {"image_patches" if role == "image" else "text_tokens": list(first)}
+    trace: Trace = {FIRST_ROWS[role]: list(first)}
     rows = first
     for index, layer in enumerate(weights.layers):
         rows = run_rows(layer, rows, weights)

@@ -43,18 +43,20 @@ def trace_images(
     modes = [image.mode for image in own]
     trace: Trace = {"decoded": [_lay_out(image) for image in own]}
     fed = set()
-    before = "decoded"
-    steps: dict[str, Callable[[Image.Image, ImageSpec], Any]] = {"resized": resize_image, "pixels": crop_image}
-    for name, step in steps.items():
+    # Of what is cropped each side must be as long as the square's.
+    steps: tuple[tuple[str, str, Callable[[Image.Image, ImageSpec], Any], int], ...] = (
+        ("decoded", "resized", resize_image, 0),
+        ("resized", "pixels", crop_image, spec.size),
+    )
+    for before, name, step, least in steps:
         start = as_levels(given.get(before))
-        if start is not None and _holds(start, spec, squares=False) and (before != "resized" or _fits(start, spec)):
+        if start is not None and all(a.ndim == 3 and a.shape[2] in _MODES and min(a.shape[:2]) >= least for a in start):
             fed.add(name)
             own = [wrap_array(array, mode) for array, mode in zip(start, modes, strict=True)]
         own = [step(image, spec) for image in own]
         trace[name] = [_lay_out(image) for image in own]
-        before = name
     start = as_levels(given.get("pixels"))
-    if start is not None and _holds(start, spec, squares=True):
+    if start is not None and has_size(start, spec.size):
         fed.add("normalised")
     else:
         start = trace["pixels"]
@@ -113,12 +115,3 @@ def _lay_out(image: Image.Image | npt.NDArray[np.uint8]) -> Array:
     """An image's values as ``[H, W, C]``."""
     values = np.asarray(image)
     return values if values.ndim == 3 else values[..., None]
-
-
-def _holds(arrays: Sequence[Array], spec: ImageSpec, *, squares: bool) -> bool:
-    return has_size(arrays, spec.size) if squares else all(a.ndim == 3 and a.shape[2] in _MODES for a in arrays)
-
-
-def _fits(arrays: Sequence[Array], spec: ImageSpec) -> bool:
-    """Whether the square can be cut out of each."""
-    return all(min(array.shape[:2]) >= spec.size for array in arrays)

@@ -48,9 +48,7 @@ def find_blind_spots(inputs: Inputs, pipeline: Pipeline, expected: Trace) -> lis
     if len(inputs.texts) < 2:
         notes.append("one text alone always has the score 1: a wrong logit scale would not show in it")
     if not any(name in expected for name in ("decoded", "resized", "pixels", "normalised")):
-        notes.append(
-            "the reference has no image before its tower: decode, resize, crop and normalise are not seen apart"
-        )
+        notes.append("the reference has no image before its tower: decode, resize, crop, normalise are not seen apart")
     if "ids" not in expected:
         notes.append("the reference has no token ids: a difference in the text tower may be one of the tokens")
     return notes

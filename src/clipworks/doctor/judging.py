@@ -11,7 +11,7 @@ from clipworks.bundle.card import ImageSpec
 from clipworks.doctor.deviation import Deviation, compare_stage
 from clipworks.doctor.diagnosis import Drift, Effect, Mark, StageResult
 from clipworks.doctor.images import Stretch
-from clipworks.doctor.stages import NORMALISED_LEVELS, TOLERANCES, Stage, Trace, choose_tolerance, list_stages
+from clipworks.doctor.stages import Stage, Trace, choose_tolerance, list_stages
 
 _ROUGHEST = ("f32", "f16", "bf16", "int8")  # by the tolerances of values
 
@@ -25,24 +25,20 @@ def judge(
     precisions: tuple[str, str],
     own: Mapping[str, float],
 ) -> tuple[StageResult, ...]:
-    """Compare every stage and say where differences begin.
+    """Compare every stage with what the reference has and say where differences begin.
 
-    Args:
-        found: the pipeline's values, each computed from the reference's where these were given.
-        control: the same in f32, where the pipeline has another precision.
-        expected: the reference's values.
-        spec: the pipeline's rules for images.
-        precisions: the pipeline's and the reference's.
-        own: tolerances of the user's own.
+    ``control`` is what was found in f32, where the pipeline has another precision; ``precisions`` are the pipeline's
+    and the reference's, ``own`` tolerances of the user's own.
     """
+    unseen_pixels = "pixels" not in expected
     stages = _list_compared(found.trace, expected)
     results: dict[str, StageResult] = {}
     for stage in stages:
         figures = _compare(stage, found.trace, expected, spec)
         in_f32 = None if control is None else _compare(stage, control.trace, expected, spec)
         base = precisions[1] if control is not None else max(precisions, key=_ROUGHEST.index)
-        limit = _allow(stage, base, own, expected)
-        rough = max(limit, _allow(stage, precisions[0], own, expected))
+        limit = choose_tolerance(stage, base, own, unseen=unseen_pixels)
+        rough = max(limit, choose_tolerance(stage, precisions[0], own, unseen=unseen_pixels))
         fed = stage.name in found.fed
         past = _is_past(figures if in_f32 is None else in_f32, limit)
         lost = not past and in_f32 is not None and _is_past(figures, rough)
@@ -80,18 +76,10 @@ def measure_drifts(found: Trace, control: Trace) -> tuple[Drift, ...]:
         ]
         if not values:
             continue
-        before = [0.0, *(relative for _, relative in values[:-1])]
-        growth = [relative - last for (_, relative), last in zip(values, before, strict=True)]
-        most, top = int(np.argmax(growth)), int(np.argmax([relative for _, relative in values]))
-        drifts.append(
-            Drift(
-                branch=branch,
-                largest=values[top][1],
-                at=values[top][0],
-                grows_at=values[most][0],
-                growth=growth[most],
-            )
-        )
+        growth = np.diff([0.0, *(relative for _, relative in values)]).tolist()
+        most = int(np.argmax(growth))
+        at, largest = max(values, key=lambda value: value[1])
+        drifts.append(Drift(branch=branch, largest=largest, at=at, grows_at=values[most][0], growth=growth[most]))
     return tuple(drifts)
 
 
@@ -114,23 +102,16 @@ def measure_effect(found: Trace, expected: Trace) -> Effect:
 
 def _list_compared(found: Trace, expected: Trace) -> list[Stage]:
     """The stages; a last layer of which neither side has more than the pooled row is left to the pooling."""
-    stages = list_stages([found, expected])
-    kept = []
-    for stage in stages:
+    kept: list[Stage] = []
+    left: dict[str, tuple[str, ...]] = {}  # what came before a stage that is left out: what comes behind follows that
+    for stage in list_stages([found, expected]):
         alone = [all(row.ndim == 1 for row in trace[stage.name]) for trace in (found, expected) if stage.name in trace]
         if "_layer_" in stage.name and len(alone) == 2 and all(alone):
-            continue
-        kept.append(stage)
-    names = {stage.name for stage in kept}
-    return [_reconnect(stage, stages, names) for stage in kept]
-
-
-def _reconnect(stage: Stage, stages: Sequence[Stage], kept: set[str]) -> Stage:
-    """Let a stage follow what came before one that was left out."""
-    before: list[str] = []
-    for name in stage.before:
-        before += [name] if name in kept else next(other.before for other in stages if other.name == name)
-    return dataclasses.replace(stage, before=tuple(before))
+            left[stage.name] = stage.before
+        else:
+            before = tuple(other for name in stage.before for other in left.get(name, (name,)))
+            kept.append(dataclasses.replace(stage, before=before))
+    return kept
 
 
 def _compare(stage: Stage, found: Trace, expected: Trace, spec: ImageSpec | None) -> Deviation | None:
@@ -138,13 +119,6 @@ def _compare(stage: Stage, found: Trace, expected: Trace, spec: ImageSpec | None
         return None
     unit = np.array(spec.std) * 255 if spec is not None and stage.name == "normalised" else None
     return compare_stage(stage, found[stage.name], expected[stage.name], unit=unit)
-
-
-def _allow(stage: Stage, precision: str, own: Mapping[str, float], expected: Trace) -> float:
-    tolerance = choose_tolerance(stage, precision, own)
-    if stage.name == "normalised" and "pixels" not in expected and stage.name not in own:
-        return tolerance + TOLERANCES["levels"][precision]  # what the pixels may be off by was not seen apart
-    return max(tolerance, NORMALISED_LEVELS) if stage.name == "normalised" and stage.name not in own else tolerance
 
 
 def _is_past(figures: Deviation | None, tolerance: float) -> bool:

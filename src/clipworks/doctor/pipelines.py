@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from clipworks.doctor.diagnosis import About
 from clipworks.doctor.equations import trace_image, trace_text
 from clipworks.doctor.images import Stretch, as_levels, has_size, recover_pixels, trace_images
 from clipworks.doctor.joint import trace_joint
-from clipworks.doctor.stages import Array, Trace
+from clipworks.doctor.stages import ENTRIES, FIRST_ROWS, Array, Trace
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.images.decode import ImageLike
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions, RuntimeOptions
@@ -27,7 +28,6 @@ from clipworks.towers.stored import find_tower
 from clipworks.towers.weights import ImageWeights, TextWeights
 
 Weights = tuple[ImageWeights, TextWeights]
-TraceTower = Callable[[Role, Sequence[Array]], Trace]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,22 +41,17 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A way from images and texts to scores.
-
-    Attributes:
-        vocabulary: the tokenizer's file, or None for OpenAI's own.
-        trace_tower: gives a tower's stages: uint8 ``[size, size, 3]`` or int32 ``[length]`` each.
-        layers: whether the stages inside the towers are among them.
-    """
+    """A way from images and texts to scores."""
 
     about: About
     spec: ImageSpec
     text: TextSpec
     tokenizer: Tokenizer
-    vocabulary: Path | None
+    vocabulary: Path | None  # the tokenizer's file, or None for OpenAI's own
     score: ScoreRule
-    trace_tower: TraceTower
-    layers: bool = True
+    # gives a tower's stages: uint8 ``[size, size, 3]`` or int32 ``[length]`` each
+    trace_tower: Callable[[Role, Sequence[Array]], Trace]
+    layers: bool = True  # whether the stages inside the towers are among them
 
 
 def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions, opened: ExitStack) -> Pipeline:
@@ -77,26 +72,21 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions, opened: ExitSt
         for value in values if role in probes else ():
             found = probes[role](value[None])
             last = len(found) - 3  # without the first rows, the pooled row and the embedding
-            names = {FIRST: "image_patches" if role == "image" else "text_tokens", POOLED: f"{role}_layer_{last}"}
+            names = {FIRST: FIRST_ROWS[role], POOLED: f"{role}_layer_{last}"}
             for name, rows in found.items():
                 if name != EMBEDDING:  # the encoder's own counts: it has seen the batch
                     trace.setdefault(names.get(name, f"{role}_layer_{name}"), []).append(rows)
             trace.setdefault(f"{role}_pooled", []).append(found[POOLED])
         return trace
 
+    card, precision = bundle.card, _name_precision(actual, bundle)
     return Pipeline(
-        about=About(
-            kind="bundle",
-            name=bundle.card.name,
-            runtime=actual.runtime,
-            device=actual.device,
-            precision=_name_precision(actual, bundle),
-        ),
-        spec=bundle.card.image,
-        text=bundle.card.text,
+        about=About(kind="bundle", name=card.name, runtime=actual.runtime, device=actual.device, precision=precision),
+        spec=card.image,
+        text=card.text,
         tokenizer=tokenizer,
         vocabulary=bundle.tokenizer,
-        score=bundle.card.score,
+        score=card.score,
         trace_tower=trace_tower,
         layers=bool(probes),
     )
@@ -137,52 +127,43 @@ def find_bundle_weights(bundle: Bundle) -> Weights | None:
         return None
 
 
-def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list[Array]], before: Stretch) -> Stretch:
+def run_pipeline(
+    pipeline: Pipeline,
+    inputs: Inputs,
+    *,
+    given: Mapping[str, list[Array]] = MappingProxyType({}),
+    before: Trace | None = None,
+) -> Stretch:
     """Run a pipeline with every stage kept.
 
     Args:
         pipeline: which.
         inputs: images and texts.
-        given: another pipeline's values: each step starts from them where they are there and it can take them, so
-            that it is judged by itself. Empty to let the pipeline go its own way.
-        before: an earlier run of the same pipeline; a tower that would be given the same again is not run again.
+        given: another pipeline's values: each step starts from them where it can take them, to be judged by itself.
+        before: of an earlier run of the same pipeline; a tower that would be given the same again is not run again.
     """
-    parts = [trace_images(inputs.images, pipeline.spec, options=inputs.options, given=given)]
-    pixels = _choose_pixels(parts[0].trace["pixels"], given, pipeline.spec)
-    parts.append(_run_tower(pipeline, "image", pixels, own=parts[0].trace["pixels"], before=before))
-    own_ids = list(pipeline.tokenizer.encode_ragged(inputs.texts, truncate=True))
-    parts.append(Stretch(trace={"ids": own_ids}))
-    ids = _choose_ids(own_ids, given, pipeline.text)
-    parts.append(_run_tower(pipeline, "text", ids, own=own_ids, before=before))
-    trace = {name: values for part in parts for name, values in part.trace.items()}
-    parts.append(trace_joint(trace, pipeline.score, given=given))
-    return Stretch(
-        trace={**trace, **parts[-1].trace},
-        fed=frozenset().union(*(part.fed for part in parts)),
-    )
+    drawn = trace_images(inputs.images, pipeline.spec, options=inputs.options, given=given)
+    ids = list(pipeline.tokenizer.encode_ragged(inputs.texts, truncate=True))
+    trace, fed = {**drawn.trace, "ids": ids}, set(drawn.fed)
+    theirs_ids = _choose_ids(ids, given, pipeline.text)
+    if theirs_ids is not ids:
+        # What normalises pixels is a part of our image towers: their first stage still follows from that one.
+        fed.add("text_tokens" if pipeline.layers else "text_embedding")
+    values = {"image": _choose_pixels(trace["pixels"], given, pipeline.spec), "text": theirs_ids}
+    for role in ROLES:
+        entry = ENTRIES[role]
+        if before and _equal(before[entry], values[role]):
+            trace |= {name: rows for name, rows in before.items() if name.startswith(f"{role}_")}
+        else:
+            trace |= pipeline.trace_tower(role, values[role])
+    joint = trace_joint(trace, pipeline.score, given=given)
+    return Stretch(trace=trace | joint.trace, fed=frozenset(fed | joint.fed))
 
 
 def _name_precision(encoder: Encoder, bundle: Bundle) -> str:
     """The precision that values have: some runtimes compute in the type that a tower's weights are stored in."""
-    stored = (
-        find_runtime(encoder.runtime).computes_as_stored
-        and encoder.precision == "f32"
-        and bundle.card.towers["f32"].weights == "f16"
-    )
-    return "f16" if stored else encoder.precision
-
-
-def _run_tower(
-    pipeline: Pipeline, role: Role, values: Sequence[Array], *, own: Sequence[Array], before: Stretch
-) -> Stretch:
-    entry = "pixels" if role == "image" else "ids"
-    # What normalises pixels is a part of our image towers: their first stage still follows from that one.
-    first = "text_tokens" if pipeline.layers else "text_embedding"
-    fed = frozenset() if values is own or role == "image" else frozenset({first})
-    if entry in before.trace and _equal(before.trace[entry], values):
-        names = [name for name in before.trace if name.startswith(f"{role}_")]
-        return Stretch(trace={name: before.trace[name] for name in names}, fed=fed)
-    return Stretch(trace=pipeline.trace_tower(role, values), fed=fed)
+    stored = encoder.precision == "f32" and find_runtime(encoder.runtime).computes_as_stored
+    return "f16" if stored and bundle.card.towers["f32"].weights == "f16" else encoder.precision
 
 
 def _choose_pixels(own: Sequence[Array], given: Mapping[str, list[Array]], spec: ImageSpec) -> Sequence[Array]:
@@ -198,11 +179,10 @@ def _choose_ids(own: Sequence[Array], given: Mapping[str, list[Array]], text: Te
     theirs = given.get("ids")
     if theirs is None or len(theirs) != len(own):
         return own
-    fits = all(
-        row.ndim == 1 and 0 < len(row) <= text.context and row.min() >= 0 and row.max() < text.vocabulary
-        for row in theirs
-    )
-    return [row.astype(np.int32) for row in theirs] if fits else own
+    for row in theirs:
+        if row.ndim != 1 or not 0 < len(row) <= text.context or row.min() < 0 or row.max() >= text.vocabulary:
+            return own
+    return [row.astype(np.int32) for row in theirs]
 
 
 def _equal(one: Sequence[Array], other: Sequence[Array]) -> bool:

@@ -8,18 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipworks.bundle.files import CARD_FILE, Bundle
+from clipworks.doctor import pipelines
 from clipworks.doctor.diagnosis import About
 from clipworks.doctor.dumps import SUFFIX, Dump, read_dump
-from clipworks.doctor.pipelines import (
-    Pipeline,
-    Weights,
-    find_bundle_weights,
-    open_bundle_pipeline,
-    open_equations,
-    read_bundle_weights,
-)
+from clipworks.doctor.pipelines import Pipeline, Weights, open_bundle_pipeline, open_equations
 from clipworks.errors import ConversionError, RuntimeUnavailableError, UsageError
-from clipworks.families.checkpoint import Checkpoint
 from clipworks.families.registry import read_checkpoint
 from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
 from clipworks.runtimes import find_runtime, list_defaults, list_installed
@@ -31,22 +24,16 @@ EQUATIONS = "equations"
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceRequest:
-    """What was asked for as the reference.
+    """What was asked for as the reference."""
 
-    Attributes:
-        what: `EQUATIONS`, a dump's file, a checkpoint's folder or file, a bundle's folder or a model's name; None for
-            the equations, or the model itself where a runtime is named.
-        config: the checkpoint's configuration, where it is not beside the weights.
-        precision: of a reference that is a bundle, None for f32; of a dump, what it was computed in.
-        options: of the subject, for what is not the reference's own: threads and the like.
-    """
-
+    # `EQUATIONS`, a dump's file, a checkpoint's folder or file, a bundle's folder or a model's name; None for the
+    # equations, or the model itself where a runtime is named
     what: str | None = None
-    config: Path | None = None
+    config: Path | None = None  # the checkpoint's configuration, where it is not beside the weights
     runtime: str | None = None
     device: str | None = None
-    precision: str | None = None
-    options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
+    precision: str | None = None  # of a reference that is a bundle, None for f32; of a dump, what it was computed in
+    options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS  # of the subject, for what is not the reference's own
     offline: bool = False
 
 
@@ -66,18 +53,18 @@ def open_reference(asked: ReferenceRequest, bundle: Bundle, subject: Pipeline, o
 
     Raises:
         UsageError: the options do not go together, or there is nothing to compare with.
-        ClipworksError: what was named cannot be read.
     """
     given = (asked.runtime, asked.device, asked.precision)
-    _refuse_config(asked)
-    if asked.what is None and given == (None, None, None):
-        return _open_default(bundle, subject, asked, opened)
+    named = asked.what not in (None, EQUATIONS)
+    path = expand_home(asked.what or EQUATIONS)
+    if asked.config is not None and not (named and path.suffix != SUFFIX and _is_checkpoint(path)):
+        raise UsageError(f"--reference-config goes with a reference that is a checkpoint, not with {path}")
     if asked.what is None:
-        return _open_runtime(bundle, asked, subject, opened)
-    if asked.what == EQUATIONS:
+        default = given == (None, None, None)
+        return (_open_default if default else _open_runtime)(bundle, asked, subject, opened)
+    if not named:
         _refuse(given, f"--reference {EQUATIONS}")
         return _open_equations(bundle)
-    path = expand_home(asked.what)
     if path.suffix == SUFFIX:
         _refuse(given[:2], "a dump")
         dump = read_dump(path, bundle.card)
@@ -89,15 +76,16 @@ def open_reference(asked: ReferenceRequest, bundle: Bundle, subject: Pipeline, o
     return _open_runtime(open_bundle(asked.what, offline=asked.offline), asked, subject, opened)
 
 
-def _open_default(bundle: Bundle, subject: Pipeline, asked: ReferenceRequest, opened: ExitStack) -> Reference:
+def _open_default(bundle: Bundle, asked: ReferenceRequest, subject: Pipeline, opened: ExitStack) -> Reference:
     try:
         return _open_equations(bundle)
     except RuntimeUnavailableError as error:
         runtimes = [name for name in list_installed(list_defaults()) if name != subject.about.runtime]
         if not runtimes and subject.about.precision == "f32":
+            others = (find_runtime(name) for name in reversed(list_defaults()) if name != subject.about.runtime)
             raise UsageError(
                 f"there is nothing to compare with: {error.message}",
-                hint=f"another runtime is enough ({_name_runtime(subject)}); --reference takes a checkpoint or a dump",
+                hint=f"another runtime is enough ({next(others).install}); --reference takes a checkpoint or a dump",
             ) from None
         runtime = runtimes[0] if runtimes else subject.about.runtime
         options = dataclasses.replace(asked.options, runtime=runtime or AUTO, device=AUTO, precision="f32")
@@ -106,13 +94,8 @@ def _open_default(bundle: Bundle, subject: Pipeline, asked: ReferenceRequest, op
         return Reference(about=found.about, pipeline=found, notes=(note,))
 
 
-def _name_runtime(subject: Pipeline) -> str:
-    """How to get a runtime besides the one that is examined."""
-    return next(find_runtime(name).install for name in reversed(list_defaults()) if name != subject.about.runtime)
-
-
 def _open_equations(bundle: Bundle) -> Reference:
-    weights, card = read_bundle_weights(bundle), bundle.card
+    weights, card = pipelines.read_bundle_weights(bundle), bundle.card
     # Of a model with OpenAI's vocabulary the bundle's own file is among what may be wrong.
     own = card.text.tokenizer != "clip" or card.text.vocabulary != VOCABULARY
     about = About(kind="equations", name=card.name)
@@ -123,19 +106,16 @@ def _open_equations(bundle: Bundle) -> Reference:
 
 
 def _open_checkpoint(path: Path, asked: ReferenceRequest, bundle: Bundle) -> Reference:
-    checkpoint, notes = _read_checkpoint(path, asked.config, bundle)
+    notes: tuple[str, ...] = ()
+    try:
+        checkpoint = read_checkpoint(path, config=asked.config)
+    except ConversionError:  # perhaps for want of preprocessing alone; if not, the same error comes again
+        checkpoint = read_checkpoint(path, config=asked.config, preprocessing=bundle.card.image)
+        notes = (f"{path} does not say how images are prepared: both sides go by the bundle's card",)
     weights, about = (checkpoint.image, checkpoint.text), About(kind="checkpoint", name=str(path))
     inputs = (checkpoint.image_input, checkpoint.text_input)
     found = open_equations(about, weights, *inputs, checkpoint.score, checkpoint.tokenizer)
     return Reference(about=about, pipeline=found, weights=weights, notes=notes)
-
-
-def _read_checkpoint(path: Path, config: Path | None, bundle: Bundle) -> tuple[Checkpoint, tuple[str, ...]]:
-    try:
-        return read_checkpoint(path, config=config), ()
-    except ConversionError:  # perhaps for want of preprocessing alone; if not, the same error comes again
-        checkpoint = read_checkpoint(path, config=config, preprocessing=bundle.card.image)
-        return checkpoint, (f"{path} does not say how images are prepared: both sides go by the bundle's card",)
 
 
 def _open_runtime(bundle: Bundle, asked: ReferenceRequest, subject: Pipeline, opened: ExitStack) -> Reference:
@@ -147,20 +127,13 @@ def _open_runtime(bundle: Bundle, asked: ReferenceRequest, subject: Pipeline, op
     )
     pipeline = open_bundle_pipeline(bundle, options, opened)
     notes = ("both sides are the same model, runtime and precision",) if pipeline.about == subject.about else ()
-    return Reference(about=pipeline.about, pipeline=pipeline, weights=find_bundle_weights(bundle), notes=notes)
+    return Reference(
+        about=pipeline.about, pipeline=pipeline, weights=pipelines.find_bundle_weights(bundle), notes=notes
+    )
 
 
 def _is_checkpoint(path: Path) -> bool:
     return path.is_file() or (path.is_dir() and not (path / CARD_FILE).is_file())
-
-
-def _refuse_config(asked: ReferenceRequest) -> None:
-    """Raise UsageError for a configuration that nothing would read."""
-    if asked.config is None:
-        return
-    path = Path(asked.what or EQUATIONS).expanduser()
-    if asked.what in (None, EQUATIONS) or path.suffix == SUFFIX or not _is_checkpoint(path):
-        raise UsageError(f"--reference-config goes with a reference that is a checkpoint, not with {path}")
 
 
 def _refuse(given: tuple[str | None, ...], what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,10 @@ Measure = Literal["levels", "tokens", "values", "scale", "scores"]
 
 LAYER = re.compile(r"(image|text)_layer_(\d+)")
 
+# By tower: what it takes, and the rows of its first layer.
+ENTRIES = {"image": "pixels", "text": "ids"}
+FIRST_ROWS = {"image": "image_patches", "text": "text_tokens"}
+
 # What rounding alone may do, by precision. Levels: the largest difference of a pixel, of 255 (another decoder or
 # resizer rounds otherwise); tokens: texts that differ; values and scale: a row's distance from the reference's over
 # the reference's length; scores: the largest difference of a probability.
@@ -37,19 +40,18 @@ NORMALISED_LEVELS = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One place where two pipelines are compared: named as dumps and ``--json`` do, and titled for people.
-
-    Attributes:
-        branch: ``joint`` for what depends on both images and texts.
-        measure: how a difference is judged; a key of `TOLERANCES`.
-        before: the stages that it is computed from.
-    """
+    """One place where two pipelines are compared: named as dumps and ``--json`` do, and titled for people."""
 
     name: str
     title: str
-    branch: Branch
-    measure: Measure
-    before: tuple[str, ...]
+    branch: Branch  # ``joint`` for what depends on both images and texts
+    measure: Measure  # how a difference is judged; a key of `TOLERANCES`
+    before: tuple[str, ...]  # the stages that it is computed from
+
+
+def name_entry(role: str, layer: int) -> str:
+    """The stage that a tower's layer is computed from: the layer before, or the first rows."""
+    return f"{role}_layer_{layer - 1}" if layer else FIRST_ROWS[role]
 
 
 def list_stages(traces: Iterable[Mapping[str, object]]) -> list[Stage]:
@@ -64,13 +66,13 @@ def list_stages(traces: Iterable[Mapping[str, object]]) -> list[Stage]:
         _stage("pixels", "crop", "image", "levels", "resized"),
         _stage("normalised", "normalise", "image", "levels", "pixels"),
         _stage("image_patches", "patch embedding", "image", "values", "normalised"),
-        *_list_layers("image", counts["image"], "image_patches"),
-        _stage("image_pooled", "image pooling", "image", "values", _last("image", counts, "image_patches")),
+        *_list_layers("image", counts["image"]),
+        _stage("image_pooled", "image pooling", "image", "values", name_entry("image", counts["image"])),
         _stage("image_embedding", "image projection", "image", "values", "image_pooled"),
         _stage("ids", "tokens", "text", "tokens"),
         _stage("text_tokens", "text embedding", "text", "values", "ids"),
-        *_list_layers("text", counts["text"], "text_tokens"),
-        _stage("text_pooled", "text pooling", "text", "values", _last("text", counts, "text_tokens")),
+        *_list_layers("text", counts["text"]),
+        _stage("text_pooled", "text pooling", "text", "values", name_entry("text", counts["text"])),
         _stage("text_embedding", "text projection", "text", "values", "text_pooled"),
         _stage("logit_scale", "logit scale", "joint", "scale"),
         _stage("cosines", "cosines", "joint", "scores", "image_embedding", "text_embedding"),
@@ -84,20 +86,14 @@ def is_stage(name: str) -> bool:
 
 
 def parse_tolerances(words: Iterable[str]) -> dict[str, float]:
-    """Read tolerances of a user's own: a number for all float values, or ``NAME=NUMBER`` for a stage or a measure.
-
-    Raises:
-        UnknownNameError: no such stage or measure.
-        UsageError: no number from 0 on.
-    """
+    """Read tolerances of a user's own, a number for all float values, or ``NAME=NUMBER`` for a stage or a measure."""
     found: dict[str, float] = {}
     for word in words:
         name, equals, value = word.rpartition("=")
         name = name if equals else "values"
         if name not in TOLERANCES and not is_stage(name):
-            raise unknown_name(
-                "stage", name, dict.fromkeys([*TOLERANCES, *(stage.name for stage in list_stages([])), "image_layer_0"])
-            )
+            known = [*TOLERANCES, *(stage.name for stage in list_stages([])), "image_layer_0"]
+            raise unknown_name("stage", name, dict.fromkeys(known))
         try:
             found[name] = float(value)
         except ValueError:
@@ -107,27 +103,27 @@ def parse_tolerances(words: Iterable[str]) -> dict[str, float]:
     return found
 
 
-def choose_tolerance(stage: Stage, precision: str, own: Mapping[str, float]) -> float:
-    """The tolerance of a stage: the user's own for it or its measure, or that of the precision."""
-    for name in (stage.name, stage.measure):
-        if name in own:
-            return own[name]
-    if stage.name == "normalised":
-        return NORMALISED_LEVELS
-    return TOLERANCES[stage.measure][precision]
+def choose_tolerance(stage: Stage, precision: str, own: Mapping[str, float], *, unseen: bool) -> float:
+    """The tolerance of a stage: the user's own for it or its measure, or that of the precision.
+
+    ``unseen``: the pixels were not seen apart, so that normalised ones may be off by as much as these.
+    """
+    if stage.name in own:
+        return own[stage.name]
+    tolerance = own.get(stage.measure, TOLERANCES[stage.measure][precision])
+    if stage.name != "normalised":
+        return tolerance
+    if unseen:
+        return own.get(stage.measure, NORMALISED_LEVELS) + TOLERANCES["levels"][precision]
+    return max(own.get(stage.measure, 0.0), NORMALISED_LEVELS)
 
 
 def _stage(name: str, title: str, branch: Branch, measure: Measure, *before: str) -> Stage:
     return Stage(name=name, title=title, branch=branch, measure=measure, before=before)
 
 
-def _list_layers(branch: Branch, count: int, first: str) -> list[Stage]:
-    names = [first, *(f"{branch}_layer_{index}" for index in range(count))]
+def _list_layers(branch: Branch, count: int) -> list[Stage]:
     return [
-        _stage(name, f"{branch} layer {index}", branch, "values", before)
-        for index, (before, name) in enumerate(itertools.pairwise(names))
+        _stage(f"{branch}_layer_{index}", f"{branch} layer {index}", branch, "values", name_entry(branch, index))
+        for index in range(count)
     ]
-
-
-def _last(branch: str, counts: Mapping[str, int], first: str) -> str:
-    return f"{branch}_layer_{counts[branch] - 1}" if counts[branch] else first

@@ -28,7 +28,7 @@ from clipworks.images.modes import find_key, settle_mode
 from clipworks.images.png_chunks import drop_metadata
 from clipworks.images.resize import Pixels, transform_image
 from clipworks.images.signatures import describe_content, is_heif
-from clipworks.images.streams import is_stream, name_stream, read_stream
+from clipworks.images.streams import MAX_BYTES, check_length, is_stream, name_stream, read_stream
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 ImageLike = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
 _KINDS = "a path, the bytes of a file, a file open for reading in binary mode, a Pillow image or a uint8 array"
-
-# The most that is read of one file, so that a device or an endless pipe is refused and not waited for.
-MAX_BYTES = 1 << 29
 
 _HUGE = threading.Lock()
 
@@ -63,7 +60,6 @@ def load_image(
 
     Raises:
         ImageError: missing, unreadable, truncated, too large, or no image; the message says what it is.
-        UsageError: an object that is none of the kinds above.
     """
     if isinstance(image, Image.Image):
         return _settle(image, str(getattr(image, "filename", "") or "the image"), options, drop_alpha)
@@ -72,8 +68,7 @@ def load_image(
     if isinstance(image, bytes | bytearray | memoryview):
         return decode_image(bytes(image), name="the image", options=options, drop_alpha=drop_alpha)
     if is_stream(image):
-        content = read_stream(image, most=MAX_BYTES)
-        return decode_image(content, name=name_stream(image), options=options, drop_alpha=drop_alpha)
+        return decode_image(read_stream(image), name=name_stream(image), options=options, drop_alpha=drop_alpha)
     if isinstance(image, str | os.PathLike):
         path = os.fsdecode(image)
         return _settle(open_file(path, options=options), str(Path(path)), options, drop_alpha)
@@ -81,21 +76,14 @@ def load_image(
 
 
 def prepare_image(image: ImageLike, spec: ImageSpec, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Pixels:
-    """Decode and transform one image: uint8 ``[size, size, 3]``; arguments and errors as `load_batch`."""
+    """Decode and transform one image: uint8 ``[size, size, 3]``; arguments and errors as `load_image`."""
     return transform_image(load_image(image, options=options, drop_alpha=spec.drop_alpha), spec)
 
 
 def load_batch(
     images: Sequence[ImageLike], spec: ImageSpec, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 ) -> Pixels:
-    """Decode and transform images into one batch.
-
-    Returns:
-        uint8 ``[n, size, size, 3]``.
-
-    Raises:
-        ImageError, UsageError: as `load_image`; the first image that fails ends the batch.
-    """
+    """Decode and transform images into one batch, uint8 ``[n, size, size, 3]``; the first that fails ends it."""
     batch = np.empty((len(images), spec.size, spec.size, 3), dtype=np.uint8)
     for row, image in enumerate(images):
         batch[row] = prepare_image(image, spec, options=options)
@@ -109,7 +97,6 @@ def list_images(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
 
     Raises:
         UsageError: neither an image nor an iterable, or one without order.
-        ImageError: an open file cannot be read.
     """
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim == 4 else [images]
@@ -119,7 +106,7 @@ def list_images(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
         raise UsageError(
             f"images must be an image or an iterable of images, each {_KINDS}; not {type(images).__name__}"
         )
-    return [read_stream(item, most=MAX_BYTES) if is_stream(item) else item for item in images]
+    return [read_stream(item) if is_stream(item) else item for item in images]
 
 
 def read_file(path: Path, *, name: str | None = None) -> bytes:
@@ -140,8 +127,7 @@ def read_file(path: Path, *, name: str | None = None) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ImageError(f"{shown} cannot be read: {reason}") from None
-    if len(content) > MAX_BYTES:
-        raise ImageError(f"{shown} has more than {MAX_BYTES >> 20} MiB, the most that an image file may have")
+    check_length(len(content), shown)
     return content
 
 
@@ -160,11 +146,7 @@ def open_file(path: str | os.PathLike[str], *, options: ImageOptions = DEFAULT_I
 
 
 def open_image(content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
-    """Decode the bytes of an image file, called ``name`` in messages, and do no more: `load_image` takes it from there.
-
-    Raises:
-        ImageError: empty, damaged, too large, or no image.
-    """
+    """Decode the bytes of an image file, called ``name`` in messages, as `load_image` begins; raises ImageError."""
     if not content:
         raise ImageError(f"{name} is empty (0 bytes)")
     if is_heif(content):
@@ -173,14 +155,12 @@ def open_image(content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMA
         image = _read_pixels(content, name, options)
     except ImageError:
         raise
-    except UnidentifiedImageError:
-        if (plain := drop_metadata(content)) is not None:
-            return open_image(plain, name=name, options=options)
-        raise ImageError(f"{name} is not an image that can be read: it is {describe_content(content)}") from None
     # Pillow's decoders raise almost anything on damaged files: SyntaxError, struct.error, EOFError, IndexError...
     except Exception as error:  # noqa: BLE001
         if (plain := drop_metadata(content)) is not None:
             return open_image(plain, name=name, options=options)
+        if isinstance(error, UnidentifiedImageError):
+            raise ImageError(f"{name} is not an image that can be read: it is {describe_content(content)}") from None
         raise _explain_damage(name, error) from None
     image.filename = name  # type: ignore[attr-defined]  # a file's image has one, for messages
     return image

@@ -55,11 +55,7 @@ class ImageDecoder(Protocol):
 
 
 def read_regular_file(file: str, *, name: str | None = None) -> bytes:
-    """Read a file of a data set, called ``name`` in messages, but nothing that might never end.
-
-    Raises:
-        ImageError: neither a regular file nor a folder (a pipe would be waited for), or it cannot be read.
-    """
+    """Read a file of a data set, called ``name`` in messages, or raise ImageError, as for a pipe that may never end."""
     shown = file if name is None else name
     try:
         special = not stat.S_ISREG(os.stat(file).st_mode) and not os.path.isdir(file)  # noqa: PTH112, PTH116  # many
@@ -124,18 +120,12 @@ class WaitingJpeg(NamedTuple):
 
 
 class BatchDecoder:
-    """Opens files on many threads, and decodes those of a batch at once; of several batches one after another.
-
-    Attributes:
-        name: what decodes, for the records.
-        batched: images that it has decoded.
-        single: images that Pillow has decoded.
-    """
+    """Opens files on many threads, and decodes those of a batch at once; of several batches one after another."""
 
     def __init__(self, decoder: JpegDecoder, spec: ImageSpec, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> None:
         """Take a decoder into use; raises RuntimeUnavailableError if it decodes nothing here."""
-        self.name = decoder.name
-        self.batched = self.single = 0
+        self.name = decoder.name  # what decodes, for the records
+        self.batched = self.single = 0  # images that it and that Pillow has decoded
         self._decode, self._spec, self._options = decoder, spec, options
         self._pillow = PillowDecoder(spec, options=options)
         self._lock = threading.Lock()
@@ -180,13 +170,7 @@ class BatchDecoder:
 def open_batch_decoder(
     name: str, device: str, spec: ImageSpec, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS
 ) -> BatchDecoder:
-    """Open a batch decoder for images of a model.
-
-    Args:
-        name: ``nvimgcodec``.
-        device: the encoder's, as its runtime names it; a CUDA device is decoded on, for any other the CPU is.
-        spec: from the model's card.
-        options: how images are read.
+    """Open a batch decoder, ``nvimgcodec``, for images of a model, on the encoder's device if that is one of CUDA.
 
     Raises:
         UnknownNameError: no such decoder.

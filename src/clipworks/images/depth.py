@@ -10,6 +10,7 @@ writer), and to look at the values would make a dark image bright. A TIFF of 12 
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -19,31 +20,21 @@ from PIL import Image
 _SWAPPED = ("I;16B", "I;16L", "I;16N")
 _BITS, _PHOTOMETRIC, _ORIENTATION = 258, 262, 0x0112
 _WHITE_IS_ZERO = 0
-# Kinds of TIFF that Pillow has decoders for but no row: byte order, white is zero or black is, sample format, bits.
-_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+# Kinds of TIFF that Pillow has decoders for, but not a row for each order of bytes, and for white and black as zero:
+# sample format, bits, and the mode and decoder of each order.
+_UNSIGNED, _FLOAT = 1, 3
 _TIFF_ROWS = (
-    ("MM", 0, _UNSIGNED, 16, "I;16B", "I;16B"),
-    ("II", 0, _UNSIGNED, 12, "I;16", "I;12"),
-    ("MM", 0, _UNSIGNED, 12, "I;16", "I;12"),
-    ("MM", 1, _UNSIGNED, 12, "I;16", "I;12"),
-    ("II", 0, _UNSIGNED, 32, "I", "I;32"),
-    ("MM", 0, _UNSIGNED, 32, "I", "I;32B"),
-    ("MM", 1, _UNSIGNED, 32, "I", "I;32B"),
-    ("II", 0, _FLOAT, 64, "F", "F;64F"),
-    ("MM", 0, _FLOAT, 64, "F", "F;64BF"),
-    ("II", 1, _FLOAT, 64, "F", "F;64F"),
-    ("MM", 1, _FLOAT, 64, "F", "F;64BF"),
+    (_UNSIGNED, 12, {b"II": ("I;16", "I;12"), b"MM": ("I;16", "I;12")}),
+    (_UNSIGNED, 16, {b"II": ("I;16", "I;16"), b"MM": ("I;16B", "I;16B")}),
+    (_UNSIGNED, 32, {b"II": ("I", "I;32"), b"MM": ("I", "I;32B")}),
+    (_FLOAT, 64, {b"II": ("F", "F;64F"), b"MM": ("F", "F;64BF")}),
 )
 
 
 def unify_depth(image: Image.Image) -> Image.Image:
     """Bring a deep grey image to mode ``I;16``, ``I`` or ``F``, in which black is zero; any other image stays itself.
 
-    Args:
-        image: as Pillow opened it, its pixels loaded, before it is turned.
-
-    Returns:
-        The image; a new one keeps the orientation, which says how to turn it.
+    It is as Pillow opened it, before it is turned; a new one keeps the orientation, which says how to turn it.
     """
     swapped = image.mode in _SWAPPED
     deep_ppm = image.mode == "I" and image.format == "PPM"  # Pillow scales these to 16 bits, in a wider mode
@@ -59,7 +50,10 @@ def unify_depth(image: Image.Image) -> Image.Image:
             deep = ((deep.astype(np.uint32) * 65535 + 2047) // 4095).astype("<u2")
         values = 65535 - deep if negative else deep
     elif negative:
-        values = values.dtype.type(_find_white(values)) - values
+        high = float(values.max())
+        # The value of white, as `clipworks.images.modes` finds it for the wide modes.
+        white = 1 if values.dtype.kind == "f" and high <= 1 else 255 if high <= 255 else 65535
+        values = values.dtype.type(white) - values
     return _keep_orientation(image, Image.fromarray(np.ascontiguousarray(values)))
 
 
@@ -67,17 +61,9 @@ def add_tiff_rows() -> None:
     """Tell Pillow of kinds of TIFF that it can decode and does not list; what it lists stays as it is."""
     from PIL import TiffImagePlugin
 
-    for order, photometric, sample_format, bits, mode, rawmode in _TIFF_ROWS:
-        key = (order.encode(), photometric, (sample_format,), 1, (bits,), ())
-        TiffImagePlugin.OPEN_INFO.setdefault(key, (mode, rawmode))
-
-
-def _find_white(values: npt.NDArray[Any]) -> int:
-    """The value of white, as `clipworks.images.modes` finds it for the wide modes: 1, 255 or 65535."""
-    high = float(values.max())
-    if values.dtype.kind == "f" and high <= 1:
-        return 1
-    return 255 if high <= 255 else 65535
+    for sample_format, bits, orders in _TIFF_ROWS:
+        for (order, modes), photometric in itertools.product(orders.items(), (0, 1)):
+            TiffImagePlugin.OPEN_INFO.setdefault((order, photometric, (sample_format,), 1, (bits,), ()), modes)
 
 
 def _keep_orientation(source: Image.Image, image: Image.Image) -> Image.Image:

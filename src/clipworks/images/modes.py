@@ -48,21 +48,16 @@ def settle_mode(
 ) -> Image.Image:
     """Bring an image of any mode to the one that it is resized in.
 
-    Alpha is dropped before the resize or after the crop, or composited over white. Deep channels are scaled to 8 bits
-    by what their largest value shows them to be: floats in 0..1, or values in 0..255 or 0..65535. A palette is
-    expanded, without its transparency unless that is composited; so are the two values of a 1-bit image.
-
-    Returns:
-        Mode RGB; with ``drop_alpha`` ``after`` also another one, of which RGB is made after the crop.
+    That is RGB; with ``drop_alpha`` ``after`` also another one, of which RGB is made after the crop. Deep channels are
+    scaled to 8 bits by what their largest value shows them to be: floats in 0..1, or values in 0..255 or 0..65535. A
+    palette is expanded, without its transparency unless that is composited; so are the two values of a 1-bit image.
 
     Raises:
-        ImageError: no pixels, or deep values that are negative, NaN or over 65535.
+        ImageError: deep values that are negative, NaN or over 65535.
     """
     order = drop_alpha if options.alpha == "card" else options.alpha
     if image.mode == "RGB" and (key is None or order != "white"):
         return image
-    if image.width == 0 or image.height == 0:
-        raise ImageError(f"{name} has no pixels ({image.width} x {image.height})")
     if options.as_published:
         return image if order == "after" else to_rgb(image)
     deep = image.mode in _DEEP
@@ -72,7 +67,8 @@ def settle_mode(
         if image.mode in ("PA", "RGBa", "La"):
             image = image.convert("LA" if image.mode == "La" else "RGBA")
         # Where nothing is clear, the weights are all one: RGB gives the same bytes, and sooner.
-        if image.mode in _RESIZED_AS_THEY_ARE and not _is_opaque(image):
+        opaque = image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema()[0] == 255
+        if image.mode in _RESIZED_AS_THEY_ARE and not opaque:
             return image
     return to_rgb(image)
 
@@ -87,10 +83,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("LA").convert("RGB") if image.mode == "La" else image.convert("RGB")
 
 
-def _is_opaque(image: Image.Image) -> bool:
-    return image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema()[0] == 255
-
-
 def _convert_bands(image: Image.Image, scale: float, key: Key | None) -> Image.Image:
     """Scale deep channels, or composite over white; what has the key's colour becomes white."""
     rgb = Image.new("RGB", image.size)
@@ -98,9 +90,12 @@ def _convert_bands(image: Image.Image, scale: float, key: Key | None) -> Image.I
     for top in range(0, image.height, rows):
         band = image.crop((0, top, image.width, min(top + rows, image.height)))
         if band.mode in _DEEP:
-            converted = _scale_band(band, scale)
+            values: npt.NDArray[np.float64] = np.asarray(band).astype(np.float64)
+            converted = Image.fromarray(np.rint(values * scale).astype(np.uint8)).convert("RGB")
         elif key is None:
-            converted = _lay_over_white(band)
+            rgba = band.convert("LA").convert("RGBA") if band.mode == "La" else band.convert("RGBA")
+            white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+            converted = Image.alpha_composite(white, rgba).convert("RGB")
         else:
             converted = to_rgb(band)
         if key is not None:
@@ -109,21 +104,11 @@ def _convert_bands(image: Image.Image, scale: float, key: Key | None) -> Image.I
     return rgb
 
 
-def _lay_over_white(band: Image.Image) -> Image.Image:
-    rgba = band.convert("LA").convert("RGBA") if band.mode == "La" else band.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba).convert("RGB")
-
-
 def _find_clear(band: Image.Image, key: Key) -> Image.Image:
     """Where a band has the key's colour, as a mask."""
     values = np.asarray(band.convert("L") if band.mode == "1" else band)
     clear = (values == np.array(key)).reshape(*values.shape[:2], -1).all(axis=-1)
     return Image.fromarray(clear.astype(np.uint8) * 255)
-
-
-def _scale_band(band: Image.Image, scale: float) -> Image.Image:
-    values: npt.NDArray[np.float64] = np.asarray(band).astype(np.float64)
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8)).convert("RGB")
 
 
 def _find_scale(image: Image.Image, name: str) -> float:

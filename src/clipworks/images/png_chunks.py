@@ -20,11 +20,9 @@ _MOST = 1 << 20
 
 
 def drop_metadata(content: bytes) -> bytes | None:
-    """Make a copy of a PNG's bytes without the chunks that its pixels do not need.
+    """Make a copy of a PNG's bytes without the chunks that its pixels do not need, or None where it has none such.
 
-    Returns:
-        The copy, no longer than the original; None for another format, or where nothing can be dropped. A chunk whose
-        checksum is wrong is kept: the file is damaged, and the decoder shall say so.
+    A chunk whose checksum is wrong is kept: the file is damaged, and the decoder shall say so.
     """
     if not content.startswith(_SIGNATURE):
         return None
@@ -52,7 +50,6 @@ def _is_beside_pixels(kind: bytes, chunk: memoryview) -> bool:
 
 
 def _fits(kind: bytes, body: bytes) -> bool:
-    """Whether a text unpacks to no more than Pillow takes."""
     packed = body.partition(b"\0")[2]
     if kind == b"iTXt" and packed[:1] == b"\1":  # flag and method, then language and translated keyword
         packed = packed[2:].split(b"\0", 2)[-1]

@@ -52,14 +52,9 @@ class Cut(NamedTuple):
 
 
 def transform_image(image: Image.Image, spec: ImageSpec) -> Pixels:
-    """Resize and crop an image to the square that an image encoder takes.
+    """Resize and crop an image to the square that an image encoder takes, uint8 ``[size, size, 3]``.
 
-    Args:
-        image: mode RGB, or another one that is resized as it is and becomes RGB after the crop.
-        spec: size, resize rule and filter, from the model's card.
-
-    Returns:
-        uint8 ``[size, size, 3]``.
+    An image of another mode than RGB is resized as it is, and becomes RGB after the crop.
 
     Raises:
         ImageError: the aspect ratio is so extreme that the resized image would pass the pixel limit.
@@ -72,16 +67,8 @@ def transform_image(image: Image.Image, spec: ImageSpec) -> Pixels:
     if not COMPILED or image.mode != "RGB" or not _is_compiled_for(image.size, cut):
         return crop_image(resize_image(image, spec), spec)
     square = np.empty((cut.side, cut.side, 3), dtype=np.uint8)
-    cut_square(
-        image.tobytes(),
-        square,
-        image.size,
-        (cut.width, cut.height),
-        (cut.left, cut.top),
-        cut.side,
-        cut.filter == "bicubic",
-        cut.columns_first,
-    )
+    resized, corner, bicubic = (cut.width, cut.height), (cut.left, cut.top), cut.filter == "bicubic"
+    cut_square(image.tobytes(), square, image.size, resized, corner, cut.side, bicubic, cut.columns_first)
     return square
 
 

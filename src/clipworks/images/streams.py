@@ -7,6 +7,15 @@ from typing import Any, BinaryIO, TypeGuard
 
 from clipworks.errors import ImageError, UsageError
 
+# The most that is read of one file, so that a device or an endless pipe is refused and not waited for.
+MAX_BYTES = 1 << 29
+
+
+def check_length(length: int, name: str) -> None:
+    """Raise ImageError for a file, of this name in messages, that is longer than `MAX_BYTES`."""
+    if length > MAX_BYTES:
+        raise ImageError(f"{name} has more than {MAX_BYTES >> 20} MiB, the most that an image file may have")
+
 
 def is_stream(thing: object) -> TypeGuard[BinaryIO]:
     """Whether something can be read as an open file can."""
@@ -19,26 +28,25 @@ def name_stream(stream: BinaryIO) -> str:
     return name if isinstance(name, str) and name else "the image"
 
 
-def read_stream(stream: BinaryIO, *, most: int) -> bytes:
+def read_stream(stream: BinaryIO, *, name: str | None = None) -> bytes:
     """Read an open file, from its beginning where it can be rewound (as Pillow does), to its end.
 
     Raises:
         UsageError: it gives text, or something else than bytes.
         ImageError: it cannot be read, or is too long.
     """
-    shown = name_stream(stream)
+    shown = name or name_stream(stream)
     parts: list[bytes] = []
     length = 0
     try:
         with contextlib.suppress(AttributeError, OSError):  # one that cannot be rewound is read from where it is
             stream.seek(0)
-        while length <= most and (part := _read_part(stream, most + 1 - length)):
+        while length <= MAX_BYTES and (part := _read_part(stream, MAX_BYTES + 1 - length)):
             parts.append(part)
             length += len(part)
     except (OSError, ValueError) as error:  # ValueError: it is closed
         raise ImageError(f"{shown} cannot be read: {error}") from None
-    if length > most:
-        raise ImageError(f"{shown} has more than {most >> 20} MiB, the most that an image file may have")
+    check_length(length, shown)
     return b"".join(parts)
 
 

@@ -18,7 +18,7 @@ __all__ = ["STARTER", "open_bundle"]
 
 
 def open_bundle(model: str, *, offline: bool = False, progress: Progress | None = None) -> Bundle:
-    """Find a model by name or folder; one that is not here yet is pulled.
+    """Find a model by name or folder; one that is not here yet is pulled, see `clipworks.store.pulling.pull_model`.
 
     Args:
         model: ``starter``, a bundle's folder, a known model's name, alias or hub id, or any hub id ``owner/name``, with
@@ -29,8 +29,6 @@ def open_bundle(model: str, *, offline: bool = False, progress: Progress | None 
     Raises:
         UnknownNameError: no such name or folder.
         BundleError: the folder is no bundle, or a damaged one.
-        DownloadError: the model is not here and cannot be downloaded.
-        ConversionError: what was downloaded cannot be converted.
     """
     bundle = _find_bundle(model, offline=offline, progress=progress)
     verify_once(bundle)
@@ -71,11 +69,7 @@ def _find_bundle(model: str, *, offline: bool, progress: Progress | None) -> Bun
 
 
 def expand_home(text: str) -> Path:
-    """A path as a user may write it, ``~`` for the home folder.
-
-    Raises:
-        UsageError: it begins with ``~``, and there is no such home folder.
-    """
+    """A path as a user may write it, ``~`` for the home folder; raises UsageError where there is no such folder."""
     from pathlib import Path
 
     try:

@@ -52,11 +52,7 @@ def is_offline() -> bool:
 
 
 def list_repository(hub: str, revision: str | None) -> Repository:
-    """Ask the hub what a repository ``owner/name`` holds at a commit, branch or tag, or now.
-
-    Raises:
-        DownloadError: no such repository or revision, no access to it, or the hub cannot be reached.
-    """
+    """Ask the hub what a repository ``owner/name`` holds at a commit, branch or tag, or now; raises DownloadError."""
     from huggingface_hub import HfApi
 
     with _clear_errors(hub, revision):
@@ -81,13 +77,9 @@ def find_snapshot(hub: str, revision: str | None) -> Path | None:
 
 
 def download_file(repository: Repository, name: str, folder: Path, *, progress: Progress) -> Path:
-    """Download one file, resuming where an earlier call broke off.
+    """Download one of a repository's files, resuming where an earlier call broke off.
 
-    Args:
-        repository: what `list_repository` gave.
-        name: the file, one of ``repository.files``.
-        folder: where to put it, under its own name; it must be used for this repository and commit alone.
-        progress: told how far the transfer is.
+    It comes into ``folder`` under its own name, which must be used for this repository and commit alone.
 
     Raises:
         DownloadError: the transfer broke for good, or what came is not what the hub announced.
@@ -100,7 +92,8 @@ def download_file(repository: Repository, name: str, folder: Path, *, progress: 
     with _clear_errors(repository.hub, repository.commit, name=name, folder=folder):
         target.parent.mkdir(parents=True, exist_ok=True)
         _transfer(repository, name, part, progress)
-        digest = _hash(part) if expected.sha256 else None
+        with part.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest() if expected.sha256 else None
         found = part.stat().st_size
         if expected.bytes not in (None, found) or digest != expected.sha256:
             part.unlink()
@@ -152,16 +145,8 @@ def _append(repository: Repository, name: str, part: Path, progress: Progress) -
             for chunk in response.iter_bytes(_CHUNK):
                 stream.write(chunk)
                 here += len(chunk)
-                progress(f"{repository.hub}: {name} {_describe_bytes(here, total)}")
-
-
-def _describe_bytes(here: int, total: int | None) -> str:
-    return f"{here / 1e6:.1f} MB" if total is None else f"{here / 1e6:.1f} of {total / 1e6:.1f} MB"
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+                of = "" if total is None else f" of {total / 1e6:.1f}"
+                progress(f"{repository.hub}: {name} {here / 1e6:.1f}{of} MB")
 
 
 def _network_errors(session: Any) -> type[Exception]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from clipworks.bundle.known_model import KnownModel
 from clipworks.bundle.provenance import Source
 from clipworks.bundle.records import read_record
-from clipworks.cache import cache_folder, find_cache
+from clipworks.cache import cache_folder
 from clipworks.errors import UsageError, unknown_name
 from clipworks.options import STARTER
 
@@ -33,34 +33,25 @@ def known_models() -> dict[str, KnownModel]:
 
 def find_known(name: str) -> KnownModel | None:
     """Find a known model by any of its names, capital letters or not."""
-    wanted = name.lower()
-    return next(
-        (model for model in known_models().values() if wanted in (other.lower() for other in model.names)), None
-    )
+    found = (model for model in known_models().values() if name.lower() in map(str.lower, model.names))
+    return next(found, None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A model that the store can download.
+    """A model that the store can download."""
 
-    ``name`` is what its card gets, ``key`` the name of its folder in the cache; of ``sources`` the best come first.
-    """
-
-    name: str
-    key: str
+    name: str  # what its card gets
+    key: str  # the name of its folder in the cache
     known: KnownModel | None
-    sources: tuple[Source, ...]
+    sources: tuple[Source, ...]  # the best first
 
 
 def find_target(model: str) -> Target:
-    """Find out which model a name means.
-
-    Args:
-        model: a known model's name, alias or hub id, or any hub id ``owner/name``, with ``@revision`` if need be.
+    """Which model a known model's name, alias or hub id means, or any hub id ``owner/name``, also with ``@revision``.
 
     Raises:
-        UsageError: the built-in model, which nothing has to bring.
-        UnknownNameError: none of these.
+        UsageError: the built-in model, which nothing has to bring, or no such name.
     """
     if model == STARTER:
         raise UsageError(f"{STARTER} comes with clipworks; allowed: models that are downloaded")
@@ -80,12 +71,6 @@ def find_target(model: str) -> Target:
 def models_folder() -> Path:
     """The folder in the user's cache that holds one bundle a model."""
     return cache_folder() / "models"
-
-
-def find_models_folder() -> Path | None:
-    """`models_folder`, or None where there is no home folder, and so no cache to look in."""
-    cache = find_cache()
-    return None if cache is None else cache / "models"
 
 
 def work_folder(target: Target) -> Path:

@@ -9,52 +9,32 @@ from pathlib import Path
 
 from clipworks.bundle.files import CARD_FILE, Bundle, read_bundle
 from clipworks.bundle.known_model import KnownModel
+from clipworks.cache import find_cache
 from clipworks.errors import BundleError, UsageError
 from clipworks.options import STARTER
 from clipworks.store import expand_home
-from clipworks.store.known import (
-    STARTER_FOLDER,
-    find_models_folder,
-    find_target,
-    known_models,
-    models_folder,
-    work_folder,
-)
+from clipworks.store.known import STARTER_FOLDER, find_target, known_models, models_folder, work_folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListedModel:
-    """One model in the list.
+    """One model in the list."""
 
-    Attributes:
-        name: as ``--model`` takes it.
-        title: one line for people.
-        licence: SPDX expression, or the publisher's own words.
-        parameters: of both towers, where known.
-        image_size: side in pixels of the image tower's input; None for a damaged bundle of an unknown model.
-        imagenet_top1: the first published zero-shot figure, 0 to 1, where there is one.
-        hub: where its files come from, where known.
-        state: ``built in``, ``here``, ``damaged`` or ``known`` (on the hub only).
-        folder: its bundle, if it is here.
-        bytes: what it takes on disk.
-    """
-
-    name: str
-    title: str
-    licence: str
-    parameters: int | None = None
-    image_size: int | None = None
-    imagenet_top1: float | None = None
-    hub: str | None = None
-    state: str = "known"
-    folder: str | None = None
-    bytes: int = 0
+    name: str  # as ``--model`` takes it
+    title: str  # one line for people
+    licence: str  # SPDX expression, or the publisher's own words
+    parameters: int | None = None  # of both towers, where known
+    image_size: int | None = None  # side in pixels of the tower's input; None for a damaged bundle of an unknown model
+    imagenet_top1: float | None = None  # the first published zero-shot figure, 0 to 1, where there is one
+    hub: str | None = None  # where its files come from, where known
+    state: str = "known"  # on the hub only; or ``built in``, ``here``, ``damaged``
+    folder: str | None = None  # its bundle, if it is here
+    bytes: int = 0  # what it takes on disk
 
 
 def list_models() -> list[ListedModel]:
     """List the built-in model, the known ones, and what else is in the cache."""
-    home = find_models_folder()
-    found = sorted(home.glob("*")) if home else []
+    found = sorted(models_folder().glob("*")) if find_cache() else []
     kept = {path.name: path for path in found if (path / CARD_FILE).is_file()}
     listed = [_list_bundle(STARTER_FOLDER, name=STARTER, state="built in")]
     for known in known_models().values():
@@ -69,22 +49,18 @@ def find_bundle(model: str) -> Bundle | None:
         return read_bundle(STARTER_FOLDER)
     folder = expand_home(model)
     if not folder.is_dir():
-        target, home = find_target(model), find_models_folder()
-        if home is None or not (home / target.key / CARD_FILE).is_file():
+        target = find_target(model)
+        if find_cache() is None or not (models_folder() / target.key / CARD_FILE).is_file():
             return None
-        folder = home / target.key
+        folder = models_folder() / target.key
     return read_bundle(folder)
 
 
 def remove_model(model: str) -> Path:
-    """Take a pulled model out of the cache, or what an interrupted pull left there.
-
-    Returns:
-        The model's folder, which is gone.
+    """Take a pulled model out of the cache, or what an interrupted pull left there; return its folder, which is gone.
 
     Raises:
-        UnknownNameError: no such name.
-        UsageError: the model is built in, or not in the cache.
+        UsageError: no such name, or the model is built in, or not in the cache.
     """
     if model == STARTER:
         raise UsageError("starter is built in and stays")

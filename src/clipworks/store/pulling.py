@@ -28,18 +28,13 @@ def pull_model(
     checkpoint in the hub library's own cache is used where it is.
 
     Args:
-        model: a known model's name, alias or hub id, or any hub id, with ``@revision`` if need be.
+        model: as `clipworks.store.known.find_target` takes it.
         offline: never ask the hub; HF_HUB_OFFLINE in the environment means the same.
         force: download and convert again.
-        check: compare the converted towers with the checkpoint's equations, and what they give with what is published,
-            before they are put in place.
+        check: compare the converted towers with the checkpoint's equations, and what they give with what is published.
         progress: told in one line what is going on, many times a second.
 
-    Returns:
-        The bundle in the cache.
-
     Raises:
-        UnknownNameError: no such name.
         DownloadError: the files are not available.
         ConversionError: the checkpoint cannot be converted, contradicts what is published, or the check failed.
     """
@@ -58,7 +53,11 @@ def pull_model(
         note(f"{target.name}: converting")
         try:
             _convert(found, checkpoint, made, target, check=check, note=note)
-            _put_in_place(made, folder, work)
+            old = work / "replaced"
+            shutil.rmtree(old, ignore_errors=True)
+            if folder.exists():
+                folder.replace(old)  # goes away with the working folder
+            made.replace(folder)
         finally:  # what was downloaded stays for the next try, what was made of it does not
             shutil.rmtree(made, ignore_errors=True)
     return read_bundle(folder)
@@ -105,11 +104,17 @@ def _download(found: Found, work: Path, note: Progress) -> Path:
 
 def _convert(found: Found, checkpoint: Path, made: Path, target: Target, *, check: bool, note: Progress) -> None:
     """Make the bundle in a folder of its own, with a card that says where it comes from."""
-    if found.choice.layout.ready_made:
-        bundle = _adopt(checkpoint, made, target)
-    else:
-        from clipworks.convert import compare_with_checkpoint, convert_checkpoint
+    from clipworks.convert import adopt_towers, compare_with_checkpoint, convert_checkpoint, require_answers
 
+    if found.choice.layout.ready_made:
+        if target.known is None or (card := target.known.describe()) is None:
+            raise ConversionError(
+                f"{target.name} holds ready-made ONNX towers, which do not say how to preprocess images or scale "
+                "scores",
+                hint=f"write a card and run: clipworks models convert {checkpoint} --card CARD -o BUNDLE",
+            )
+        bundle = adopt_towers(checkpoint, made, card=card)
+    else:
         bundle = convert_checkpoint(checkpoint, made, name=target.name, card=target.known)
         if check:
             note(f"{target.name}: comparing the towers with the checkpoint")
@@ -121,31 +126,7 @@ def _convert(found: Found, checkpoint: Path, made: Path, target: Target, *, chec
                     f"allowed: {result.limit:.0e}"
                 )
     if check and bundle.card.answers != NO_ANSWERS:
-        from clipworks.convert import require_answers
-
         note(f"{target.name}: comparing what it gives with what is published")
         require_answers(bundle)
     source = dataclasses.replace(bundle.card.source, hub=found.source.hub, revision=found.source.revision)
     write_card(made, dataclasses.replace(bundle.card, source=source))
-
-
-def _adopt(towers: Path, made: Path, target: Target) -> Bundle:
-    """Take ready-made towers; what they do not say themselves must be known."""
-    from clipworks.convert import adopt_towers
-
-    card = target.known.describe() if target.known else None
-    if card is None:
-        raise ConversionError(
-            f"{target.name} holds ready-made ONNX towers, which do not say how to preprocess images or scale scores",
-            hint=f"write a card and run: clipworks models convert {towers} --card CARD -o BUNDLE",
-        )
-    return adopt_towers(towers, made, card=card)
-
-
-def _put_in_place(made: Path, folder: Path, work: Path) -> None:
-    """Move the bundle to where it is looked for; what was there before goes away after."""
-    old = work / "replaced"
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.replace(old)
-    made.replace(folder)

@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from clipworks.bundle.provenance import Source
 from clipworks.errors import DownloadError
@@ -17,25 +18,16 @@ from clipworks.store.known import Target
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """One way to lay out a model's files.
+    """One way to lay out a model's files."""
 
-    Attributes:
-        name: as a card's ``source.layout`` records it.
-        needed: groups of patterns; of each group the first pattern that matches is taken, and one must.
-        useful: patterns of files taken where they are.
-        ready_made: whether the towers are ONNX already.
-        torch: whether only PyTorch reads the weights.
-    """
-
-    name: str
-    needed: tuple[tuple[str, ...], ...]
-    useful: tuple[str, ...] = ()
-    ready_made: bool = False
-    torch: bool = False
+    name: str  # as a card's ``source.layout`` records it
+    needed: tuple[tuple[str, ...], ...]  # of each group the first file that is there is taken, and one must be
+    useful: tuple[str, ...] = ()  # patterns of files taken where they are
+    ready_made: bool = False  # whether the towers are ONNX already
+    torch: bool = False  # whether only PyTorch reads the weights
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChosenFiles:
+class ChosenFiles(NamedTuple):
     """A layout that was found, and the files to take, sorted by name."""
 
     layout: Layout
@@ -100,24 +92,18 @@ def has_torch() -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Model files that can be read, on the hub or already here.
+    """Model files that can be read, on the hub or already here."""
 
-    ``source`` has the commit and the layout; ``repository`` is what the hub said, None when it was not asked or did not
-    answer; ``folder`` is where the files lie, if they are here.
-    """
-
-    source: Source
-    repository: Repository | None
-    folder: Path | None
+    source: Source  # with the commit and the layout
+    repository: Repository | None  # what the hub said; None when it was not asked or did not answer
+    folder: Path | None  # where the files lie, if they are here
     choice: ChosenFiles
 
 
 def find_files(target: Target, *, offline: bool) -> Found:
-    """Find the first source with files that can be read here; those that need PyTorch come last.
+    """Find a model's first source with files that can be read here; those that need PyTorch come last.
 
-    Args:
-        target: the model.
-        offline: look in the hub library's cache only.
+    ``offline``: look in the hub library's cache only.
 
     Raises:
         DownloadError: no source answers, or none holds files that can be read.

@@ -1,4 +1,8 @@
-"""What the sample's commands have in common: lists in brackets, files of the card, models by a path's prefix."""
+"""What the sample's commands have in common: lists in brackets, files of the card, models by a path's prefix, notices.
+
+The sample's own tests take any byte on stderr for a failure, as do scripts made after them. So what a working command
+has to say beside its results goes to a terminal, or anywhere with ``--verbose``. Errors go to stderr always.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,19 @@ import argparse
 import contextlib
 import csv
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clipworks.bundle.files import CARD_FILE
+from clipworks.cli import Parser, kinds, options, run_guarded
 from clipworks.errors import ClipworksError, UsageError
 from clipworks.options import STARTER
-from clipworks.vendor_sample.notices import VERBOSE, keep_quiet, notify
 
+LABEL_FILE = "the labels, one a line or a JSON list; or imagenet, imagenet-synsets, which come with it"
 STRINGS = "[a diagram,a dog,a cat]"
+VERBOSE = "--verbose"
 # What the sample calls each of its compiled models' files, without their endings.
 _MODEL_FILE = "mod"
 _OPTION = re.compile(r"(?<![\w-])--\w[\w-]*")
@@ -22,13 +30,9 @@ _OPTION = re.compile(r"(?<![\w-])--\w[\w-]*")
 
 def make_parser(program: str, description: str | None) -> argparse.ArgumentParser:
     """A parser whose errors are one line, with -? for help too, as the sample's C++ programs have it, and --verbose."""
-    from clipworks.cli import Parser
-
     parser = Parser(prog=program, description=description, allow_abbrev=False, add_help=False)
     parser.add_argument("-h", "-?", "--help", action="help", help="show this help and exit")
-    parser.add_argument(
-        VERBOSE, action="store_true", help="write notices to stderr also where it is no terminal; errors always are"
-    )
+    kinds.add_options(parser, {VERBOSE: "write notices to stderr also where it is no terminal; errors always are"})
     return parser
 
 
@@ -40,7 +44,6 @@ def run_command(
     argv: Sequence[str] | None,
 ) -> int:
     """Run one of the sample's commands; see `clipworks.cli.run_guarded` for the arguments and the exit status."""
-    from clipworks.cli import run_guarded
 
     def run_quietly(words: list[str]) -> int:
         parser = make_parser(program, description)
@@ -54,14 +57,11 @@ def run_command(
 def add_hardware_options(parser: argparse.ArgumentParser, *names: str) -> None:
     """Declare options for files of the vendor's card, which are taken and not used."""
     group = parser.add_argument_group("files of the vendor's card (taken, not used by this runtime)")
-    for name in names:
-        group.add_argument(name, metavar="FILE", help="not used")
+    kinds.add_options(group, {f"--{name} FILE": "not used" for name in names})
 
 
 def add_runtime_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Declare what the sample's commands lack: the options of the runtime, but for the device."""
-    from clipworks.cli import options
-
     group = parser.add_argument_group("of clipworks")
     options.add_runtime_options(group, named=("runtime", "precision"))
     return group
@@ -75,11 +75,7 @@ def note_hardware(args: argparse.Namespace, *names: str) -> None:
 
 
 def read_list(text: str, option: str) -> list[str]:
-    """Read ``[a,b,c]``, brackets or not; an entry with a comma in it stands in double quotes, a line's end is a blank.
-
-    Raises:
-        UsageError: no entry, an empty one, or a quote that is not closed.
-    """
+    """Read ``[a,b,c]``, brackets or not, quotes around an entry with commas; raises UsageError for a list with gaps."""
     inner = re.sub(r"\s*[\r\n]\s*", " ", text).strip()
     if inner.startswith("[") and inner.endswith("]"):
         inner = inner[1:-1]
@@ -101,11 +97,7 @@ def read_numbers(text: str, option: str, example: str) -> list[float]:
 
 
 def find_model(prefix: str | None, option: str) -> str:
-    """The model that a prefix of the sample names: a bundle's folder or a model's name, with a file's name behind it.
-
-    Raises:
-        UsageError: a path to something else, such as a model that was compiled for the vendor's card.
-    """
+    """The bundle's folder or model's name in a prefix of the sample; raises UsageError for a path to anything else."""
     if not prefix:
         return STARTER
     head, _, last = prefix.rpartition("/")
@@ -153,3 +145,25 @@ def renaming(parser: argparse.ArgumentParser, names: Mapping[str, str]) -> Itera
         kept = "clipworks " in hint or known.issuperset(_OPTION.findall(hint))
         error.hint = hint if hint and kept else None
         raise
+
+
+def wants_notices(*, verbose: bool) -> bool:
+    """Whether notices are shown: with ``--verbose``, or where stderr is a terminal."""
+    return verbose or sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def keep_quiet(*, verbose: bool) -> Iterator[None]:
+    """Keep Python's warnings, whoever gives them, from stderr where notices are not wanted."""
+    with warnings.catch_warnings():
+        if not wants_notices(verbose=verbose):
+            warnings.simplefilter("ignore")
+        yield
+
+
+def notify(args: argparse.Namespace, text: str) -> None:
+    """Write a notice to stderr, in one line, where notices are wanted; ``args`` has ``verbose``."""
+    if wants_notices(verbose=args.verbose):
+        from clipworks.cli.terminal import show_text
+
+        print(f"note: {show_text(text)}", file=sys.stderr)

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from clipworks.cli import kinds
 from clipworks.errors import ImageError, UsageError
-from clipworks.vendor_sample import arguments, notices
+from clipworks.vendor_sample import arguments
 
 _HARDWARE = ("imgmod_hw_config", "norm_elf", "space2depth_elf", "txtmod_hw_config", "txtmod_vdsp_params")
 _TOP = 5
@@ -23,38 +24,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sample's options."""
-    parser.add_argument(
-        "--imgmod_prefix",
-        metavar="BUNDLE",
-        help="image model: a bundle, BUNDLE/mod, or a model's name (default: that of --txtmod_prefix, or starter)",
-    )
-    parser.add_argument(
-        "--txtmod_prefix", metavar="BUNDLE", help="text model, likewise (default: that of --imgmod_prefix)"
-    )
-    parser.add_argument(
-        "-d", "--device_id", default="0", metavar="N", help="index in the runtime's list of devices (default: 0)"
-    )
-    parser.add_argument("--input_file", metavar="FILE", help="one image: print its best strings")
-    parser.add_argument("--strings", metavar="LIST", help=f'the labels (default for one image: "{arguments.STRINGS}")')
-    parser.add_argument(
-        "--label_file",
-        metavar="FILE",
-        help="the labels, one a line or a JSON list; or imagenet, imagenet-synsets, which come with it (default for a "
-        "list of images: imagenet-synsets)",
-    )
-    parser.add_argument(
-        "--npz_files_path", metavar="FOLDER", help="token files of make_input_npz for the labels of --label_file"
-    )
-    parser.add_argument("--dataset_filelist", metavar="FILE", help="images, one path a line: write their best five")
-    parser.add_argument("--dataset_root", metavar="FOLDER", help="what the paths of the list are relative to")
-    parser.add_argument("--dataset_output_file", metavar="FILE", help="the file to write for the list")
-    arguments.add_hardware_options(parser, *(f"--{name}" for name in _HARDWARE))
-    group = arguments.add_runtime_options(parser)
-    group.add_argument(
-        "--restart",
-        action="store_true",
-        help="throw away what an earlier run wrote to --dataset_output_file, instead of resuming it",
-    )
+    rows = {
+        "--imgmod_prefix BUNDLE": "image model: a bundle, BUNDLE/mod, or a model's name (default: that of "
+        "--txtmod_prefix, or starter)",
+        "--txtmod_prefix BUNDLE": "text model, likewise (default: that of --imgmod_prefix)",
+        "-d --device_id N = 0": "index in the runtime's list of devices",
+        "--input_file FILE": "one image: print its best strings",
+        "--strings LIST": f'the labels (default for one image: "{arguments.STRINGS}")',
+        "--label_file FILE": f"{arguments.LABEL_FILE} (default for a list of images: imagenet-synsets)",
+        "--npz_files_path FOLDER": "token files of make_input_npz for the labels of --label_file",
+        "--dataset_filelist FILE": "images, one path a line: write their best five",
+        "--dataset_root FOLDER": "what the paths of the list are relative to",
+        "--dataset_output_file FILE": "the file to write for the list",
+    }
+    kinds.add_options(parser, rows)
+    arguments.add_hardware_options(parser, *_HARDWARE)
+    restart = "throw away what an earlier run wrote to --dataset_output_file, instead of resuming it"
+    kinds.add_options(arguments.add_runtime_options(parser), {"--restart": restart})
 
 
 def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
@@ -65,7 +51,6 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
 
 
 def _match(args: argparse.Namespace) -> int:
-    """Print the best five strings for one image."""
     from clipworks.cli.terminal import show_text
     from clipworks.scoring import compare, rank, score
     from clipworks.vendor_sample.towers import choose_labels, open_towers
@@ -100,9 +85,11 @@ def _check(args: argparse.Namespace) -> None:
 def _classify(args: argparse.Namespace) -> int:
     """Write the best five of every image of the list, or resume where an earlier run stopped."""
     from clipworks.cli import options
-    from clipworks.cli.progress import Bar
+    from clipworks.cli.progress import ProgressLine
+    from clipworks.cli.terminal import show_text
     from clipworks.datasets.listing import read_dataset
     from clipworks.interrupts import keeping
+    from clipworks.results.formats import read_results
     from clipworks.results.journal import check_target, manifest_path
     from clipworks.tasks.classify import Classes, classify
     from clipworks.tasks.runs import RunOptions
@@ -114,42 +101,28 @@ def _classify(args: argparse.Namespace) -> int:
     options.recall_choice(args, Path(manifest_path(output)))
     labels = choose_labels(args)
     images = read_dataset(args.dataset_filelist, root=args.dataset_root or None)
-    bar = Bar("images")
-    with open_towers(args) as towers:
+    with ProgressLine("images") as line, open_towers(args) as towers:
         classifier = towers.embed_labels(labels, args.npz_files_path or None)
         with keeping() as stop:
-            progress = classify(
-                towers.image,
-                images,
-                Classes(labels=labels, templates=("{}",), top=_TOP),  # the sample's texts are the labels as they are
-                classifier,
-                output,
-                RunOptions(
-                    format="text",
-                    restart=args.restart,
-                    report=lambda now: bar.show(now.done, now.total, before=now.before),
-                    stop=stop,
-                ),
+            run_options = RunOptions(
+                format="text",
+                restart=args.restart,
+                report=lambda now: line.count(now.done, now.total, before=now.before),
+                stop=stop,
             )
-    bar.clear()
+            classes = Classes(labels=labels, templates=("{}",), top=_TOP)  # the sample's texts are the labels as given
+            progress = classify(towers.image, images, classes, classifier, output, run_options)
     if not progress.whole:
         done = f"{progress.done:,} of {progress.total:,} images"
         print(f"{output}: stopped after {done}; the same command resumes there", file=sys.stderr)
         return 130
     if progress.before == progress.total:
-        notices.notify(args, f"{output} is complete already: nothing was done (--restart starts over)")
+        arguments.notify(args, f"{output} is complete already: nothing was done (--restart starts over)")
     if progress.failed:
-        _show_errors(output)
+        errors = (record.error for record in read_results(output) if record.error is not None)
+        for error in itertools.islice(errors, _SHOWN_ERRORS):
+            print(f"clip_sample: {show_text(error)}", file=sys.stderr)
         raise ImageError(
             f"{progress.failed:,} of {progress.total:,} images could not be read; their lines in {output} say why"
         )
     return 0
-
-
-def _show_errors(output: str) -> None:
-    from clipworks.cli.terminal import show_text
-    from clipworks.results.formats import read_results
-
-    errors = (record.error for record in read_results(output) if record.error is not None)
-    for error in itertools.islice(errors, _SHOWN_ERRORS):
-        print(f"clip_sample: {show_text(error)}", file=sys.stderr)

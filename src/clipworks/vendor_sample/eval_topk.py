@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from clipworks.cli import kinds
 from clipworks.errors import UsageError
-from clipworks.vendor_sample import arguments, notices
+from clipworks.vendor_sample import arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,15 +17,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sample's argument, and what it lacks."""
-    parser.add_argument(
-        "results", metavar="RESULT.txt", help="lines: {file}: top-{i} id: {id}, prob: {p}, class name: {name}"
-    )
-    parser.add_argument("--name", default="clipworks", help="what stands in the brackets (default: clipworks)")
-    parser.add_argument(
-        "--labels",
-        metavar="L",
-        help="imagenet, imagenet-synsets or a file with WordNet ids (default: as recorded, or by the names)",
-    )
+    lines = "lines: {file}: top-{i} id: {id}, prob: {p}, class name: {name}"
+    parser.add_argument("results", metavar="RESULT.txt", help=lines)
+    rows = {
+        "--name NAME = clipworks": "what stands in the brackets",
+        "--labels L": "imagenet, imagenet-synsets or a file with WordNet ids (default: as recorded, or by the names)",
+    }
+    kinds.add_options(parser, rows)
 
 
 def _run(_: argparse.ArgumentParser, args: argparse.Namespace) -> int:
@@ -52,7 +51,7 @@ def _run(_: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         ("in the whole run, of which the file has a part", count_missing(found, known)),
     ):
         if count:
-            notices.notify(args, f"images {what}: {count:,}")
+            arguments.notify(args, f"images {what}: {count:,}")
     first, last = (100 * item.share for item in (found.accuracy[0], found.accuracy[-1]))
     print(f"[{args.name}]: top1_rate: {first:.3f} top5_rate: {last:.3f}")
     return 0

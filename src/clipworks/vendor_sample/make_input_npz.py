@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipworks.vendor_sample import arguments, notices
+from clipworks.cli import kinds
+from clipworks.vendor_sample import arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,18 +17,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sample's options."""
-    parser.add_argument(
-        "--label_file",
-        required=True,
-        metavar="FILE",
-        help="the labels, one a line or a JSON list; or imagenet, imagenet-synsets, which come with it",
-    )
-    parser.add_argument(
-        "--npz_files_path",
-        required=True,
-        metavar="FOLDER",
-        help="where <label>.npz go: input_0 to input_5, int32 [80]: the ids, zeros, zeros, the mask, zeros, zeros",
-    )
+    rows = {
+        "--label_file FILE (required)": arguments.LABEL_FILE,
+        "--npz_files_path FOLDER (required)": "where <label>.npz go: input_0 to input_5, int32 [80]: the ids, zeros, "
+        "zeros, the mask, zeros, zeros",
+    }
+    kinds.add_options(parser, rows)
 
 
 def _run(_: argparse.ArgumentParser, args: argparse.Namespace) -> int:
@@ -38,5 +33,5 @@ def _run(_: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     renamed = write_token_files(labels, Path(args.npz_files_path))
     if renamed:
         what = "1 label cannot have a file" if renamed == 1 else f"{renamed:,} labels cannot have files"
-        notices.notify(args, f"{what} of that name; {INDEX} says which is theirs")
+        arguments.notify(args, f"{what} of that name; {INDEX} says which is theirs")
     return 0

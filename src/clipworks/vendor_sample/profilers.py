@@ -35,17 +35,17 @@ _OPTIONS = {
 
 def profile_image(argv: Sequence[str] | None = None) -> int:
     """Run ``clip_image_prof``; see `clipworks.cli.main` for the arguments and the exit status."""
-    return _guard("clip_image_prof", "image", argv)
+    return _guard("image", argv)
 
 
 def profile_text(argv: Sequence[str] | None = None) -> int:
     """Run ``clip_text_prof``."""
-    return _guard("clip_text_prof", "text", argv)
+    return _guard("text", argv)
 
 
-def _guard(program: str, target: Target, argv: Sequence[str] | None) -> int:
+def _guard(target: Target, argv: Sequence[str] | None) -> int:
     return arguments.run_command(
-        program,
+        f"clip_{target}_prof",
         f"Measure the {target} tower: throughput and latency percentiles.",
         lambda parser: add_arguments(parser, target),
         lambda parser, args: _run(parser, args, target),
@@ -55,55 +55,24 @@ def _guard(program: str, target: Target, argv: Sequence[str] | None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser, target: Target) -> None:
     """Declare the sample's options."""
-    parser.add_argument(
-        "-m",
-        "--model_prefix",
-        metavar="BUNDLE",
-        help="a clipworks bundle, BUNDLE/mod, or a model's name (default: starter)",
-    )
-    parser.add_argument(
-        "-d",
-        "--device_ids",
-        default="[0]",
-        metavar="LIST",
-        help="indices in the runtime's list of devices (default: [0])",
-    )
-    kinds.add_number(parser, "-b", "--batch_size", default=1, help="samples a request")
-    kinds.add_number(parser, "-i", "--instance", default=1, help="encoders in all, dealt out evenly to the devices")
-    if target == "image":
-        parser.add_argument(
-            "-s", "--shape", metavar="LIST", help="of the input, as in [3,260,260]; only the model's own is allowed"
-        )
-    else:
-        parser.add_argument(
-            "--test_input_npz", metavar="FILE", help="a token file to send (default: two dozen built-in prompts)"
-        )
-    kinds.add_number(parser, "--iterations", default=10240, help="requests to measure, in all")
-    parser.add_argument(
-        "-q",
-        "--queue_size",
-        type=int,
-        default=1,
-        metavar="N",
-        help="requests in flight for each instance, exactly; 0: one after another (default: 1). "
-        "The sample's own N keeps N + 2 in flight: compare its 1 with 3 here",
-    )
-    parser.add_argument(
-        "--percentiles", default="[50,90,95,99]", metavar="LIST", help="of the latency (default: [50,90,95,99])"
-    )
-    parser.add_argument(
-        "--input_host",
-        choices=("0", "1"),
-        default="0",
-        help="1: a request begins on the host, 0: on the device (default: 0)",
-    )
-    kinds.add_number(
-        parser,
-        "--warmup_times",
-        default=10,
-        help="requests to each instance before the measured ones, one after another",
-    )
-    arguments.add_hardware_options(parser, *(f"--{name}" for name in _HARDWARE[target]))
+    own: dict[Target, dict[str, str]] = {
+        "image": {"-s --shape LIST": "of the input, as in [3,260,260]; only the model's own is allowed"},
+        "text": {"--test_input_npz FILE": "a token file to send (default: two dozen built-in prompts)"},
+    }
+    rows = {
+        "-m --model_prefix BUNDLE": "a clipworks bundle, BUNDLE/mod, or a model's name (default: starter)",
+        "-d --device_ids LIST = [0]": "indices in the runtime's list of devices",
+        "-b --batch_size N:int = 1": "samples a request",
+        "-i --instance N:int = 1": "encoders in all, dealt out evenly to the devices",
+        "--iterations N:int = 10240": "requests to measure, in all",
+        "-q --queue_size N:int = 1": "requests in flight for each instance, exactly; 0: one after another. The "
+        "sample's own N keeps N + 2 in flight: compare its 1 with 3 here",
+        "--warmup_times N:int = 10": "requests to each instance before the measured ones, one after another",
+        "--percentiles LIST = [50,90,95,99]": "of the latency",
+        "--input_host 0|1 = 0": "1: a request begins on the host, 0: on the device",
+    }
+    kinds.add_options(parser, rows | own[target])
+    arguments.add_hardware_options(parser, *_HARDWARE[target])
     arguments.add_runtime_options(parser)
 
 
@@ -170,11 +139,7 @@ def _open_setup(args: argparse.Namespace, target: Target, devices: list[str]) ->
 
 
 def _deal(devices: list[str], count: int) -> tuple[list[str], int]:
-    """Deal ``count`` instances out to devices, as the sample does: the devices that get any, and how many each has.
-
-    Raises:
-        UsageError: a device stands there twice, or some devices would have more instances than others.
-    """
+    """Deal ``count`` instances out to devices, as the sample does: the devices that get any, and how many each has."""
     if len(set(devices)) < len(devices):
         raise UsageError(
             f"--device_ids is [{', '.join(devices)}]; allowed: each device once",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import zipfile
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from clipworks.errors import TextError, UsageError
 from clipworks.text.clip_rules import make_clip_encoder
@@ -26,14 +24,10 @@ _NOT_IN_NAMES = frozenset('/\\\0<>:"|?*' if os.name == "nt" else "/\\\0")
 
 
 def write_token_files(labels: Sequence[str], folder: Path) -> int:
-    """Write a token file for each label.
+    """Write a token file for each label, or none at all where one has no word or too many (TextError).
 
     Returns:
         How many labels could not be a file's name: they have a safe one, which ``index.json`` maps.
-
-    Raises:
-        TextError: a label without a word, or with too many; nothing is written then.
-        UsageError: the folder cannot be made or written.
     """
     encode = make_clip_encoder(built_in_vocabulary())
     rows = [encode(label) for label in labels]
@@ -52,7 +46,10 @@ def write_token_files(labels: Sequence[str], folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, row in zip(files, rows, strict=True):
-            np.savez(folder / name, **_fill(row))  # type: ignore[arg-type]  # names of arrays, not of options
+            arrays = {name: np.zeros(LENGTH, np.int32) for name in _INPUTS}
+            arrays[_IDS][: len(row)] = row
+            arrays[_MASK][: len(row)] = 1
+            np.savez(folder / name, **arrays)  # type: ignore[arg-type]  # names of arrays, not of options
         if mapped:
             part = folder / f".{INDEX}"  # whole or not at all
             part.write_text(json.dumps(mapped, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -79,31 +76,22 @@ def _name_files(labels: Sequence[str]) -> list[str]:
 
 
 def read_token_files(labels: Sequence[str], folder: Path) -> list[Ids]:
-    """Read the token ids of labels: int32 ``[length]`` each, start and end included.
-
-    Raises:
-        UsageError: no such folder, a label without a file, or a file that is no token file; the message names it.
-    """
+    """Read the token ids of labels: int32 ``[length]`` each, start and end included; an error names label or file."""
     if not folder.is_dir():
         raise UsageError(f"--npz_files_path {folder} is not a folder", hint="make_input_npz makes the files")
     mapped = _read_index(folder / INDEX)
     rows = []
     for label in labels:
-        name = f"{label}.npz"
-        if not _is_file_name(name) or not (folder / name).is_file():
-            name = mapped.get(label, name)
-        if not _is_file_name(name) or not (folder / name).is_file():
+        names = [name for name in (f"{label}.npz", mapped.get(label, "")) if _is_file_name(name)]
+        found = next((folder / name for name in names if (folder / name).is_file()), None)
+        if found is None:
             raise UsageError(f"{folder} has no token file of the label {label!r}", hint="make_input_npz makes it")
-        rows.append(read_token_file(folder / name))
+        rows.append(read_token_file(found))
     return rows
 
 
 def read_token_file(path: Path) -> Ids:
-    """Read the token ids of one file: int32 ``[length]``, start and end included.
-
-    Raises:
-        UsageError: it cannot be read, or its arrays are not those of the sample.
-    """
+    """Read the token ids of one file: int32 ``[length]``, start and end included."""
     try:
         # Opened here: numpy leaves a damaged file open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
@@ -121,7 +109,7 @@ def read_token_file(path: Path) -> Ids:
                 f"{path}: {name} is {array.dtype} {list(array.shape)}; allowed: int32 [{LENGTH}], {CONTEXT} and 3 zeros"
             )
     ids, mask = (np.clip(found[name].reshape(-1), -1, 1 << 30) for name in (_IDS, _MASK))
-    start, end = _find_ends()
+    start, end = (built_in_vocabulary().ids[token] for token in (START, END))
     row: Ids = ids[: int((mask != 0).sum())].astype(np.int32)
     whole = 2 < len(row) <= CONTEXT and row[0] == start and row[-1] == end
     if not whole or row.min() < 0 or row[1:-1].max() >= start:
@@ -144,19 +132,6 @@ def spell(rows: Sequence[Ids]) -> list[str]:
             raise UsageError(f"the token ids {row.tolist()} spell no word")
         texts.append(text)
     return texts
-
-
-@functools.cache
-def _find_ends() -> tuple[int, int]:
-    ids = built_in_vocabulary().ids
-    return ids[START], ids[END]
-
-
-def _fill(row: Sequence[int]) -> dict[str, npt.NDArray[np.int32]]:
-    arrays = {name: np.zeros(LENGTH, np.int32) for name in _INPUTS}
-    arrays[_IDS][: len(row)] = row
-    arrays[_MASK][: len(row)] = 1
-    return arrays
 
 
 def _is_file_name(name: str) -> bool:

@@ -16,7 +16,7 @@ from clipworks.model import Model
 from clipworks.options import ImageOptions
 from clipworks.text.files import read_lines
 from clipworks.text.prompts import LABEL_SETS, Labels, read_labels
-from clipworks.vendor_sample import arguments, notices
+from clipworks.vendor_sample import arguments
 
 SYNSETS = "imagenet-synsets"
 
@@ -29,15 +29,9 @@ class Towers:
     text: Model
 
     def embed_labels(self, labels: Labels, token_files: str | None) -> scoring.Floats:
-        """Embed labels as float32 unit rows ``[labels, dim]``, from their texts or from token files.
+        """Embed labels as float32 unit rows ``[labels, dim]``, from their texts or from a folder of token files.
 
-        Args:
-            labels: at least one; labels of one name get the same row to the last bit, so that they tie.
-            token_files: the folder of `clipworks.vendor_sample.token_files`, or None for the texts.
-
-        Raises:
-            TextError: a label is too long for the model.
-            UsageError: a token file is missing, or is none.
+        Labels of one name get the same row to the last bit, so that they tie.
         """
         places = {name: place for place, name in enumerate(dict.fromkeys(labels.names))}
         names = list(places)
@@ -66,47 +60,33 @@ _AS_OPENCV = ImageOptions(alpha="before")
 
 @contextlib.contextmanager
 def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
-    """Open what ``--imgmod_prefix`` and ``--txtmod_prefix`` name; one that is not given is that of the other.
-
-    Raises:
-        UsageError: one is no model, or the two models' embeddings have different widths.
-    """
-    image, text = args.imgmod_prefix, args.txtmod_prefix
-    names = [
-        arguments.find_model(image or text, "--imgmod_prefix" if image else "--txtmod_prefix"),
-        arguments.find_model(text or image, "--txtmod_prefix" if text else "--imgmod_prefix"),
-    ]
+    """Open what ``--imgmod_prefix`` and ``--txtmod_prefix`` name; one that is not given is that of the other."""
+    given = (args.imgmod_prefix, "--imgmod_prefix"), (args.txtmod_prefix, "--txtmod_prefix")
+    names = [arguments.find_model(*(pair if pair[0] else other)) for pair, other in (given, given[::-1])]
     bundles = [store.open_bundle(name) for name in dict.fromkeys(names)]
     first, last = bundles[0].card, bundles[-1].card
     if first.dim != last.dim:
         raise UsageError(
-            f"--imgmod_prefix {image} has embeddings of width {first.dim}, --txtmod_prefix {text} of width {last.dim}; "
-            "allowed: two towers of one model"
+            f"--imgmod_prefix {args.imgmod_prefix} has embeddings of width {first.dim}, --txtmod_prefix "
+            f"{args.txtmod_prefix} of width {last.dim}; allowed: two towers of one model"
         )
     if card_hash(first) != card_hash(last):
-        notices.notify(
+        arguments.notify(
             args,
             f"the image tower is of {first.name} and the text tower of {last.name}: scores mean something only if the "
             "two were trained together",
         )
     streams = None if args.dataset_filelist else 1
     runtime = options.read_runtime_options(args, device=args.device_id.strip("[] "), streams=streams)
-    with contextlib.ExitStack() as stack:
-
-        def enter(place: int, *towers: str) -> Model:
-            model = Model(
-                bundles[place],
-                runtime,
-                _AS_OPENCV,
-                towers=towers,  # type: ignore[arg-type]  # image and text, as written below
-            )
-            return stack.enter_context(model)
-
-        if len(bundles) == 1:
-            whole = enter(0, "image", "text")
+    if len(bundles) == 1:
+        with Model(bundles[0], runtime, _AS_OPENCV) as whole:
             yield Towers(image=whole, text=whole)
-        else:
-            yield Towers(image=enter(0, "image"), text=enter(1, "text"))
+    else:
+        with (
+            Model(bundles[0], runtime, _AS_OPENCV, towers=("image",)) as images,
+            Model(bundles[1], runtime, _AS_OPENCV, towers=("text",)) as texts,
+        ):
+            yield Towers(image=images, text=texts)
 
 
 def choose_labels(args: argparse.Namespace) -> Labels:
@@ -114,9 +94,6 @@ def choose_labels(args: argparse.Namespace) -> Labels:
 
     Without either a list of images takes ImageNet's synset strings, as the sample for Python does, and one image the
     sample's three strings.
-
-    Raises:
-        TextError, UsageError: no such file or label set, or a list with gaps.
     """
     if args.label_file:
         return read_label_file(args.label_file)

@@ -13,22 +13,15 @@ SIDES = ("here", "in the reference")
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Two pipelines that differ.
+    """Two pipelines that differ."""
 
-    Attributes:
-        found: the subject's values, in f32 where that is available.
-        rough: its values in the precision asked for.
-        reference: the other pipeline; None where it is a dump.
-        weights: of a model that both should be, or None.
-    """
-
-    found: Trace
-    rough: Trace
+    found: Trace  # the subject's values, in f32 where that is available
+    rough: Trace  # its values in the precision asked for
     expected: Trace
     inputs: Inputs
     subject: Pipeline
-    reference: Pipeline | None
-    weights: Weights | None
+    reference: Pipeline | None  # None where it is a dump
+    weights: Weights | None  # of a model that both should be
 
     def sides(self, stage: str) -> tuple[list[Array], list[Array]]:
         """Both sides' values of a stage, in the order of `SIDES`."""
@@ -41,6 +34,6 @@ class Case:
             return []
         return ["; ".join(f"{side} {text}" for side, text in zip(SIDES, said, strict=True) if text)]
 
-    def entry(self, stage: str, before: str) -> list[Array] | None:
-        """What a step was computed from: the reference's values, for the pipeline was given these; else its own."""
-        return self.expected.get(before, self.found.get(before) if stage in self.found else None)
+    def entry(self, stage: str) -> list[Array] | None:
+        """What later steps were computed from: the reference's values, which the pipeline was given, else its own."""
+        return self.expected.get(stage) or self.found.get(stage)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from clipworks.bundle.card import ImageSpec
-from clipworks.doctor.causes.cases import SIDES, Case
+from clipworks.doctor.causes.cases import Case
 from clipworks.doctor.images import ALPHAS, as_levels, has_size, list_alphas, recover_pixels
 from clipworks.doctor.stages import Array, Trace
 from clipworks.images.decode import ImageLike
@@ -29,11 +29,9 @@ _CHANNELS = {"": slice(None), ", red and blue exchanged (BGR)": slice(None, None
 Bytes = npt.NDArray[np.uint8]
 
 
-def explain_decoded(case: Case) -> list[str]:
+def explain_decoded(stage: str, case: Case) -> list[str]:
     """Whether one side's images are the other's, turned or with other channels."""
-    if alphas := _explain_alpha(case):
-        return alphas
-    found, expected = case.sides("decoded")
+    found, expected = case.sides(stage)
     turns: dict[str, Callable[[Array], Array]] = {
         "is not turned as its EXIF orientation says": lambda a: a,
         "is mirrored": lambda a: a[:, ::-1],
@@ -44,42 +42,39 @@ def explain_decoded(case: Case) -> list[str]:
         "is turned by 270 degrees": lambda a: np.rot90(a, 3),
     }
     for (turn, move), (channels, order) in itertools.product(turns.items(), _CHANNELS.items()):
-        moved = [move(array)[..., order] for array in expected]
-        if all(_distance(one, other) <= _CLOSE for one, other in zip(found, moved, strict=True)):
+        if _are_close(found, [move(array)[..., order] for array in expected]):
             if turn.startswith("is not"):
                 return ["red and blue are exchanged (BGR) on one side: OpenCV reads images so"]
             return [f"an image {turn} on one side{channels}: EXIF orientation; --exif ignore does as the reference"]
-    scaled = [array * 255.0 for array in expected]
-    if all(_distance(one, other) <= _CLOSE for one, other in zip(found, scaled, strict=True)):
-        return ["the reference's values lie in 0 to 1, not 0 to 255"]
-    return []
+    scaled = _are_close(found, [array * 255.0 for array in expected])
+    return ["the reference's values lie in 0 to 1, not 0 to 255"] if scaled else []
 
 
-def explain_resized(case: Case) -> list[str]:
+def explain_resized(stage: str, case: Case) -> list[str]:
     """Which filter gives each side's images; their own shape says the geometry."""
-    entry = as_levels(case.entry("resized", "decoded"))
+    entry = as_levels(case.entry("decoded"))
     if entry is None:
         return []
     spec = case.subject.spec
 
     def describe(trace: Trace) -> str:
-        arrays = trace["resized"]
+        arrays = trace[stage]
         shapes = [array.shape[:2] for array in arrays]
-        recipe = _find_recipe(arrays, _list_recipes(case, entry, lambda one, at: _list_resized(one, [shapes[at]])))
+        recipe = _find_recipe(arrays, _list_recipes(case, entry, lambda one, at: _list_resized(one, shapes[at])))
         geometry = {_name_geometry(one.shape[:2], shape, spec) for one, shape in zip(entry, shapes, strict=True)}
         return ", ".join([recipe or "no filter that is known", *sorted(geometry - {""})])
 
     return case.contrast(describe)
 
 
-def explain_pixels(case: Case) -> list[str]:
+def explain_pixels(stage: str, case: Case) -> list[str]:
     """Where each side cut its square out, or, if nobody kept what it was cut from, how it was made from the file."""
     spec = case.subject.spec
-    resized = as_levels(case.entry("pixels", "resized"))
-    decoded = as_levels(case.entry("pixels", "decoded")) if "resized" not in case.expected else None
+    resized = as_levels(case.entry("resized"))
+    decoded = as_levels(case.entry("decoded")) if "resized" not in case.expected else None
 
     def describe(trace: Trace) -> str | None:
-        arrays = trace["pixels"]
+        arrays = trace[stage]
         if all(array.size and array.max() <= 1.0 for array in arrays) and arrays[0].dtype.kind == "f":
             return "values in 0 to 1, not 0 to 255"
         levels = as_levels(arrays)
@@ -94,16 +89,14 @@ def explain_pixels(case: Case) -> list[str]:
     return case.contrast(describe)
 
 
-def explain_normalised(case: Case) -> list[str]:
+def explain_normalised(stage: str, case: Case) -> list[str]:
     """Which mean and deviation each side has, by a straight line through its values over the pixels."""
-    entry = case.entry("normalised", "pixels")
+    entry = case.entry("pixels")
     if entry is None:
         return []
-    if squares := _explain_squares(case):
-        return squares
 
     def describe(trace: Trace) -> str:
-        arrays = trace["normalised"]
+        arrays = trace[stage]
         if any(one.shape != other.shape for one, other in zip(arrays, entry, strict=True)):
             return f"shape {list(arrays[0].shape)}"
         return _describe_line(np.stack(entry), np.stack(arrays))
@@ -111,29 +104,31 @@ def explain_normalised(case: Case) -> list[str]:
     return case.contrast(describe)
 
 
-def _explain_alpha(case: Case) -> list[str]:
+def explain_alpha(stage: str, case: Case) -> list[str]:
     """Which way each side's decoded images were freed from alpha, if that tells them apart."""
     ways = [list_alphas(image, case.inputs.options) for image in case.inputs.images]
     names = next((list(way) for way in ways if way), [])
 
     def describe(trace: Trace) -> str | None:
-        pairs = [(array, way) for array, way in zip(trace["decoded"], ways, strict=True) if way]
-        fits = (name for name in names if all(_distance(one, np.asarray(way[name])) <= _CLOSE for one, way in pairs))
+        pairs = [(array, way) for array, way in zip(trace[stage], ways, strict=True) if way]
+        arrays = [array for array, _ in pairs]
+        fits = (name for name in names if _are_close(arrays, [np.asarray(way[name]) for _, way in pairs]))
         return next((f"alpha is {name}" for name in fits), None)
 
     return case.contrast(describe)
 
 
-def _explain_squares(case: Case) -> list[str]:
+def explain_squares(stage: str, case: Case) -> list[str]:
     """How each side made its squares, where nobody kept any stage before the normalised one."""
-    theirs = recover_pixels(case.expected["normalised"], case.subject.spec)
-    ours, decoded = as_levels(case.found.get("pixels")), as_levels(case.entry("pixels", "decoded"))
-    kept = "pixels" in case.expected or "resized" in case.expected
-    size = case.subject.spec.size
-    if kept or theirs is None or ours is None or decoded is None or not has_size(theirs, size):
+    spec, decoded = case.subject.spec, as_levels(case.entry("decoded"))
+    if decoded is None or "pixels" in case.expected or "resized" in case.expected:
         return []
-    here, there = (_find_square(case, levels, decoded) for levels in (ours, theirs))
-    return [f"{SIDES[0]} {here}; {SIDES[1]} {there}"] if here != there else []
+
+    def describe(trace: Trace) -> str | None:
+        levels = as_levels(trace["pixels"]) if "pixels" in trace else recover_pixels(trace[stage], spec)
+        return _find_square(case, levels, decoded) if levels is not None and has_size(levels, spec.size) else None
+
+    return case.contrast(describe)
 
 
 def _find_square(case: Case, levels: Sequence[Bytes], decoded: Sequence[Bytes]) -> str:
@@ -174,7 +169,8 @@ def _describe_line(pixels: npt.NDArray[Any], values: npt.NDArray[Any]) -> str:
             std.append(1 / slope if slope else float("inf"))
             mean.append(-start / slope if slope else float("nan"))
         if worst <= _CLOSE * 255 / 100:
-            text = f"with mean {_list(mean)} and std {_list(std)}{channels}"
+            means, stds = ("/".join(f"{value:.4g}" for value in values) for values in (mean, std))
+            text = f"with mean {means} and std {stds}{channels}"
             if min(std) > 20:
                 text += ", as values of 0 to 1 that were divided by 255 once more"
             elif max(std) < 0.02:
@@ -183,34 +179,31 @@ def _describe_line(pixels: npt.NDArray[Any], values: npt.NDArray[Any]) -> str:
     return "by no mean and std at all"
 
 
-def _list_resized(image: Bytes, shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[str, Bytes]]:
-    """An image in some sizes by every filter."""
-    whole = Image.fromarray(image)
-    for height, width in shapes:
-        for name, method in _FILTERS.items():
-            yield name, np.asarray(whole.resize((width, height), method))
-            if name in ("bicubic", "bilinear"):
-                yield f"{name} without antialiasing", _resize_plainly(whole, width, height, method)
+def _scale(sides: tuple[int, ...], to: int, step: Callable[[float], int]) -> tuple[int, ...]:
+    """Height and width with the shorter side brought to a length, the longer one by a way to round."""
+    return tuple(to if side == min(sides) else step(to * side / min(sides)) for side in sides)
 
 
-def _resize_plainly(image: Image.Image, width: int, height: int, method: Image.Resampling) -> Bytes:
-    """Resize as OpenCV and PyTorch do unless told otherwise: the filter does not widen where an image shrinks."""
-    steps = (image.width / width, 0, 0, 0, image.height / height, 0)
-    return np.asarray(image.transform((width, height), Image.Transform.AFFINE, steps, method))
+def _list_resized(image: Bytes, shape: tuple[int, ...]) -> Iterator[tuple[str, Bytes]]:
+    """An image in a size by every filter."""
+    whole, (height, width) = Image.fromarray(image), shape
+    for name, method in _FILTERS.items():
+        yield name, np.asarray(whole.resize((width, height), method))
+        if name in ("bicubic", "bilinear"):
+            # As OpenCV and PyTorch do unless told otherwise: the filter does not widen where an image shrinks.
+            steps = (whole.width / width, 0, 0, 0, whole.height / height, 0)
+            plain = np.asarray(whole.transform((width, height), Image.Transform.AFFINE, steps, method))
+            yield f"{name} without antialiasing", plain
 
 
 def _list_squares(image: Bytes, spec: ImageSpec) -> Iterator[tuple[str, Bytes]]:
-    """Every known way from a decoded image to a square."""
-    height, width = image.shape[:2]
     for to in dict.fromkeys((spec.resize_to, spec.size, round(spec.size / 0.875))):
-        short = min(height, width)
+        size = "" if to == spec.resize_to else f", shorter side to {to}"
         for rule, step in (("", int), (", the longer side rounded", round)):
-            sides = [to if side == short else step(to * side / short) for side in (height, width)]
-            size = "" if to == spec.resize_to else f", shorter side to {to}"
-            for name, resized in _list_resized(image, [tuple(sides)]):
+            for name, resized in _list_resized(image, _scale(image.shape[:2], to, step)):
                 for crop, square in _list_crops(resized, spec):
                     yield f"{name}{size}{rule}, {crop}", square
-    for name, square in _list_resized(image, [(spec.size, spec.size)]):
+    for name, square in _list_resized(image, (spec.size, spec.size)):
         yield f"{name}, both sides to {spec.size} without a crop", square[..., :3]
 
 
@@ -248,12 +241,9 @@ def _find_recipe(arrays: Sequence[Array], recipes: Sequence[Sequence[tuple[str, 
 
 
 def _name_geometry(before: tuple[int, ...], after: tuple[int, ...], spec: ImageSpec) -> str:
-    """What is unusual about the size that an image was brought to."""
-    short = min(before)
     if spec.resize == "squash":
         return "" if after == (spec.size, spec.size) else f"not squashed but to {after[1]} x {after[0]}"
-    cut = tuple(spec.resize_to if side == short else int(spec.resize_to * side / short) for side in before)
-    rounded = tuple(spec.resize_to if side == short else round(spec.resize_to * side / short) for side in before)
+    cut, rounded = (_scale(before, spec.resize_to, step) for step in (int, round))
     if after == cut:
         return ""
     if after[0] == after[1] and before[0] != before[1]:
@@ -261,11 +251,7 @@ def _name_geometry(before: tuple[int, ...], after: tuple[int, ...], spec: ImageS
     return "the longer side rounded" if after == rounded else f"to {after[1]} x {after[0]}, not {cut[1]} x {cut[0]}"
 
 
-def _distance(one: Array, other: Array) -> float:
-    if one.shape != other.shape:
-        return float("inf")
-    return float(np.abs(one.astype(np.float32) - other).max(initial=0))
-
-
-def _list(values: Sequence[float]) -> str:
-    return "/".join(f"{value:.4g}" for value in values)
+def _are_close(arrays: Sequence[Array], others: Sequence[Array]) -> bool:
+    pairs = list(zip(arrays, others, strict=True))
+    alike = all(one.shape == other.shape for one, other in pairs)
+    return alike and all(np.abs(one.astype(np.float32) - other).max(initial=0) <= _CLOSE for one, other in pairs)

@@ -11,27 +11,28 @@ from clipworks.bundle.card import Activation
 from clipworks.doctor.causes.cases import SIDES, Case
 from clipworks.doctor.deviation import find_row
 from clipworks.doctor.equations import run_rows
-from clipworks.doctor.stages import LAYER, Array, Trace
-from clipworks.runtimes import Role
+from clipworks.doctor.joint import unit_rows
+from clipworks.doctor.stages import ENTRIES, Array, Trace, name_entry
+from clipworks.runtimes import ROLES, Role
 from clipworks.towers.reference import Values, project_rows
 from clipworks.towers.weights import Linear, TowerWeights
 
 _CLOSE = 2e-3  # relative: what a trial may miss a side's values by
 _F16_LARGEST = 65504.0
+# Those that the equations have, one of which may stand for another.
+_ACTIVATIONS: dict[str, Activation] = {"QuickGELU": "quick_gelu", "exact GELU": "gelu"}
 
 
 def explain_layer(stage: str, case: Case) -> list[str]:
     """Which changed layer gives each side's rows: another activation, another mask, another epsilon."""
-    named = LAYER.fullmatch(stage)
-    weights = _choose_weights(case, stage)
-    if named is None or weights is None:
+    role, weights = _find_tower(stage, case)
+    if weights is None:
         return []
-    role, index = named[1], int(named[2])
-    first = "image_patches" if role == "image" else "text_tokens"
-    before = f"{role}_layer_{index - 1}" if index else first
+    index = int(stage.rpartition("_")[2])
+    before = name_entry(role, index)
     if index >= len(weights.layers):
         return [f"the reference or this model has {index} layers more than the other"]
-    either = case.expected.get(before, case.found.get(before))
+    either = case.entry(before)
     if either is None or any(rows.ndim != 2 for rows in (*either, *case.found.get(before, ()))):
         return []
 
@@ -44,8 +45,7 @@ def explain_layer(stage: str, case: Case) -> list[str]:
 
 def explain_pooling(stage: str, case: Case) -> list[str]:
     """Which row of the last layer each side pools."""
-    role = stage.partition("_")[0]
-    weights = _choose_weights(case, stage)
+    role, weights = _find_tower(stage, case)
     rows = _find_last_rows(role, case, weights)
     if rows is None:
         return []
@@ -62,15 +62,13 @@ def explain_pooling(stage: str, case: Case) -> list[str]:
 
 def explain_projection(stage: str, case: Case) -> list[str]:
     """How each side comes from the last layer to its embedding."""
-    role = stage.partition("_")[0]
-    weights = _choose_weights(case, stage)
+    role, weights = _find_tower(stage, case)
     if weights is None:
         return []
-    pooled = case.expected.get(f"{role}_pooled") or case.found.get(f"{role}_pooled")
 
     def describe(trace: Trace) -> str | None:
-        tried = _list_projections(weights, pooled, _find_last_rows(role, case, weights))
-        trial = _find_trial([_unit(row) for row in trace[stage]], tried)
+        tried = _list_projections(weights, case.entry(f"{role}_pooled"), _find_last_rows(role, case, weights))
+        trial = _find_trial(list(map(unit_rows, trace[stage])), tried)
         return trial and f"it is {trial}"
 
     return case.contrast(describe, partly=True)
@@ -78,20 +76,19 @@ def explain_projection(stage: str, case: Case) -> list[str]:
 
 def explain_batch(stage: str, case: Case) -> list[str]:
     """Whether each sample alone gets the reference's embedding that it does not get in a batch."""
-    role: Role = "image" if stage.startswith("image") else "text"
-    entry = "pixels" if role == "image" else "ids"
-    values = case.expected.get(entry, case.found[entry])
+    role, _ = _find_tower(stage, case)
+    values = case.entry(ENTRIES[role]) or []
     if len(values) < 2 or any(value.dtype not in (np.uint8, np.int32) for value in values):
         return []
     alone = [case.subject.trace_tower(role, [value])[stage][0] for value in values]
-    found, expected = case.rough[stage], [_unit(row) for row in case.expected[stage]]
-    in_batch = max(_distance(_unit(row), other) for row, other in zip(found, expected, strict=True))
-    by_itself = max(_distance(_unit(row), other) for row, other in zip(alone, expected, strict=True))
-    if by_itself > _CLOSE or by_itself > in_batch / 10:
+    in_batch, by_itself = (
+        max(map(_distance, map(unit_rows, rows), map(unit_rows, case.expected[stage])))
+        for rows in (case.rough[stage], alone)
+    )
+    if by_itself > min(_CLOSE, in_batch / 10):
         return []
-    return [
-        f"here each {role} by itself gets the reference's embedding, in a batch of {len(values)} it does not: padding"
-    ]
+    count = len(values)
+    return [f"here each {role} by itself gets the reference's embedding, in a batch of {count} it does not: padding"]
 
 
 def explain_overflow(stage: str, case: Case) -> list[str]:
@@ -116,19 +113,19 @@ def explain_overflow(stage: str, case: Case) -> list[str]:
     return said
 
 
-def _choose_weights(case: Case, stage: str) -> TowerWeights | None:
-    return None if case.weights is None else case.weights[0 if stage.startswith("image") else 1]
+def _find_tower(stage: str, case: Case) -> tuple[Role, TowerWeights | None]:
+    role: Role = "image" if stage.startswith("image") else "text"
+    return role, None if case.weights is None else case.weights[ROLES.index(role)]
 
 
 def _list_layers(weights: TowerWeights, index: int, entry: Sequence[Array]) -> Iterator[tuple[str, list[Values]]]:
     """A layer as it should be, and with one thing changed each."""
     layer, spec = weights.layers[index], weights.spec
-    names: dict[str | None, str] = {"quick_gelu": "QuickGELU", "gelu": "exact GELU"}
-    other: Activation = "gelu" if spec.activation == "quick_gelu" else "quick_gelu"
     causal = spec.mask == "causal"
+    own = next((name for name, kind in _ACTIVATIONS.items() if kind == spec.activation), spec.activation)
     trials = {
-        f"{names[spec.activation]}{' and the causal mask' if causal else ''}": spec,
-        names[other]: dataclasses.replace(spec, activation=other),
+        f"{own}{' and the causal mask' if causal else ''}": spec,
+        **{name: dataclasses.replace(spec, activation=kind) for name, kind in _ACTIVATIONS.items() if name != own},
         "no causal mask" if causal else "a causal mask": dataclasses.replace(spec, mask="none" if causal else "causal"),
         "the epsilon 1e-12": dataclasses.replace(spec, norm_eps=1e-12),
         "the epsilon 1e-6": dataclasses.replace(spec, norm_eps=1e-6),
@@ -144,28 +141,23 @@ def _list_projections(
 ) -> Iterator[tuple[str, list[Values]]]:
     """Embeddings of the pooled rows as they should be and otherwise, and those of other rows."""
     if pooled is not None:
-        wide = np.stack([row.astype(np.float64) for row in pooled])
-        yield "normalised and projected", list(map(_unit, project_rows(wide, weights)))
+        wide = np.stack(pooled).astype(np.float64)
         plain = weights.head.weight.astype(np.float64)
-        yield "projected without the last normalisation", list(map(_unit, wide @ plain))
+        heads = {"normalised and projected": weights.head}
         if plain.shape[0] == plain.shape[1]:
-            flat = dataclasses.replace(weights, head=Linear(weight=plain.T))
-            yield "multiplied by the projection transposed", list(map(_unit, project_rows(wide, flat)))
-            yield "normalised but not projected", list(map(_unit, project_rows(wide, _without(weights))))
+            heads["multiplied by the projection transposed"] = Linear(weight=plain.T)
+            heads["normalised but not projected"] = Linear(weight=np.eye(len(plain)))
+        for name, head in heads.items():
+            yield name, list(unit_rows(project_rows(wide, dataclasses.replace(weights, head=head))))
+        yield "projected without the last normalisation", list(unit_rows(wide @ plain))
     if rows is not None:
         embedded = [project_rows(each.astype(np.float64), weights) for each in rows]
-        yield "that of the first token", [_unit(each[0]) for each in embedded]
-        yield "that of the last token", [_unit(each[-1]) for each in embedded]
-        yield "that of the token before the last", [_unit(each[-2]) for each in embedded]
-        yield "the mean of all tokens", [_unit(each.mean(axis=0)) for each in embedded]
-
-
-def _without(weights: TowerWeights) -> TowerWeights:
-    return dataclasses.replace(weights, head=Linear(weight=np.eye(weights.spec.width, dtype=np.float32)))
+        for name, place in {"the first token": 0, "the last token": -1, "the token before the last": -2}.items():
+            yield f"that of {name}", [unit_rows(each[place]) for each in embedded]
+        yield "the mean of all tokens", [unit_rows(each.mean(axis=0)) for each in embedded]
 
 
 def _find_trial(values: Sequence[Array], trials: Iterator[tuple[str, list[Values]]]) -> str | None:
-    """The trial that gives every sample, the closest one."""
     best, least = None, _CLOSE
     for name, made in trials:
         distance = max(map(_distance, values, made))
@@ -190,15 +182,12 @@ def _find_last_rows(role: str, case: Case, weights: TowerWeights | None) -> list
     """All rows of the last layer: one side's, or computed from the rows before it."""
     if weights is None:
         return None
-    last = len(weights.layers) - 1
-    name = f"{role}_layer_{last}"
-    before = f"{role}_layer_{last - 1}" if last else ("image_patches" if role == "image" else "text_tokens")
-    for trace in (case.expected, case.found):
-        if name in trace and all(rows.ndim == 2 for rows in trace[name]):
-            return trace[name]
-    for trace in (case.expected, case.found):
-        if before in trace and all(rows.ndim == 2 for rows in trace[before]):
-            return list(run_rows(weights.layers[-1], trace[before], weights))
+    count = len(weights.layers)
+    for name in (name_entry(role, count), name_entry(role, count - 1)):
+        for trace in (case.expected, case.found):
+            if name in trace and all(rows.ndim == 2 for rows in trace[name]):
+                whole = name == name_entry(role, count)
+                return trace[name] if whole else list(run_rows(weights.layers[-1], trace[name], weights))
     return None
 
 
@@ -212,14 +201,9 @@ def _place(row: Array, rows: Array) -> int | None:
 def _describe_places(places: Sequence[int], role: str, case: Case) -> str:
     if role == "image":
         return "the class token's" if not any(places) else f"row {', '.join(map(str, places))}"
-    ids = case.expected.get("ids") or case.found["ids"]
+    ids = case.entry("ids") or []
     if all(place == 0 for place in places):
         return "the first, as where no end token is found (an eos_token_id of 2 means: the largest id)"
     if all(place == len(row) - 1 for place, row in zip(places, ids, strict=True)):
         return "the end token's"
     return f"at {', '.join(map(str, places))} (texts end at {', '.join(str(len(row) - 1) for row in ids)})"
-
-
-def _unit(row: Array) -> Values:
-    wide = row.astype(np.float64)
-    return np.asarray(wide / max(float(np.linalg.norm(wide)), 1e-30))

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from clipworks.doctor.causes.cases import SIDES, Case
+from clipworks.doctor.deviation import find_difference
 from clipworks.doctor.pipelines import Pipeline
 from clipworks.doctor.stages import Array
 from clipworks.errors import BundleError
 from clipworks.text.clip_vocabulary import END, WORD_END, built_in_vocabulary, read_clip_vocabulary
 
 
-def explain_ids(case: Case) -> list[str]:
+def explain_cut(stage: str, case: Case) -> list[str]:
+    """Whether a text is the same on both sides, cut differently."""
+    causes = (_describe_cut(one, other, case) for one, other in zip(*case.sides(stage), strict=True))
+    return [cause for cause in causes if cause][:1]
+
+
+def explain_ids(stage: str, case: Case) -> list[str]:
     """How the first text that differs was read on each side, and whether a vocabulary is not OpenAI's."""
-    found, expected = case.sides("ids")
-    causes = [cause for one, other in zip(found, expected, strict=True) if (cause := _explain_cut(one, other, case))]
-    if causes:
-        return causes[:1]
-    for one, other in zip(found, expected, strict=True):
-        both = min(len(one), len(other))
-        apart = np.nonzero(one[:both] != other[:both])[0]
-        if len(apart):
-            here, there = (_spell(row, int(apart[0]), case.subject) for row in (one, other))
+    causes = []
+    for one, other in zip(*case.sides(stage), strict=True):
+        place = find_difference(one, other)
+        if place < min(len(one), len(other)):
+            here, there = (_spell(row, place, case.subject) for row in (one, other))
             causes.append(f"what is {here} here is {there} in the reference")
             break
     for side, pipeline in zip(SIDES, (case.subject, case.reference), strict=True):
@@ -38,22 +39,18 @@ def _spell(row: Array, place: int, pipeline: Pipeline) -> str:
     return " ".join(repr(names.get(int(number), int(number))) for number in some)
 
 
-def _explain_cut(one: Array, other: Array, case: Case) -> str | None:
-    """Whether two rows are one text, cut differently."""
+def _describe_cut(one: Array, other: Array, case: Case) -> str | None:
     context = case.subject.text.context
     end = built_in_vocabulary().ids[END]
     if case.subject.text.tokenizer != "clip" or max(len(one), len(other)) < context:
         return None
+    if find_difference(one, other) < min(len(one), len(other)) - 1:
+        return None
     for side, row, whole in ((SIDES[0], one, other), (SIDES[1], other, one)):
-        short = min(len(row), len(whole)) - 1
-        if end not in row and end in whole and (row[:short] == whole[:short]).all():
+        if end not in row and end in whole:
             return f"a long text is cut without its end token {side}: the last of its ids must be {end}"
-    if (
-        len(one) != len(other)
-        and (one[: min(len(one), len(other)) - 1] == other[: min(len(one), len(other)) - 1]).all()
-    ):
-        return f"a long text is cut to {len(one)} tokens here, to {len(other)} in the reference"
-    return None
+    alike = len(one) == len(other)
+    return None if alike else f"a long text is cut to {len(one)} tokens here, to {len(other)} in the reference"
 
 
 def _compare_vocabulary(pipeline: Pipeline | None) -> list[str]:
