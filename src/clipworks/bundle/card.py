@@ -112,7 +112,8 @@ class TowerSpec:
         mask: which tokens an attention does not see: none, those behind, or the padding.
         pooling: what becomes the embedding: the CLS token's row, that of the largest id, of the first end token, of the
             last place, the mean of all rows, or an attention over them.
-        projection_bias: whether the projection to the shared width has a bias.
+        projection: whether the pooled row is projected to the shared width; else it has that width.
+        projection_bias: whether the projection has a bias.
         parameters: how many.
     """
 
@@ -131,6 +132,7 @@ class TowerSpec:
     position: Literal["learned", "rope_2d"] = "learned"
     mask: Literal["none", "causal", "padding"] = "none"
     pooling: Pooling | None = None
+    projection: bool = True
     projection_bias: bool = False
     parameters: int | None = None
 

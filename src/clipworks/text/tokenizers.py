@@ -137,8 +137,20 @@ def open_tokenizer(path: Path | None, text: TextSpec) -> Tokenizer:
     )
 
 
-def write_tokenizer(path: Path, source: Path | None) -> None:
-    """Copy a model's own tokenizer into a bundle, or write OpenAI's; BundleError where it cannot be read."""
+def write_tokenizer(path: Path, source: Path | None, text: TextSpec) -> None:
+    """Copy a model's own tokenizer into a bundle, or write OpenAI's.
+
+    A file for the tokenizers library that puts other tokens around a text than the card says gets those: libraries
+    that read a folder's settings beside it do that when they open it.
+
+    Args:
+        path: the bundle's file.
+        source: the model's; None for OpenAI's.
+        text: the card's rules.
+
+    Raises:
+        BundleError: it cannot be read, or the bundle could not open it.
+    """
     if source is None:
         write_clip_tokenizer(path)
         return
@@ -146,6 +158,29 @@ def write_tokenizer(path: Path, source: Path | None) -> None:
         path.write_bytes(source.read_bytes())
     except OSError as error:
         raise BundleError(f"the tokenizer {source} cannot be copied: {error.strerror}") from None
+    if text.tokenizer == "file":
+        _write_ends(path, text)
+    open_tokenizer(path, text)
+
+
+def _write_ends(path: Path, text: TextSpec) -> None:
+    """Make a file put around a text what the card says, where it says it and the file does otherwise."""
+    encode, _, _ = _open_with_library(path, "none")
+    said = [token for token in (text.start_id, text.end_id) if token is not None]
+    if not said or encode("") == said:
+        return
+    from tokenizers import Tokenizer as LibraryTokenizer
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = LibraryTokenizer.from_file(str(path))
+    names = [(tokenizer.id_to_token(token), token) for token in said]
+    missing = [token for name, token in names if name is None]
+    if missing:
+        raise BundleError(f"{path.name} has no token {missing[0]}, which the model needs around a text")
+    before = [f"{tokenizer.id_to_token(text.start_id)}:0"] if text.start_id is not None else []
+    behind = [f"{tokenizer.id_to_token(text.end_id)}:0"] if text.end_id is not None else []
+    tokenizer.post_processor = TemplateProcessing(single=[*before, "$A:0", *behind], special_tokens=names)
+    tokenizer.save(str(path), pretty=False)
 
 
 def _check_ends(path: Path | None, found: list[int], text: TextSpec) -> None:

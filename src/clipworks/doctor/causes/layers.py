@@ -123,12 +123,12 @@ def _choose_weights(case: Case, stage: str) -> TowerWeights | None:
 def _list_layers(weights: TowerWeights, index: int, entry: Sequence[Array]) -> Iterator[tuple[str, list[Values]]]:
     """A layer as it should be, and with one thing changed each."""
     layer, spec = weights.layers[index], weights.spec
-    names: dict[str | None, str] = {"quick_gelu": "QuickGELU", "gelu": "exact GELU"}
-    other: Activation = "gelu" if spec.activation == "quick_gelu" else "quick_gelu"
+    names: dict[Activation, str] = {"gelu": "exact GELU", "quick_gelu": "QuickGELU", "gelu_tanh": "GELU by tanh"}
+    others = [activation for activation in names if activation != spec.activation]
     causal = spec.mask == "causal"
     trials = {
-        f"{names[spec.activation]}{' and the causal mask' if causal else ''}": spec,
-        names[other]: dataclasses.replace(spec, activation=other),
+        f"{names[spec.activation or 'gelu']}{' and the causal mask' if causal else ''}": spec,
+        **{names[other]: dataclasses.replace(spec, activation=other) for other in others},
         "no causal mask" if causal else "a causal mask": dataclasses.replace(spec, mask="none" if causal else "causal"),
         "the epsilon 1e-12": dataclasses.replace(spec, norm_eps=1e-12),
         "the epsilon 1e-6": dataclasses.replace(spec, norm_eps=1e-6),
@@ -146,9 +146,9 @@ def _list_projections(
     if pooled is not None:
         wide = np.stack([row.astype(np.float64) for row in pooled])
         yield "normalised and projected", list(map(_unit, project_rows(wide, weights)))
-        plain = weights.head.weight.astype(np.float64)
+        plain = np.eye(wide.shape[1]) if weights.head is None else weights.head.weight.astype(np.float64)
         yield "projected without the last normalisation", list(map(_unit, wide @ plain))
-        if plain.shape[0] == plain.shape[1]:
+        if weights.head is not None and plain.shape[0] == plain.shape[1]:
             flat = dataclasses.replace(weights, head=Linear(weight=plain.T))
             yield "multiplied by the projection transposed", list(map(_unit, project_rows(wide, flat)))
             yield "normalised but not projected", list(map(_unit, project_rows(wide, _without(weights))))
