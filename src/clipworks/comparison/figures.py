@@ -84,7 +84,7 @@ class Agreement:
         cosine_min: smallest cosine between the two embeddings of one image; p1: 1st percentile (nearest rank).
         head_cosine_min: smallest cosine between the two text vectors of one class.
         top1: share of images whose best class is the same.
-        score_change_max: largest absolute change of any class's softmax score on any image, 0 to 1.
+        score_change_max: largest absolute change of any class's score on any image, 0 to 1.
         worst: the images with the smallest cosines, smallest first.
         changed: images whose best class is another one, the largest change of a score first; not all of many.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from clipworks.bundle.card import Card
-from clipworks.doctor.stages import Array, Trace, is_stage
+from clipworks.doctor.stages import Array, Trace, is_stage, sees_padding
 from clipworks.errors import ClipworksError, unknown_name
 from clipworks.options import PRECISIONS
 
@@ -150,7 +150,9 @@ def _channels_last(image: Array) -> Array:
 
 
 def _cut(row: Array, card: Card) -> Array:
-    """Ids up to the first end token; without one, up to the padding."""
+    """Ids up to the first end token; without one, up to the padding. Those of a tower that sees padding stay whole."""
+    if sees_padding(card.text, card.text_tower):
+        return row
     if card.text.end_id is not None:
         ends = np.nonzero(row == card.text.end_id)[0]
         if len(ends):

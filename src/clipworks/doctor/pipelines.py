@@ -15,7 +15,7 @@ from clipworks.doctor.diagnosis import About
 from clipworks.doctor.equations import trace_image, trace_text
 from clipworks.doctor.images import Stretch, as_levels, has_size, recover_pixels, trace_images
 from clipworks.doctor.joint import trace_joint
-from clipworks.doctor.stages import Array, Trace
+from clipworks.doctor.stages import Array, Trace, sees_padding
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.images.decode import ImageLike
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions, RuntimeOptions
@@ -47,6 +47,7 @@ class Pipeline:
         vocabulary: the tokenizer's file, or None for OpenAI's own.
         trace_tower: gives a tower's stages: uint8 ``[size, size, 3]`` or int32 ``[length]`` each.
         layers: whether the stages inside the towers are among them.
+        sees_padding: whether the text tower sees what fills a text: ids then are those of the whole context.
     """
 
     about: About
@@ -57,6 +58,7 @@ class Pipeline:
     score: ScoreRule
     trace_tower: TraceTower
     layers: bool = True
+    sees_padding: bool = False
 
 
 def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions, opened: ExitStack) -> Pipeline:
@@ -66,6 +68,7 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions, opened: ExitSt
         opened.callback(encoder.close)
     actual = encoders["image"]
     tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text)
+    attended = bundle.card.image_tower.pooling == "attention"
     try:
         probes = {role: open_probe(bundle, role, encoder) for role, encoder in encoders.items()}
     except RuntimeUnavailableError:  # towers of other makers, or a runtime that cannot be looked into
@@ -78,8 +81,10 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions, opened: ExitSt
             found = probes[role](value[None])
             last = len(found) - 3  # without the first rows, the pooled row and the embedding
             names = {FIRST: "image_patches" if role == "image" else "text_tokens", POOLED: f"{role}_layer_{last}"}
+            # The encoder's own embedding counts: it has seen the batch. A pooling by attention is no layer.
+            left_out = {EMBEDDING, POOLED} if attended and role == "image" else {EMBEDDING}
             for name, rows in found.items():
-                if name != EMBEDDING:  # the encoder's own counts: it has seen the batch
+                if name not in left_out:
                     trace.setdefault(names.get(name, f"{role}_layer_{name}"), []).append(rows)
             trace.setdefault(f"{role}_pooled", []).append(found[POOLED])
         return trace
@@ -99,6 +104,7 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions, opened: ExitSt
         score=bundle.card.score,
         trace_tower=trace_tower,
         layers=bool(probes),
+        sees_padding=sees_padding(bundle.card.text, bundle.card.text_tower),
     )
 
 
@@ -118,6 +124,7 @@ def open_equations(
         vocabulary=vocabulary,
         score=score,
         trace_tower=trace_tower,
+        sees_padding=sees_padding(text, weights[1].spec),
     )
 
 
@@ -150,9 +157,10 @@ def run_pipeline(pipeline: Pipeline, inputs: Inputs, *, given: Mapping[str, list
     parts = [trace_images(inputs.images, pipeline.spec, options=inputs.options, given=given)]
     pixels = _choose_pixels(parts[0].trace["pixels"], given, pipeline.spec)
     parts.append(_run_tower(pipeline, "image", pixels, own=parts[0].trace["pixels"], before=before))
-    own_ids = list(pipeline.tokenizer.encode_ragged(inputs.texts, truncate=True))
+    rows = pipeline.tokenizer.encode_ragged(inputs.texts, truncate=True)
+    own_ids = list(pipeline.tokenizer.pad(rows) if pipeline.sees_padding else rows)
     parts.append(Stretch(trace={"ids": own_ids}))
-    ids = _choose_ids(own_ids, given, pipeline.text)
+    ids = _choose_ids(own_ids, given, pipeline)
     parts.append(_run_tower(pipeline, "text", ids, own=own_ids, before=before))
     trace = {name: values for part in parts for name, values in part.trace.items()}
     parts.append(trace_joint(trace, pipeline.score, given=given))
@@ -193,13 +201,14 @@ def _choose_pixels(own: Sequence[Array], given: Mapping[str, list[Array]], spec:
     return own if theirs is None or not has_size(theirs, spec.size) else theirs
 
 
-def _choose_ids(own: Sequence[Array], given: Mapping[str, list[Array]], text: TextSpec) -> Sequence[Array]:
+def _choose_ids(own: Sequence[Array], given: Mapping[str, list[Array]], pipeline: Pipeline) -> Sequence[Array]:
     """The other pipeline's ids where the text tower can take them."""
-    theirs = given.get("ids")
+    theirs, text = given.get("ids"), pipeline.text
+    least = text.context if pipeline.sees_padding else 1
     if theirs is None or len(theirs) != len(own):
         return own
     fits = all(
-        row.ndim == 1 and 0 < len(row) <= text.context and row.min() >= 0 and row.max() < text.vocabulary
+        row.ndim == 1 and least <= len(row) <= text.context and row.min() >= 0 and row.max() < text.vocabulary
         for row in theirs
     )
     return [row.astype(np.int32) for row in theirs] if fits else own

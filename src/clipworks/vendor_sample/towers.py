@@ -69,7 +69,7 @@ def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
     """Open what ``--imgmod_prefix`` and ``--txtmod_prefix`` name; one that is not given is that of the other.
 
     Raises:
-        UsageError: one is no model, or the two models' embeddings have different widths.
+        UsageError: one is no model, scores by a sigmoid, or the two models' embeddings have different widths.
     """
     image, text = args.imgmod_prefix, args.txtmod_prefix
     names = [
@@ -82,6 +82,12 @@ def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
         raise UsageError(
             f"--imgmod_prefix {image} has embeddings of width {first.dim}, --txtmod_prefix {text} of width {last.dim}; "
             "allowed: two towers of one model"
+        )
+    if first.score.kind != "softmax":
+        raise UsageError(
+            f"{first.name} scores each text by itself, by a sigmoid; allowed: models whose scores are a softmax over "
+            "the labels, as the sample's are",
+            hint="clipworks classify runs this model",
         )
     if card_hash(first) != card_hash(last):
         notices.notify(
