@@ -32,7 +32,7 @@ test-user: .venv/installed  ## run the tests as a user who is not root, with a r
 	$(BIN)/python tests/run_modes.py --user
 
 test-torch: .venv-reference/installed  ## run the tests that need PyTorch
-	.venv-reference/bin/python -m pytest tests/test_torch.py tests/test_torch_cuda.py tests/test_torch_decoding.py tests/test_convert_checkpoint.py
+	.venv-reference/bin/python -m pytest tests/test_torch.py tests/test_torch_cuda.py tests/test_torch_decoding.py tests/test_convert_checkpoint.py tests/test_siglip_towers.py
 
 lint: .venv/installed  ## style and types
 	$(BIN)/ruff check .
@@ -69,8 +69,8 @@ wheel: .venv/installed  ## build the wheel, install it into an empty environment
 	-.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check nvidia-nvimgcodec-cu12==0.9.0.20
 	@touch $@
 
-parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only)
-	.venv-reference/bin/python benchmarks/parity.py $(if $(SHAPES),--shapes $(SHAPES))
+parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only; FAMILY=siglip2)
+	.venv-reference/bin/python benchmarks/$(if $(FAMILY),siglip_parity.py --family $(FAMILY),parity.py) $(if $(SHAPES),--shapes $(SHAPES))
 
 # Ray is large and only the engine needs it, so its tests have an environment of their own.
 .venv-ray/installed: $(BUILT)

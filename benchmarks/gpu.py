@@ -206,7 +206,8 @@ def count_text_operations(weights: TextWeights, count: int, length: int) -> int:
     ]
     attention = 2 * length * width * (len(weights.layers) - 1)
     pooled = sizes[-1] + 2 * length * width * heads
-    return int(2 * count * (length * (sum(sizes[:-1]) + attention) + pooled + weights.head.weight.size))
+    head = 0 if weights.head is None else weights.head.weight.size
+    return int(2 * count * (length * (sum(sizes[:-1]) + attention) + pooled + head))
 
 
 def measure_tower(

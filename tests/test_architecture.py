@@ -42,7 +42,7 @@ ROOMS = {
     "towers": "bundle.*",
     "families": "bundle.card text.clip_vocabulary towers.*",
     "runtimes": ("bundle.* cache export.* images._resampling images.resize interrupts processor text.packing towers.*"),
-    "export": "cache text.packing towers.*",
+    "export": "bundle.card cache text.packing towers.*",
     "convert": "bundle.* families.* images.decode runtimes.* scoring text.* towers.*",
     "store": "bundle.* cache convert",
     # One model at work.

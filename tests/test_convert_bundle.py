@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from convert_checkpoints import MODELS, VOCABULARY, describe_huggingface, write_huggingface, write_json
 
-from clipworks.bundle.card import Card, ScoreRule, TowerSpec
+from clipworks.bundle.card import Card, ScoreRule, TextSpec, TowerSpec
 from clipworks.bundle.files import Bundle, read_bundle, verify_bundle
 from clipworks.bundle.provenance import Published
 from clipworks.convert import compare_with_checkpoint, conversion, convert_checkpoint
@@ -140,7 +140,7 @@ def test_an_output_that_exists_is_kept_unless_told(source: Path, tmp_path: Path)
 def test_an_interrupted_conversion_leaves_nothing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(path: Path, source: Path | None) -> None:
+    def interrupt(path: Path, source: Path | None, _: TextSpec) -> None:
         assert source is None  # OpenAI's own
         assert (path.parent / "text.safetensors").is_file()
         raise KeyboardInterrupt

@@ -32,7 +32,16 @@ REQUIRED = {
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     "laion/CLIP-ViT-g-14-laion2B-s34B-b88K",
     "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+    "google/siglip-base-patch16-224",
+    "google/siglip-so400m-patch14-384",
+    "google/siglip2-base-patch16-224",
+    "google/siglip2-so400m-patch14-384",
+    "google/siglip2-giant-opt-patch16-384",
 }
+# Of which no figure with a source is known.
+WITHOUT_A_FIGURE = {"siglip-b-16-256-i18n", "siglip-so400m-16-256-i18n"}
+CLIP = [known for known in known_models().values() if known.family == "clip"]
+SIGLIP = [known for known in known_models().values() if known.family == "siglip"]
 
 
 def test_the_models_that_the_tool_promises_are_known() -> None:
@@ -46,7 +55,7 @@ def test_no_name_means_two_models() -> None:
     assert len(unique) == len(set(names))
 
 
-@pytest.mark.parametrize("known", known_models().values(), ids=lambda known: str(known.name))
+@pytest.mark.parametrize("known", CLIP, ids=lambda known: str(known.name))
 def test_the_number_of_parameters_follows_from_the_shapes(known: KnownModel) -> None:
     """Counted from widths, layers and patches; a slip in any of them shows."""
     image, text = known.image_tower, known.text_tower
@@ -68,11 +77,36 @@ def test_the_number_of_parameters_follows_from_the_shapes(known: KnownModel) -> 
     assert known.image is None or known.image.size == known.image_size
 
 
+@pytest.mark.parametrize("known", SIGLIP, ids=lambda known: str(known.name))
+def test_the_number_of_siglip_s_parameters_follows_from_the_shapes(known: KnownModel) -> None:
+    """As above, with biases everywhere and a pooling of about a layer's size; and its name tells what it is."""
+    image, text = known.image_tower, known.text_tower
+    assert image.patch_size is not None
+    grid = known.image_size // image.patch_size
+
+    def layer(width: int, mlp: int | None) -> int:
+        assert mlp is not None
+        return 4 * width * (width + 1) + 2 * width * mlp + mlp + width + 4 * width
+
+    patches = image.width * (3 * image.patch_size**2 + 1 + grid * grid)
+    pool = layer(image.width, image.mlp_dim) - image.width  # one norm less, and the probe
+    expected_image = patches + image.layers * layer(image.width, image.mlp_dim) + 2 * image.width + pool
+    embedded = (known.text.vocabulary + known.text.context) * text.width
+    projected = 2 * text.width + text.width * known.dim + known.dim
+    expected_text = embedded + text.layers * layer(text.width, text.mlp_dim) + projected
+    assert (image.parameters, text.parameters) == (expected_image, expected_text)
+    assert f"-{image.patch_size}-{known.image_size}" in known.name
+    assert f"patch{image.patch_size}-{known.image_size}" in str(known.sources[0].hub)
+    second = known.name.startswith("siglip2-")
+    assert (known.text.pad_id, known.text.cleaning) == ((0, "lower") if second else (1, "transformers"))
+    assert known.text.context == (16 if known.name == "siglip-so400m-14-224" else 64)
+
+
 @pytest.mark.parametrize("known", known_models().values(), ids=lambda known: str(known.name))
 def test_every_known_model_tells_its_licence_and_a_figure_with_its_source(known: KnownModel) -> None:
     assert known.licence
     assert all(0 < figure.imagenet_top1 < 1 and figure.source for figure in known.published)
-    assert known.published
+    assert bool(known.published) != (known.name in WITHOUT_A_FIGURE)
 
 
 @pytest.mark.parametrize("name", ["openai-b-32", "ViT-B/32", "vit-b/32", "openai/clip-vit-base-patch32"])

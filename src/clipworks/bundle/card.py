@@ -32,6 +32,7 @@ Resize = Literal["shortest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 DropAlpha = Literal["before", "after"]
 Activation = Literal["quick_gelu", "gelu", "gelu_tanh", "swiglu", "relu"]
+Cleaning = Literal["none", "lower", "transformers", "open_clip", "big_vision"]
 Pooling = Literal["cls", "argmax", "eos", "last", "mean", "attention"]
 
 
@@ -65,10 +66,12 @@ class TextSpec:
     """How a text becomes the text tower's input.
 
     Attributes:
-        tokenizer: ``clip`` repairs, folds and splits a text by OpenAI's rules, with the file's vocabulary; ``file``
+        tokenizer: ``clip`` repairs, folds and splits a text by OpenAI's rules, with the file's vocabulary; ``siglip``
+            cleans and splits it as transformers' SiglipTokenizer, with the pieces of a SentencePiece model; ``file``
             does whatever the file describes, by the tokenizers library.
         file: the tokenizer's file in the bundle.
-        case: ``lower`` writes a text in lower case before the file's own rules see it.
+        cleaning: what is done to a text before, of `clipworks.text.cleaning`: nothing, lower case, or what one of
+            SigLIP's references does, each a little otherwise. The rules ``clip`` and ``siglip`` bring their own.
         context: the most tokens that the tower takes, start and end tokens counted.
         padding: ``none`` lets a batch end with its longest text, ``fixed`` fills every text up to ``context``.
         pad_id: the token id that fills the shorter rows of a batch.
@@ -77,9 +80,9 @@ class TextSpec:
         vocabulary: number of token ids.
     """
 
-    tokenizer: Literal["clip", "file"]
+    tokenizer: Literal["clip", "siglip", "file"]
     file: FileName = "tokenizer.json"
-    case: Literal["keep", "lower"] = "keep"
+    cleaning: Cleaning = "none"
     context: Count
     padding: Literal["none", "fixed"] = "none"
     pad_id: TokenId
@@ -109,7 +112,8 @@ class TowerSpec:
         mask: which tokens an attention does not see: none, those behind, or the padding.
         pooling: what becomes the embedding: the CLS token's row, that of the largest id, of the first end token, of the
             last place, the mean of all rows, or an attention over them.
-        projection_bias: whether the projection to the shared width has a bias.
+        projection: whether the pooled row is projected to the shared width; else it has that width.
+        projection_bias: whether the projection has a bias.
         parameters: how many.
     """
 
@@ -128,6 +132,7 @@ class TowerSpec:
     position: Literal["learned", "rope_2d"] = "learned"
     mask: Literal["none", "causal", "padding"] = "none"
     pooling: Pooling | None = None
+    projection: bool = True
     projection_bias: bool = False
     parameters: int | None = None
 

@@ -89,11 +89,19 @@ def _read_stdin() -> bytes:
 
 
 def _draw(match: Match, columns: int) -> str:
+    """Lay the scores out as a table; with bars where the scores share out one."""
     texts = [show_text(score.text) for score in match.scores]
     width = max(min(max(map(measure_width, texts)), columns - _BAR_WIDTH - 20), 8)
     lines = [f"{'text':<{width}}  {'score':>7}  {'cosine':>7}"]
     for text, score in zip(texts, match.scores, strict=True):
-        bar = draw_bar(score.score, _BAR_WIDTH)
-        lines.append(f"{fit_text(text, width)}  {score.score:>7.2%}  {score.cosine:>7.4f}  {bar}".rstrip())
+        bar = draw_bar(score.score, _BAR_WIDTH) if match.score_kind == "softmax" else ""
+        lines.append(f"{fit_text(text, width)}  {_format_score(score.score)}  {score.cosine:>7.4f}  {bar}".rstrip())
+    if match.score_kind != "softmax":
+        lines.append("each text is scored by itself: the scores do not add up to 100%")
     lines.append(f"{show_text(match.model)} on {match.runtime}, {match.device}, {match.precision}")
     return "\n".join(lines)
+
+
+def _format_score(score: float) -> str:
+    """A score in seven columns; those of a sigmoid may be small and mean something."""
+    return f"{score:>7.2%}" if score >= 5e-5 or score == 0 else f"{100 * score:>6.0e}%"

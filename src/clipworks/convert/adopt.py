@@ -79,7 +79,7 @@ def adopt_towers(source: Path, output: Path, *, card: Card, overwrite: bool = Fa
         _save(wrap_image(image_graph, preprocessing, card, image_file), folder / FILES.image)
         text_model, fixed = wrap_text(text_graph, card, text_file)
         _save(text_model, folder / FILES.text)
-        write_tokenizer(folder / card.text.file, tokenizer)
+        write_tokenizer(folder / card.text.file, tokenizer, card.text)
         files = {str(path.relative_to(source)): describe_file(path) for path in (image_file, text_file)}
         described = dataclasses.replace(
             card,

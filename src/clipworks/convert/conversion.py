@@ -62,7 +62,7 @@ def convert_checkpoint(
     with new_folder(output, overwrite=overwrite) as folder:
         write_tensors(folder / FILES.image, list_tensors(fold_image(checkpoint.image)))
         write_tensors(folder / FILES.text, list_tensors(fold_text(checkpoint.text)))
-        write_tokenizer(folder / described.text.file, checkpoint.tokenizer)
+        write_tokenizer(folder / described.text.file, checkpoint.tokenizer, described.text)
         complete = write_card(folder, described).card
     return Bundle(folder=output, card=complete)
 
@@ -75,7 +75,7 @@ def describe_checkpoint(checkpoint: Checkpoint, *, name: str) -> Card:
         family=checkpoint.family,
         title=f"{checkpoint.family}: {spec.layers} layers of {spec.width}, {image.size} pixels by {spec.patch_size}",
         licence=_UNKNOWN_LICENCE,
-        dim=image.head.weight.shape[1],
+        dim=text.dim,
         image=checkpoint.image_input,
         text=checkpoint.text_input,
         image_tower=dataclasses.replace(image.spec, parameters=sum(array.size for _, array in list_tensors(image))),

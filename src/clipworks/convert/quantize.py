@@ -29,6 +29,7 @@ from clipworks.errors import ConversionError
 from clipworks.runtimes import Role
 from clipworks.runtimes.probes import open_value_probe
 from clipworks.text.tokenizers import open_tokenizer
+from clipworks.towers.architecture import shares_prefixes
 from clipworks.towers.files import read_tower
 from clipworks.towers.stored import find_tower
 from clipworks.towers.tensor_file import write_tensors
@@ -99,9 +100,14 @@ def quantize_towers(bundle: Bundle, images: npt.NDArray[np.uint8], *, texts: Seq
             f"{card.name} has ready-made ONNX towers; only those that clipworks converted from a checkpoint become int8"
         )
     everyday = [pattern.format(name) for pattern in _TEMPLATES for name in _NAMES.split("; ")]
-    rows = open_tokenizer(bundle.tokenizer, card.text).encode_ragged(everyday if texts is None else texts)
-    # Small batches, so that the sampled values of a large tower fit into memory; texts of one length, without padding.
+    tokenizer = open_tokenizer(bundle.tokenizer, card.text)
+    # SigLIP's shortest context is 16: of the prompts here the longest are cut.
+    rows = tokenizer.encode_ragged(everyday if texts is None else texts, truncate=texts is None)
+    # Small batches, so that the sampled values of a large tower fit into memory; texts of one length, without padding
+    # but where the tower sees it.
     _quantize_tower(bundle, "image", FILES.image, [images[start : start + 4] for start in range(0, len(images), 4)])
+    if card.text.padding == "fixed":
+        rows = list(tokenizer.pad(rows))
     groups = [[ids for ids in rows if len(ids) == length] for length in sorted(set(map(len, rows)))]
     batches = [np.stack(group[start : start + 32]) for group in groups for start in range(0, len(group), 32)]
     _quantize_tower(bundle, "text", FILES.text, batches)
@@ -109,14 +115,15 @@ def quantize_towers(bundle: Bundle, images: npt.NDArray[np.uint8], *, texts: Seq
 
 
 def list_groups(weights: TowerWeights) -> list[MapGroup]:
-    """The maps of all rows, in the order of computing; the last layer has few, since it computes pooled rows alone."""
+    """The maps of all rows, in the order of computing; a last layer that computes pooled rows alone has few."""
     image = isinstance(weights, ImageWeights)
     groups = [MapGroup(maps=("patch_embed",), exact=True)] if image else []
+    pooled = None if weights.spec.pooling == "attention" else len(weights.layers) - 1
     for index in range(len(weights.layers)):
         root = f"layers.{index}."
         attention = MapGroup(maps=(f"{root}q", f"{root}k", f"{root}v"), before=f"{root}norm1.weight")
-        if index == len(weights.layers) - 1:
-            return groups if image else [*groups, attention]
+        if index == pooled:
+            return [*groups, attention] if shares_prefixes(weights.spec) else groups
         groups += [
             attention,
             MapGroup(maps=(f"{root}proj",), before=f"{root}v.weight"),
@@ -190,4 +197,5 @@ def _round_group(tensors: dict[str, Array], group: MapGroup, sample: Calibration
         if f"{name}.bias" in tensors:
             tensors[f"{name}.bias"] = (tensors[f"{name}.bias"] + lost[part]).astype(np.float32)
         elif name == "patch_embed":  # its bias is in the positions of the patches
-            tensors["pos_embed"] = np.concatenate([tensors["pos_embed"][:1], tensors["pos_embed"][1:] + lost])
+            first = 1 if "cls_token" in tensors else 0
+            tensors["pos_embed"] = np.concatenate([tensors["pos_embed"][:first], tensors["pos_embed"][first:] + lost])

@@ -88,11 +88,11 @@ def compare_with_checkpoint(
     image_encoder = open_encoder(bundle, "image", options)
     text_encoder = open_encoder(bundle, "text", options)
     expected_images = embed_images(checkpoint.image, drawn)
-    expected_texts = embed_texts(checkpoint.text, [row[:length] for row, length in zip(ids, lengths, strict=True)])
+    alone = [row[:length] for row, length in zip(ids, lengths, strict=True)]
+    expected_texts = embed_texts(checkpoint.text, alone if card.text.padding == "none" else list(ids))
     found_texts = [text_encoder(ids)]  # all in one batch, padded to the context
     if card.text.padding == "none":  # and each by itself, at its own length
-        alone = [text_encoder(row[None, :length]) for row, length in zip(ids, lengths, strict=True)]
-        found_texts.append(np.concatenate(alone))
+        found_texts.append(np.concatenate([text_encoder(row[None]) for row in alone]))
     result = VerifyResult(
         image_difference=_largest_difference(image_encoder(drawn), expected_images),
         text_difference=max(_largest_difference(found, expected_texts) for found in found_texts),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from clipworks.bundle.card import Card
-from clipworks.doctor.stages import Array, Trace, is_stage
+from clipworks.doctor.stages import Array, Trace, is_stage, sees_padding
 from clipworks.errors import ClipworksError, unknown_name
 from clipworks.options import PRECISIONS
 
@@ -129,6 +129,8 @@ def _guess_precision(trace: Trace) -> str:
 
 
 def _cut(row: Array, card: Card) -> Array:
+    if sees_padding(card.text, card.text_tower):
+        return row
     if card.text.end_id is not None:
         ends = np.nonzero(row == card.text.end_id)[0]
         if len(ends):

@@ -45,7 +45,7 @@ def find_blind_spots(inputs: Inputs, pipeline: Pipeline, expected: Trace) -> lis
         notes.append("no image has alpha: dropped at another time, or composited, it would not show")
     if all(len(row) < text.context for row in pipeline.tokenizer.encode_ragged(inputs.texts, truncate=True)):
         notes.append(f"no text has {text.context} tokens or more: a wrong cut of long texts would not show")
-    if len(inputs.texts) < 2:
+    if len(inputs.texts) < 2 and pipeline.score.kind == "softmax":
         notes.append("one text alone always has the score 1: a wrong logit scale would not show in it")
     if not any(name in expected for name in ("decoded", "resized", "pixels", "normalised")):
         notes.append("the reference has no image before its tower: decode, resize, crop, normalise are not seen apart")

@@ -16,7 +16,7 @@ from clipworks.doctor.diagnosis import About
 from clipworks.doctor.equations import trace_image, trace_text
 from clipworks.doctor.images import Stretch, as_levels, has_size, recover_pixels, trace_images
 from clipworks.doctor.joint import trace_joint
-from clipworks.doctor.stages import ENTRIES, FIRST_ROWS, Array, Trace
+from clipworks.doctor.stages import ENTRIES, FIRST_ROWS, Array, Trace, sees_padding
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.images.decode import ImageLike
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions, RuntimeOptions
@@ -52,6 +52,7 @@ class Pipeline:
     # gives a tower's stages: uint8 ``[size, size, 3]`` or int32 ``[length]`` each
     trace_tower: Callable[[Role, Sequence[Array]], Trace]
     layers: bool = True  # whether the stages inside the towers are among them
+    sees_padding: bool = False  # whether the text tower sees what fills a text: ids are of the whole context then
 
 
 def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions, opened: ExitStack) -> Pipeline:
@@ -61,6 +62,7 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions, opened: ExitSt
         opened.callback(encoder.close)
     actual = encoders["image"]
     tokenizer = open_tokenizer(bundle.tokenizer, bundle.card.text)
+    attended = bundle.card.image_tower.pooling == "attention"
     try:
         probes = {role: open_probe(bundle, role, encoder) for role, encoder in encoders.items()}
     except RuntimeUnavailableError:  # towers of other makers, or a runtime that cannot be looked into
@@ -73,8 +75,10 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions, opened: ExitSt
             found = probes[role](value[None])
             last = len(found) - 3  # without the first rows, the pooled row and the embedding
             names = {FIRST: FIRST_ROWS[role], POOLED: f"{role}_layer_{last}"}
+            # The encoder's own embedding counts: it has seen the batch. A pooling by attention is no layer.
+            left_out = {EMBEDDING, POOLED} if attended and role == "image" else {EMBEDDING}
             for name, rows in found.items():
-                if name != EMBEDDING:  # the encoder's own counts: it has seen the batch
+                if name not in left_out:
                     trace.setdefault(names.get(name, f"{role}_layer_{name}"), []).append(rows)
             trace.setdefault(f"{role}_pooled", []).append(found[POOLED])
         return trace
@@ -89,6 +93,7 @@ def open_bundle_pipeline(bundle: Bundle, options: RuntimeOptions, opened: ExitSt
         score=card.score,
         trace_tower=trace_tower,
         layers=bool(probes),
+        sees_padding=sees_padding(bundle.card.text, bundle.card.text_tower),
     )
 
 
@@ -108,6 +113,7 @@ def open_equations(
         vocabulary=vocabulary,
         score=score,
         trace_tower=trace_tower,
+        sees_padding=sees_padding(text, weights[1].spec),
     )
 
 
@@ -143,9 +149,10 @@ def run_pipeline(
         before: of an earlier run of the same pipeline; a tower that would be given the same again is not run again.
     """
     drawn = trace_images(inputs.images, pipeline.spec, options=inputs.options, given=given)
-    ids = list(pipeline.tokenizer.encode_ragged(inputs.texts, truncate=True))
+    rows = pipeline.tokenizer.encode_ragged(inputs.texts, truncate=True)
+    ids = list(pipeline.tokenizer.pad(rows) if pipeline.sees_padding else rows)
     trace, fed = {**drawn.trace, "ids": ids}, set(drawn.fed)
-    theirs_ids = _choose_ids(ids, given, pipeline.text)
+    theirs_ids = _choose_ids(ids, given, pipeline)
     if theirs_ids is not ids:
         # What normalises pixels is a part of our image towers: their first stage still follows from that one.
         fed.add("text_tokens" if pipeline.layers else "text_embedding")
@@ -174,13 +181,14 @@ def _choose_pixels(own: Sequence[Array], given: Mapping[str, list[Array]], spec:
     return own if theirs is None or not has_size(theirs, spec.size) else theirs
 
 
-def _choose_ids(own: Sequence[Array], given: Mapping[str, list[Array]], text: TextSpec) -> Sequence[Array]:
+def _choose_ids(own: Sequence[Array], given: Mapping[str, list[Array]], pipeline: Pipeline) -> Sequence[Array]:
     """The other pipeline's ids where the text tower can take them."""
-    theirs = given.get("ids")
+    theirs, text = given.get("ids"), pipeline.text
+    least = text.context if pipeline.sees_padding else 1
     if theirs is None or len(theirs) != len(own):
         return own
     for row in theirs:
-        if row.ndim != 1 or not 0 < len(row) <= text.context or row.min() < 0 or row.max() >= text.vocabulary:
+        if row.ndim != 1 or not least <= len(row) <= text.context or row.min() < 0 or row.max() >= text.vocabulary:
             return own
     return [row.astype(np.int32) for row in theirs]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
+from clipworks.bundle.card import TextSpec, TowerSpec
 from clipworks.errors import UsageError, unknown_name
 
 Array = npt.NDArray[Any]
@@ -78,6 +79,11 @@ def list_stages(traces: Iterable[Mapping[str, object]]) -> list[Stage]:
         _stage("cosines", "cosines", "joint", "scores", "image_embedding", "text_embedding"),
         _stage("scores", "scores", "joint", "scores", "cosines", "logit_scale"),
     ]
+
+
+def sees_padding(text: TextSpec, tower: TowerSpec) -> bool:
+    """Whether a text tower sees what fills a text, so that its ids belong to the text."""
+    return text.padding == "fixed" and tower.mask == "none"
 
 
 def is_stage(name: str) -> bool:

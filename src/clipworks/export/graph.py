@@ -5,9 +5,10 @@ Beside what `clipworks.towers.folding` has done to the weights, and as exact:
 - the patch embedding is a matrix product over patches (faster than a convolution on both runtimes measured);
 - in the last layer only the pooled row is computed behind the attention; in the image tower that is one query a
   sequence, and keys and values of the other rows are never built: the query is taken through the keys' weights
-  instead, the weighted mean of the rows through the values' weights (texts are too short for that to pay);
-- texts come packed: all that any of them begin with is computed once, and attention runs over groups of texts
-  (`clipworks.text.packing`);
+  instead, the weighted mean of the rows through the values' weights (packed texts are too short for that to pay);
+- a pooling by attention has one query for all images, which is taken through the keys' weights once and for all;
+- texts come packed where no row sees what is behind it: all that any of them begin with is computed once, and
+  attention runs over groups of texts (`clipworks.text.packing`); others come whole, as their tower sees them;
 - queries, keys and values are three products: runtimes fuse them with the attention behind, while one product would
   have to be split again by a copy.
 """
@@ -17,9 +18,17 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from clipworks.export.graph_layers import POOLED, project, run_last_layer, run_layers, run_pooled_layers
+from clipworks.export.graph_layers import (
+    POOLED,
+    pool_by_attention,
+    project,
+    run_last_layer,
+    run_layers,
+    run_pooled_layers,
+)
 from clipworks.export.graph_nodes import Graph, GraphNodes
 from clipworks.text.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS
+from clipworks.towers.architecture import shares_prefixes
 from clipworks.towers.folding import CENTRE
 from clipworks.towers.tensor_file import TensorFile
 from clipworks.towers.weights import ImageWeights, TextWeights, TowerWeights
@@ -50,21 +59,30 @@ def build_graph(weights: TowerWeights, *, file: TensorFile | None = None, locati
             and the byte of the file that it begins at.
 
     Returns:
-        The graph: uint8 ``[n, size, size, 3]`` RGB, or int32 as `clipworks.text.packing.pack_texts` packs texts, to
-        float32 ``[n, dim]``, not normalised; the values marked in it are `FIRST`, those behind each layer but the last
-        by its number, `POOLED`, `EMBEDDING`, and what comes into each map under the map's name.
+        The graph: uint8 ``[n, size, size, 3]`` RGB, or int32 as `clipworks.text.packing.pack_texts` packs texts or
+        ``[n, context]``, to float32 ``[n, dim]``, not normalised; the values marked in it are `FIRST`, those behind
+        each layer of all rows by its number, `POOLED`, `EMBEDDING`, and what comes into each map under the map's name.
     """
     nodes = GraphNodes(file, location)
-    inputs = _add_image(nodes, weights) if isinstance(weights, ImageWeights) else _add_text(nodes, weights)
+    if isinstance(weights, ImageWeights):
+        inputs = _add_image(nodes, weights)
+    else:
+        inputs = (_add_text if shares_prefixes(weights.spec) else _add_whole_text)(nodes, weights)
     tensor = onnx.helper.make_tensor_value_info
-    outputs = [tensor(nodes.mark(EMBEDDING, EMBEDDING), onnx.TensorProto.FLOAT, ["n", weights.head.weight.shape[1]])]
+    outputs = [tensor(nodes.mark(EMBEDDING, EMBEDDING), onnx.TensorProto.FLOAT, ["n", weights.dim])]
     return nodes.finish(name="tower", inputs=inputs, outputs=outputs)
 
 
 def _add_image(nodes: GraphNodes, weights: ImageWeights) -> list[onnx.ValueInfoProto]:
-    rows = nodes.normalise(_embed_patches(nodes, weights), weights.norm_pre, weights.spec.norm_eps)
-    rows = run_layers(nodes, nodes.mark(FIRST, rows), weights)
-    project(nodes, run_last_layer(nodes, rows, weights), weights, name=EMBEDDING)
+    rows = _embed_patches(nodes, weights)
+    if weights.norm_pre is not None:
+        rows = nodes.normalise(rows, weights.norm_pre, weights.spec.norm_eps)
+    rows, layers = nodes.mark(FIRST, rows), len(weights.layers)
+    if weights.attn_pool is None:
+        pooled = run_last_layer(nodes, run_layers(nodes, rows, weights, layers - 1), weights, place=0)
+    else:
+        pooled = pool_by_attention(nodes, run_layers(nodes, rows, weights, layers), weights.attn_pool, weights)
+    project(nodes, pooled, weights, name=EMBEDDING)
     size = weights.size
     return [onnx.helper.make_tensor_value_info(IMAGE, onnx.TensorProto.UINT8, ["n", size, size, 3])]
 
@@ -87,8 +105,17 @@ def _add_text(nodes: GraphNodes, weights: TextWeights) -> list[onnx.ValueInfoPro
     return [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT32, sides) for name, sides in _SIDES.items()]
 
 
+def _add_whole_text(nodes: GraphNodes, weights: TextWeights) -> list[onnx.ValueInfoProto]:
+    """Texts as they come, padding and all: the tower sees it, and its last row is pooled."""
+    nodes.scope, context = "embed", len(weights.pos_embed)
+    rows = nodes.mark(FIRST, nodes.plus(nodes.add("Gather", weights.token_embed, IDS), weights.pos_embed))
+    rows = run_layers(nodes, rows, weights, len(weights.layers) - 1)
+    project(nodes, run_last_layer(nodes, rows, weights, place=context - 1), weights, name=EMBEDDING)
+    return [onnx.helper.make_tensor_value_info(IDS, onnx.TensorProto.INT32, ["n", context])]
+
+
 def _embed_patches(nodes: GraphNodes, weights: ImageWeights) -> str:
-    """Pixels to rows ``[n, 1 + grid * grid, width]``."""
+    """Pixels to rows ``[n, rows, width]``."""
     nodes.scope, width = "", weights.spec.width
     side = weights.spec.patch_size or weights.size
     grid, pixels = weights.size // side, IMAGE
@@ -99,6 +126,8 @@ def _embed_patches(nodes: GraphNodes, weights: ImageWeights) -> str:
     patches = nodes.reshape(nodes.transpose(patches, 0, 1, 3, 2, 4), -1, grid * grid, side * side * 3)
     centred = nodes.add("Sub", nodes.cast(patches, onnx.TensorProto.FLOAT), np.array(CENTRE, np.float32))
     rows = nodes.product(centred, weights.patch_embed, name="patch_embed")
+    if weights.cls_token is None:
+        return nodes.plus(rows, weights.pos_embed)
     rows = nodes.plus(rows, weights.pos_embed[1:])
     first = (weights.pos_embed[0].astype(np.float64) + weights.cls_token).astype(np.float32).reshape(1, 1, width)
     count = nodes.add("Shape", IMAGE, attributes={"start": 0, "end": 1})

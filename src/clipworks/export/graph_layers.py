@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from clipworks.bundle.card import TowerSpec
 from clipworks.export.graph_nodes import GraphNodes
-from clipworks.towers.weights import ImageWeights, Layer, Linear, TowerWeights
+from clipworks.towers.weights import AttentionPool, ImageWeights, Layer, Linear, Norm, TowerWeights
 
 POOLED = "pooled"
 """The mark of the pooled rows behind the last layer; those behind every other layer are marked by its number."""
@@ -19,9 +20,9 @@ Arrange = Callable[[str], str]
 """Adds the node that brings rows from one arrangement to another."""
 
 
-def run_layers(nodes: GraphNodes, rows: str, weights: ImageWeights) -> str:
-    """Add every layer but the last: rows ``[n, length, width]`` to the same."""
-    for index in range(len(weights.layers) - 1):
+def run_layers(nodes: GraphNodes, rows: str, weights: TowerWeights, count: int) -> str:
+    """Add the first layers, so many: rows ``[n, length, width]`` to the same."""
+    for index in range(count):
         rows = nodes.mark(str(index), _run_layer(nodes, rows, weights, index))
     return rows
 
@@ -62,24 +63,46 @@ def _run_layer(
     parts = [_linear(nodes, normal, part, name) for name, part in (("q", layer.q), ("k", layer.k), ("v", layer.v))]
     joined = pool(gather(_attend(nodes, [spread(part) for part in parts], weights, mask)))
     rows = nodes.plus(pool(rows), _linear(nodes, joined, layer.proj, "proj"))
-    return nodes.plus(rows, _mlp(nodes, rows, layer, weights))
+    return nodes.plus(rows, _mlp(nodes, rows, layer.norm2, (layer.fc1, layer.fc2), spec))
 
 
-def run_last_layer(nodes: GraphNodes, rows: str, weights: ImageWeights) -> str:
-    """Add the last layer for the first row of each sequence: ``[n, length, width]`` to ``[n, width]``."""
+def run_last_layer(nodes: GraphNodes, rows: str, weights: TowerWeights, *, place: int) -> str:
+    """Add the last layer for the row of one place in each sequence: ``[n, length, width]`` to ``[n, width]``."""
     nodes.scope = f"layers.{len(weights.layers) - 1}"
     layer = weights.layers[-1]
     normal = nodes.normalise(rows, layer.norm1, weights.spec.norm_eps)
-    first, first_normal = (nodes.pick(value, 0, axis=1) for value in (rows, normal))
-    pooled = nodes.plus(first, _attend_once(nodes, first_normal, normal, layer, weights))
-    return nodes.mark(POOLED, nodes.plus(pooled, _mlp(nodes, pooled, layer, weights)))
+    chosen, chosen_normal = (nodes.pick(value, place, axis=1) for value in (rows, normal))
+    pooled = nodes.plus(chosen, _attend_once(nodes, chosen_normal, normal, layer, weights))
+    mlp = _mlp(nodes, pooled, layer.norm2, (layer.fc1, layer.fc2), weights.spec)
+    return nodes.mark(POOLED, nodes.plus(pooled, mlp))
+
+
+def pool_by_attention(nodes: GraphNodes, rows: str, pool: AttentionPool, weights: ImageWeights) -> str:
+    """Add the last normalisation and the pooling: ``[n, length, width]`` to ``[n, width]``.
+
+    The query is the same for every image, so that it is taken through the keys' weights here, once and for all.
+    """
+    nodes.scope, spec = "attn_pool", weights.spec
+    normal = nodes.normalise(rows, weights.norm, spec.norm_eps)
+    scores = nodes.matmul(
+        pool.take_query_through_keys(spec.heads or 1), nodes.transpose(normal, 0, 2, 1)
+    )  # [n, heads, length]
+    pooled = _linear(nodes, _take_means(nodes, scores, normal, pool.v, spec), pool.proj, "proj")
+    mlp = _mlp(nodes, pooled, pool.norm, (pool.fc1, pool.fc2), spec)
+    return nodes.mark(POOLED, nodes.plus(pooled, mlp))
 
 
 def project(nodes: GraphNodes, pooled: str, weights: TowerWeights, *, name: str) -> None:
-    """The last normalisation and the projection, ``[n, width]`` to ``[n, dim]``, as the graph's output."""
-    nodes.scope = "project"
-    normal = nodes.normalise(pooled, weights.norm, weights.spec.norm_eps)
-    nodes.add_output("MatMul", normal, weights.head.weight, name=name)
+    """The last normalisation, where the pooling has not done it, and the projection, as the graph's output."""
+    nodes.scope, head = "project", weights.head
+    if not (isinstance(weights, ImageWeights) and weights.attn_pool is not None):
+        pooled = nodes.normalise(pooled, weights.norm, weights.spec.norm_eps)
+    if head is None:
+        nodes.add_output("Identity", pooled, name=name)
+    elif head.bias is None:
+        nodes.add_output("MatMul", pooled, head.weight, name=name)
+    else:
+        nodes.add_output("Add", nodes.matmul(pooled, head.weight), head.bias, name=name)
 
 
 def _attend(nodes: GraphNodes, parts: Sequence[str], weights: TowerWeights, mask: str | None) -> str:
@@ -95,34 +118,44 @@ def _attend(nodes: GraphNodes, parts: Sequence[str], weights: TowerWeights, mask
     return nodes.reshape(nodes.transpose(means, 0, 2, 1, 3), 0, 0, width)
 
 
-def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, weights: ImageWeights) -> str:
+def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, weights: TowerWeights) -> str:
     """Attention of one query a sequence, keys and values of the other rows never built."""
     heads, width = weights.spec.heads or 1, weights.spec.width
     side = width // heads
-    # By heads, ``[heads, side, width]`` and ``[heads, width, side]``: runtimes do that once, when they compile.
+    # By heads, ``[heads, side, width]``: runtimes do that once, when they compile.
     key = nodes.reshape(nodes.add("Transpose", layer.k.dequantize(), attributes={"perm": [1, 0]}), heads, side, width)
-    value = nodes.add("Reshape", layer.v.dequantize(), np.array([width, heads, side], np.int64))
     queries = nodes.reshape(_linear(nodes, pooled, layer.q, "q"), 0, heads, side)
     through_keys = nodes.matmul(nodes.transpose(queries, 1, 0, 2), key)
     scores = nodes.matmul(nodes.transpose(through_keys, 1, 0, 2), nodes.transpose(normal, 0, 2, 1))
+    return _linear(nodes, _take_means(nodes, scores, normal, layer.v, weights.spec), layer.proj, "proj")
+
+
+def _take_means(nodes: GraphNodes, scores: str, normal: str, values: Linear, spec: TowerSpec) -> str:
+    """Scores ``[n, heads, length]`` of rows ``[n, length, width]`` to the means of their values, ``[n, width]``."""
+    heads, width = spec.heads or 1, spec.width
+    value = nodes.add("Reshape", values.dequantize(), np.array([width, heads, width // heads], np.int64))  # as the key
     means = nodes.transpose(nodes.matmul(nodes.softmax(scores), normal), 1, 0, 2)
     through_values = nodes.matmul(means, nodes.transpose(value, 1, 0, 2))
-    joined = nodes.reshape(nodes.transpose(through_values, 1, 0, 2), 0, width)
-    return _linear(nodes, joined, layer.proj, "proj")
+    return nodes.reshape(nodes.transpose(through_values, 1, 0, 2), 0, width)
 
 
-def _mlp(nodes: GraphNodes, rows: str, layer: Layer, weights: TowerWeights) -> str:
-    normal = nodes.normalise(rows, layer.norm2, weights.spec.norm_eps)
-    inner = _activate(nodes, _linear(nodes, normal, layer.fc1, "fc1"), weights.spec.activation)
-    return _linear(nodes, inner, layer.fc2, "fc2")
+def _mlp(nodes: GraphNodes, rows: str, norm: Norm, maps: tuple[Linear, Linear], spec: TowerSpec) -> str:
+    normal = nodes.normalise(rows, norm, spec.norm_eps)
+    inner = _activate(nodes, _linear(nodes, normal, maps[0], "fc1"), spec.activation)
+    return _linear(nodes, inner, maps[1], "fc2")
 
 
 def _activate(nodes: GraphNodes, value: str, activation: str | None) -> str:
-    """QuickGELU, or GELU by the error function (the operator Gelu is younger than the opset)."""
+    """QuickGELU, or GELU by the error function or by tanh (the operator Gelu is younger than the opset)."""
     if activation == "quick_gelu":
         scaled = nodes.add("Mul", value, np.array(_QUICK_GELU, np.float32))
         return nodes.add("Mul", value, nodes.add("Sigmoid", scaled))
-    share = nodes.add("Erf", nodes.add("Div", value, np.array(np.sqrt(2), np.float32)))
+    if activation == "gelu_tanh":
+        cubed = nodes.add("Mul", nodes.add("Pow", value, np.array(3, np.float32)), np.array(0.044715, np.float32))
+        inner = nodes.add("Mul", nodes.add("Add", value, cubed), np.array(np.sqrt(2 / np.pi), np.float32))
+        share = nodes.add("Tanh", inner)
+    else:
+        share = nodes.add("Erf", nodes.add("Div", value, np.array(np.sqrt(2), np.float32)))
     doubled = nodes.add("Mul", value, nodes.add("Add", share, np.array(1, np.float32)))
     return nodes.add("Mul", doubled, np.array(0.5, np.float32))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,11 +47,9 @@ _VISION_DEFAULTS = (
 )
 _PROJECTION_DEFAULT = 512
 
-# For each field of open_clip what it may say, None where that changes nothing at inference. A field that asks for
-# another architecture is refused by its name and value.
-_Allowed = dict[str, Collection[Any] | None]
+# A field that asks for another architecture is refused by its name and value.
 _OFF = (False, None)
-_MODEL_FIELDS: _Allowed = {
+_MODEL_FIELDS: open_clip.Allowed = {
     **dict.fromkeys(("init_logit_scale", "nonscalar_logit_scale", "cast_dtype", "output_dict")),
     "quick_gelu": (False, True),
     "custom_text": (False, True, None),  # only where the text tower's tensors lie
@@ -60,7 +57,7 @@ _MODEL_FIELDS: _Allowed = {
     "mask_image": _OFF,  # TinyCLIP's models that still carry their pruning masks
     "mask_text": _OFF,
 }
-_BLOCK_FIELDS: _Allowed = {
+_BLOCK_FIELDS: open_clip.Allowed = {
     **dict.fromkeys(
         ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"), _OFF
     ),
@@ -70,7 +67,7 @@ _BLOCK_FIELDS: _Allowed = {
     "output_tokens": None,
     "final_ln_after_pool": None,  # one row pooled, one row normalised: the order does not matter
 }
-_VISION_FIELDS: _Allowed = {
+_VISION_FIELDS: open_clip.Allowed = {
     **_BLOCK_FIELDS,
     **dict.fromkeys(("patch_dropout", "attn_pooler_queries", "attn_pooler_heads")),
     **dict.fromkeys(f"timm_{name}" for name in ("model_pretrained", "pool", "proj", "proj_bias", "drop", "drop_path")),
@@ -80,7 +77,7 @@ _VISION_FIELDS: _Allowed = {
     "pos_embed_type": ("learnable", "sin_cos_2d"),  # stored as a tensor either way
     "pool_type": ("tok",),
 }
-_TEXT_FIELDS: _Allowed = {
+_TEXT_FIELDS: open_clip.Allowed = {
     **_BLOCK_FIELDS,
     **dict.fromkeys(("hf_model_pretrained", "hf_proj_type", "hf_pooler_type")),
     "pad_id": None,  # only CoCa masks padding

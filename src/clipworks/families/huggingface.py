@@ -38,7 +38,11 @@ TEXT = {
     "norm": "text_model.final_layer_norm",
     "head.weight": "text_projection.weight",
 }
-_ACTIVATIONS: dict[object, Activation] = {"quick_gelu": "quick_gelu", "gelu": "gelu"}
+_ACTIVATIONS: dict[object, Activation] = {
+    "quick_gelu": "quick_gelu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
 
 
 def read_section(config: Fields, name: str, defaults: Mapping[str, Any]) -> Fields:

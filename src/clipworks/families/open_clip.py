@@ -42,17 +42,21 @@ TEXT = {
 _WRAPPERS = ("module.", "_image_encoder.", "_text_encoder.", "_logit_scale.", "text.")
 
 
+Allowed = Mapping[str, Collection[Any] | None]
+"""For each field what it may say, None where that changes nothing at inference."""
+
+
 def plain_names(tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     """Take off what wrappers put before the tensors' names."""
     return {functools.reduce(str.removeprefix, _WRAPPERS, name): array for name, array in tensors.items()}
 
 
-def check_fields(fields: Fields, allowed: Mapping[str, Collection[Any] | None], known: Collection[str]) -> None:
+def check_fields(fields: Fields, allowed: Allowed, known: Collection[str]) -> None:
     """Refuse by name and value what asks for another architecture.
 
     Args:
         fields: an object of ``model_cfg``.
-        allowed: of each field what it may say; None where that changes nothing at inference.
+        allowed: of each field what it may say.
         known: the fields that are read elsewhere.
 
     Raises:
@@ -61,7 +65,7 @@ def check_fields(fields: Fields, allowed: Mapping[str, Collection[Any] | None], 
     for name, value in fields.values.items():
         if name not in known and name not in allowed:
             raise ConversionError(
-                f"{fields.where} has the unknown field {name!r} ({value!r}); only plain ViT CLIP converts"
+                f"{fields.where} has the unknown field {name!r} ({value!r}); it may mean another architecture"
             )
         if (choices := allowed.get(name)) is not None and value not in choices:
             listed = ", ".join(map(repr, choices))

@@ -9,7 +9,7 @@ from typing import Any
 
 from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ConversionError
-from clipworks.families import clip
+from clipworks.families import clip, siglip
 from clipworks.families.checkpoint import Checkpoint, CheckpointFiles
 from clipworks.families.opening import open_checkpoint
 from clipworks.families.preprocessing import ImageProcessor
@@ -37,6 +37,13 @@ class Family:
 # CLIP comes last: it takes what no other claims, and refuses by name what is not its own.
 FAMILIES = (
     Family(
+        name=siglip.NAME,
+        model_types=("siglip",),
+        claims=siglip.claims_trunk,
+        processor=siglip.PROCESSOR,
+        read=siglip.read_siglip,
+    ),
+    Family(
         name=clip.NAME,
         model_types=("clip",),
         claims=lambda _: True,
@@ -44,6 +51,10 @@ FAMILIES = (
         read=clip.read_clip,
     ),
 )
+
+
+# Known by name, and not covered.
+_REFUSED = {"siglip2": "a NaFlex model, of variable resolution; SigLIP 2 of fixed resolution says 'siglip'"}
 
 
 def read_checkpoint(source: Path, *, config: Path | None = None, preprocessing: ImageSpec | None = None) -> Checkpoint:
@@ -77,6 +88,10 @@ def _find_family(files: CheckpointFiles) -> Family:
     if files.layout != "huggingface":
         return next(family for family in FAMILIES if family.claims(files.config.values))
     kind = files.config.values["model_type"]
+    if (code := files.config.values.get("auto_map")) is not None:
+        raise ConversionError(f"{files.config.where} needs the code that comes with the model (auto_map: {code!r})")
+    if (refused := _REFUSED.get(kind)) is not None:
+        raise ConversionError(f"{files.config.where}: model_type is {kind!r}: {refused}")
     found = next((family for family in FAMILIES if kind in family.model_types), None)
     if found is None:
         allowed = ", ".join(repr(name) for family in FAMILIES for name in family.model_types)

@@ -40,13 +40,13 @@ class TensorTable:
         return sorted(self._left)
 
     def take(self, name: str, *shape: int) -> Array:
-        """Take one tensor as float32.
+        """Take one tensor as float32; axes of one before those that are expected are left out.
 
         Raises:
             ConversionError: the tensor is missing, has another shape, is no float, or holds NaN or infinity.
         """
         found = self._find(name)
-        if found.shape != shape:
+        if found.shape != (1,) * (found.ndim - len(shape)) + shape:
             raise ConversionError(
                 f"{self.origin}: the tensor {name} has shape {list(found.shape)}; "
                 f"the configuration and the other tensors ask for {list(shape)}"
@@ -80,7 +80,7 @@ class TensorTable:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise ConversionError(
                 f"{self.origin} has the unknown tensor {', '.join(names[:3])}{more}",
-                hint="only plain ViT CLIP towers convert; this model has a part more, or more layers than it says",
+                hint="this model has a part that is not known in its family, or more layers than it says",
             )
 
     def _find(self, name: str) -> npt.NDArray[Any]:
@@ -95,9 +95,9 @@ class NamedTensors:
     Args:
         table: the checkpoint's.
         names: what the layout calls them. ``layers`` stands before a layer's number; ``norm1``, ``proj`` and the like
-            are maps and norms as PyTorch stores them, up to ``.weight`` and ``.bias``, and ``qkv`` is queries, keys and
-            values in one, up to ``weight`` and ``bias``; ``head.weight``, ``pos_embed`` and the like are whole names.
-            A part that stands here must be there.
+            are maps and norms as PyTorch stores them, up to ``.weight`` and ``.bias``, and ``qkv`` or ``kv`` is
+            queries, keys and values in one, up to ``weight`` and ``bias``; ``head.weight``, ``pos_embed`` and the like
+            are whole names. A part that stands here must be there.
     """
 
     def __init__(self, table: TensorTable, names: Mapping[str, str]) -> None:
@@ -115,15 +115,16 @@ class NamedTensors:
             is_map = name == "head.weight" and theirs.endswith(".weight")
             return self._table.take(theirs, *shape[::-1]).T if is_map else self._table.take(theirs, *shape)
         root, part, kind = self._split(name)
-        if part not in self._names:
-            return self._take_fused(f"{root}{self._names['qkv']}{kind}", "qkv".index(part), shape[::-1])
+        if (fused := self._find_fused(part)) is not None:
+            place = fused.rpartition(".")[2].index(part[-1])
+            return self._take_fused(f"{root}{self._names[fused]}{kind}", fused, place, shape[::-1])
         return self._table.take(f"{root}{self._names[part]}.{kind}", *shape[::-1]).T
 
     def find(self, name: str, *shape: int) -> Array | None:
         """One tensor, as `take`; None where the tower has no such part."""
         _, part, kind = self._split(name)
-        known = name in self._names or (kind == "bias" and (part in self._names or part in "qkv"))
-        return self.take(name, *shape) if known else None
+        there = part in self._names or self._find_fused(part) is not None
+        return self.take(name, *shape) if name in self._names or (kind == "bias" and there) else None
 
     def count_layers(self) -> int:
         """How many layers there are: one more than the largest number."""
@@ -134,12 +135,22 @@ class NamedTensors:
     def _split(self, name: str) -> tuple[str, str, str]:
         """``layers.0.q.weight`` as what the layout puts before its ``q``, ``q`` and ``weight``."""
         stem, _, kind = name.rpartition(".")
-        layer, _, part = stem.rpartition(".")
-        return f"{self._names['layers']}{layer.removeprefix('layers')}." if layer else "", part, kind
+        if not stem.startswith("layers."):
+            return "", stem, kind
+        _, number, part = stem.split(".")
+        return f"{self._names['layers']}.{number}.", part, kind
 
-    def _take_fused(self, theirs: str, place: int, shape: tuple[int, ...]) -> Array:
+    def _find_fused(self, part: str) -> str | None:
+        """The name of the map that ``q``, ``attn_pool.k`` and the like are a part of, where the layout has one."""
+        if part in self._names or not part or part[-1] not in "qkv":
+            return None
+        fused = [f"{part[:-1]}{letters}" for letters in ("qkv", "kv") if part[-1] in letters]
+        return next((name for name in fused if name in self._names), None)
+
+    def _take_fused(self, theirs: str, fused: str, place: int, shape: tuple[int, ...]) -> Array:
         if theirs not in self._fused:
-            self._fused[theirs] = np.split(self._table.take(theirs, 3 * shape[0], *shape[1:]), 3)
+            count = len(fused.rpartition(".")[2])
+            self._fused[theirs] = np.split(self._table.take(theirs, count * shape[0], *shape[1:]), count)
         return self._fused[theirs][place].T
 
 

@@ -117,5 +117,5 @@ def make_text_batches(
 ) -> list[npt.NDArray[np.int32]]:
     """Batches of random prompts: int32 ``[batch_size, length]`` each, the lengths as they come."""
     rng = np.random.default_rng(seed)
-    rows = tokenizer.encode_ragged(prompts)
+    rows = tokenizer.encode_ragged(prompts, truncate=True)  # of what is measured only the length counts
     return [tokenizer.pad([rows[index] for index in rng.integers(len(rows), size=batch_size)]) for _ in range(POOL)]

@@ -122,7 +122,7 @@ class Bench:
         """Compare this configuration's embeddings with those in f32; see `clipworks.profiling.parity`."""
         role = _ROLES[self.setup.target]
         images = self._pool
-        texts = self._tokenizer.encode(self._prompts)
+        texts = self._tokenizer.encode(self._prompts, truncate=True)
         own, others = (images, texts) if role == "image" else (texts, images)
         return compare_with_f32(self.bundle, role, self.encoders[0], own, others)
 
@@ -186,7 +186,7 @@ class Bench:
             for path, content in zip(files, inputs.built_in_images(), strict=True):
                 path.write_bytes(content)
         tower = self._open_encoder("text", self.setup.devices[0])
-        classifier = embed(tower, self._tokenizer.encode(self._prompts))
+        classifier = embed(tower, self._tokenizer.encode(self._prompts, truncate=True))
         tower.close()
         server = ClassifyingServer(self.setup, self.bundle.card, self.encoders, files, classifier)
         return self._opened.enter_context(contextlib.closing(server))

@@ -35,7 +35,8 @@ class ChosenFiles(NamedTuple):
 
 
 TOKENIZER = "tokenizer.json"
-"""Taken where it is, since some families need it; one that does not can do without."""
+_TOKENIZER_FILES = {TOKENIZER, "tokenizer_config.json", "spiece.model"}
+"""Taken where they are, since some families need them; one that does not can do without."""
 
 _HUGGINGFACE = (("config.json",), ("preprocessor_config.json", "processor_config.json"))
 # The best first. A pattern with a shard number needs the index beside it, which names the shards.
@@ -81,7 +82,7 @@ def choose_files(names: Iterable[str], *, layout: str | None = None, torch: bool
         if "" not in chosen:
             if candidate.ready_made or any(name.endswith("index.json") for name in chosen):
                 chosen |= {name for pattern in candidate.useful for name in fnmatch.filter(present, pattern)}
-            return ChosenFiles(layout=candidate, files=tuple(sorted(chosen | ({TOKENIZER} & set(present)))))
+            return ChosenFiles(layout=candidate, files=tuple(sorted(chosen | (_TOKENIZER_FILES & set(present)))))
     return None
 
 
@@ -158,7 +159,9 @@ def _choose(source: Source, repository: Repository | None, folder: Path | None, 
     choice = choose_files(names, layout=source.layout, torch=torch)
     if choice is None:
         return None
-    whole = folder is not None and all((folder / name).is_file() for name in choice.files if name != TOKENIZER)
+    whole = folder is not None and all(
+        (folder / name).is_file() for name in choice.files if name not in _TOKENIZER_FILES
+    )
     commit = repository.commit if repository else folder.name if folder else None
     return Found(
         source=dataclasses.replace(source, revision=commit, layout=choice.layout.name),

@@ -13,6 +13,7 @@ import heapq
 import re
 from collections.abc import Callable
 
+from clipworks.text.cleaning import is_plain, repair_text
 from clipworks.text.clip_vocabulary import BYTE_SYMBOLS, END, START, WORD_END, ClipVocabulary, read_character_classes
 
 # Longer runs without a blank are rarely met twice; the bound also limits the memory of the cache.
@@ -34,19 +35,9 @@ def clean_text(text: str) -> str:
 
     Source: ``basic_clean`` and ``whitespace_clean`` of openai/CLIP, clip/simple_tokenizer.py.
     """
-    if _is_plain(text):
+    if is_plain(text):
         return " ".join(text.split()).lower()
-    import html
-
-    import ftfy
-
-    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-    return _BLANKS.sub(" ", text).strip().lower()
-
-
-def _is_plain(text: str) -> bool:
-    """Whether ftfy and html change nothing in a text; importing ftfy alone takes a tenth of a second."""
-    return text.isascii() and text.isprintable() and "&" not in text
+    return _BLANKS.sub(" ", repair_text(text).strip()).strip().lower()
 
 
 def make_clip_encoder(vocabulary: ClipVocabulary) -> Callable[[str], list[int]]:
@@ -63,7 +54,7 @@ def make_clip_encoder(vocabulary: ClipVocabulary) -> Callable[[str], list[int]]:
     def encode(text: str) -> list[int]:
         row = [start]
         # No word reaches over a blank, so what stands between blanks can be looked up as a whole.
-        for chunk in text.lower().split() if _is_plain(text) else clean_text(text).split(" "):
+        for chunk in text.lower().split() if is_plain(text) else clean_text(text).split(" "):
             row += encode_short_chunk(chunk) if len(chunk) <= _CACHED_LENGTH else encode_chunk(chunk)
         row.append(end)
         return row

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipworks.bundle.card import TextSpec
+from clipworks.bundle.card import Cleaning, TextSpec
 from clipworks.display import quote_text
 from clipworks.errors import BundleError, TextError, UsageError
+from clipworks.text.cleaning import CLEANINGS, replace_surrogates
 from clipworks.text.clip_vocabulary import write_clip_tokenizer
 from clipworks.text.unread import Check, find_fragments, find_unknown, warn_unread
 
@@ -83,7 +84,7 @@ class Tokenizer:
         if not isinstance(text, str):
             raise UsageError(f"texts[{number}] is of type {type(text).__name__}; it must be a string")
         ids = self._encode(text)
-        if len(ids) <= self._empty_length:
+        if len(ids) <= self._empty_length or not text.strip():
             what = f"{quote_text(_shorten(text))} holds nothing to read" if text.strip() else "is empty"
             raise TextError(f"texts[{number}] {what}; every text needs at least one word")
         if len(ids) > self.text.context:
@@ -102,11 +103,11 @@ def open_tokenizer(path: Path | None, text: TextSpec) -> Tokenizer:
 
     Args:
         path: its ``tokenizer.json``; None for OpenAI's own vocabulary, which wants the tokenizer ``clip``.
-        text: the card's rules: ``clip`` runs OpenAI's own rules with the file's vocabulary, ``file`` whatever the file
-            describes, by the tokenizers library.
+        text: the card's rules: ``clip`` runs OpenAI's own rules with the file's vocabulary, ``siglip`` SigLIP's with
+            the file's pieces, ``file`` whatever the file describes, by the tokenizers library.
 
     Raises:
-        BundleError: the file is missing, cannot be read, or has more tokens than the model.
+        BundleError: the file is missing, cannot be read, has more tokens than the model, or contradicts the card.
     """
     if text.tokenizer == "clip":
         from clipworks.text.clip_rules import make_clip_encoder
@@ -115,11 +116,18 @@ def open_tokenizer(path: Path | None, text: TextSpec) -> Tokenizer:
         vocabulary = built_in_vocabulary() if path is None else read_clip_vocabulary(path)
         encode, size, check = make_clip_encoder(vocabulary), len(vocabulary.ids), find_fragments(vocabulary)
     elif path is None:
-        raise UsageError("OpenAI's vocabulary goes with OpenAI's rules; this card says tokenizer is file")
+        raise UsageError(f"OpenAI's vocabulary goes with OpenAI's rules; this card says tokenizer is {text.tokenizer}")
+    elif text.tokenizer == "siglip":
+        from clipworks.text.sentencepiece_file import read_sentencepiece
+        from clipworks.text.siglip_rules import make_siglip_encoder
+
+        model = read_sentencepiece(path)
+        encode, size, check = make_siglip_encoder(model), model.size, lambda ids: model.unknown_id in ids
     else:
-        encode, size, check = _open_with_library(path, lower=text.case == "lower")
+        encode, size, check = _open_with_library(path, text.cleaning)
     if size > text.vocabulary:
         raise BundleError(f"{path} has {size} tokens, but the model only {text.vocabulary}")
+    _check_ends(path, encode(""), text)
     return Tokenizer(
         text=text,
         _encode=encode,
@@ -129,8 +137,20 @@ def open_tokenizer(path: Path | None, text: TextSpec) -> Tokenizer:
     )
 
 
-def write_tokenizer(path: Path, source: Path | None) -> None:
-    """Copy a model's own tokenizer into a bundle, or write OpenAI's; BundleError where it cannot be read."""
+def write_tokenizer(path: Path, source: Path | None, text: TextSpec) -> None:
+    """Copy a model's own tokenizer into a bundle, or write OpenAI's.
+
+    A file for the tokenizers library that puts other tokens around a text than the card says gets those: libraries
+    that read a folder's settings beside it do that when they open it.
+
+    Args:
+        path: the bundle's file.
+        source: the model's; None for OpenAI's.
+        text: the card's rules.
+
+    Raises:
+        BundleError: it cannot be read, or the bundle could not open it.
+    """
     if source is None:
         write_clip_tokenizer(path)
         return
@@ -138,10 +158,48 @@ def write_tokenizer(path: Path, source: Path | None) -> None:
         path.write_bytes(source.read_bytes())
     except OSError as error:
         raise BundleError(f"the tokenizer {source} cannot be copied: {error.strerror}") from None
+    if text.tokenizer == "file":
+        _write_ends(path, text)
+    open_tokenizer(path, text)
 
 
-def _open_with_library(path: Path, *, lower: bool) -> tuple[Callable[[str], list[int]], int, Check]:
+def _write_ends(path: Path, text: TextSpec) -> None:
+    """Make a file put around a text what the card says, where it says it and the file does otherwise."""
+    encode, _, _ = _open_with_library(path, "none")
+    said = [token for token in (text.start_id, text.end_id) if token is not None]
+    if not said or encode("") == said:
+        return
     from tokenizers import Tokenizer as LibraryTokenizer
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = LibraryTokenizer.from_file(str(path))
+    names = [(tokenizer.id_to_token(token), token) for token in said]
+    missing = [token for name, token in names if name is None]
+    if missing:
+        raise BundleError(f"{path.name} has no token {missing[0]}, which the model needs around a text")
+    before = [f"{tokenizer.id_to_token(text.start_id)}:0"] if text.start_id is not None else []
+    behind = [f"{tokenizer.id_to_token(text.end_id)}:0"] if text.end_id is not None else []
+    tokenizer.post_processor = TemplateProcessing(single=[*before, "$A:0", *behind], special_tokens=names)
+    tokenizer.save(str(path), pretty=False)
+
+
+def _check_ends(path: Path | None, found: list[int], text: TextSpec) -> None:
+    """Refuse a file that puts other tokens around a text than the card says, where it says any."""
+    said = [token for token in (text.start_id, text.end_id) if token is not None]
+    if said and found != said:
+        file = "OpenAI's vocabulary" if path is None else path
+        raise BundleError(f"{file} makes the ids {found} of an empty text; the card says {said}")
+    brought = {"clip": "none", "siglip": "transformers"}.get(text.tokenizer, text.cleaning)
+    if text.cleaning != brought:
+        raise BundleError(
+            f"the card says cleaning is {text.cleaning}; allowed beside the tokenizer {text.tokenizer}: {brought}"
+        )
+
+
+def _open_with_library(path: Path, cleaning: Cleaning) -> tuple[Callable[[str], list[int]], int, Check]:
+    from tokenizers import Tokenizer as LibraryTokenizer
+    from tokenizers.normalizers import Lowercase
+    from tokenizers.normalizers import Sequence as NormalizerSequence
 
     try:
         tokenizer = LibraryTokenizer.from_str(path.read_text(encoding="utf-8"))
@@ -151,14 +209,19 @@ def _open_with_library(path: Path, *, lower: bool) -> tuple[Callable[[str], list
         raise BundleError(f"{path} is not a tokenizer.json that can be read: {error}") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    # Within the library: a special token keeps its case there, and no other text becomes one in lower case.
+    if cleaning == "lower":
+        others = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+        tokenizer.normalizer = NormalizerSequence([Lowercase(), *others])
+    clean = CLEANINGS.get(cleaning)
 
     def encode(text: str) -> list[int]:
-        text = text.lower() if lower else text
+        text = text if clean is None else clean(text)
         # One by one: whole batches start threads, which make a later fork of the process unsafe, for little speed.
         try:
             ids: list[int] = tokenizer.encode(text).ids
-        except (TypeError, UnicodeEncodeError):  # a lone surrogate, which no encoding of a text can hold
-            ids = tokenizer.encode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")).ids
+        except (TypeError, UnicodeEncodeError):  # a lone surrogate
+            ids = tokenizer.encode(replace_surrogates(text)).ids
         return ids
 
     return encode, tokenizer.get_vocab_size(), find_unknown(tokenizer)

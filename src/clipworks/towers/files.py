@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Protocol
 
 from clipworks.bundle.card import TextSpec, TowerSpec
 from clipworks.errors import RuntimeUnavailableError
+from clipworks.towers.architecture import COVERED, find_uncovered
 from clipworks.towers.folding import FOLDED_MEAN, FOLDED_STD
-from clipworks.towers.stored import Role, StoredTower
+from clipworks.towers.stored import StoredTower
 from clipworks.towers.tensor_file import TensorFile
-from clipworks.towers.weights import Array, ImageWeights, Layer, Linear, Norm, TextWeights, TowerWeights
-
-# What of an architecture the equations here, and the runtimes, compute.
-_COVERED: dict[str, tuple[object, ...]] = {
-    "activation": ("quick_gelu", "gelu"),
-    "norm_place": ("pre",),
-    "position": ("learned",),
-    "projection_bias": (False,),
-}
-_VIT = {"kind": ("vit",), "patch_bias": (False,), "input_norm": (True,), "cls_token": (True,)}
-_COVERED_OF: dict[Role, dict[str, tuple[object, ...]]] = {
-    "image": {**_VIT, "mask": ("none",), "pooling": ("cls",)},
-    "text": {"kind": ("transformer",), "input_norm": (False,), "mask": ("causal",), "pooling": ("argmax", "eos")},
-}
+from clipworks.towers.weights import Array, AttentionPool, ImageWeights, Layer, Linear, Norm, TextWeights, TowerWeights
 
 
 class TensorSource(Protocol):
@@ -56,20 +43,11 @@ def read_tower(tower: StoredTower, file: TensorFile | None = None) -> TowerWeigh
     file, card = file or open_tower_file(tower), tower.card
     assert card is not None  # or it could not be opened
     spec = card.image_tower if tower.role == "image" else card.text_tower
-    _check_spec(spec, tower.role)
+    if (fault := find_uncovered(spec, tower.role, COVERED)) is not None:
+        raise RuntimeUnavailableError(f"the card's {tower.role}_tower: {fault}")
     if tower.role == "image":
         return read_image_weights(file, spec, size=card.image.size, dim=card.dim)
     return read_text_weights(file, spec, card.text, dim=card.dim)
-
-
-def _check_spec(spec: TowerSpec, role: Role) -> None:
-    """Raise RuntimeUnavailableError for an architecture that no code here computes."""
-    said = dataclasses.asdict(spec)
-    for name, allowed in {**_COVERED, **_COVERED_OF[role]}.items():
-        if said[name] not in allowed:
-            raise RuntimeUnavailableError(
-                f"the card's {role}_tower: {name} is {said[name]}; allowed: {', '.join(map(str, allowed))}"
-            )
 
 
 def read_image_weights(
@@ -95,12 +73,13 @@ def read_image_weights(
         std=std,
         scale=scale,
         patch_embed=_linear(source, "patch_embed", side * side * 3, width),
-        cls_token=source.take("cls_token", width),
-        pos_embed=source.take("pos_embed", 1 + (size // side) ** 2, width),
-        norm_pre=_norm(source, "norm_pre", width),
+        cls_token=source.take("cls_token", width) if spec.cls_token else None,
+        pos_embed=source.take("pos_embed", spec.cls_token + (size // side) ** 2, width),
+        norm_pre=_norm(source, "norm_pre", width) if spec.input_norm else None,
         layers=_layers(source, spec),
         norm=_norm(source, "norm", width),
-        head=_linear(source, "head", width, dim),
+        attn_pool=_attention_pool(source, spec) if spec.pooling == "attention" else None,
+        head=_head(source, spec, dim),
     )
 
 
@@ -116,7 +95,26 @@ def read_text_weights(
         pos_embed=source.take("pos_embed", text.context, spec.width),
         layers=_layers(source, spec),
         norm=_norm(source, "norm", spec.width),
-        head=_linear(source, "head", spec.width, dim),
+        head=_head(source, spec, dim),
+    )
+
+
+def _head(source: TensorSource, spec: TowerSpec, dim: int) -> Linear | None:
+    return _linear(source, "head", spec.width, dim) if spec.projection else None
+
+
+def _attention_pool(source: TensorSource, spec: TowerSpec) -> AttentionPool:
+    root, width, mlp_dim = "attn_pool.", spec.width, spec.mlp_dim or -1
+    q, k, v, proj = (_linear(source, root + name, width, width) for name in ("q", "k", "v", "proj"))
+    return AttentionPool(
+        latent=source.take(f"{root}latent", width),
+        q=q,
+        k=k,
+        v=v,
+        proj=proj,
+        norm=_norm(source, f"{root}norm", width),
+        fc1=_linear(source, f"{root}fc1", width, mlp_dim),
+        fc2=_linear(source, f"{root}fc2", mlp_dim, width),
     )
 
 

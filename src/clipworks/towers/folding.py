@@ -3,6 +3,8 @@
 - Scaling, mean and std of the pixels are folded into the patch embedding; 128 is taken from each pixel first, which is
   exact in any precision and halves the rounding that a weight's error can do.
 - The weight and bias of a layer's normalisations are folded into the linear maps behind them.
+- The bias of the patch embedding is folded into the positions.
+- The weight and bias of the normalisation behind the last layer are folded into a pooling by attention.
 - The attention's scale is folded into the queries; the bias of the keys is left out, since it adds one number to a
   whole row before softmax; the bias of the values is folded into the output map, since softmax rows sum to one.
 
@@ -15,7 +17,7 @@ import dataclasses
 
 import numpy as np
 
-from clipworks.towers.weights import Array, ImageWeights, Layer, Linear, Norm, TextWeights
+from clipworks.towers.weights import Array, AttentionPool, ImageWeights, Layer, Linear, Norm, TextWeights
 
 CENTRE = 128
 """Taken from each pixel by a folded image tower."""
@@ -26,7 +28,10 @@ def fold_image(weights: ImageWeights) -> ImageWeights:
     """Fold an image tower."""
     kernel, bias = _fold_pixels(weights)
     positions = weights.pos_embed.astype(np.float64)
-    positions[1:] += bias
+    positions[0 if weights.cls_token is None else 1 :] += bias
+    pool, norm = weights.attn_pool, weights.norm
+    if pool is not None:
+        pool, norm = _fold_pool(pool, norm, weights.scale), _plain_norm(norm)
     return dataclasses.replace(
         weights,
         mean=FOLDED_MEAN,
@@ -35,6 +40,8 @@ def fold_image(weights: ImageWeights) -> ImageWeights:
         patch_embed=Linear(weight=kernel),
         pos_embed=positions.astype(np.float32),
         layers=tuple(_fold_layer(layer, weights.scale) for layer in weights.layers),
+        norm=norm,
+        attn_pool=pool,
     )
 
 
@@ -50,6 +57,8 @@ def _fold_pixels(weights: ImageWeights) -> tuple[Array, Array]:
     plain = weights.patch_embed.weight.astype(np.float64).reshape(side, side, 3, width)
     kernel = plain.transpose(3, 2, 0, 1) / np.array(weights.std)[None, :, None, None]
     bias = (kernel * (CENTRE / 255 - np.array(weights.mean)[None, :, None, None])).sum(axis=(1, 2, 3))
+    if weights.patch_embed.bias is not None:
+        bias += weights.patch_embed.bias
     return (kernel / 255).transpose(2, 3, 1, 0).reshape(-1, width).astype(np.float32), bias
 
 
@@ -66,6 +75,22 @@ def _fold_layer(layer: Layer, scale: float) -> Layer:
         norm2=_plain_norm(layer.norm2),
         fc1=_fold_norm(layer.norm2, layer.fc1),
         fc2=layer.fc2,
+    )
+
+
+def _fold_pool(pool: AttentionPool, norm: Norm, scale: float) -> AttentionPool:
+    key, value = (_fold_norm(norm, linear) for linear in (pool.k, pool.v))
+    factor, joined = np.float32(scale), _add(pool.proj, _add(pool.v, norm.bias))
+    assert pool.q.bias is not None
+    return AttentionPool(
+        latent=pool.latent,
+        q=Linear(weight=pool.q.weight * factor, bias=pool.q.bias * factor),
+        k=Linear(weight=key.weight),
+        v=Linear(weight=value.weight),
+        proj=Linear(weight=pool.proj.weight, bias=joined.astype(np.float32)),
+        norm=_plain_norm(pool.norm),
+        fc1=_fold_norm(pool.norm, pool.fc1),
+        fc2=pool.fc2,
     )
 
 

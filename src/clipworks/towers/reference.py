@@ -1,9 +1,9 @@
-"""The CLIP equations in plain numpy, straight from a checkpoint's tensors or from the folded ones of a bundle.
+"""The equations of CLIP and SigLIP in numpy, from a checkpoint's own tensors or from the folded ones of a bundle.
 
 Nothing is folded, fused or left out here: each step is the published one, and shares no code with the graph builder,
 so that the two can prove each other. It is slow; a few inputs are enough.
 
-Source: Radford et al. 2021 and the published model code of OpenAI, open_clip and transformers.
+Source: Radford et al. 2021, Zhai et al. 2023, and the published model code of OpenAI, open_clip, timm and transformers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def embed_images(weights: ImageWeights, images: npt.NDArray[np.uint8]) -> Values
     rows = embed_patches(weights, images)
     count, length, width = rows.shape
     rows = _run(rows.reshape(-1, width), [length] * count, weights)
-    return project_rows(rows.reshape(count, length, width)[:, 0], weights)
+    pooled = [pool_image(weights, each) for each in rows.reshape(count, length, width)]
+    return project_rows(np.stack(pooled), weights)
 
 
 def embed_texts(weights: TextWeights, texts: Sequence[npt.NDArray[np.int32]]) -> Values:
@@ -40,7 +41,7 @@ def embed_texts(weights: TextWeights, texts: Sequence[npt.NDArray[np.int32]]) ->
 
     Args:
         weights: the text tower.
-        texts: int32 ``[length]`` each.
+        texts: int32 ``[length]`` each, for a tower without a mask with the padding that it sees.
 
     Returns:
         float64 ``[n, dim]``, not normalised.
@@ -53,18 +54,20 @@ def embed_texts(weights: TextWeights, texts: Sequence[npt.NDArray[np.int32]]) ->
 
 
 def embed_patches(weights: ImageWeights, images: npt.NDArray[np.uint8]) -> Values:
-    """Rows of the first layer: uint8 ``[n, size, size, 3]`` to ``[n, 1 + grid * grid, width]``."""
+    """Rows of the first layer: uint8 ``[n, size, size, 3]`` to ``[n, rows, width]``."""
     pixels: Values = (images / 255.0 - np.array(weights.mean)) / np.array(weights.std)
     side = weights.spec.patch_size or weights.size
     grid = weights.size // side
-    kernel = weights.patch_embed.weight.astype(np.float64)
-    rows = np.empty((len(pixels), 1 + grid * grid, weights.spec.width))
-    rows[:, 0] = weights.cls_token
+    rows = np.empty((len(pixels), len(weights.pos_embed), weights.spec.width))
+    if weights.cls_token is not None:
+        rows[:, 0] = weights.cls_token
+    patches = rows[:, len(weights.pos_embed) - grid * grid :]
     for row in range(grid):
         for column in range(grid):
             patch = pixels[:, row * side : (row + 1) * side, column * side : (column + 1) * side]
-            rows[:, 1 + row * grid + column] = patch.reshape(len(pixels), -1) @ kernel
-    return _normalise(rows + weights.pos_embed, weights.norm_pre, weights.spec.norm_eps)
+            patches[:, row * grid + column] = _apply(weights.patch_embed, patch.reshape(len(pixels), -1))
+    rows += weights.pos_embed
+    return rows if weights.norm_pre is None else _normalise(rows, weights.norm_pre, weights.spec.norm_eps)
 
 
 def embed_tokens(weights: TextWeights, ids: npt.NDArray[np.int32]) -> Values:
@@ -74,14 +77,31 @@ def embed_tokens(weights: TextWeights, ids: npt.NDArray[np.int32]) -> Values:
 
 
 def find_pooled(weights: TextWeights, ids: npt.NDArray[np.int32]) -> int:
-    """The row that becomes the embedding: the first of the largest id, or the first end token."""
+    """The row that becomes the embedding: the last, the first of the largest id, or the first end token."""
+    if weights.spec.pooling == "last":
+        return len(ids) - 1
     return int(np.argmax(ids if weights.end_id is None else ids == weights.end_id))
 
 
+def pool_image(weights: ImageWeights, rows: Values) -> Values:
+    """The rows ``[rows, width]`` behind the last layer of one image to the one that is projected: ``[width]``."""
+    pool, epsilon = weights.attn_pool, weights.spec.norm_eps
+    if pool is None:
+        first: Values = rows[0]
+        return first
+    normal = _normalise(rows, weights.norm, epsilon)
+    query = _apply(pool.q, pool.latent[None].astype(np.float64))
+    joined = _apply(pool.proj, _attend(query, _apply(pool.k, normal), _apply(pool.v, normal), weights))
+    inner = _apply(pool.fc1, _normalise(joined, pool.norm, epsilon))
+    pooled: Values = (joined + _apply(pool.fc2, _activate(inner, weights.spec.activation)))[0]
+    return pooled
+
+
 def project_rows(rows: Values, weights: TowerWeights) -> Values:
-    """Rows of the last layer, normalised and projected: ``[..., width]`` to ``[..., dim]``."""
-    embedded: Values = _normalise(rows, weights.norm, weights.spec.norm_eps) @ weights.head.weight.astype(np.float64)
-    return embedded
+    """Pooled rows, normalised where they were not before, and projected: ``[..., width]`` to ``[..., dim]``."""
+    pooled_by_attention = isinstance(weights, ImageWeights) and weights.attn_pool is not None
+    rows = rows if pooled_by_attention else _normalise(rows, weights.norm, weights.spec.norm_eps)
+    return rows if weights.head is None else _apply(weights.head, rows)
 
 
 def run_layer(layer: Layer, rows: Values, lengths: Sequence[int], weights: TowerWeights) -> Values:
@@ -103,10 +123,10 @@ def _run(rows: Values, lengths: Sequence[int], weights: TowerWeights) -> Values:
 
 
 def _attend(queries: Values, keys: Values, values: Values, weights: TowerWeights) -> Values:
-    """Attention in one sequence: queries, keys and values ``[length, width]`` each to the means."""
+    """Attention in one sequence: queries, keys and values ``[rows, width]`` each to the means of every query."""
     length, width = queries.shape
     heads = weights.spec.heads or 1
-    query, key, value = (part.reshape(length, heads, -1).transpose(1, 0, 2) for part in (queries, keys, values))
+    query, key, value = (part.reshape(len(part), heads, -1).transpose(1, 0, 2) for part in (queries, keys, values))
     scores = query @ key.transpose(0, 2, 1) * weights.scale
     if weights.spec.mask == "causal":
         scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
@@ -119,6 +139,8 @@ def _attend(queries: Values, keys: Values, values: Values, weights: TowerWeights
 def _activate(values: Values, activation: str | None) -> Values:
     if activation == "quick_gelu":
         activated: Values = values / (1 + np.exp(-1.702 * values))
+    elif activation == "gelu_tanh":
+        activated = values * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (values + 0.044715 * values**3)))
     else:
         activated = values * 0.5 * (1 + _erf(values / math.sqrt(2)))
     return activated

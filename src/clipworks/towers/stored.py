@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from clipworks.towers.architecture import shares_prefixes
+
 if TYPE_CHECKING:
     from clipworks.bundle.card import Card
     from clipworks.bundle.files import Bundle
@@ -38,8 +40,10 @@ class StoredTower(NamedTuple):
 
     @property
     def packs(self) -> bool:
-        """Whether the tower's graph takes texts packed: those that clipworks converted do."""
-        return self.role == "text" and self.kind == "safetensors"
+        """Whether the tower's graph takes texts packed: those that clipworks converted do, where that is exact."""
+        if self.role != "text" or self.kind != "safetensors" or self.card is None:
+            return False
+        return shares_prefixes(self.card.text_tower)
 
 
 def find_tower(bundle: Bundle, role: Role, stored: str = "f32") -> StoredTower:

@@ -64,6 +64,34 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class AttentionPool:
+    """One learned query that looks at all rows, and an MLP behind it: SigLIP's pooling.
+
+    Attributes:
+        latent: what becomes the query, ``[width]``.
+        norm: before the MLP.
+    """
+
+    latent: Array
+    q: Linear
+    k: Linear
+    v: Linear
+    proj: Linear
+    norm: Norm
+    fc1: Linear
+    fc2: Linear
+
+    def take_query_through_keys(self, heads: int) -> Array:
+        """The query, taken through the weights of the keys: ``[heads, width]``; times a row, it is a head's score."""
+        query = self.latent.astype(np.float64) @ self.q.dequantize()
+        query = query if self.q.bias is None else query + self.q.bias
+        width = len(query)
+        keys = self.k.dequantize().astype(np.float64).reshape(width, heads, width // heads).transpose(1, 0, 2)
+        through: Array = (keys @ query.reshape(heads, -1, 1))[..., 0].astype(np.float32)
+        return through
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ImageWeights:
     """The image tower.
 
@@ -74,11 +102,12 @@ class ImageWeights:
         std: by which each channel is divided then.
         scale: factor of an attention's scores.
         patch_embed: from a patch, ``[row, column, channel]`` flat, to ``[width]``.
-        cls_token: ``[width]``.
-        pos_embed: ``[1 + grid * grid, width]``, the CLS token's first.
-        norm_pre: of the rows before the first layer.
+        cls_token: ``[width]``; None where no token stands before the patches.
+        pos_embed: ``[rows, width]``, the CLS token's first.
+        norm_pre: of the rows before the first layer, or None.
         norm: behind the last one.
-        head: the projection, ``[width, dim]``.
+        attn_pool: what makes one row of all behind that norm; None where a row is taken.
+        head: the projection, ``[width, dim]``, or None.
     """
 
     spec: TowerSpec
@@ -87,12 +116,18 @@ class ImageWeights:
     std: tuple[float, ...]
     scale: float
     patch_embed: Linear
-    cls_token: Array
+    cls_token: Array | None
     pos_embed: Array
-    norm_pre: Norm
+    norm_pre: Norm | None
     layers: tuple[Layer, ...]
     norm: Norm
-    head: Linear
+    attn_pool: AttentionPool | None
+    head: Linear | None
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding."""
+        return self.spec.width if self.head is None else self.head.weight.shape[1]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,12 +136,12 @@ class TextWeights:
 
     Attributes:
         spec: its architecture.
-        end_id: the token whose first place is pooled; None for the first place of the largest id.
+        end_id: the token whose first place is pooled where the pooling is ``eos``; else None.
         scale: factor of an attention's scores.
         token_embed: ``[vocabulary, width]``.
         pos_embed: ``[context, width]``.
         norm: behind the last layer.
-        head: the projection, ``[width, dim]``.
+        head: the projection, ``[width, dim]``, or None.
     """
 
     spec: TowerSpec
@@ -116,19 +151,26 @@ class TextWeights:
     pos_embed: Array
     layers: tuple[Layer, ...]
     norm: Norm
-    head: Linear
+    head: Linear | None
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding."""
+        return self.spec.width if self.head is None else self.head.weight.shape[1]
 
 
 TowerWeights = ImageWeights | TextWeights
 
 
-def list_tensors(weights: TowerWeights | Layer | Linear | Norm, before: str = "") -> Iterator[tuple[str, Array]]:
+def list_tensors(
+    weights: TowerWeights | Layer | AttentionPool | Linear | Norm, before: str = ""
+) -> Iterator[tuple[str, Array]]:
     """Every array of a record under the name that its fields spell, in their order."""
     for field in dataclasses.fields(weights):
         value, name = getattr(weights, field.name), before + field.name
         if isinstance(value, np.ndarray):
             yield name, value
-        elif isinstance(value, Norm | Linear):
+        elif isinstance(value, Norm | Linear | AttentionPool):
             yield from list_tensors(value, f"{name}.")
         elif field.name == "layers":
             for index, layer in enumerate(value):

@@ -60,7 +60,11 @@ _AS_OPENCV = ImageOptions(alpha="before")
 
 @contextlib.contextmanager
 def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
-    """Open what ``--imgmod_prefix`` and ``--txtmod_prefix`` name; one that is not given is that of the other."""
+    """Open what ``--imgmod_prefix`` and ``--txtmod_prefix`` name; one that is not given is that of the other.
+
+    Raises:
+        UsageError: one is no model, scores by a sigmoid, or the two models' embeddings have different widths.
+    """
     given = (args.imgmod_prefix, "--imgmod_prefix"), (args.txtmod_prefix, "--txtmod_prefix")
     names = [arguments.find_model(*(pair if pair[0] else other)) for pair, other in (given, given[::-1])]
     bundles = [store.open_bundle(name) for name in dict.fromkeys(names)]
@@ -69,6 +73,12 @@ def open_towers(args: argparse.Namespace) -> Iterator[Towers]:
         raise UsageError(
             f"--imgmod_prefix {args.imgmod_prefix} has embeddings of width {first.dim}, --txtmod_prefix "
             f"{args.txtmod_prefix} of width {last.dim}; allowed: two towers of one model"
+        )
+    if first.score.kind != "softmax":
+        raise UsageError(
+            f"{first.name} scores each text by itself, by a sigmoid; allowed: models whose scores are a softmax over "
+            "the labels, as the sample's are",
+            hint="clipworks classify runs this model",
         )
     if card_hash(first) != card_hash(last):
         arguments.notify(

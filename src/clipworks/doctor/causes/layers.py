@@ -20,7 +20,7 @@ from clipworks.towers.weights import Linear, TowerWeights
 _CLOSE = 2e-3  # relative: what a trial may miss a side's values by
 _F16_LARGEST = 65504.0
 # Those that the equations have, one of which may stand for another.
-_ACTIVATIONS: dict[str, Activation] = {"QuickGELU": "quick_gelu", "exact GELU": "gelu"}
+_ACTIVATIONS: dict[str, Activation] = {"QuickGELU": "quick_gelu", "exact GELU": "gelu", "GELU by tanh": "gelu_tanh"}
 
 
 def explain_layer(stage: str, case: Case) -> list[str]:
@@ -142,9 +142,10 @@ def _list_projections(
     """Embeddings of the pooled rows as they should be and otherwise, and those of other rows."""
     if pooled is not None:
         wide = np.stack(pooled).astype(np.float64)
-        plain = weights.head.weight.astype(np.float64)
+        width = wide.shape[1]
+        plain = np.eye(width) if weights.head is None else weights.head.weight.astype(np.float64)
         heads = {"normalised and projected": weights.head}
-        if plain.shape[0] == plain.shape[1]:
+        if weights.head is not None and plain.shape[0] == plain.shape[1]:
             heads["multiplied by the projection transposed"] = Linear(weight=plain.T)
             heads["normalised but not projected"] = Linear(weight=np.eye(len(plain)))
         for name, head in heads.items():

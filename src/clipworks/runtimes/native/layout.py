@@ -106,7 +106,7 @@ def _describe(weights: TowerWeights, *, bf16: bool, int8: bool) -> Facts:
         **dict.fromkeys(("size", "grid", "side", "vocabulary", "context", "centre"), 0),
         width=spec.width,
         heads=spec.heads or 1,
-        dim=weights.head.weight.shape[1],
+        dim=weights.dim,
         layers=len(weights.layers),
         expanded=weights.layers[0].fc1.weight.shape[1],
         epsilon=spec.norm_eps,
@@ -129,6 +129,7 @@ def _list_parts(weights: TowerWeights, facts: Facts) -> Iterator[Bytes]:
             yield from _list_quantized([weights.patch_embed], scale=1.0, zero_point=CENTRE)
         else:
             yield pack_matrix(weights.patch_embed.dequantize(), bf16=facts.bf16)
+        assert weights.norm_pre is not None  # who opens a tower has looked
         first = weights.pos_embed[0].astype(np.float64) + weights.cls_token
         yield from map(_view, (weights.pos_embed[1:], first, weights.norm_pre.weight, _bias(weights.norm_pre)))
     *inner, last = weights.layers
@@ -203,6 +204,7 @@ def _list_last(last: Layer, weights: TowerWeights) -> Iterator[Bytes]:
     yield np.concatenate([pack_matrix(key.T) for key in keys])
     yield np.concatenate([pack_matrix(value) for value in values])
     yield from map(_view, (weights.norm.weight, _bias(weights.norm)))
+    assert weights.head is not None  # as above
     yield pack_matrix(weights.head.weight)
 
 

@@ -87,5 +87,6 @@ def _draw_weights(*, int8: bool) -> ImageWeights:
         norm_pre=norm,
         layers=tuple(draw_layer() for _ in range(_LAYERS)),
         norm=norm,
+        attn_pool=None,
         head=Linear(weight=draw(_WIDTH, _DIM)),
     )

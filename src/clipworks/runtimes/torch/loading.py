@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipworks.runtimes.torch.towers import Block, ImageTower, Layers, Map, TextTower
+from clipworks.bundle.card import TowerSpec
+from clipworks.runtimes.torch.towers import Block, ImageTower, Layers, Map, PooledLayer, TextTower
+from clipworks.towers.architecture import shares_prefixes
 from clipworks.towers.folding import CENTRE
-from clipworks.towers.weights import Array, Layer, Linear, Norm, TextWeights, TowerWeights
+from clipworks.towers.weights import Array, AttentionPool, ImageWeights, Layer, Linear, Norm, TextWeights, TowerWeights
 
 _QUICK_GELU = 1.702
 
@@ -21,16 +23,24 @@ def load_tower(weights: TowerWeights, device: torch.device, kind: torch.dtype) -
     layers = place.put_layers(weights)
     if isinstance(weights, TextWeights):
         tokens, positions = place.put(weights.token_embed), place.put(weights.pos_embed)
+        shares = shares_prefixes(weights.spec)
         return TextTower(
-            tokens=tokens, positions=positions, end_id=weights.end_id, packs=device.type == "cpu", layers=layers
+            tokens=tokens,
+            positions=positions,
+            end_id=weights.end_id,
+            packs=device.type == "cpu" and shares,
+            whole=not shares,
+            layers=layers,
         )
+    cls_token, norm = weights.cls_token, weights.norm_pre
+    before = 0 if cls_token is None else 1
     return ImageTower(
         size=weights.size,
         centre=float(CENTRE),
         patches=place.put(weights.patch_embed.weight.T),
-        positions=place.put(weights.pos_embed[1:]),
-        cls_row=place.put(weights.pos_embed[0].astype(np.float64) + weights.cls_token),
-        norm=place.put_norm(weights.norm_pre),
+        positions=place.put(weights.pos_embed[before:]),
+        cls_row=None if cls_token is None else place.put(weights.pos_embed[0].astype(np.float64) + cls_token),
+        norm=None if norm is None else place.put_norm(norm),
         layers=layers,
     )
 
@@ -53,9 +63,9 @@ class _OnDevice:
         matrix = linear.weight.T * np.float32(after / before)
         return Map(matrix=self.put(matrix), bias=self.put(linear.bias * np.float32(after)))
 
-    def put_block(self, layer: Layer, *, quick: bool) -> Block:
+    def put_block(self, layer: Layer | AttentionPool, spec: TowerSpec) -> Block:
         # x sigmoid(1.702 x) is silu(1.702 x) / 1.702: with the factor in the weights it is one kernel, not three.
-        factor = _QUICK_GELU if quick else 1.0
+        factor = _QUICK_GELU if spec.activation == "quick_gelu" else 1.0
         return Block(
             out=self.put_map(layer.proj),
             expand=self.put_map(layer.fc1, after=factor),
@@ -63,20 +73,34 @@ class _OnDevice:
         )
 
     def put_layers(self, weights: TowerWeights) -> Layers:
-        spec, last = weights.spec, weights.layers[-1]
-        quick, heads, width = spec.activation == "quick_gelu", spec.heads or 1, spec.width
-        by_heads = (heads, width // heads, width)
+        spec, head = weights.spec, weights.head
+        attended = isinstance(weights, ImageWeights) and weights.attn_pool is not None
+        inner = weights.layers if attended else weights.layers[:-1]
+        projection = None if head is None else self.put(head.weight.T)
+        bias = None if head is None or head.bias is None else self.put(head.bias)
         return Layers(
-            inner=tuple((self._join(layer), self.put_block(layer, quick=quick)) for layer in weights.layers[:-1]),
-            query=self.put_map(last.q),
-            keys=self.put(last.k.weight.T.reshape(by_heads)),
-            values=self.put(last.v.weight.T.reshape(by_heads).transpose(0, 2, 1)),
-            last=self.put_block(last, quick=quick),
-            norm=self.put_norm(weights.norm),
-            projection=self.put(weights.head.weight.T),
-            heads=heads,
-            quick=quick,
+            inner=tuple((self._join(layer), self.put_block(layer, spec)) for layer in inner),
+            pool=self._put_pool(weights),
+            norm=None if attended else self.put_norm(weights.norm),
+            projection=None if projection is None else Map(matrix=projection, bias=bias),
+            heads=spec.heads or 1,
+            activation=spec.activation or "",
             epsilon=spec.norm_eps,
+        )
+
+    def _put_pool(self, weights: TowerWeights) -> PooledLayer:
+        spec, last = weights.spec, weights.layers[-1]
+        pool = weights.attn_pool if isinstance(weights, ImageWeights) else None
+        source, by_heads = pool or last, (spec.heads or 1, -1, spec.width)
+        keys = source.k.weight.T.reshape(by_heads)
+        query: Map | Tensor = self.put_map(last.q)
+        if pool is not None:
+            query = self.put(pool.take_query_through_keys(spec.heads or 1))
+        return PooledLayer(
+            query=query,
+            keys=None if pool is not None else self.put(keys),
+            values=self.put(source.v.weight.T.reshape(by_heads).transpose(0, 2, 1)),
+            block=self.put_block(source, spec),
         )
 
     def _join(self, layer: Layer) -> Map:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,6 +16,12 @@ from torch.nn import functional
 
 from clipworks.runtimes import FIRST, POOLED
 from clipworks.text import packing
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": partial(functional.silu, inplace=True),  # its factor is in the maps around it
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+}
 
 Note = Callable[[str, Tensor], None]
 """Takes a value inside a tower, by the name that `clipworks.runtimes.probes` gives it; it is changed afterwards."""
@@ -25,7 +32,7 @@ class Map:
     """A linear map as PyTorch has it: matrix ``[out, in]``, bias ``[out]``."""
 
     matrix: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Rows ``[..., in]`` to ``[..., out]``."""
@@ -42,19 +49,26 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class PooledLayer:
+    """What makes one row of all: the last layer, for the pooled row alone, or a pooling by attention behind it."""
+
+    query: Map | Tensor  # of the pooled row; or the same for all images, ``[heads, width]``, through the keys already
+    keys: Tensor | None  # ``[heads, side, width]``; None likewise
+    values: Tensor  # ``[heads, width, side]``
+    block: Block
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Layers:
     """The layers of a tower."""
 
-    # queries, keys and values in one map, ``[3 width, width]``, and the block; of every layer but the last
+    # queries, keys and values in one map, ``[3 width, width]``, and the block; of every layer of all rows
     inner: tuple[tuple[Map, Block], ...]
-    query: Map  # of the last layer
-    keys: Tensor  # of the last layer, ``[heads, side, width]``
-    values: Tensor  # of the last layer, ``[heads, width, side]``
-    last: Block  # the block of the last layer
-    norm: tuple[Tensor, Tensor]  # weight and bias of the last normalisation
-    projection: Tensor  # ``[dim, width]``
+    pool: PooledLayer
+    norm: tuple[Tensor, Tensor] | None  # weight and bias of the normalisation of pooled rows
+    projection: Map | None
     heads: int
-    quick: bool
+    activation: str
     epsilon: float
 
 
@@ -66,8 +80,8 @@ class ImageTower:
     centre: float
     patches: Tensor
     positions: Tensor
-    cls_row: Tensor
-    norm: tuple[Tensor, Tensor]
+    cls_row: Tensor | None
+    norm: tuple[Tensor, Tensor] | None
     layers: Layers
 
     @property
@@ -76,15 +90,18 @@ class ImageTower:
 
     def __call__(self, pixels: Tensor, note: Note | None = None) -> Tensor:
         """Embed images."""
-        count, width = len(pixels), self.cls_row.shape[-1]
+        count, width = len(pixels), self.positions.shape[-1]
         grid, side = round(len(self.positions) ** 0.5), round((self.patches.shape[1] / 3) ** 0.5)
         pixels = pixels[:, : grid * side, : grid * side]
         patches = pixels.reshape(count, grid, side, grid, side * 3).transpose(2, 3).reshape(count, grid * grid, -1)
-        rows = self.patches.new_empty(count, 1 + grid * grid, width)
-        rows[:, 0] = self.cls_row
+        before = 0 if self.cls_row is None else 1
+        rows = self.patches.new_empty(count, before + grid * grid, width)
+        if self.cls_row is not None:
+            rows[:, 0] = self.cls_row
         centred = patches.to(rows.dtype).sub_(self.centre)
-        torch.add(functional.linear(centred, self.patches), self.positions, out=rows[:, 1:])
-        rows = functional.layer_norm(rows, (width,), *self.norm, self.layers.epsilon)
+        torch.add(functional.linear(centred, self.patches), self.positions, out=rows[:, before:])
+        if self.norm is not None:
+            rows = functional.layer_norm(rows, (width,), *self.norm, self.layers.epsilon)
         rows = _run_layers(rows, self.layers, causal=False, note=note)
         normal = _normalise(rows, self.layers)
         return _finish(rows[:, 0], normal[:, 0], normal, None, self.layers, note)
@@ -98,6 +115,7 @@ class TextTower:
     positions: Tensor
     end_id: int | None
     packs: bool  # whether texts are packed; only where ids can be looked at for nothing, and shapes need not be fixed
+    whole: bool  # whether every row sees all others, padding too, and the last is pooled
     layers: Layers
 
     @property
@@ -108,17 +126,21 @@ class TextTower:
     def __call__(self, ids: Tensor, note: Note | None = None) -> Tensor:
         """Embed token rows."""
         count, length = ids.shape
+        if self.whole and length != self.context:
+            raise RuntimeError(f"texts have {length} ids each; allowed: {self.context}, padding counted")
         packed = _pack(ids) if self.packs and count > 1 else None
         if packed is None:
             rows = functional.embedding(ids, self.tokens).add_(self.positions[:length])
         else:
             rows = functional.embedding(packed.ids, self.tokens).add_(self.positions[packed.places])
-        rows = _run_layers(rows, self.layers, causal=True, packed=packed, note=note)
+        rows = _run_layers(rows, self.layers, causal=not self.whole, packed=packed, note=note)
         if packed is not None:
             rows = rows[packed.texts]
+        normal = _normalise(rows, self.layers)
+        if self.whole:
+            return _finish(rows[:, -1], normal[:, -1], normal, None, self.layers, note)
         # Of equal values argmax gives the first; without an end token all are equal, and that is the first row.
         pooled_at = (ids if self.end_id is None else (ids == self.end_id).int()).argmax(dim=1)
-        normal = _normalise(rows, self.layers)
         each = torch.arange(count, device=ids.device)
         hidden = torch.arange(length, device=ids.device) > pooled_at[:, None]
         return _finish(rows[each, pooled_at], normal[each, pooled_at], normal, hidden, self.layers, note)
@@ -153,7 +175,7 @@ def _pack(ids: Tensor) -> _Packed:
 def _run_layers(
     rows: Tensor, layers: Layers, *, causal: bool, packed: _Packed | None = None, note: Note | None
 ) -> Tensor:
-    """Every layer but the last; see `_run_layer`."""
+    """Every layer of all rows; see `_run_layer`."""
     if note is not None:
         note(FIRST, rows)
     for number, layer in enumerate(layers.inner):
@@ -185,29 +207,35 @@ def _run_layer(
 def _finish(
     pooled: Tensor, query_row: Tensor, normal: Tensor, hidden: Tensor | None, layers: Layers, note: Note | None
 ) -> Tensor:
-    """The last layer for one row of each sequence, and the projection.
+    """One row of each sequence, and its projection.
 
     Args:
-        pooled: ``[n, width]``.
+        pooled: ``[n, width]``; a pooling by attention has no use for it.
         query_row: the same row, normalised.
         normal: every row, normalised, ``[n, length, width]``.
         hidden: bool ``[n, length]``, rows that the pooled one does not see.
         layers: the weights.
         note: takes the pooled rows behind the last layer.
     """
-    count, width = pooled.shape
-    queries = layers.query(query_row).view(count, layers.heads, -1).transpose(0, 1)
-    scores = torch.matmul(queries, layers.keys).transpose(0, 1) @ normal.transpose(1, 2)  # [n, heads, length]
+    (count, width), pool = pooled.shape, layers.pool
+    if isinstance(pool.query, Tensor) or pool.keys is None:
+        through_keys = pool.query
+    else:
+        queries = pool.query(query_row).view(count, layers.heads, -1).transpose(0, 1)
+        through_keys = torch.matmul(queries, pool.keys).transpose(0, 1)
+    scores = through_keys @ normal.transpose(1, 2)  # [n, heads, length]
     if hidden is not None:
         scores = scores.masked_fill(hidden[:, None], float("-inf"))
     shares = torch.softmax(scores, dim=-1, dtype=torch.float32).to(normal.dtype)
-    means = torch.matmul((shares @ normal).transpose(0, 1), layers.values)  # [heads, n, side]
-    pooled = pooled + layers.last.out(means.transpose(0, 1).reshape(count, width))
-    pooled = pooled + _expand(pooled, layers.last, layers)
+    means = torch.matmul((shares @ normal).transpose(0, 1), pool.values)  # [heads, n, side]
+    attended = pool.block.out(means.transpose(0, 1).reshape(count, width))
+    pooled = attended if pool.keys is None else pooled + attended
+    pooled = pooled + _expand(pooled, pool.block, layers)
     if note is not None:
         note(POOLED, pooled)
-    pooled = functional.layer_norm(pooled, (width,), *layers.norm, layers.epsilon)
-    return functional.linear(pooled, layers.projection).float()
+    if layers.norm is not None:
+        pooled = functional.layer_norm(pooled, (width,), *layers.norm, layers.epsilon)
+    return (pooled if layers.projection is None else layers.projection(pooled)).float()
 
 
 def _normalise(rows: Tensor, layers: Layers) -> Tensor:
@@ -215,5 +243,4 @@ def _normalise(rows: Tensor, layers: Layers) -> Tensor:
 
 
 def _expand(rows: Tensor, block: Block, layers: Layers) -> Tensor:
-    inner = block.expand(_normalise(rows, layers))
-    return block.contract(functional.silu(inner, inplace=True) if layers.quick else functional.gelu(inner))
+    return block.contract(_ACTIVATIONS[layers.activation](block.expand(_normalise(rows, layers))))
