@@ -58,10 +58,10 @@
 /* Whole sums. Of __m512i, whose numbers are of 64 bits, gcc keeps two copies in the inner loop, and many in memory. */
 typedef int32_t Words __attribute__((vector_size(64)));
 
-typedef enum { LINEAR, QUICK, GELU } Activation;
+typedef enum { LINEAR, QUICK, GELU, TANH } Activation;
 
-/* What becomes of a product's sums; the last three are in the order of the activations. */
-typedef enum { KEPT, SUMS, PLAIN_VALUES, QUICK_VALUES, GELU_VALUES } Ending;
+/* What becomes of a product's sums; the last four are in the order of the activations. */
+typedef enum { KEPT, SUMS, PLAIN_VALUES, QUICK_VALUES, GELU_VALUES, TANH_VALUES } Ending;
 
 typedef struct {
     const void *panels;
@@ -78,7 +78,7 @@ typedef struct {
 } Grid;
 
 typedef struct {
-    Map attention, out, expand, contract; /* attention: queries, keys, values; of the last layer queries alone */
+    Map attention, out, expand, contract; /* attention: queries, keys, values; of the last layer queries alone, or none */
     const float *gains[2];                /* of int8: of the normalisations before attention and expand */
     Grid grids[4];                        /* of int8: of what goes into the four maps */
 } Layer;
@@ -86,8 +86,13 @@ typedef struct {
 typedef struct {
     long size, grid, side; /* of an image: pixels, patches, pixels of a patch; 0 for texts */
     long width, heads, dim, layers, vocabulary, context;
+    long activation; /* one of Activation */
     double centre, epsilon;
-    int quick, bf16, int8; /* bf16: of int8 the attention and the last layer are */
+    int cls_token, input_norm; /* of images: whether rows begin with one that is learned, and are normalised first */
+    int causal;                /* of texts: whether they come packed; others all have `context` tokens */
+    int attention_pool;        /* whether the last layer is an attention pooling: its query is learned, nothing is added to */
+    int projected;             /* whether a projection follows; `dim` is `width` otherwise */
+    int bf16, int8;            /* bf16: of int8 the attention and the last layer are */
 } Facts;
 
 typedef struct {
@@ -97,7 +102,7 @@ typedef struct {
     int threads;
 } Team;
 
-/* One call. Of texts the arrays are those of clipworks.runtimes.packing, and the place that is pooled of each. */
+/* One call. Of packed texts the arrays are those of clipworks.text.packing, and the place that is pooled of each. */
 typedef struct {
     const uint8_t *pixels;
     const int32_t *ids, *places, *groups, *ends, *back, *texts, *pooled;
@@ -141,6 +146,8 @@ typedef struct Tower {
     Py_buffer body;
     Map patches, keys, values, projection; /* keys and values: of the last layer's first head */
     const float *tokens, *positions, *class_row, *first_norm[2], *last_norm[2];
+    const float *look; /* [heads, full]: of an attention pooling, as in Work */
+    long length;       /* rows of each sequence; 0 where texts come packed */
     Layer *layers;
 
     Team team;
@@ -240,6 +247,11 @@ INLINE VECTORS __m512 activate(__m512 x, Activation kind)
         __m512 steep = _mm512_max_ps(_mm512_mul_ps(x, _mm512_set1_ps(-1.702f)), _mm512_set1_ps(-88.0f));
         return _mm512_div_ps(x, _mm512_add_ps(one, exponential(_mm512_min_ps(steep, _mm512_set1_ps(88.0f)))));
     }
+    if (kind == TANH) { /* as above, of 2 sqrt(2 / pi) (x + 0.044715 x^3) */
+        __m512 steep = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.0713548163f), _mm512_set1_ps(-1.59576912f));
+        steep = _mm512_max_ps(_mm512_mul_ps(x, steep), _mm512_set1_ps(-88.0f));
+        return _mm512_div_ps(x, _mm512_add_ps(one, exponential(_mm512_min_ps(steep, _mm512_set1_ps(88.0f)))));
+    }
     /* x times the normal distribution: erfc(z) is e to the -z*z times a polynomial in 1 / (1 + z / 2). */
     __m512 z = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.707106781f));
     z = _mm512_min_ps(z, _mm512_set1_ps(9.0f));
@@ -271,6 +283,11 @@ INLINE VECTORS __m512 activate_roughly(__m512 x, Activation kind)
     if (kind == QUICK) {
         __m512 steep = _mm512_max_ps(_mm512_mul_ps(x, _mm512_set1_ps(-2.45546696f)), lowest);
         steep = raise_two(_mm512_min_ps(steep, _mm512_set1_ps(126.0f)));
+        return _mm512_mul_ps(x, _mm512_rcp14_ps(_mm512_add_ps(one, steep)));
+    }
+    if (kind == TANH) {
+        __m512 steep = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(-0.102943240f), _mm512_set1_ps(-2.30220820f));
+        steep = raise_two(_mm512_min_ps(_mm512_max_ps(_mm512_mul_ps(x, steep), lowest), _mm512_set1_ps(126.0f)));
         return _mm512_mul_ps(x, _mm512_rcp14_ps(_mm512_add_ps(one, steep)));
     }
     __m512 t = _mm512_rcp14_ps(_mm512_fmadd_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.487903679f), one));
@@ -525,7 +542,7 @@ static void run(Tower *tower, const Job *job)
             job->out[i] = NAN;
 }
 
-/* How many parts of how many images threads take through the layers alone; the rest is for all together. */
+/* How many parts of how many sequences threads take through the layers alone; the rest is for all together. */
 static void share_images(Work *work, long images, long length, long threads)
 {
     long most = OWN / length > 1 ? OWN / length : 1, each = images / threads < most ? images / threads : most;
@@ -611,7 +628,7 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     /* Rows that a desk has room for: one that a thread has alone, and that of all, which is all those together. */
     long own = 0, shared = sequences;
     int whole = 0;
-    if (facts->size) {
+    if (tower->length) {
         share_images(work, sequences, length, threads);
         long rest = (sequences - work->parts * work->images) * length;
         own = work->images * length;
@@ -627,12 +644,12 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     }
     shared = shared < own * threads ? own * threads : shared;
     size_t step = (size_t)work->step, count = (size_t)rows, ends = (size_t)sequences, desk = (size_t)shared;
-    size_t slots = (size_t)(job->group_count * job->length), qkv = (size_t)work->qkv_step * value, texts = !facts->size;
+    size_t slots = (size_t)(job->group_count * job->length), qkv = (size_t)work->qkv_step * value, texts = !tower->length;
     enum { ROWS, EMBEDDED, POOLED, QUERY, LOOK, FACTORS, WIDE, BYTES, EVEN, ODD, SHARES, PASSED, OWNED, TWINS, FIRSTS,
            KINDS, TABLE, PARTS };
     size_t sizes[PARTS] = {
         [ROWS] = times(count, step * 4),
-        [EMBEDDED] = texts ? 0 : times(count, step * 4),
+        [EMBEDDED] = facts->size ? times(count, step * 4) : 0,
         [POOLED] = times(ends, step * 4),
         [QUERY] = times(ends, step * 4),
         [LOOK] = times(ends, heads * full * 4),
@@ -686,7 +703,7 @@ static int reserve(Tower *tower, const Job *job, long sequences, long length, lo
     work->owned = (int32_t *)places[OWNED];
     work->twins = (int32_t *)places[TWINS];
     work->firsts = (int32_t *)places[FIRSTS];
-    if (!facts->size) {
+    if (texts) {
         pair_rows(work, job, facts, (int32_t *)places[TABLE], room, (int32_t *)places[KINDS]);
         share_rows(work, job, whole);
     }
@@ -738,18 +755,23 @@ static void drop(PyObject *capsule)
     free_tower(PyCapsule_GetPointer(capsule, CAPSULE));
 }
 
+/* What a tower takes. */
+typedef enum { IMAGES, PACKED_TEXTS, FULL_TEXTS } Kind;
+
 /* The tower that Python means, open and of this kind; sets the error. */
-static Tower *find_tower(PyObject *capsule, int texts)
+static Tower *find_tower(PyObject *capsule, Kind kind)
 {
+    static const char *const names[] = {"images", "packed texts", "texts of full length"};
     if (!PyCapsule_IsValid(capsule, CAPSULE)) {
         PyErr_SetString(PyExc_TypeError, "the tower is none that open_tower gave");
         return NULL;
     }
     Tower *tower = PyCapsule_GetPointer(capsule, CAPSULE);
+    const Kind own = tower->facts.size ? IMAGES : tower->length ? FULL_TEXTS : PACKED_TEXTS;
     if (atomic_load(&tower->closed))
         PyErr_SetString(PyExc_ValueError, "the tower is closed");
-    else if (texts == !!tower->facts.size)
-        PyErr_Format(PyExc_ValueError, "the tower is one for %s", texts ? "images" : "texts");
+    else if (kind != own)
+        PyErr_Format(PyExc_ValueError, "the tower is one for %s", names[own]);
     else
         return tower;
     return NULL;
@@ -853,9 +875,10 @@ static const char *read_body(Tower *tower, long expanded)
     if (facts->size) {
         tower->patches = read_map(&reader, facts->side * facts->side * 3, width, inner, 0);
         tower->positions = read_part(&reader, (size_t)(facts->grid * facts->grid * width) * 4);
-        tower->class_row = read_part(&reader, (size_t)width * 4);
-        tower->first_norm[0] = read_part(&reader, (size_t)width * 4);
-        tower->first_norm[1] = read_part(&reader, (size_t)width * 4);
+        if (facts->cls_token)
+            tower->class_row = read_part(&reader, (size_t)width * 4);
+        for (int i = 0; i < 2 && facts->input_norm; i++)
+            tower->first_norm[i] = read_part(&reader, (size_t)width * 4);
     } else {
         tower->tokens = read_part(&reader, (size_t)(facts->vocabulary * width) * 4);
         tower->positions = read_part(&reader, (size_t)(facts->context * width) * 4);
@@ -863,7 +886,10 @@ static const char *read_body(Tower *tower, long expanded)
     for (long i = 0; i < facts->layers; i++) {
         Layer *layer = &tower->layers[i];
         int last = i + 1 == facts->layers, form = last ? per_word : inner;
-        layer->attention = read_map(&reader, width, last ? width : 3 * width, form, 1);
+        if (last && facts->attention_pool)
+            tower->look = read_part(&reader, (size_t)facts->heads * round_up((size_t)width, LANES) * 4);
+        else
+            layer->attention = read_map(&reader, width, last ? width : 3 * width, form, 1);
         layer->out = read_map(&reader, width, width, form, 1);
         layer->expand = read_map(&reader, width, expanded, form, 1);
         layer->contract = read_map(&reader, expanded, width, form, 1);
@@ -878,14 +904,17 @@ static const char *read_body(Tower *tower, long expanded)
             }
         }
     }
-    tower->keys = read_map(&reader, side, width, 1, 0);
-    read_part(&reader, (size_t)((facts->heads - 1) * side) * round_up((size_t)width, LANES) * 4);
+    if (!facts->attention_pool) {
+        tower->keys = read_map(&reader, side, width, 1, 0);
+        read_part(&reader, (size_t)((facts->heads - 1) * side) * round_up((size_t)width, LANES) * 4);
+    }
     size_t columns = round_up((size_t)side, LANES);
     tower->values = (Map){.panels = read_part(&reader, (size_t)(facts->heads * width) * columns * 4),
                           .inputs = width, .outputs = side};
-    tower->last_norm[0] = read_part(&reader, (size_t)width * 4);
-    tower->last_norm[1] = read_part(&reader, (size_t)width * 4);
-    tower->projection = read_map(&reader, width, facts->dim, 1, 0);
+    for (int i = 0; i < 2 && !facts->attention_pool; i++)
+        tower->last_norm[i] = read_part(&reader, (size_t)width * 4);
+    if (facts->projected)
+        tower->projection = read_map(&reader, width, facts->dim, 1, 1);
     return !reader.short_of && reader.at == reader.end ? NULL
                                                        : "the packed weights are not as long as the tower's facts say";
 }
@@ -918,6 +947,7 @@ static int check_facts(const Facts *facts, long expanded, int threads)
         {"expanded", expanded, 1, 1 << 20},
         {"vocabulary", facts->vocabulary, !images, images ? 0 : 1 << 28},
         {"context", facts->context, !images, images ? 0 : 1 << 20},
+        {"activation", facts->activation, QUICK, TANH},
         {"threads", threads, 1, 1 << 12},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -928,6 +958,10 @@ static int check_facts(const Facts *facts, long expanded, int threads)
         }
     if (facts->width % facts->heads) {
         PyErr_Format(PyExc_ValueError, "heads is %ld; allowed: what divides width, %ld", facts->heads, facts->width);
+        return 0;
+    }
+    if (!facts->projected && facts->dim != facts->width) {
+        PyErr_Format(PyExc_ValueError, "dim is %ld without a projection; allowed: width, %ld", facts->dim, facts->width);
         return 0;
     }
     if (!(facts->centre >= 0 && facts->centre <= 255 && facts->epsilon >= 0 && facts->epsilon <= 1)) {
@@ -951,9 +985,10 @@ static PyObject *open_tower(PyObject *self, PyObject *args)
     PyObject *weights;
     long expanded;
     int threads;
-    if (!PyArg_ParseTuple(args, "O(llllllllllddppp)i", &weights, &given.size, &given.grid, &given.side, &given.width,
+    if (!PyArg_ParseTuple(args, "O(lllllllllllddppppppp)i", &weights, &given.size, &given.grid, &given.side, &given.width,
                           &given.heads, &given.dim, &given.layers, &expanded, &given.vocabulary, &given.context,
-                          &given.centre, &given.epsilon, &given.quick, &given.bf16, &given.int8, &threads)) {
+                          &given.activation, &given.centre, &given.epsilon, &given.cls_token, &given.input_norm,
+                          &given.causal, &given.attention_pool, &given.projected, &given.bf16, &given.int8, &threads)) {
         if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
             PyErr_Clear();
             PyErr_SetString(PyExc_ValueError, "a size is too large for a number of the processor");
@@ -972,6 +1007,7 @@ static PyObject *open_tower(PyObject *self, PyObject *args)
     }
     const Facts *facts = &tower->facts;
     tower->facts = given;
+    tower->length = given.size ? given.grid * given.grid + given.cls_token : given.causal ? 0 : given.context;
     tower->team.threads = threads;
     tower->layers = calloc((size_t)facts->layers, sizeof *tower->layers);
     tower->workers = calloc((size_t)threads, sizeof *tower->workers);
@@ -995,8 +1031,8 @@ static PyObject *open_tower(PyObject *self, PyObject *args)
         PyErr_SetString(PyExc_ValueError, wrong);
         return NULL;
     }
-    if (facts->size)
-        tower->steps = facts->int8 ? int8_run_images : facts->bf16 ? bf16_run_images : f32_run_images;
+    if (tower->length)
+        tower->steps = facts->int8 ? int8_run_sequences : facts->bf16 ? bf16_run_sequences : f32_run_sequences;
     else
         tower->steps = facts->int8 ? int8_run_texts : facts->bf16 ? bf16_run_texts : f32_run_texts;
     if (!enlist(tower)) {
@@ -1081,16 +1117,15 @@ static PyObject *encode_images(PyObject *self, PyObject *args)
     Py_buffer pixels = {0}, out = {0}, watched = {0};
     if (!PyArg_ParseTuple(args, "OOOO", &capsule, &objects[0], &objects[1], &objects[2]))
         return NULL;
-    Tower *tower = find_tower(capsule, 0);
+    Tower *tower = find_tower(capsule, IMAGES);
     if (tower == NULL)
         return NULL;
     const Facts *facts = &tower->facts;
     if (open_view(objects[0], "pixels", 0, "B", 4, (Py_ssize_t[]){-1, facts->size, facts->size, 3}, &pixels) &&
         open_view(objects[1], "out", 1, "f", 2, (Py_ssize_t[]){pixels.shape[0], facts->dim}, &out) &&
         open_view(objects[2], "watched", 1, "f", 1, (Py_ssize_t[]){-1}, &watched)) {
-        const long length = 1 + facts->grid * facts->grid;
         Job job = {.pixels = pixels.buf, .out = out.buf, .count = (long)pixels.shape[0]};
-        result = finish_call(tower, &job, &watched, length, job.count * length);
+        result = finish_call(tower, &job, &watched, tower->length, job.count * tower->length);
     }
     PyBuffer_Release(&pixels);
     PyBuffer_Release(&out);
@@ -1107,6 +1142,38 @@ static int check(const char *name, const int32_t *numbers, long count, long boun
             return 0;
         }
     return 1;
+}
+
+static PyObject *encode_full_texts(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *capsule, *objects[3], *result = NULL;
+    Py_buffer ids = {0}, out = {0}, watched = {0};
+    int32_t *copy = NULL;
+    if (!PyArg_ParseTuple(args, "OOOO", &capsule, &objects[0], &objects[1], &objects[2]))
+        return NULL;
+    Tower *tower = find_tower(capsule, FULL_TEXTS);
+    if (tower == NULL)
+        return NULL;
+    const Facts *facts = &tower->facts;
+    if (open_view(objects[0], "ids", 0, "i", 2, (Py_ssize_t[]){-1, tower->length}, &ids) &&
+        open_view(objects[1], "out", 1, "f", 2, (Py_ssize_t[]){ids.shape[0], facts->dim}, &out) &&
+        open_view(objects[2], "watched", 1, "f", 1, (Py_ssize_t[]){-1}, &watched)) {
+        const long count = (long)ids.shape[0], rows = count * tower->length;
+        copy = malloc((size_t)ids.len + 1);
+        if (copy == NULL) {
+            PyErr_NoMemory();
+        } else {
+            Job job = {.ids = memcpy(copy, ids.buf, (size_t)ids.len), .out = out.buf, .count = count};
+            if (check("ids", copy, rows, facts->vocabulary))
+                result = finish_call(tower, &job, &watched, tower->length, rows);
+        }
+    }
+    free(copy);
+    PyBuffer_Release(&ids);
+    PyBuffer_Release(&out);
+    PyBuffer_Release(&watched);
+    return result;
 }
 
 /* Whether rows are listed in the order of their places in the groups, which name them, and see none behind them, as
@@ -1200,7 +1267,7 @@ static PyObject *encode_texts(PyObject *self, PyObject *args)
                           &objects[ENDS], &objects[BACK], &objects[TEXTS], &objects[CHOSEN], &objects[OUT],
                           &objects[WATCHED]))
         return NULL;
-    Tower *tower = find_tower(capsule, 1);
+    Tower *tower = find_tower(capsule, PACKED_TEXTS);
     if (tower == NULL)
         return NULL;
     if (read_texts(&tower->facts, objects, views, &job, &copy))
@@ -1224,6 +1291,7 @@ static PyObject *refuse(PyObject *self, PyObject *args)
 #define close_tower refuse
 #define encode_images refuse
 #define encode_texts refuse
+#define encode_full_texts refuse
 
 #endif
 
@@ -1264,6 +1332,7 @@ static PyMethodDef methods[] = {
     {"close_tower", close_tower, METH_O, "End a tower's threads and free its memory, after the calls before."},
     {"encode_images", encode_images, METH_VARARGS, "Images to embeddings."},
     {"encode_texts", encode_texts, METH_VARARGS, "Packed texts to embeddings."},
+    {"encode_full_texts", encode_full_texts, METH_VARARGS, "Texts that all have the tower's context to embeddings."},
     {NULL, NULL, 0, NULL},
 };
 

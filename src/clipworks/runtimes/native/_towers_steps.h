@@ -76,14 +76,14 @@ INLINE TARGET void NAME(send)(TOTAL total, __m512 scale, __m512 bias, const NAME
                               long left, const Ending ending)
 {
     const __mmask16 mask = first_lanes(left);
-    const Activation activation = ending == QUICK_VALUES ? QUICK : GELU;
+    const Activation activation = ending == QUICK_VALUES ? QUICK : ending == GELU_VALUES ? GELU : TANH;
 #if PER_WORD == 4
     __m512 x = _mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)total), scale, bias);
 #else
     (void)scale;
     __m512 x = _mm512_add_ps(total, bias);
 #endif
-    if (ending == QUICK_VALUES || ending == GELU_VALUES)
+    if (ending == QUICK_VALUES || ending == GELU_VALUES || ending == TANH_VALUES)
         x = PER_WORD == 1 ? activate(x, activation) : activate_roughly(x, activation);
     if (ending == SUMS) {
         if (goal->added != NULL)
@@ -168,7 +168,8 @@ typedef void NAME(Strip)(const NAME(Product) *);
     ONE_STRIP(rows, 3, SUMS)                                                                                           \
     ONE_STRIP(rows, 3, PLAIN_VALUES)                                                                                   \
     ONE_STRIP(rows, 3, QUICK_VALUES)                                                                                   \
-    ONE_STRIP(rows, 3, GELU_VALUES)
+    ONE_STRIP(rows, 3, GELU_VALUES)                                                                                    \
+    ONE_STRIP(rows, 3, TANH_VALUES)
 STRIPS(1) STRIPS(2) STRIPS(3) STRIPS(4) STRIPS(5) STRIPS(6) STRIPS(7) STRIPS(8)
 #undef STRIPS
 #undef ONE_STRIP
@@ -176,10 +177,10 @@ STRIPS(1) STRIPS(2) STRIPS(3) STRIPS(4) STRIPS(5) STRIPS(6) STRIPS(7) STRIPS(8)
 #define STRIPS(rows)                                                                                                   \
     {{NAME(strip_##rows##_1_KEPT), NAME(strip_##rows##_2_KEPT), NAME(strip_##rows##_3_KEPT)},                          \
      {NAME(strip_##rows##_3_SUMS), NAME(strip_##rows##_3_PLAIN_VALUES), NAME(strip_##rows##_3_QUICK_VALUES),           \
-      NAME(strip_##rows##_3_GELU_VALUES)}}
+      NAME(strip_##rows##_3_GELU_VALUES), NAME(strip_##rows##_3_TANH_VALUES)}}
 /* By rows: those that keep their sums, by vectors, and the others by their ending. */
 static const struct {
-    NAME(Strip) *kept[3], *ended[4];
+    NAME(Strip) *kept[3], *ended[5];
 } NAME(strips)[STRIP] = {STRIPS(1), STRIPS(2), STRIPS(3), STRIPS(4), STRIPS(5), STRIPS(6), STRIPS(7), STRIPS(8)};
 #undef STRIPS
 
@@ -206,8 +207,10 @@ static TARGET void NAME(finish)(const NAME(Product) *product, long rows, long co
         NAME(finish_as)(product, rows, columns, PLAIN_VALUES);
     else if (ending == QUICK_VALUES)
         NAME(finish_as)(product, rows, columns, QUICK_VALUES);
-    else
+    else if (ending == GELU_VALUES)
         NAME(finish_as)(product, rows, columns, GELU_VALUES);
+    else
+        NAME(finish_as)(product, rows, columns, TANH_VALUES);
 }
 
 /* A product of so many rows and columns; the rows shared out evenly to strips. Where there is a goal, the rows of `to`
@@ -352,7 +355,7 @@ static TARGET void NAME(layer)(Tower *tower, const Job *job, const Desk *desk, c
     NAME(round)(tower, desk, rows, NULL, NULL, count, layer->gains[1], &layer->grids[2]);
     NAME(map)(desk, desk->bytes, step, count, layer->expand,
               (NAME(Goal)){.values = desk->wide, .grid = &layer->grids[3], .step = work->wide_step,
-                           .activation = facts->quick ? QUICK : GELU});
+                           .activation = (Activation)facts->activation});
     NAME(map)(desk, desk->wide, work->wide_step, count, layer->contract, sum);
     f32_show(tower, job, desk, part, number + 1);
     if (number + 2 < facts->layers) {
@@ -594,7 +597,7 @@ static TARGET void NAME(layer)(Tower *tower, const Job *job, const Desk *desk, c
     NAME(map)(desk, desk->factors, step, count, layer->out, sum);
     NAME(normalise)(tower, desk, rows, NULL, count);
     NAME(map)(desk, desk->factors, step, count, layer->expand,
-              (NAME(Goal)){.values = desk->wide, .step = work->wide_step, .activation = facts->quick ? QUICK : GELU});
+              (NAME(Goal)){.values = desk->wide, .step = work->wide_step, .activation = (Activation)facts->activation});
     NAME(map)(desk, desk->wide, work->wide_step, count, layer->contract, sum);
     NAME(show)(tower, job, desk, part, number + 1);
     if (number + 2 < facts->layers) {
@@ -605,6 +608,24 @@ static TARGET void NAME(layer)(Tower *tower, const Job *job, const Desk *desk, c
 }
 
 #if PER_WORD == 1
+/* The rows of the first layer, of some texts; a step of a team. */
+static TARGET void NAME(embed_tokens)(Tower *tower, const Job *job, const Desk *desk, const Part *part)
+{
+    const Work *work = &tower->work;
+    const long width = tower->facts.width, end = part->row + part->rows;
+    for (long task; (task = part->row + take(desk->team) * STRIP) < end;)
+        for (long i = task; i < end && i < task + STRIP; i++) {
+            const long at = job->places == NULL ? i % tower->length : job->places[i];
+            for (long j = 0; j < width; j += LANES) {
+                __mmask16 mask = first_lanes(width - j);
+                __m512 token = _mm512_maskz_loadu_ps(mask, tower->tokens + job->ids[i] * width + j);
+                __m512 place = _mm512_maskz_loadu_ps(mask, tower->positions + at * width + j);
+                _mm512_storeu_ps(work->rows + i * work->step + j, _mm512_add_ps(token, place));
+            }
+        }
+    meet(desk->team);
+}
+
 /* The attention of one row of a sequence, through the last layer's weights of keys and values: `look`, [heads, full],
  * is what each head looks for, and becomes the mean of the rows, normalised, that it finds. index: which rows the
  * sequence has; NULL for those in order. */
@@ -650,6 +671,34 @@ static TARGET void NAME(gaze)(const Facts *facts, const float *rows, long step, 
 }
 #endif
 
+/* What the row of each sequence that is pooled looks for, by heads, to `look`: through the last layer's queries and keys. */
+static TARGET void NAME(look)(Tower *tower, const Job *job, const Desk *desk, long length)
+{
+    const Facts *facts = &tower->facts;
+    const Work *work = &tower->work;
+    long step = work->step, width = facts->width, side = width / facts->heads, count = job->count;
+    long full = round_up(width, LANES);
+    VALUE *factors = desk->factors;
+    for (long task; (task = take(desk->team)) < count;) {
+        long row = task * length; /* of images the first, of texts that come whole the last */
+        if (job->texts != NULL)
+            row = job->texts[task * job->longest + job->pooled[task]];
+        else if (job->ids != NULL)
+            row += length - 1;
+        memcpy(work->pooled + task * step, work->rows + row * step, width * 4);
+        NAME(normalise_row)(work->rows + row * step, width, facts->epsilon, NULL, NULL, factors + task * step);
+    }
+    meet(desk->team);
+    NAME(map)(desk, factors, step, count, tower->layers[facts->layers - 1].attention,
+              (NAME(Goal)){.sums = work->query, .step = step});
+    for (long i = 0; i < facts->heads; i++) {
+        Map keys = tower->keys;
+        keys.panels = (const float *)keys.panels + i * side * full;
+        f32_map(desk, work->query + i * side, step, count, keys,
+                (f32_Goal){.sums = work->look + i * full, .step = facts->heads * full});
+    }
+}
+
 /* The last layer for one row of each sequence, and the projection. Its attention is in f32 in every precision. */
 static TARGET void NAME(end)(Tower *tower, const Job *job, const Desk *desk, long length)
 {
@@ -659,23 +708,17 @@ static TARGET void NAME(end)(Tower *tower, const Job *job, const Desk *desk, lon
     long step = work->step, width = facts->width, heads = facts->heads, side = width / heads, count = job->count;
     long columns = round_up(side, LANES), full = round_up(width, LANES), longest = job->longest;
     VALUE *factors = desk->factors, *wide = desk->wide;
-    for (long task; (task = take(desk->team)) < count;) {
-        long row = job->texts == NULL ? task * length : job->texts[task * longest + job->pooled[task]];
-        memcpy(work->pooled + task * step, work->rows + row * step, width * 4);
-        NAME(normalise_row)(work->rows + row * step, width, facts->epsilon, NULL, NULL, factors + task * step);
-    }
-    meet(desk->team);
-    NAME(map)(desk, factors, step, count, layer->attention, (NAME(Goal)){.sums = work->query, .step = step});
-    for (long i = 0; i < heads; i++) {
-        Map keys = tower->keys;
-        keys.panels = (const float *)keys.panels + i * side * full;
-        f32_map(desk, work->query + i * side, step, count, keys,
-                (f32_Goal){.sums = work->look + i * full, .step = heads * full});
-    }
+    if (!facts->attention_pool)
+        NAME(look)(tower, job, desk, length);
     for (long task; (task = take(desk->team)) < count;) {
         const int32_t *text = job->texts == NULL ? NULL : job->texts + task * longest;
+        float *look = work->look + task * heads * full;
+        if (facts->attention_pool) { /* the same for all, and nothing to add to */
+            memcpy(look, tower->look, heads * full * 4);
+            memset(work->pooled + task * step, 0, width * 4);
+        }
         f32_gaze(facts, work->rows + (text == NULL ? task * length * step : 0), step, text,
-                 text == NULL ? length : job->pooled[task] + 1, work->look + task * heads * full, desk->scratch);
+                 text == NULL ? length : job->pooled[task] + 1, look, desk->scratch);
     }
     meet(desk->team);
     for (long i = 0; i < heads; i++) {
@@ -692,26 +735,30 @@ static TARGET void NAME(end)(Tower *tower, const Job *job, const Desk *desk, lon
     NAME(map)(desk, factors, step, count, layer->out, sum);
     NAME(normalise)(tower, desk, work->pooled, NULL, count);
     NAME(map)(desk, factors, step, count, layer->expand,
-              (NAME(Goal)){.values = wide, .step = work->wide_step, .activation = facts->quick ? QUICK : GELU});
+              (NAME(Goal)){.values = wide, .step = work->wide_step, .activation = (Activation)facts->activation});
     NAME(map)(desk, wide, work->wide_step, count, layer->contract, sum);
     for (long task; (task = take(desk->team)) < count;) {
+        float *row = work->pooled + task * step;
         if (job->watched != NULL)
-            memcpy(job->watched + (facts->layers * work->count + task) * width, work->pooled + task * step, width * 4);
-        f32_normalise_row(work->pooled + task * step, width, facts->epsilon, tower->last_norm,
-                          work->query + task * step, NULL);
+            memcpy(job->watched + (facts->layers * work->count + task) * width, row, width * 4);
+        if (!facts->attention_pool) /* which has its normalisation before it */
+            f32_normalise_row(row, width, facts->epsilon, tower->last_norm, row, NULL);
+        if (!facts->projected)
+            memcpy(job->out + task * width, row, width * 4);
     }
     meet(desk->team);
-    f32_map(desk, work->query, step, count, tower->projection, (f32_Goal){.sums = job->out, .step = facts->dim});
+    if (facts->projected)
+        f32_map(desk, work->pooled, step, count, tower->projection, (f32_Goal){.sums = job->out, .step = facts->dim});
 }
 
 #endif
 
-/* The layers but the last over some images. */
-static TARGET void NAME(see)(Tower *tower, const Job *job, const Desk *desk, const Part *part)
+/* The rows of the first layer, of some images; a step of a team. */
+static TARGET void NAME(embed_patches)(Tower *tower, const Job *job, const Desk *desk, const Part *part)
 {
     const Facts *facts = &tower->facts;
     const Work *work = &tower->work;
-    long grid = facts->grid, side = facts->side, patches = grid * grid, length = 1 + patches, width = facts->width;
+    long grid = facts->grid, side = facts->side, patches = grid * grid, length = tower->length, width = facts->width;
     long step = work->step, line = side * 3, count = part->sequences;
     VALUE *wide = desk->wide;
     float *rows = work->rows + part->row * step, *embedded = work->embedded + part->row * step;
@@ -741,7 +788,7 @@ static TARGET void NAME(see)(Tower *tower, const Job *job, const Desk *desk, con
               (NAME(Goal)){.sums = embedded, .step = step});
     for (long task; (task = take(desk->team)) * STRIP < part->rows;)
         for (long i = task * STRIP; i < part->rows && i < (task + 1) * STRIP; i++) {
-            long image = i / length, patch = i % length - 1;
+            long image = i / length, patch = i % length - facts->cls_token;
             const float *from = patch < 0 ? tower->class_row : embedded + (image * patches + patch) * step;
             for (long j = 0; j < width; j += LANES) {
                 __mmask16 mask = first_lanes(width - j);
@@ -750,9 +797,21 @@ static TARGET void NAME(see)(Tower *tower, const Job *job, const Desk *desk, con
                     x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, tower->positions + patch * width + j));
                 _mm512_storeu_ps(rows + i * step + j, x);
             }
-            f32_normalise_row(rows + i * step, width, facts->epsilon, tower->first_norm, rows + i * step, NULL);
+            if (facts->input_norm)
+                f32_normalise_row(rows + i * step, width, facts->epsilon, tower->first_norm, rows + i * step, NULL);
         }
     meet(desk->team);
+}
+
+/* The layers but the last over some sequences of one length. */
+static TARGET void NAME(see)(Tower *tower, const Job *job, const Desk *desk, const Part *part)
+{
+    const Facts *facts = &tower->facts;
+    const float *rows = tower->work.rows + part->row * tower->work.step;
+    if (facts->size)
+        NAME(embed_patches)(tower, job, desk, part);
+    else
+        f32_embed_tokens(tower, job, desk, part);
     f32_show(tower, job, desk, part, 0);
     if (facts->layers > 1)
         NAME(ask)(tower, desk, rows, NULL, part->rows, 0, 0);
@@ -760,11 +819,11 @@ static TARGET void NAME(see)(Tower *tower, const Job *job, const Desk *desk, con
         NAME(layer)(tower, job, desk, part, i);
 }
 
-static TARGET void NAME(run_images)(Tower *tower, const Job *job, int me)
+static TARGET void NAME(run_sequences)(Tower *tower, const Job *job, int me)
 {
     const Work *work = &tower->work;
     const Desk *all = &tower->desks[2 * me], *alone = all + 1;
-    long length = 1 + tower->facts.grid * tower->facts.grid, own = work->parts * work->images;
+    long length = tower->length, own = work->parts * work->images;
     for (long task; (task = take(all->team)) < work->parts;) {
         long first = task * work->images;
         Part part = {first * length, work->images * length, first, work->images};
@@ -783,16 +842,7 @@ static TARGET void NAME(run_texts)(Tower *tower, const Job *job, int me)
     const Work *work = &tower->work;
     const Desk *all = &tower->desks[2 * me], *alone = all + 1;
     const Part batch = {0, job->rows, 0, job->group_count};
-    long width = tower->facts.width;
-    for (long task; (task = take(all->team)) * STRIP < job->rows;)
-        for (long i = task * STRIP; i < job->rows && i < (task + 1) * STRIP; i++)
-            for (long j = 0; j < width; j += LANES) {
-                __mmask16 mask = first_lanes(width - j);
-                __m512 token = _mm512_maskz_loadu_ps(mask, tower->tokens + job->ids[i] * width + j);
-                __m512 place = _mm512_maskz_loadu_ps(mask, tower->positions + job->places[i] * width + j);
-                _mm512_storeu_ps(work->rows + i * work->step + j, _mm512_add_ps(token, place));
-            }
-    meet(all->team);
+    f32_embed_tokens(tower, job, all, &batch);
     f32_show(tower, job, all, &batch, 0);
     /* Before the first attention equal tokens in equal places are equal. */
     if (tower->facts.layers > 1)
