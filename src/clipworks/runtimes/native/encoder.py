@@ -12,7 +12,13 @@ from clipworks.options import AUTO
 from clipworks.processor import count_physical_cores
 from clipworks.runtimes import EMBEDDING, FIRST, POOLED, Batch, EncoderRequest, Opening, Staged
 from clipworks.runtimes.choice import choose_float
-from clipworks.runtimes.native._towers import close_tower, encode_images, encode_texts, open_tower
+from clipworks.runtimes.native._towers import (
+    close_tower,
+    encode_full_texts,
+    encode_images,
+    encode_texts,
+    open_tower,
+)
 from clipworks.runtimes.native.facts import Bytes, Facts
 from clipworks.runtimes.native.opening import check_request, list_precisions, open_weights
 from clipworks.runtimes.registry import NATIVE
@@ -36,7 +42,7 @@ class NativeEncoder:
         self.threads: int | None = threads
         self.dim = facts.dim
         self.opening = opening
-        self.packs = not facts.size
+        self.packs = facts.causal
         self._facts = facts
         try:
             self._tower = open_tower(weights, facts[:-1], threads)
@@ -63,7 +69,7 @@ class NativeEncoder:
         """Encode a batch and keep what is inside; see `clipworks.runtimes.probes`."""
         facts, staged = self._facts, self.stage(batch)
         _, packed = staged.handle
-        rows = packed[0][IDS].size if packed else len(batch) * (1 + facts.grid**2)
+        rows = packed[0][IDS].size if packed else len(batch) * (facts.context or facts.cls_token + facts.grid**2)
         watched = np.empty((facts.layers * rows + len(batch)) * facts.width, np.float32)
         embedding = self._run(staged, watched)
         layers = watched[: facts.layers * rows * facts.width].reshape(facts.layers, rows, facts.width)
@@ -94,7 +100,8 @@ class NativeEncoder:
                     watched,
                 )
             elif not self.packs:
-                encode_images(self._tower, batch, out, watched)
+                encode = encode_images if self._facts.size else encode_full_texts
+                encode(self._tower, batch, out, watched)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise _refuse(staged.rows, str(error) or "not enough memory") from None
         return out

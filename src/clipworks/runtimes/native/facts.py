@@ -15,6 +15,8 @@ Bytes = npt.NDArray[np.uint8]
 
 HEAD = 1024
 """Bytes of the facts in front of the weights."""
+ACTIVATIONS = (None, "quick_gelu", "gelu", "gelu_tanh")
+"""Activations by the numbers that the compiled code has for them."""
 
 
 class Facts(NamedTuple):
@@ -30,9 +32,14 @@ class Facts(NamedTuple):
     expanded: int  # width inside a layer's two last maps
     vocabulary: int  # token ids; 0 for images, as is ``context``
     context: int  # tokens of a text at most
+    activation: int  # its place in `ACTIVATIONS`
     centre: float  # taken from each pixel first
     epsilon: float  # of the normalisations
-    quick: bool  # whether the activation is QuickGELU, not GELU
+    cls_token: bool  # of images: whether the rows begin with the CLS token
+    input_norm: bool  # of images: whether rows are normalised before the first layer
+    causal: bool  # of texts: whether they come packed; if not, each has ``context`` tokens, padding and all
+    attention_pool: bool  # whether the last of the layers is a pooling by attention
+    projected: bool  # whether a projection follows; ``dim`` is ``width`` otherwise
     bf16: bool  # whether weights are bf16, not f32; of int8 those of the last layer, and what attentions take
     int8: bool  # whether the other layers' weights, and what goes into them, are int8
     end_id: int | None = None  # the token whose first place is pooled; None for the first place of the largest id
@@ -41,7 +48,7 @@ class Facts(NamedTuple):
 def write_facts(facts: Facts) -> bytes:
     """The facts in `HEAD` bytes."""
     head = json.dumps(facts._asdict()).encode().ljust(HEAD)
-    assert len(head) == HEAD  # sixteen numbers
+    assert len(head) == HEAD  # two dozen numbers
     return head
 
 

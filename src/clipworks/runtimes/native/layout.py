@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.runtimes.native.facts import Bytes, Facts, write_facts
+from clipworks.runtimes.native.facts import ACTIVATIONS, Bytes, Facts, write_facts
 from clipworks.towers.folding import CENTRE
-from clipworks.towers.weights import Array, Layer, Linear, Norm, TextWeights, TowerWeights
+from clipworks.towers.weights import Array, AttentionPool, ImageWeights, Layer, Linear, Norm, TextWeights, TowerWeights
 
 # As in _towers.c: columns of a packed matrix that lie together, f32 values of a vector, bytes that each part begins at.
 _PANEL, _LANES, ALIGNMENT = 48, 16, 64
@@ -50,7 +50,7 @@ def align(body: Bytes) -> Bytes:
 def is_quantized(weights: TowerWeights) -> bool:
     """Whether all maps that `pack_tower` keeps in int8 are in int8."""
     maps = [] if isinstance(weights, TextWeights) else [weights.patch_embed]
-    for layer in weights.layers[:-1]:
+    for layer in _list_inner(weights):
         maps += [layer.q, layer.k, layer.v, layer.proj, layer.fc1, layer.fc2]
     return all(linear.weight_scale is not None for linear in maps)
 
@@ -107,10 +107,15 @@ def _describe(weights: TowerWeights, *, bf16: bool, int8: bool) -> Facts:
         width=spec.width,
         heads=spec.heads or 1,
         dim=weights.dim,
-        layers=len(weights.layers),
+        layers=len(_list_inner(weights)) + 1,
         expanded=weights.layers[0].fc1.weight.shape[1],
+        activation=ACTIVATIONS.index(spec.activation),
         epsilon=spec.norm_eps,
-        quick=spec.activation == "quick_gelu",
+        cls_token=spec.cls_token,
+        input_norm=spec.input_norm,
+        causal=spec.mask == "causal",
+        attention_pool=spec.pooling == "attention",
+        projected=weights.head is not None,
         bf16=bf16,
         int8=int8,
     )
@@ -129,22 +134,31 @@ def _list_parts(weights: TowerWeights, facts: Facts) -> Iterator[Bytes]:
             yield from _list_quantized([weights.patch_embed], scale=1.0, zero_point=CENTRE)
         else:
             yield pack_matrix(weights.patch_embed.dequantize(), bf16=facts.bf16)
-        assert weights.norm_pre is not None  # who opens a tower has looked
-        first = weights.pos_embed[0].astype(np.float64) + weights.cls_token
-        yield from map(_view, (weights.pos_embed[1:], first, weights.norm_pre.weight, _bias(weights.norm_pre)))
-    *inner, last = weights.layers
-    for layer in inner:
+        yield _view(weights.pos_embed[facts.cls_token :])
+        if weights.cls_token is not None:
+            yield _view(weights.pos_embed[0].astype(np.float64) + weights.cls_token)
+        if weights.norm_pre is not None:
+            yield from map(_view, (weights.norm_pre.weight, _bias(weights.norm_pre)))
+    for layer in _list_inner(weights):
         if facts.int8:
             yield from _list_quantized_layer(layer)
         else:
-            yield from _list_layer(layer, _join(layer), bf16=facts.bf16)
-    last = _fold_norms(last)
-    yield from _list_layer(last, last.q, bf16=facts.bf16)
-    yield from _list_last(last, weights)
+            yield from _list_maps(_join(layer), layer.proj, layer.fc1, layer.fc2, bf16=facts.bf16)
+    if isinstance(weights, ImageWeights) and weights.attn_pool is not None:
+        yield from _list_pool(weights.attn_pool, weights, bf16=facts.bf16)
+    else:
+        yield from _list_last(_fold_norms(weights.layers[-1]), weights, bf16=facts.bf16)
+    if weights.head is not None:
+        yield from _list_maps(weights.head, bf16=False)
 
 
-def _list_layer(layer: Layer, attention: Linear, *, bf16: bool) -> Iterator[Bytes]:
-    for linear in (attention, layer.proj, layer.fc1, layer.fc2):
+def _list_inner(weights: TowerWeights) -> tuple[Layer, ...]:
+    """The layers that compute all rows: all where attention pools behind them, else all but the last."""
+    return weights.layers if weights.spec.pooling == "attention" else weights.layers[:-1]
+
+
+def _list_maps(*maps: Linear, bf16: bool) -> Iterator[Bytes]:
+    for linear in maps:
         yield pack_matrix(linear.dequantize(), bf16=bf16)
         yield _view(_bias(linear))
 
@@ -198,14 +212,29 @@ def _list_quantized(maps: list[Linear], *, scale: float, zero_point: int) -> Ite
     yield _view(bias - scales * zero_point * weight.sum(axis=0, dtype=np.int64))
 
 
-def _list_last(last: Layer, weights: TowerWeights) -> Iterator[Bytes]:
-    """The last layer's keys and values, head by head, and what comes behind it."""
-    keys, values = (np.split(linear.weight, weights.spec.heads or 1, axis=1) for linear in (last.k, last.v))
+def _list_last(last: Layer, weights: TowerWeights, *, bf16: bool) -> Iterator[Bytes]:
+    """The last layer, its keys and values head by head, and the normalisation behind it."""
+    yield from _list_maps(last.q, last.proj, last.fc1, last.fc2, bf16=bf16)
+    keys = np.split(last.k.weight, weights.spec.heads or 1, axis=1)
     yield np.concatenate([pack_matrix(key.T) for key in keys])
-    yield np.concatenate([pack_matrix(value) for value in values])
+    yield _pack_heads(last.v.weight, weights)
     yield from map(_view, (weights.norm.weight, _bias(weights.norm)))
-    assert weights.head is not None  # as above
-    yield pack_matrix(weights.head.weight)
+
+
+def _list_pool(pool: AttentionPool, weights: ImageWeights, *, bf16: bool) -> Iterator[Bytes]:
+    """A pooling by attention, as a last layer whose query is known: what each head looks for is, too."""
+    heads, gain = weights.spec.heads or 1, weights.norm.weight[:, None].astype(np.float64)
+    query = pool.latent.astype(np.float64) @ pool.q.dequantize() + _bias(pool.q)
+    keys = np.split(gain * pool.k.dequantize(), heads, axis=1)
+    look = [key @ part for key, part in zip(keys, np.split(query, heads), strict=True)]
+    yield _view(np.pad(look, ((0, 0), (0, -weights.spec.width % _LANES))))
+    fc1 = Linear(weight=pool.norm.weight[:, None] * pool.fc1.dequantize(), bias=pool.fc1.bias)
+    yield from _list_maps(pool.proj, fc1, pool.fc2, bf16=bf16)
+    yield _pack_heads((gain * pool.v.dequantize()).astype(np.float32), weights)
+
+
+def _pack_heads(matrix: Array, weights: TowerWeights) -> Bytes:
+    return np.concatenate([pack_matrix(part) for part in np.split(matrix, weights.spec.heads or 1, axis=1)])
 
 
 def _bias(part: Linear | Norm) -> Array:

@@ -17,7 +17,7 @@ from clipworks.runtimes.protocol import EncoderRequest, Opening, elapsed_ms
 from clipworks.runtimes.registry import NATIVE, list_defaults
 from clipworks.towers.architecture import CLIP, find_uncovered
 
-_FORMAT = 3  # of a packed file; another layout needs another number
+_FORMAT = 4  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
 DEVICES = (AUTO, "cpu", "0")
 _NEEDS = {"f32": "avx512f", "bf16": "avx512_bf16", "int8": "avx512_vnni"}
