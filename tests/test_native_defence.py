@@ -96,6 +96,7 @@ BAD: dict[str, list[Any]] = {
     "heads": [*NUMBERS, 5, 25],
     "vocabulary": [1, -1, 2**64],
     "context": [1, -1, 2**64],
+    "activation": [0, -1, 4, 2**64, None],
     "centre": [-1.0, 256.0, float("nan"), float("inf"), None, 10**400],
     "epsilon": [-1.0, 2.0, float("nan"), float("inf"), None],
 }
@@ -132,7 +133,7 @@ def test_weights_and_threads_that_are_none_are_refused(packed: dict[str, Packed]
         facts[:-1],
         (*facts, 1),
         None,
-        dict(zip("abcdefghijklmno", facts, strict=True)),
+        dict(enumerate(facts)),
         "facts",
     ]
     for sides in wrong_facts:

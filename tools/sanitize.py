@@ -24,6 +24,7 @@ TESTS = (
     "tests/test_native_defence.py",
     "tests/test_broken_numbers.py",
     "tests/test_resizing.py",
+    "tests/test_native_siglip.py",
     "tests/test_native.py",
     # OpenVINO cannot be loaded beside the address sanitizer, and these want it.
     "--deselect=tests/test_native.py::test_int8_is_what_the_graph_says",
