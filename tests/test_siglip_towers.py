@@ -19,11 +19,11 @@ from clipworks.bundle.card import ScoreRule, TowerSpec
 from clipworks.bundle.files import Bundle
 from clipworks.convert import compare_with_checkpoint, convert_checkpoint, read_checkpoint
 from clipworks.convert.answers import EXACT
-from clipworks.errors import EncodingError, RuntimeUnavailableError
+from clipworks.errors import EncodingError
 from clipworks.families import siglip
 from clipworks.families.checkpoint import Checkpoint
 from clipworks.options import RuntimeOptions
-from clipworks.runtimes import ROLES, Batch, Role, choose_for, list_installed, open_encoder
+from clipworks.runtimes import ROLES, Batch, Role, import_runtime, list_installed, open_encoder
 from clipworks.towers import folding
 from clipworks.towers.reference import embed_images, embed_texts
 from clipworks.towers.weights import AttentionPool, ImageWeights, TextWeights
@@ -34,7 +34,11 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "siglip_towers.json").re
 LIMIT = 2e-6
 CASES = [(name, "transformers") for name in HUGGINGFACE] + [(name, "open_clip") for name in MODELS]
 WRITERS = {"transformers": write_huggingface, "open_clip": write_open_clip}
-RUNTIMES = list_installed(["openvino", "onnxruntime", "torch"])
+RUNTIMES = [
+    name
+    for name in list_installed(["native", "openvino", "onnxruntime", "torch"])
+    if import_runtime(name).describe_devices()
+]
 Floats = npt.NDArray[np.floating[Any]]
 
 
@@ -251,20 +255,3 @@ def test_texts_of_another_length_than_the_context_are_refused(folder: Path, runt
     assert not encoder.packs
     with pytest.raises(EncodingError, match="failed on a batch of 2"):
         encoder(draw_ids(MODELS["second"])[:2, :8])
-
-
-def test_native_refuses_the_towers_and_auto_passes_it_over(folder: Path) -> None:
-    bundle = convert(folder, "second", "transformers")[0]
-    assert choose_for(bundle).name != "native"
-    if not list_installed(["native"]):
-        pytest.skip("clipworks was built without its compiled module")
-    from clipworks.runtimes.native.opening import list_precisions
-
-    if not list_precisions():
-        pytest.skip("native runs nothing on this processor")
-    for role, fault in (
-        ("image", "allowed: quick_gelu, gelu|input_norm is False|patch_bias"),
-        ("text", "mask is none"),
-    ):
-        with pytest.raises(RuntimeUnavailableError, match=f"native does not compute the {role} tower .*({fault})"):
-            open_encoder(bundle, role, RuntimeOptions(runtime="native"))  # type: ignore[arg-type]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import warnings
 from typing import NamedTuple
 
-from clipworks.bundle.card import TowerSpec
 from clipworks.bundle.files import Bundle
 from clipworks.cache import open_folder
 from clipworks.errors import ClipworksWarning, RuntimeUnavailableError
 from clipworks.options import AUTO, DEFAULT_RUNTIME_OPTIONS, RuntimeOptions
 from clipworks.runtimes import registry
-from clipworks.runtimes.protocol import Role, Runtime, Traits
-from clipworks.towers.architecture import CLIP, find_uncovered
+from clipworks.runtimes.protocol import Runtime, Traits
 
 
 class Chosen(NamedTuple):
@@ -48,10 +46,8 @@ def choose_for(bundle: Bundle, options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
     if options.runtime != AUTO:
         return Chosen(choose_runtime(options.runtime), None)
     files = bundle.card.towers.get("int8" if options.precision == "int8" else "f32")
-    towers: tuple[tuple[Role, TowerSpec], ...] = (("image", bundle.card.image_tower), ("text", bundle.card.text_tower))
     traits = Traits(
         converted=files is not None and files.kind == "safetensors",
-        like_clip=all(find_uncovered(spec, role, CLIP) is None for role, spec in towers),
         convolutional=bundle.card.image_tower.kind == "convolutional",
     )
     return choose_by(traits, options)

@@ -118,7 +118,6 @@ class Traits(NamedTuple):
     """What ``auto`` goes by of a model."""
 
     converted: bool = False  # whether clipworks converted its towers from a checkpoint
-    like_clip: bool = True  # whether both of its towers are built as CLIP's
     convolutional: bool = False  # whether its image tower is a convolutional network
 
 

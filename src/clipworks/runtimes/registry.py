@@ -83,7 +83,7 @@ def claim_for_onnxruntime(traits: Traits, options: RuntimeOptions) -> str | None
 
 def claim_for_native(traits: Traits, options: RuntimeOptions) -> str | None:
     """The native runtime's claim: what clipworks converted, on AVX-512."""
-    if not (traits.converted and traits.like_clip) or options.device not in _ON_CPU:
+    if not traits.converted or options.device not in _ON_CPU:
         return None
     try:
         from clipworks.runtimes.native.opening import list_precisions

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from clipworks.bundle.card import TextSpec, TowerSpec
 from clipworks.errors import RuntimeUnavailableError
-from clipworks.towers.architecture import COVERED, find_uncovered
+from clipworks.towers.architecture import find_uncovered
 from clipworks.towers.folding import FOLDED_MEAN, FOLDED_STD
 from clipworks.towers.stored import StoredTower
 from clipworks.towers.tensor_file import TensorFile
@@ -43,7 +43,7 @@ def read_tower(tower: StoredTower, file: TensorFile | None = None) -> TowerWeigh
     file, card = file or open_tower_file(tower), tower.card
     assert card is not None  # or it could not be opened
     spec = card.image_tower if tower.role == "image" else card.text_tower
-    if (fault := find_uncovered(spec, tower.role, COVERED)) is not None:
+    if (fault := find_uncovered(spec, tower.role)) is not None:
         raise RuntimeUnavailableError(f"the card's {tower.role}_tower: {fault}")
     if tower.role == "image":
         return read_image_weights(file, spec, size=card.image.size, dim=card.dim)

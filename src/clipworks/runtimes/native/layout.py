@@ -223,14 +223,10 @@ def _list_last(last: Layer, weights: TowerWeights, *, bf16: bool) -> Iterator[By
 
 def _list_pool(pool: AttentionPool, weights: ImageWeights, *, bf16: bool) -> Iterator[Bytes]:
     """A pooling by attention, as a last layer whose query is known: what each head looks for is, too."""
-    heads, gain = weights.spec.heads or 1, weights.norm.weight[:, None].astype(np.float64)
-    query = pool.latent.astype(np.float64) @ pool.q.dequantize() + _bias(pool.q)
-    keys = np.split(gain * pool.k.dequantize(), heads, axis=1)
-    look = [key @ part for key, part in zip(keys, np.split(query, heads), strict=True)]
+    look = pool.take_query_through_keys(weights.spec.heads or 1)
     yield _view(np.pad(look, ((0, 0), (0, -weights.spec.width % _LANES))))
-    fc1 = Linear(weight=pool.norm.weight[:, None] * pool.fc1.dequantize(), bias=pool.fc1.bias)
-    yield from _list_maps(pool.proj, fc1, pool.fc2, bf16=bf16)
-    yield _pack_heads((gain * pool.v.dequantize()).astype(np.float32), weights)
+    yield from _list_maps(pool.proj, pool.fc1, pool.fc2, bf16=bf16)
+    yield _pack_heads(pool.v.dequantize(), weights)
 
 
 def _pack_heads(matrix: Array, weights: TowerWeights) -> Bytes:

@@ -14,8 +14,7 @@ from clipworks.runtimes.availability import unavailable
 from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
 from clipworks.runtimes.protocol import EncoderRequest, Opening, elapsed_ms
-from clipworks.runtimes.registry import NATIVE, list_defaults
-from clipworks.towers.architecture import CLIP, find_uncovered
+from clipworks.runtimes.registry import NATIVE
 
 _FORMAT = 4  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
@@ -40,7 +39,7 @@ def has_tiles() -> bool:
 
 
 def check_request(request: EncoderRequest) -> str:
-    """What precision is taken; raises RuntimeUnavailableError for what is not available, or a tower unlike CLIP's."""
+    """What precision is taken; raises RuntimeUnavailableError for what is not available."""
     available = list_precisions()
     if not available:
         raise RuntimeUnavailableError(
@@ -51,14 +50,6 @@ def check_request(request: EncoderRequest) -> str:
         raise unavailable("device", request.options.device, "native", ["cpu"])
     if request.options.precision != AUTO and request.options.precision not in available:
         raise unavailable("precision", request.options.precision, "native", list(available))
-    tower, card = request.tower, request.tower.card
-    if tower.kind == "safetensors" and card is not None:
-        spec = card.image_tower if tower.role == "image" else card.text_tower
-        if (fault := find_uncovered(spec, tower.role, CLIP)) is not None:
-            raise RuntimeUnavailableError(
-                f"native does not compute the {tower.role} tower of {card.name}: {fault}",
-                hint=f"--runtime {' and '.join(list_defaults())} run it",
-            )
     return choose_float(NATIVE, available).precision if request.options.precision == AUTO else request.options.precision
 
 
