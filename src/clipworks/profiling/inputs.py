@@ -113,9 +113,9 @@ def make_image_batches(pool: Pixels, batch_size: int, seed: int) -> list[Pixels]
 
 
 def make_text_batches(
-    tokenizer: Tokenizer, prompts: Sequence[str], batch_size: int, seed: int
+    tokenizer: Tokenizer, prompts: Sequence[str], batch_size: int, seed: int, *, truncate: bool
 ) -> list[npt.NDArray[np.int32]]:
     """Batches of random prompts: int32 ``[batch_size, length]`` each, the lengths as they come."""
     rng = np.random.default_rng(seed)
-    rows = tokenizer.encode_ragged(prompts, truncate=True)  # of what is measured only the length counts
+    rows = tokenizer.encode_ragged(prompts, truncate=truncate)
     return [tokenizer.pad([rows[index] for index in rng.integers(len(rows), size=batch_size)]) for _ in range(POOL)]

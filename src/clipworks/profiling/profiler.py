@@ -44,6 +44,7 @@ class Bench:
         check_setup(setup, self.bundle.card)
         self._tokenizer = open_tokenizer(self.bundle.tokenizer, self.bundle.card.text)
         self._prompts = inputs.read_prompts(setup.texts)
+        self._cuts = setup.texts is None  # the built-in prompts are too long for some models
         self._files = (
             inputs.choose_files(setup.images, seed, options=setup.reading) if setup.images is not None else None
         )
@@ -122,7 +123,7 @@ class Bench:
         """Compare this configuration's embeddings with those in f32; see `clipworks.profiling.parity`."""
         role = _ROLES[self.setup.target]
         images = self._pool
-        texts = self._tokenizer.encode(self._prompts, truncate=True)
+        texts = self._tokenizer.encode(self._prompts, truncate=self._cuts)
         own, others = (images, texts) if role == "image" else (texts, images)
         return compare_with_f32(self.bundle, role, self.encoders[0], own, others)
 
@@ -144,7 +145,9 @@ class Bench:
 
     def _make_batches(self) -> Sequence[Batch]:
         if self.setup.target == "text":
-            return inputs.make_text_batches(self._tokenizer, self._prompts, self.setup.batch_size, self.seed)
+            return inputs.make_text_batches(
+                self._tokenizer, self._prompts, self.setup.batch_size, self.seed, truncate=self._cuts
+            )
         return inputs.make_image_batches(self._pool, self.setup.batch_size, self.seed)
 
     def _open_encoders(self) -> Cold:
@@ -186,7 +189,7 @@ class Bench:
             for path, content in zip(files, inputs.built_in_images(), strict=True):
                 path.write_bytes(content)
         tower = self._open_encoder("text", self.setup.devices[0])
-        classifier = embed(tower, self._tokenizer.encode(self._prompts, truncate=True))
+        classifier = embed(tower, self._tokenizer.encode(self._prompts, truncate=self._cuts))
         tower.close()
         server = ClassifyingServer(self.setup, self.bundle.card, self.encoders, files, classifier)
         return self._opened.enter_context(contextlib.closing(server))

@@ -73,6 +73,8 @@ def _draw_weights(*, int8: bool) -> ImageWeights:
         mlp_dim=_MLP_DIM,
         patch_size=_SIDE,
         activation="quick_gelu",
+        input_norm=True,
+        cls_token=True,
         pooling="cls",
     )
     return ImageWeights(
