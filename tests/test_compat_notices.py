@@ -240,6 +240,19 @@ def test_instances_are_counted_in_all_as_in_the_sample(
     assert (setup.devices, setup.instances) == (used, each)
 
 
+def test_a_hint_names_only_options_of_the_command(
+    capsys: pytest.CaptureFixture[str], clip_bundle: Path, tmp_path: Path
+) -> None:
+    """The tokenizer's hint names --truncate, which the sample lacks."""
+    labels = write_lines(tmp_path / "labels.txt", "word " * 30)
+    status, out, err = run(
+        capsys, clip_sample.main, "--input_file", EXAMPLE, "--imgmod_prefix", clip_bundle, "--label_file", labels
+    )
+    assert (status, out) == (1, "")
+    assert "the model takes at most 20" in err
+    assert "hint" not in err
+
+
 def test_built_in_prompts_fit_every_model(capsys: pytest.CaptureFixture[str], clip_bundle: Path) -> None:
     """This one takes 20 tokens, fewer than some of them have."""
     status, out, err = run(capsys, profilers.profile_text, "-m", clip_bundle, *PROFILE)
