@@ -13,12 +13,17 @@ from siglip_checkpoints import VOCABULARY, Array, Model, draw_tensors, write_hug
 from clipworks.bundle.files import Bundle
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.options import RuntimeOptions
-from clipworks.runtimes import ROLES, Batch, Role, open_encoder
+from clipworks.runtimes import ROLES, Batch, Role, import_runtime, list_installed, open_encoder
 from clipworks.towers.stored import find_tower
 from clipworks.towers.tensor_file import TensorFile
 
 pytestmark = pytest.mark.runtimes
 
+RUNTIMES = [
+    name
+    for name in list_installed(["native", "openvino", "onnxruntime"])
+    if "int8" in import_runtime(name).describe_devices().get("cpu", ())
+]
 # Wide enough that 256 levels are many, as in test_convert_quantize.
 MODEL = Model(
     seed=41,
@@ -77,7 +82,7 @@ def embed(bundle: Bundle, role: Role, precision: str, runtime: str) -> npt.NDArr
     return unit
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("role", ROLES)
 def test_int8_embeddings_stay_close_to_f32(bundle: Bundle, role: Role, runtime: str) -> None:
     cosines = (embed(bundle, role, "f32", runtime) * embed(bundle, role, "int8", runtime)).sum(axis=1)
