@@ -221,6 +221,14 @@ def test_only_the_files_needed_are_taken(names: list[str], layout: str, files: l
     assert (choice.layout.name, list(choice.files)) == (layout, files)
 
 
+def test_a_tokenizer_s_files_are_taken_where_they_are() -> None:
+    needed = ["config.json", "model.safetensors", "preprocessor_config.json"]
+    own = ["special_tokens_map.json", "spiece.model", "tokenizer.json", "tokenizer_config.json"]
+    choice = choose_files([*needed, *own])
+    assert choice is not None
+    assert choice.files == (*needed, *own[1:])
+
+
 def test_files_for_pytorch_alone_are_taken_only_on_request() -> None:
     names = ["config.json", "preprocessor_config.json", "pytorch_model.bin"]
     assert choose_files(names) is None

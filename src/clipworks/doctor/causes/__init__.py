@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from clipworks.doctor.causes import images, joint, layers, texts
+from clipworks.doctor.causes import images, joint, layers, padding, texts
 from clipworks.doctor.causes.cases import Case
 from clipworks.doctor.diagnosis import Cause, StageResult
 from clipworks.doctor.stages import LAYER
@@ -56,7 +56,7 @@ _ROWS = {
     "text_embedding": _Suspicion(_PROJECTION, (layers.explain_batch, layers.explain_projection)),
     "ids": _Suspicion(
         "another vocabulary, text that was not cleaned or lower-cased, a long text cut without its end token",
-        (texts.explain_cut, texts.explain_ids),
+        (padding.explain_padding, texts.explain_cut, texts.explain_ids),
     ),
     "logit_scale": _Suspicion("left out, or the logarithm that checkpoints store", (joint.explain_scale,)),
     "cosines": _Suspicion("embeddings that are not of unit length, or twice something", (joint.explain_cosines,)),

@@ -53,6 +53,7 @@ def explain_scores(stage: str, case: Case) -> list[str]:
         "the softmax with the logarithm of the logit scale": softmax(cosines, _log(scale)),
         "the softmax with the logit scale twice": softmax(logits, scale),
         "the softmax over the images, not the texts": softmax(logits.T, 1.0).T,
+        "the sigmoid without the logit bias": 1 / (1 + np.exp(-np.clip(scale * cosines, -700, 700))),
         **{f"the {kind} of the logits": made for kind, made in rules.items()},
         "the logits themselves": logits,
         "the cosines themselves": cosines,
