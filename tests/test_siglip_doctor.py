@@ -18,7 +18,6 @@ from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, read_checkpoint
 from clipworks.doctor.diagnosis import About
 from clipworks.doctor.dumps import Dump, write_dump
-from clipworks.doctor.images import Stretch
 from clipworks.doctor.inputs import list_images
 from clipworks.doctor.pipelines import Inputs, open_equations, run_pipeline
 from clipworks.doctor.stages import Trace
@@ -112,7 +111,7 @@ def make_dump(
     files = tuple(list_images())
     given = Inputs(images=files, texts=TEXTS)
     pipeline = dataclasses.replace(open_equations(about, weights, *rules), sees_padding=True)
-    trace = run_pipeline(pipeline, given, given={}, before=Stretch(trace={})).trace
+    trace = run_pipeline(pipeline, given).trace
     edit(trace)
     write_dump(path, Dump(trace=trace, texts=TEXTS, images=files))
     return path
