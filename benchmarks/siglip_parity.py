@@ -36,7 +36,6 @@ from clipworks.runtimes import ROLES, Role, open_encoder
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from siglip_checkpoints import write_tokenizer
 
-TAKEN = [name for name in RUNTIMES if name != "native"]
 END_ID = 1
 
 
@@ -130,7 +129,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", choices=SHAPES, default="siglip2")
     parser.add_argument("--shapes", nargs="+", metavar="SHAPE", help="default: all of the family")
-    parser.add_argument("--runtimes", nargs="+", choices=TAKEN, default=TAKEN, metavar="RUNTIME")
+    parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=RUNTIMES, metavar="RUNTIME")
     parser.add_argument("--images", type=Path, help="folder of images; default: those of scikit-image")
     parser.add_argument("--count", type=int, default=8, help="number of images (default: %(default)s)")
     parser.add_argument("--layers", type=int, help="layers of each tower instead of all, where memory is short")
