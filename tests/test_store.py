@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,14 @@ from clipworks.bundle.card import TextSpec, TowerSpec
 from clipworks.bundle.files import verify_bundle
 from clipworks.bundle.known_model import KnownModel
 from clipworks.bundle.provenance import Source
-from clipworks.errors import BundleError, ClipworksError, ConversionError, DownloadError, UsageError
+from clipworks.errors import (
+    BundleError,
+    ClipworksError,
+    ClipworksWarning,
+    ConversionError,
+    DownloadError,
+    UsageError,
+)
 from clipworks.families.preprocessing import openai_preprocessing
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
@@ -408,6 +416,21 @@ def test_a_known_model_gets_what_is_published() -> None:
     assert card.image.drop_alpha == "after"
     assert open_bundle(ID).folder == models_folder() / "tiny"
     assert [(model.name, model.state) for model in list_models() if model.name == "tiny"] == [("tiny", "here")]
+
+
+@pytest.mark.usefixtures("hub")
+def test_what_a_licence_forbids_is_said_before_anything_is_downloaded(
+    tiny_known: KnownModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_known(monkeypatch, dataclasses.replace(tiny_known, licence="CC-BY-NC-4.0", forbids=("commercial use",)))
+    seen: list[str] = []
+    with pytest.warns(ClipworksWarning, match=r"^tiny: its licence, CC-BY-NC-4\.0, forbids commercial use$") as caught:
+        bundle = pull_model("tiny", progress=lambda _: seen.append(str(len(caught))))
+    assert seen[0] == "1"
+    assert bundle.card.forbids == ("commercial use",)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pull_model("tiny")  # which is here already
 
 
 @pytest.mark.usefixtures("tiny_known")

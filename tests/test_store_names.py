@@ -39,7 +39,7 @@ REQUIRED = {
     "google/siglip2-giant-opt-patch16-384",
 }
 # Of which no figure with a source is known.
-WITHOUT_A_FIGURE = {"siglip-b-16-256-i18n", "siglip-so400m-16-256-i18n"}
+WITHOUT_A_FIGURE = {"siglip-so400m-16-256-i18n"}
 CLIP = [known for known in known_models().values() if known.family == "clip"]
 SIGLIP = [known for known in known_models().values() if known.family == "siglip"]
 

@@ -181,6 +181,7 @@ class Card:
         title: one line for people.
         notes: what a user must know; one paragraph a string.
         licence: SPDX expression, or the publisher's own words.
+        forbids: uses that the licence forbids, as ``commercial use``.
         dim: width of the shared embedding.
         prefix_lengths: widths that embeddings may be cut to, each under ``dim`` (Matryoshka).
         image: how images become the image tower's input.
@@ -202,6 +203,7 @@ class Card:
     title: str
     notes: tuple[str, ...] = ()
     licence: str
+    forbids: tuple[str, ...] = ()
     dim: Count
     prefix_lengths: tuple[Count, ...] = ()
     image: ImageSpec

@@ -32,6 +32,7 @@ class KnownModel:
     title: str
     notes: tuple[str, ...] = ()
     licence: str
+    forbids: tuple[str, ...] = ()
     dim: int
     image_size: int
     image: ImageSpec | None = None
@@ -63,6 +64,7 @@ class KnownModel:
             title=self.title,
             notes=self.notes,
             licence=self.licence,
+            forbids=self.forbids,
             dim=self.dim,
             image=self.image,
             text=self.text,

@@ -145,6 +145,7 @@ def _add_published(found: Card, known: Card | KnownModel) -> Card:
         title=known.title,
         notes=known.notes,
         licence=known.licence,
+        forbids=known.forbids,
         published=known.published,
         answers=known.answers,
         source=dataclasses.replace(found.source, hub=source.hub, revision=source.revision),

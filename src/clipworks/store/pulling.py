@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from clipworks.bundle.files import Bundle, read_bundle, write_card
 from clipworks.bundle.provenance import NO_ANSWERS
-from clipworks.errors import BundleError, ConversionError, DownloadError
+from clipworks.errors import BundleError, ClipworksWarning, ConversionError, DownloadError
 from clipworks.store.hub import Progress, download_file, is_offline
 from clipworks.store.known import Target, find_target, models_folder, work_folder
 from clipworks.store.sources import Found, find_files
@@ -46,6 +47,9 @@ def pull_model(
         if not force:
             with contextlib.suppress(BundleError):  # a broken one is as good as none
                 return read_bundle(folder)
+        if target.known is not None and target.known.forbids:
+            forbidden = f"its licence, {target.known.licence}, forbids {' and '.join(target.known.forbids)}"
+            warnings.warn(ClipworksWarning(f"{target.name}: {forbidden}"), stacklevel=2)
         found = find_files(target, offline=offline or is_offline())
         checkpoint = found.folder or _download(found, work, note)
         made = work / "bundle"
