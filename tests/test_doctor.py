@@ -488,7 +488,7 @@ def test_bad_input_is_one_line(
     np.savez("NAMES.npz", crop=np.zeros((2, 32, 32, 3)))
     np.savez("FEW.npz", pixels=np.zeros((1, 32, 32, 3), np.uint8))
     np.savez("FLAT.npz", pixels=np.zeros((2, 3), np.uint8))
-    status = main(["doctor", "--model", str(bundle.folder), *words])
+    status = main(["doctor", "--model", str(bundle.folder), "--runtime", "onnxruntime", *words])
     out, err = capsys.readouterr()
     assert status in (1, 2)
     assert out == "" or said == "cannot be written"  # what was found is not lost

@@ -217,7 +217,11 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
 def test_parts_of_many_texts_give_what_few_texts_give(precision: str, tmp_path: Path) -> None:
     """Many layers, groups that threads take whole, rows so long that products are cut; few texts take none of that."""
     model = dataclasses.replace(
-        MODELS["quick"], text=Tower(width=66, heads=3, mlp=2100, layers=5), context=30, end=VOCABULARY - 1
+        MODELS["quick"],
+        image=dataclasses.replace(MODELS["quick"].image, layers=1),
+        text=Tower(width=66, heads=3, mlp=2100, layers=5),
+        context=30,
+        end=VOCABULARY - 1,
     )
     bundle = convert(model, tmp_path)
     if precision == "int8":
