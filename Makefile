@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-modes test-user sanitize test-torch test-ray test-signals lint format wheel bench bench-peers parity clean
+.PHONY: help demo test test-modes test-user sanitize test-torch test-ray test-signals lint format wheel bench bench-peers bench-families parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -106,6 +106,9 @@ bench-peers: .venv/installed .venv-reference/installed  ## compare with other li
 	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" --check $(if $(WORK),--work $(WORK))
 	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" --limits
 	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" $(if $(WORK),--work $(WORK)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-families: .venv-reference/installed  ## compare encoders with transformers (MODELS="clip-b-32"; ROUNDS=N; INT8=1)
+	PYTHONPATH=benchmarks .venv-reference/bin/python -m peers.families $(if $(MODELS),--models $(MODELS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(INT8),--int8)
 
 clean:  ## remove the environment and caches
 	rm -rf .venv .venv-reference .venv-ray .venv-312 .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache .sanitize
