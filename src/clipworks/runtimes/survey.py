@@ -23,7 +23,7 @@ class Device:
 
     name: str  # as ``--device`` takes it
     precisions: tuple[str, ...]  # those that it computes natively
-    rates: dict[str, float]  # of matrix products, 10^9 operations/s by precision; of CPUs only
+    rates: dict[str, float]  # of a transformer layer, 10^9 operations/s by precision; of CPUs only
 
 
 @dataclass(frozen=True, kw_only=True)
