@@ -115,6 +115,7 @@ class Traits(NamedTuple):
     """What ``auto`` goes by of a model."""
 
     converted: bool = False  # whether clipworks converted its towers from a checkpoint
+    rotates: bool = False  # whether its image tower rotates queries and keys (RoPE)
     convolutional: bool = False  # whether its image tower is a convolutional network
 
 

@@ -55,7 +55,9 @@ def _load_fake() -> Implementation:
 
 def claim_for_openvino(traits: Traits, options: RuntimeOptions) -> str | None:
     """OpenVINO's claim: what native runs too, where there is AMX."""
-    fits = traits.converted and options.device in _ON_CPU and has_openvino_tiles(options.precision)
+    fits = (
+        traits.converted and not traits.rotates and options.device in _ON_CPU and has_openvino_tiles(options.precision)
+    )
     return "openvino uses AMX, which native does not" if fits else None
 
 
@@ -83,7 +85,7 @@ def claim_for_onnxruntime(traits: Traits, options: RuntimeOptions) -> str | None
 
 def claim_for_native(traits: Traits, options: RuntimeOptions) -> str | None:
     """The native runtime's claim: what clipworks converted, on AVX-512."""
-    if not traits.converted or options.device not in _ON_CPU:
+    if not traits.converted or traits.rotates or options.device not in _ON_CPU:
         return None
     try:
         from clipworks.runtimes.native.opening import list_precisions
