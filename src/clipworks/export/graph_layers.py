@@ -159,18 +159,21 @@ def _mlp(nodes: GraphNodes, rows: str, norm: Norm, maps: tuple[Linear, Linear], 
 
 
 def _activate(nodes: GraphNodes, value: str, activation: str | None) -> str:
-    """QuickGELU, or GELU by the error function or by tanh (the operator Gelu is younger than the opset)."""
+    """QuickGELU, or GELU by the error function or by tanh (the operator Gelu is younger than the opset).
+
+    OpenVINO and ONNX Runtime know each of them by this very order of steps and make one kernel of it.
+    """
+    one, half = np.array(1, np.float32), np.array(0.5, np.float32)
     if activation == "quick_gelu":
         scaled = nodes.add("Mul", value, np.array(_QUICK_GELU, np.float32))
         return nodes.add("Mul", value, nodes.add("Sigmoid", scaled))
     if activation == "gelu_tanh":
         cubed = nodes.add("Mul", nodes.add("Pow", value, np.array(3, np.float32)), np.array(0.044715, np.float32))
         inner = nodes.add("Mul", nodes.add("Add", value, cubed), np.array(np.sqrt(2 / np.pi), np.float32))
-        share = nodes.add("Tanh", inner)
-    else:
-        share = nodes.add("Erf", nodes.add("Div", value, np.array(np.sqrt(2), np.float32)))
-    doubled = nodes.add("Mul", value, nodes.add("Add", share, np.array(1, np.float32)))
-    return nodes.add("Mul", doubled, np.array(0.5, np.float32))
+        grown = nodes.add("Add", nodes.add("Tanh", inner), one)
+        return nodes.add("Mul", nodes.add("Mul", value, half), grown)
+    share = nodes.add("Erf", nodes.add("Div", value, np.array(np.sqrt(2), np.float32)))
+    return nodes.add("Mul", nodes.add("Mul", value, nodes.add("Add", share, one)), half)
 
 
 def _linear(nodes: GraphNodes, value: str, linear: Linear, name: str) -> str:
