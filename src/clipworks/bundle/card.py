@@ -93,17 +93,13 @@ class TextSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation:
-    """Rotary positions (RoPE) of patches: how queries and keys are turned in every layer, a CLS token's excepted.
+    """Rotary positions (RoPE): how queries and keys of patches are turned in every layer.
 
     Adjacent values of a head are pairs; those of its first half turn with the patch's column, the others with its row.
-
-    Attributes:
-        theta: the frequencies are ``theta`` to the power of minus their place, from 0 to 1.
-        offset: the number of the first column and row.
     """
 
-    theta: Positive = 10_000.0
-    offset: Finite = 0.0
+    theta: Positive = 10_000.0  # the frequencies are its powers to minus their place, from 0 to 1
+    offset: Finite = 0.0  # the number of the first column and row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +119,7 @@ class TowerSpec:
         norm_place: whether layers normalise what comes in (``pre``) or what goes out (``post``).
         input_norm: whether rows are normalised before the first layer.
         cls_token: whether a learned token stands before the patches.
-        rotation: how queries and keys are rotated by their patch's place, beside the learned positions that are added;
-            None where they are not.
+        rotation: how queries and keys are rotated, beside the learned positions that are added; None for not at all.
         mask: which tokens an attention does not see: none, those behind, or the padding.
         pooling: what becomes the embedding: the CLS token's row, that of the largest id, of the first end token, of the
             last place, the mean of all rows, or an attention over them.

@@ -9,7 +9,7 @@ from typing import Any
 
 from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ConversionError
-from clipworks.families import clip, siglip
+from clipworks.families import clip, pe_core, siglip
 from clipworks.families.checkpoint import Checkpoint, CheckpointFiles
 from clipworks.families.opening import open_checkpoint
 from clipworks.families.preprocessing import ImageProcessor
@@ -42,6 +42,13 @@ FAMILIES = (
         claims=siglip.claims_trunk,
         processor=siglip.PROCESSOR,
         read=siglip.read_siglip,
+    ),
+    Family(
+        name=pe_core.NAME,
+        model_types=(),
+        claims=pe_core.claims_trunk,
+        processor=pe_core.PROCESSOR,
+        read=pe_core.read_pe_core,
     ),
     Family(
         name=clip.NAME,
