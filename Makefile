@@ -65,12 +65,14 @@ wheel: .venv/installed  ## build the wheel, install it into an empty environment
 	$(PYTHON) -m venv .venv-reference
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' transformers==5.23.0 scikit-image==0.26.0 'pytest>=8.4,<10'
+	@# their model code runs without torchvision, which does not import beside this PyTorch
+	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --no-deps open_clip_torch==3.3.0 timm==1.0.31
 	@# NVIDIA publishes it for 64-bit Linux and Windows; without it its tests are left out
 	-.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check nvidia-nvimgcodec-cu12==0.9.0.20
 	@touch $@
 
-parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only; FAMILY=siglip2)
-	.venv-reference/bin/python benchmarks/$(if $(FAMILY),siglip_parity.py --family $(FAMILY),parity.py) $(if $(SHAPES),--shapes $(SHAPES))
+parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only; FAMILY=siglip2 or pe-core)
+	.venv-reference/bin/python benchmarks/$(if $(filter pe-core,$(FAMILY)),pe_core_parity.py,$(if $(FAMILY),siglip_parity.py --family $(FAMILY),parity.py)) $(if $(SHAPES),--shapes $(SHAPES))
 
 # Ray is large and only the engine needs it, so its tests have an environment of their own.
 .venv-ray/installed: $(BUILT)

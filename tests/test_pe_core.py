@@ -17,8 +17,13 @@ from pe_core_checkpoints import MODELS, TRUNKS, describe_open_clip, draw_ids, dr
 from clipworks import scoring
 from clipworks.bundle.card import Rotation
 from clipworks.bundle.files import Bundle
+from clipworks.cli import main
 from clipworks.convert import compare_with_checkpoint, convert_checkpoint, quantize_towers, read_checkpoint
 from clipworks.convert.answers import EXACT
+from clipworks.doctor.diagnosis import About
+from clipworks.doctor.dumps import Dump, write_dump
+from clipworks.doctor.inputs import list_images
+from clipworks.doctor.pipelines import Inputs, open_equations, run_pipeline
 from clipworks.errors import ConversionError, RuntimeUnavailableError
 from clipworks.families import pe_core
 from clipworks.families.checkpoint import Checkpoint
@@ -231,6 +236,30 @@ def test_preprocessing_that_crops_is_refused(tmp_path: Path) -> None:
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(ConversionError, match="PE-Core squashes images, both sides to 32 pixels; it asks for"):
         read_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "said"),
+    [(Rotation(offset=0.0), "rotary positions from 0"), (None, "no rotary positions")],
+)
+def test_the_doctor_names_rotary_positions_that_are_numbered_otherwise_or_lost(
+    folder: Path, tmp_path: Path, rotation: Rotation | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, source = convert(folder, "cls")
+    theirs = read_checkpoint(source)
+    image = of_spec(rotation=rotation)(theirs.image)
+    rules = (theirs.image_input, theirs.text_input, theirs.score, theirs.tokenizer)
+    pipeline = open_equations(About(kind="checkpoint", name="theirs"), (image, theirs.text), *rules)
+    files, texts = tuple(list_images()), ("a dog", "a red apple")
+    trace = run_pipeline(pipeline, Inputs(images=files, texts=texts)).trace
+    dump = Dump(trace=trace, texts=texts, images=files)
+    write_dump(tmp_path / "theirs.npz", dump)
+    words = ["doctor", "--model", str(bundle.folder), "--reference", str(tmp_path / "theirs.npz")]
+    assert main([*words, "--runtime", "onnxruntime", "--precision", "f32", "--json"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["begins"][0] == "image_layer_0"
+    causes = [cause["text"] for cause in record["causes"] if cause["proven"]]
+    assert any(f"in the reference it is computed with {said}" in text for text in causes)
 
 
 def test_int8_towers_are_near_the_floats(folder: Path, tmp_path: Path) -> None:
