@@ -73,8 +73,8 @@ ROOMS = {
     # Saved results in, figures out: whatever could run something again is out of its reach.
     "report": (
         "bundle.records cache clipworks comparison.figures comparison.published comparison.comparison environment "
-        "doctor.deviation doctor.diagnosis evaluation.accuracy evaluation.files evaluation.evaluation images.* "
-        "profiling.profile profiling.search profiling.statistics results.*"
+        "doctor.deviation doctor.diagnosis doctor.vector_check evaluation.accuracy evaluation.files "
+        "evaluation.evaluation images.* profiling.profile profiling.search profiling.statistics results.*"
     ),
     # The entry points may use everything, and nothing imports them.
     "cli": "*",

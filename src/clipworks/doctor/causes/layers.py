@@ -19,8 +19,8 @@ from clipworks.towers.weights import Linear, TowerWeights
 
 _CLOSE = 2e-3  # relative: what a trial may miss a side's values by
 _F16_LARGEST = 65504.0
-# Those that the equations have, one of which may stand for another.
-_ACTIVATIONS: dict[str, Activation] = {"QuickGELU": "quick_gelu", "exact GELU": "gelu", "GELU by tanh": "gelu_tanh"}
+ACTIVATIONS: dict[str, Activation] = {"QuickGELU": "quick_gelu", "exact GELU": "gelu", "GELU by tanh": "gelu_tanh"}
+"""Those that the equations have, one of which may stand for another."""
 
 
 def explain_layer(stage: str, case: Case) -> list[str]:
@@ -122,10 +122,10 @@ def _list_layers(weights: TowerWeights, index: int, entry: Sequence[Array]) -> I
     """A layer as it should be, and with one thing changed each."""
     layer, spec = weights.layers[index], weights.spec
     causal = spec.mask == "causal"
-    own = next((name for name, kind in _ACTIVATIONS.items() if kind == spec.activation), spec.activation)
+    own = next((name for name, kind in ACTIVATIONS.items() if kind == spec.activation), spec.activation)
     trials = {
         f"{own}{' and the causal mask' if causal else ''}": spec,
-        **{name: dataclasses.replace(spec, activation=kind) for name, kind in _ACTIVATIONS.items() if name != own},
+        **{name: dataclasses.replace(spec, activation=kind) for name, kind in ACTIVATIONS.items() if name != own},
         "no causal mask" if causal else "a causal mask": dataclasses.replace(spec, mask="none" if causal else "causal"),
         "the epsilon 1e-12": dataclasses.replace(spec, norm_eps=1e-12),
         "the epsilon 1e-6": dataclasses.replace(spec, norm_eps=1e-6),
