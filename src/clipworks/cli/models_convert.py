@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clipworks.cli.bundles import NAME, print_bundle
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
-from clipworks.endings import check_folder_name
+from clipworks.endings import check_folder_name, check_writable
 from clipworks.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def run_convert(args: argparse.Namespace) -> int:
     if (args.precision == "int8") != (args.images is not None):
         raise UsageError("--precision int8 and --images FOLDER go together: int8 towers are made for images")
     check_folder_name(args.output, holds="a bundle")
+    check_writable(args.output, parents=True)
     paths = _choose_images(args.images) if args.images else []
     from clipworks import interrupts
     from clipworks.convert import quantize_towers, require_answers

@@ -98,7 +98,10 @@ def new_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
     temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
     retired = output.with_name(f".{output.name}.{os.getpid()}.old")
     try:
-        temporary.mkdir(parents=True)  # within, since Ctrl-C may come just behind it
+        try:
+            temporary.mkdir(parents=True)  # within, since Ctrl-C may come just behind it
+        except OSError as error:
+            raise ConversionError(f"{output} cannot be written: {error.strerror}") from None
         yield temporary
         if overwrite and output.exists():
             output.rename(retired)

@@ -11,6 +11,9 @@ from clipworks.families.checkpoint import CheckpointFiles, Fields, Layouts
 from clipworks.families.tensors import TensorTable
 from clipworks.families.weight_files import list_files, read_json, read_tensors
 
+_SHOWN = 8
+"""Names of a folder's files in a message."""
+
 
 def open_checkpoint(source: Path, *, config: Path | None, given: ImageSpec | None) -> CheckpointFiles:
     """Find a checkpoint's files and read their configuration; `clipworks.families.registry.read_checkpoint` says more.
@@ -91,9 +94,15 @@ def _find_in_folder(folder: Path) -> tuple[Path, Path]:
     if not present:
         raise ConversionError(
             f"{folder} holds no checkpoint; expected {huggingface.CONFIG} with {huggingface.WEIGHT_FILES[0]}, "
-            f"or {open_clip.CONFIG} with {open_clip.WEIGHT_FILES[0]}"
+            f"or {open_clip.CONFIG} with {open_clip.WEIGHT_FILES[0]}; found: {_list_found(folder)}"
         )
     return min(present, key=lambda choice: ".bin" in choice[0].suffixes)
+
+
+def _list_found(folder: Path) -> str:
+    names = sorted(f"{path.name}{'/' * path.is_dir()}" for path in folder.iterdir())
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}" if names else "nothing"
 
 
 def _config_beside(weights: Path) -> Path | None:
