@@ -1,12 +1,11 @@
 """The command line: one module a command; each parses, calls one function of the library, and prints.
 
-Nothing but argparse is imported until a command is chosen, so that help is there at once. Data goes to stdout,
+Not even argparse is imported until a command is chosen, so that help is there at once. Data goes to stdout,
 everything else to stderr.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import importlib
@@ -15,13 +14,15 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from clipworks import __version__, interrupts
-from clipworks.cli.parsers import Parser
 from clipworks.cli.terminal import can_redraw, find_width, show_text
 from clipworks.display import fold_text
 from clipworks.errors import ClipworksError, ClipworksWarning, unknown_name
+
+if TYPE_CHECKING:
+    import argparse
 
 
 class CommandModule(Protocol):
@@ -217,6 +218,8 @@ def _run(words: list[str]) -> int:
     name, *rest = words
     if name not in COMMANDS:
         raise unknown_name("command", name, [*COMMANDS, "help", "version"], hint="clipworks --help lists them")
+    from clipworks.cli.parsers import Parser
+
     module: CommandModule = importlib.import_module(f"clipworks.cli.{name}")
     parser = Parser(prog=f"clipworks {name}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
