@@ -77,6 +77,7 @@ _OPTIONS = {
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 # What a command's user can do where the library names an argument of its call: with the option, and without.
 _HINTS = {
+    "base": ("--base FOLDER names its base's checkpoint", None),
     "max_pixels": ("--max-pixels N raises the limit", None),
     "truncate": ("shorten it, or let it be cut: --truncate", "shorten it"),
 }
