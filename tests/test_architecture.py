@@ -34,13 +34,13 @@ ROOMS = {
     "processor": "",
     "scoring": "bundle.card runtimes.protocol",
     "environment": "clipworks processor runtimes.registry",
-    "bundle": "cache",
+    "bundle": "cache images.signatures",
     # Images and texts on their way to a tower.
     "images": "bundle.card runtimes.torch.jpeg",
     "text": "bundle.card",
     # Towers: from checkpoints, on runtimes, in the store.
     "towers": "bundle.*",
-    "families": "bundle.card text.clip_vocabulary towers.*",
+    "families": "bundle.card images.signatures text.clip_vocabulary towers.*",
     "runtimes": ("bundle.* cache export.* images._resampling images.resize interrupts processor text.packing towers.*"),
     "export": "bundle.card cache text.packing towers.*",
     "convert": "bundle.* families.* images.decode runtimes.* scoring text.* towers.*",

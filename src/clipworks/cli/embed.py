@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Embed, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
     from clipworks.cli.runs import run_here
-    from clipworks.endings import check_folder_name
+    from clipworks.endings import check_folder_name, check_writable
     from clipworks.results.formats import EMBEDDING_FORMATS
     from clipworks.tasks.embed import embed
 
@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         return run_request(args, None)
     row = EMBEDDING_FORMATS[args.format or "npy"]
     check_folder_name(args.output, holds=row.folder or "")
+    check_writable(args.output)
     options.recall_choice(args, Path(args.output + row.manifest))
     return run_here(
         args, images, lambda model: lambda dataset, run_options: embed(model, dataset, args.output, run_options)

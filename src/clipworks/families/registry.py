@@ -64,22 +64,25 @@ FAMILIES = (
 _REFUSED = {"siglip2": "a NaFlex model, of variable resolution; SigLIP 2 of fixed resolution says 'siglip'"}
 
 
-def read_checkpoint(source: Path, *, config: Path | None = None, preprocessing: ImageSpec | None = None) -> Checkpoint:
+def read_checkpoint(
+    source: Path, *, config: Path | None = None, preprocessing: ImageSpec | None = None, base: Path | None = None
+) -> Checkpoint:
     """Read a checkpoint, whatever its family and layout.
 
     Args:
         source: a folder in the layout of transformers or of open_clip; or one file of weights with its configuration
             beside it; or OpenAI's ``.pt``. In a folder that holds several, safetensors come before PyTorch files and
-            then transformers' before open_clip's.
+            then transformers' before open_clip's. A folder with a LoRA adapter (PEFT) is merged into its base.
         config: the configuration, where it is not beside the weights.
         preprocessing: how images become input, where the checkpoint does not say; if it says otherwise, that is an
             error.
+        base: the checkpoint that an adapter is of; None for the folder that the adapter itself names.
 
     Raises:
         ConversionError: no checkpoint is there, or it cannot be read without guessing; the message names the tensor
             or the field.
     """
-    files = open_checkpoint(source, config=config, given=preprocessing)
+    files = open_checkpoint(source, config=config, given=preprocessing, base=base)
     return _find_family(files).read(files)
 
 

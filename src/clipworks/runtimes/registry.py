@@ -94,7 +94,7 @@ def claim_for_native(traits: Traits, options: RuntimeOptions) -> str | None:
     except ImportError:  # built without a C compiler: what it would offer
         available = [*AUTOMATIC, "int8"] if "avx512f" in describe_processor().instruction_sets else []
     fits = bool(available) and options.precision in (AUTO, *available)
-    return "native is the quickest on AVX-512 for models that clipworks converted" if fits else None
+    return "native is the quickest on AVX-512 for converted checkpoints" if fits else None
 
 
 OPENVINO = Runtime(
