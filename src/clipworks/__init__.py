@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from clipworks.errors import ClipworksError
     from clipworks.model import Model, load
     from clipworks.options import ImageOptions, RuntimeOptions
-    from clipworks.scoring import Match, Score
+    from clipworks.scoring import Match, Matches, Score
 
 __version__ = "0.1.0"
-__all__ = ["Card", "ClipworksError", "ImageOptions", "Match", "Model", "RuntimeOptions", "Score", "load"]
+__all__ = ["Card", "ClipworksError", "ImageOptions", "Match", "Matches", "Model", "RuntimeOptions", "Score", "load"]
 
 _HOMES = {
     "Card": "clipworks.bundle.card",
     "ClipworksError": "clipworks.errors",
     "ImageOptions": "clipworks.options",
     "Match": "clipworks.scoring",
+    "Matches": "clipworks.scoring",
     "Model": "clipworks.model",
     "RuntimeOptions": "clipworks.options",
     "Score": "clipworks.scoring",

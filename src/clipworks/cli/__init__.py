@@ -19,6 +19,7 @@ from typing import NoReturn, Protocol, TextIO
 
 from clipworks import __version__, interrupts
 from clipworks.cli.terminal import show_text
+from clipworks.cli.words import parse_words
 from clipworks.errors import ClipworksError, ClipworksWarning, ImageError, unknown_name
 
 
@@ -199,7 +200,7 @@ def _run(words: list[str]) -> int:
     parser = Parser(prog=f"clipworks {name}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     # argparse cannot let options stand between positional arguments where there are subcommands.
-    args = parser.parse_args(rest) if name in NESTED else parser.parse_intermixed_args(rest)
+    args = parser.parse_args(rest) if name in NESTED else parse_words(parser, rest)
     try:
         return module.run(args)
     except ImageError as error:
