@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from clipworks import __version__, interrupts
 from clipworks.cli.terminal import can_redraw, find_width, show_text
+from clipworks.cli.words import parse_words
 from clipworks.display import fold_text
 from clipworks.errors import ClipworksError, ClipworksWarning, unknown_name
 
@@ -225,7 +226,7 @@ def _run(words: list[str]) -> int:
     parser = Parser(prog=f"clipworks {name}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     # argparse cannot let options stand between positional arguments where there are subcommands.
-    args = parser.parse_args(rest) if name in NESTED else parser.parse_intermixed_args(rest)
+    args = parser.parse_args(rest) if name in NESTED else parse_words(parser, rest)
     try:
         return module.run(args)
     except ClipworksError as error:
