@@ -50,6 +50,7 @@ COMMANDS = {
     "profile": "measure an encoder or the pipeline: throughput, latency percentiles",
     "report": "show saved results on one page: tables, plots, environment",
     "retrieve": "how well images find their captions, and captions their images",
+    "serve": "serve models over HTTP: embeddings, classification, reranking, a page",
 }
 
 NESTED = ("models",)
