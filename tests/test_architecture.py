@@ -86,11 +86,11 @@ ROOMS = {
 }
 ENTRY_POINTS = ("cli", "vendor_sample")
 # Package -> the only modules or rooms that import it, under clipworks. Ray is of another kind: it brings the
-# scheduling. A .pt checkpoint can be read by PyTorch alone.
+# scheduling.
 PACKAGES = {
     "openvino": "runtimes.openvino runtimes.openvino_model",
     "onnxruntime": "runtimes.onnxruntime",
-    "torch": "runtimes.torch.* families.weight_files",
+    "torch": "runtimes.torch.*",
     "tensorrt": "",
     "ray": "cluster.cluster cluster.failures cluster.stages cluster.statistics",
 }
