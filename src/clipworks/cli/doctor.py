@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import kinds, options
 from clipworks.cli.terminal import print_result
+from clipworks.endings import check_writable
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.dump is not None and Path(args.dump).suffix != SUFFIX:
         raise UsageError(f"--dump is {args.dump!r}; allowed: a file whose name ends in {SUFFIX}")
+    if args.dump is not None:
+        check_writable(args.dump)
     tolerances = parse_tolerances(args.tolerance or ())
     runtime_options = options.read_runtime_options(args, cache=False)  # nothing of an earlier run is taken
     request = ReferenceRequest(

@@ -92,7 +92,8 @@ class Tokenizer:
                 raise TextError(
                     f"texts[{number}] {quote_text(_shorten(text))} has {len(ids)} tokens; the model takes at most "
                     f"{self.text.context}, start and end tokens counted",
-                    hint="shorten it, or let it be cut: --truncate, or truncate=True",
+                    hint="shorten it, or let it be cut: truncate=True",
+                    argument="truncate",
                 )
             ids = [*ids[: self.text.context - 1], ids[-1]]
         return np.array(ids, dtype=np.int32)

@@ -131,6 +131,11 @@ def _list_layers(weights: TowerWeights, index: int, entry: Sequence[Array]) -> I
         "the epsilon 1e-6": dataclasses.replace(spec, norm_eps=1e-6),
         "one head": dataclasses.replace(spec, heads=1),
     }
+    if spec.rotation is not None:
+        other = 0.0 if spec.rotation.offset else 1.0
+        numbered = dataclasses.replace(spec.rotation, offset=other)
+        trials["no rotary positions"] = dataclasses.replace(spec, rotation=None)
+        trials[f"rotary positions from {other:g}"] = dataclasses.replace(spec, rotation=numbered)
     for name, changed in trials.items():
         scale = weights.scale * ((changed.heads or 1) / (spec.heads or 1)) ** 0.5  # a head's width is in it
         yield name, run_rows(layer, entry, dataclasses.replace(weights, spec=changed, scale=scale))
