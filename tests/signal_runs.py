@@ -89,7 +89,7 @@ def write_inputs(home: Path) -> dict[str, list[str]]:
         "retrieve": ["retrieve", str(home / "pairs.txt")],
         "evaluate": ["evaluate", str(results)],
         "profile": ["profile", "image", "--duration", "60"],
-        "compare": ["compare", "--images", images, "--labels", labels, "-o", "{new}", "--duration", "0.2"],
+        "compare": ["compare", images, "--labels", labels, "-o", "{new}", "--duration", "0.2"],
         "completion": ["completion", "bash"],
         "devices": ["devices", "--measure"],
         "doctor": ["doctor"],

@@ -70,6 +70,10 @@ ROOMS = {
     # Two pipelines side by side: it may run everything below the command line, but measures and writes no results.
     "doctor": "bundle.* convert environment families.* images.* runtimes.* scoring store text.* towers.*",
     "cluster": "bundle.* datasets.* images.* model pipeline processor results.* runtimes scoring tasks.* text.*",
+    "serve": (
+        "bundle.* clipworks convert.answers environment images.decode model processor runtimes "
+        "runtimes.protocol scoring store tasks.zero_shot text.prompts text.tokenizers"
+    ),
     # Saved results in, figures out: whatever could run something again is out of its reach.
     "report": (
         "bundle.records cache clipworks comparison.figures comparison.published comparison.comparison environment "

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from clipworks.model import Model, load
     from clipworks.options import ImageOptions, RuntimeOptions
-    from clipworks.scoring import Match, Score
+    from clipworks.scoring import Match, Matches, Score
 
 __version__ = "0.1.0"
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "ImageOptions",
     "LocationError",
     "Match",
+    "Matches",
     "MeasurementError",
     "Model",
     "ResultsError",
@@ -65,6 +66,7 @@ _HOMES = {
     "Card": "clipworks.bundle.card",
     "ImageOptions": "clipworks.options",
     "Match": "clipworks.scoring",
+    "Matches": "clipworks.scoring",
     "Model": "clipworks.model",
     "RuntimeOptions": "clipworks.options",
     "Score": "clipworks.scoring",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from clipworks.errors import UsageError
+from clipworks.errors import TextError, UsageError
 
 if TYPE_CHECKING:
     from clipworks.bundle.card import TextSpec
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from clipworks.text.tokenizers import Ids
 
 Name = TypeVar("Name", bound=str)
+
+Report = Callable[[int, int], None]
+"""Told how many are done, and of how many."""
 
 
 def list_choices(name: str, values: Any, allowed: Sequence[Name]) -> tuple[Name, ...]:
@@ -44,6 +47,15 @@ def list_texts(texts: str | Iterable[str]) -> list[str]:
     for number, text in enumerate(found):
         if not isinstance(text, str):
             raise UsageError(f"texts[{number}] is of type {type(text).__name__}; it must be a string")
+    return found
+
+
+def check_texts(texts: Any) -> list[str]:
+    """Texts to compare images with, one or more; raises UsageError for a single string, TextError for none."""
+    if isinstance(texts, str):
+        raise UsageError("texts must be a list of texts, not one string")
+    if not (found := list_texts(texts)):
+        raise TextError("no text given; at least one is needed")
     return found
 
 

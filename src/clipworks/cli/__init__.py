@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from clipworks import __version__, interrupts
 from clipworks.cli.terminal import can_redraw, find_width, show_text
+from clipworks.cli.words import parse_words
 from clipworks.display import fold_text
 from clipworks.errors import ClipworksError, ClipworksWarning, unknown_name
 
@@ -49,6 +50,7 @@ COMMANDS = {
     "profile": "measure an encoder or the pipeline: throughput, latency percentiles",
     "report": "show saved results on one page: tables, plots, environment",
     "retrieve": "how well images find their captions, and captions their images",
+    "serve": "serve models over HTTP: embeddings, classification, reranking, a page",
 }
 
 NESTED = ("models",)
@@ -225,7 +227,7 @@ def _run(words: list[str]) -> int:
     parser = Parser(prog=f"clipworks {name}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     # argparse cannot let options stand between positional arguments where there are subcommands.
-    args = parser.parse_args(rest) if name in NESTED else parser.parse_intermixed_args(rest)
+    args = parser.parse_args(rest) if name in NESTED else parse_words(parser, rest)
     try:
         return module.run(args)
     except ClipworksError as error:

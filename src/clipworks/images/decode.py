@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +95,18 @@ def load_batch(
     return batch
 
 
+def is_image(images: ImageLike | Iterable[ImageLike]) -> TypeGuard[ImageLike]:
+    """Whether something is one image and not many: a uint8 ``[n, H, W, C]`` array is many."""
+    if isinstance(images, np.ndarray):
+        return images.ndim != 4
+    return isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or is_stream(images)
+
+
+def name_image(image: ImageLike) -> str | None:
+    """The path of an image that was given as one, or None."""
+    return os.fsdecode(image) if isinstance(image, str | os.PathLike) else None
+
+
 def list_images(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     """Tell one image from many: one becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n.
 
@@ -103,16 +115,15 @@ def list_images(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     Raises:
         UsageError: neither an image nor an iterable, or one without order.
     """
-    if isinstance(images, np.ndarray):
-        return list(images) if images.ndim == 4 else [images]
-    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or is_stream(images):
+    if is_image(images):
         return [images]
     hint = _suggest(images)
     if hint or isinstance(images, Mapping | set | frozenset) or not isinstance(images, Iterable):
         raise UsageError(
             f"images must be an image or an iterable of images, each {_KINDS}; not {type(images).__name__}", hint=hint
         )
-    return [read_stream(item) if is_stream(item) else item for item in images]
+    many: Iterable[ImageLike] = images  # type: ignore[assignment]  # what is one is gone
+    return [read_stream(item) if is_stream(item) else item for item in many]
 
 
 def read_file(path: Path, *, name: str | None = None) -> bytes:

@@ -7,12 +7,13 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from clipworks import scoring
-from clipworks.bundle.card import ScoreRule
+from clipworks.bundle.card import Card, ScoreRule
 from clipworks.bundle.files import card_hash
 from clipworks.cache import find_cache, open_folder, read_checked, write_checked
 from clipworks.errors import UsageError
@@ -29,8 +30,18 @@ _KEEP = 50
 _PROMPTS = 8192
 
 
+class TextEmbedder(Protocol):
+    """What is asked of a model to build a classifier."""
+
+    card: Card  # the facts of the model
+
+    def embed_texts(self, texts: Sequence[str]) -> scoring.Floats:
+        """Embed texts as float32 unit rows ``[n, dim]``."""
+        ...
+
+
 def build_classifier(
-    model: Model, labels: Labels, templates: Sequence[str], *, report: Callable[[int, int], None] | None = None
+    model: TextEmbedder, labels: Labels, templates: Sequence[str], *, report: Callable[[int, int], None] | None = None
 ) -> scoring.Floats:
     """Embed every class name in every template and take the mean direction of each class.
 
