@@ -62,8 +62,12 @@ def make_environment(python: str, version: str, kind: str) -> Path:
     subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
     limits = folder / "constraints.txt"
     limits.write_text("\n".join(list_lowest(version)) if kind == "lowest" else "")
-    install = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(limits)]
-    subprocess.run([*install, "--editable", f".[{','.join(EXTRAS)}]", *TEST_PACKAGES], check=True, cwd=ROOT)
+    install = [str(program), "-m", "pip", "install", "--disable-pip-version-check", "-c", str(limits)]
+    wanted = ["--editable", f".[{','.join(EXTRAS)}]", *TEST_PACKAGES]
+    done = subprocess.run([*install, *wanted], check=False, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stderr[done.stderr.find("ERROR:") :], file=sys.stderr)
+        done.check_returncode()
     mark.write_text(state)
     return program
 
