@@ -416,6 +416,16 @@ def test_a_head_is_the_mean_direction_of_a_label_s_prompts(monkeypatch: pytest.M
             zero_shot.build_classifier(model, Labels(name="none", names=()), templates)
 
 
+def test_progress_is_told_within_a_template_too() -> None:
+    """Of 100,000 class names in one template nothing would be seen otherwise."""
+    labels = Labels(name="many", names=tuple(f"class {number}" for number in range(500)))
+    told: list[tuple[int, int]] = []
+    with load("starter", RuntimeOptions(runtime="fake"), towers=("text",)) as tower:
+        zero_shot.build_classifier(tower, labels, ["{}", "a {}"], report=lambda *done: told.append(done))
+    assert (told[-1], told == sorted(told)) == ((1000, 1000), True)
+    assert len(told) > 3
+
+
 def test_a_classifier_is_kept_by_model_runtime_precision_labels_and_templates_and_a_damaged_one_is_not_used(
     fake: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
