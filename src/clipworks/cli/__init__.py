@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, Protocol, TextIO
 
 from clipworks import __version__, interrupts
+from clipworks.cli.hints import fit_hint
 from clipworks.cli.terminal import show_text
 from clipworks.cli.words import parse_words
 from clipworks.errors import ClipworksError, ClipworksWarning, ImageError, unknown_name
@@ -206,4 +207,8 @@ def _run(words: list[str]) -> int:
     except ImageError as error:
         if "(max_pixels)" in error.message and hasattr(args, "max_pixels"):  # only here the option's name is known
             raise ImageError(error.message, hint="--max-pixels N raises the limit") from None
+        raise
+    except ClipworksError as error:
+        if name not in NESTED:
+            error.hint = fit_hint(error.hint, parser)
         raise
