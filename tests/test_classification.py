@@ -102,8 +102,10 @@ def test_every_format_says_the_same(home: Path) -> None:
     whole(home, "whole.jsonl")
     assert run(home, home / "all.parquet") == 0
     assert run(home, home / "all.txt") == 0
+    assert run(home, home / "all.csv") == 0
     expected = list(read_results(home / "whole.jsonl"))
     assert list(read_results(home / "all.parquet")) == expected
+    assert list(read_results(home / "all.csv")) == expected
     assert [(item.path, item.top) for item in read_results(home / "all.txt")] == [
         (item.path, item.top) for item in expected
     ]
@@ -130,7 +132,7 @@ def test_bad_files_become_errors_in_place_and_strict_says_so(
         return open_path(path, *options, **named)
 
     monkeypatch.setattr(Path, "open", refuse_locked)
-    for name in ("r.jsonl", "r.txt"):
+    for name in ("r.jsonl", "r.csv", "r.txt"):
         output = tmp_path / name
         command = ["classify", str(listing), "--root", str(tmp_path / "set"), "-o", str(output)]
         command += ["--labels", str(tmp_path / "labels.txt"), "--runtime", "fake", "--batch-size", "3"]
@@ -152,7 +154,7 @@ def test_bad_files_become_errors_in_place_and_strict_says_so(
         assert found[0].top == found[-2].top
 
 
-@pytest.mark.parametrize("name", ["cut.jsonl", "cut.txt", "cut.parquet"])
+@pytest.mark.parametrize("name", ["cut.jsonl", "cut.txt", "cut.csv", "cut.parquet"])
 def test_a_journal_cut_anywhere_is_continued_to_the_same_bytes(home: Path, name: str, fake: Model) -> None:
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow")

@@ -24,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rows = {
         "--labels L (required)": "class names: a file, one a line, a JSON list or {id: name}, FILE.csv:COLUMN of a "
         "table, or imagenet, imagenet-synsets",
-        "-o --output FILE:stream (required)": "the results: .jsonl, .parquet, .txt; - for stdout; with --ray a folder",
+        "-o --output FILE:stream (required)": ".jsonl, .csv, .parquet or .txt; - for stdout; with --ray a folder",
         "--templates T = simple": "none, simple, openai-7, openai-80, a file, one a line, or a JSON list; {} in each",
         "--encoding E": kinds.ENCODING,
         "--truncate": "cut prompts that are longer than the model's context",
         "--top K>=1 = 5": "classes kept for an image",
-        "--format F": "jsonl, parquet or text (default: by the output's ending, else jsonl)",
+        "--format F": "jsonl, csv, parquet or text (default: by the output's ending, else jsonl)",
     }
     kinds.add_options(parser, rows)
     options.add_json_option(parser)
