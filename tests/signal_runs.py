@@ -90,6 +90,7 @@ def write_inputs(home: Path) -> dict[str, list[str]]:
         "evaluate": ["evaluate", str(results)],
         "profile": ["profile", "image", "--duration", "60"],
         "compare": ["compare", images, "--labels", labels, "-o", "{new}", "--duration", "0.2"],
+        "completion": ["completion", "bash"],
         "devices": ["devices", "--measure"],
         "doctor": ["doctor"],
         "report": ["report", str(results)],

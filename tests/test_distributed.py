@@ -34,13 +34,12 @@ from clipworks.cluster.statistics import StageStatistics, Statistics
 from clipworks.datasets.listing import Sample, read_dataset
 from clipworks.datasets.selection import Selection
 from clipworks.datasets.sources import Archives, read_source
-from clipworks.errors import ImageError, UsageError
+from clipworks.errors import ImageError, ResultsError, UsageError
 from clipworks.images.decode import prepare_image
 from clipworks.images.decoders import PillowDecoder
 from clipworks.model import load
 from clipworks.options import ImageOptions, RuntimeOptions
 from clipworks.pipeline import attempt
-from clipworks.results.records import ResultsError
 from clipworks.results.shards import list_shards, open_folder, write_shard
 from clipworks.tasks.classify import Classes
 from clipworks.text.prompts import read_labels

@@ -12,12 +12,12 @@ from image_sets import write_images, write_labels
 
 from clipworks.cli import main
 from clipworks.datasets.listing import read_dataset
+from clipworks.errors import ResultsError
 from clipworks.model import Model, load
 from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.results.formats import read_results
 from clipworks.results.locks import hold_file, hold_folder, hold_part
-from clipworks.results.records import ResultsError
 from clipworks.tasks.classify import Classes, classify
 from clipworks.tasks.embed import embed
 from clipworks.tasks.runs import RunOptions

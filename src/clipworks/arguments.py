@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -14,16 +14,24 @@ if TYPE_CHECKING:
     from clipworks.images.resize import Pixels
     from clipworks.text.tokenizers import Ids
 
+Name = TypeVar("Name", bound=str)
 
 Report = Callable[[int, int], None]
 """Told how many are done, and of how many."""
 
 
-def check_choices(name: str, values: Any, allowed: Sequence[str]) -> None:
-    """Raise UsageError unless ``values`` are one or more of the names that are allowed, in a list or tuple."""
-    given = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else []
+def list_choices(name: str, values: Any, allowed: Sequence[Name]) -> tuple[Name, ...]:
+    """One or several of the names that are allowed, by themselves or in a list; raises UsageError for anything else."""
+    given = [values] if isinstance(values, str) else list(values) if isinstance(values, Iterable) else []
     if not given or any(item not in allowed for item in given):
-        raise UsageError(f"{name} is {values!r}; allowed: a list of one or more of {', '.join(allowed)}")
+        raise UsageError(f"{name} is {values!r}; allowed: {', '.join(map(repr, allowed))}, or a list of them")
+    return tuple(item for item in allowed if item in given)
+
+
+def check_record(name: str, value: Any, kind: type, example: str) -> None:
+    """Raise UsageError unless ``value`` is a record of this kind, which is made as in ``example``."""
+    if not isinstance(value, kind):
+        raise UsageError(f"{name} is {value!r}; allowed: {kind.__name__}, as in {example}")
 
 
 def list_texts(texts: str | Iterable[str]) -> list[str]:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, NoReturn, Self, overload
 import numpy as np
 
 from clipworks import runtimes, store
-from clipworks.arguments import Report, check_choices, check_pixels, check_texts, list_texts, list_tokens
+from clipworks.arguments import (
+    Report,
+    check_pixels,
+    check_record,
+    check_texts,
+    list_choices,
+    list_texts,
+    list_tokens,
+)
 from clipworks.errors import UsageError
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions, check_count
 from clipworks.scoring import ComparedTexts, Floats, Match, Matches, embed_batch
@@ -39,11 +47,11 @@ class Model:
         options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS,
         images: ImageOptions = DEFAULT_IMAGE_OPTIONS,
         *,
-        towers: Sequence[runtimes.Role] = runtimes.ROLES,
+        towers: runtimes.Role | Sequence[runtimes.Role] = runtimes.ROLES,
     ) -> None:
         self.card: Card = bundle.card  # the facts of the model
         self.image_options = images  # how images are read
-        check_choices("towers", towers, runtimes.ROLES)
+        towers = list_choices("towers", towers, runtimes.ROLES)
         self.streams = runtimes.choose_streams(options)  # batches of images encoded at once
         self._encoders, self._tokenizer = runtimes.open_encoders(
             bundle, towers, options, meanwhile=lambda: _open_tokenizer(bundle, towers)
@@ -234,6 +242,16 @@ class Model:
             hint="call clipworks.load in each process; the threads of one process may share a model",
         )
 
+    def __repr__(self) -> str:
+        """The model, what runs it, and what it takes and gives, in one line."""
+        takes = {
+            "image": f"{self.card.image.size} x {self.card.image.size} pixels",
+            "text": f"{self.card.text.context} tokens",
+        }
+        opened = ", ".join(f"{role} tower of {takes[role]}" for role in self._encoders)
+        used = f"{self.runtime}, {self.device}, {self.precision}"
+        return f"<clipworks.Model {self.card.name}: {used}; {opened}; {self.card.dim} dimensions>"
+
     def __enter__(self) -> Self:
         return self
 
@@ -242,7 +260,9 @@ class Model:
 
     def _encoder(self, role: runtimes.Role) -> runtimes.Encoder:
         if role not in self._encoders:
-            raise UsageError(f"this model was loaded without its {role} tower")
+            raise UsageError(
+                f"this model was loaded without its {role} tower", hint="load opens both where towers is left out"
+            )
         return self._encoders[role]
 
 
@@ -256,7 +276,7 @@ def load(
     images: ImageOptions = DEFAULT_IMAGE_OPTIONS,
     *,
     offline: bool = False,
-    towers: Sequence[runtimes.Role] = runtimes.ROLES,
+    towers: runtimes.Role | Sequence[runtimes.Role] = runtimes.ROLES,
     progress: Callable[[str], None] | None = None,
 ) -> Model:
     """Load a model; use it as a context manager or call ``close`` to free its memory early.
@@ -266,7 +286,7 @@ def load(
         options: what runs it.
         images: how image files are read.
         offline: never ask a model hub.
-        towers: which halves to open: leave one out to save its memory and its time to load.
+        towers: which halves to open, ``"image"``, ``"text"`` or both: one saves the memory and load time of the other.
         progress: told in one line how far a download is.
 
     Raises:
@@ -276,5 +296,10 @@ def load(
     """
     if not isinstance(model, str | os.PathLike):
         raise UsageError(f"model is {model!r}; allowed: a known name, a hub id or a bundle's folder")
+    check_record("options", options, RuntimeOptions, "RuntimeOptions(runtime='openvino')")
+    check_record("images", images, ImageOptions, "ImageOptions(alpha='white')")
+    if progress is not None and not callable(progress):
+        raise UsageError(f"progress is {progress!r}; allowed: a function that takes a text, or None")
+    towers = list_choices("towers", towers, runtimes.ROLES)
     bundle = store.open_bundle(os.fspath(model), offline=offline, progress=progress)
     return Model(bundle, options, images, towers=towers)

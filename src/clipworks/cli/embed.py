@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Embed, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
     from clipworks.cli.runs import STDOUT, check_stdout, open_output, run_here
-    from clipworks.endings import check_folder_name
+    from clipworks.endings import check_folder_name, check_writable
     from clipworks.results.formats import EMBEDDING_FORMATS
     from clipworks.tasks.embed import embed
 
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output != STDOUT:
         row = EMBEDDING_FORMATS[args.format or "npy"]
         check_folder_name(args.output, holds=row.folder or "")
+        check_writable(args.output)
         options.recall_choice(args, Path(args.output + row.manifest))
     elif args.format is not None:
         raise UsageError(f"--format {args.format} goes with a folder; -o - prints JSON lines")

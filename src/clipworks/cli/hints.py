@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
 
 _OPTION = re.compile(r"--[a-z][a-z0-9-]+")
 # A command that is written out has options of its own.

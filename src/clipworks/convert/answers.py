@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from clipworks import scoring
+from clipworks.bundle.card import ScoreRule
 from clipworks.bundle.files import Bundle
+from clipworks.bundle.provenance import KnownAnswers
 from clipworks.display import quote_text
 from clipworks.errors import ConversionError
 from clipworks.images.decode import load_batch
 from clipworks.options import RuntimeOptions
-from clipworks.runtimes import open_encoder
+from clipworks.runtimes import Batch, Encoder, Role, open_encoder
 from clipworks.text.tokenizers import open_tokenizer
 
 EXACT = RuntimeOptions(precision="f32", cache=False)
@@ -59,25 +62,43 @@ def check_answers(bundle: Bundle, options: RuntimeOptions = EXACT) -> tuple[Answ
         ImageError: an image that the card names is not among `IMAGES`.
     """
     card, known = bundle.card, bundle.card.answers
+    with contextlib.ExitStack() as opened:
+        encoders: dict[Role, Encoder] = {}
+
+        def embed(role: Role, batch: Batch) -> scoring.Floats:
+            if role not in encoders:
+                encoders[role] = opened.enter_context(contextlib.closing(open_encoder(bundle, role, options)))
+            row: scoring.Floats = scoring.normalise(encoders[role](batch))[0]
+            return row
+
+        tokenizer = open_tokenizer(bundle.tokenizer, card.text)
+        return judge_answers(
+            known,
+            card.score,
+            embed_text=lambda text: embed("text", tokenizer.encode([text])),
+            embed_image=lambda name: embed("image", load_batch([IMAGES / name], card.image)),
+        )
+
+
+def judge_answers(
+    known: KnownAnswers,
+    rule: ScoreRule,
+    *,
+    embed_text: Callable[[str], scoring.Floats],
+    embed_image: Callable[[str], scoring.Floats],
+) -> tuple[AnswerCheck, ...]:
+    """Compare what embeds one text and one image of `IMAGES` to unit rows ``[dim]`` with known answers."""
     texts = [answer.given for answer in known.texts] + [text for answer in known.scores for text in answer.texts]
     images = [answer.given for answer in known.images] + [answer.image for answer in known.scores]
-    rows: dict[str, scoring.Floats] = {}
-    if texts:
-        tokenizer = open_tokenizer(bundle.tokenizer, card.text)
-        encoder = open_encoder(bundle, "text", options)
-        rows |= {text: scoring.normalise(encoder(tokenizer.encode([text])))[0] for text in texts}
-        encoder.close()
-    if images:
-        encoder = open_encoder(bundle, "image", options)
-        rows |= {name: scoring.normalise(encoder(load_batch([IMAGES / name], card.image)))[0] for name in images}
-        encoder.close()
+    rows = {text: embed_text(text) for text in dict.fromkeys(texts)}
+    rows |= {name: embed_image(name) for name in dict.fromkeys(images)}
     checks = []
     for answer in (*known.texts, *known.images):
         found = rows[answer.given][: len(answer.first)]
         checks.append(_check(answer.given, found, answer.first, answer.tolerance, answer.source))
     for scored in known.scores:
         cosines = scoring.compare(rows[scored.image][None], np.stack([rows[text] for text in scored.texts]))[0]
-        ranked = scoring.score_texts(cosines, scored.texts, card.score, None)
+        ranked = scoring.score_texts(cosines, scored.texts, rule, None)
         found = np.array([score.score for score in sorted(ranked, key=lambda score: score.index)])
         checks.append(_check(scored.image, found, scored.scores, scored.tolerance, scored.source))
     return tuple(checks)

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from clipworks.errors import ResultsError
 from clipworks.results.json_lines import round_score
-from clipworks.results.records import Extent, Prediction, Record, ResultsError, RunSize
+from clipworks.results.records import Extent, Prediction, Record, RunSize
 
 _COLUMNS = ("index", "path", "truth", "rank", "id", "score", "name", "error")
 _FIRST_RANK = 1

@@ -12,7 +12,7 @@ from typing import BinaryIO, Generic, TypeVar
 import numpy as np
 
 from clipworks.endings import choose_by_ending
-from clipworks.errors import UsageError, unknown_name
+from clipworks.errors import ResultsError, UsageError, unknown_name
 from clipworks.results.arrays import encode_row, make_header, scan_rows
 from clipworks.results.csv_rows import HEADER, decode_csv, encode_csv, make_csv_header, scan_csv
 from clipworks.results.json_lines import decode_json, encode_embedding, encode_json, encode_vector, scan_json
@@ -24,7 +24,7 @@ from clipworks.results.parquet import (
     tabulate_records,
     write_parquet,
 )
-from clipworks.results.records import EmbeddingRecord, Extent, Record, ResultsError, RunSize
+from clipworks.results.records import EmbeddingRecord, Extent, Record, RunSize
 from clipworks.results.shards import is_shard_folder, read_shards
 from clipworks.results.vendor_text import decode_text, encode_text, scan_text
 

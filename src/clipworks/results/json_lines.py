@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from clipworks.results.records import EmbeddingRecord, Extent, Prediction, Record, ResultsError, RunSize
+from clipworks.errors import ResultsError
+from clipworks.results.records import EmbeddingRecord, Extent, Prediction, Record, RunSize
 
 
 def encode_json(record: Record) -> bytes:

@@ -8,12 +8,13 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from clipworks import scoring
-from clipworks.bundle.card import ScoreRule
+from clipworks.bundle.card import Card, ScoreRule
 from clipworks.bundle.files import card_hash
 from clipworks.cache import find_cache, open_folder, read_checked, write_checked
 from clipworks.errors import UsageError
@@ -30,8 +31,20 @@ _KEEP = 50
 _PROMPTS = 8192
 
 
+class TextEmbedder(Protocol):
+    """What is asked of a model to build a classifier."""
+
+    card: Card  # the facts of the model
+
+    def embed_texts(
+        self, texts: Sequence[str], *, truncate: bool = False, report: Callable[[int, int], None] | None = None
+    ) -> scoring.Floats:
+        """Embed texts as float32 unit rows ``[n, dim]``; see `clipworks.model.Model.embed_texts`."""
+        ...
+
+
 def build_classifier(
-    model: Model,
+    model: TextEmbedder,
     labels: Labels,
     templates: Sequence[str],
     *,
