@@ -117,7 +117,7 @@ def list_images(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     """
     if is_image(images):
         return [images]
-    hint = _suggest(images)
+    hint = None if isinstance(images, np.ndarray) else _suggest(images)
     if hint or isinstance(images, Mapping | set | frozenset) or not isinstance(images, Iterable):
         raise UsageError(
             f"images must be an image or an iterable of images, each {_KINDS}; not {type(images).__name__}", hint=hint
