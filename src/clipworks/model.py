@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn, Self, overload
 
 import numpy as np
 
-from clipworks import runtimes, store
-from clipworks.arguments import Report, check_load, check_pixels, check_texts, list_choices, list_texts, list_tokens
+from clipworks import runtimes
+from clipworks.arguments import Report, check_pixels, check_texts, list_choices, list_texts, list_tokens
 from clipworks.errors import UsageError
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions, check_count
 from clipworks.scoring import ComparedTexts, Floats, Match, Matches, embed_batch
@@ -67,7 +66,9 @@ class Model:
         options = options or LoopOptions()
         decoder = options.decoder or PillowDecoder(self.card.image, options=self.image_options)
         steps: Steps[Sample] = Steps(
-            prepare=lambda sample: decoder.prepare(sample.file), develop=decoder.develop, encode=self.embed_pixels
+            prepare=lambda sample: decoder.prepare(sample.member or sample.file),
+            develop=decoder.develop,
+            encode=self.embed_pixels,
         )
         return embed_blocks(samples, steps, options, first=first, streams=self.streams, stop=stop)
 
@@ -247,33 +248,3 @@ class Model:
             hint = "load opens both where towers is left out"
             raise UsageError(f"this model was loaded without its {role} tower", hint=hint)
         return self._encoders[role]
-
-
-def load(
-    model: str | os.PathLike[str] = store.STARTER,
-    options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS,
-    images: ImageOptions = DEFAULT_IMAGE_OPTIONS,
-    *,
-    offline: bool = False,
-    towers: runtimes.Role | Sequence[runtimes.Role] = runtimes.ROLES,
-    progress: Callable[[str], None] | None = None,
-) -> Model:
-    """Load a model; use it as a context manager or call ``close`` to free its memory early.
-
-    Args:
-        model: a known name (``starter``, ``openai/clip-vit-base-patch32``), a hub id, or a bundle's folder.
-        options: what runs it.
-        images: how image files are read.
-        offline: never ask a model hub.
-        towers: which halves to open, ``"image"``, ``"text"`` or both: one saves the memory and load time of the other.
-        progress: told in one line how far a download is.
-
-    Raises:
-        UsageError: an unknown name, an argument of a wrong kind, or more threads than cores.
-        RuntimeUnavailableError: the runtime, device or precision is not available here.
-        BundleError: the bundle is incomplete or damaged.
-    """
-    check_load(model, options, images, progress)
-    towers = list_choices("towers", towers, runtimes.ROLES)
-    bundle = store.open_bundle(os.fspath(model), offline=offline, progress=progress)
-    return Model(bundle, options, images, towers=towers)
