@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-modes test-user sanitize test-torch test-ray test-signals lint format wheel bench bench-peers parity clean
+.PHONY: help demo test test-modes test-user sanitize test-torch test-ray test-signals lint format wheel bench bench-peers bench-families parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,12 +65,14 @@ wheel: .venv/installed  ## build the wheel, install it into an empty environment
 	$(PYTHON) -m venv .venv-reference
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' transformers==5.23.0 scikit-image==0.26.0 'pytest>=8.4,<10'
+	@# their model code runs without torchvision, which does not import beside this PyTorch
+	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --no-deps open_clip_torch==3.3.0 timm==1.0.31
 	@# NVIDIA publishes it for 64-bit Linux and Windows; without it its tests are left out
 	-.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check nvidia-nvimgcodec-cu12==0.9.0.20
 	@touch $@
 
-parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only; FAMILY=siglip2)
-	.venv-reference/bin/python benchmarks/$(if $(FAMILY),siglip_parity.py --family $(FAMILY),parity.py) $(if $(SHAPES),--shapes $(SHAPES))
+parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only; FAMILY=siglip2 or pe-core)
+	.venv-reference/bin/python benchmarks/$(if $(filter pe-core,$(FAMILY)),pe_core_parity.py,$(if $(FAMILY),siglip_parity.py --family $(FAMILY),parity.py)) $(if $(SHAPES),--shapes $(SHAPES))
 
 # Ray is large and only the engine needs it, so its tests have an environment of their own.
 .venv-ray/installed: $(BUILT)
@@ -106,6 +108,9 @@ bench-peers: .venv/installed .venv-reference/installed  ## compare with other li
 	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" --check $(if $(WORK),--work $(WORK))
 	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" --limits
 	PYTHONPATH=benchmarks $(BIN)/python -m peers --photographs "$(PHOTOGRAPHS)" $(if $(WORK),--work $(WORK)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-families: .venv-reference/installed  ## compare encoders with transformers (MODELS="clip-b-32"; ROUNDS=N; INT8=1)
+	PYTHONPATH=benchmarks .venv-reference/bin/python -m peers.families $(if $(MODELS),--models $(MODELS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(INT8),--int8)
 
 clean:  ## remove the environment and caches
 	rm -rf .venv .venv-reference .venv-ray .venv-312 .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache .sanitize

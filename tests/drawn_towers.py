@@ -58,7 +58,9 @@ def draw_towers(shape: Shape, seed: int = 0) -> tuple[ImageWeights, TextWeights]
     def pool() -> AttentionPool:
         one = layer()
         maps: dict[str, Any] = {name: getattr(one, name) for name in ("q", "k", "v", "proj", "fc1", "fc2")}
-        return AttentionPool(latent=draw(width), norm=one.norm2, **maps)
+        return AttentionPool(
+            heads=shape.heads, scale=(width // shape.heads) ** -0.5, latent=draw(width), norm=one.norm2, **maps
+        )
 
     spec = TowerSpec(
         kind="vit",

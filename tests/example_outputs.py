@@ -55,14 +55,25 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         r'"cosine": 0\.04\d+\}\].*\}',
     ),
     "clipworks devices": (
+        r"clipworks +\d+\.\d+\.\d+, Python 3\.\d+\.\d+, .+",
         r"CPU +.+, \d+ cores?, .+ GiB",
+        r"cache +.+, [\d,]+ MB",
         r"  runtime +version +device +precision +GFLOP/s +beside f32",
         rf"  {RUNTIME} +\S+ +cpu +f32 +[\d,.]+ +1\.00",
         r"auto takes:",
         r"  for +takes +why",
-        r"  models that clipworks converted +(native|openvino|onnxruntime), (f32|bf16) .+",
-        rf"  convolutional image towers \(starter\) +{RUNTIME}, (f32|bf16) .+",
-        rf"  other models +{RUNTIME}, (f32|bf16) .+",
+        r"  converted checkpoints +(native|openvino|onnxruntime), (f32|bf16) .+",
+        rf"  ready-made ONNX, convolutional \(starter\) +{RUNTIME}, (f32|bf16) .+",
+        rf"  ready-made ONNX, all other +{RUNTIME}, (f32|bf16) .+",
+    ),
+    "clipworks models export starter -o starter.tar --json": (
+        EXACTLY,
+        r'\{"output": "starter\.tar", "sha256": "[0-9a-f]{64}", "bytes": \d+, "folder": .+\}',
+    ),
+    "clipworks models import starter.tar -o my-starter": (EXACTLY, r"starter\tmy-starter"),
+    'clipworks match examples/CLIP.png "a diagram" "a dog" --model my-starter --json': (
+        EXACTLY,
+        r'\{"image": "examples/CLIP\.png", "model": "starter", .*"text": "a diagram", .*\}',
     ),
     "clipworks profile image --duration 1": profile(
         IMAGE,

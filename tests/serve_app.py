@@ -21,8 +21,8 @@ from PIL import Image
 
 pytest.importorskip("starlette")  # of the extra serve
 from clipworks.bundle.files import Bundle
-from clipworks.cli import Parser
 from clipworks.cli import serve as command
+from clipworks.cli.parsers import Parser
 from clipworks.runtimes.protocol import Role
 from clipworks.scoring import Floats
 from clipworks.serve.batching import Content

@@ -221,23 +221,87 @@ def test_pixels_and_token_ids_are_checked_before_a_runtime_has_them(model: clipw
         {"streams": "2"},
         {"streams": 0},
         {"towers": None},
-        {"towers": "image"},
+        {"towers": "pixels"},
         {"towers": 5},
         {"towers": ()},
+        {"options": "openvino"},
+        {"options": {"runtime": "fake"}},
+        {"images": "white"},
+        {"progress": 5},
         {"towers": [["image"]]},
     ],
     ids=str,
 )
 def test_load_and_its_options_refuse_arguments_of_a_wrong_kind(wrong: dict[str, Any]) -> None:
     def load(wrong: dict[str, Any]) -> None:
-        if name not in ("model", "towers"):
+        if name in ("runtime", "device", "precision", "threads", "streams"):
             RuntimeOptions(**wrong)
-        clipworks.load(options=RuntimeOptions(runtime="fake"), **wrong)
+        clipworks.load(**{"options": RuntimeOptions(runtime="fake"), **wrong})
 
     ((name, value),) = wrong.items()
     with pytest.raises(UsageError, match=rf"^{name} is .*; allowed: ") as caught:
         load(wrong)
     assert repr(value) in caught.value.message
+
+
+@pytest.mark.parametrize(("towers", "other"), [("image", "text"), ("text", "image")])
+def test_one_tower_alone_is_opened_and_the_other_is_a_clear_error(towers: Any, other: str, photo_file: Path) -> None:
+    with clipworks.load(options=RuntimeOptions(runtime="fake"), towers=towers) as model:
+        made = model.embed_images(photo_file) if towers == "image" else model.embed_texts("a dog")
+        assert made.shape == (1, model.card.dim)
+        assert f"; {towers} tower of " in repr(model)
+        assert f"{other} tower" not in repr(model)
+        with pytest.raises(UsageError, match=f"this model was loaded without its {other} tower") as caught:
+            model.match(photo_file, ["a dog"])
+        assert caught.value.hint == "load opens both where towers is left out"
+
+
+def test_a_model_says_what_it_is(model: clipworks.Model) -> None:
+    used = f"{model.runtime}, {model.device}, {model.precision}"
+    assert repr(model) == (
+        f"<clipworks.Model {model.card.name}: {used}; image tower of 260 x 260 pixels, text tower of "
+        f"{model.card.text.context} tokens; {model.card.dim} dimensions>"
+    )
+
+
+class Tensor:
+    """Stands in for PyTorch's: it can be iterated, as that can."""
+
+    __module__ = "torch"
+
+    def __iter__(self) -> Iterator[float]:
+        return iter([0.0])
+
+
+class OtherArray:
+    """An array of another library."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return np.zeros((8, 8, 3), dtype or np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "conversion"),
+    [
+        (np.zeros((8, 8, 3), np.float32), "(array * 255).round().astype(numpy.uint8)"),
+        (np.zeros((3, 8, 8), np.float32), "(array.transpose(1, 2, 0) * 255).round().astype(numpy.uint8)"),
+        (np.zeros((3, 8, 8), np.uint8), "array.transpose(1, 2, 0) puts the channels last"),
+        (Tensor(), "tensor.permute(1, 2, 0).mul(255).round().byte().cpu().numpy()"),
+        (OtherArray(), "numpy.asarray(image)"),
+    ],
+    ids=["floats", "planar floats", "planar", "tensor", "other array"],
+)
+def test_what_others_keep_images_in_is_refused_with_the_conversion_to_write(
+    model: clipworks.Model, wrong: Any, conversion: str
+) -> None:
+    for call in (
+        model.embed_images,
+        lambda image: model.embed_images([image]),
+        lambda image: model.match(image, ["a"]),
+    ):
+        with pytest.raises(UsageError) as caught:
+            call(wrong)
+        assert conversion in str(caught.value.hint)
 
 
 def test_a_model_says_how_to_have_it_in_another_process(model: clipworks.Model) -> None:

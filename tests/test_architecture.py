@@ -34,13 +34,13 @@ ROOMS = {
     "processor": "",
     "scoring": "bundle.card runtimes.protocol",
     "environment": "clipworks processor runtimes.registry",
-    "bundle": "cache",
+    "bundle": "cache images.signatures",
     # Images and texts on their way to a tower.
     "images": "bundle.card runtimes.torch.jpeg",
     "text": "bundle.card",
     # Towers: from checkpoints, on runtimes, in the store.
     "towers": "bundle.*",
-    "families": "bundle.card text.clip_vocabulary towers.*",
+    "families": "bundle.card images.signatures text.clip_vocabulary towers.*",
     "runtimes": ("bundle.* cache export.* images._resampling images.resize interrupts processor text.packing towers.*"),
     "export": "bundle.card cache text.packing towers.*",
     "convert": "bundle.* families.* images.decode runtimes.* scoring text.* towers.*",
@@ -77,8 +77,8 @@ ROOMS = {
     # Saved results in, figures out: whatever could run something again is out of its reach.
     "report": (
         "bundle.records cache clipworks comparison.figures comparison.published comparison.comparison environment "
-        "doctor.deviation doctor.diagnosis evaluation.accuracy evaluation.files evaluation.evaluation images.* "
-        "profiling.profile profiling.search profiling.statistics results.*"
+        "doctor.deviation doctor.diagnosis doctor.vector_check evaluation.accuracy evaluation.files "
+        "evaluation.evaluation images.* profiling.profile profiling.search profiling.statistics results.*"
     ),
     # The entry points may use everything, and nothing imports them.
     "cli": "*",

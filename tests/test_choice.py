@@ -129,12 +129,12 @@ def test_rates_are_measured_once_and_kept_by_the_processor(monkeypatch: pytest.M
 
 def test_a_precision_that_cannot_be_opened_has_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
 
-    def refuse(runtime: str, precision: str, folder: object) -> tuple[int, object]:  # noqa: ARG001
+    def refuse(runtime: str, precision: str, folder: object) -> object:  # noqa: ARG001
         if precision == "bf16":
             raise RuntimeUnavailableError("not here")
-        return 10**9, lambda: None
+        return lambda: None
 
-    monkeypatch.setattr(rates, "_open_products", refuse)
+    monkeypatch.setattr(rates, "_open_tower", refuse)
     assert set(MEASURE("openvino", ("f32", "bf16"), again=True)) == {"f32"}
 
 

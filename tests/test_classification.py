@@ -22,14 +22,13 @@ from signal_runs import allowing_signals
 from clipworks.cli import main
 from clipworks.datasets.ground_truth import find_truths
 from clipworks.datasets.listing import read_dataset
-from clipworks.errors import UsageError
+from clipworks.errors import ResultsError, UsageError
 from clipworks.model import Model, load
 from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.results import journal
 from clipworks.results.formats import read_results
 from clipworks.results.locks import hold_file
-from clipworks.results.records import ResultsError
 from clipworks.tasks import zero_shot
 from clipworks.tasks.classify import Classes, classify
 from clipworks.tasks.runs import RunOptions
@@ -274,8 +273,8 @@ def test_a_run_with_other_settings_refuses_and_says_what_differs(
     for more, message in [
         (("--top", "3"), "top was 5 and is 3"),
         (("--precision", "bf16"), "precision was f32 and is bf16"),
-        (("--templates", str(tmp_path / "templates.txt")), "templates_sha256 was "),
-        (("--labels", str(tmp_path / "labels.txt")), "labels_sha256 was "),
+        (("--templates", str(tmp_path / "templates.txt")), "the prompt templates changed"),
+        (("--labels", str(tmp_path / "labels.txt")), "the class names changed"),
         (("--exif", "ignore"), "exif was apply and is ignore"),
         (("--batch-size", "5"), "batch_size was 4 and is 5"),
         (("--format", "text"), "format was jsonl and is text"),
@@ -298,7 +297,11 @@ def test_a_changed_source_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(tmp_path, output) == 0
     (tmp_path / "set" / "cat" / "new.png").write_bytes(make_image(99))
     assert run(tmp_path, output) == 2
-    assert "images was 9 and is 10; source_sha256 was" in capsys.readouterr().err
+    assert "other settings: images was 9 and is 10\n" in capsys.readouterr().err
+    (tmp_path / "set" / "cat" / "new.png").rename(tmp_path / "set" / "0.png")
+    next((tmp_path / "set" / "cat").glob("*.png")).unlink()
+    assert run(tmp_path, output) == 2
+    assert "other settings: the images that the source lists changed\n" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_run_of_ours_is_never_overwritten(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,7 +93,7 @@ def test_match_prints_one_json_object(capsys: pytest.CaptureFixture[str]) -> Non
 def test_texts_come_from_a_file_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "texts.txt"
     path.write_bytes("\ufeffa dog\r\n\r\n  a cat  \nein Käfer".encode())
-    _, out, _ = run(capsys, "match", str(EXAMPLE), "a diagram", "--texts-file", str(path), *FAKE)
+    _, out, _ = run(capsys, "match", str(EXAMPLE), "--texts", "a diagram", "--texts-file", str(path), *FAKE)
     assert {line.split("\t")[2] for line in out.splitlines()} == {"a diagram", "a dog", "a cat", "ein Käfer"}
 
 
@@ -103,7 +103,8 @@ def test_more_images_are_not_taken_as_texts(capsys: pytest.CaptureFixture[str], 
     other.write_bytes(b"")
     status, out, err = run(capsys, "match", str(EXAMPLE), str(other), "a dog", *FAKE)
     assert (status, out) == (2, "")
-    assert f"{other} is a file, where a text was expected; match takes one image" in err
+    assert f"{other} is an image, where a text was expected" in err
+    assert "hint: several images: clipworks match SOURCE SOURCE --texts TEXT TEXT" in err
     (tmp_path / "texts.txt").write_text(f"{other}\na dog\n")
     assert run(capsys, "match", str(EXAMPLE), "--texts-file", str(tmp_path / "texts.txt"), *FAKE)[0] == 0
     assert run(capsys, "match", str(EXAMPLE), "missing.png", *FAKE)[0] == 0
@@ -137,7 +138,7 @@ def test_a_reader_that_goes_away_is_no_error(photo_file: Path) -> None:
 WRONG_USAGE = [
     (("mach",), "unknown command 'mach': did you mean 'match'?"),
     (("match", "x.png", "a dog", "--modell", "starter"), "unrecognized arguments: --modell"),
-    (("match",), "the following arguments are required: IMAGE"),
+    (("match",), "the following arguments are required: SOURCE"),
     (("match", str(EXAMPLE), "a dog", "--top", "0"), "'0' is not a whole number from 1 on"),
     (("match", str(EXAMPLE), "a dog", "--threads", "many"), "'many' is not a whole number from 1 on"),
     (("match", str(EXAMPLE), "a dog", "--model", "startr"), "unknown model 'startr': did you mean 'starter'?"),
@@ -176,9 +177,10 @@ WRONG_USAGE = [
     (("profile", "image", "--duration", "1e308"), "--duration is 1e+308; allowed: 0 to 1,000,000"),
     (("profile", "sound"), "invalid choice: 'sound'"),
     (("match", str(EXAMPLE)), "no text given"),
-    (("classify", "x", "--labels", "imagenet", "-o", "-"), "'-' is no name; allowed: that of a file or folder"),
+    (("compare", "x", "--labels", "imagenet", "-o", "-"), "'-' is no name; allowed: that of a file or folder"),
+    (("classify", "x", "--labels", "imagenet", "-o", ""), "'' is no name; allowed: that of a file, or - for stdout"),
     (
-        ("compare", "--images", "x", "--labels", "imagenet", "-o", ""),
+        ("compare", "x", "--labels", "imagenet", "-o", ""),
         "'' is no name; allowed: that of a file or folder",
     ),
     (("classify", str(EXAMPLE.parent), "--labels", "", "-o", "y"), "unknown label set '': known: imagenet"),
@@ -197,8 +199,9 @@ def test_wrong_usage_is_one_line_and_status_2(
 
 
 def test_a_failed_run_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    text = tmp_path / "notes.txt"
+    text = tmp_path / "notes.jpg"
     text.write_text("no image")
+    (tmp_path / "folder").mkdir()
     empty = tmp_path / "empty.txt"
     empty.write_text("\n\n")
     latin = tmp_path / "latin.txt"
@@ -208,7 +211,7 @@ def test_a_failed_run_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str
         (("match", "two\nlines\x1b[31m.jpg", "a dog"), r"two\nlines\x1b[31m.jpg does not exist"),
         (("match", "", "a dog"), "the image's path is empty"),
         (("match", "/dev/zero", "a dog"), "/dev/zero is a device, not an image"),
-        (("match", str(tmp_path), "a dog"), "is a folder, not an image"),
+        (("match", str(tmp_path / "folder"), "a dog"), "folder holds no image"),
         (("match", str(text), "a dog"), "is not an image that can be read: it is text"),
         (("match", str(EXAMPLE), ""), "texts[0] is empty"),
         (("match", str(EXAMPLE), "word " * 600), "has 602 tokens; the model takes at most 256"),
@@ -363,7 +366,7 @@ def test_wide_characters_line_up(capsys: pytest.CaptureFixture[str], monkeypatch
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
 def test_a_full_disk_or_a_closed_stream_is_no_traceback(photo_file: Path) -> None:
     command = f"{sys.executable} -m clipworks match {photo_file} 'a dog' --runtime fake"
-    for redirect, status in ((">/dev/full", 1), (">&-", 0), ("<&-", 0)):
+    for redirect, status in ((">/dev/full", 1), (">&-", 1), ("<&-", 0)):
         done = children.run(f"{command} {redirect}", shell=True, capture_output=True, text=True, check=False)
         assert done.returncode == status, redirect
         assert "Traceback" not in done.stderr

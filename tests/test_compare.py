@@ -53,7 +53,8 @@ def compare(home: Path, output: Path, *words: str, speed: bool = False) -> int:
     if "--footprint" not in words:
         brief.append("--no-footprint")
     options = [word for word in words if word != "--footprint"]
-    source = ["--images", str(home / "set"), "--labels", str(home / "labels.txt")]
+    source = [] if words and not words[0].startswith("--") else [str(home / "set")]
+    source += ["--labels", str(home / "labels.txt")]
     try:
         return main(["compare", *source, "-o", str(output), *brief, *options])
     except SystemExit as stop:
@@ -126,7 +127,7 @@ def test_accuracy_is_that_of_classify_and_evaluate(home: Path, tmp_path: Path, c
     lines = [f"{path.relative_to(home)}\t{LABELS.index(path.parent.name)}" for path in files]
     listing.write_text("\n".join([*lines, "set/missing.png\t1"]) + "\n")
     same = ["--labels", str(labels), "--root", str(home)]
-    words = ["--images", str(listing), *same, "--runtime", "fake", "--precision", "f32"]
+    words = [str(listing), *same, "--runtime", "fake", "--precision", "f32"]
     assert compare(home, tmp_path / "c", *words) == 0
     (row,) = read(tmp_path / "c").rows
     assert main(["classify", str(listing), *same, "--runtime", "fake", "-o", str(tmp_path / "r.jsonl")]) == 0

@@ -189,7 +189,7 @@ def test_no_results_are_lost(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert err == f"note: {output} is complete already: nothing was done (--restart starts over)\n"
     status, _, err = run(capsys, clip_sample.main, *words, "[a,c]")
     assert status == 2
-    assert "was begun with other settings: labels_sha256" in err
+    assert "was begun with other settings: the class names changed" in err
     assert output.read_bytes() == whole
     assert run(capsys, clip_sample.main, *words, "[a,c]", "--restart") == (0, "", "")
     assert output.read_bytes() != whole

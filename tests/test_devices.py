@@ -46,7 +46,7 @@ def test_what_it_says_of_auto_is_what_auto_takes(
     capsys: pytest.CaptureFixture[str], clip_bundle: Path, photo_file: Path
 ) -> None:
     converted, convolutional, other = look(capsys)["auto"]
-    assert other["models"] == "other models"
+    assert other["models"] == "ready-made ONNX, all other"
     for auto, model in ((converted, str(clip_bundle)), (convolutional, "starter")):
         assert main(["match", str(photo_file), "a dog", "--model", model, "--json"]) == 0
         match = json.loads(capsys.readouterr().out)
@@ -85,7 +85,7 @@ def test_a_terminal_gets_a_table_with_reasons(
         "native"
     )
     place = lines.index("auto takes:")
-    assert re.match("  models that clipworks converted +openvino, f32 ", lines[place + 2])
+    assert re.match("  converted checkpoints +openvino, f32 ", lines[place + 2])
 
 
 def test_no_runtime_at_all_is_told_and_no_failure(

@@ -32,14 +32,14 @@ from clipworks.cluster.reading import RawBlock, read_piece
 from clipworks.cluster.running import share_cores
 from clipworks.cluster.statistics import StageStatistics, Statistics
 from clipworks.datasets.listing import Sample, read_dataset
+from clipworks.datasets.selection import Selection
 from clipworks.datasets.sources import Archives, read_source
-from clipworks.errors import ImageError, UsageError
+from clipworks.errors import ImageError, ResultsError, UsageError
 from clipworks.images.decode import prepare_image
 from clipworks.images.decoders import PillowDecoder
 from clipworks.model import load
 from clipworks.options import ImageOptions, RuntimeOptions
 from clipworks.pipeline import attempt
-from clipworks.results.records import ResultsError
 from clipworks.results.shards import list_shards, open_folder, write_shard
 from clipworks.tasks.classify import Classes
 from clipworks.text.prompts import read_labels
@@ -100,15 +100,22 @@ def test_tars_are_told_by_name_folder_list_or_pattern(tmp_path: Path) -> None:
     files = tuple(str(tmp_path / "tars" / name) for name in names)
     (tmp_path / "list.txt").write_text("\n".join(files))
     for source in (tmp_path / "tars", tmp_path / "list.txt", tmp_path / "tars" / "{008..010}.tar"):
-        assert read_source(str(source)) == Archives(source=str(source), files=files)
-    assert read_source(files[0]) == Archives(source=files[0], files=files[:1])
+        assert read_source(Selection(sources=(str(source),))) == Archives(source=str(source), files=files)
+    assert read_source(Selection(sources=files[:1])) == Archives(source=files[0], files=files[:1])
+    joined = Archives(source=f"{files[0]} and 2 more", files=files)
+    assert read_source(Selection(sources=files)) == joined
     with pytest.raises(UsageError, match=r"has the range 5\.\.1; allowed: from low to high"):
-        read_source("x-{5..1}.tar")
+        read_source(Selection(sources=("x-{5..1}.tar",)))
     with pytest.raises(UsageError, match="--root r goes with a list of images"):
-        read_source(files[0], root="r")
+        read_source(Selection(sources=files[:1], root="r"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="holds no image"):
-        read_source(str(tmp_path / "empty"))
+        read_source(Selection(sources=(str(tmp_path / "empty"),)))
+    with pytest.raises(UsageError, match="--limit 3 goes with a list or folder"):
+        read_source(Selection(sources=files, limit=3))
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UsageError, match="tar shards and images; allowed on Ray: one of the two"):
+        read_source(Selection(sources=(*files, str(tmp_path / "a.png"))))
 
 
 def test_a_tar_gives_its_images_in_order_with_their_classes(tmp_path: Path) -> None:
@@ -323,7 +330,7 @@ def test_a_ray_of_ones_own_has_two_encoders_and_half_as_many_decoding_tasks_as_c
 ) -> None:
     """What was asked for stays."""
     monkeypatch.setattr("clipworks.cluster.running.count_cores", lambda: 8)
-    request = Request(source="images", output="rows", loading=Loading(model="starter"))
+    request = Request(selection=Selection(sources=("images",)), output="rows", loading=Loading(model="starter"))
     shared = share_cores(request)
     assert (shared.encoders, shared.loading.options.threads, shared.workers) == (2, 4, 4)
     assert share_cores(dataclasses.replace(request, workers=7)).workers == 7

@@ -56,7 +56,7 @@ REFUSED = [
     (("embed", "set", "-o", "v.parquet", "--format", "parquet"), "a folder is written, with embeddings.parquet in it"),
     (("embed", "set", "-o", "v.csv", "--ray", "local"), "ends in .csv, but a folder is written"),
     (
-        ("compare", "--images", "set", "--labels", "labels.txt", "-o", "c.html"),
+        ("compare", "set", "--labels", "labels.txt", "-o", "c.html"),
         "ends in .html, but a folder is written",
     ),
     (("models", "convert", "set", "-o", "model.onnx"), "ends in .onnx, but a folder is written, with a bundle in it"),
@@ -82,7 +82,7 @@ def test_an_ending_that_means_something_else_is_refused_at_once(
         raise AssertionError("a model was loaded, or a data set read, for an output that is refused")
 
     monkeypatch.chdir(home)
-    for place in ("clipworks.model.load", "clipworks.datasets.listing.read_dataset", "clipworks.store.open_bundle"):
+    for place in ("clipworks.model.load", "clipworks.datasets.selection.read_selection", "clipworks.store.open_bundle"):
         monkeypatch.setattr(place, refuse)
     before = sorted(home.iterdir())
     assert main(list(words)) == 2

@@ -151,7 +151,7 @@ def test_every_other_command_passes_them_on_whole(
         ("classify", folder, "--labels", labels, "-o", tmp_path / "r.jsonl", *FAKE),
         ("classify", folder, "--labels", labels, "-o", tmp_path / "ray", "--ray", "local", *FAKE),
         ("embed", folder, "-o", tmp_path / "ray", "--ray", "local", *FAKE),
-        ("compare", "--images", folder, "--labels", labels, "--runtime", "onnxruntime", "-o", tmp_path / "c"),
+        ("compare", folder, "--labels", labels, "--runtime", "onnxruntime", "-o", tmp_path / "c"),
         ("doctor", "--images", folder / "clear.png"),
         ("profile", "image", "--images", folder, *FAKE),
     )

@@ -12,12 +12,12 @@ from image_sets import write_images, write_labels
 
 from clipworks.cli import main
 from clipworks.datasets.listing import read_dataset
+from clipworks.errors import ResultsError
 from clipworks.model import Model, load
 from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.results.formats import read_results
 from clipworks.results.locks import hold_file, hold_folder, hold_part
-from clipworks.results.records import ResultsError
 from clipworks.tasks.classify import Classes, classify
 from clipworks.tasks.embed import embed
 from clipworks.tasks.runs import RunOptions
@@ -108,7 +108,7 @@ def test_a_second_compare_or_report_is_told_before_it_begins(
     assert main(["classify", str(home / "set"), *source, str(results), *FAKE]) == 0
     capsys.readouterr()
     report = ("report", str(results), "-o", str(page))
-    compare = ("compare", "--images", str(home / "set"), *source, str(folder), "--repeats", "0", "--no-footprint")
+    compare = ("compare", str(home / "set"), *source, str(folder), "--repeats", "0", "--no-footprint")
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("it began")
@@ -187,6 +187,6 @@ def test_a_part_of_somebody_else_s_is_left_alone(tmp_path: Path, capsys: pytest.
 
 
 def test_folders_made_for_an_output_that_stays_empty_go_again(tmp_path: Path) -> None:
-    words = ["compare", "--images", str(tmp_path / "missing"), "--labels", "imagenet"]
+    words = ["compare", str(tmp_path / "missing"), "--labels", "imagenet"]
     assert main([*words, "-o", str(tmp_path / "one" / "two" / "three")]) != 0
     assert list(tmp_path.iterdir()) == []

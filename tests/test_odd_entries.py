@@ -18,6 +18,7 @@ from PIL import Image
 
 from clipworks.cli import main
 from clipworks.datasets.listing import read_dataset, walk_folder
+from clipworks.datasets.selection import read_selection
 from clipworks.errors import ImageError
 from clipworks.images.decode import read_file
 from clipworks.profiling.inputs import choose_files
@@ -127,12 +128,12 @@ def test_what_vanishes_between_listing_and_reading_is_an_error(tmp_path: Path, m
         Image.new("RGB", (9, 9)).save(folder / name)
 
     def read_and_delete(*args: Any, **options: Any) -> Any:
-        found = read_dataset(*args, **options)
+        found = read_selection(*args, **options)
         (folder / "b.png").unlink()
         shutil.rmtree(folder / "lost")
         return found
 
-    monkeypatch.setattr("clipworks.datasets.listing.read_dataset", read_and_delete)
+    monkeypatch.setattr("clipworks.datasets.selection.read_selection", read_and_delete)
     assert run("embed", folder, "-o", tmp_path / "vectors") == 0
     found = read_records(tmp_path / "vectors" / "records.jsonl", folder)
     assert "error" not in found["a.png"]

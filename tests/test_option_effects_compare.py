@@ -44,9 +44,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def compare(*words: object) -> tuple[object, ...]:
     """The words of a short comparison, where these do not say otherwise."""
-    usual = {"--images": "set", "--labels": "labels.txt", "--repeats": "0", "--precision": "f32", "-o": "out"}
+    source = () if words and not str(words[0]).startswith("-") else ("set",)
+    usual = {"--labels": "labels.txt", "--repeats": "0", "--precision": "f32", "-o": "out"}
     rest = [word for option, value in usual.items() if option not in words for word in (option, value)]
-    return ("compare", *rest, *words, *FAKE, *(() if "--footprint" in words else ("--no-footprint",)))
+    return ("compare", *source, *words, *rest, *FAKE, *(() if "--footprint" in words else ("--no-footprint",)))
 
 
 def record(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
@@ -66,8 +67,9 @@ Show = Callable[[dict[str, Any]], Any]
 @pytest.mark.parametrize(
     ("words", "show", "expected"),
     [
-        row("compare --images, compare --root", ("--images", "list.txt", "--root", "set/cat"), count_images, (1, 0)),
+        row("compare SOURCE, compare --root", ("list.txt", "--root", "set/cat"), count_images, (1, 0)),
         row("compare --limit", ("--limit", "3"), count_images, (3, 0)),
+        row("compare --no-recursive", (".", "--no-recursive"), count_images, (1, 0)),
         row("compare --labels", ("--labels", "two.txt"), lambda found: found["images"]["classes"], 2),
         row("compare --published", ("--published", "vendor-card"), lambda found: found["published"][0]["top1"], 0.5562),
         row("compare --reference", ("--reference", "other"), lambda found: found["reference"], "other f32"),
@@ -131,7 +133,7 @@ def is_turned(pixels: Any) -> bool:
 @pytest.mark.parametrize(
     "words",
     [
-        row("compare --exif", compare("--images", "turned")),
+        row("compare --exif", compare("turned")),
         row("doctor --exif", ("doctor", "--images", "turned/turned.jpg", "--reference-runtime", "fake", *FAKE)),
     ],
 )

@@ -21,7 +21,7 @@ COMMANDS: dict[str, list[str]] = {
     "profile": ["profile", "image", *BRIEF],
     "profile of texts": ["profile", "text", *BRIEF],
     "profile of the pipeline": ["profile", "pipeline", *BRIEF],
-    "compare": ["compare", "--images", "set", "--labels", "labels.txt", "-o", "c", "--repeats", "0", "--no-footprint"],
+    "compare": ["compare", "set", "--labels", "labels.txt", "-o", "c", "--repeats", "0", "--no-footprint"],
     "doctor": ["doctor", "--images", "a.png", "--texts", "a dog"],
     "clip_sample": ["clip_sample", "--input_file", "a.png", "--strings", "[a dog]"],
     "clip_image_prof": ["clip_image_prof", "--iterations", "1"],

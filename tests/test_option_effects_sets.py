@@ -65,8 +65,9 @@ def match(capsys: pytest.CaptureFixture[str], *words: str) -> list[tuple[str, fl
 @pytest.mark.parametrize(
     ("words", "others"),
     [
-        row("match IMAGE", ("a.png", "a dog"), ("b.png", "a dog")),
+        row("match SOURCE", ("a.png", "a dog"), ("b.png", "a dog")),
         row("match TEXT", ("a.png", "a dog"), ("a.png", "a cat")),
+        row("match --texts", ("a.png", "--texts", "a dog"), ("a.png", "--texts", "a cat")),
         row("match --texts-file", ("a.png", "--texts-file", "texts.txt"), ("a.png", "a dog")),
     ],
 )
@@ -102,6 +103,32 @@ def test_a_text_that_is_too_long_is_refused_or_cut(
 def test_match_turns_an_image_or_not(capsys: pytest.CaptureFixture[str]) -> None:
     for exif, same in (("apply", "upright.png"), ("ignore", "raw.png")):
         assert match(capsys, "turned.jpg", "a dog", "--exif", exif) == match(capsys, same, "a dog")
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.shows("match --output")
+def test_match_writes_a_table_of_all_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    read(capsys, "match", "a.png", "a dog", "a cat", "-o", "scores.csv", *FAKE)
+    assert [line.split(",")[0] for line in Path("scores.csv").read_text().splitlines()] == ["image", "a.png", "a.png"]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("words", "paths"),
+    [
+        row("match --root", ("one.txt", "--root", "other"), ["0000.png"]),
+        row("match --no-recursive", ("nested", "--no-recursive"), ["nested/top.png"]),
+        row("match --limit", ("set", "--limit", "2"), ["set/bird/0002.png", "set/cat/0000.png"]),
+    ],
+)
+def test_match_takes_the_images_that_are_meant(
+    words: Sequence[str], paths: list[str], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "nested" / "deep").mkdir(parents=True)
+    for name in ("top.png", "deep/low.png"):
+        (home / "nested" / name).write_bytes(make_image(3))
+    found = json.loads(read(capsys, "match", *words, "--texts", "a dog", "--json", *FAKE))
+    assert [one["image"] for one in found["matches"]] == paths
 
 
 # classify and embed
@@ -145,6 +172,26 @@ def test_a_list_s_paths_are_below_the_root(command: str, capsys: pytest.CaptureF
         for words in (("one.txt", "--root", "other"), ("other",), ("one.txt", "--root", "set/cat"))
     ]
     assert made[0] == made[1] != made[2]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("command", [*both("--no-recursive")])
+def test_the_folders_below_are_left_out(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other/deep").mkdir()
+    Path("other/deep/0001.png").write_bytes(make_image(8))
+    assert len(write(capsys, command, "other")) == 2
+    assert [item[0] for item in write(capsys, command, "other", "--no-recursive")] == ["other/0000.png"]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("command", [*both("--limit"), row("retrieve --limit", "retrieve")])
+def test_the_first_images_only_are_taken(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if command == "retrieve":
+        Path("three.txt").write_text("a.png\tone\nb.png\ttwo\na.png\tthree\n")
+        found = json.loads(read(capsys, "retrieve", "three.txt", "--limit", "1", "--json", *FAKE))
+        assert [found[way]["queries"] for way in ("image_to_text", "text_to_image")] == [1, 2]
+    else:
+        assert len(write(capsys, command, "set", "--limit", "3")) == 3
 
 
 @pytest.mark.usefixtures("home")

@@ -70,7 +70,7 @@ def list_commands(runtime: str, model: str, data: Path) -> list[list[str]]:
         ["embed", source, "-o", "vectors", *options],
         ["retrieve", pairs, "--root", str(data), *options],
         ["profile", "image", *brief, *options],
-        ["compare", "--images", source, "--labels", labels, "-o", "compared", "--model", model, *compare],
+        ["compare", source, "--labels", labels, "-o", "compared", "--model", model, *compare],
         ["evaluate", "r.jsonl"],
         ["report", "r.jsonl", "compared/comparison.json"],
         *([["report", "r.jsonl", "-o", "page.html"]] if importlib.util.find_spec("matplotlib") else []),

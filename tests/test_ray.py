@@ -34,7 +34,8 @@ from ray.cluster_utils import Cluster  # noqa: E402  # not before it is known to
 from ray_runs import POISON, STARTUP, environment, run, shard_rows, start, table_rows  # noqa: E402  # as above
 from signal_runs import allowing_signals  # noqa: E402  # as above
 
-from clipworks.cluster.failures import ClusterError, explain_errors  # noqa: E402  # as above
+from clipworks.cluster.failures import explain_errors  # noqa: E402  # as above
+from clipworks.errors import ClusterError  # noqa: E402  # as above
 
 STORE = 100 << 20
 SLOW = 700

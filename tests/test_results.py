@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from clipworks.errors import UnknownNameError, UsageError
+from clipworks.errors import ResultsError, UnknownNameError, UsageError
 from clipworks.results.formats import FORMATS, choose_format, read_results
 from clipworks.results.parquet import tabulate_records, write_parquet
-from clipworks.results.records import Prediction, Record, ResultsError, RunSize
+from clipworks.results.records import Prediction, Record, RunSize
 
 ODD = os.fsdecode(b"odd \xff: top-1 id: 3, prob: 0.5, class name: x.jpg")
 RECORDS = [

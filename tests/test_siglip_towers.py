@@ -131,7 +131,9 @@ IMAGE_TRAPS: dict[str, Callable[[ImageWeights], ImageWeights]] = {
     "no post-LN": lambda tower: dataclasses.replace(
         tower, norm=dataclasses.replace(tower.norm, weight=np.ones_like(tower.norm.weight), bias=None)
     ),
-    "one head for the probe": lambda tower: dataclasses.replace(tower, spec=dataclasses.replace(tower.spec, heads=1)),
+    "one head for the probe": lambda tower: dataclasses.replace(
+        tower, attn_pool=cut_pool(tower.attn_pool, lambda pool: dataclasses.replace(pool, heads=1))
+    ),
     "no bias of the probe's map": lambda tower: dataclasses.replace(
         tower, attn_pool=cut_pool(tower.attn_pool, lambda pool: dataclasses.replace(pool, q=without_bias(pool.q)))
     ),

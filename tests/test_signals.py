@@ -39,6 +39,7 @@ COMMANDS = (
     "evaluate",
     "profile",
     "compare",
+    "completion",
     "devices",
     "doctor",
     "report",

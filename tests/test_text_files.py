@@ -102,7 +102,7 @@ def commands(path: Path, folder: Path) -> dict[str, list[Any]]:
     good, model = write(folder / "good.txt", "cat\ndog\n"), ["--runtime", "fake"]
     results = write(folder / "r.jsonl", '{"index":0,"path":"cat/a.png","top":[{"id":0,"score":1.0,"name":"cat"}]}\n')
     classify = ["classify", folder, *model, "-o", folder / "out.jsonl"]
-    compare = ["compare", *model, "--images", EXAMPLE.parent, "-o", folder / "compared"]
+    compare = ["compare", *model, EXAMPLE.parent, "-o", folder / "compared"]
     return {
         "match": ["match", EXAMPLE, *model, "--texts-file", path],
         "classify labels": [*classify, "--labels", path],

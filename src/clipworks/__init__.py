@@ -12,19 +12,61 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from clipworks.bundle.card import Card
-    from clipworks.errors import ClipworksError
+    from clipworks.errors import (
+        BundleError,
+        ClipworksError,
+        ClipworksWarning,
+        ClusterError,
+        ConversionError,
+        DownloadError,
+        DumpError,
+        EncodingError,
+        ImageError,
+        LocationError,
+        MeasurementError,
+        ResultsError,
+        RuntimeUnavailableError,
+        TextError,
+        UnknownNameError,
+        UsageError,
+    )
     from clipworks.model import Model, load
     from clipworks.options import ImageOptions, RuntimeOptions
-    from clipworks.scoring import Match, Score
+    from clipworks.scoring import Match, Matches, Score
 
 __version__ = "0.1.0"
-__all__ = ["Card", "ClipworksError", "ImageOptions", "Match", "Model", "RuntimeOptions", "Score", "load"]
+__all__ = [
+    "BundleError",
+    "Card",
+    "ClipworksError",
+    "ClipworksWarning",
+    "ClusterError",
+    "ConversionError",
+    "DownloadError",
+    "DumpError",
+    "EncodingError",
+    "ImageError",
+    "ImageOptions",
+    "LocationError",
+    "Match",
+    "Matches",
+    "MeasurementError",
+    "Model",
+    "ResultsError",
+    "RuntimeOptions",
+    "RuntimeUnavailableError",
+    "Score",
+    "TextError",
+    "UnknownNameError",
+    "UsageError",
+    "load",
+]
 
 _HOMES = {
     "Card": "clipworks.bundle.card",
-    "ClipworksError": "clipworks.errors",
     "ImageOptions": "clipworks.options",
     "Match": "clipworks.scoring",
+    "Matches": "clipworks.scoring",
     "Model": "clipworks.model",
     "RuntimeOptions": "clipworks.options",
     "Score": "clipworks.scoring",
@@ -33,12 +75,12 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'clipworks' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_HOMES.get(name, "clipworks.errors")), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted({*globals(), *__all__})

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from clipworks.errors import UsageError
+from clipworks.errors import TextError, UsageError
 
 if TYPE_CHECKING:
     from clipworks.bundle.card import TextSpec
     from clipworks.images.resize import Pixels
     from clipworks.text.tokenizers import Ids
 
+Name = TypeVar("Name", bound=str)
 
-def check_choices(name: str, values: Any, allowed: Sequence[str]) -> None:
-    """Raise UsageError unless ``values`` are one or more of the names that are allowed, in a list or tuple."""
-    given = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else []
+Report = Callable[[int, int], None]
+"""Told how many are done, and of how many."""
+
+
+def list_choices(name: str, values: Any, allowed: Sequence[Name]) -> tuple[Name, ...]:
+    """One or several of the names that are allowed, by themselves or in a list; raises UsageError for anything else."""
+    given = [values] if isinstance(values, str) else list(values) if isinstance(values, Iterable) else []
     if not given or any(item not in allowed for item in given):
-        raise UsageError(f"{name} is {values!r}; allowed: a list of one or more of {', '.join(allowed)}")
+        raise UsageError(f"{name} is {values!r}; allowed: {', '.join(map(repr, allowed))}, or a list of them")
+    return tuple(item for item in allowed if item in given)
+
+
+def check_record(name: str, value: Any, kind: type, example: str) -> None:
+    """Raise UsageError unless ``value`` is a record of this kind, which is made as in ``example``."""
+    if not isinstance(value, kind):
+        raise UsageError(f"{name} is {value!r}; allowed: {kind.__name__}, as in {example}")
 
 
 def list_texts(texts: str | Iterable[str]) -> list[str]:
@@ -35,6 +47,15 @@ def list_texts(texts: str | Iterable[str]) -> list[str]:
     for number, text in enumerate(found):
         if not isinstance(text, str):
             raise UsageError(f"texts[{number}] is of type {type(text).__name__}; it must be a string")
+    return found
+
+
+def check_texts(texts: Any) -> list[str]:
+    """Texts to compare images with, one or more; raises UsageError for a single string, TextError for none."""
+    if isinstance(texts, str):
+        raise UsageError("texts must be a list of texts, not one string")
+    if not (found := list_texts(texts)):
+        raise TextError("no text given; at least one is needed")
     return found
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from clipworks.display import quote_text
 from clipworks.errors import UsageError
@@ -47,6 +48,22 @@ def choose_by_ending(
         allowed = ", ".join(ending for endings in formats.values() for ending in endings)
         raise UsageError(f"{output} ends in {ending}; allowed: {allowed}, or no ending ({default})")
     return meant or default
+
+
+def check_writable(output: str, *, parents: bool = False) -> None:
+    """Refuse a file or folder that cannot be written here, before anything is computed for it.
+
+    With ``parents`` the folders above it are made too.
+
+    Raises:
+        UsageError: the folder that it is to lie in does not exist, or may not be written.
+    """
+    path = Path(output).absolute()
+    if not parents and not path.parent.is_dir():
+        raise UsageError(f"the folder {PurePath(output).parent} does not exist; {output} cannot be written")
+    place = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not os.access(place, os.W_OK) or (place != path and not place.is_dir()):
+        raise UsageError(f"{output} cannot be written: {place} is no folder that may be written to")
 
 
 def check_folder_name(output: str, *, holds: str) -> None:

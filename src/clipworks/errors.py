@@ -10,17 +10,22 @@ from collections.abc import Iterable
 
 
 class ClipworksError(Exception):
-    """The base of every error that clipworks raises on purpose: a message, and a hint what to do, of one line each."""
+    """The base of every error that clipworks raises on purpose: a message, and a hint what to do, of one line each.
+
+    ``argument`` is the one of the library's call that lets it pass; a command names its own option instead, if it has
+    one (`clipworks.cli`).
+    """
 
     exit_status = 1
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, argument: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.argument = argument
 
-    def __reduce__(self) -> tuple[object, ...]:  # keyword-only hint must survive a process pool
-        return _rebuild, (type(self), self.message, self.hint)
+    def __reduce__(self) -> tuple[object, ...]:  # keyword-only arguments must survive a process pool
+        return _rebuild, (type(self), self.message, self.hint, self.argument)
 
 
 class ClipworksWarning(UserWarning):
@@ -74,16 +79,38 @@ class EncodingError(ClipworksError):
     """The runtime failed while it compiled or ran a tower."""
 
 
+class LocationError(ClipworksError):
+    """An object store, or a file in it, cannot be reached."""
+
+
+class ResultsError(ClipworksError):
+    """A results file cannot be read or written."""
+
+
+class DumpError(ClipworksError):
+    """A dump cannot be read or written, or does not hold what it must."""
+
+
+class ClusterError(ClipworksError):
+    """Ray, or a part of the cluster that it runs on, failed."""
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str], *, hint: str | None = None) -> UnknownNameError:
     """Build the error for a name that is not in a table, with the nearest known name as a suggestion."""
-    import difflib  # here, since only a typo needs it
-
     names = list(known)
-    near = difflib.get_close_matches(given.lower(), [name.lower() for name in names], n=1)
-    meant = next((name for name in names if near and name.lower() == near[0]), None)
+    meant = find_near(given, names)
     guess = f"did you mean {meant!r}? " if meant else ""
     return UnknownNameError(f"unknown {kind} {given!r}: {guess}known: {', '.join(names)}", hint=hint)
 
 
-def _rebuild(kind: type[ClipworksError], message: str, hint: str | None) -> ClipworksError:
-    return kind(message, hint=hint)
+def find_near(given: str, known: Iterable[str]) -> str | None:
+    """The name of a table that a typo may have meant, capital letters or not; None where none is near."""
+    import difflib  # here, since only a typo needs it
+
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(given.lower(), names, n=1)
+    return names[near[0]] if near else None
+
+
+def _rebuild(kind: type[ClipworksError], message: str, hint: str | None, argument: str | None) -> ClipworksError:
+    return kind(message, hint=hint, argument=argument)

@@ -213,7 +213,8 @@ def _leave_at_once(number: int) -> NoReturn:
 
 def _tell(text: str, *, clear: bool = False) -> None:
     with contextlib.suppress(OSError):
-        os.write(2, f"\r\x1b[K{text}".encode() if clear and os.isatty(2) else text.encode())
+        redraws = clear and os.isatty(2) and os.environ.get("TERM") != "dumb"
+        os.write(2, f"\r\x1b[K{text}".encode() if redraws else text.encode())
 
 
 def _end_if_lost(lost: sys.UnraisableHookArgs) -> None:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self, overload
 
 import numpy as np
 
-from clipworks import runtimes, scoring, store
-from clipworks.arguments import check_choices, check_pixels, list_texts, list_tokens
-from clipworks.errors import TextError, UsageError
+from clipworks import runtimes, store
+from clipworks.arguments import (
+    Report,
+    check_pixels,
+    check_record,
+    check_texts,
+    list_choices,
+    list_texts,
+    list_tokens,
+)
+from clipworks.errors import UsageError
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions, check_count
-from clipworks.scoring import Floats, Match, embed_batch
+from clipworks.scoring import ComparedTexts, Floats, Match, Matches, embed_batch
 from clipworks.text.batches import stage_ahead
-from clipworks.text.tokenizers import open_tokenizer
+from clipworks.text.tokenizers import Tokenizer, open_tokenizer
 
 if TYPE_CHECKING:
     from clipworks.bundle.card import Card
@@ -39,24 +47,15 @@ class Model:
         options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS,
         images: ImageOptions = DEFAULT_IMAGE_OPTIONS,
         *,
-        towers: Sequence[runtimes.Role] = runtimes.ROLES,
+        towers: runtimes.Role | Sequence[runtimes.Role] = runtimes.ROLES,
     ) -> None:
         self.card: Card = bundle.card  # the facts of the model
         self.image_options = images  # how images are read
-        check_choices("towers", towers, runtimes.ROLES)
+        towers = list_choices("towers", towers, runtimes.ROLES)
         self.streams = runtimes.choose_streams(options)  # batches of images encoded at once
-        # Imported by one thread: Ctrl-C may leave an import's lock behind that another would wait for for ever.
-        runtimes.import_runtime(runtimes.choose_for(bundle, options).name)
-        # Runtimes compile outside Python's lock: the towers load side by side, and the tokenizer meanwhile. This thread
-        # only waits, so that Ctrl-C finds it doing nothing else.
-        pool = ThreadPoolExecutor(len(runtimes.ROLES) + 1, thread_name_prefix="load")
-        try:
-            opening = {role: pool.submit(runtimes.open_encoder, bundle, role, options) for role in towers}
-            reading = pool.submit(open_tokenizer, bundle.tokenizer, bundle.card.text) if "text" in towers else None
-            self._encoders = {role: job.result() for role, job in opening.items()}
-            self._tokenizer = reading.result() if reading else None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # a runtime may take long to compile what nobody wants now
+        self._encoders, self._tokenizer = runtimes.open_encoders(
+            bundle, towers, options, meanwhile=lambda: _open_tokenizer(bundle, towers)
+        )
         first = next(iter(self._encoders.values()))
         # What is in use, as the runtime reports it.
         self.runtime, self.device, self.precision = first.runtime, first.device, first.precision
@@ -120,7 +119,12 @@ class Model:
         return embed_batch(self._encoder("image"), check_pixels(pixels, self.card.image.size))
 
     def embed_texts(
-        self, texts: str | Iterable[str], *, batch_size: int = TEXT_BATCH, truncate: bool = False
+        self,
+        texts: str | Iterable[str],
+        *,
+        batch_size: int = TEXT_BATCH,
+        truncate: bool = False,
+        report: Report | None = None,
     ) -> Floats:
         """Embed texts; those of like length and prefix are encoded together: `clipworks.text.batches` tells why.
 
@@ -128,6 +132,7 @@ class Model:
             texts: one or many.
             batch_size: texts encoded at once at most, at least 1.
             truncate: cut a text that is longer than the model's context instead of raising.
+            report: told after each batch how many texts are encoded, and of how many.
 
         Returns:
             float32 unit rows ``[n, dim]`` in the given order; one text gives ``[1, dim]``, none ``[0, dim]``.
@@ -139,7 +144,7 @@ class Model:
         size, prompts = check_count("batch size", batch_size), list_texts(texts)
         self._encoder("text")  # so that a missing tower is told before anything else
         assert self._tokenizer is not None  # opened together with the text tower
-        return self._embed_ids(self._tokenizer.encode_ragged(prompts, truncate=truncate), size)
+        return self._embed_ids(self._tokenizer.encode_ragged(prompts, truncate=truncate), size, report)
 
     def embed_tokens(self, texts: Sequence[Ids], *, batch_size: int = TEXT_BATCH) -> Floats:
         """Embed token ids, int32 ``[length]`` each with their start and end, as `embed_texts` does texts."""
@@ -147,52 +152,83 @@ class Model:
         self._encoder("text")  # as above
         return self._embed_ids(list_tokens(texts, self.card.text), size)
 
-    def _embed_ids(self, texts: Sequence[Ids], size: int) -> Floats:
+    def _embed_ids(self, texts: Sequence[Ids], size: int, report: Report | None = None) -> Floats:
         encoder, rows = self._encoder("text"), np.empty((len(texts), self.card.dim), dtype=np.float32)
         assert self._tokenizer is not None  # as above
+        done = 0
         for part, batch in stage_ahead(encoder, texts, size=size, pad=self._tokenizer.pad):
             rows[part] = embed_batch(encoder, batch)
+            done += len(part)
+            if report is not None:
+                report(done, len(texts))
         return rows
 
-    def match(self, image: ImageLike, texts: Sequence[str], *, top: int | None = None, truncate: bool = False) -> Match:
-        """Rank texts by how well they fit one image.
+    @overload
+    def match(  # type: ignore[overload-overlap]  # a path is one image, and iterates its letters
+        self, images: ImageLike, texts: Sequence[str], *, top: int | None = None, truncate: bool = False
+    ) -> Match: ...
+
+    @overload
+    def match(
+        self, images: Iterable[ImageLike], texts: Sequence[str], *, top: int | None = None, truncate: bool = False
+    ) -> Matches: ...
+
+    def match(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        texts: Sequence[str],
+        *,
+        top: int | None = None,
+        truncate: bool = False,
+    ) -> Match | Matches:
+        """Rank texts by how well they fit one image, or each of many.
 
         Args:
-            image: a path, the bytes of an image file, a file open in binary mode, a Pillow image or a uint8 array.
+            images: as in `embed_images`.
             texts: at least one; equal texts stay separate entries.
             top: keep the best ``top`` only, at least 1; None for all. Scores are always over all texts.
             truncate: cut a text that is longer than the model's context instead of raising.
 
         Returns:
-            The scores, best first; ties keep the given order.
+            Of one image its `Match`, the scores best first; ties keep the given order. Of several, `Matches`.
 
         Raises:
-            ImageError: the image cannot be decoded.
+            ImageError: an image cannot be decoded; the message names it.
             TextError: no text, an empty one, or one over the context.
             UsageError: something that is no image, no text, or no number of texts.
         """
-        if isinstance(texts, str):
-            raise UsageError("texts must be a list of texts, not one string")
-        if not (texts := list_texts(texts)):
-            raise TextError("no text given; at least one is needed")
+        from clipworks.images.decode import is_image, list_images, name_image
+
         top = None if top is None else check_count("top", top)
-        # Each different text once: equal texts must get equal scores to the last bit, or they would not tie.
-        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        if not is_image(images):
+            listed, compared = list_images(images), self.prepare_texts(texts, truncate=truncate)
+            rows = zip(listed, self.embed_images(listed), strict=True)
+            return Matches(matches=tuple(compared.rank(row, image=name_image(one), top=top) for one, row in rows))
         self._encoder("image")  # so that a missing tower is told before anything else
         with ThreadPoolExecutor(1) as pool:  # decoding takes one core and encoding few texts does not fill the others
-            decoding = pool.submit(self.prepare_image, image)
-            encoded = self.embed_texts(list(places), truncate=truncate)
-            cosines = scoring.compare(self.embed_pixels(decoding.result()[None]), encoded)[0]
-        return Match(
-            image=os.fsdecode(image) if isinstance(image, str | os.PathLike) else None,
+            decoding = pool.submit(self.prepare_image, images)
+            compared = self.prepare_texts(texts, truncate=truncate)
+            row = self.embed_pixels(decoding.result()[None])[0]
+        return compared.rank(row, image=name_image(images), top=top)
+
+    def prepare_texts(
+        self, texts: Sequence[str], *, truncate: bool = False, report: Report | None = None
+    ) -> ComparedTexts:
+        """Encode texts to compare images with; see `match` and `embed_texts`."""
+        texts = check_texts(texts)
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        rows = self.embed_texts(list(places), truncate=truncate, report=report)
+        made_by = Match(
+            image=None,
             model=self.card.name,
             runtime=self.runtime,
             device=self.device,
             precision=self.precision,
             why=self.why,
             score_kind=self.card.score.kind,
-            scores=scoring.score_texts(cosines[[places[text] for text in texts]], texts, self.card.score, top),
         )
+        order = [places[text] for text in texts]
+        return ComparedTexts(texts=texts, rows=rows, places=order, rule=self.card.score, made_by=made_by)
 
     def close(self) -> None:
         """Free the towers' memory; the model cannot be used afterwards."""
@@ -206,6 +242,16 @@ class Model:
             hint="call clipworks.load in each process; the threads of one process may share a model",
         )
 
+    def __repr__(self) -> str:
+        """The model, what runs it, and what it takes and gives, in one line."""
+        takes = {
+            "image": f"{self.card.image.size} x {self.card.image.size} pixels",
+            "text": f"{self.card.text.context} tokens",
+        }
+        opened = ", ".join(f"{role} tower of {takes[role]}" for role in self._encoders)
+        used = f"{self.runtime}, {self.device}, {self.precision}"
+        return f"<clipworks.Model {self.card.name}: {used}; {opened}; {self.card.dim} dimensions>"
+
     def __enter__(self) -> Self:
         return self
 
@@ -214,8 +260,14 @@ class Model:
 
     def _encoder(self, role: runtimes.Role) -> runtimes.Encoder:
         if role not in self._encoders:
-            raise UsageError(f"this model was loaded without its {role} tower")
+            raise UsageError(
+                f"this model was loaded without its {role} tower", hint="load opens both where towers is left out"
+            )
         return self._encoders[role]
+
+
+def _open_tokenizer(bundle: Bundle, towers: Sequence[runtimes.Role]) -> Tokenizer | None:
+    return open_tokenizer(bundle.tokenizer, bundle.card.text) if "text" in towers else None
 
 
 def load(
@@ -224,7 +276,7 @@ def load(
     images: ImageOptions = DEFAULT_IMAGE_OPTIONS,
     *,
     offline: bool = False,
-    towers: Sequence[runtimes.Role] = runtimes.ROLES,
+    towers: runtimes.Role | Sequence[runtimes.Role] = runtimes.ROLES,
     progress: Callable[[str], None] | None = None,
 ) -> Model:
     """Load a model; use it as a context manager or call ``close`` to free its memory early.
@@ -234,7 +286,7 @@ def load(
         options: what runs it.
         images: how image files are read.
         offline: never ask a model hub.
-        towers: which halves to open: leave one out to save its memory and its time to load.
+        towers: which halves to open, ``"image"``, ``"text"`` or both: one saves the memory and load time of the other.
         progress: told in one line how far a download is.
 
     Raises:
@@ -244,5 +296,10 @@ def load(
     """
     if not isinstance(model, str | os.PathLike):
         raise UsageError(f"model is {model!r}; allowed: a known name, a hub id or a bundle's folder")
+    check_record("options", options, RuntimeOptions, "RuntimeOptions(runtime='openvino')")
+    check_record("images", images, ImageOptions, "ImageOptions(alpha='white')")
+    if progress is not None and not callable(progress):
+        raise UsageError(f"progress is {progress!r}; allowed: a function that takes a text, or None")
+    towers = list_choices("towers", towers, runtimes.ROLES)
     bundle = store.open_bundle(os.fspath(model), offline=offline, progress=progress)
     return Model(bundle, options, images, towers=towers)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from clipworks.runtimes.protocol import Batch, Encoder, Staged
 
 Floats = npt.NDArray[np.float32]
+# Rows of a table in a notebook.
+_DRAWN = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +33,8 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Match:
-    """The ranked texts of one image, and what computed them."""
+class Match(Sequence[Score]):
+    """The ranked texts of one image, best first, and what computed them; it iterates and indexes its scores."""
 
     image: str | None  # the image's path as given, or None for one that has no path
     model: str  # the card's name
@@ -40,7 +43,81 @@ class Match:
     precision: str
     why: str | None = None  # what ``auto`` went by where the runtime or the precision was left to it
     score_kind: str = "softmax"  # over the given texts, or ``sigmoid``, each text by itself
-    scores: tuple[Score, ...]  # best first
+    scores: tuple[Score, ...] = ()  # best first; empty for an error
+    error: str | None = None  # why an image of a data set has no scores, or None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @overload
+    def __getitem__(self, index: int) -> Score: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Score, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Score | tuple[Score, ...]:
+        return self.scores[index]
+
+    def _repr_html_(self) -> str:
+        return _draw_html(("text", "score", "cosine"), [(one.text, one) for one in self.scores])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matches(Sequence[Match]):
+    """The ranked texts of several images, in their order; it iterates and indexes the `Match` of each."""
+
+    matches: tuple[Match, ...]
+
+    def __len__(self) -> int:
+        return len(self.matches)
+
+    @overload
+    def __getitem__(self, index: int) -> Match: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Match, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Match | tuple[Match, ...]:
+        return self.matches[index]
+
+    def _repr_html_(self) -> str:
+        names = (f"image {place}" if one.image is None else one.image for place, one in enumerate(self.matches))
+        rows = [(name, one.scores[0]) for name, one in zip(names, self.matches, strict=True) if one.scores]
+        return _draw_html(("image", "text", "score", "cosine"), rows)
+
+
+def _draw_html(headings: Sequence[str], rows: Sequence[tuple[str, Score]]) -> str:
+    """A table for a notebook: a row a score, with the text too where the row is named by something else."""
+    from html import escape  # here, since only a notebook needs it
+
+    lines = [
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in (name, one.text)[: len(headings) - 2])}"
+        f"<td>{one.score:.2%}</td><td>{one.cosine:.4f}</td></tr>"
+        for name, one in rows[:_DRAWN]
+    ]
+    more = f"<p>and {len(rows) - _DRAWN:,} more</p>" if len(rows) > _DRAWN else ""
+    head = "".join(f"<th>{heading}</th>" for heading in headings)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{more}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ComparedTexts:
+    """Texts to compare images with; equal ones share a row, so that they tie to the last bit."""
+
+    texts: Sequence[str]
+    rows: Floats  # float32 unit rows ``[different texts, dim]``
+    places: Sequence[int]  # for each text the place of its row
+    rule: ScoreRule  # from the model's card
+    made_by: Match  # what computes the scores: a match without an image
+
+    def rank(
+        self, row: Floats | None, *, image: str | None = None, top: int | None = None, error: str | None = None
+    ) -> Match:
+        """Rank the texts for an image: its float32 unit row ``[dim]``, or None and the error why there is none."""
+        scores: tuple[Score, ...] = ()
+        if row is not None:
+            scores = score_texts(compare(row[None], self.rows)[0][self.places], self.texts, self.rule, top)
+        return dataclasses.replace(self.made_by, image=image, scores=scores, error=error)
 
 
 def normalise(embeddings: npt.NDArray[np.floating], *, made_by: str = "") -> Floats:

@@ -92,6 +92,17 @@ class TextSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rotation:
+    """Rotary positions (RoPE): how queries and keys of patches are turned in every layer.
+
+    Adjacent values of a head are pairs; those of its first half turn with the patch's column, the others with its row.
+    """
+
+    theta: Positive = 10_000.0  # the frequencies are its powers to minus their place, from 0 to 1
+    offset: Finite = 0.0  # the number of the first column and row
+
+
+@dataclass(frozen=True, kw_only=True)
 class TowerSpec:
     """The architecture of one half of the model; None stands for what is not published.
 
@@ -108,10 +119,12 @@ class TowerSpec:
         norm_place: whether layers normalise what comes in (``pre``) or what goes out (``post``).
         input_norm: whether rows are normalised before the first layer.
         cls_token: whether a learned token stands before the patches.
-        position: how positions are told: added learned ones, or also by rotating queries and keys.
+        rotation: how queries and keys are rotated, beside the learned positions that are added; None for not at all.
         mask: which tokens an attention does not see: none, those behind, or the padding.
         pooling: what becomes the embedding: the CLS token's row, that of the largest id, of the first end token, of the
             last place, the mean of all rows, or an attention over them.
+        pool_heads: of such an attention; None for as many as the layers have.
+        pool_mlp_dim: width inside the MLP behind it; None for the layers'.
         projection: whether the pooled row is projected to the shared width; else it has that width.
         projection_bias: whether the projection has a bias.
         parameters: how many.
@@ -129,9 +142,11 @@ class TowerSpec:
     norm_place: Literal["pre", "post"] = "pre"
     input_norm: bool = False
     cls_token: bool = False
-    position: Literal["learned", "rope_2d"] = "learned"
+    rotation: Rotation | None = None
     mask: Literal["none", "causal", "padding"] = "none"
     pooling: Pooling | None = None
+    pool_heads: Count | None = None
+    pool_mlp_dim: Count | None = None
     projection: bool = True
     projection_bias: bool = False
     parameters: int | None = None
@@ -254,6 +269,10 @@ def _check_together(card: Card, origin: str) -> None:
     for length in card.prefix_lengths:
         check_range(length, f"{origin}: prefix_lengths", low=1, high=card.dim - 1)
     for role, tower in (("image", card.image_tower), ("text", card.text_tower)):
-        if tower.heads and tower.width % tower.heads:
-            said = f"the width {tower.width} does not divide among {tower.heads} heads"
+        for heads in (tower.heads, tower.pool_heads):
+            if heads and tower.width % heads:
+                said = f"the width {tower.width} does not divide among {heads} heads"
+                raise BundleError(f"{origin}: {role}_tower: {said}")
+        if tower.rotation and tower.heads and tower.width // tower.heads % 4:
+            said = f"heads of {tower.width // tower.heads} cannot be rotated by column and row; allowed: multiples of 4"
             raise BundleError(f"{origin}: {role}_tower: {said}")

@@ -12,8 +12,11 @@ from clipworks.bundle.card import Card, card_from_json, card_to_json
 from clipworks.bundle.provenance import BundleFile
 from clipworks.cache import open_folder, read_checked, write_checked
 from clipworks.errors import BundleError
+from clipworks.images.signatures import describe_content
 
 CARD_FILE = "model.json"
+_POINTER = 1024
+"""Bytes that a Git LFS pointer does not reach."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +57,11 @@ def read_bundle(folder: Path) -> Bundle:
         except OSError:
             raise BundleError(f"the bundle {folder} is damaged: {name} is missing") from None
         if found != expected.bytes:
+            with (folder / name).open("rb") as stream:
+                kind = describe_content(stream.read(512)) if found < _POINTER else ""
+            pointer = f": it is {kind}" if kind.startswith("a Git LFS pointer") else ""
             raise BundleError(
-                f"the bundle {folder} is damaged: {name} has {found} bytes, its card says {expected.bytes}"
+                f"the bundle {folder} is damaged: {name} has {found} bytes, its card says {expected.bytes}{pointer}"
             )
     named = [name for files in card.towers.values() for name in (files.image, files.text)]
     for name in [*named, card.text.file]:

@@ -1,12 +1,11 @@
 """The command line: one module a command; each parses, calls one function of the library, and prints.
 
-Nothing but argparse is imported until a command is chosen, so that help is there at once. Data goes to stdout,
+Not even argparse is imported until a command is chosen, so that help is there at once. Data goes to stdout,
 everything else to stderr.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import importlib
@@ -14,12 +13,17 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn, Protocol, TextIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from clipworks import __version__, interrupts
-from clipworks.cli.terminal import show_text
-from clipworks.errors import ClipworksError, ClipworksWarning, ImageError, unknown_name
+from clipworks.cli.terminal import can_redraw, find_width, show_text
+from clipworks.cli.words import parse_words
+from clipworks.display import fold_text
+from clipworks.errors import ClipworksError, ClipworksWarning, unknown_name
+
+if TYPE_CHECKING:
+    import argparse
 
 
 class CommandModule(Protocol):
@@ -37,6 +41,7 @@ COMMANDS = {
     "match": "rank texts by how well they fit an image",
     "classify": "classify a data set into a results file; resumes where it stopped",
     "compare": "what each runtime and precision costs in accuracy and buys in speed",
+    "completion": "make bash, zsh or fish complete commands, options and names",
     "devices": "what this machine offers, how quick it is, and what auto takes",
     "doctor": "where scores begin to differ from a reference's, stage by stage",
     "embed": "embed a data set into a folder of vectors; resumes where it stopped",
@@ -54,29 +59,30 @@ NESTED = ("models",)
 _OVERVIEW = """\
 usage: clipworks COMMAND [OPTION ...]
 
-Match, classify, check and measure CLIP on the hardware you have.
+{purpose}
 
 commands:
 {commands}
 
 options:
-  -h, --help     show this help; clipworks COMMAND --help explains a command
-  --version      show the version
-  --traceback    show Python's traceback when a command fails
+{options}
 """
+_PURPOSE = "Match, classify, check and measure CLIP on the hardware you have."
+_OPTIONS = {
+    "-h, --help": "show this help; clipworks help COMMAND explains a command",
+    "--version": "show the version",
+    "--traceback": "show Python's traceback when a command fails",
+}
 
 
-# What writing meets where there is no room.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, as every other error of clipworks is."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print one line and exit with status 2."""
-        print(f"{self.prog}: {show_text(message)} (see {self.prog} --help)", file=sys.stderr)
-        sys.exit(2)
+# What writing meets where there is no room, or nothing to write to.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF)
+# What a command's user can do where the library names an argument of its call: with the option, and without.
+_HINTS = {
+    "base": ("--base FOLDER names its base's checkpoint", None),
+    "max_pixels": ("--max-pixels N raises the limit", None),
+    "truncate": ("shorten it, or let it be cut: --truncate", "shorten it"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,7 +118,8 @@ def run_guarded(program: str, run: Callable[[list[str]], int], argv: Sequence[st
     except ClipworksError as error:
         if traceback:
             raise
-        return _report(program, error.message, error.hint, error.exit_status)
+        hint = error.hint if error.argument is None else _HINTS[error.argument][1]
+        return _report(program, error.message, hint, error.exit_status)
     except KeyboardInterrupt:
         if traceback:
             raise
@@ -120,12 +127,7 @@ def run_guarded(program: str, run: Callable[[list[str]], int], argv: Sequence[st
     except Exception as error:  # whatever is left: one line for the user, the whole with --traceback
         if traceback:
             raise
-        if isinstance(error, OSError):
-            _silence_stdout()  # it may be stdout itself that cannot be written, and Python would try again at exit
-            if error.filename is None and error.errno in _FULL:
-                return _report(program, f"the output cannot be written: {error.strerror}", None, 1)
-        what = str(error).strip().partition("\n")[0]
-        return _report(program, f"{type(error).__name__}{': ' if what else ''}{what}", "--traceback shows where", 1)
+        return _report(program, *_explain(error), 1)
 
 
 @contextlib.contextmanager
@@ -145,8 +147,8 @@ def _noting() -> Iterator[None]:
             before(message, category, filename, lineno, file, line)
         elif (text := show_text(str(message))) not in said:
             said.add(text)
-            watched = sys.stderr.isatty()
-            print("\r\x1b[K" * watched + f"note: {text}", file=sys.stderr)  # a line of progress may stand there
+            clear = "\r\x1b[K" if can_redraw(sys.stderr) else ""  # a line of progress may stand there
+            print(f"{clear}note: {text}", file=sys.stderr)
             if isinstance(message, ClipworksWarning) and message.mark is not None:
                 with contextlib.suppress(OSError):
                     open(message.mark, "ab").close()  # noqa: PTH123  # pathlib would be imported for it
@@ -161,6 +163,18 @@ def _noting() -> Iterator[None]:
         warnings.showwarning = before
 
 
+def _explain(error: Exception) -> tuple[str, str | None]:
+    """The line of an error that is none of ours, and its hint."""
+    if isinstance(error, OSError):
+        _silence_stdout()  # it may be stdout itself that cannot be written, and Python would try again at exit
+        if error.filename is None and error.errno in _UNWRITABLE:
+            return f"the output cannot be written: {error.strerror}", None
+        if error.filename is not None and error.strerror is not None:
+            return f"{os.fsdecode(error.filename)}: {error.strerror}", None
+    what = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}{': ' if what else ''}{what}", "--traceback shows where"
+
+
 def _report(program: str, message: str, hint: str | None, status: int) -> int:
     print(f"{program}: {show_text(message)}", file=sys.stderr)
     if hint:
@@ -168,12 +182,19 @@ def _report(program: str, message: str, hint: str | None, status: int) -> int:
     return status
 
 
+class _ClosedOutput(io.TextIOBase):
+    """Stands in for a standard output that was closed: a command that prints nothing does not miss it."""
+
+    def write(self, text: str) -> int:  # noqa: ARG002  # the form of a stream
+        raise OSError(errno.EBADF, "standard output is closed")
+
+
 def _prepare_streams() -> None:
-    """Make sure that printing cannot fail for a closed stream, or for a character that the terminal lacks."""
+    """Make sure that printing never fails for a character that the terminal lacks, or for want of a stderr."""
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # lives as long as the process
+        sys.stdout = _ClosedOutput()
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # as above
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # lives as long as the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -185,25 +206,48 @@ def _silence_stdout() -> None:
 
 
 def _run(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
-        width = max(map(len, COMMANDS)) + 2
-        lines = (f"  {name:<{width}}{summary}" for name, summary in COMMANDS.items())
-        print(_OVERVIEW.format(commands="\n".join(lines)), end="", file=sys.stdout if words else sys.stderr)
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+        from clipworks.cli.completion import answer_shell
+
+        answer_shell()
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
+    if not words or words[0] in ("-h", "--help"):
+        print(_format_overview(), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
-    if words[0] in ("--version", "-V"):
+    if words[0] in ("version", "--version", "-V"):
         print(f"clipworks {__version__}")
         return 0
     name, *rest = words
     if name not in COMMANDS:
-        raise unknown_name("command", name, COMMANDS, hint="clipworks --help lists them")
+        raise unknown_name("command", name, [*COMMANDS, "help", "version"], hint="clipworks --help lists them")
+    from clipworks.cli.parsers import Parser
+
     module: CommandModule = importlib.import_module(f"clipworks.cli.{name}")
     parser = Parser(prog=f"clipworks {name}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     # argparse cannot let options stand between positional arguments where there are subcommands.
-    args = parser.parse_args(rest) if name in NESTED else parser.parse_intermixed_args(rest)
+    args = parser.parse_args(rest) if name in NESTED else parse_words(parser, rest)
     try:
         return module.run(args)
-    except ImageError as error:
-        if "(max_pixels)" in error.message and hasattr(args, "max_pixels"):  # only here the option's name is known
-            raise ImageError(error.message, hint="--max-pixels N raises the limit") from None
+    except ClipworksError as error:
+        if error.argument is not None and hasattr(args, error.argument):  # only here the command's options are known
+            error.hint, error.argument = _HINTS[error.argument][0], None
         raise
+
+
+def _format_overview() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    purpose = "\n".join(fold_text(_PURPOSE, find_width()))
+    return _OVERVIEW.format(
+        purpose=purpose, commands=_list_facts(COMMANDS, width), options=_list_facts(_OPTIONS, width)
+    )
+
+
+def _list_facts(facts: Mapping[str, str], width: int) -> str:
+    """Names and what they are, one below another; what a narrow terminal has no room for is folded."""
+    lines = []
+    for name, told in facts.items():
+        first, *more = fold_text(told, max(find_width() - width - 2, 20))
+        lines += [f"  {name:<{width}}{first}", *(" " * (width + 2) + line for line in more)]
+    return "\n".join(lines)

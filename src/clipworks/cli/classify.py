@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_dataset_options(parser)
     rows = {
         "--labels L (required)": "class names: a file, one a line or a JSON list, or imagenet, imagenet-synsets",
-        "-o --output FILE:output (required)": "the results: .jsonl, .parquet, .txt; with --ray a folder",
+        "-o --output FILE:stream (required)": "the results: .jsonl, .parquet, .txt; - for stdout; with --ray a folder",
         "--templates T = simple": "none, simple, openai-7, openai-80, a file, one a line, or a JSON list; {} in each",
         "--top K>=1 = 5": "classes kept for an image",
         "--format F": "jsonl, parquet or text (default: by the output's ending, else jsonl)",
@@ -36,17 +36,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
-    from clipworks.cli.runs import run_here
+    from clipworks.cli.runs import STDOUT, check_stdout, open_output, run_here
     from clipworks.endings import choose_by_ending
-    from clipworks.results.formats import choose_format, list_endings
+    from clipworks.results.formats import choose_format, choose_stream, list_endings
     from clipworks.results.journal import check_target, manifest_path
     from clipworks.tasks.classify import Classes, classify
     from clipworks.text.prompts import read_labels, read_templates
 
     options.check_ray_options(args)
+    check_stdout(args)
     # Whatever can be refused is refused before the model loads.
     images = options.read_image_options(args)
-    if args.ray is None:
+    if args.output == STDOUT:
+        choose_stream(args.format)
+    elif args.ray is None:
         chosen = choose_format(args.format, args.output)
         choose_by_ending(args.output, list_endings(), default="jsonl", asked=chosen, option=f"--format {chosen}")
         if not args.restart:
@@ -60,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
     def prepare(model: Model) -> Callable[[DataSet, RunOptions], RunProgress]:
         classifier = _get_classifier(args, model, classes)
-        return lambda dataset, run_options: classify(model, dataset, classes, classifier, args.output, run_options)
+        output = open_output(args)
+        return lambda dataset, run_options: classify(model, dataset, classes, classifier, output, run_options)
 
     return run_here(args, images, prepare)
 

@@ -44,13 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_runtime_options(rows, named=())
     what = parser.add_argument_group("accuracy and agreement")
     table = {
-        "--images SOURCE (required)": "as SOURCE of clipworks classify",
+        "SOURCE ...": options.SOURCE,
         "--labels L (required)": "as in clipworks classify",
-        "--root FOLDER": options.ROOT,
         "--templates T = simple": "as in clipworks classify",
-        "--limit N>=1": "the first N images only",
     }
     kinds.add_options(what, table)
+    options.add_selection_options(what)
     options.add_image_options(parser)
     speed = parser.add_argument_group("speed")
     table = {
@@ -104,7 +103,7 @@ def _compare(
     from clipworks import interrupts
     from clipworks.cli.progress import ProgressLine
     from clipworks.comparison.comparing import compare
-    from clipworks.datasets.listing import read_dataset
+    from clipworks.datasets.selection import read_selection
     from clipworks.text.prompts import read_labels
 
     def report(what: str, done: int, total: int) -> None:
@@ -113,7 +112,8 @@ def _compare(
         interrupts.check()  # KeyboardInterrupt comes from here alone: what was measured by then is written
         line.count(done, total, what=what)
 
-    images, labels = read_dataset(args.images, root=args.root), read_labels(args.labels)
+    # What is left out by --limit is checked and described too.
+    images, labels = read_selection(options.read_selection(args, args.source)), read_labels(args.labels)
     with ProgressLine() as line:
         return compare(plan, images, labels, published=published, gates=gates, report=report)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipworks.endings import check_writable
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def check_output(folder: Path) -> None:
     """Refuse, before any work is done, to write where something else would be lost, or where nothing can be written."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; allowed: a folder, new or an earlier comparison's")
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"{folder} cannot be written: {there} is no folder that may be written to")
+    check_writable(str(folder), parents=True)
     for stem in (WHOLE, PARTIAL):
         record, *others = (folder / f"{stem}{suffix}" for suffix in SUFFIXES)
         foreign = [path for path in others if path.exists() and not record.exists()]

@@ -1,4 +1,4 @@
-"""Show what this machine offers: runtimes, devices, precisions, measured rates, and what auto takes and why."""
+"""Show where you are: runtimes, devices, precisions, measured rates, what auto takes and why, and the cache."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from clipworks.environment import Environment
     from clipworks.report.document import Document
     from clipworks.runtimes.survey import Survey
+    from clipworks.store.listing import CacheContents
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,27 +26,34 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.cli.progress import ProgressLine
     from clipworks.environment import describe_environment
     from clipworks.runtimes.survey import survey
+    from clipworks.store.listing import describe_cache
 
     machine = describe_environment()
     with ProgressLine() as line:
         found = survey(measure_again=args.measure, report=line.show)
-    print_result({"environment": machine, **vars(found)}, lambda: show_survey(found, machine), as_json=args.json)
+    cache = describe_cache()
+    facts = {"environment": machine, **vars(found), "cache": cache}
+    print_result(facts, lambda: show_survey(found, machine, cache), as_json=args.json)
     return 0
 
 
-def show_survey(found: Survey, machine: Environment) -> Document:
-    """The machine, its runtimes, and what ``auto`` takes."""
+def show_survey(found: Survey, machine: Environment, cache: CacheContents) -> Document:
+    """The machine, its runtimes, what ``auto`` takes, and the cache."""
     from clipworks.report.document import Document, FactList, Section
     from clipworks.report.tables import tabulate
 
     memory = "" if machine.memory_gib is None else f", {machine.memory_gib:g} GiB"
     facts = [
+        ("clipworks", f"{machine.packages['clipworks']}, Python {machine.python}, {machine.system}"),
         ("CPU", f"{machine.cpu}, {machine.cores} core{'' if machine.cores == 1 else 's'}{memory}"),
         ("instruction sets", " ".join(machine.isa) or "not told by this system"),
     ]
     for variable, ceiling in (("CLIPWORKS_CPU", found.ceiling), ("ONEDNN_MAX_CPU_ISA", found.onednn_ceiling)):
         if ceiling is not None:
             facts.append(("ceiling", f"{ceiling}, set by {variable}"))
+    facts.append(("cache", f"{cache.folder}, {cache.bytes / 1e6:,.0f} MB" if cache.folder else "none: no home folder"))
+    if cache.shared:
+        facts.append(("shared models", cache.shared))
     rates = [
         (runtime, device, precision)
         for runtime in found.runtimes
@@ -70,7 +78,7 @@ def show_survey(found: Survey, machine: Environment) -> Document:
         (
             ("runtime", lambda runtime: runtime.name),
             ("why", lambda runtime: runtime.problem or ""),
-            ("what to do", lambda runtime: runtime.hint or ""),
+            ("to get it", lambda runtime: runtime.hint or ""),
         ),
     )
     auto = tabulate(
@@ -82,9 +90,22 @@ def show_survey(found: Survey, machine: Environment) -> Document:
             ("why", lambda item: item.why),
         ),
     )
+    models = tabulate(
+        "Models here",
+        cache.models,
+        (
+            ("name", lambda model: model.name),
+            ("state", lambda model: model.state),
+            ("MB", lambda model: f"{model.bytes / 1e6:,.0f}"),
+            ("folder", lambda model: model.folder or ""),
+        ),
+        spare=("folder",),
+    )
     busy = machine.load_1m is not None and machine.load_1m > machine.cores / 2
     warning = f"The machine is busy (load {machine.load_1m:g}): rates measured now are too low." if busy else ""
-    section = Section(items=(FactList(rows=tuple(facts)), table, missing, auto), text=(warning,) if warning else ())
+    section = Section(
+        items=(FactList(rows=tuple(facts)), table, missing, auto, models), text=(warning,) if warning else ()
+    )
     return Document(title="", sections=(section,))
 
 

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import kinds, options
 from clipworks.cli.terminal import print_result
+from clipworks.endings import check_writable
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
     from clipworks.doctor.dumps import Dump
     from clipworks.doctor.pipelines import Inputs
+    from clipworks.doctor.vector_files import VectorFile
+    from clipworks.doctor.vectors import VectorSource
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds.add_options(group, rows)
     what = parser.add_argument_group("images and texts (default: two photographs and three texts that come with it)")
     rows = {
-        "--images FILE ...": "images; of a dump, those that it was made from",
+        "--images FILE ...": "images; of a dump, those that it was made from; with --vectors also a folder or a list",
         "--texts TEXT ...": "texts; those that are too long are cut",
         "--texts-file FILE": kinds.TEXTS_FILE,
     }
     kinds.add_options(what, rows)
+    stored = parser.add_argument_group("stored vectors: how far they are from what the model gives, and why")
+    rows = {
+        "--vectors FILE": ".npy, .npz, .parquet or a folder of clipworks embed; of --images or texts, by the names in "
+        "the file, else in their order (default: of the images that the file names)",
+        "--root FOLDER": "the folder that names in the file, or in a list of images, are relative to",
+        "--most N>=1 = 256": "vectors compared at most, evenly chosen",
+    }
+    kinds.add_options(stored, rows)
     options.add_image_options(parser)
     rows = {
         "--tolerance NAME=N ...": "tolerances of your own: of a stage (image_layer_3=0.01), or of all of a kind "
@@ -46,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print, and return 0 for a healthy pipeline, 1 for one that differs."""
+    """Compare, print, and return 0 for a healthy pipeline or the model's own vectors, 1 for what differs."""
+    if args.vectors is not None:
+        return _run_vectors(args)
+    if args.root is not None:
+        raise UsageError(f"--root {args.root} goes with --vectors")
     from clipworks.cli.progress import ProgressLine
     from clipworks.doctor.diagnosing import diagnose
     from clipworks.doctor.dumps import SUFFIX, write_dump
@@ -57,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.dump is not None and Path(args.dump).suffix != SUFFIX:
         raise UsageError(f"--dump is {args.dump!r}; allowed: a file whose name ends in {SUFFIX}")
+    if args.dump is not None:
+        check_writable(args.dump)
     tolerances = parse_tolerances(args.tolerance or ())
     runtime_options = options.read_runtime_options(args, cache=False)  # nothing of an earlier run is taken
     request = ReferenceRequest(
@@ -92,3 +109,62 @@ def _choose_inputs(args: argparse.Namespace, dump: Dump | None) -> Inputs:
     chosen = args.images or (dump.images if dump else ()) or list_images()
     words = texts or (dump.texts if dump else ()) or TEXTS
     return Inputs(images=tuple(chosen), texts=tuple(words), options=options.read_image_options(args))
+
+
+def _run_vectors(args: argparse.Namespace) -> int:
+    from clipworks.cli.progress import ProgressLine
+    from clipworks.doctor.stages import parse_tolerances
+    from clipworks.doctor.vector_files import read_vectors
+    from clipworks.doctor.vectors import check_vectors
+    from clipworks.report.vectors import show_vectors
+    from clipworks.store import expand_home, open_bundle
+
+    for name in ("reference", "reference_runtime", "reference_device", "reference_precision", "dump"):
+        if getattr(args, name) is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} does not go with --vectors: the reference is the model itself"
+            )
+    tolerances = parse_tolerances(args.tolerance or ())
+    stored = read_vectors(expand_home(args.vectors))
+    source = _find_source(args, stored)
+    with ProgressLine() as line:
+        found = check_vectors(
+            open_bundle(args.model, offline=args.offline, progress=line.show),
+            options.read_runtime_options(args),
+            stored,
+            source,
+            most=args.most,
+            tolerances=tolerances,
+            tell=line.show,
+        )
+    print_result(found, lambda: show_vectors(found), as_json=args.json)
+    return 0 if found.verdict == "same" else 1
+
+
+def _find_source(args: argparse.Namespace, stored: VectorFile) -> VectorSource:
+    """What vectors are of: the images or texts that were given, else what their file names."""
+    from clipworks.datasets.listing import SUFFIXES, read_dataset
+    from clipworks.doctor.vectors import VectorSource
+
+    texts = kinds.read_texts(args.texts, args.texts_file)
+    if texts and args.images:
+        raise UsageError("--images and texts are given; the vectors of a file are of one of them")
+    if texts or (stored.of_texts and not args.images):
+        words = tuple(texts or stored.names)
+        return VectorSource(role="text", names=words, files=words)
+    named = [] if args.images else list(stored.names)
+    if not named and not args.images:
+        raise UsageError(
+            f"{stored.path} does not say what its vectors are of", hint="--images, --texts or --texts-file says it"
+        )
+    names, files = [], []
+    for word in args.images or ():
+        if Path(word).is_dir() or Path(word).suffix.lower() not in SUFFIXES:
+            for sample in read_dataset(word, root=None if Path(word).is_dir() else args.root):
+                names.append(sample.path)
+                files.append(sample.file)
+        else:
+            named.append(word)
+    names += named
+    files += [str(Path(args.root or "", name)) for name in named]
+    return VectorSource(role="image", names=tuple(names), files=tuple(files), options=options.read_image_options(args))

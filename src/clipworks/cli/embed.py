@@ -6,13 +6,14 @@ import argparse
 from pathlib import Path
 
 from clipworks.cli import kinds, options
+from clipworks.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks embed``."""
     options.add_dataset_options(parser)
     rows = {
-        "-o --output FOLDER:output (required)": "where the embeddings go",
+        "-o --output FOLDER:stream (required)": "where the embeddings go; - for JSON lines on stdout",
         "--format npy|parquet": "npy: embeddings.npy and records.jsonl (the default); parquet: embeddings.parquet",
     }
     kinds.add_options(parser, rows)
@@ -23,20 +24,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Embed, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
-    from clipworks.cli.runs import run_here
-    from clipworks.endings import check_folder_name
+    from clipworks.cli.runs import STDOUT, check_stdout, open_output, run_here
+    from clipworks.endings import check_folder_name, check_writable
     from clipworks.results.formats import EMBEDDING_FORMATS
     from clipworks.tasks.embed import embed
 
     options.check_ray_options(args)
+    check_stdout(args)
     images = options.read_image_options(args)
     if args.ray is not None:
         from clipworks.cli.ray import run_request
 
         return run_request(args, None)
-    row = EMBEDDING_FORMATS[args.format or "npy"]
-    check_folder_name(args.output, holds=row.folder or "")
-    options.recall_choice(args, Path(args.output + row.manifest))
-    return run_here(
-        args, images, lambda model: lambda dataset, run_options: embed(model, dataset, args.output, run_options)
-    )
+    if args.output != STDOUT:
+        row = EMBEDDING_FORMATS[args.format or "npy"]
+        check_folder_name(args.output, holds=row.folder or "")
+        check_writable(args.output)
+        options.recall_choice(args, Path(args.output + row.manifest))
+    elif args.format is not None:
+        raise UsageError(f"--format {args.format} goes with a folder; -o - prints JSON lines")
+    output = open_output(args)
+    return run_here(args, images, lambda model: lambda dataset, run_options: embed(model, dataset, output, run_options))

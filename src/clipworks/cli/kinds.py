@@ -18,7 +18,8 @@ def add_options(group: Group, rows: Mapping[str, str]) -> None:
 
     ``--root FOLDER`` takes a text, ``--strict`` none, ``--errors wrong|skip`` one of these words, ``--texts TEXT ...``
     at least one text; ``FILE`` stands by itself. ``K>=1``, ``N:int`` and ``S:float`` are numbers, ``FILE:output`` is
-    written to. Behind that stands ``(required)``, or ``= default``, which is told behind the help too.
+    written to, and ``FILE:stream`` may be ``-`` for stdout. Behind that stands ``(required)``, or ``= default``, which
+    is told behind the help too.
     """
     for row, told in rows.items():
         usage, _, default = row.removesuffix(" (required)").partition(" = ")
@@ -81,6 +82,13 @@ def read_texts(texts: Sequence[str] | None, file: str | None) -> list[str]:
     return [*(texts or ()), *read_lines(file)]
 
 
+def _read_stream(text: str) -> str:
+    """The name of a file that is written, or ``-`` for stdout."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no name; allowed: that of a file, or - for stdout")
+    return text
+
+
 def _read_output(text: str) -> str:
     """The name of a file or folder that is written: what is written takes several files, and resumes."""
     if text in ("", "-"):
@@ -88,5 +96,11 @@ def _read_output(text: str) -> str:
     return text
 
 
-_KINDS: dict[str | None, Callable[[str], object]] = {None: str, "int": int, "float": float, "output": _read_output}
-_VALUE = re.compile(r"(?P<name>.+?)(>=(?P<low>\d+)|:(?P<kind>int|float|output))?(?P<several> \.\.\.)?")
+_KINDS: dict[str | None, Callable[[str], object]] = {
+    None: str,
+    "int": int,
+    "float": float,
+    "output": _read_output,
+    "stream": _read_stream,
+}
+_VALUE = re.compile(r"(?P<name>.+?)(>=(?P<low>\d+)|:(?P<kind>int|float|output|stream))?(?P<several> \.\.\.)?")

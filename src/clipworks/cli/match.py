@@ -1,14 +1,14 @@
-"""Rank texts by how well they fit an image."""
+"""Rank texts by how well they fit an image, or each of several."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import kinds, options
@@ -18,47 +18,92 @@ from clipworks.display import fit_text, measure_width
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
+    from clipworks.options import ImageOptions
     from clipworks.scoring import Match
 
+_STDIN = "-"
 _BAR_WIDTH = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks match``."""
-    parser.add_argument("image", metavar="IMAGE", help="an image file; - reads it from standard input")
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="a text to compare the image with")
+    source = "an image, a folder of images, a pattern in quotes, or a list of images (.txt, .csv); - reads one image"
+    parser.add_argument("source", metavar="SOURCE", help=source)
+    texts = "a text to compare with; behind --texts or with --texts-file these are more SOURCEs"
+    parser.add_argument("words", metavar="TEXT", nargs="*", help=texts)
     rows = {
+        "--texts TEXT ...": "the texts; all that stands before is SOURCE",
         "--texts-file FILE": kinds.TEXTS_FILE,
-        "--top K>=1": "print the best K only",
+        "--top K>=1": "the best K only (default: all; of several images the best one, in CSV and JSON all)",
         "--truncate": "cut texts that are longer than the model's context",
+        "-o --output FILE:stream": "of one image or several all scores as CSV: a file, or - for stdout",
     }
     kinds.add_options(parser, rows)
+    options.add_selection_options(parser)
     options.add_image_options(parser)
     options.add_json_option(parser)
     options.add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Match, print, and return 0."""
+    """Match, print, and return 0, or 1 where one of several images could not be read."""
+    from clipworks.cli.matches import check_output
+    from clipworks.datasets.selection import is_single
+
     images = options.read_image_options(args)
-    _refuse_image_files(args.image, args.texts)
-    texts = kinds.read_texts(args.texts, args.texts_file)
+    sources, texts = _tell_apart(args)
+    check_output(args)
+    single = sources == [_STDIN] or (len(sources) == 1 and is_single(sources[0]))
+    return _match_one(args, images, sources[0], texts) if single else _match_many(args, images, sources, texts)
+
+
+def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Which words are SOURCEs and which are texts: the first is a SOURCE, the others where texts come otherwise."""
+    from clipworks.datasets.locations import is_url
+    from clipworks.datasets.selection import is_pattern
+
+    named = args.texts is not None or args.texts_file is not None
+    sources, words = ([args.source, *args.words], []) if named else ([args.source], args.words)
+    if len(sources) > 1:
+        if _STDIN in sources:
+            raise UsageError("- reads one image from standard input; it does not go with other SOURCEs")
+        known = (os.path.lexists, is_pattern, is_url)
+        missing = next((word for word in sources if not any(check(word) for check in known)), None)
+        if missing is not None:
+            raise UsageError(
+                f"{missing} does not exist: with --texts or --texts-file all that stands alone is SOURCE",
+                hint="a text goes behind --texts: clipworks match SOURCE --texts TEXT TEXT",
+            )
+    _refuse_images(args.texts or words)
+    texts = [*words, *kinds.read_texts(args.texts, args.texts_file)]
     if not texts:
-        raise UsageError("no text given", hint="clipworks match IMAGE TEXT [TEXT ...], or --texts-file FILE")
-    import clipworks.model  # noqa: F401  # before there is a second thread: two that import can lock each other out
+        raise UsageError(
+            "no text given", hint="clipworks match SOURCE TEXT [TEXT ...]; of several SOURCEs: --texts TEXT [TEXT ...]"
+        )
+    return sources, texts
+
+
+def _match_one(args: argparse.Namespace, images: ImageOptions, source: str, texts: list[str]) -> int:
+    from clipworks.cli.matches import write_matches
+    from clipworks.cli.progress import ProgressLine
     from clipworks.images.decode import open_file, open_image
 
     with ThreadPoolExecutor(1) as pool:
         # The image is decoded while the towers load: both leave Python's lock for most of their time.
         loading = pool.submit(options.load_model, args, images=images)
-        if args.image == "-":
+        if source == _STDIN:
             decoded = open_image(_read_stdin(), name="standard input", options=images)
         else:
-            decoded = open_file(args.image, options=images)
-    with loading.result() as model:
-        match = model.match(decoded, texts, top=args.top, truncate=args.truncate)
-    if args.json:
-        print_json({**vars(match), "image": args.image})
+            decoded = open_file(source, options=images)
+    with loading.result() as model, ThreadPoolExecutor(1) as pool, ProgressLine("texts") as line:
+        preparing = pool.submit(model.prepare_image, decoded)
+        compared = model.prepare_texts(texts, truncate=args.truncate, report=line.count)
+        match = compared.rank(model.embed_pixels(preparing.result()[None])[0], top=args.top)
+    if args.output is not None:
+        write_matches(args, [dataclasses.replace(match, image=source)])
+    elif args.json:
+        known = {name: value for name, value in vars(match).items() if name != "error"}
+        print_json({**known, "image": source})
     elif sys.stdout.isatty():
         print(_draw(match, shutil.get_terminal_size().columns))
     else:
@@ -67,14 +112,43 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_image_files(image: str, texts: Sequence[str]) -> None:
+def _match_many(args: argparse.Namespace, images: ImageOptions, sources: list[str], texts: list[str]) -> int:
+    from clipworks.cli.matches import write_matches
+    from clipworks.cli.progress import ProgressLine
+    from clipworks.cli.runs import report_left_out
+    from clipworks.tasks.match import match_dataset
+
+    dataset = options.read_images(args, sources)
+    report_left_out(dataset.left_out, dataset.source)
+    failed = 0
+
+    def watch(matches: Iterator[Match]) -> Iterator[Match]:
+        nonlocal failed
+        for done, match in enumerate(matches, 1):
+            failed += match.error is not None
+            progress.count(done, len(dataset))
+            yield match
+
+    with options.load_model(args, images=images, streams=None) as model:
+        with ProgressLine("texts") as line:
+            compared = model.prepare_texts(texts, truncate=args.truncate, report=line.count)
+        with ProgressLine("images") as progress:
+            write_matches(args, watch(match_dataset(model, dataset, compared, top=args.top)))
+    if failed:
+        print(f"{failed:,} of {len(dataset):,} images could not be read", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _refuse_images(texts: Sequence[str]) -> None:
     """A shell turns ``photographs/*`` into many names, of which all but the first would be taken as texts."""
-    kind = Path(image).suffix.lower()
+    from clipworks.datasets.listing import SUFFIXES
+
     for text in texts:
-        if kind and Path(text).suffix.lower() == kind and os.path.isfile(text):  # noqa: PTH113  # takes any text
+        if os.path.splitext(text)[1].lower() in SUFFIXES and os.path.isfile(text):  # noqa: PTH113, PTH122  # any text
             raise UsageError(
-                f"{text} is a file, where a text was expected; match takes one image",
-                hint="clipworks classify FOLDER --labels FILE takes many; such a name as a text: --texts-file FILE",
+                f"{text} is an image, where a text was expected",
+                hint="several images: clipworks match SOURCE SOURCE --texts TEXT TEXT; such a name as a text: "
+                "--texts-file FILE",
             )
 
 

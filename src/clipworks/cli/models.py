@@ -13,7 +13,9 @@ from clipworks import interrupts
 from clipworks.cli import kinds, options
 from clipworks.cli.bundles import NAME, describe_bundle, print_bundle
 from clipworks.cli.json_output import print_json
+from clipworks.cli.models_carry import EXPORT_OPTIONS, IMPORT_OPTIONS, run_export, run_import
 from clipworks.cli.models_convert import CONVERT_OPTIONS, VERIFY_OPTIONS, run_convert, run_verify
+from clipworks.cli.parsers import SubcommandParser
 from clipworks.cli.terminal import print_document, show_text
 from clipworks.errors import UsageError
 
@@ -31,7 +33,7 @@ class Action(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommands of ``clipworks models``."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=SubcommandParser)
     for name, action in ACTIONS.items():
         one = actions.add_parser(name, help=action.summary, description=action.summary, allow_abbrev=False)
         kinds.add_options(one, action.options)
@@ -139,5 +141,7 @@ ACTIONS = {
     "pull": Action("download a model, convert it once, check it and keep it in the cache", _PULL_OPTIONS, _pull),
     "verify": Action("check a bundle's files, and its embeddings against its checkpoint", VERIFY_OPTIONS, run_verify),
     "convert": Action("turn a checkpoint into a bundle", CONVERT_OPTIONS, run_convert),
+    "export": Action("write a bundle into one file, to carry it to another machine", EXPORT_OPTIONS, run_export),
+    "import": Action("take a bundle in from such a file", IMPORT_OPTIONS, run_import),
     "remove": Action("take a pulled model out of the cache", {"NAME": NAME}, _remove),
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clipworks.cli.bundles import NAME, print_bundle
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import show_text
-from clipworks.endings import check_folder_name
+from clipworks.endings import check_folder_name, check_writable
 from clipworks.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ VERIFY_OPTIONS = {
     "--images N>=1": f"with --against: images to compare (default: {_VERIFIED_IMAGES})",
 }
 CONVERT_OPTIONS = {
-    "SOURCE": "a checkpoint's folder, its file of weights, a folder with ready-made ONNX towers, or, to add int8 "
-    "towers to it, a model that is here",
+    "SOURCE": "a checkpoint's folder, its file of weights, a LoRA adapter's folder, a folder with ready-made ONNX "
+    "towers, or, to add int8 towers to it, a model that is here",
     "-o --output BUNDLE:output (required)": "the folder to write",
     "--name NAME": "the model's name (default: the output folder's)",
     "--config FILE": "the checkpoint's configuration, where it is not beside the weights",
+    "--base CHECKPOINT": "the checkpoint that a LoRA adapter is of (default: the folder that the adapter names)",
     "--card FILE": "what the source does not say itself; ready-made ONNX towers need one",
     "--precision f32|int8 = f32": "int8 adds int8 towers to the f32 ones",
     "--images FOLDER": f"for int8: images like those to come; {_CALIBRATION_IMAGES} are taken",
@@ -81,6 +82,7 @@ def run_convert(args: argparse.Namespace) -> int:
     if (args.precision == "int8") != (args.images is not None):
         raise UsageError("--precision int8 and --images FOLDER go together: int8 towers are made for images")
     check_folder_name(args.output, holds="a bundle")
+    check_writable(args.output, parents=True)
     paths = _choose_images(args.images) if args.images else []
     from clipworks import interrupts
     from clipworks.convert import quantize_towers, require_answers
@@ -108,7 +110,8 @@ def _make_bundle(args: argparse.Namespace, folder: Path) -> Bundle:
     here = _find_here(args.source)
     if here is not None:
         _refuse(args, "card", "a bundle, which has one")
-        _refuse(args, "config", "a bundle, which needs none")
+        for option in ("config", "base"):
+            _refuse(args, option, "a bundle, which needs none")
         if args.precision == "f32":
             raise UsageError(f"{args.source} is a bundle already", hint=explain_int8(here))
         shutil.copytree(here.folder, folder, dirs_exist_ok=True)
@@ -116,8 +119,10 @@ def _make_bundle(args: argparse.Namespace, folder: Path) -> Bundle:
         return dataclasses.replace(here, folder=folder, card=renamed)
     if find_towers(source) is None:
         config = Path(args.config) if args.config else None
-        return convert_checkpoint(source, folder, name=name, card=card, config=config, overwrite=True)
-    _refuse(args, "config", "ready-made ONNX towers, which need none")
+        base = Path(args.base) if args.base else None
+        return convert_checkpoint(source, folder, name=name, card=card, config=config, base=base, overwrite=True)
+    for option in ("config", "base"):
+        _refuse(args, option, "ready-made ONNX towers, which need none")
     if card is None:
         raise UsageError(
             f"{source} holds ready-made ONNX towers, which do not say how to preprocess images or scale scores",

@@ -13,11 +13,17 @@ from clipworks.errors import RuntimeUnavailableError, UsageError
 from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS, MAX_PIXELS, PRECISIONS, STARTER, ImageOptions, RuntimeOptions
 
 if TYPE_CHECKING:
+    from clipworks.datasets.listing import DataSet
+    from clipworks.datasets.selection import Selection
     from clipworks.images.decoders import BatchDecoder
     from clipworks.model import Model
     from clipworks.runtimes import Role
 
 ROOT = "the folder that a list's paths are relative to"
+SOURCE = (
+    "a folder of images (class folders are the truth), an image, a pattern in quotes, or a list: one path a line, or "
+    "path, tab, label; - reads a list from standard input"
+)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -84,10 +90,9 @@ def add_published_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_dataset_options(parser: argparse.ArgumentParser) -> None:
-    """Add SOURCE, --root, --batch-size, --workers, `add_image_options`, --decoder, --restart and --strict."""
+    """Add SOURCE, `add_selection_options`, how it is read, `add_image_options`, --decoder, --restart and --strict."""
     rows = {
-        "SOURCE": "a folder of images (class folders are the truth), or a list: one path a line, or path, tab, label",
-        "--root FOLDER": ROOT,
+        "SOURCE ...": SOURCE,
         "--batch-size N>=1 = 32": "images encoded at once",
         "--workers N>=1": "threads that read and decode (default: one a core); with --ray tasks (default: one for two "
         "cores of a Ray started here, on a cluster as many as it has CPUs for)",
@@ -95,8 +100,40 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
         "--strict": "exit with 1 if an image could not be read",
     }
     kinds.add_options(parser, rows)
+    add_selection_options(parser)
     add_image_options(parser)
     add_decoder_option(parser)
+
+
+def add_selection_options(parser: kinds.Group) -> None:
+    """Add --root, --no-recursive and --limit."""
+    rows = {
+        "--root FOLDER": ROOT,
+        "--no-recursive": "leave out the folders below a folder",
+        "--limit N>=1": "the first N images only",
+    }
+    kinds.add_options(parser, rows)
+
+
+def read_selection(args: argparse.Namespace, sources: Sequence[str], *, limit: int | None = None) -> Selection:
+    """What SOURCE and the options of `add_selection_options` name; and the list that comes on standard input."""
+    from clipworks.datasets.selection import STANDARD_INPUT, Selection
+
+    listed = b""
+    if sources.count(STANDARD_INPUT) > 1:
+        raise UsageError("- stands twice; allowed: once")
+    if STANDARD_INPUT in sources:
+        listed = b"" if sys.stdin is None else sys.stdin.buffer.read()
+    return Selection(
+        sources=tuple(sources), root=args.root, recursive=not args.no_recursive, limit=limit, listed=listed
+    )
+
+
+def read_images(args: argparse.Namespace, sources: Sequence[str]) -> DataSet:
+    """The data set that SOURCE and the options of `add_selection_options` name."""
+    from clipworks.datasets.selection import read_selection as read
+
+    return read(read_selection(args, sources, limit=args.limit))
 
 
 def add_decoder_option(parser: kinds.Group) -> None:

@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace, setup: Setup, load: Load, what: str = "") -> Profile:
     from clipworks.profiling.profiler import profile
 
-    with watching(what) as report:
+    with watching(load, what) as report:
         return profile(setup, load, report=report, keep_samples=args.raw, repeats=args.repeats, check=args.check)
 
 
@@ -118,14 +118,16 @@ def _sweep(args: argparse.Namespace, setup: Setup, load: Load, axes: dict[str, t
     results: list[Profile] = []
     failed: ClipworksError | None = None
     interrupted = False
-    for values in itertools.product(*axes.values()):
+    grid = list(itertools.product(*axes.values()))
+    for number, values in enumerate(grid, 1):
         point = dict(zip(axes, values, strict=True))
         what = " ".join(f"{name}={value}" for name, value in point.items())
         try:
             threads = dataclasses.replace(setup.options, threads=point.get("threads", setup.options.threads))
             batch, instances = point.get("batch", setup.batch_size), point.get("instances", setup.instances)
             chosen = dataclasses.replace(setup, batch_size=batch, instances=instances, options=threads)
-            result = _measure(args, chosen, dataclasses.replace(load, depth=point.get("depth", load.depth)), what)
+            place = f"point {number} of {len(grid)}: {what}"
+            result = _measure(args, chosen, dataclasses.replace(load, depth=point.get("depth", load.depth)), place)
         # What was measured at the other points is worth having either way.
         except KeyboardInterrupt:
             interrupted = True
@@ -158,14 +160,14 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
     from clipworks.report.rates import show_search
 
     with contextlib.closing(Bench(setup, seed=load.seed)) as bench:
-        with watching("capacity") as report:
+        with watching(load, "capacity") as report:
             closed = bench.measure(load, report=report)
         if closed.partial:
             _print_profile(args, closed)
             return 130
 
         def run_load(trial: Load) -> Any:
-            with watching(f"{trial.rate:.2f} requests/s") as report:
+            with watching(trial, f"{trial.rate:.2f} requests/s") as report:
                 return bench.measure(trial, report=report, keep_samples=args.raw).run
 
         found = search_rate(closed.run.window.requests_per_s, load, slo, run_load)
@@ -174,8 +176,8 @@ def _search(args: argparse.Namespace, setup: Setup, load: Load, slo: Any) -> int
 
 
 @contextlib.contextmanager
-def watching(what: str = "") -> Iterator[Report]:
-    """Draw progress while a measurement runs, and take it away afterwards; from its first report on it is kept."""
+def watching(load: Load, what: str = "") -> Iterator[Report]:
+    """Draw progress while a load is measured, and take it away afterwards; from its first report on it is kept."""
     from clipworks import interrupts
     from clipworks.cli.progress import ProgressLine
 
@@ -183,10 +185,21 @@ def watching(what: str = "") -> Iterator[Report]:
         speed = f", {rate:.2f} requests/s" if rate is not None else ""
         interrupts.keep()
         interrupts.check()  # KeyboardInterrupt comes from here alone: what was measured by then is told
-        line.show(f"{what}  measuring: {elapsed_s:.0f} s{speed}".strip())
+        line.show(f"{what}  measuring: {_say_time(elapsed_s, load)}{speed}".strip())
 
     with ProgressLine() as line:
         yield report
+
+
+def _say_time(elapsed_s: float, load: Load) -> str:
+    """How much of a measurement is over: of its duration, and behind that of what it may take until it is stable."""
+    if elapsed_s <= load.duration_s:
+        return f"{elapsed_s:.0f} of {load.duration_s:g} s"
+    return (
+        f"{elapsed_s:.0f} s of at most {load.limit_s:g}, until it is stable"
+        if load.duration_s
+        else f"{elapsed_s:.0f} s"
+    )
 
 
 def _read_load(args: argparse.Namespace) -> Load:

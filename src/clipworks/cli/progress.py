@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Self
 
+from clipworks.cli.terminal import can_redraw
 from clipworks.display import cut_text, show_text
 
 _BAR_WIDTH = 24
@@ -16,7 +17,7 @@ class ProgressLine:
     """A line that is drawn over itself, at most five times a second, where stderr is a terminal; left, it is gone."""
 
     def __init__(self, unit: str | None = None) -> None:
-        self._watched = sys.stderr.isatty()
+        self._watched = can_redraw(sys.stderr)
         self._drawn = 0.0
         self._unit = unit  # of what `count` counts, to show a speed
         self._stage, self._done, self._started = "", 0, time.monotonic()

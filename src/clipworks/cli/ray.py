@@ -30,12 +30,12 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
     from clipworks.cluster.running import run
 
     chosen, images = options.read_runtime_options(args), options.read_image_options(args)
+    selection = options.read_selection(args, args.source, limit=args.limit)
     request = Request(
-        source=args.source,
+        selection=selection,
         output=args.output,
         loading=Loading(model=args.model, options=chosen, images=images, offline=args.offline),
         classes=classes,
-        root=args.root,
         batch_size=args.batch_size,
         shard_size=args.shard_size,
         workers=args.workers,
@@ -45,7 +45,7 @@ def run_request(args: argparse.Namespace, classes: Classes | None) -> int:
     )
 
     def joined(cluster: Cluster, left_out: int) -> None:
-        report_left_out(left_out, args.source)
+        report_left_out(left_out, selection.name)
         gpus = f", {cluster.gpus:,} GPUs" if cluster.gpus else ""
         dashboard = f"dashboard: {cluster.dashboard}" if cluster.dashboard else "no dashboard"
         print(f"Ray: {cluster.nodes:,} nodes, {cluster.cpus:,} CPUs{gpus}; {dashboard}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import print_document, show_text
-from clipworks.endings import choose_by_ending
+from clipworks.endings import check_writable, choose_by_ending
 from clipworks.errors import UsageError
 from clipworks.results.journal import explain_write_errors
 from clipworks.results.locks import hold_part
@@ -79,6 +80,7 @@ def _report(args: argparse.Namespace, form: str | None) -> None:
     from clipworks.report.assembly import Reading, build_document
     from clipworks.report.markdown import format_markdown
 
+    counter = itertools.count(1)
     with ProgressLine() as line:
         document = build_document(
             args.files,
@@ -91,7 +93,7 @@ def _report(args: argparse.Namespace, form: str | None) -> None:
                 thumbnails=args.thumbnails if form == "html" else 0,
             ),
             published=read_published(args.published) if args.published is not None else (),
-            report=lambda name: line.show(f"reading {name}"),
+            report=lambda name: line.show(f"reading file {next(counter)} of {len(args.files)}: {name}"),
         )
     written = None if form is None else _write(document, args.output, form)
     if args.json:
@@ -111,8 +113,7 @@ def _check_output(output: Path, form: str) -> None:
         require_matplotlib()
     if output.is_dir():
         raise UsageError(f"{output} is a folder; allowed: a file's name")
-    if not output.parent.is_dir():
-        raise UsageError(f"the folder {output.parent} does not exist; {output} cannot be written")
+    check_writable(str(output))
     if not output.exists():
         return
     with output.open("rb") as stream:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from clipworks.cli import options
 from clipworks.cli.json_output import print_json
 from clipworks.cli.progress import ProgressLine
 from clipworks.cli.terminal import show_text
+from clipworks.errors import UsageError
 from clipworks.interrupts import keeping
 
 if TYPE_CHECKING:
@@ -22,18 +23,34 @@ if TYPE_CHECKING:
     from clipworks.tasks.runs import RunOptions
 
 
+STDOUT = "-"
+
+
+def check_stdout(args: argparse.Namespace) -> None:
+    """Raise UsageError for what does not go with results on stdout."""
+    if args.output != STDOUT:
+        return
+    for name, given in (("json", args.json), ("restart", args.restart), ("ray", args.ray is not None)):
+        if given:
+            raise UsageError(f"--{name} goes with an output that has a name, not with - for stdout")
+
+
+def open_output(args: argparse.Namespace) -> str | BinaryIO:
+    """The name of the output, or stdout."""
+    return sys.stdout.buffer if args.output == STDOUT else str(args.output)
+
+
 def run_here(
     args: argparse.Namespace,
     images: ImageOptions,
     prepare: Callable[[Model], Callable[[DataSet, RunOptions], RunProgress]],
 ) -> int:
     """Run over the data set in this process and say how it went; ``prepare`` makes of the model what writes results."""
-    from clipworks.datasets.listing import read_dataset
     from clipworks.pipeline import LoopOptions
     from clipworks.tasks.runs import RunOptions
 
-    dataset = read_dataset(args.source, root=args.root)
-    report_left_out(dataset.left_out, args.source)
+    dataset = options.read_images(args, args.source)
+    report_left_out(dataset.left_out, dataset.source)
     with options.load_model(args, images=images, towers=("image",), streams=None) as model:
         decoder, write = options.open_decoder(args, model), prepare(model)
         with ProgressLine("images") as line, keeping() as stop:
@@ -62,14 +79,14 @@ def conclude(
     """
     failed = f"{end.failed:,} could not be read" if end.failed else "all could be read"
     if not end.whole:
-        said = f"stopped {stopped}; the same command resumes from there"
+        said = f"stopped {stopped}" + ("; the same command resumes from there" if args.output != STDOUT else "")
     elif end.before == end.done:
         said = f"complete already: {whole}, {failed} (--restart starts over)"
     else:
         said = f"{fresh}, {failed}"
     if args.json:
         print_json({"output": args.output, **vars(end), "whole": end.whole})
-    print(f"{show_text(args.output)}: {said}", file=sys.stderr)
+    print(f"{'stdout' if args.output == STDOUT else show_text(args.output)}: {said}", file=sys.stderr)
     if not end.whole:
         return 130
     return 1 if args.strict and end.failed else 0

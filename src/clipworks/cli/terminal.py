@@ -6,14 +6,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from clipworks.display import show_text
 
 if TYPE_CHECKING:
     from clipworks.report.document import Document
 
-__all__ = ["draw_bar", "find_width", "print_document", "print_result", "show_text"]
+__all__ = ["can_redraw", "draw_bar", "find_width", "print_document", "print_result", "show_text"]
 # Of what is no terminal: files and pipes.
 _WIDTH = 100
 _NARROWEST = 32
@@ -24,6 +24,11 @@ def find_width() -> int:
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         return _WIDTH
     return max(shutil.get_terminal_size((_WIDTH, 24)).columns, _NARROWEST)
+
+
+def can_redraw(stream: TextIO) -> bool:
+    """Whether someone watches a stream on a terminal that can take a line back."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def print_document(document: Document) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from clipworks.cluster.failures import INSTALL, ClusterError, explain_errors, first_line
+from clipworks.cluster.failures import INSTALL, explain_errors, first_line
 from clipworks.datasets.listing import DataSet
 from clipworks.datasets.locations import find_kind, is_url
 from clipworks.datasets.sources import Archives
-from clipworks.errors import ClipworksError, RuntimeUnavailableError, UsageError
+from clipworks.errors import ClipworksError, ClusterError, RuntimeUnavailableError, UsageError
 from clipworks.processor import count_cores
 
 LOCAL = "local"

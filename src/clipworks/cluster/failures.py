@@ -5,13 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from clipworks.errors import ClipworksError
+from clipworks.errors import ClipworksError, ClusterError
 
 INSTALL = "pip install 'clipworks[ray]'"
-
-
-class ClusterError(ClipworksError):
-    """Ray, or a part of the cluster that it runs on, failed."""
 
 
 @contextlib.contextmanager

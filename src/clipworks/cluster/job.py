@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from clipworks.cluster.encoding import Loading
     from clipworks.cluster.statistics import Statistics
+    from clipworks.datasets.selection import Selection
     from clipworks.tasks.classify import Classes
 
 SHARD_SIZE = 8192
@@ -17,11 +18,10 @@ SHARD_SIZE = 8192
 class Request:
     """What a run is asked to do."""
 
-    source: str  # see `clipworks.datasets.sources.read_source`
+    selection: Selection  # the source; see `clipworks.datasets.sources.read_source`
     output: str  # the folder of shards; a path or URL
     loading: Loading  # the model
     classes: Classes | None = None  # to classify; None to embed
-    root: str | None = None  # the folder that a list's paths are relative to
     batch_size: int = 32  # images encoded at once
     # images in a shard of a list or folder, rounded up to whole batches; None for `SHARD_SIZE`
     shard_size: int | None = None

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clipworks.datasets.listing import SUFFIXES, Sample
-from clipworks.datasets.locations import LocationError, is_url, join_place, open_place, read_place
-from clipworks.errors import ImageError
+from clipworks.datasets.locations import is_url, join_place, open_place, read_place
+from clipworks.errors import ImageError, LocationError
 from clipworks.images.decoders import read_regular_file
 from clipworks.images.streams import check_length
 from clipworks.pipeline import attempt

@@ -62,7 +62,7 @@ def run(
         ClipworksError: Ray, a store or the disk failed; finished shards are kept.
     """
     require_ray()
-    source = read_source(request.source, root=request.root)
+    source = read_source(request.selection)
     if request.classes is not None and isinstance(source, DataSet):
         find_truths(source, request.classes.labels)
     size = request.shard_size or SHARD_SIZE
@@ -180,7 +180,7 @@ def work(
     )
     encoding = Encoding(
         loading=request.loading,
-        source=request.source,
+        source=request.selection.name,
         classes=request.classes,
         found=found,
         cores=None if pool.gpus else request.loading.options.threads,

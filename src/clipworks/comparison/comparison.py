@@ -14,11 +14,10 @@ from clipworks.bundle.records import read_record
 from clipworks.comparison.figures import Agreement, Difference, Footprint, Problem, Speed
 from clipworks.comparison.published import PublishedRow
 from clipworks.environment import Environment
-from clipworks.errors import BundleError
+from clipworks.errors import BundleError, ResultsError
 from clipworks.evaluation.evaluation import Accuracy
 from clipworks.options import ImageOptions
 from clipworks.profiling.profile import Load
-from clipworks.results.records import ResultsError
 
 COMPARISON_FORMAT = 3
 # Of the Pareto front and the plots; ``agreement`` without truth.

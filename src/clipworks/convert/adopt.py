@@ -27,7 +27,7 @@ from clipworks.families.preprocessing import (
     settle_preprocessing,
 )
 from clipworks.families.registry import find_family
-from clipworks.families.weight_files import read_json
+from clipworks.families.weight_files import name_content, read_json
 from clipworks.runtimes import Batch, Encoder, open_encoder
 from clipworks.runtimes.finite import find_broken
 from clipworks.text.clip_vocabulary import VOCABULARY
@@ -71,7 +71,7 @@ def adopt_towers(source: Path, output: Path, *, card: Card, overwrite: bool = Fa
     image_file, text_file = pair
     tokenizer = _find_tokenizer(source, text_file, card)
     preprocessing = _read_preprocessing(source, image_file, card)
-    image_graph, text_graph = onnx.load(image_file), onnx.load(text_file)
+    image_graph, text_graph = _load_graph(image_file), _load_graph(text_file)
     for graph, file in ((image_graph, image_file), (text_graph, text_file)):
         if (broken := find_broken(graph)) is not None:
             raise ConversionError(f"{file} holds NaN or Inf in {broken}")
@@ -97,6 +97,19 @@ def find_towers(source: Path) -> tuple[Path, Path] | None:
     """The image tower and the text tower of a folder that holds ready-made ones, or None."""
     pairs = [(source / image, source / text) for image, text in _PAIRS]
     return next((pair for pair in pairs if all(path.is_file() for path in pair)), None)
+
+
+def _load_graph(path: Path) -> onnx.ModelProto:
+    try:
+        graph = onnx.load(path)
+    except FileNotFoundError as error:  # of its weights beside it
+        raise ConversionError(f"{path} cannot be read: {error}") from None
+    except Exception as error:  # noqa: BLE001  # protobuf's own error, which is of no public type
+        reason = name_content(path) or str(error).partition("\n")[0]
+        raise ConversionError(f"{path} cannot be read as an ONNX graph: {reason}") from None
+    if not graph.graph.node:  # bytes that are no graph may be read as one without nodes
+        raise ConversionError(f"{path} cannot be read as an ONNX graph: {name_content(path) or 'it has no nodes'}")
+    return graph
 
 
 def _find_tokenizer(source: Path, text_file: Path, card: Card) -> Path | None:

@@ -35,6 +35,7 @@ def convert_checkpoint(
     name: str | None = None,
     card: Card | KnownModel | None = None,
     config: Path | None = None,
+    base: Path | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Convert a checkpoint to a bundle.
@@ -46,6 +47,7 @@ def convert_checkpoint(
         card: what is known of the model: title, notes, licence, published figures; and preprocessing, where the
             checkpoint does not say. What both say must agree.
         config: the checkpoint's configuration, where it is not beside the weights.
+        base: the checkpoint that an adapter is of, where the adapter does not name its folder.
         overwrite: replace an output that exists, at the end, in one step.
 
     Returns:
@@ -55,7 +57,7 @@ def convert_checkpoint(
         ConversionError: the checkpoint cannot be converted without guessing, it contradicts the card, or the output
             exists.
     """
-    checkpoint = read_checkpoint(source, config=config, preprocessing=card.image if card else None)
+    checkpoint = read_checkpoint(source, config=config, preprocessing=card.image if card else None, base=base)
     described = describe_checkpoint(checkpoint, name=name or (card.name if card else output.name))
     if card is not None:
         described = _add_published(described, card)
@@ -98,7 +100,10 @@ def new_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
     temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
     retired = output.with_name(f".{output.name}.{os.getpid()}.old")
     try:
-        temporary.mkdir(parents=True)  # within, since Ctrl-C may come just behind it
+        try:
+            temporary.mkdir(parents=True)  # within, since Ctrl-C may come just behind it
+        except OSError as error:
+            raise ConversionError(f"{output} cannot be written: {error.strerror}") from None
         yield temporary
         if overwrite and output.exists():
             output.rename(retired)

@@ -68,12 +68,15 @@ class DataSet(Sequence[Sample]):
         return digest.hexdigest()
 
 
-def read_dataset(source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> DataSet:
+def read_dataset(
+    source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None, recursive: bool = True
+) -> DataSet:
     """Read a data set: a folder, or a list, whose paths are relative to a root.
 
-    A folder is taken with all folders below it, each in the order of its names; the first folder below ``source`` is
-    the truth of what is in it. A list has one path a line; path, tab, label; as a ``.csv`` path and label; or lines
-    that all end in a blank and a class index or WordNet id. An image that stands in it twice is two samples.
+    A folder is taken with all folders below it, each in the order of its names, unless it is not to be ``recursive``;
+    the first folder below ``source`` is the truth of what is in it. A list has one path a line; path, tab, label; as a
+    ``.csv`` path and label; or lines that all end in a blank and a class index or WordNet id. An image that stands in
+    it twice is two samples.
 
     Raises:
         UsageError: nothing of that name, no list, or a root for a folder.
@@ -83,7 +86,7 @@ def read_dataset(source: str | os.PathLike[str], *, root: str | os.PathLike[str]
     if os.path.isdir(source):  # noqa: PTH112  # a Path raises for a name that is too long
         if root is not None:
             raise UsageError(f"--root {os.fspath(root)} goes with a list; {source} is a folder")
-        return list_folder(source, walk_folder(source))
+        return list_folder(source, walk_folder(source, recursive=recursive))
     if root is not None and not os.path.isdir(root):  # noqa: PTH112  # as above
         raise UsageError(f"--root {os.fspath(root)} is not a folder")
     return list_samples(read_pairs(source, root=root), source, None if root is None else os.fspath(root))
@@ -178,8 +181,8 @@ def list_folder(source: str, entries: Iterable[tuple[str, str | None, bool]]) ->
     return DataSet(source=source, root=None, paths=paths, truths=truths, labelled=False, left_out=left_out)
 
 
-def walk_folder(source: str) -> Iterator[tuple[str, str | None, bool]]:
-    """Everything below a folder that is no folder, each folder in the order of its names.
+def walk_folder(source: str, *, recursive: bool = True) -> Iterator[tuple[str, str | None, bool]]:
+    """Everything below a folder, or right in it, that is no folder, each folder in the order of its names.
 
     Links are followed, as data sets are often made of them, but not in a circle. An entry that leads nowhere, or to
     what is no file, stays an entry: to read it is one error among the results, where a listing that fails would be
@@ -203,6 +206,8 @@ def walk_folder(source: str) -> Iterator[tuple[str, str | None, bool]]:
         elif not entry.name.startswith("."):
             if not _is_folder(entry):
                 yield entry.path, first, False
+                continue
+            if not recursive:
                 continue
             try:
                 entries, here = _list_folder(entry.path)

@@ -15,13 +15,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from clipworks.errors import ClipworksError, UsageError
+from clipworks.errors import LocationError, UsageError
 
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+)://(?P<path>.*)", re.DOTALL)
-
-
-class LocationError(ClipworksError):
-    """An object store, or a file in it, cannot be reached."""
 
 
 def is_url(place: str) -> bool:

@@ -7,8 +7,9 @@ import os
 import re
 from dataclasses import dataclass
 
-from clipworks.datasets.listing import DataSet, list_folder, list_samples, parse_pairs, read_dataset
+from clipworks.datasets.listing import DataSet, list_folder, list_samples, parse_pairs
 from clipworks.datasets.locations import find_kind, is_url, join_place, list_place, read_place
+from clipworks.datasets.selection import Selection, join_sets, limit_images, read_part
 from clipworks.errors import ImageError, UsageError
 
 _TARS = (".tar", ".tar.gz", ".tgz")
@@ -23,20 +24,34 @@ class Archives:
     files: tuple[str, ...]  # the tars in order
 
 
-def read_source(source: str, *, root: str | None = None) -> DataSet | Archives:
-    """Read what a run is over: what `clipworks.datasets.listing.read_dataset` takes, or its URL, or tar shards.
+def read_source(selection: Selection) -> DataSet | Archives:
+    """Read what a run is over: what `read_selection` takes, or its URL, or tar shards.
 
-    Those are one tar, a folder that holds nothing but tars, a list of them, or a pattern such as
-    ``s3://bucket/train-{00000..00099}.tar``. Raises as `read_dataset`, and LocationError for a store that does not
+    Those are tars, folders that hold nothing but tars, lists of them, or patterns such as
+    ``s3://bucket/train-{00000..00099}.tar``. Raises as `read_selection`, and LocationError for a store that does not
     answer.
     """
+    parts = [_read_one(source, selection) for source in selection.sources]
+    images = [part for part in parts if isinstance(part, DataSet)]
+    if len(images) == len(parts):
+        return limit_images(join_sets(images, selection.name), selection.limit)
+    if images:
+        raise UsageError(f"{selection.name}: tar shards and images; allowed on Ray: one of the two")
+    if selection.limit is not None:
+        raise UsageError(f"--limit {selection.limit} goes with a list or folder; on Ray tar shards are taken whole")
+    files = [file for part in parts if isinstance(part, Archives) for file in part.files]
+    return Archives(source=selection.name, files=tuple(files))
+
+
+def _read_one(source: str, selection: Selection) -> DataSet | Archives:
+    root = selection.root
     found: DataSet | Archives
     if source.endswith(_TARS):
         found = Archives(source=source, files=tuple(_expand(source)))
     else:
         here = not is_url(source) and (os.path.isdir(source) or not (root and is_url(root)))  # noqa: PTH112
         try:
-            found = read_dataset(source, root=root) if here else _read_remote(source, root)
+            found = read_part(source, selection) if here else _read_remote(source, selection)
         except ImageError:
             names = list_place(source, recursive=True) if find_kind(source) == "folder" else []
             files = tuple(join_place(source, name) for name in names if name.endswith(_TARS))
@@ -51,14 +66,14 @@ def read_source(source: str, *, root: str | None = None) -> DataSet | Archives:
     return found
 
 
-def _read_remote(source: str, root: str | None) -> DataSet:
-    kind = find_kind(source)
+def _read_remote(source: str, selection: Selection) -> DataSet:
+    root, kind = selection.root, find_kind(source)
     if kind == "missing":
         raise UsageError(f"{source} does not exist; allowed: a folder of images, or a list of them")
     if kind == "folder":
         if root is not None:
             raise UsageError(f"--root {root} goes with a list; {source} is a folder")
-        names = list_place(source, recursive=True)
+        names = list_place(source, recursive=selection.recursive)
         shown = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
         return list_folder(
             source,

@@ -12,16 +12,12 @@ import numpy as np
 
 from clipworks.bundle.card import Card
 from clipworks.doctor.stages import Array, Trace, is_stage, sees_padding
-from clipworks.errors import ClipworksError, unknown_name
+from clipworks.errors import DumpError, unknown_name
 from clipworks.options import PRECISIONS
 
 SUFFIX = ".npz"
 _FACTS = ("texts", "images", "precision")
 _NUMBERED = re.compile(r"(.+)\.(\d+)")
-
-
-class DumpError(ClipworksError):
-    """A dump cannot be read or written, or does not hold what it must."""
 
 
 @dataclass(frozen=True, kw_only=True)

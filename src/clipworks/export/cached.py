@@ -17,7 +17,7 @@ from clipworks.towers.stored import StoredTower
 if TYPE_CHECKING:
     from clipworks.export.graph_nodes import Graph
 
-_FORMAT = 1  # of what `build_graph` writes; another graph needs another number
+_FORMAT = 2  # of what `build_graph` writes; another graph needs another number
 _KEPT_FILES = 48
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from clipworks.bundle.card import TowerSpec
 from clipworks.export.graph_nodes import GraphNodes
+from clipworks.towers.rotation import tabulate_rotation
 from clipworks.towers.weights import AttentionPool, ImageWeights, Layer, Linear, Norm, TowerWeights
 
 POOLED = "pooled"
@@ -61,6 +62,8 @@ def _run_layer(
     nodes.scope, layer, spec = f"layers.{index}", weights.layers[index], weights.spec
     normal = nodes.normalise(rows, layer.norm1, spec.norm_eps)
     parts = [_linear(nodes, normal, part, name) for name, part in (("q", layer.q), ("k", layer.k), ("v", layer.v))]
+    if spec.rotation is not None:
+        parts[:2] = [_rotate(nodes, part, weights) for part in parts[:2]]
     joined = pool(gather(_attend(nodes, [spread(part) for part in parts], weights, mask)))
     rows = nodes.plus(pool(rows), _linear(nodes, joined, layer.proj, "proj"))
     return nodes.plus(rows, _mlp(nodes, rows, layer.norm2, (layer.fc1, layer.fc2), spec))
@@ -84,10 +87,8 @@ def pool_by_attention(nodes: GraphNodes, rows: str, pool: AttentionPool, weights
     """
     nodes.scope, spec = "attn_pool", weights.spec
     normal = nodes.normalise(rows, weights.norm, spec.norm_eps)
-    scores = nodes.matmul(
-        pool.take_query_through_keys(spec.heads or 1), nodes.transpose(normal, 0, 2, 1)
-    )  # [n, heads, length]
-    pooled = _linear(nodes, _take_means(nodes, scores, normal, pool.v, spec), pool.proj, "proj")
+    scores = nodes.matmul(pool.take_query_through_keys(), nodes.transpose(normal, 0, 2, 1))  # [n, heads, length]
+    pooled = _linear(nodes, _take_means(nodes, scores, normal, pool.v, pool.heads), pool.proj, "proj")
     mlp = _mlp(nodes, pooled, pool.norm, (pool.fc1, pool.fc2), spec)
     return nodes.mark(POOLED, nodes.plus(pooled, mlp))
 
@@ -103,6 +104,18 @@ def project(nodes: GraphNodes, pooled: str, weights: TowerWeights, *, name: str)
         nodes.add_output("MatMul", pooled, head.weight, name=name)
     else:
         nodes.add_output("Add", nodes.matmul(pooled, head.weight), head.bias, name=name)
+
+
+def _rotate(nodes: GraphNodes, value: str, weights: TowerWeights) -> str:
+    """Queries or keys ``[n, length, width]``, turned by where their patches are."""
+    assert isinstance(weights, ImageWeights)  # texts have no columns and rows
+    spec = weights.spec
+    width, heads = spec.width, spec.heads or 1
+    cosines, sines = (table[:, None] for table in tabulate_rotation(spec, weights.size // (spec.patch_size or 1)))
+    swapped = nodes.add("Gather", nodes.reshape(value, 0, 0, width // 2, 2), np.array([1, 0]), attributes={"axis": 3})
+    parts = [(nodes.reshape(part, 0, 0, heads, width // heads)) for part in (value, swapped)]
+    products = [nodes.add("Mul", part, table) for part, table in zip(parts, (cosines, sines), strict=True)]
+    return nodes.reshape(nodes.plus(*products), 0, 0, width)
 
 
 def _attend(nodes: GraphNodes, parts: Sequence[str], weights: TowerWeights, mask: str | None) -> str:
@@ -127,12 +140,12 @@ def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, weig
     queries = nodes.reshape(_linear(nodes, pooled, layer.q, "q"), 0, heads, side)
     through_keys = nodes.matmul(nodes.transpose(queries, 1, 0, 2), key)
     scores = nodes.matmul(nodes.transpose(through_keys, 1, 0, 2), nodes.transpose(normal, 0, 2, 1))
-    return _linear(nodes, _take_means(nodes, scores, normal, layer.v, weights.spec), layer.proj, "proj")
+    return _linear(nodes, _take_means(nodes, scores, normal, layer.v, heads), layer.proj, "proj")
 
 
-def _take_means(nodes: GraphNodes, scores: str, normal: str, values: Linear, spec: TowerSpec) -> str:
+def _take_means(nodes: GraphNodes, scores: str, normal: str, values: Linear, heads: int) -> str:
     """Scores ``[n, heads, length]`` of rows ``[n, length, width]`` to the means of their values, ``[n, width]``."""
-    heads, width = spec.heads or 1, spec.width
+    width = len(values.weight)
     value = nodes.add("Reshape", values.dequantize(), np.array([width, heads, width // heads], np.int64))  # as the key
     means = nodes.transpose(nodes.matmul(nodes.softmax(scores), normal), 1, 0, 2)
     through_values = nodes.matmul(means, nodes.transpose(value, 1, 0, 2))
@@ -146,18 +159,21 @@ def _mlp(nodes: GraphNodes, rows: str, norm: Norm, maps: tuple[Linear, Linear], 
 
 
 def _activate(nodes: GraphNodes, value: str, activation: str | None) -> str:
-    """QuickGELU, or GELU by the error function or by tanh (the operator Gelu is younger than the opset)."""
+    """QuickGELU, or GELU by the error function or by tanh (the operator Gelu is younger than the opset).
+
+    OpenVINO and ONNX Runtime know each of them by this very order of steps and make one kernel of it.
+    """
+    one, half = np.array(1, np.float32), np.array(0.5, np.float32)
     if activation == "quick_gelu":
         scaled = nodes.add("Mul", value, np.array(_QUICK_GELU, np.float32))
         return nodes.add("Mul", value, nodes.add("Sigmoid", scaled))
     if activation == "gelu_tanh":
         cubed = nodes.add("Mul", nodes.add("Pow", value, np.array(3, np.float32)), np.array(0.044715, np.float32))
         inner = nodes.add("Mul", nodes.add("Add", value, cubed), np.array(np.sqrt(2 / np.pi), np.float32))
-        share = nodes.add("Tanh", inner)
-    else:
-        share = nodes.add("Erf", nodes.add("Div", value, np.array(np.sqrt(2), np.float32)))
-    doubled = nodes.add("Mul", value, nodes.add("Add", share, np.array(1, np.float32)))
-    return nodes.add("Mul", doubled, np.array(0.5, np.float32))
+        grown = nodes.add("Add", nodes.add("Tanh", inner), one)
+        return nodes.add("Mul", nodes.add("Mul", value, half), grown)
+    share = nodes.add("Erf", nodes.add("Div", value, np.array(np.sqrt(2), np.float32)))
+    return nodes.add("Mul", nodes.add("Mul", value, nodes.add("Add", share, one)), half)
 
 
 def _linear(nodes: GraphNodes, value: str, linear: Linear, name: str) -> str:

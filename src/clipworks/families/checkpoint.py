@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from clipworks.bundle.card import ImageSpec, ScoreRule, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
+from clipworks.families.adapters import Adapter
 from clipworks.towers.weights import ImageWeights, TextWeights
 
 Layouts = Literal["huggingface", "open_clip", "openai"]
@@ -43,6 +44,7 @@ class CheckpointFiles:
         preprocessing: what says how images become input; None where nothing does.
         preprocessing_place: where that stands, or should.
         given: the same as the caller says it; None where the caller says nothing.
+        adapter: what is merged into the weights; None for a whole checkpoint.
     """
 
     layout: Layouts
@@ -52,6 +54,7 @@ class CheckpointFiles:
     preprocessing: Fields | None
     preprocessing_place: str
     given: ImageSpec | None = None
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

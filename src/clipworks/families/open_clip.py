@@ -38,6 +38,26 @@ TEXT = {
     "norm": "ln_final",
     "head.weight": "text_projection",
 }
+TRUNK = {
+    "patch_embed.weight": "visual.trunk.patch_embed.proj.weight",
+    "pos_embed": "visual.trunk.pos_embed",
+    "layers": "visual.trunk.blocks",
+    "norm1": "norm1",
+    "qkv": "attn.qkv.",
+    "proj": "attn.proj",
+    "norm2": "norm2",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
+    "norm": "visual.trunk.norm",
+    "attn_pool.latent": "visual.trunk.attn_pool.latent",
+    "attn_pool.q": "visual.trunk.attn_pool.q",
+    "attn_pool.kv": "visual.trunk.attn_pool.kv.",
+    "attn_pool.proj": "visual.trunk.attn_pool.proj",
+    "attn_pool.norm": "visual.trunk.attn_pool.norm",
+    "attn_pool.fc1": "visual.trunk.attn_pool.mlp.fc1",
+    "attn_pool.fc2": "visual.trunk.attn_pool.mlp.fc2",
+}
+"""The same of one of timm's image towers that pools by attention."""
 # What wrappers put before the names: data-parallel training, TinyCLIP's encoders, open_clip's CustomTextCLIP.
 _WRAPPERS = ("module.", "_image_encoder.", "_text_encoder.", "_logit_scale.", "text.")
 

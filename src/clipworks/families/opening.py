@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ConversionError
 from clipworks.families import huggingface, open_clip
+from clipworks.families.adapters import Adapter, find_adapter, merge_adapter
 from clipworks.families.checkpoint import CheckpointFiles, Fields, Layouts
 from clipworks.families.tensors import TensorTable
 from clipworks.families.weight_files import list_files, read_json, read_tensors
 
+_SHOWN = 8
+"""Names of a folder's files in a message."""
 
-def open_checkpoint(source: Path, *, config: Path | None, given: ImageSpec | None) -> CheckpointFiles:
+
+SUBFOLDER = "0_CLIPModel"
+"""Where sentence-transformers keeps a checkpoint of transformers in its own folder."""
+
+
+def open_checkpoint(
+    source: Path, *, config: Path | None, given: ImageSpec | None, base: Path | None = None
+) -> CheckpointFiles:
     """Find a checkpoint's files and read their configuration; `clipworks.families.registry.read_checkpoint` says more.
 
     Raises:
@@ -20,6 +31,14 @@ def open_checkpoint(source: Path, *, config: Path | None, given: ImageSpec | Non
     """
     if not source.exists():
         raise ConversionError(f"{source} does not exist; expected a checkpoint's folder or file")
+    if (source / SUBFOLDER / huggingface.CONFIG).is_file():
+        source = source / SUBFOLDER
+    adapter = find_adapter(source) if source.is_dir() else None
+    if adapter is not None:
+        files = open_checkpoint(_find_base(source, adapter, base), config=config, given=given)
+        return dataclasses.replace(files, adapter=adapter, files=(*files.files, *adapter.files))
+    if base is not None:
+        raise ConversionError(f"{source} is no adapter; only an adapter has a base")
     weights, found = _find_in_folder(source) if source.is_dir() else (source, _config_beside(source))
     config = config or found
     if config is not None:
@@ -30,6 +49,19 @@ def open_checkpoint(source: Path, *, config: Path | None, given: ImageSpec | Non
             hint="name the configuration, or put it into the same folder",
         )
     return open_openai(weights, given)
+
+
+def _find_base(source: Path, adapter: Adapter, base: Path | None) -> Path:
+    """The base's checkpoint: what the caller says, else what the adapter says, if it is a folder."""
+    if base is None and adapter.base is not None and Path(adapter.base).is_dir():
+        base = Path(adapter.base)
+    if base is None:
+        raise ConversionError(
+            f"{source} is a LoRA adapter of {adapter.base or 'a base that it does not name'}, no whole checkpoint",
+            hint="base names the base's checkpoint, a folder",
+            argument="base",
+        )
+    return base
 
 
 def open_openai(weights: Path, given: ImageSpec | None) -> CheckpointFiles:
@@ -54,6 +86,8 @@ def read_table(files: CheckpointFiles) -> TensorTable:
         ConversionError: they cannot be read.
     """
     tensors = read_tensors(files.weights)
+    if files.adapter is not None:
+        tensors = merge_adapter(tensors, files.adapter)
     hugging = files.layout == "huggingface"
     table = TensorTable(tensors if hugging else open_clip.plain_names(tensors), origin=str(files.weights))
     table.drop(huggingface.BUFFERS if hugging else open_clip.BUFFERS)
@@ -91,9 +125,15 @@ def _find_in_folder(folder: Path) -> tuple[Path, Path]:
     if not present:
         raise ConversionError(
             f"{folder} holds no checkpoint; expected {huggingface.CONFIG} with {huggingface.WEIGHT_FILES[0]}, "
-            f"or {open_clip.CONFIG} with {open_clip.WEIGHT_FILES[0]}"
+            f"or {open_clip.CONFIG} with {open_clip.WEIGHT_FILES[0]}; found: {_list_found(folder)}"
         )
     return min(present, key=lambda choice: ".bin" in choice[0].suffixes)
+
+
+def _list_found(folder: Path) -> str:
+    names = sorted(f"{path.name}{'/' * path.is_dir()}" for path in folder.iterdir())
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}" if names else "nothing"
 
 
 def _config_beside(weights: Path) -> Path | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ConversionError
-from clipworks.families import clip, siglip
+from clipworks.families import clip, pe_core, siglip
 from clipworks.families.checkpoint import Checkpoint, CheckpointFiles
 from clipworks.families.opening import open_checkpoint
 from clipworks.families.preprocessing import ImageProcessor
@@ -44,6 +44,13 @@ FAMILIES = (
         read=siglip.read_siglip,
     ),
     Family(
+        name=pe_core.NAME,
+        model_types=(),
+        claims=pe_core.claims_trunk,
+        processor=pe_core.PROCESSOR,
+        read=pe_core.read_pe_core,
+    ),
+    Family(
         name=clip.NAME,
         model_types=("clip",),
         claims=lambda _: True,
@@ -57,22 +64,25 @@ FAMILIES = (
 _REFUSED = {"siglip2": "a NaFlex model, of variable resolution; SigLIP 2 of fixed resolution says 'siglip'"}
 
 
-def read_checkpoint(source: Path, *, config: Path | None = None, preprocessing: ImageSpec | None = None) -> Checkpoint:
+def read_checkpoint(
+    source: Path, *, config: Path | None = None, preprocessing: ImageSpec | None = None, base: Path | None = None
+) -> Checkpoint:
     """Read a checkpoint, whatever its family and layout.
 
     Args:
         source: a folder in the layout of transformers or of open_clip; or one file of weights with its configuration
             beside it; or OpenAI's ``.pt``. In a folder that holds several, safetensors come before PyTorch files and
-            then transformers' before open_clip's.
+            then transformers' before open_clip's. A folder with a LoRA adapter (PEFT) is merged into its base.
         config: the configuration, where it is not beside the weights.
         preprocessing: how images become input, where the checkpoint does not say; if it says otherwise, that is an
             error.
+        base: the checkpoint that an adapter is of; None for the folder that the adapter itself names.
 
     Raises:
         ConversionError: no checkpoint is there, or it cannot be read without guessing; the message names the tensor
             or the field.
     """
-    files = open_checkpoint(source, config=config, given=preprocessing)
+    files = open_checkpoint(source, config=config, given=preprocessing, base=base)
     return _find_family(files).read(files)
 
 

@@ -58,28 +58,8 @@ _HUGGINGFACE = (
     {**huggingface.IMAGE, "patch_embed.bias": _PATCH_BIAS, **_POOL},
     {**huggingface.TEXT, "head.weight": "text_model.head.weight", "head.bias": "text_model.head.bias"},
 )
-_TIMM = {
-    "patch_embed.weight": "visual.trunk.patch_embed.proj.weight",
-    "patch_embed.bias": "visual.trunk.patch_embed.proj.bias",
-    "pos_embed": "visual.trunk.pos_embed",
-    "layers": "visual.trunk.blocks",
-    "norm1": "norm1",
-    "qkv": "attn.qkv.",
-    "proj": "attn.proj",
-    "norm2": "norm2",
-    "fc1": "mlp.fc1",
-    "fc2": "mlp.fc2",
-    "norm": "visual.trunk.norm",
-    "attn_pool.latent": "visual.trunk.attn_pool.latent",
-    "attn_pool.q": "visual.trunk.attn_pool.q",
-    "attn_pool.kv": "visual.trunk.attn_pool.kv.",
-    "attn_pool.proj": "visual.trunk.attn_pool.proj",
-    "attn_pool.norm": "visual.trunk.attn_pool.norm",
-    "attn_pool.fc1": "visual.trunk.attn_pool.mlp.fc1",
-    "attn_pool.fc2": "visual.trunk.attn_pool.mlp.fc2",
-}
 _OPEN_CLIP = (
-    _TIMM,
+    {**open_clip.TRUNK, "patch_embed.bias": "visual.trunk.patch_embed.proj.bias"},
     {**open_clip.TEXT, "head.weight": "text_projection.weight", "head.bias": "text_projection.bias"},
 )
 

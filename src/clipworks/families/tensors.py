@@ -169,23 +169,35 @@ def take_image_tower(
     Raises:
         ConversionError: a tensor is missing or has another shape than the configuration says.
     """
-    tensors, scale = _open_tower(table, names, spec)
-    size, mean, std = pixels.size, pixels.mean, pixels.std
-    return read_image_weights(tensors, spec, size=size, dim=dim, mean=mean, std=std, scale=scale)
+    tensors = _open_tower(table, names, spec)
+    return read_image_weights(
+        tensors,
+        spec,
+        size=pixels.size,
+        dim=dim,
+        mean=pixels.mean,
+        std=pixels.std,
+        scale=_scale_scores(spec, spec.heads),
+        pool_scale=_scale_scores(spec, spec.pool_heads or spec.heads),
+    )
 
 
 def take_text_tower(
     table: TensorTable, names: Mapping[str, str], spec: TowerSpec, text: TextSpec, dim: int
 ) -> TextWeights:
     """Take a text tower out of a checkpoint, as `take_image_tower`; ``text`` is how texts become its input."""
-    tensors, scale = _open_tower(table, names, spec)
-    return read_text_weights(tensors, spec, text, dim=dim, scale=scale)
+    tensors = _open_tower(table, names, spec)
+    return read_text_weights(tensors, spec, text, dim=dim, scale=_scale_scores(spec, spec.heads))
 
 
-def _open_tower(table: TensorTable, names: Mapping[str, str], spec: TowerSpec) -> tuple[NamedTensors, float]:
-    """A tower's tensors, and the factor of an attention's scores: one over the root of a head's width."""
+def _scale_scores(spec: TowerSpec, heads: int | None) -> float:
+    """The factor of an attention's scores: one over the root of a head's width."""
+    return float((spec.width // (heads or 1)) ** -0.5)
+
+
+def _open_tower(table: TensorTable, names: Mapping[str, str], spec: TowerSpec) -> NamedTensors:
     tensors = NamedTensors(table, names)
     if (found := tensors.count_layers()) != spec.layers:
         said = f"the tensors {names['layers']}.* of {table.origin} hold {found}"
         raise ConversionError(f"the configuration says {spec.layers} layers; {said}")
-    return tensors, float((spec.width // (spec.heads or 1)) ** -0.5)
+    return tensors

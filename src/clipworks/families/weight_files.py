@@ -12,6 +12,7 @@ import numpy.typing as npt
 import safetensors
 
 from clipworks.errors import ConversionError
+from clipworks.images.signatures import describe_content
 
 # A ZIP archive, as PyTorch writes since 1.6 and for TorchScript, or a pickle, as it wrote before.
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80")
@@ -44,10 +45,23 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConversionError(f"{path} is missing") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConversionError(f"{path} cannot be read as JSON: {error}") from None
+        raise ConversionError(f"{path} cannot be read as JSON: {name_content(path) or error}") from None
     if not isinstance(values, dict):
         raise ConversionError(f"{path} holds a {type(values).__name__}, not an object")
     return values
+
+
+def name_content(path: Path) -> str | None:
+    """What a file is that is not what its name says, as ``it is an HTML page``; None where its bytes do not tell."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4096)
+    except OSError:
+        return None
+    if not head:
+        return "it is empty"
+    kind = describe_content(head)
+    return None if kind == "text" or kind.startswith("unknown") else f"it is {kind}"
 
 
 def _read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -57,7 +71,7 @@ def _read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     except FileNotFoundError:
         raise ConversionError(f"{path} is missing") from None
     except (OSError, TypeError, safetensors.SafetensorError) as error:
-        raise ConversionError(f"{path} cannot be read as safetensors: {error}") from None
+        raise ConversionError(f"{path} cannot be read as safetensors: {name_content(path) or error}") from None
 
 
 def _read_shards(index: Path) -> dict[str, npt.NDArray[Any]]:
@@ -84,10 +98,12 @@ def _shard_names(index: Path) -> list[str]:
 def _read_torch(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not path.is_file():
         raise ConversionError(f"{path} is missing")
+    kind = name_content(path)
     with path.open("rb") as stream:
         if not stream.read(4).startswith(_TORCH_STARTS):
             raise ConversionError(
-                f"{path} holds no weights; allowed: .safetensors, its index (.json), or a PyTorch file (.pt, .bin)"
+                f"{path} holds no weights{f': {kind}' if kind else ''}; allowed: .safetensors, its index (.json), or a "
+                "PyTorch file (.pt, .bin)"
             )
     try:
         import torch

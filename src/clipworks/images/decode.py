@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 
 ImageLike = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
 _KINDS = "a path, the bytes of a file, a file open for reading in binary mode, a Pillow image or a uint8 array"
+# What to write for an image of another package, by its name.
+_CONVERSIONS = {
+    "torch": "of a float tensor [3, H, W] with values 0 to 1: tensor.permute(1, 2, 0).mul(255).round().byte().cpu()"
+    ".numpy()"
+}
 
 _HUGE = threading.Lock()
 
@@ -72,7 +77,7 @@ def load_image(
     if isinstance(image, str | os.PathLike):
         path = os.fsdecode(image)
         return _settle(open_file(path, options=options), str(Path(path)), options, drop_alpha)
-    raise UsageError(f"an image must be {_KINDS}, not {type(image).__name__}")
+    raise UsageError(f"an image must be {_KINDS}, not {type(image).__name__}", hint=_suggest(image))
 
 
 def prepare_image(image: ImageLike, spec: ImageSpec, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Pixels:
@@ -90,6 +95,18 @@ def load_batch(
     return batch
 
 
+def is_image(images: ImageLike | Iterable[ImageLike]) -> TypeGuard[ImageLike]:
+    """Whether something is one image and not many: a uint8 ``[n, H, W, C]`` array is many."""
+    if isinstance(images, np.ndarray):
+        return images.ndim != 4
+    return isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or is_stream(images)
+
+
+def name_image(image: ImageLike) -> str | None:
+    """The path of an image that was given as one, or None."""
+    return os.fsdecode(image) if isinstance(image, str | os.PathLike) else None
+
+
 def list_images(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     """Tell one image from many: one becomes a list of one, a uint8 ``[n, H, W, C]`` array a list of n.
 
@@ -98,15 +115,15 @@ def list_images(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     Raises:
         UsageError: neither an image nor an iterable, or one without order.
     """
-    if isinstance(images, np.ndarray):
-        return list(images) if images.ndim == 4 else [images]
-    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or is_stream(images):
+    if is_image(images):
         return [images]
-    if isinstance(images, Mapping | set | frozenset) or not isinstance(images, Iterable):
+    hint = _suggest(images)
+    if hint or isinstance(images, Mapping | set | frozenset) or not isinstance(images, Iterable):
         raise UsageError(
-            f"images must be an image or an iterable of images, each {_KINDS}; not {type(images).__name__}"
+            f"images must be an image or an iterable of images, each {_KINDS}; not {type(images).__name__}", hint=hint
         )
-    return [read_stream(item) if is_stream(item) else item for item in images]
+    many: Iterable[ImageLike] = images  # type: ignore[assignment]  # what is one is gone
+    return [read_stream(item) if is_stream(item) else item for item in many]
 
 
 def read_file(path: Path, *, name: str | None = None) -> bytes:
@@ -179,7 +196,9 @@ def _read_pixels(content: bytes, name: str, options: ImageOptions, *, lifted: bo
         if lifted or (limit is not None and options.max_pixels <= 2 * limit):
             raise ImageError(
                 f"{name} unpacks to more than {options.max_pixels:,} pixels (max_pixels), "
-                "which may be a decompression bomb"
+                "which may be a decompression bomb",
+                hint="ImageOptions(max_pixels=N) raises the limit",
+                argument="max_pixels",
             ) from None
     else:
         return image
@@ -234,13 +253,28 @@ def _orient(image: Image.Image, options: ImageOptions) -> Image.Image:
         return image
 
 
+def _suggest(image: object) -> str | None:
+    """The conversion to write for what another library keeps images in; None for all else."""
+    if (conversion := _CONVERSIONS.get(type(image).__module__.partition(".")[0])) is not None:
+        return conversion
+    return "numpy.asarray(image) makes an array of it" if hasattr(image, "__array__") else None
+
+
 def _wrap_array(array: npt.NDArray[np.uint8]) -> Image.Image:
     if array.dtype != np.uint8:
-        raise UsageError(f"an image array must be uint8 with values 0..255, not {array.dtype}")
+        last = "array.transpose(1, 2, 0)" if _is_planar(array) else "array"
+        hint = f"of values 0 to 1: ({last} * 255).round().astype(numpy.uint8)" if array.dtype.kind == "f" else None
+        raise UsageError(f"an image array must be uint8 with values 0..255, not {array.dtype}", hint=hint)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise UsageError(f"an image array must be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}")
+        hint = "array.transpose(1, 2, 0) puts the channels last" if _is_planar(array) else None
+        raise UsageError(f"an image array must be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}", hint=hint)
     if 0 in array.shape:
         raise ImageError(f"the array has no pixels: shape {list(array.shape)}")
     return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _is_planar(array: npt.NDArray[np.generic]) -> bool:
+    """Whether the channels stand first, as PyTorch has them."""
+    return array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4)

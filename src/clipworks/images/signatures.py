@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, so that a message can say what was passed instead of an image."""
+"""What a file is by its first bytes, so that a message can say what was passed instead of an image or weights."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from clipworks.report.sources import MeasuredSearch
 from clipworks.report.tables import Table, tabulate
 
 _MOST_SEARCHES = 6
+_UNDECIDED = "undecided: too few samples"
 
 
 def report_searches(found: Sequence[tuple[str, MeasuredSearch]]) -> Document:
@@ -23,7 +24,7 @@ def report_searches(found: Sequence[tuple[str, MeasuredSearch]]) -> Document:
         headlines=tuple(
             Headline(
                 label=f"Highest rate with {_say_bound(item.search)}",
-                value="none" if item.search.best is None else f"{say_number(item.search.best)} requests/s",
+                value=_say_rate(item.search),
                 detail=f"{describe(item.capacity)}; closed loop "
                 f"{say_number(item.capacity.run.window.requests_per_s)}/s",
             )
@@ -38,7 +39,8 @@ def _doubt(name: str, item: MeasuredSearch) -> tuple[Caution, ...]:
     return warn(
         name,
         (item.search.partial, "The search was interrupted: a higher rate may hold."),
-        (item.search.best is None, "No rate that was tried keeps the bound."),
+        (item.search.best is None and not _is_undecided(item.search), "No rate that was tried keeps the bound."),
+        (_is_undecided(item.search), "The search is undecided: too few samples at some rate that was tried."),
         (item.capacity.run.stop == "time is up", "The closed loop was not stable when time was up."),
     )
 
@@ -55,10 +57,23 @@ def _say_bound(search: RateSearch) -> str:
 
 
 def _say_best(search: RateSearch) -> str:
+    if search.best is None and _is_undecided(search):
+        return f"Undecided: too few samples to say whether any rate keeps {_say_bound(search)}; measure longer."
     if search.best is None:
         return f"No rate that was tried keeps {_say_bound(search)}."
     broken = f"; at {say_number(search.lowest_failed)} it no longer does" if search.lowest_failed else ""
     return f"Up to {say_number(search.best)} requests/s keep {_say_bound(search)}{broken}."
+
+
+def _say_rate(search: RateSearch) -> str:
+    if search.best is not None:
+        return f"{say_number(search.best)} requests/s"
+    return "undecided" if _is_undecided(search) else "none"
+
+
+def _is_undecided(search: RateSearch) -> bool:
+    """Whether no rate kept the bound, and one of those tried has too few samples to say that it broke it."""
+    return search.best is None and any(_judge(trial, search) == _UNDECIDED for trial in search.trials)
 
 
 def _say_capacity(capacity: Profile) -> str:
@@ -74,7 +89,7 @@ def _judge(trial: Trial, search: RateSearch) -> str:
     if trial.run.overloaded:
         return "overloaded"
     short = found is not None and not found.trusted and found.value_us <= search.slo.bound_us
-    return "undecided: too few samples" if short else "broken"
+    return _UNDECIDED if short else "broken"
 
 
 def _report_search(name: str, capacity: Profile, search: RateSearch) -> Section:

@@ -10,12 +10,11 @@ from typing import Any
 
 from clipworks.bundle.records import read_record
 from clipworks.comparison.comparison import Comparison, comparison_from_json
-from clipworks.errors import BundleError, ClipworksError, UsageError
+from clipworks.errors import BundleError, ClipworksError, ResultsError, UsageError
 from clipworks.evaluation.evaluation import EVALUATION_FORMAT, Evaluation
 from clipworks.profiling.profile import PROFILE_FORMAT, Profile
 from clipworks.profiling.search import RateSearch
 from clipworks.results.formats import read_results
-from clipworks.results.records import ResultsError
 from clipworks.results.shards import is_shard_folder
 
 KINDS = (

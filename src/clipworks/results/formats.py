@@ -12,9 +12,9 @@ from typing import BinaryIO, Generic, TypeVar
 import numpy as np
 
 from clipworks.endings import choose_by_ending
-from clipworks.errors import UsageError, unknown_name
+from clipworks.errors import ResultsError, UsageError, unknown_name
 from clipworks.results.arrays import encode_row, make_header, scan_rows
-from clipworks.results.json_lines import decode_json, encode_embedding, encode_json, scan_json
+from clipworks.results.json_lines import decode_json, encode_embedding, encode_json, encode_vector, scan_json
 from clipworks.results.parquet import (
     count_errors,
     read_parquet,
@@ -23,7 +23,7 @@ from clipworks.results.parquet import (
     tabulate_records,
     write_parquet,
 )
-from clipworks.results.records import EmbeddingRecord, Extent, Record, ResultsError, RunSize
+from clipworks.results.records import EmbeddingRecord, Extent, Record, RunSize
 from clipworks.results.shards import is_shard_folder, read_shards
 from clipworks.results.vendor_text import decode_text, encode_text, scan_text
 
@@ -104,6 +104,8 @@ FORMATS: dict[str, Format[Record]] = {
     ),
     "text": Format(endings=(".txt",), encode=encode_text, scan=scan_text, decode=decode_text),
 }
+# What `embed` writes to an open file: a record and its embedding are one line.
+VECTORS = GrowingFile(suffix="", encode=encode_vector, scan=scan_json)
 _ROWS = GrowingFile(suffix="/embeddings.npy", header=make_header, encode=encode_row, scan=scan_rows)
 # What `embed` writes on one machine.
 EMBEDDING_FORMATS: dict[str, Format[EmbeddingRecord]] = {
@@ -136,6 +138,18 @@ def choose_format(name: str | None, output: str | os.PathLike[str]) -> str:
     chosen = name or choose_by_ending(os.fspath(output), list_endings(), default="jsonl")
     find_format(FORMATS, chosen)
     return chosen
+
+
+def choose_stream(name: str | None) -> GrowingFile[Record]:
+    """How records are written to an open file in the format of a name, or as JSON lines; raises as `find_format`.
+
+    Raises UsageError also for a format of whole files.
+    """
+    row = find_format(FORMATS, name or "jsonl")
+    if row.whole is not None:
+        allowed = ", ".join(other for other, one in FORMATS.items() if one.whole is None)
+        raise UsageError(f"{name} is a format of whole files; allowed in a stream: {allowed}")
+    return row.grows[-1]
 
 
 def find_format(table: Mapping[str, Format[R]], name: str) -> Format[R]:

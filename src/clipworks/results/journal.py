@@ -12,18 +12,35 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from clipworks.datasets.locations import is_url, read_place, write_place
-from clipworks.errors import UsageError
-from clipworks.results.records import Extent, ResultsError, RunSize
+from clipworks.endings import check_writable
+from clipworks.errors import ResultsError, UsageError
+from clipworks.results.records import Extent, RunSize
 
 # Seconds between two orders to the system to bring what was written to the disk: what a power failure may cost.
 _SYNC_S = 5.0
 MANIFEST_FORMAT = 1
 FOLDER_MANIFEST = "run.json"
+# Settings that are hashes, in words; a change of them is told only where no change of these tells it already.
+_HASHED = {
+    "card_sha256": "the model's files",
+    "source_sha256": "the images that the source lists",
+    "labels_sha256": "the class names",
+    "templates_sha256": "the prompt templates",
+    "classifier_sha256": "the zero-shot classifier",
+}
+_TOLD_BY = {
+    "card_sha256": ("model",),
+    "source_sha256": ("source", "images"),
+    "classifier_sha256": (
+        *("labels_sha256", "templates_sha256", "model", "card_sha256", "runtime", "device", "precision", "floats"),
+        *("cpu", "isa", "packages"),
+    ),
+}
 
 
 def manifest_path(output: str) -> str:
@@ -37,8 +54,7 @@ def check_target(output: str, *, restart: bool = False) -> None:
     if path.exists() and not path.is_file():
         # A device has no end to resume from.
         raise UsageError(f"{output} is {'a folder' if path.is_dir() else 'no regular file'}; allowed: a file's name")
-    if not path.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist; {output} cannot be written")
+    check_writable(output)
     if not restart and path.exists() and path.stat().st_size and not Path(manifest_path(output)).exists():
         raise UsageError(
             f"{output} exists, but no run can resume it: {manifest_path(output)} is missing",
@@ -79,13 +95,30 @@ def compare_settings(output: str, found: dict[str, Any], settings: dict[str, Any
     before = found.get("settings", {})
     # As JSON gives it back: a tuple is a list there.
     now = json.loads(json.dumps(settings))
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if names:
-        changes = "; ".join(f"{name} was {_show(before.get(name))} and is {_show(now.get(name))}" for name in names)
+    if changes := list(_list_changes(before, now)):
         raise UsageError(
-            f"{output} was begun with other settings: {changes}",
+            f"{output} was begun with other settings: {'; '.join(changes)}",
             hint="resume with the same settings, choose another output, or start over with --restart",
         )
+
+
+def _list_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between two settings, and nothing else: no hash of what is told already, no equal part of a list."""
+    differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    for name in differing:
+        old, new = before.get(name), now.get(name)
+        if any(other in differing for other in _TOLD_BY.get(name, ())):
+            continue
+        if name in _HASHED:
+            yield f"{_HASHED[name]} changed"
+        elif isinstance(old, dict) and isinstance(new, dict):
+            yield from (f"{name}: {change}" for change in _list_changes(old, new))
+        elif isinstance(old, list) and isinstance(new, list) and set(old) != set(new):
+            gone, come = ([str(item) for item in one if item not in other] for one, other in ((old, new), (new, old)))
+            parts = [f"{what} {' '.join(items)}" for what, items in (("no longer", gone), ("now also", come)) if items]
+            yield f"{name}: {', '.join(parts)}"
+        else:
+            yield f"{name} was {_show(old)} and is {_show(new)}"
 
 
 def read_manifest(path: str) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from clipworks.results.records import EmbeddingRecord, Extent, Prediction, Record, ResultsError, RunSize
+from clipworks.errors import ResultsError
+from clipworks.results.records import EmbeddingRecord, Extent, Prediction, Record, RunSize
 
 
 def encode_json(record: Record) -> bytes:
@@ -27,9 +28,21 @@ def encode_json(record: Record) -> bytes:
 
 def encode_embedding(record: EmbeddingRecord) -> bytes:
     """One line of JSON of what an embedding is of."""
+    return _encode_line(_describe_embedding(record))
+
+
+def encode_vector(record: EmbeddingRecord) -> bytes:
+    """One line of JSON of an embedding and what it is of; nine digits give each float32 again."""
+    values = _describe_embedding(record)
+    if record.error is None and record.row is not None:
+        values["embedding"] = [float(f"{value:.9g}") for value in record.row.tolist()]
+    return _encode_line(values)
+
+
+def _describe_embedding(record: EmbeddingRecord) -> dict[str, Any]:
     values: dict[str, Any] = {"index": record.index, "path": record.path}
     known = {"truth": record.truth, "error": record.error}
-    return _encode_line(values | {name: value for name, value in known.items() if value is not None})
+    return values | {name: value for name, value in known.items() if value is not None}
 
 
 def round_score(score: float) -> float:

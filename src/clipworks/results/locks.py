@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from clipworks import interrupts
-from clipworks.results.records import ResultsError
+from clipworks.errors import ResultsError
 
 
 def open_held(path: str, *, output: str | None = None) -> BinaryIO:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from clipworks.datasets.locations import write_whole
-from clipworks.errors import UsageError
+from clipworks.errors import ResultsError, UsageError
 from clipworks.results.json_lines import round_score
-from clipworks.results.records import EmbeddingRecord, Prediction, Record, ResultsError
+from clipworks.results.records import EmbeddingRecord, Prediction, Record
 
 R = TypeVar("R", Record, EmbeddingRecord)
 

@@ -8,12 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from clipworks.errors import ClipworksError
-
-
-class ResultsError(ClipworksError):
-    """A results file cannot be read or written."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:

@@ -25,10 +25,10 @@ from clipworks.datasets.locations import (
     open_place,
     write_place,
 )
-from clipworks.errors import UsageError
+from clipworks.errors import ResultsError, UsageError
 from clipworks.results.journal import FOLDER_MANIFEST, check_empty, read_manifest
 from clipworks.results.parquet import list_records, require_pyarrow
-from clipworks.results.records import Record, ResultsError
+from clipworks.results.records import Record
 
 _SHARD = re.compile(r"part-(\d{6,})\.parquet")
 _FACTS = b"clipworks"

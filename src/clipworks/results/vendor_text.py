@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from clipworks.results.records import Extent, Prediction, Record, ResultsError, RunSize
+from clipworks.errors import ResultsError
+from clipworks.results.records import Extent, Prediction, Record, RunSize
 
 # The vendor sample's line. The file's name may hold anything, so the last place that fits is the one.
 _TEXT_LINE = re.compile(

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from clipworks.bundle.files import Bundle
 from clipworks.cache import open_folder
@@ -65,7 +68,10 @@ __all__ = [
     "list_installed",
     "list_names",
     "open_encoder",
+    "open_encoders",
 ]
+
+Done = TypeVar("Done")
 
 
 def open_encoder(bundle: Bundle, role: Role, options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS) -> Encoder:
@@ -105,6 +111,22 @@ def open_encoder(bundle: Bundle, role: Role, options: RuntimeOptions = DEFAULT_R
     encoder = import_runtime(chosen.name).open_encoder(request)
     encoder.why = "; ".join(filter(None, (chosen.why, encoder.why))) or None
     return encoder
+
+
+def open_encoders(
+    bundle: Bundle, roles: Sequence[Role], options: RuntimeOptions, *, meanwhile: Callable[[], Done]
+) -> tuple[dict[Role, Encoder], Done]:
+    """Open towers side by side, and do something else meanwhile, whose result is the second one; see `open_encoder`."""
+    # Imported by one thread: Ctrl-C may leave an import's lock behind that another would wait for for ever.
+    import_runtime(choose_for(bundle, options).name)
+    # Runtimes compile outside Python's lock. This thread only waits, so that Ctrl-C finds it doing nothing else.
+    pool = ThreadPoolExecutor(len(ROLES) + 1, thread_name_prefix="load")
+    try:
+        opening = {role: pool.submit(open_encoder, bundle, role, options) for role in roles}
+        other = pool.submit(meanwhile)
+        return {role: job.result() for role, job in opening.items()}, other.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # a runtime may take long to compile what nobody wants now
 
 
 def explain_int8(bundle: Bundle) -> str:

@@ -48,6 +48,7 @@ def choose_for(bundle: Bundle, options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
     files = bundle.card.towers.get("int8" if options.precision == "int8" else "f32")
     traits = Traits(
         converted=files is not None and files.kind == "safetensors",
+        rotates=bundle.card.image_tower.rotation is not None,
         convolutional=bundle.card.image_tower.kind == "convolutional",
     )
     return choose_by(traits, options)

@@ -99,8 +99,6 @@ OpenEncoder = Callable[[EncoderRequest], Encoder]
 """Compiles what a request names."""
 OpenProbe = Callable[[EncoderRequest, Mapping[str, str]], Callable[[Batch], "dict[str, npt.NDArray[Any]]"]]
 """Compiles a tower once more, so that it also gives values inside it; see `clipworks.runtimes.probes`."""
-OpenProducts = Callable[[str], tuple[int, Callable[[], object]]]
-"""Makes matrix products in a precision, to run on the CPU: the operations of a call, and the call."""
 
 
 class Implementation(NamedTuple):
@@ -111,13 +109,13 @@ class Implementation(NamedTuple):
     # natively; empty where the runtime can use none
     describe_devices: Callable[[], dict[str, list[str]]]
     open_probe: OpenProbe | None = None  # None where the runtime shows nothing of what is inside a tower
-    open_products: OpenProducts | None = None  # for measuring rates; None where products written as ONNX do
 
 
 class Traits(NamedTuple):
     """What ``auto`` goes by of a model."""
 
     converted: bool = False  # whether clipworks converted its towers from a checkpoint
+    rotates: bool = False  # whether its image tower rotates queries and keys (RoPE)
     convolutional: bool = False  # whether its image tower is a convolutional network
 
 

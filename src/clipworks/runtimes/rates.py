@@ -1,4 +1,4 @@
-"""Measured rates: how quickly each precision of a runtime multiplies matrices on this machine.
+"""Measured rates: how quickly each precision of a runtime computes a tower's layer on this machine.
 
 Measured where the table in `clipworks.runtimes.choice` says nothing, and for ``clipworks devices``; kept in the cache
 under the processor's name and all else that a rate depends on.
@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,20 +22,14 @@ from clipworks.cache import open_folder, read_checked, write_checked
 from clipworks.errors import ClipworksError
 from clipworks.options import RuntimeOptions
 from clipworks.processor import count_cores, describe_processor, find_onednn_ceiling
+from clipworks.runtimes.drawn_tower import OPERATIONS, SIZE, write_tower
 from clipworks.runtimes.protocol import EncoderRequest
 from clipworks.runtimes.registry import find_version, import_runtime
-from clipworks.towers.stored import StoredTower
-
-if TYPE_CHECKING:
-    import onnx
-
-# Of the products that are written as ONNX: those of a layer's MLP in ViT-B.
-ROWS, WIDTH, EXPANDED = 512, 768, 3072
 
 _SECONDS = 0.2  # of each precision, at the least
 _FEWEST = 5  # calls of each precision
 _KEPT = 64
-_SIDE = 16  # of the image that holds a row's WIDTH values
+_IMAGES = 8  # a call: 400 rows, as a batch of any size is computed in parts of about that many
 _lock = threading.Lock()
 _measured: dict[str, dict[str, float]] = {}
 
@@ -44,7 +37,7 @@ _measured: dict[str, dict[str, float]] = {}
 def measure_rates(
     runtime: str, precisions: Sequence[str], *, again: bool = False, opened: Callable[[str], None] | None = None
 ) -> dict[str, float]:
-    """How quickly a runtime multiplies matrices on the CPU in each precision.
+    """How quickly a runtime computes a layer of ViT-B's width on the CPU in each precision.
 
     The precisions take turns and the best call of each counts, so that other work on the machine spoils little.
 
@@ -85,14 +78,13 @@ def _name_rates(runtime: str, precisions: Sequence[str]) -> str:
 
 
 def _measure(runtime: str, precisions: Sequence[str], opened: Callable[[str], None] | None) -> dict[str, float]:
-    operations: dict[str, int] = {}
     calls: dict[str, Callable[[], object]] = {}
     with TemporaryDirectory(prefix="clipworks-") as folder, interrupts.removing(folder):
         for precision in precisions:
             if opened is not None:
                 opened(precision)
             try:
-                operations[precision], calls[precision] = _open_products(runtime, precision, Path(folder))
+                calls[precision] = _open_tower(runtime, precision, Path(folder))
             except ClipworksError:
                 continue  # not available after all: who names it is told why
     best = dict.fromkeys(calls, float("inf"))
@@ -107,74 +99,13 @@ def _measure(runtime: str, precisions: Sequence[str], opened: Callable[[str], No
             seconds = time.perf_counter() - start
             best[precision] = min(best[precision], seconds)
             spent += seconds
-    return {precision: operations[precision] / seconds / 1e9 for precision, seconds in best.items()}
+    return {precision: _IMAGES * OPERATIONS / seconds / 1e9 for precision, seconds in best.items()}
 
 
-def _open_products(runtime: str, precision: str, folder: Path) -> tuple[int, Callable[[], object]]:
-    """Something to multiply in a runtime: the operations of a call (a multiply-add is two), and the call."""
-    implementation = import_runtime(runtime)
-    if implementation.open_products is not None:
-        return implementation.open_products(precision)
-    path = folder / f"{precision}.onnx"
-    write_products(path, int8=precision == "int8")
-    stored = "int8" if precision == "int8" else "f32"
-    tower = StoredTower(path=path, kind="onnx", role="image", stored=stored, dim=WIDTH, sha256="")
+def _open_tower(runtime: str, precision: str, folder: Path) -> Callable[[], object]:
+    """A call of a runtime's encoder on the CPU."""
     options = RuntimeOptions(runtime=runtime, device="cpu", precision=precision)
-    encoder = implementation.open_encoder(EncoderRequest(tower=tower, options=options))
-    images = np.random.default_rng(0).integers(0, 256, (ROWS, _SIDE, _SIDE, 3), dtype=np.uint8)
-    return 4 * ROWS * WIDTH * EXPANDED, lambda: encoder(images)
-
-
-def write_products(path: Path, *, int8: bool) -> None:
-    """Write the products as ONNX: uint8 ``[n, 16, 16, 3]`` times two matrices, float32 ``[n, WIDTH]``."""
-    import onnx
-    from onnx import helper, numpy_helper
-
-    random = np.random.default_rng(0)
-    nodes = [
-        helper.make_node("Reshape", ["image", "shape"], ["bytes"]),
-        helper.make_node("Cast", ["bytes"], ["rows"], to=onnx.TensorProto.FLOAT),
-    ]
-    constants = [numpy_helper.from_array(np.array([-1, WIDTH], np.int64), "shape")]
-    value = "rows"
-    for name, shape in (("first", (WIDTH, EXPANDED)), ("second", (EXPANDED, WIDTH))):
-        weights = random.standard_normal(shape).astype(np.float32) / shape[0]
-        left, right = value, f"{name}_weights"
-        if int8:
-            left, right = _quantize(nodes, constants, name, value, weights)
-        else:
-            constants.append(numpy_helper.from_array(weights, right))
-        value = "embedding" if name == "second" else name
-        nodes.append(helper.make_node("MatMul", [left, right], [value]))
-    tensor = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "products",
-        [tensor("image", onnx.TensorProto.UINT8, ["n", _SIDE, _SIDE, 3])],
-        [tensor("embedding", onnx.TensorProto.FLOAT, ["n", WIDTH])],
-        constants,
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-
-
-def _quantize(
-    nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], name: str, value: str, weights: Any
-) -> tuple[str, str]:
-    """Write what runtimes turn into an int8 product: both factors through QuantizeLinear and DequantizeLinear."""
-    from onnx import helper, numpy_helper
-
-    given = {
-        f"{name}_scale": np.array(1.0, np.float32),
-        f"{name}_zero": np.array(128, np.uint8),
-        f"{name}_steps": np.rint(weights / np.abs(weights).max() * 127).astype(np.int8),
-        f"{name}_scales": np.full(weights.shape[1], 0.01, np.float32),
-        f"{name}_zeros": np.zeros(weights.shape[1], np.int8),
-    }
-    constants += [numpy_helper.from_array(array, key) for key, array in given.items()]
-    left, right = f"{name}_left", f"{name}_weights"
-    nodes += [
-        helper.make_node("QuantizeLinear", [value, f"{name}_scale", f"{name}_zero"], [f"{name}_grid"]),
-        helper.make_node("DequantizeLinear", [f"{name}_grid", f"{name}_scale", f"{name}_zero"], [left]),
-        helper.make_node("DequantizeLinear", [f"{name}_steps", f"{name}_scales", f"{name}_zeros"], [right], axis=1),
-    ]
-    return left, right
+    request = EncoderRequest(tower=write_tower(folder, int8=precision == "int8"), options=options)
+    encoder = import_runtime(runtime).open_encoder(request)
+    images = np.random.default_rng(0).integers(0, 256, (_IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
+    return lambda: encoder(images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,7 @@ class Device:
 
     name: str  # as ``--device`` takes it
     precisions: tuple[str, ...]  # those that it computes natively
-    rates: dict[str, float]  # of matrix products, 10^9 operations/s by precision; of CPUs only
+    rates: dict[str, float]  # of a transformer layer, 10^9 operations/s by precision; of CPUs only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +61,25 @@ class Survey:
 
 def survey(*, measure_again: bool = False, report: Callable[[str], None] = lambda _: None) -> Survey:
     """Look at every runtime; rates that are not kept from an earlier time are measured, which takes seconds."""
-    runtimes = tuple(_look_at(name, measure_again, report) for name in list_names())
+    names, found = list_names(), []
+    for number, name in enumerate(names, 1):
+        place = f"runtime {number} of {len(names)}: "
+        found.append(_look_at(name, measure_again, functools.partial(_tell, report, place)))
+    runtimes = tuple(found)
     return Survey(
         ceiling=describe_processor().ceiling,
         onednn_ceiling=find_onednn_ceiling(),
         runtimes=runtimes,
         auto=(
-            _explain("models that clipworks converted", Traits(converted=True), runtimes),
-            _explain("convolutional image towers (starter)", Traits(convolutional=True), runtimes),
-            _explain("other models", Traits(), runtimes),
+            _explain("converted checkpoints", Traits(converted=True), runtimes),
+            _explain("ready-made ONNX, convolutional (starter)", Traits(convolutional=True), runtimes),
+            _explain("ready-made ONNX, all other", Traits(), runtimes),
         ),
     )
+
+
+def _tell(report: Callable[[str], None], place: str, what: str) -> None:
+    report(place + what)
 
 
 def _look_at(name: str, again: bool, report: Callable[[str], None]) -> RuntimeFacts:  # noqa: FBT001  # passed through

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipworks.bundle.files import CARD_FILE, Bundle, read_bundle, verify_once
+from clipworks.bundle.files import Bundle, read_bundle, verify_once
 from clipworks.display import quote_text
 from clipworks.errors import BundleError, DownloadError, UsageError
 from clipworks.options import STARTER
@@ -47,11 +47,10 @@ def _find_bundle(model: str, *, offline: bool, progress: Progress | None) -> Bun
         return read_bundle(folder)
     if folder.is_absolute() or model.startswith((".", "~")):
         raise BundleError(f"there is no folder {model}", hint="clipworks models list shows the models known by name")
-    from clipworks.store.known import find_target, models_folder
+    from clipworks.store.known import find_kept, find_target
 
     target = find_target(model)
-    kept = models_folder() / target.key
-    if (kept / CARD_FILE).is_file():
+    if (kept := find_kept(target)) is not None:
         try:
             return read_bundle(kept)
         except BundleError as error:

@@ -21,6 +21,7 @@ from clipworks.errors import DownloadError
 
 Progress = Callable[[str], None]
 
+OFFLINE_PAGE = "mirrors, proxies, copies: docs/offline.md"
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30
 # Tries without a single new byte before a transfer is given up, and the pause before each, in seconds.
@@ -185,10 +186,12 @@ def _clear_errors(
             raise _not_found(hub) from None
         hint = "see whether your token is right: hf auth whoami" if status in (401, 403) else "try again later"
         raise DownloadError(f"the hub answered {status} when asked for {what}", hint=hint) from None
+    except (ImportError, ValueError) as error:  # of the HTTP client: a proxy that it cannot use
+        raise _explain_proxy(error, what) from None
     except _network_errors(get_session()) as error:
         raise DownloadError(
             f"the hub at {constants.ENDPOINT} cannot be reached for {what}: {str(error) or type(error).__name__}",
-            hint="run it again when the network is there: it resumes where it stopped",
+            hint=f"run it again when the network is there: it resumes where it stopped; {OFFLINE_PAGE}",
         ) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -196,6 +199,15 @@ def _clear_errors(
         raise DownloadError(
             f"no space left in {folder or os.curdir} for {what}", hint="set CLIPWORKS_CACHE to a roomier place"
         ) from None
+
+
+def _explain_proxy(error: Exception, what: str) -> DownloadError:
+    if isinstance(error, ImportError) and "SOCKS" in str(error):
+        return DownloadError(
+            f"{what} cannot be asked for: the proxy is a SOCKS proxy, which needs the package socksio",
+            hint="pip install socksio, or name an HTTP proxy in HTTPS_PROXY and none in ALL_PROXY",
+        )
+    return DownloadError(f"{what} cannot be asked for: {str(error).partition(chr(10))[0]}", hint=OFFLINE_PAGE)
 
 
 def _not_found(hub: str) -> DownloadError:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipworks.bundle.files import CARD_FILE
 from clipworks.bundle.known_model import KnownModel
 from clipworks.bundle.provenance import Source
 from clipworks.bundle.records import read_record
-from clipworks.cache import cache_folder
+from clipworks.cache import cache_folder, find_cache
 from clipworks.errors import UsageError, unknown_name
 from clipworks.options import STARTER
 
 KNOWN_FOLDER = Path(__file__).parent / "known_models"
 STARTER_FOLDER = Path(__file__).parent / STARTER
 
+SHARED = "CLIPWORKS_MODELS"
+"""Names a folder of models that others keep, which is only read: the folder ``models`` of another cache."""
+
 _HUB_ID = re.compile(r"(?P<hub>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
+
+
+_HUB_PAGE = re.compile(r"https?://(www\.)?(huggingface\.co|hf\.co|hf-mirror\.com)/(?P<hub>[\w.-]+/[\w.-]+)", re.ASCII)
 
 
 @functools.cache
@@ -58,6 +66,14 @@ def find_target(model: str) -> Target:
     known = find_known(model)
     if known is not None:
         return Target(name=known.name, key=known.name, known=known, sources=known.sources)
+    if "://" in model:
+        page = _HUB_PAGE.match(model)
+        raise UsageError(
+            f"{model} is a URL; allowed: a known name, a hub id (owner/name), or a bundle's folder on this machine",
+            hint=f"that model's hub id is {page['hub']}"
+            if page
+            else "copy its files to this machine; clipworks models convert makes a bundle of a checkpoint",
+        )
     match = _HUB_ID.fullmatch(model)
     if match is None:
         raise unknown_name(
@@ -71,6 +87,18 @@ def find_target(model: str) -> Target:
 def models_folder() -> Path:
     """The folder in the user's cache that holds one bundle a model."""
     return cache_folder() / "models"
+
+
+def find_kept(target: Target) -> Path | None:
+    """The folder of a model that is here: in the user's cache, or in the folder that `SHARED` names; None for none."""
+    return next((path / target.key for path in list_folders() if (path / target.key / CARD_FILE).is_file()), None)
+
+
+def list_folders() -> list[Path]:
+    """The folders that hold models by their keys, those that there are: the user's own first."""
+    own = [] if find_cache() is None else [models_folder()]
+    shared = os.environ.get(SHARED)
+    return [*own, Path(shared)] if shared else own
 
 
 def work_folder(target: Target) -> Path:

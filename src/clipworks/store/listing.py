@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,16 @@ from clipworks.cache import find_cache
 from clipworks.errors import BundleError, UsageError
 from clipworks.options import STARTER
 from clipworks.store import expand_home
-from clipworks.store.known import STARTER_FOLDER, find_target, known_models, models_folder, work_folder
+from clipworks.store.known import (
+    SHARED,
+    STARTER_FOLDER,
+    find_kept,
+    find_target,
+    known_models,
+    list_folders,
+    models_folder,
+    work_folder,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +42,31 @@ class ListedModel:
     bytes: int = 0  # what it takes on disk
 
 
+@dataclass(frozen=True, kw_only=True)
+class CacheContents:
+    """What the user's cache holds."""
+
+    folder: str | None  # where it is or will be; None where there is no home folder for it
+    bytes: int  # of all its files
+    shared: str | None  # the folder of models that CLIPWORKS_MODELS names, or None
+    models: tuple[ListedModel, ...]  # those in the two
+
+
+def describe_cache() -> CacheContents:
+    """Look into the cache; nothing is made."""
+    folder = find_cache()
+    return CacheContents(
+        folder=None if folder is None else str(folder),
+        bytes=0 if folder is None else sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        shared=os.environ.get(SHARED) or None,
+        models=tuple(model for model in list_models() if model.folder is not None and model.name != STARTER),
+    )
+
+
 def list_models() -> list[ListedModel]:
     """List the built-in model, the known ones, and what else is in the cache."""
-    found = sorted(models_folder().glob("*")) if find_cache() else []
-    kept = {path.name: path for path in found if (path / CARD_FILE).is_file()}
+    found = [path for folder in reversed(list_folders()) for path in sorted(folder.glob("*"))]
+    kept = {path.name: path for path in found if (path / CARD_FILE).is_file()}  # one's own goes before a shared one
     listed = [_list_bundle(STARTER_FOLDER, name=STARTER, state="built in")]
     for known in known_models().values():
         folder = kept.pop(known.name, None)
@@ -49,10 +80,10 @@ def find_bundle(model: str) -> Bundle | None:
         return read_bundle(STARTER_FOLDER)
     folder = expand_home(model)
     if not folder.is_dir():
-        target = find_target(model)
-        if find_cache() is None or not (models_folder() / target.key / CARD_FILE).is_file():
+        kept = find_kept(find_target(model))
+        if kept is None:
             return None
-        folder = models_folder() / target.key
+        folder = kept
     return read_bundle(folder)
 
 

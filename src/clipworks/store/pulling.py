@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -101,9 +102,15 @@ def _download(found: Found, work: Path, note: Progress) -> Path:
             hint=f"when online, run: clipworks models pull {found.source.hub}",
         )
     folder = work / f"{found.repository.hub.replace('/', '--')}@{found.repository.commit}"
-    for name in found.choice.files:
-        download_file(found.repository, name, folder, progress=note)
+    files = found.choice.files
+    for number, name in enumerate(files, 1):
+        progress = functools.partial(_tell, note, f"file {number} of {len(files)}: ")
+        download_file(found.repository, name, folder, progress=progress)
     return folder
+
+
+def _tell(note: Progress, place: str, told: str) -> None:
+    note(place + told)
 
 
 def _convert(found: Found, checkpoint: Path, made: Path, target: Target, *, check: bool, note: Progress) -> None:

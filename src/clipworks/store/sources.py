@@ -39,6 +39,10 @@ _TOKENIZER_FILES = {TOKENIZER, "tokenizer_config.json", "spiece.model"}
 """Taken where they are, since some families need them; one that does not can do without."""
 
 _HUGGINGFACE = (("config.json",), ("preprocessor_config.json", "processor_config.json"))
+SUBFOLDER = "0_CLIPModel"
+"""Where sentence-transformers keeps a checkpoint of transformers."""
+_ADAPTER = "adapter_config.json"
+_SHOWN = 8
 # The best first. A pattern with a shard number needs the index beside it, which names the shards.
 LAYOUTS = (
     Layout(
@@ -47,6 +51,12 @@ LAYOUTS = (
         useful=("model-*-of-*.safetensors",),
     ),
     Layout(name="open_clip", needed=(("open_clip_config.json",), ("open_clip_model.safetensors",))),
+    Layout(
+        name="huggingface",
+        needed=tuple(
+            tuple(f"{SUBFOLDER}/{name}" for name in group) for group in (*_HUGGINGFACE, ("model.safetensors",))
+        ),
+    ),
     Layout(
         name="transformers_onnx",
         needed=(*_HUGGINGFACE, (TOKENIZER,), ("onnx/vision_model.onnx",), ("onnx/text_model.onnx",)),
@@ -136,7 +146,32 @@ def find_files(target: Target, *, offline: bool) -> Found:
             hint=f"when online, run: clipworks models pull {target.name}",
         )
     hubs = ", ".join(str(source.hub) for source, *_ in seen)
-    raise DownloadError(f"{hubs} holds no CLIP checkpoint or ONNX towers of a layout that can be read")
+    names = sorted({name for place in seen for name in _list_names(*place[1:])})
+    if _ADAPTER in names:
+        raise DownloadError(
+            f"{hubs} is an adapter ({_ADAPTER}), no whole checkpoint",
+            hint="with both folders here: clipworks models convert ADAPTER --base CHECKPOINT -o BUNDLE",
+        )
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    raise DownloadError(
+        f"{hubs} holds no CLIP checkpoint or ONNX towers of a layout that can be read; found: "
+        f"{', '.join(names[:_SHOWN]) or 'nothing'}{more}{_name_missing(names)}"
+    )
+
+
+def _list_names(repository: Repository | None, folder: Path | None) -> list[str]:
+    if repository is not None:
+        return list(repository.files)
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] if folder else []
+
+
+def _name_missing(names: list[str]) -> str:
+    """What a model lacks that has all but one of the files of a layout."""
+    for layout in LAYOUTS:
+        missing = [group for group in layout.needed if not set(group) & set(names)]
+        if len(missing) == 1 and len(layout.needed) > 2:
+            return f"; missing: {' or '.join(missing[0])}"
+    return ""
 
 
 def _look(source: Source, *, offline: bool) -> tuple[Repository | None, Path | None]:
@@ -152,11 +187,7 @@ def _look(source: Source, *, offline: bool) -> tuple[Repository | None, Path | N
 
 
 def _choose(source: Source, repository: Repository | None, folder: Path | None, *, torch: bool) -> Found | None:
-    if repository is not None:
-        names = list(repository.files)
-    else:
-        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] if folder else []
-    choice = choose_files(names, layout=source.layout, torch=torch)
+    choice = choose_files(_list_names(repository, folder), layout=source.layout, torch=torch)
     if choice is None:
         return None
     whole = folder is not None and all(

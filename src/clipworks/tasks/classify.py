@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from clipworks.bundle.card import ScoreRule
 from clipworks.datasets.ground_truth import find_truths
@@ -13,11 +13,11 @@ from clipworks.datasets.listing import DataSet, Sample
 from clipworks.errors import UsageError
 from clipworks.model import Model
 from clipworks.pipeline import EmbeddedBlock
-from clipworks.results.formats import FORMATS, choose_format
+from clipworks.results.formats import FORMATS, choose_format, choose_stream
 from clipworks.results.manifest import hash_texts
 from clipworks.results.records import Prediction, Record, RunProgress, RunSize
 from clipworks.scoring import Floats
-from clipworks.tasks.runs import DEFAULT_RUN_OPTIONS, RunOptions, Task, run_task
+from clipworks.tasks.runs import DEFAULT_RUN_OPTIONS, RunOptions, Task, run_task, stream_task
 from clipworks.tasks.zero_shot import FoldedClassifier, fold_classifier, hash_classifier
 from clipworks.text.prompts import Labels
 
@@ -58,10 +58,12 @@ def classify(
     dataset: DataSet,
     classes: Classes,
     classifier: Floats,
-    output: str | os.PathLike[str],
+    output: str | os.PathLike[str] | BinaryIO,
     options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> RunProgress:
     """Classify a data set into a results file, or resume an earlier run; ``<output>.run.json`` says what made it.
+
+    An output that is a file open for writing in binary mode gets the records as they come; no run can resume it.
 
     The classifier is float32 unit rows ``[classes, dim]``; see `clipworks.tasks.zero_shot`.
 
@@ -69,8 +71,6 @@ def classify(
         UsageError: the file was begun with other settings, or a list's label is no class.
         ResultsError: the file cannot be written, or another run is writing it; what is there is kept.
     """
-    output = os.fspath(output)
-    chosen = choose_format(options.format, output)
     truths, folded, rule = find_truths(dataset, classes.labels), fold_classifier(classifier), model.card.score
     task = Task[Record](
         settings=classes.list_settings(classifier),
@@ -78,7 +78,10 @@ def classify(
         size=RunSize(total=len(dataset), top=classes.depth),
         make_records=lambda block: classify_block(block, truths, classes, folded, rule),
     )
-    return run_task(model, dataset, task, output, (chosen, FORMATS[chosen]), options)
+    if isinstance(output, str | os.PathLike):
+        chosen = choose_format(options.format, output)
+        return run_task(model, dataset, task, os.fspath(output), (chosen, FORMATS[chosen]), options)
+    return stream_task(model, dataset, task, choose_stream(options.format), output, options)
 
 
 def classify_block(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from typing import BinaryIO
 
 import numpy as np
 
@@ -14,30 +15,38 @@ from clipworks.datasets.listing import DataSet, Sample
 from clipworks.endings import check_folder_name
 from clipworks.model import Model
 from clipworks.pipeline import EmbeddedBlock
-from clipworks.results.formats import EMBEDDING_FORMATS, find_format
+from clipworks.results.formats import EMBEDDING_FORMATS, VECTORS, find_format
 from clipworks.results.records import EmbeddingRecord, RunProgress, RunSize
-from clipworks.tasks.runs import DEFAULT_RUN_OPTIONS, RunOptions, Task, run_task
+from clipworks.tasks.runs import DEFAULT_RUN_OPTIONS, RunOptions, Task, run_task, stream_task
 
 
 def embed(
-    model: Model, dataset: DataSet, folder: str | os.PathLike[str], options: RunOptions = DEFAULT_RUN_OPTIONS
+    model: Model,
+    dataset: DataSet,
+    folder: str | os.PathLike[str] | BinaryIO,
+    options: RunOptions = DEFAULT_RUN_OPTIONS,
 ) -> RunProgress:
     """Embed a data set into a folder, made where there is none, or resume an earlier run.
+
+    A file open for writing in binary mode, in place of the folder, gets JSON lines with the embeddings in them, as they
+    come; no run can resume it.
 
     Raises:
         UsageError: the folder's name ends as a file's does, it was begun with other settings, or holds something else.
         ResultsError: it cannot be written, or another run is writing it; what is there is kept.
     """
-    output, dim = os.fspath(folder), model.card.dim
-    chosen = options.format or next(iter(EMBEDDING_FORMATS))
-    row = find_format(EMBEDDING_FORMATS, chosen)
-    check_folder_name(output, holds=row.folder or "")
+    dim = model.card.dim
     task = Task[EmbeddingRecord](
         settings={"dim": dim},
         described={"kind": "embeddings"},
         size=RunSize(total=len(dataset), dim=dim),
         make_records=lambda block: list_embeddings(block, dim),
     )
+    if not isinstance(folder, str | os.PathLike):
+        return stream_task(model, dataset, task, VECTORS, folder, options)
+    output, chosen = os.fspath(folder), options.format or next(iter(EMBEDDING_FORMATS))
+    row = find_format(EMBEDDING_FORMATS, chosen)
+    check_folder_name(output, holds=row.folder or "")
     return run_task(model, dataset, task, output, (chosen, row), options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -60,12 +61,17 @@ class Retrieval:
     text_to_image: Direction  # a caption looks for its image
 
 
-def read_captions(source: str, *, root: str | None = None) -> Captions:
-    """Read a list of path and caption, with a tab or as ``.csv``; raises UsageError, as where a line has no caption."""
+def read_captions(source: str, *, root: str | None = None, limit: int | None = None) -> Captions:
+    """Read a list of path and caption, with a tab or as ``.csv``; raises UsageError, as where a line has no caption.
+
+    With a ``limit`` those of the first so many images.
+    """
     pairs = read_pairs(source, root=root)
     if not pairs or pairs[0][1] is None:
         raise UsageError(f"{source} has no captions; allowed: path, tab, caption a line, or .csv")
-    places = {path: place for place, path in enumerate(dict.fromkeys(path for path, _ in pairs))}
+    different = dict.fromkeys(path for path, _ in pairs)
+    places = {path: place for place, path in enumerate(itertools.islice(different, limit))}
+    pairs = [(path, text) for path, text in pairs if path in places]
     images = DataSet(source=source, root=root, paths=list(places), truths=[None] * len(places), labelled=False)
     return Captions(
         images=images,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, BinaryIO, Generic
 
 from clipworks.datasets.listing import DataSet, Sample
 from clipworks.model import Model
 from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, EmbeddedBlock, LoopOptions
-from clipworks.results.formats import Format, R
+from clipworks.results.formats import Format, GrowingFile, R
 from clipworks.results.manifest import describe_model, describe_source
 from clipworks.results.output import Output, hold_output
 from clipworks.results.records import RunProgress, RunSize
@@ -73,6 +74,25 @@ def run_task(
             row.convert(output, task.size)
         for file in row.grows:
             Path(output + file.suffix).unlink(missing_ok=True)
+    return progress
+
+
+def stream_task(
+    model: Model, dataset: DataSet, task: Task[R], file: GrowingFile[R], stream: BinaryIO, options: RunOptions
+) -> RunProgress:
+    """Embed a data set and write what a task makes of it to an open file, which no run can resume."""
+    stream.write(file.header(task.size))
+    progress = RunProgress(done=0, before=0, total=len(dataset), failed=0)
+    blocks = model.embed_dataset(dataset, options.loop, stop=options.stop)
+    with contextlib.closing(blocks), compare_on_one_thread():  # type: ignore[type-var]  # as below
+        for block in blocks:
+            records = task.make_records(block)
+            stream.write(b"".join(map(file.encode, records)))
+            stream.flush()
+            failed = progress.failed + sum(record.error is not None for record in records)
+            progress = dataclasses.replace(progress, done=progress.done + len(records), failed=failed)
+            if options.report is not None:
+                options.report(progress)
     return progress
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipworks.bundle.card import Cleaning, TextSpec
+from clipworks.bundle.card import TextSpec
 from clipworks.display import quote_text
 from clipworks.errors import BundleError, TextError, UsageError
-from clipworks.text.cleaning import CLEANINGS, replace_surrogates
 from clipworks.text.clip_vocabulary import write_clip_tokenizer
-from clipworks.text.unread import Check, find_fragments, find_unknown, warn_unread
+from clipworks.text.library_file import open_file, write_beside, write_ends
+from clipworks.text.unread import Check, find_fragments, warn_unread
 
 Ids = NDArray[np.int32]
 
@@ -92,7 +92,8 @@ class Tokenizer:
                 raise TextError(
                     f"texts[{number}] {quote_text(_shorten(text))} has {len(ids)} tokens; the model takes at most "
                     f"{self.text.context}, start and end tokens counted",
-                    hint="shorten it, or let it be cut: --truncate, or truncate=True",
+                    hint="shorten it, or let it be cut: truncate=True",
+                    argument="truncate",
                 )
             ids = [*ids[: self.text.context - 1], ids[-1]]
         return np.array(ids, dtype=np.int32)
@@ -124,7 +125,7 @@ def open_tokenizer(path: Path | None, text: TextSpec) -> Tokenizer:
         model = read_sentencepiece(path)
         encode, size, check = make_siglip_encoder(model), model.size, lambda ids: model.unknown_id in ids
     else:
-        encode, size, check = _open_with_library(path, text.cleaning)
+        encode, size, check = open_file(path, text.cleaning)
     if size > text.vocabulary:
         raise BundleError(f"{path} has {size} tokens, but the model only {text.vocabulary}")
     _check_ends(path, encode(""), text)
@@ -139,6 +140,8 @@ def open_tokenizer(path: Path | None, text: TextSpec) -> Tokenizer:
 
 def write_tokenizer(path: Path, source: Path | None, text: TextSpec) -> None:
     """Copy a model's own tokenizer into a bundle, or write OpenAI's.
+
+    A large vocabulary of the tokenizers library gets a table beside it, which opens at once.
 
     A file for the tokenizers library that puts other tokens around a text than the card says gets those: libraries
     that read a folder's settings beside it do that when they open it.
@@ -159,28 +162,9 @@ def write_tokenizer(path: Path, source: Path | None, text: TextSpec) -> None:
     except OSError as error:
         raise BundleError(f"the tokenizer {source} cannot be copied: {error.strerror}") from None
     if text.tokenizer == "file":
-        _write_ends(path, text)
+        write_ends(path, text)
+        write_beside(path)
     open_tokenizer(path, text)
-
-
-def _write_ends(path: Path, text: TextSpec) -> None:
-    """Make a file put around a text what the card says, where it says it and the file does otherwise."""
-    encode, _, _ = _open_with_library(path, "none")
-    said = [token for token in (text.start_id, text.end_id) if token is not None]
-    if not said or encode("") == said:
-        return
-    from tokenizers import Tokenizer as LibraryTokenizer
-    from tokenizers.processors import TemplateProcessing
-
-    tokenizer = LibraryTokenizer.from_file(str(path))
-    names = [(tokenizer.id_to_token(token), token) for token in said]
-    missing = [token for name, token in names if name is None]
-    if missing:
-        raise BundleError(f"{path.name} has no token {missing[0]}, which the model needs around a text")
-    before = [f"{tokenizer.id_to_token(text.start_id)}:0"] if text.start_id is not None else []
-    behind = [f"{tokenizer.id_to_token(text.end_id)}:0"] if text.end_id is not None else []
-    tokenizer.post_processor = TemplateProcessing(single=[*before, "$A:0", *behind], special_tokens=names)
-    tokenizer.save(str(path), pretty=False)
 
 
 def _check_ends(path: Path | None, found: list[int], text: TextSpec) -> None:
@@ -194,37 +178,6 @@ def _check_ends(path: Path | None, found: list[int], text: TextSpec) -> None:
         raise BundleError(
             f"the card says cleaning is {text.cleaning}; allowed beside the tokenizer {text.tokenizer}: {brought}"
         )
-
-
-def _open_with_library(path: Path, cleaning: Cleaning) -> tuple[Callable[[str], list[int]], int, Check]:
-    from tokenizers import Tokenizer as LibraryTokenizer
-    from tokenizers.normalizers import Lowercase
-    from tokenizers.normalizers import Sequence as NormalizerSequence
-
-    try:
-        tokenizer = LibraryTokenizer.from_str(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from None
-    except Exception as error:  # noqa: BLE001  # the library raises nothing narrower
-        raise BundleError(f"{path} is not a tokenizer.json that can be read: {error}") from None
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    # Within the library: a special token keeps its case there, and no other text becomes one in lower case.
-    if cleaning == "lower":
-        others = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
-        tokenizer.normalizer = NormalizerSequence([Lowercase(), *others])
-    clean = CLEANINGS.get(cleaning)
-
-    def encode(text: str) -> list[int]:
-        text = text if clean is None else clean(text)
-        # One by one: whole batches start threads, which make a later fork of the process unsafe, for little speed.
-        try:
-            ids: list[int] = tokenizer.encode(text).ids
-        except (TypeError, UnicodeEncodeError):  # a lone surrogate
-            ids = tokenizer.encode(replace_surrogates(text)).ids
-        return ids
-
-    return encode, tokenizer.get_vocab_size(), find_unknown(tokenizer)
 
 
 def _shorten(text: str) -> str:

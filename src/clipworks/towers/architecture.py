@@ -13,21 +13,29 @@ if TYPE_CHECKING:
 Allowed = Mapping["Role", tuple[Mapping[str, tuple[object, ...]], ...]]
 """For each tower the kinds that are computed: of some fields of a `TowerSpec` what they may say beside each other."""
 
-_LAYERS: Mapping[str, tuple[object, ...]] = {"norm_place": ("pre",), "position": ("learned",)}
+_LAYERS: Mapping[str, tuple[object, ...]] = {"norm_place": ("pre",)}
 _VIT = {**_LAYERS, "kind": ("vit",), "mask": ("none",)}
-_TEXT = {**_LAYERS, "kind": ("transformer",), "input_norm": (False,)}
+_TEXT = {**_LAYERS, "kind": ("transformer",), "input_norm": (False,), "rotation": (None,)}
 _GELU = {"activation": ("quick_gelu", "gelu", "gelu_tanh")}
 COVERED: Allowed = {
     "image": (
-        {**_VIT, **_GELU, "patch_bias": (False,), "input_norm": (True,), "cls_token": (True,), "pooling": ("cls",)},
-        {**_VIT, **_GELU, "input_norm": (False,), "cls_token": (False,), "pooling": ("attention",)},
+        {
+            **_VIT,
+            **_GELU,
+            "patch_bias": (False,),
+            "input_norm": (True,),
+            "cls_token": (True,),
+            "rotation": (None,),
+            "pooling": ("cls",),
+        },
+        {**_VIT, **_GELU, "pooling": ("attention",)},
     ),
     "text": (
         {**_TEXT, **_GELU, "mask": ("causal",), "pooling": ("argmax", "eos")},
         {**_TEXT, **_GELU, "mask": ("none",), "pooling": ("last",)},
     ),
 }
-"""What the plain equations, the graphs and the runtimes compute: CLIP's towers, and SigLIP's."""
+"""What the plain equations, the graphs and the runtimes compute: CLIP's towers, SigLIP's, and PE-Core's."""
 
 
 def find_uncovered(spec: TowerSpec, role: Role) -> str | None:

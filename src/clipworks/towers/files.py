@@ -59,8 +59,9 @@ def read_image_weights(
     mean: tuple[float, ...] = FOLDED_MEAN,
     std: tuple[float, ...] = FOLDED_STD,
     scale: float = 1.0,
+    pool_scale: float = 1.0,
 ) -> ImageWeights:
-    """Read an image tower, by default a folded one; the arguments are as `ImageWeights` has them.
+    """Read an image tower, by default a folded one; the arguments are as `ImageWeights` and its parts have them.
 
     Raises:
         ClipworksError: a tensor is missing or has another shape; which error, the source says.
@@ -78,7 +79,7 @@ def read_image_weights(
         norm_pre=_norm(source, "norm_pre", width) if spec.input_norm else None,
         layers=_layers(source, spec),
         norm=_norm(source, "norm", width),
-        attn_pool=_attention_pool(source, spec) if spec.pooling == "attention" else None,
+        attn_pool=_attention_pool(source, spec, pool_scale) if spec.pooling == "attention" else None,
         head=_head(source, spec, dim),
     )
 
@@ -103,10 +104,12 @@ def _head(source: TensorSource, spec: TowerSpec, dim: int) -> Linear | None:
     return _linear(source, "head", spec.width, dim) if spec.projection else None
 
 
-def _attention_pool(source: TensorSource, spec: TowerSpec) -> AttentionPool:
-    root, width, mlp_dim = "attn_pool.", spec.width, spec.mlp_dim or -1
+def _attention_pool(source: TensorSource, spec: TowerSpec, scale: float) -> AttentionPool:
+    root, width, mlp_dim = "attn_pool.", spec.width, spec.pool_mlp_dim or spec.mlp_dim or -1
     q, k, v, proj = (_linear(source, root + name, width, width) for name in ("q", "k", "v", "proj"))
     return AttentionPool(
+        heads=spec.pool_heads or spec.heads or 1,
+        scale=scale,
         latent=source.take(f"{root}latent", width),
         q=q,
         k=k,

@@ -6,7 +6,8 @@
 - The bias of the patch embedding is folded into the positions.
 - The weight and bias of the normalisation behind the last layer are folded into a pooling by attention.
 - The attention's scale is folded into the queries; the bias of the keys is left out, since it adds one number to a
-  whole row before softmax; the bias of the values is folded into the output map, since softmax rows sum to one.
+  whole row before softmax, but where keys are rotated, each another way; the bias of the values is folded into the
+  output map, since softmax rows sum to one.
 
 What comes out is of the same records, so that the same equations hold for both forms.
 """
@@ -31,7 +32,7 @@ def fold_image(weights: ImageWeights) -> ImageWeights:
     positions[0 if weights.cls_token is None else 1 :] += bias
     pool, norm = weights.attn_pool, weights.norm
     if pool is not None:
-        pool, norm = _fold_pool(pool, norm, weights.scale), _plain_norm(norm)
+        pool, norm = _fold_pool(pool, norm), _plain_norm(norm)
     return dataclasses.replace(
         weights,
         mean=FOLDED_MEAN,
@@ -39,7 +40,9 @@ def fold_image(weights: ImageWeights) -> ImageWeights:
         scale=1.0,
         patch_embed=Linear(weight=kernel),
         pos_embed=positions.astype(np.float32),
-        layers=tuple(_fold_layer(layer, weights.scale) for layer in weights.layers),
+        layers=tuple(
+            _fold_layer(layer, weights.scale, rotated=weights.spec.rotation is not None) for layer in weights.layers
+        ),
         norm=norm,
         attn_pool=pool,
     )
@@ -62,14 +65,14 @@ def _fold_pixels(weights: ImageWeights) -> tuple[Array, Array]:
     return (kernel / 255).transpose(2, 3, 1, 0).reshape(-1, width).astype(np.float32), bias
 
 
-def _fold_layer(layer: Layer, scale: float) -> Layer:
+def _fold_layer(layer: Layer, scale: float, *, rotated: bool = False) -> Layer:
     query, key, value = (_fold_norm(layer.norm1, linear) for linear in (layer.q, layer.k, layer.v))
     factor, joined = np.float32(scale), _add(layer.proj, _add(layer.v, layer.norm1.bias))
     assert query.bias is not None
     return Layer(
         norm1=_plain_norm(layer.norm1),
         q=Linear(weight=query.weight * factor, bias=query.bias * factor),
-        k=Linear(weight=key.weight),
+        k=Linear(weight=key.weight, bias=key.bias if rotated else None),
         v=Linear(weight=value.weight),
         proj=Linear(weight=layer.proj.weight, bias=joined.astype(np.float32)),
         norm2=_plain_norm(layer.norm2),
@@ -78,12 +81,13 @@ def _fold_layer(layer: Layer, scale: float) -> Layer:
     )
 
 
-def _fold_pool(pool: AttentionPool, norm: Norm, scale: float) -> AttentionPool:
+def _fold_pool(pool: AttentionPool, norm: Norm) -> AttentionPool:
     key, value = (_fold_norm(norm, linear) for linear in (pool.k, pool.v))
-    factor, joined = np.float32(scale), _add(pool.proj, _add(pool.v, norm.bias))
+    factor, joined = np.float32(pool.scale), _add(pool.proj, _add(pool.v, norm.bias))
     assert pool.q.bias is not None
-    return AttentionPool(
-        latent=pool.latent,
+    return dataclasses.replace(
+        pool,
+        scale=1.0,
         q=Linear(weight=pool.q.weight * factor, bias=pool.q.bias * factor),
         k=Linear(weight=key.weight),
         v=Linear(weight=value.weight),

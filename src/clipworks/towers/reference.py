@@ -1,4 +1,4 @@
-"""The equations of CLIP and SigLIP in numpy, from a checkpoint's own tensors or from the folded ones of a bundle.
+"""The equations of CLIP, SigLIP and PE-Core in numpy, of a checkpoint's own tensors or a bundle's folded ones.
 
 Nothing is folded, fused or left out here: each step is the published one, and shares no code with the graph builder,
 so that the two can prove each other. It is slow; a few inputs are enough.
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from clipworks.bundle.card import TowerSpec
 from clipworks.towers.weights import ImageWeights, Layer, Linear, Norm, TextWeights, TowerWeights
 
 Values = npt.NDArray[np.float64]
@@ -91,7 +92,8 @@ def pool_image(weights: ImageWeights, rows: Values) -> Values:
         return first
     normal = _normalise(rows, weights.norm, epsilon)
     query = _apply(pool.q, pool.latent[None].astype(np.float64))
-    joined = _apply(pool.proj, _attend(query, _apply(pool.k, normal), _apply(pool.v, normal), weights))
+    means = _attend(query, _apply(pool.k, normal), _apply(pool.v, normal), heads=pool.heads, scale=pool.scale)
+    joined = _apply(pool.proj, means)
     inner = _apply(pool.fc1, _normalise(joined, pool.norm, epsilon))
     pooled: Values = (joined + _apply(pool.fc2, _activate(inner, weights.spec.activation)))[0]
     return pooled
@@ -108,8 +110,15 @@ def run_layer(layer: Layer, rows: Values, lengths: Sequence[int], weights: Tower
     """One layer; the rows of all sequences, ``[sum of lengths, width]``, lie one after another."""
     spec, ends = weights.spec, np.cumsum(lengths)[:-1]
     normal = _normalise(rows, layer.norm1, spec.norm_eps)
-    parts = [np.split(_apply(linear, normal), ends) for linear in (layer.q, layer.k, layer.v)]
-    means = np.concatenate([_attend(q, k, v, weights) for q, k, v in zip(*parts, strict=True)])
+    queries, keys, values = (np.split(_apply(linear, normal), ends) for linear in (layer.q, layer.k, layer.v))
+    if spec.rotation is not None:
+        queries, keys = ([rotate(each, spec) for each in part] for part in (queries, keys))
+    means = np.concatenate(
+        [
+            _attend(*each, heads=spec.heads or 1, scale=weights.scale, causal=spec.mask == "causal")
+            for each in zip(queries, keys, values, strict=True)
+        ]
+    )
     rows = rows + _apply(layer.proj, means)
     inner = _apply(layer.fc1, _normalise(rows, layer.norm2, spec.norm_eps))
     return rows + _apply(layer.fc2, _activate(inner, spec.activation))
@@ -122,13 +131,27 @@ def _run(rows: Values, lengths: Sequence[int], weights: TowerWeights) -> Values:
     return rows
 
 
-def _attend(queries: Values, keys: Values, values: Values, weights: TowerWeights) -> Values:
+def rotate(rows: Values, spec: TowerSpec) -> Values:
+    """Queries or keys ``[rows, width]`` of one image, turned by where their patches are; a CLS token's is left."""
+    rotation, heads = spec.rotation, spec.heads or 1
+    assert rotation is not None  # who asks has looked
+    rotated = rows.reshape(len(rows), heads, 2, -1, 2).copy()  # by column or row, and pairs
+    patches = rotated[1:] if spec.cls_token else rotated
+    grid, count = math.isqrt(len(patches)), rotated.shape[3]
+    for index, patch in enumerate(patches):
+        for axis, place in enumerate((index % grid, index // grid)):
+            angles = (place + rotation.offset) * rotation.theta ** (-np.arange(count) / count)
+            turned = (patch[:, axis, :, 0] + 1j * patch[:, axis, :, 1]) * np.exp(1j * angles)
+            patch[:, axis] = np.stack([turned.real, turned.imag], axis=-1)
+    return rotated.reshape(rows.shape)
+
+
+def _attend(queries: Values, keys: Values, values: Values, *, heads: int, scale: float, causal: bool = False) -> Values:
     """Attention in one sequence: queries, keys and values ``[rows, width]`` each to the means of every query."""
     length, width = queries.shape
-    heads = weights.spec.heads or 1
     query, key, value = (part.reshape(len(part), heads, -1).transpose(1, 0, 2) for part in (queries, keys, values))
-    scores = query @ key.transpose(0, 2, 1) * weights.scale
-    if weights.spec.mask == "causal":
+    scores = query @ key.transpose(0, 2, 1) * scale
+    if causal:
         scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
     shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
     shares /= shares.sum(axis=-1, keepdims=True)

@@ -68,10 +68,14 @@ class AttentionPool:
     """One learned query that looks at all rows, and an MLP behind it: SigLIP's pooling.
 
     Attributes:
+        heads: of the attention.
+        scale: factor of its scores.
         latent: what becomes the query, ``[width]``.
         norm: before the MLP.
     """
 
+    heads: int
+    scale: float
     latent: Array
     q: Linear
     k: Linear
@@ -81,13 +85,13 @@ class AttentionPool:
     fc1: Linear
     fc2: Linear
 
-    def take_query_through_keys(self, heads: int) -> Array:
+    def take_query_through_keys(self) -> Array:
         """The query, taken through the weights of the keys: ``[heads, width]``; times a row, it is a head's score."""
         query = self.latent.astype(np.float64) @ self.q.dequantize()
         query = query if self.q.bias is None else query + self.q.bias
         width = len(query)
-        keys = self.k.dequantize().astype(np.float64).reshape(width, heads, width // heads).transpose(1, 0, 2)
-        through: Array = (keys @ query.reshape(heads, -1, 1))[..., 0].astype(np.float32)
+        keys = self.k.dequantize().astype(np.float64).reshape(width, self.heads, width // self.heads).transpose(1, 0, 2)
+        through: Array = (keys @ query.reshape(self.heads, -1, 1))[..., 0].astype(np.float32)
         return through
 
 
@@ -100,7 +104,7 @@ class ImageWeights:
         size: side in pixels of the image that it takes.
         mean: taken from each channel of pixels in 0..1.
         std: by which each channel is divided then.
-        scale: factor of an attention's scores.
+        scale: factor of the scores of a layer's attention.
         patch_embed: from a patch, ``[row, column, channel]`` flat, to ``[width]``.
         cls_token: ``[width]``; None where no token stands before the patches.
         pos_embed: ``[rows, width]``, the CLS token's first.

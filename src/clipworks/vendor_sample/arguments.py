@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from clipworks.bundle.files import CARD_FILE
-from clipworks.cli import Parser, kinds, options, run_guarded
+from clipworks.cli import kinds, options, run_guarded
+from clipworks.cli.parsers import Parser
 from clipworks.errors import ClipworksError, UsageError
 from clipworks.options import STARTER
 

@@ -87,7 +87,7 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace, target: Targ
     def tell_warm(instance: int) -> None:
         print(f"Warmup done for instance {instance}", flush=True)
 
-    with arguments.renaming(parser, _OPTIONS), _open_setup(args, target, devices) as setup, watching() as report:
+    with arguments.renaming(parser, _OPTIONS), _open_setup(args, target, devices) as setup, watching(load) as report:
         result = profile(setup, load, report=report, warmup_requests=args.warmup_times, tell_warm=tell_warm)
     if result.partial:
         print("PARTIAL: interrupted; these are the figures up to then")

@@ -12,19 +12,13 @@ from PIL import Image
 
 from clipworks.bundle.card import ImageSpec
 from clipworks.doctor.causes.cases import Case
+from clipworks.doctor.causes.geometry import FILTERS, OFFSETS, scale_sides
 from clipworks.doctor.images import ALPHAS, as_levels, has_size, list_alphas, recover_pixels
 from clipworks.doctor.stages import Array, Trace
 from clipworks.images.decode import ImageLike
 
 _CLOSE = 2.0  # levels that a mere change of order may miss by
 _NEAR, _FAR = 0.75, 16  # levels that a recipe may miss by in the mean, and at most
-_FILTERS = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "nearest": Image.Resampling.NEAREST,
-    "Lanczos": Image.Resampling.LANCZOS,
-    "box": Image.Resampling.BOX,
-}
 _CHANNELS = {"": slice(None), ", red and blue exchanged (BGR)": slice(None, None, -1)}
 Bytes = npt.NDArray[np.uint8]
 
@@ -179,28 +173,18 @@ def _describe_line(pixels: npt.NDArray[Any], values: npt.NDArray[Any]) -> str:
     return "by no mean and std at all"
 
 
-def _scale(sides: tuple[int, ...], to: int, step: Callable[[float], int]) -> tuple[int, ...]:
-    """Height and width with the shorter side brought to a length, the longer one by a way to round."""
-    return tuple(to if side == min(sides) else step(to * side / min(sides)) for side in sides)
-
-
 def _list_resized(image: Bytes, shape: tuple[int, ...]) -> Iterator[tuple[str, Bytes]]:
     """An image in a size by every filter."""
     whole, (height, width) = Image.fromarray(image), shape
-    for name, method in _FILTERS.items():
-        yield name, np.asarray(whole.resize((width, height), method))
-        if name in ("bicubic", "bilinear"):
-            # As OpenCV and PyTorch do unless told otherwise: the filter does not widen where an image shrinks.
-            steps = (whole.width / width, 0, 0, 0, whole.height / height, 0)
-            plain = np.asarray(whole.transform((width, height), Image.Transform.AFFINE, steps, method))
-            yield f"{name} without antialiasing", plain
+    for name, resize in FILTERS.items():
+        yield name, np.asarray(resize(whole, (width, height)))
 
 
 def _list_squares(image: Bytes, spec: ImageSpec) -> Iterator[tuple[str, Bytes]]:
     for to in dict.fromkeys((spec.resize_to, spec.size, round(spec.size / 0.875))):
         size = "" if to == spec.resize_to else f", shorter side to {to}"
         for rule, step in (("", int), (", the longer side rounded", round)):
-            for name, resized in _list_resized(image, _scale(image.shape[:2], to, step)):
+            for name, resized in _list_resized(image, scale_sides(image.shape[:2], to, step)):
                 for crop, square in _list_crops(resized, spec):
                     yield f"{name}{size}{rule}, {crop}", square
     for name, square in _list_resized(image, (spec.size, spec.size)):
@@ -212,12 +196,7 @@ def _list_crops(resized: Bytes, spec: ImageSpec, *, wide: bool = False) -> Itera
     spare = [side - spec.size for side in resized.shape[:2]]
     if min(spare) < 0:
         return
-    rules: list[tuple[str, tuple[int, ...]]] = [
-        ("offsets rounded", tuple(round(margin / 2) for margin in spare)),
-        ("offsets floored", tuple(margin // 2 for margin in spare)),
-        ("offsets rounded up", tuple(-(-margin // 2) for margin in spare)),
-        ("from the upper left corner", (0, 0)),
-    ]
+    rules = [(name, tuple(map(offset, spare))) for name, offset in OFFSETS.items()]
     if wide:
         near = itertools.product(*(range(max(m // 2 - 2, 0), min(m // 2 + 3, m) + 1) for m in spare))
         rules += [(f"from row {row}, column {column}", (row, column)) for row, column in near]
@@ -243,7 +222,7 @@ def _find_recipe(arrays: Sequence[Array], recipes: Sequence[Sequence[tuple[str, 
 def _name_geometry(before: tuple[int, ...], after: tuple[int, ...], spec: ImageSpec) -> str:
     if spec.resize == "squash":
         return "" if after == (spec.size, spec.size) else f"not squashed but to {after[1]} x {after[0]}"
-    cut, rounded = (_scale(before, spec.resize_to, step) for step in (int, round))
+    cut, rounded = (scale_sides(before, spec.resize_to, step) for step in (int, round))
     if after == cut:
         return ""
     if after[0] == after[1] and before[0] != before[1]:

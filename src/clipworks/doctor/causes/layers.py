@@ -19,8 +19,8 @@ from clipworks.towers.weights import Linear, TowerWeights
 
 _CLOSE = 2e-3  # relative: what a trial may miss a side's values by
 _F16_LARGEST = 65504.0
-# Those that the equations have, one of which may stand for another.
-_ACTIVATIONS: dict[str, Activation] = {"QuickGELU": "quick_gelu", "exact GELU": "gelu", "GELU by tanh": "gelu_tanh"}
+ACTIVATIONS: dict[str, Activation] = {"QuickGELU": "quick_gelu", "exact GELU": "gelu", "GELU by tanh": "gelu_tanh"}
+"""Those that the equations have, one of which may stand for another."""
 
 
 def explain_layer(stage: str, case: Case) -> list[str]:
@@ -122,15 +122,20 @@ def _list_layers(weights: TowerWeights, index: int, entry: Sequence[Array]) -> I
     """A layer as it should be, and with one thing changed each."""
     layer, spec = weights.layers[index], weights.spec
     causal = spec.mask == "causal"
-    own = next((name for name, kind in _ACTIVATIONS.items() if kind == spec.activation), spec.activation)
+    own = next((name for name, kind in ACTIVATIONS.items() if kind == spec.activation), spec.activation)
     trials = {
         f"{own}{' and the causal mask' if causal else ''}": spec,
-        **{name: dataclasses.replace(spec, activation=kind) for name, kind in _ACTIVATIONS.items() if name != own},
+        **{name: dataclasses.replace(spec, activation=kind) for name, kind in ACTIVATIONS.items() if name != own},
         "no causal mask" if causal else "a causal mask": dataclasses.replace(spec, mask="none" if causal else "causal"),
         "the epsilon 1e-12": dataclasses.replace(spec, norm_eps=1e-12),
         "the epsilon 1e-6": dataclasses.replace(spec, norm_eps=1e-6),
         "one head": dataclasses.replace(spec, heads=1),
     }
+    if spec.rotation is not None:
+        other = 0.0 if spec.rotation.offset else 1.0
+        numbered = dataclasses.replace(spec.rotation, offset=other)
+        trials["no rotary positions"] = dataclasses.replace(spec, rotation=None)
+        trials[f"rotary positions from {other:g}"] = dataclasses.replace(spec, rotation=numbered)
     for name, changed in trials.items():
         scale = weights.scale * ((changed.heads or 1) / (spec.heads or 1)) ** 0.5  # a head's width is in it
         yield name, run_rows(layer, entry, dataclasses.replace(weights, spec=changed, scale=scale))

@@ -4,24 +4,14 @@
 is the runtime. The compiled code itself is ``_towers.c``.
 """
 
-from collections.abc import Callable
-
 from clipworks.runtimes.native.encoder import open_encoder
 from clipworks.runtimes.native.opening import describe_devices
 from clipworks.runtimes.protocol import Implementation
 
 __all__ = ["IMPLEMENTATION"]
 
-
-def _open_products(precision: str) -> tuple[int, Callable[[], object]]:
-    from clipworks.runtimes.native.products import open_products  # which imports onnx
-
-    return open_products(precision)
-
-
 IMPLEMENTATION = Implementation(
     open_encoder=open_encoder,
     describe_devices=describe_devices,
     open_probe=lambda request, _values: open_encoder(request).watch,  # of the towers, whatever a graph calls them
-    open_products=_open_products,
 )

@@ -223,7 +223,7 @@ def _list_last(last: Layer, weights: TowerWeights, *, bf16: bool) -> Iterator[By
 
 def _list_pool(pool: AttentionPool, weights: ImageWeights, *, bf16: bool) -> Iterator[Bytes]:
     """A pooling by attention, as a last layer whose query is known: what each head looks for is, too."""
-    look = pool.take_query_through_keys(weights.spec.heads or 1)
+    look = pool.take_query_through_keys()
     yield _view(np.pad(look, ((0, 0), (0, -weights.spec.width % _LANES))))
     yield from _list_maps(pool.proj, pool.fc1, pool.fc2, bf16=bf16)
     yield _pack_heads(pool.v.dequantize(), weights)

@@ -6,6 +6,7 @@ import hashlib
 import time
 
 import clipworks.runtimes.native._towers as compiled
+from clipworks.bundle.card import TowerSpec
 from clipworks.cache import map_checked, write_checked
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.options import AUTO
@@ -53,6 +54,15 @@ def check_request(request: EncoderRequest) -> str:
     return choose_float(NATIVE, available).precision if request.options.precision == AUTO else request.options.precision
 
 
+def _find_uncovered(spec: TowerSpec) -> str | None:
+    """What of a tower that others compute the compiled code does not; or None."""
+    if spec.rotation is not None:
+        return "rotates queries and keys (RoPE)"
+    if (spec.pool_heads, spec.pool_mlp_dim) != (None, None):
+        return "pools with other heads or another MLP than its layers have"
+    return None
+
+
 def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes, Opening]:
     """A tower's packed weights: from the cache, or packed now and put there.
 
@@ -74,6 +84,11 @@ def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes,
     from clipworks.towers.files import read_tower
 
     weights = read_tower(request.tower)
+    if (missing := _find_uncovered(weights.spec)) is not None:
+        raise RuntimeUnavailableError(
+            f"{request.tower.path.name} {missing}, which native does not compute",
+            hint="--runtime openvino, onnxruntime and torch do",
+        )
     read_ms, start = elapsed_ms(start), time.perf_counter()
     if int8 and not is_quantized(weights):
         raise RuntimeUnavailableError(

@@ -6,7 +6,6 @@
 from clipworks.runtimes.protocol import Implementation
 from clipworks.runtimes.torch.devices import describe_devices
 from clipworks.runtimes.torch.encoder import open_encoder
-from clipworks.runtimes.torch.products import open_products
 
 __all__ = ["IMPLEMENTATION"]
 
@@ -14,5 +13,4 @@ IMPLEMENTATION = Implementation(
     open_encoder=open_encoder,
     describe_devices=describe_devices,
     open_probe=lambda request, _values: open_encoder(request).watch,  # of the towers, whatever a graph calls them
-    open_products=open_products,
 )

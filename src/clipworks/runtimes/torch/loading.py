@@ -12,6 +12,7 @@ from clipworks.bundle.card import TowerSpec
 from clipworks.runtimes.torch.towers import Block, ImageTower, Layers, Map, PooledLayer, TextTower
 from clipworks.towers.architecture import shares_prefixes
 from clipworks.towers.folding import CENTRE
+from clipworks.towers.rotation import tabulate_rotation
 from clipworks.towers.weights import Array, AttentionPool, ImageWeights, Layer, Linear, Norm, TextWeights, TowerWeights
 
 _QUICK_GELU = 1.702
@@ -80,6 +81,7 @@ class _OnDevice:
         bias = None if head is None or head.bias is None else self.put(head.bias)
         return Layers(
             inner=tuple((self._join(layer), self.put_block(layer, spec)) for layer in inner),
+            rotation=self._put_rotation(weights),
             pool=self._put_pool(weights),
             norm=None if attended else self.put_norm(weights.norm),
             projection=None if projection is None else Map(matrix=projection, bias=bias),
@@ -88,14 +90,21 @@ class _OnDevice:
             epsilon=spec.norm_eps,
         )
 
+    def _put_rotation(self, weights: TowerWeights) -> tuple[Tensor, Tensor] | None:
+        if weights.spec.rotation is None or isinstance(weights, TextWeights):
+            return None
+        cosines, sines = tabulate_rotation(weights.spec, weights.size // (weights.spec.patch_size or 1))
+        return self.put(cosines), self.put(sines)
+
     def _put_pool(self, weights: TowerWeights) -> PooledLayer:
         spec, last = weights.spec, weights.layers[-1]
         pool = weights.attn_pool if isinstance(weights, ImageWeights) else None
-        source, by_heads = pool or last, (spec.heads or 1, -1, spec.width)
+        heads = (spec.heads or 1) if pool is None else pool.heads
+        source, by_heads = pool or last, (heads, -1, spec.width)
         keys = source.k.weight.T.reshape(by_heads)
         query: Map | Tensor = self.put_map(last.q)
         if pool is not None:
-            query = self.put(pool.take_query_through_keys(spec.heads or 1))
+            query = self.put(pool.take_query_through_keys())
         return PooledLayer(
             query=query,
             keys=None if pool is not None else self.put(keys),
@@ -105,7 +114,7 @@ class _OnDevice:
 
     def _join(self, layer: Layer) -> Map:
         """Queries, keys and values in one product."""
-        bias = layer.q.bias
-        assert bias is not None
-        matrices = [part.weight.T for part in (layer.q, layer.k, layer.v)]
-        return Map(matrix=self.put(np.concatenate(matrices)), bias=self.put(np.concatenate([bias, 0 * bias, 0 * bias])))
+        parts = (layer.q, layer.k, layer.v)
+        biases = [np.zeros(part.weight.shape[1]) if part.bias is None else part.bias for part in parts]
+        matrices = [part.weight.T for part in parts]
+        return Map(matrix=self.put(np.concatenate(matrices)), bias=self.put(np.concatenate(biases)))

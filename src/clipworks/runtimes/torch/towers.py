@@ -64,6 +64,7 @@ class Layers:
 
     # queries, keys and values in one map, ``[3 width, width]``, and the block; of every layer of all rows
     inner: tuple[tuple[Map, Block], ...]
+    rotation: tuple[Tensor, Tensor] | None  # cosines and sines, as `clipworks.towers.rotation` has them
     pool: PooledLayer
     norm: tuple[Tensor, Tensor] | None  # weight and bias of the normalisation of pooled rows
     projection: Map | None
@@ -190,6 +191,8 @@ def _run_layer(
 ) -> Tensor:
     """One layer: rows ``[n, length, width]``, or flat ones ``[rows, width]``, to the same, in place."""
     parts = attention(_normalise(rows, layers))
+    if layers.rotation is not None:
+        _rotate(parts, *layers.rotation, layers.heads)
     if packed is not None:
         parts = parts[packed.groups]
     count, length = parts.shape[:2]
@@ -202,6 +205,14 @@ def _run_layer(
     joined = means.transpose(1, 2).reshape(count, length, width)
     rows = rows.add_(block.out(joined if packed is None else joined.view(-1, width)[packed.back]))
     return rows.add_(_expand(rows, block, layers))
+
+
+def _rotate(parts: Tensor, cosines: Tensor, sines: Tensor, heads: int) -> None:
+    """Turn queries and keys by where their patches are, in place; ``parts`` has the values too, which are left."""
+    count, length = parts.shape[:2]
+    turned = parts.view(count, length, 3 * heads, -1)[:, :, : 2 * heads]
+    swapped = turned.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    turned.mul_(cosines[:, None]).addcmul_(swapped, sines[:, None])
 
 
 def _finish(
@@ -221,7 +232,7 @@ def _finish(
     if isinstance(pool.query, Tensor) or pool.keys is None:
         through_keys = pool.query
     else:
-        queries = pool.query(query_row).view(count, layers.heads, -1).transpose(0, 1)
+        queries = pool.query(query_row).view(count, len(pool.values), -1).transpose(0, 1)
         through_keys = torch.matmul(queries, pool.keys).transpose(0, 1)
     scores = through_keys @ normal.transpose(1, 2)  # [n, heads, length]
     if hidden is not None:

@@ -1,0 +1,146 @@
+"""Selections: what a person names as SOURCE, one or several, becomes one data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from clipworks.datasets.listing import SUFFIXES, DataSet, list_samples, parse_pairs, read_dataset
+from clipworks.datasets.locations import is_url
+from clipworks.errors import ImageError, UsageError
+
+STANDARD_INPUT = "-"
+_MAGIC = re.compile(r"[*?]|\[[^\]]+\]")
+# What a list is called; match takes anything else that is no folder and no pattern for an image.
+_LISTS = frozenset({".csv", ".list", ".lst", ".tsv", ".txt"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What is named, and what of it is meant."""
+
+    # one or more: folders, image files, lists, patterns that the shell did not expand, ``-`` for ``listed``
+    sources: tuple[str, ...]
+    root: str | None = None  # the folder that a list's paths are relative to, or None for the working folder
+    recursive: bool = True  # whether folders are taken with the folders below them
+    limit: int | None = None  # the first so many images, at least 1; None for all
+    listed: bytes = b""  # the list that came on standard input
+
+    @property
+    def name(self) -> str:
+        """What the data set is called."""
+        first, others = self.sources[0], len(self.sources) - 1
+        return f"{first} and {others:,} more" if others else first
+
+
+def is_pattern(source: str) -> bool:
+    """Whether a name is a pattern for others: it has ``*``, ``?`` or ``[...]``, and nothing has this very name."""
+    return _MAGIC.search(source) is not None and not os.path.lexists(source)
+
+
+def is_single(source: str) -> bool:
+    """Whether a name is that of a single image, by what is there and by its ending."""
+    return not (os.path.isdir(source) or is_pattern(source) or _ending(source) in _LISTS)  # noqa: PTH112  # any text
+
+
+def read_selection(selection: Selection) -> DataSet:
+    """Read all that is named, in order; raises as `read_dataset`, and UsageError for a URL and what is not there."""
+    parts = [read_part(source, selection) for source in selection.sources]
+    return limit_images(join_sets(parts, selection.name), selection.limit)
+
+
+def read_part(source: str, selection: Selection) -> DataSet:
+    """Read one of the sources of a selection, of this machine."""
+    root = selection.root
+    if source == STANDARD_INPUT:
+        pairs = parse_pairs(selection.listed, "standard input", exists=_exists_below(root))
+        return list_samples(pairs, source, root)
+    if is_url(source):
+        raise _refuse_url(source)
+    if is_pattern(source):
+        _refuse_root(root, source, "a pattern")
+        return _read_pattern(source, recursive=selection.recursive)
+    if _ending(source) in SUFFIXES and not os.path.isdir(source):  # noqa: PTH112  # many
+        _refuse_root(root, source, "an image")
+        if not os.path.lexists(source):
+            raise UsageError(f"{source} does not exist; allowed: an image, a folder of images, or a list of them")
+        return _list_images([source], source)
+    return read_dataset(source, root=root, recursive=selection.recursive)
+
+
+def join_sets(parts: Sequence[DataSet], source: str) -> DataSet:
+    """One data set of several that have the same root; raises UsageError where only some of them give labels."""
+    if len(parts) == 1:
+        return parts[0]
+    labelled = next((part for part in parts if part.labelled), None)
+    plain = next((part for part in parts if not part.labelled), None)
+    if labelled is not None and plain is not None:
+        raise UsageError(
+            f"{labelled.source} gives labels and {plain.source} gives none; allowed: several that all do, or none"
+        )
+    return DataSet(
+        source=source,
+        root=parts[0].root,
+        paths=[path for part in parts for path in part.paths],
+        truths=[truth for part in parts for truth in part.truths],
+        labelled=labelled is not None,
+        left_out=sum(part.left_out for part in parts),
+    )
+
+
+def limit_images(dataset: DataSet, limit: int | None) -> DataSet:
+    """The first ``limit`` images of a data set, or all."""
+    if limit is None or limit >= len(dataset):
+        return dataset
+    return dataclasses.replace(dataset, paths=dataset.paths[:limit], truths=dataset.truths[:limit])
+
+
+def _read_pattern(pattern: str, *, recursive: bool) -> DataSet:
+    """All that a pattern fits: images, and folders, but not those that ``**`` has been through itself."""
+    found = sorted(glob.glob(pattern, recursive=True), key=os.fsencode)  # noqa: PTH207  # names as they are given
+    if not found:
+        raise UsageError(f"nothing fits the pattern {pattern}; allowed: one that fits images, or folders of them")
+    parts: list[DataSet] = []
+    left_out = 0
+    for path in found:
+        if os.path.isdir(path):  # noqa: PTH112  # many
+            if "**" not in pattern:
+                parts.append(read_dataset(path, recursive=recursive))
+        elif _ending(path) in SUFFIXES:
+            parts.append(_list_images([path], path))
+        else:
+            left_out += 1
+    if not parts:
+        raise ImageError(f"{pattern} fits no image; known endings: {', '.join(sorted(SUFFIXES))}")
+    joined = join_sets(parts, pattern)
+    return dataclasses.replace(joined, source=pattern, left_out=joined.left_out + left_out)
+
+
+def _list_images(paths: list[str], source: str) -> DataSet:
+    return DataSet(source=source, root=None, paths=paths, truths=[None] * len(paths), labelled=False)
+
+
+def _ending(source: str) -> str:
+    return os.path.splitext(source)[1].lower()  # noqa: PTH122  # many
+
+
+def _exists_below(root: str | None) -> Callable[[str], bool]:
+    return lambda path: os.path.exists(os.path.join(root or "", path))  # noqa: PTH110, PTH118  # as given
+
+
+def _refuse_root(root: str | None, source: str, what: str) -> None:
+    if root is not None:
+        raise UsageError(f"--root {root} goes with a list; {source} is {what}")
+
+
+def _refuse_url(source: str) -> UsageError:
+    if source.startswith(("http://", "https://")):
+        return UsageError(f"{source} is a URL; allowed: files of this machine", hint="download it first")
+    return UsageError(
+        f"{source} is the URL of an object store; without Ray allowed: files of this machine",
+        hint="download it first, or run on Ray: clipworks classify or embed with --ray local",
+    )

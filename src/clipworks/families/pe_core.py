@@ -1,0 +1,168 @@
+"""PE-Core, Meta's Perception Encoder: a ViT with rotary positions, pooled by attention, and CLIP's text tower.
+
+Source: open_clip's CustomTextCLIP and model configurations with timm's Eva; the maker's own weights
+(facebookresearch/perception_models) are the same tensors under other names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from clipworks.bundle.card import Rotation, ScoreRule, TextSpec, TowerSpec
+from clipworks.errors import ConversionError
+from clipworks.families import open_clip
+from clipworks.families.checkpoint import Checkpoint, CheckpointFiles, Fields
+from clipworks.families.opening import read_table
+from clipworks.families.preprocessing import ImageProcessor, read_preprocessing
+from clipworks.families.tensors import take_image_tower, take_text_tower
+from clipworks.text.clip_vocabulary import END_ID, START_ID, VOCABULARY
+
+NAME = "pe-core"
+PROCESSOR = ImageProcessor(kinds=(), defaults={})
+"""transformers has no such model."""
+
+_NAMES = (
+    {
+        **open_clip.TRUNK,
+        "cls_token": "visual.trunk.cls_token",
+        "norm_pre": "visual.trunk.norm_pre",
+        "head.weight": "visual.trunk.head.weight",
+        "head.bias": "visual.trunk.head.bias",
+    },
+    open_clip.TEXT,
+)
+
+
+def _name_trunks() -> dict[str, TowerSpec]:
+    # Of the smallest to the largest: patch size, side of the images, width, layers, heads, width of the MLPs.
+    rows = {
+        "tiny": (16, 384, 192, 12, 3, 768),
+        "small": (16, 384, 384, 12, 6, 1536),
+        "base": (16, 224, 768, 12, 12, 3072),
+        "large": (14, 336, 1024, 24, 16, 4096),
+        "gigantic": (14, 448, 1536, 50, 16, 8960),
+    }
+    return {
+        f"vit_pe_core_{name}_patch{patch}_{size}": make_spec(
+            layers=layers, width=width, heads=heads, mlp_dim=mlp_dim, patch_size=patch, cls_token=name != "gigantic"
+        )
+        for name, (patch, size, width, layers, heads, mlp_dim) in rows.items()
+    }
+
+
+def make_spec(
+    *, layers: int, width: int, heads: int, mlp_dim: int, patch_size: int, cls_token: bool, pool_heads: int = 8
+) -> TowerSpec:
+    """An image tower of the family; columns and rows are numbered from 1 where a CLS token stands before them."""
+    return TowerSpec(
+        kind="vit",
+        layers=layers,
+        width=width,
+        heads=heads,
+        mlp_dim=mlp_dim,
+        patch_size=patch_size,
+        activation="gelu",
+        norm_eps=1e-5,
+        input_norm=True,
+        cls_token=cls_token,
+        rotation=Rotation(theta=10_000.0, offset=float(cls_token)),
+        pooling="attention",
+        pool_heads=pool_heads,
+        pool_mlp_dim=4 * width,
+        projection_bias=True,
+    )
+
+
+TRUNKS = _name_trunks()
+"""By their names in timm 1.0.31."""
+
+_MODEL_FIELDS: open_clip.Allowed = {
+    **dict.fromkeys(("init_logit_scale", "nonscalar_logit_scale", "cast_dtype", "output_dict")),
+    "custom_text": (True,),
+    "quick_gelu": (False,),
+    "init_logit_bias": (None,),
+}
+_VISION_FIELDS: open_clip.Allowed = {
+    **dict.fromkeys(("patch_dropout", "timm_model_pretrained", "timm_drop", "timm_drop_path")),
+    "timm_pool": ("map",),
+    "timm_proj": (None, "none", ""),
+    "timm_proj_bias": (False,),
+}
+_TEXT_FIELDS: open_clip.Allowed = {
+    "hf_tokenizer_name": (None, ""),
+    "no_causal_mask": (False, None),
+    "pool_type": ("argmax",),
+    "proj_type": ("linear",),
+    "proj_bias": (False, None),
+    "act_kwargs": (None, {}),
+    "ls_init_value": (None,),
+    "embed_cls": (False,),
+    "hf_model_name": (None, ""),
+    **dict.fromkeys(("output_tokens", "final_ln_after_pool", "eos_id", "pad_id")),
+}
+_MODEL_SIZES = ("embed_dim", "vision_cfg", "text_cfg")
+_VISION_SIZES = ("image_size", "timm_model_name")
+_TEXT_SIZES = ("layers", "width", "heads", "mlp_ratio", "context_length", "vocab_size", "norm_kwargs")
+
+
+def claims_trunk(config: Any) -> bool:
+    """Whether an open_clip ``model_cfg`` has one of timm's PE-Core towers."""
+    vision = config.get("vision_cfg")
+    return isinstance(vision, dict) and "_pe_core_" in str(vision.get("timm_model_name"))
+
+
+def read_pe_core(files: CheckpointFiles) -> Checkpoint:
+    """Read a PE-Core checkpoint in the layout of open_clip.
+
+    Raises:
+        ConversionError: the configuration and the tensors contradict each other, or something is not known.
+    """
+    config = files.config
+    open_clip.check_fields(config, _MODEL_FIELDS, _MODEL_SIZES)
+    vision, text = (
+        Fields(values=config.values.get(name) or {}, where=f"{config.where}: {name}") for name in _MODEL_SIZES[1:]
+    )
+    open_clip.check_fields(vision, _VISION_FIELDS, _VISION_SIZES)
+    open_clip.check_fields(text, _TEXT_FIELDS, _TEXT_SIZES)
+    if "timm_pool" not in vision.values:  # open_clip means something else by leaving it out
+        raise ConversionError(f"{vision.where} has no field timm_pool; every PE-Core has")
+    named = vision.values["timm_model_name"]
+    if named not in TRUNKS:
+        raise ConversionError(f"{vision.where}.timm_model_name is {named!r}; allowed: {', '.join(TRUNKS)}")
+    size = vision.count("image_size", 224)
+    if not named.endswith(f"_{size}"):  # open_clip leaves the size to timm's name
+        raise ConversionError(f"{vision.where}.image_size is {size}; its timm_model_name is {named!r}")
+    if (vocabulary := text.count("vocab_size", VOCABULARY)) != VOCABULARY:
+        raise ConversionError(
+            f"{text.where}.vocab_size is {vocabulary}; allowed: {VOCABULARY}, that of OpenAI's tokenizer"
+        )
+    pixels = read_preprocessing(files, size, PROCESSOR)
+    if pixels.resize != "squash":
+        raise ConversionError(
+            f"{files.preprocessing_place}: PE-Core squashes images, both sides to {size} pixels; "
+            "it asks for the shorter side and a crop"
+        )
+    words = TextSpec(
+        tokenizer="clip",
+        context=text.count("context_length", 77),
+        pad_id=0,
+        start_id=START_ID,
+        end_id=END_ID,
+        vocabulary=vocabulary,
+    )
+    spec = open_clip.read_spec(text, width=text.count("width", 512), heads=text.count("heads", 8), activation="gelu")
+    table, dim = read_table(files), config.count("embed_dim")
+    checkpoint = Checkpoint(
+        family=NAME,
+        layout=files.layout,
+        files=files.files,
+        image=take_image_tower(table, _NAMES[0], TRUNKS[named], pixels, dim),
+        text=take_text_tower(table, _NAMES[1], dataclasses.replace(spec, mask="causal", pooling="argmax"), words, dim),
+        image_input=pixels,
+        text_input=words,
+        score=ScoreRule(logit_scale=math.exp(table.take_scalar("logit_scale"))),
+    )
+    table.finish()
+    return checkpoint
