@@ -121,8 +121,10 @@ def main() -> int:
     for path in files:
         with Image.open(path) as opened:
             opened.load()
+        orders: tuple[DropAlpha, ...] = ("before", "after")
+        loaded = {order: load_image(path, options=PUBLISHED, drop_alpha=order) for order in orders}
         for place, reference in enumerate(references):
-            ours = load_image(path, options=PUBLISHED, drop_alpha=reference.spec.drop_alpha)
+            ours = loaded[reference.spec.drop_alpha]
             if reference.floors and has_odd_margin(ours.size, reference.spec):
                 left_out[place] += 1
                 continue
