@@ -159,13 +159,13 @@ def read_siglip(files: CheckpointFiles) -> Checkpoint:
         )
     found = find_tokenizer(files)
     words = TextSpec(
-        tokenizer=found.kind,
-        file=found.name,
-        cleaning=found.cleaning,
+        tokenizer=found.rules.kind,
+        file=found.rules.name,
+        cleaning=found.rules.cleaning,
         context=facts.context,
         padding="fixed",
-        pad_id=found.pad_id,
-        end_id=found.end_id,
+        pad_id=found.rules.pad_id,
+        end_id=found.rules.end_id,
         vocabulary=facts.vocabulary,
     )
     table = read_table(files)
