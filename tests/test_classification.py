@@ -23,7 +23,8 @@ from clipworks.cli import main
 from clipworks.datasets.ground_truth import find_truths
 from clipworks.datasets.listing import read_dataset
 from clipworks.errors import ResultsError, UsageError
-from clipworks.model import Model, load
+from clipworks.loading import load
+from clipworks.model import Model
 from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.results import journal

@@ -82,7 +82,11 @@ def test_an_ending_that_means_something_else_is_refused_at_once(
         raise AssertionError("a model was loaded, or a data set read, for an output that is refused")
 
     monkeypatch.chdir(home)
-    for place in ("clipworks.model.load", "clipworks.datasets.selection.read_selection", "clipworks.store.open_bundle"):
+    for place in (
+        "clipworks.loading.load",
+        "clipworks.datasets.selection.read_selection",
+        "clipworks.store.open_bundle",
+    ):
         monkeypatch.setattr(place, refuse)
     before = sorted(home.iterdir())
     assert main(list(words)) == 2

@@ -197,7 +197,7 @@ def load_model(
     streams: int | None = 1,
 ) -> Model:
     """Load the model that the options of `add_model_options` name; see `clipworks.load` for the rest."""
-    from clipworks.model import load
+    from clipworks.loading import load
 
     try:
         chosen = read_runtime_options(args, streams=streams)

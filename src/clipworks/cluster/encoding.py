@@ -11,7 +11,8 @@ from clipworks.cluster.cores import keep_cores
 from clipworks.cluster.decoding import unpack_block
 from clipworks.datasets.ground_truth import look_up_truths
 from clipworks.errors import ClipworksError, UsageError
-from clipworks.model import Model, load
+from clipworks.loading import load
+from clipworks.model import Model
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions
 from clipworks.pipeline import encode_block
 from clipworks.results.manifest import describe_model
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """What `clipworks.model.load` is asked for, on whichever machine an encoder stands."""
+    """What `clipworks.loading.load` is asked for, on whichever machine an encoder stands."""
 
     model: str
     options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
