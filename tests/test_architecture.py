@@ -47,9 +47,9 @@ ROOMS = {
     "store": "bundle.* cache convert",
     # One model at work.
     "arguments": "bundle.card images.resize text.tokenizers",
-    "model": "arguments bundle.* cache datasets.listing images.* pipeline runtimes scoring store text.*",
-    "loading": "arguments model runtimes store",
-    "datasets": "text.files text.prompts",
+    "loading": "arguments model options runtimes store",
+    "model": "arguments bundle.* cache datasets.listing images.* pipeline runtimes scoring text.*",
+    "datasets": "images.archives text.files text.prompts",
     # The loop knows no model: what is done with a block is given to it.
     "pipeline": "datasets.listing images.decoders processor scoring",
     # What is written and read again.
@@ -89,11 +89,11 @@ ROOMS = {
 }
 ENTRY_POINTS = ("cli", "vendor_sample")
 # Package -> the only modules or rooms that import it, under clipworks. Ray is of another kind: it brings the
-# scheduling. A .pt checkpoint can be read by PyTorch alone.
+# scheduling.
 PACKAGES = {
     "openvino": "runtimes.openvino runtimes.openvino_model",
     "onnxruntime": "runtimes.onnxruntime",
-    "torch": "runtimes.torch.* families.weight_files",
+    "torch": "runtimes.torch.*",
     "tensorrt": "",
     "ray": "cluster.cluster cluster.failures cluster.stages cluster.statistics",
 }

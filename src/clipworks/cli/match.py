@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rows = {
         "--texts TEXT ...": "the texts; all that stands before is SOURCE",
         "--texts-file FILE": kinds.TEXTS_FILE,
+        "--encoding E": kinds.ENCODING,
         "--top K>=1": "the best K only (default: all; of several images the best one, in CSV and JSON all)",
         "--truncate": "cut texts that are longer than the model's context",
         "-o --output FILE:stream": "of one image or several all scores as CSV: a file, or - for stdout",
@@ -64,6 +65,8 @@ def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
 
     named = args.texts is not None or args.texts_file is not None
     sources, words = ([args.source, *args.words], []) if named else ([args.source], args.words)
+    if args.texts_file == _STDIN and _STDIN in sources:
+        raise UsageError("- is SOURCE and --texts-file; allowed: one of them comes on standard input")
     if len(sources) > 1:
         if _STDIN in sources:
             raise UsageError("- reads one image from standard input; it does not go with other SOURCEs")
@@ -75,7 +78,7 @@ def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
                 hint="a text goes behind --texts: clipworks match SOURCE --texts TEXT TEXT",
             )
     _refuse_images(args.texts or words)
-    texts = [*words, *kinds.read_texts(args.texts, args.texts_file)]
+    texts = [*words, *kinds.read_texts(args.texts, args.texts_file, args.encoding)]
     if not texts:
         raise UsageError(
             "no text given", hint="clipworks match SOURCE TEXT [TEXT ...]; of several SOURCEs: --texts TEXT [TEXT ...]"

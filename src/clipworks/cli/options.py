@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = "the folder that a list's paths are relative to"
 SOURCE = (
-    "a folder of images (class folders are the truth), an image, a pattern in quotes, or a list: one path a line, or "
-    "path, tab, label; - reads a list from standard input"
+    "a folder of images (class folders are the truth), an image, a tar, a pattern in quotes, or a list: one path a "
+    "line, or path, tab, label; - reads a list from standard input"
 )
 
 

@@ -70,12 +70,18 @@ def examine(loading: Loading, classes: Classes | None) -> Examination:
     """Load the model where encoders will, and say what is in use there; makes the classifier if one is wanted."""
     with loading.load("image") as model:
         facts, why, card = describe_model(model), model.why, model.card
-        classifier = None if classes is None else find_classifier(model, classes.labels, classes.templates)
-        if classes is not None and classifier is None:
-            with loading.load("text") as tower:
-                classifier = build_classifier(tower, classes.labels, classes.templates)
-            keep_classifier(model, classes.labels, classes.templates, classifier)
+        classifier = None if classes is None else _get_classifier(loading, model, classes)
     return Examination(facts=facts, why=why, spec=card.image, dim=card.dim, classifier=classifier)
+
+
+def _get_classifier(loading: Loading, model: Model, classes: Classes) -> Floats:
+    labels, templates, truncate = classes.labels, classes.templates, classes.truncate
+    classifier = find_classifier(model, labels, templates, truncate=truncate)
+    if classifier is None:
+        with loading.load("text") as tower:
+            classifier = build_classifier(tower, labels, templates, truncate=truncate)
+        keep_classifier(model, labels, templates, classifier, truncate=truncate)
+    return classifier
 
 
 class EncodingActor:
