@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-modes test-user sanitize test-torch test-ray test-signals lint format wheel bench bench-peers bench-families parity clean
+.PHONY: help demo test test-modes test-user sanitize test-matrix test-torch test-ray test-signals lint format wheel bench bench-peers bench-families parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,14 @@ test-modes: .venv/installed  ## run the tests that touch runtimes on less: no co
 
 test-user: .venv/installed  ## run the tests as a user who is not root, with a read-only home
 	$(BIN)/python tests/run_modes.py --user
+
+# Interpreters by name, which PATH finds, or by path: make test-matrix PYTHONS="python3.12 /opt/python3.13/bin/python"
+PYTHONS ?= python3.11 python3.12 python3.13
+DEPENDENCIES ?= lowest newest
+TESTS ?=
+
+test-matrix: .venv/installed  ## run the tests on 3.11 to 3.13, lowest and newest dependencies (PYTHONS=... DEPENDENCIES=... TESTS=...)
+	$(BIN)/python tests/run_matrix.py $(PYTHONS:%=--python %) --dependencies $(DEPENDENCIES) -- $(TESTS)
 
 test-torch: .venv-reference/installed  ## run the tests that need PyTorch
 	.venv-reference/bin/python -m pytest tests/test_torch.py tests/test_torch_cuda.py tests/test_torch_decoding.py tests/test_convert_checkpoint.py tests/test_siglip_towers.py
@@ -113,4 +121,4 @@ bench-families: .venv-reference/installed  ## compare encoders with transformers
 	PYTHONPATH=benchmarks .venv-reference/bin/python -m peers.families $(if $(MODELS),--models $(MODELS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(INT8),--int8)
 
 clean:  ## remove the environment and caches
-	rm -rf .venv .venv-reference .venv-ray .venv-312 .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache .sanitize
+	rm -rf .venv .venv-reference .venv-ray .venv-312 .venv-matrix .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache .sanitize

@@ -35,7 +35,8 @@ import numpy as np
 from clipworks.datasets.listing import DataSet, read_dataset
 from clipworks.environment import describe_environment, measure_peak_memory
 from clipworks.images.decoders import PillowDecoder
-from clipworks.model import Model, load
+from clipworks.loading import load
+from clipworks.model import Model
 from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.processor import count_cores

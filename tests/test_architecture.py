@@ -25,7 +25,7 @@ FREE = ("errors", "display", "endings", "options")
 # door of that room alone, "store.known" one module of it, "store.*" all of it, "clipworks" the package itself. Every
 # module belongs to a room of this table: a new one gets a line here.
 ROOMS = {
-    "clipworks": "bundle.card model scoring",
+    "clipworks": "bundle.card loading model scoring",
     "__main__": "cli interrupts",
     # Facts and small tools: they know nobody.
     **dict.fromkeys(FREE, ""),
@@ -47,8 +47,9 @@ ROOMS = {
     "store": "bundle.* cache convert",
     # One model at work.
     "arguments": "bundle.card images.resize text.tokenizers",
-    "model": "arguments bundle.* cache datasets.listing images.* pipeline runtimes scoring store text.*",
-    "datasets": "text.files text.prompts",
+    "loading": "arguments model options runtimes store",
+    "model": "arguments bundle.* cache datasets.listing images.* pipeline runtimes scoring text.*",
+    "datasets": "images.archives text.files text.prompts",
     # The loop knows no model: what is done with a block is given to it.
     "pipeline": "datasets.listing images.decoders processor scoring",
     # What is written and read again.
@@ -69,7 +70,9 @@ ROOMS = {
     ),
     # Two pipelines side by side: it may run everything below the command line, but measures and writes no results.
     "doctor": "bundle.* convert environment families.* images.* runtimes.* scoring store text.* towers.*",
-    "cluster": "bundle.* datasets.* images.* model pipeline processor results.* runtimes scoring tasks.* text.*",
+    "cluster": (
+        "bundle.* datasets.* images.* loading model pipeline processor results.* runtimes scoring tasks.* text.*"
+    ),
     "serve": (
         "bundle.* clipworks convert.answers environment images.decode model processor runtimes "
         "runtimes.protocol scoring store tasks.zero_shot text.prompts text.tokenizers"
@@ -87,11 +90,11 @@ ROOMS = {
 }
 ENTRY_POINTS = ("cli", "vendor_sample")
 # Package -> the only modules or rooms that import it, under clipworks. Ray is of another kind: it brings the
-# scheduling. A .pt checkpoint can be read by PyTorch alone.
+# scheduling.
 PACKAGES = {
     "openvino": "runtimes.openvino runtimes.openvino_model",
     "onnxruntime": "runtimes.onnxruntime",
-    "torch": "runtimes.torch.* families.weight_files",
+    "torch": "runtimes.torch.*",
     "tensorrt": "",
     "ray": "cluster.cluster cluster.failures cluster.stages cluster.statistics",
 }

@@ -23,7 +23,8 @@ from clipworks.cli import main
 from clipworks.datasets.ground_truth import find_truths
 from clipworks.datasets.listing import read_dataset
 from clipworks.errors import ResultsError, UsageError
-from clipworks.model import Model, load
+from clipworks.loading import load
+from clipworks.model import Model
 from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.results import journal
@@ -101,8 +102,10 @@ def test_every_format_says_the_same(home: Path) -> None:
     whole(home, "whole.jsonl")
     assert run(home, home / "all.parquet") == 0
     assert run(home, home / "all.txt") == 0
+    assert run(home, home / "all.csv") == 0
     expected = list(read_results(home / "whole.jsonl"))
     assert list(read_results(home / "all.parquet")) == expected
+    assert list(read_results(home / "all.csv")) == expected
     assert [(item.path, item.top) for item in read_results(home / "all.txt")] == [
         (item.path, item.top) for item in expected
     ]
@@ -129,7 +132,7 @@ def test_bad_files_become_errors_in_place_and_strict_says_so(
         return open_path(path, *options, **named)
 
     monkeypatch.setattr(Path, "open", refuse_locked)
-    for name in ("r.jsonl", "r.txt"):
+    for name in ("r.jsonl", "r.csv", "r.txt"):
         output = tmp_path / name
         command = ["classify", str(listing), "--root", str(tmp_path / "set"), "-o", str(output)]
         command += ["--labels", str(tmp_path / "labels.txt"), "--runtime", "fake", "--batch-size", "3"]
@@ -151,7 +154,7 @@ def test_bad_files_become_errors_in_place_and_strict_says_so(
         assert found[0].top == found[-2].top
 
 
-@pytest.mark.parametrize("name", ["cut.jsonl", "cut.txt", "cut.parquet"])
+@pytest.mark.parametrize("name", ["cut.jsonl", "cut.txt", "cut.csv", "cut.parquet"])
 def test_a_journal_cut_anywhere_is_continued_to_the_same_bytes(home: Path, name: str, fake: Model) -> None:
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow")
@@ -417,6 +420,16 @@ def test_a_head_is_the_mean_direction_of_a_label_s_prompts(monkeypatch: pytest.M
             assert calls[-1] == (6, 6)
         with pytest.raises(UsageError, match="0 labels and 3 templates"):
             zero_shot.build_classifier(model, Labels(name="none", names=()), templates)
+
+
+def test_progress_is_told_within_a_template_too() -> None:
+    """Of 100,000 class names in one template nothing would be seen otherwise."""
+    labels = Labels(name="many", names=tuple(f"class {number}" for number in range(500)))
+    told: list[tuple[int, int]] = []
+    with load("starter", RuntimeOptions(runtime="fake"), towers=("text",)) as tower:
+        zero_shot.build_classifier(tower, labels, ["{}", "a {}"], report=lambda *done: told.append(done))
+    assert (told[-1], told == sorted(told)) == ((1000, 1000), True)
+    assert len(told) > 3
 
 
 def test_a_classifier_is_kept_by_model_runtime_precision_labels_and_templates_and_a_damaged_one_is_not_used(

@@ -37,7 +37,7 @@ from clipworks.datasets.sources import Archives, read_source
 from clipworks.errors import ImageError, ResultsError, UsageError
 from clipworks.images.decode import prepare_image
 from clipworks.images.decoders import PillowDecoder
-from clipworks.model import load
+from clipworks.loading import load
 from clipworks.options import ImageOptions, RuntimeOptions
 from clipworks.pipeline import attempt
 from clipworks.results.shards import list_shards, open_folder, write_shard

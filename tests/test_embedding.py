@@ -19,7 +19,8 @@ from image_sets import make_image, write_bad_files, write_images
 from clipworks.cli import main
 from clipworks.datasets.listing import read_dataset
 from clipworks.errors import UsageError
-from clipworks.model import Model, load
+from clipworks.loading import load
+from clipworks.model import Model
 from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.tasks.embed import embed

@@ -35,9 +35,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 CLASSIFY = ("classify", "set", "--labels", "labels.txt", "-o")
 REFUSED = [
-    ((*CLASSIFY, "r.csv"), "ends in .csv; allowed: .jsonl, .ndjson, .parquet, .txt, or no ending (jsonl)"),
+    ((*CLASSIFY, "r.tsv"), "ends in .tsv; allowed: .jsonl, .ndjson, .parquet, .csv, .txt, or no ending (jsonl)"),
     ((*CLASSIFY, "r.json"), "ends in .json; allowed: .jsonl"),
-    ((*CLASSIFY, "r.CSV"), "ends in .csv; allowed"),
+    ((*CLASSIFY, "r.TSV"), "ends in .tsv; allowed"),
     ((*CLASSIFY, "r.jsonl.gz"), "ends in .gz; allowed"),
     ((*CLASSIFY, "r.v2"), "ends in .v2; allowed"),
     (
@@ -82,7 +82,11 @@ def test_an_ending_that_means_something_else_is_refused_at_once(
         raise AssertionError("a model was loaded, or a data set read, for an output that is refused")
 
     monkeypatch.chdir(home)
-    for place in ("clipworks.model.load", "clipworks.datasets.selection.read_selection", "clipworks.store.open_bundle"):
+    for place in (
+        "clipworks.loading.load",
+        "clipworks.datasets.selection.read_selection",
+        "clipworks.store.open_bundle",
+    ):
         monkeypatch.setattr(place, refuse)
     before = sorted(home.iterdir())
     assert main(list(words)) == 2
@@ -99,6 +103,7 @@ def test_an_ending_that_means_something_else_is_refused_at_once(
         ("a", b'{"index":0'),
         ("run.2026-11-28", b'{"index":0'),
         ("a.txt", b"set/"),
+        ("a.csv", b"index,path,truth,rank,id,score,name,error\n0,set/"),
     ],
 )
 def test_classify_writes_what_the_ending_means(

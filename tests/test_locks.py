@@ -13,7 +13,8 @@ from image_sets import write_images, write_labels
 from clipworks.cli import main
 from clipworks.datasets.listing import read_dataset
 from clipworks.errors import ResultsError
-from clipworks.model import Model, load
+from clipworks.loading import load
+from clipworks.model import Model
 from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.results.formats import read_results

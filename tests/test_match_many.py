@@ -17,7 +17,8 @@ from option_effects import read, run
 
 import clipworks
 from clipworks.errors import ImageError
-from clipworks.model import Model, load
+from clipworks.loading import load
+from clipworks.model import Model
 from clipworks.options import RuntimeOptions
 
 FAKE = ("--runtime", "fake")
@@ -152,7 +153,7 @@ def test_what_cannot_be_meant_is_refused_before_a_model_is_loaded(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("clipworks.model.load", refuse)
+    monkeypatch.setattr("clipworks.loading.load", refuse)
     Path("own.csv").write_text("name,price\n")
     status, out, err = run(capsys, "match", *words, *FAKE)
     assert (status, out) == (2, "")

@@ -31,6 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_images(tmp_path / "set", 4)
     write_labels(tmp_path / "labels.txt")
     (tmp_path / "two.txt").write_text("cat\ndog\n")
+    (tmp_path / "gbk.txt").write_bytes("猫\n狗\n鸟\n".encode("gbk"))  # no UTF-8: without the option an error
     (tmp_path / "list.txt").write_text("0000.png\n")
     (tmp_path / "text.txt").write_text("a text of a file\n")
     (tmp_path / "a.png").write_bytes(make_image(1))
@@ -71,6 +72,12 @@ Show = Callable[[dict[str, Any]], Any]
         row("compare --limit", ("--limit", "3"), count_images, (3, 0)),
         row("compare --no-recursive", (".", "--no-recursive"), count_images, (1, 0)),
         row("compare --labels", ("--labels", "two.txt"), lambda found: found["images"]["classes"], 2),
+        row(
+            "compare --encoding",
+            ("--labels", "gbk.txt", "--encoding", "gbk"),
+            lambda found: found["images"]["classes"],
+            3,
+        ),
         row("compare --published", ("--published", "vendor-card"), lambda found: found["published"][0]["top1"], 0.5562),
         row("compare --reference", ("--reference", "other"), lambda found: found["reference"], "other f32"),
     ],
@@ -208,6 +215,12 @@ def diagnose(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, An
         row("doctor --images", ("--images", "set/cat/0000.png"), lambda found: found["images"], ["set/cat/0000.png"]),
         row("doctor --texts", ("--texts", "one", "two"), lambda found: found["texts"], ["one", "two"]),
         row("doctor --texts-file", ("--texts-file", "text.txt"), lambda found: found["texts"], ["a text of a file"]),
+        row(
+            "doctor --encoding",
+            ("--texts-file", "gbk.txt", "--encoding", "gbk"),
+            lambda found: found["texts"],
+            ["猫", "狗", "鸟"],
+        ),
     ],
 )
 def test_a_diagnosis_has_the_inputs_that_are_given(

@@ -40,6 +40,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "b.png").write_bytes(make_image(2))
     (tmp_path / "bad.txt").write_text("a.png\nmissing.png\n")
     (tmp_path / "texts.txt").write_text("a cat\n")
+    (tmp_path / "gbk.txt").write_bytes("狗\n".encode("gbk"))
     (tmp_path / "drawings.txt").write_text("a drawing of a {}.\n")
     (tmp_path / "pairs.txt").write_text("0000.png\tone caption\n0000.png\tanother\n")
     exif = Image.Exif()
@@ -69,6 +70,11 @@ def match(capsys: pytest.CaptureFixture[str], *words: str) -> list[tuple[str, fl
         row("match TEXT", ("a.png", "a dog"), ("a.png", "a cat")),
         row("match --texts", ("a.png", "--texts", "a dog"), ("a.png", "--texts", "a cat")),
         row("match --texts-file", ("a.png", "--texts-file", "texts.txt"), ("a.png", "a dog")),
+        row(
+            "match --encoding",
+            ("a.png", "--texts-file", "gbk.txt", "--encoding", "gbk"),
+            ("a.png", "--texts-file", "gbk.txt", "--encoding", "latin-1"),
+        ),
     ],
 )
 def test_match_takes_the_image_and_the_texts(
@@ -87,15 +93,22 @@ def test_match_prints_the_best_only(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
     "words",
-    [row("match --truncate", ("match", "a.png", LONG)), row("retrieve --truncate", ("retrieve", "long.txt"))],
+    [
+        row("match --truncate", ("match", "a.png", LONG)),
+        row("retrieve --truncate", ("retrieve", "long.txt")),
+        row("classify --truncate", ("classify", "set", "--labels", "longs.txt", "-o", "long.jsonl")),
+    ],
 )
 def test_a_text_that_is_too_long_is_refused_or_cut(
     words: Sequence[str], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / "long.txt").write_text(f"a.png\t{LONG}\n")
+    (home / "longs.txt").write_text(f"{LONG}\na cat\n")
     status, _, err = run(capsys, *words, *FAKE)
-    assert (status, "the model takes at most" in err) == (1, True)
+    assert (status, "the model takes at most" in err, "--truncate" in err) == (1, True, True)
     assert run(capsys, *words, "--truncate", *FAKE)[0] == 0
+    Path("long.jsonl").unlink(missing_ok=True)
+    assert run(capsys, *words, *FAKE)[0] == 1  # nothing that was cut is kept for it
 
 
 @pytest.mark.usefixtures("home")
@@ -298,6 +311,15 @@ def test_classes_prompts_and_their_number_are_as_asked(capsys: pytest.CaptureFix
     found = write(capsys, "classify", "one.txt", "--root", "other", "--templates", "drawings.txt", "--top", "3")
     cosines = match(capsys, "other/0000.png", *(f"a drawing of a {label}." for label in LABELS), "--top", "3")
     assert [f"a drawing of a {guess.name}." for guess in found[0][1]] == [text for text, _ in cosines]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.shows("classify --encoding")
+def test_class_names_are_read_in_their_encoding(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("classify", "one.txt", "--root", "other", "--labels", "gbk.txt", "-o", "gbk.jsonl", *FAKE)
+    assert run(capsys, *words)[0] == 1
+    read(capsys, *words, "--encoding", "gbk")
+    assert [record.top[0].name for record in read_results("gbk.jsonl")] == ["狗"]
 
 
 @pytest.mark.usefixtures("home")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -45,6 +46,30 @@ RECORDS = [
 def write(path: Path, name: str, records: list[Record]) -> Path:
     path.write_bytes(b"".join(map(FORMATS[name].encode, records)))
     return path
+
+
+def test_csv_gives_everything_back_and_is_read_by_others(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_bytes(FORMATS["csv"].header(RunSize(total=5, top=2)) + b"".join(map(FORMATS["csv"].encode, RECORDS)))
+    assert list(read_results(path)) == RECORDS
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["index"] for row in rows] == list("00122334")
+    assert [(row["rank"], row["name"]) for row in rows[:2]] == [("1", "crane, bird: large"), ("2", 'quote"\\')]
+    assert (rows[2]["error"], rows[2]["rank"]) == ('damaged: "error": [x]', "")
+    record = Record(index=0, path="a\nb.jpg", error="c\rd")
+    assert FORMATS["csv"].encode(record) == b"0,a\\nb.jpg,,,,,,c\\rd\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("0,a.jpg,,1,x,0.5,cat,", "invalid literal"), ("0,a.jpg", "it has 2 cells, not 8"), ("x,a.jpg,,,,,,e", "invalid")],
+)
+def test_a_line_of_csv_that_is_no_result_is_refused(line: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_bytes(FORMATS["csv"].header(RunSize(total=1)) + line.encode() + b"\n")
+    with pytest.raises(ResultsError, match=rf"r\.csv, line 2, is no result: .*{said}"):
+        list(read_results(path))
 
 
 def test_json_lines_give_everything_back(tmp_path: Path) -> None:
@@ -116,15 +141,16 @@ def test_parquet_gives_everything_back_and_is_never_there_in_part(tmp_path: Path
     assert not other.exists()
 
 
-@pytest.mark.parametrize("name", ["jsonl", "text"])
+@pytest.mark.parametrize("name", ["jsonl", "csv", "text"])
 def test_whole_records_are_told_from_torn_ones_at_every_byte(name: str) -> None:
     size = RunSize(total=len(RECORDS), top=2)
     encoded = [FORMATS[name].encode(record) for record in RECORDS]
-    content = b"".join(encoded)
-    ends = [sum(map(len, encoded[:count])) for count in range(len(encoded) + 1)]
+    header = FORMATS[name].header(size)
+    content = header + b"".join(encoded)
+    ends = [len(header) + sum(map(len, encoded[:count])) for count in range(len(encoded) + 1)]
     failed = [record.error is not None for record in RECORDS]
     for length in range(len(content) + 1):
-        whole = sum(end <= length for end in ends) - 1
+        whole = max(sum(end <= length for end in ends) - 1, 0)
         for tail in (b"", b"\0" * 9, b"\0\0}\n" + content[-60:]):
             found = list(FORMATS[name].scan(io.BytesIO(content[:length] + tail), size))
             assert [extent.end for extent in found] == ends[1 : whole + 1]
@@ -138,7 +164,8 @@ def test_the_ending_chooses_the_format_and_the_name_overrules_it() -> None:
         "text",
         "jsonl",
     ]
-    with pytest.raises(UsageError, match=r"a\.json ends in \.json; allowed: \.jsonl, \.ndjson, \.parquet, \.txt"):
+    allowed = r"\.jsonl, \.ndjson, \.parquet, \.csv, \.txt"
+    with pytest.raises(UsageError, match=rf"a\.json ends in \.json; allowed: {allowed}"):
         choose_format(None, "a.json")
     assert choose_format("text", "a.jsonl") == "text"
     with pytest.raises(UnknownNameError, match="unknown format 'json': did you mean 'jsonl'"):

@@ -12,7 +12,7 @@ from image_sets import make_image
 
 from clipworks.cli import main
 from clipworks.errors import UsageError
-from clipworks.model import load
+from clipworks.loading import load
 from clipworks.options import RuntimeOptions
 from clipworks.pipeline import LoopOptions
 from clipworks.scoring import normalise

@@ -178,7 +178,7 @@ def test_what_does_not_go_with_stdout_or_without_ray_is_refused(
         raise AssertionError("a model was loaded")
 
     pytest.importorskip("pyarrow")
-    monkeypatch.setattr("clipworks.model.load", refuse)
+    monkeypatch.setattr("clipworks.loading.load", refuse)
     status, out, err = run(capsys, *words, "-o", "out" if words[0] == "compare" else "-", *FAKE)
     assert (status, out) == (2, "")
     assert said in err.splitlines()[0]
@@ -196,7 +196,7 @@ def test_a_reader_that_goes_away_ends_the_run() -> None:
 
 @pytest.mark.usefixtures("home")
 def test_python_writes_results_to_an_open_file() -> None:
-    from clipworks.model import load
+    from clipworks.loading import load
     from clipworks.options import RuntimeOptions
     from clipworks.tasks.embed import embed
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         UnknownNameError,
         UsageError,
     )
-    from clipworks.model import Model, load
+    from clipworks.loading import load
+    from clipworks.model import Model
     from clipworks.options import ImageOptions, RuntimeOptions
     from clipworks.scoring import Match, Matches, Score
 
@@ -70,7 +71,7 @@ _HOMES = {
     "Model": "clipworks.model",
     "RuntimeOptions": "clipworks.options",
     "Score": "clipworks.scoring",
-    "load": "clipworks.model",
+    "load": "clipworks.loading",
 }
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from clipworks import __version__, interrupts
+from clipworks.cli.hints import fit_hint
 from clipworks.cli.terminal import can_redraw, find_width, show_text
 from clipworks.cli.words import parse_words
 from clipworks.display import fold_text
@@ -182,17 +183,20 @@ def _report(program: str, message: str, hint: str | None, status: int) -> int:
     return status
 
 
-class _ClosedOutput(io.TextIOBase):
+class _ClosedOutput(io.RawIOBase):
     """Stands in for a standard output that was closed: a command that prints nothing does not miss it."""
 
-    def write(self, text: str) -> int:  # noqa: ARG002  # the form of a stream
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: object) -> int:  # noqa: ARG002  # the form of a stream
         raise OSError(errno.EBADF, "standard output is closed")
 
 
 def _prepare_streams() -> None:
     """Make sure that printing never fails for a character that the terminal lacks, or for want of a stderr."""
     if sys.stdout is None:
-        sys.stdout = _ClosedOutput()
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(_ClosedOutput()), encoding="utf-8")
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # lives as long as the process
     for stream in (sys.stdout, sys.stderr):
@@ -233,6 +237,8 @@ def _run(words: list[str]) -> int:
     except ClipworksError as error:
         if error.argument is not None and hasattr(args, error.argument):  # only here the command's options are known
             error.hint, error.argument = _HINTS[error.argument][0], None
+        if name not in NESTED:
+            error.hint = fit_hint(error.hint, parser)
         raise
 
 

@@ -22,11 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks classify``."""
     options.add_dataset_options(parser)
     rows = {
-        "--labels L (required)": "class names: a file, one a line or a JSON list, or imagenet, imagenet-synsets",
-        "-o --output FILE:stream (required)": "the results: .jsonl, .parquet, .txt; - for stdout; with --ray a folder",
+        "--labels L (required)": "class names: a file, one a line, a JSON list or {id: name}, FILE.csv:COLUMN of a "
+        "table, or imagenet, imagenet-synsets",
+        "-o --output FILE:stream (required)": ".jsonl, .csv, .parquet or .txt; - for stdout; with --ray a folder",
         "--templates T = simple": "none, simple, openai-7, openai-80, a file, one a line, or a JSON list; {} in each",
+        "--encoding E": kinds.ENCODING,
+        "--truncate": "cut prompts that are longer than the model's context",
         "--top K>=1 = 5": "classes kept for an image",
-        "--format F": "jsonl, parquet or text (default: by the output's ending, else jsonl)",
+        "--format F": "jsonl, csv, parquet or text (default: by the output's ending, else jsonl)",
     }
     kinds.add_options(parser, rows)
     options.add_json_option(parser)
@@ -55,7 +58,12 @@ def run(args: argparse.Namespace) -> int:
         if not args.restart:
             check_target(args.output)
         options.recall_choice(args, Path(manifest_path(args.output)))
-    classes = Classes(labels=read_labels(args.labels), templates=read_templates(args.templates), top=args.top)
+    classes = Classes(
+        labels=read_labels(args.labels, encoding=args.encoding),
+        templates=read_templates(args.templates, encoding=args.encoding),
+        top=args.top,
+        truncate=args.truncate,
+    )
     if args.ray is not None:
         from clipworks.cli.ray import run_request
 
@@ -74,10 +82,10 @@ def _get_classifier(args: argparse.Namespace, model: Model, classes: Classes) ->
     from clipworks.cli.progress import ProgressLine
     from clipworks.tasks.zero_shot import build_classifier, find_classifier, keep_classifier
 
-    labels, templates = classes.labels, classes.templates
-    classifier = find_classifier(model, labels, templates)
+    labels, templates, truncate = classes.labels, classes.templates, classes.truncate
+    classifier = find_classifier(model, labels, templates, truncate=truncate)
     if classifier is None:
         with ProgressLine("prompts") as line, options.load_model(args, towers=("text",)) as tower:
-            classifier = build_classifier(tower, labels, templates, report=line.count)
-        keep_classifier(model, labels, templates, classifier)
+            classifier = build_classifier(tower, labels, templates, truncate=truncate, report=line.count)
+        keep_classifier(model, labels, templates, classifier, truncate=truncate)
     return classifier

@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "SOURCE ...": options.SOURCE,
         "--labels L (required)": "as in clipworks classify",
         "--templates T = simple": "as in clipworks classify",
+        "--encoding E": kinds.ENCODING,
     }
     kinds.add_options(what, table)
     options.add_selection_options(what)
@@ -113,7 +114,10 @@ def _compare(
         line.count(done, total, what=what)
 
     # What is left out by --limit is checked and described too.
-    images, labels = read_selection(options.read_selection(args, args.source)), read_labels(args.labels)
+    images, labels = (
+        read_selection(options.read_selection(args, args.source)),
+        read_labels(args.labels, encoding=args.encoding),
+    )
     with ProgressLine() as line:
         return compare(plan, images, labels, published=published, gates=gates, report=report)
 
@@ -192,7 +196,7 @@ def _read_plan(args: argparse.Namespace) -> Plan:
         precisions=precisions,
         options=options.read_runtime_options(args, runtime=AUTO, device=AUTO, precision=AUTO),
         reference=args.reference,
-        templates=read_templates(args.templates),
+        templates=read_templates(args.templates, encoding=args.encoding),
         images=options.read_image_options(args),
         limit=args.limit,
         loads=tuple((size, dataclasses.replace(load, depth=depth)) for size in sizes for depth in depths),

@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images FILE ...": "images; of a dump, those that it was made from; with --vectors also a folder or a list",
         "--texts TEXT ...": "texts; those that are too long are cut",
         "--texts-file FILE": kinds.TEXTS_FILE,
+        "--encoding E": kinds.ENCODING,
     }
     kinds.add_options(what, rows)
     stored = parser.add_argument_group("stored vectors: how far they are from what the model gives, and why")
@@ -105,7 +106,7 @@ def _choose_inputs(args: argparse.Namespace, dump: Dump | None) -> Inputs:
     from clipworks.doctor.inputs import TEXTS, list_images
     from clipworks.doctor.pipelines import Inputs
 
-    texts = kinds.read_texts(args.texts, args.texts_file)
+    texts = kinds.read_texts(args.texts, args.texts_file, args.encoding)
     chosen = args.images or (dump.images if dump else ()) or list_images()
     words = texts or (dump.texts if dump else ()) or TEXTS
     return Inputs(images=tuple(chosen), texts=tuple(words), options=options.read_image_options(args))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clipworks.errors import UsageError
 
-TEXTS_FILE = "more texts (UTF-8), one a line or a JSON list"
+TEXTS_FILE = "more texts: one a line, a JSON list, or FILE.csv:COLUMN of a table; - reads standard input"
+ENCODING = "of files of texts that are neither UTF-8 nor UTF-16, as gbk"
 Group = argparse._ActionsContainer  # noqa: SLF001  # a parser or a group of one; typeshed has no public name
 
 
@@ -73,13 +75,16 @@ def read_percentiles(args: argparse.Namespace) -> tuple[float, ...]:
         raise UsageError(f"--percentiles is {args.percentiles!r}; allowed: numbers with commas, as in 50,99") from None
 
 
-def read_texts(texts: Sequence[str] | None, file: str | None) -> list[str]:
+def read_texts(texts: Sequence[str] | None, file: str | None, encoding: str | None = None) -> list[str]:
     """Texts that are given as they are, then those of --texts-file."""
     if file is None:
         return list(texts or ())
-    from clipworks.text.files import read_lines
+    from clipworks.text.files import parse_texts, read_lines
 
-    return [*(texts or ()), *read_lines(file)]
+    if file != "-":
+        return [*(texts or ()), *read_lines(file, encoding=encoding)]
+    content = b"" if sys.stdin is None else sys.stdin.buffer.read()
+    return [*(texts or ()), *parse_texts(content, "standard input", encoding=encoding)]
 
 
 def _read_stream(text: str) -> str:

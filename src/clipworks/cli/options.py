@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = "the folder that a list's paths are relative to"
 SOURCE = (
-    "a folder of images (class folders are the truth), an image, a pattern in quotes, or a list: one path a line, or "
-    "path, tab, label; - reads a list from standard input"
+    "a folder of images (class folders are the truth), an image, a tar, a pattern in quotes, or a list: one path a "
+    "line, or path, tab, label; - reads a list from standard input"
 )
 
 
@@ -197,7 +197,7 @@ def load_model(
     streams: int | None = 1,
 ) -> Model:
     """Load the model that the options of `add_model_options` name; see `clipworks.load` for the rest."""
-    from clipworks.model import load
+    from clipworks.loading import load
 
     try:
         chosen = read_runtime_options(args, streams=streams)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
 
 _END = "--"
 # Before a word behind ``--`` that begins as an option does: no word of a command line can hold a NUL.

@@ -11,7 +11,8 @@ from clipworks.cluster.cores import keep_cores
 from clipworks.cluster.decoding import unpack_block
 from clipworks.datasets.ground_truth import look_up_truths
 from clipworks.errors import ClipworksError, UsageError
-from clipworks.model import Model, load
+from clipworks.loading import load
+from clipworks.model import Model
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions
 from clipworks.pipeline import encode_block
 from clipworks.results.manifest import describe_model
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """What `clipworks.model.load` is asked for, on whichever machine an encoder stands."""
+    """What `clipworks.loading.load` is asked for, on whichever machine an encoder stands."""
 
     model: str
     options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
@@ -69,12 +70,18 @@ def examine(loading: Loading, classes: Classes | None) -> Examination:
     """Load the model where encoders will, and say what is in use there; makes the classifier if one is wanted."""
     with loading.load("image") as model:
         facts, why, card = describe_model(model), model.why, model.card
-        classifier = None if classes is None else find_classifier(model, classes.labels, classes.templates)
-        if classes is not None and classifier is None:
-            with loading.load("text") as tower:
-                classifier = build_classifier(tower, classes.labels, classes.templates)
-            keep_classifier(model, classes.labels, classes.templates, classifier)
+        classifier = None if classes is None else _get_classifier(loading, model, classes)
     return Examination(facts=facts, why=why, spec=card.image, dim=card.dim, classifier=classifier)
+
+
+def _get_classifier(loading: Loading, model: Model, classes: Classes) -> Floats:
+    labels, templates, truncate = classes.labels, classes.templates, classes.truncate
+    classifier = find_classifier(model, labels, templates, truncate=truncate)
+    if classifier is None:
+        with loading.load("text") as tower:
+            classifier = build_classifier(tower, labels, templates, truncate=truncate)
+        keep_classifier(model, labels, templates, classifier, truncate=truncate)
+    return classifier
 
 
 class EncodingActor:

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from clipworks.datasets.listing import SUFFIXES, Sample
+from clipworks.datasets.listing import Sample
 from clipworks.datasets.locations import is_url, join_place, open_place, read_place
+from clipworks.datasets.tars import extract, list_images
 from clipworks.errors import ImageError, LocationError
 from clipworks.images.decoders import read_regular_file
 from clipworks.images.streams import check_length
@@ -140,37 +141,12 @@ def _list_archive(archive: str, base: str) -> Iterator[tuple[Sample, bytes | str
 
 def _list_members(archive: str, stream: Any) -> Iterator[tuple[Sample, bytes | str]]:
     """The images of an open tar, each with the class of its sample's ``.cls``, a sample at a time."""
-    key, images, truth = "", list[tuple[str, bytes | str]](), None
-
-    def flush() -> Iterator[tuple[Sample, bytes | str]]:
-        for name, content in images:
-            path = join_place(archive, name)
-            yield Sample(path=path, file=path, truth=truth, labelled=False), content
 
     def read_image(member: tarfile.TarInfo) -> bytes:
         check_length(member.size, join_place(archive, member.name))
-        return _extract(tar, member)
+        return extract(tar, member)
 
     with tarfile.open(fileobj=stream, mode="r|*") as tar:
-        for member in tar:
-            folder, _, file = member.name.rpartition("/")
-            if not member.isfile() or file.startswith("."):
-                continue
-            stem, _, ending = file.partition(".")
-            if (here := f"{folder}/{stem}") != key:
-                yield from flush()
-                key, images, truth = here, [], None
-            if f".{ending.lower()}" in SUFFIXES:
-                images.append((member.name, attempt(read_image, member)))
-            elif ending.lower() == "cls":
-                truth = _extract(tar, member).decode("utf-8", "replace").strip() or None
-        yield from flush()
-
-
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = tar.extractfile(member)
-    assert stream is not None  # a file, as was asked before
-    content = stream.read()
-    if len(content) < member.size:
-        raise tarfile.ReadError("unexpected end of data")
-    return content
+        for name, content, truth in list_images(tar, lambda member: attempt(read_image, member)):
+            path = join_place(archive, name)
+            yield Sample(path=path, file=path, truth=truth, labelled=False), content

@@ -15,6 +15,7 @@ from clipworks.comparison.comparison import Actual
 from clipworks.datasets.ground_truth import find_truths
 from clipworks.datasets.listing import DataSet, Sample
 from clipworks.errors import ClipworksError, ImageError
+from clipworks.images.archives import ImageFile
 from clipworks.images.decoders import PILLOW, Mark, PillowDecoder, ignore_mark
 from clipworks.images.resize import Pixels
 from clipworks.model import Model
@@ -41,7 +42,7 @@ class ComparedImages:
         self.truths = [truth(sample) for sample in self.samples]
         self.labels = labels
         self.readable: list[int] | None = None
-        self.kept: dict[tuple[str, str], Pixels] = {}
+        self.kept: dict[tuple[str, ImageFile], Pixels] = {}
         self.free = _KEPT_BYTES
 
     @property
@@ -75,7 +76,7 @@ class KeepingDecoder:
         self._images, self._key = images, repr(spec)
         self._pillow = PillowDecoder(spec, options=images.options)
 
-    def prepare(self, file: str, mark: Mark = ignore_mark) -> Pixels:
+    def prepare(self, file: ImageFile, mark: Mark = ignore_mark) -> Pixels:
         """See `PillowDecoder`."""
         found = self._images.kept.get((self._key, file))
         if found is None:

@@ -14,6 +14,7 @@ from typing import overload
 
 from clipworks.display import quote_text
 from clipworks.errors import ImageError, UsageError
+from clipworks.images.archives import ArchiveMember
 
 # Files of a folder with other endings are not images; a list may name anything.
 SUFFIXES = frozenset(
@@ -28,9 +29,10 @@ class Sample:
     """One image of a data set."""
 
     path: str  # as the list gives it, or below the folder as the folder was given; it stands in the results
-    file: str  # the file to open
+    file: str  # the file to open; of the image of a tar what it is called
     truth: str | None  # the label as it was given (an index, a WordNet id, a name), or None
     labelled: bool  # whether a list gives the label, which must then be a class; a folder's name need not be one
+    member: ArchiveMember | None = None  # what to open where it is the image of a tar
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +45,8 @@ class DataSet(Sequence[Sample]):
     truths: list[str | None] = field(repr=False)
     labelled: bool  # see `Sample`
     left_out: int = 0  # files of a folder that were left out because their ending is not an image's
+    # for each sample the image of a tar, or None for a file; empty where all are files
+    members: list[ArchiveMember | None] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -57,6 +61,8 @@ class DataSet(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         path = self.paths[index]
+        if self.members and (member := self.members[index]) is not None:
+            return Sample(path=path, file=path, truth=self.truths[index], labelled=False, member=member)
         file = os.path.join(self.root, path) if self.root is not None else path  # noqa: PTH118  # kept as given
         return Sample(path=path, file=file, truth=self.truths[index], labelled=self.labelled)
 

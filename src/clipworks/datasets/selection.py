@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from clipworks.datasets.listing import SUFFIXES, DataSet, list_samples, parse_pairs, read_dataset
+from clipworks.datasets.listing import SUFFIXES, DataSet, list_samples, parse_pairs, read_dataset, walk_folder
 from clipworks.datasets.locations import is_url
+from clipworks.datasets.tars import TARS, expand_ranges, index_tar
 from clipworks.errors import ImageError, UsageError
 
 STANDARD_INPUT = "-"
@@ -23,7 +24,7 @@ _LISTS = frozenset({".csv", ".list", ".lst", ".tsv", ".txt"})
 class Selection:
     """What is named, and what of it is meant."""
 
-    # one or more: folders, image files, lists, patterns that the shell did not expand, ``-`` for ``listed``
+    # one or more: folders, image files, lists, tars, patterns that the shell did not expand, ``-`` for ``listed``
     sources: tuple[str, ...]
     root: str | None = None  # the folder that a list's paths are relative to, or None for the working folder
     recursive: bool = True  # whether folders are taken with the folders below them
@@ -44,17 +45,39 @@ def is_pattern(source: str) -> bool:
 
 def is_single(source: str) -> bool:
     """Whether a name is that of a single image, by what is there and by its ending."""
-    return not (os.path.isdir(source) or is_pattern(source) or _ending(source) in _LISTS)  # noqa: PTH112  # any text
+    several = os.path.isdir(source) or is_pattern(source) or source.endswith(TARS)  # noqa: PTH112  # any text
+    return not several and _ending(source) not in _LISTS
 
 
 def read_selection(selection: Selection) -> DataSet:
     """Read all that is named, in order; raises as `read_dataset`, and UsageError for a URL and what is not there."""
-    parts = [read_part(source, selection) for source in selection.sources]
+    parts = [part for source in selection.sources for part in _read_here(source, selection)]
     return limit_images(join_sets(parts, selection.name), selection.limit)
 
 
+def _read_here(source: str, selection: Selection) -> list[DataSet]:
+    """Read one of the sources of a selection, tars too: each of them is a part."""
+    tars: list[str] = []
+    if source.endswith(TARS) and not is_url(source):
+        tars = _list_matches(source) if is_pattern(source) else expand_ranges(source)
+    else:
+        try:
+            found = read_part(source, selection)
+        except ImageError:
+            names = [path for path, _, _ in walk_folder(source)] if os.path.isdir(source) else []  # noqa: PTH112
+            tars = [name for name in names if name.endswith(TARS)]
+            if not tars:
+                raise
+        else:
+            if not all(path.endswith(TARS) for path in found.paths):
+                return [found]
+            tars = [sample.file for sample in found]
+    _refuse_root(selection.root, source, "tar shards")
+    return [index_tar(tar) for tar in tars]
+
+
 def read_part(source: str, selection: Selection) -> DataSet:
-    """Read one of the sources of a selection, of this machine."""
+    """Read one of the sources of a selection, of this machine; of tars the names."""
     root = selection.root
     if source == STANDARD_INPUT:
         pairs = parse_pairs(selection.listed, "standard input", exists=_exists_below(root))
@@ -82,6 +105,7 @@ def join_sets(parts: Sequence[DataSet], source: str) -> DataSet:
         raise UsageError(
             f"{labelled.source} gives labels and {plain.source} gives none; allowed: several that all do, or none"
         )
+    any_members = any(part.members for part in parts)
     return DataSet(
         source=source,
         root=parts[0].root,
@@ -89,6 +113,7 @@ def join_sets(parts: Sequence[DataSet], source: str) -> DataSet:
         truths=[truth for part in parts for truth in part.truths],
         labelled=labelled is not None,
         left_out=sum(part.left_out for part in parts),
+        members=[one for part in parts for one in part.members or [None] * len(part)] if any_members else [],
     )
 
 
@@ -96,17 +121,16 @@ def limit_images(dataset: DataSet, limit: int | None) -> DataSet:
     """The first ``limit`` images of a data set, or all."""
     if limit is None or limit >= len(dataset):
         return dataset
-    return dataclasses.replace(dataset, paths=dataset.paths[:limit], truths=dataset.truths[:limit])
+    return dataclasses.replace(
+        dataset, paths=dataset.paths[:limit], truths=dataset.truths[:limit], members=dataset.members[:limit]
+    )
 
 
 def _read_pattern(pattern: str, *, recursive: bool) -> DataSet:
     """All that a pattern fits: images, and folders, but not those that ``**`` has been through itself."""
-    found = sorted(glob.glob(pattern, recursive=True), key=os.fsencode)  # noqa: PTH207  # names as they are given
-    if not found:
-        raise UsageError(f"nothing fits the pattern {pattern}; allowed: one that fits images, or folders of them")
     parts: list[DataSet] = []
     left_out = 0
-    for path in found:
+    for path in _list_matches(pattern):
         if os.path.isdir(path):  # noqa: PTH112  # many
             if "**" not in pattern:
                 parts.append(read_dataset(path, recursive=recursive))
@@ -118,6 +142,13 @@ def _read_pattern(pattern: str, *, recursive: bool) -> DataSet:
         raise ImageError(f"{pattern} fits no image; known endings: {', '.join(sorted(SUFFIXES))}")
     joined = join_sets(parts, pattern)
     return dataclasses.replace(joined, source=pattern, left_out=joined.left_out + left_out)
+
+
+def _list_matches(pattern: str) -> list[str]:
+    found = sorted(glob.glob(pattern, recursive=True), key=os.fsencode)  # noqa: PTH207  # names as they are given
+    if not found:
+        raise UsageError(f"nothing fits the pattern {pattern}; allowed: one that fits images, or folders of them")
+    return found
 
 
 def _list_images(paths: list[str], source: str) -> DataSet:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
 from dataclasses import dataclass
 
 from clipworks.datasets.listing import DataSet, list_folder, list_samples, parse_pairs
 from clipworks.datasets.locations import find_kind, is_url, join_place, list_place, read_place
 from clipworks.datasets.selection import Selection, join_sets, limit_images, read_part
+from clipworks.datasets.tars import TARS, expand_ranges
 from clipworks.errors import ImageError, UsageError
-
-_TARS = (".tar", ".tar.gz", ".tgz")
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +42,20 @@ def read_source(selection: Selection) -> DataSet | Archives:
 def _read_one(source: str, selection: Selection) -> DataSet | Archives:
     root = selection.root
     found: DataSet | Archives
-    if source.endswith(_TARS):
-        found = Archives(source=source, files=tuple(_expand(source)))
+    if source.endswith(TARS):
+        found = Archives(source=source, files=tuple(expand_ranges(source)))
     else:
         here = not is_url(source) and (os.path.isdir(source) or not (root and is_url(root)))  # noqa: PTH112
         try:
             found = read_part(source, selection) if here else _read_remote(source, selection)
         except ImageError:
             names = list_place(source, recursive=True) if find_kind(source) == "folder" else []
-            files = tuple(join_place(source, name) for name in names if name.endswith(_TARS))
+            files = tuple(join_place(source, name) for name in names if name.endswith(TARS))
             if not files:
                 raise
             found = Archives(source=source, files=files)
         else:
-            if all(sample.path.endswith(_TARS) for sample in found):
+            if all(sample.path.endswith(TARS) for sample in found):
                 found = Archives(source=source, files=tuple(sample.file for sample in found))
     if isinstance(found, Archives) and root is not None:
         raise UsageError(f"--root {root} goes with a list of images; {source} is tar shards")
@@ -88,17 +84,3 @@ def _read_remote(source: str, selection: Selection) -> DataSet:
         return find_kind(join_place(root, path) if root else path) == "file"
 
     return list_samples(parse_pairs(content, source, exists=exists), source, root)
-
-
-def _expand(pattern: str) -> list[str]:
-    """Every name of a pattern with number ranges: ``{008..010}`` is 008, 009, 010."""
-    parts = _RANGE.split(pattern)  # text, low, high, text, low, high, text...
-    texts, ranges = parts[::3], list(zip(parts[1::3], parts[2::3], strict=True))
-    for low, high in ranges:
-        if int(low) > int(high):
-            raise UsageError(f"{pattern} has the range {low}..{high}; allowed: from low to high")
-    choices = [[f"{n:0{len(low)}}" for n in range(int(low), int(high) + 1)] for low, high in ranges]
-    return [
-        texts[0] + "".join(number + text for number, text in zip(numbers, texts[1:], strict=True))
-        for numbers in itertools.product(*choices)
-    ]

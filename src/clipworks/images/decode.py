@@ -117,7 +117,7 @@ def list_images(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     """
     if is_image(images):
         return [images]
-    hint = _suggest(images)
+    hint = None if isinstance(images, np.ndarray) else _suggest(images)
     if hint or isinstance(images, Mapping | set | frozenset) or not isinstance(images, Iterable):
         raise UsageError(
             f"images must be an image or an iterable of images, each {_KINDS}; not {type(images).__name__}", hint=hint
@@ -157,9 +157,23 @@ def decode_image(
 
 def open_file(path: str | os.PathLike[str], *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
     """Read and decode an image file as `open_image` does."""
+    return open_image(read_image_file(path), name=str(Path(path)), options=options)
+
+
+def read_image_file(path: str | os.PathLike[str]) -> bytes:
+    """Read an image file, which a path that is empty does not name; raises ImageError."""
     if not os.fspath(path):
         raise ImageError("the image's path is empty")
-    return open_image(read_file(Path(path)), name=str(Path(path)), options=options)
+    return read_file(Path(path))
+
+
+def looks_sound(content: bytes) -> bool:
+    """Whether the bytes begin as an image file that can be opened: a look at the header, which takes no time."""
+    try:
+        open_content(content).close()
+    except Exception:  # noqa: BLE001  # as in open_image, which says what it is
+        return False
+    return True
 
 
 def open_image(content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ImageError, RuntimeUnavailableError, unknown_name
+from clipworks.images.archives import ArchiveMember, ImageFile
 from clipworks.images.decode import decode_image, read_file
 from clipworks.images.resize import Cut, Pixels, plan_cut, transform_image
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
@@ -45,7 +46,7 @@ class ImageDecoder(Protocol):
 
     name: str  # what decodes, for the records
 
-    def prepare(self, file: str, mark: Mark = ignore_mark) -> Any:
+    def prepare(self, file: ImageFile, mark: Mark = ignore_mark) -> Any:
         """Bring a file as far as `develop` wants it, on one of many threads; raises ImageError."""
         ...
 
@@ -54,8 +55,10 @@ class ImageDecoder(Protocol):
         ...
 
 
-def read_regular_file(file: str, *, name: str | None = None) -> bytes:
+def read_regular_file(file: ImageFile, *, name: str | None = None) -> bytes:
     """Read a file of a data set, called ``name`` in messages, or raise ImageError, as for a pipe that may never end."""
+    if isinstance(file, ArchiveMember):
+        return file.read()
     shown = file if name is None else name
     try:
         special = not stat.S_ISREG(os.stat(file).st_mode) and not os.path.isdir(file)  # noqa: PTH112, PTH116  # many
@@ -79,11 +82,11 @@ class PillowDecoder:
     def __init__(self, spec: ImageSpec, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> None:
         self._spec, self._options = spec, options
 
-    def prepare(self, file: str, mark: Mark = ignore_mark) -> Pixels:
+    def prepare(self, file: ImageFile, mark: Mark = ignore_mark) -> Pixels:
         """Read and decode a file to uint8 ``[size, size, 3]``; raises ImageError."""
         content = read_regular_file(file)
         mark("read")
-        return self.decode(content, name=str(Path(file)), mark=mark)
+        return self.decode(content, name=str(Path(str(file))), mark=mark)
 
     def decode(self, content: bytes, *, name: str, mark: Mark = ignore_mark) -> Pixels:
         """Decode the bytes of a file, called ``name`` in messages; raises ImageError."""
@@ -134,13 +137,13 @@ class BatchDecoder:
         if self._decode([probe.getvalue()], [plan_cut((64, 48), spec)])[0] is None:
             raise RuntimeUnavailableError(f"{self.name} decodes no JPEG file here")
 
-    def prepare(self, file: str, mark: Mark = ignore_mark) -> WaitingJpeg | Pixels:
+    def prepare(self, file: ImageFile, mark: Mark = ignore_mark) -> WaitingJpeg | Pixels:
         """Read a file; a plain JPEG file waits for its batch, anything else is decoded at once; raises ImageError."""
         content = read_regular_file(file)
         mark("read")
         if (size := _find_plain_size(content, self._options)) is None:
-            return self._pillow.decode(content, name=file, mark=mark)
-        return WaitingJpeg(content, file, plan_cut(size, self._spec))
+            return self._pillow.decode(content, name=str(file), mark=mark)
+        return WaitingJpeg(content, str(file), plan_cut(size, self._spec))
 
     def develop(self, prepared: Sequence[WaitingJpeg | Pixels | str]) -> list[Pixels | str]:
         """Decode what waits of a batch, in order; a text, why there is no image, stays as it is."""

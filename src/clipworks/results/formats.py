@@ -14,6 +14,7 @@ import numpy as np
 from clipworks.endings import choose_by_ending
 from clipworks.errors import ResultsError, UsageError, unknown_name
 from clipworks.results.arrays import encode_row, make_header, scan_rows
+from clipworks.results.csv_rows import HEADER, decode_csv, encode_csv, make_csv_header, scan_csv
 from clipworks.results.json_lines import decode_json, encode_embedding, encode_json, encode_vector, scan_json
 from clipworks.results.parquet import (
     count_errors,
@@ -54,6 +55,7 @@ class Format(Generic[R]):
     endings: tuple[str, ...] = ()  # those of an output's name that mean this format
     begins: bytes = b""  # the first bytes of every finished output, by which it is told
     folder: str | None = None  # what is in the folder that is written, for messages; None where the output is a file
+    header: Callable[[RunSize], bytes] = lambda _: b""  # as of `GrowingFile`
     records: str = ""  # added to the output's name: the file that records are appended to
     beside: GrowingFile[R] | None = None  # the file that grows beside it, or None
     # added to the output's name: the file that is made in the end, of what cannot be appended to; or None
@@ -71,7 +73,7 @@ class Format(Generic[R]):
     @property
     def grows(self) -> tuple[GrowingFile[R], ...]:
         """The files that grow, in the order in which a block is appended to them."""
-        records = GrowingFile(suffix=self.records, encode=self.encode, scan=self.scan)
+        records = GrowingFile(suffix=self.records, encode=self.encode, scan=self.scan, header=self.header)
         return (records,) if self.beside is None else (self.beside, records)
 
 
@@ -101,6 +103,9 @@ FORMATS: dict[str, Format[Record]] = {
         convert=_convert_records,
         count_errors=count_errors,
         require=require_pyarrow,
+    ),
+    "csv": Format(
+        endings=(".csv",), encode=encode_csv, scan=scan_csv, decode=decode_csv, begins=HEADER, header=make_csv_header
     ),
     "text": Format(endings=(".txt",), encode=encode_text, scan=scan_text, decode=decode_text),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -76,7 +76,13 @@ class _Embedder:
         self.card: Card = model.card
         self._model, self._loop = model, loop
 
-    def embed_texts(self, texts: Sequence[str]) -> Floats:
+    def embed_texts(
+        self,
+        texts: Sequence[str],
+        *,
+        truncate: bool = False,  # noqa: ARG002  # the server's own setting holds
+        report: Callable[[int, int], None] | None = None,  # noqa: ARG002  # nobody watches
+    ) -> Floats:
         """Embed prompts, some at a time; see `clipworks.model.Model.embed_texts`."""
         return asyncio.run_coroutine_threadsafe(self._embed(texts), self._loop).result()
 

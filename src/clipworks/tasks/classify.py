@@ -29,6 +29,7 @@ class Classes:
     labels: Labels  # their names
     templates: tuple[str, ...]  # those that make the zero-shot classifier
     top: int = 5  # classes kept for each image, at least 1; all where there are fewer
+    truncate: bool = False  # whether prompts that are longer than the model's context are cut
 
     def __post_init__(self) -> None:
         if self.top < 1:

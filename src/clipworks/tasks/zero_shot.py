@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -35,24 +36,32 @@ class TextEmbedder(Protocol):
 
     card: Card  # the facts of the model
 
-    def embed_texts(self, texts: Sequence[str]) -> scoring.Floats:
-        """Embed texts as float32 unit rows ``[n, dim]``."""
+    def embed_texts(
+        self, texts: Sequence[str], *, truncate: bool = False, report: Callable[[int, int], None] | None = None
+    ) -> scoring.Floats:
+        """Embed texts as float32 unit rows ``[n, dim]``; see `clipworks.model.Model.embed_texts`."""
         ...
 
 
 def build_classifier(
-    model: TextEmbedder, labels: Labels, templates: Sequence[str], *, report: Callable[[int, int], None] | None = None
+    model: TextEmbedder,
+    labels: Labels,
+    templates: Sequence[str],
+    *,
+    truncate: bool = False,
+    report: Callable[[int, int], None] | None = None,
 ) -> scoring.Floats:
     """Embed every class name in every template and take the mean direction of each class.
 
-    ``report`` is told how many prompts are done, and of how many.
+    ``truncate`` cuts a prompt that is too long for the model; ``report`` is told how many prompts are done, and of how
+    many.
 
     Returns:
         float32 unit rows ``[classes, dim]``; those of classes of one name are the same.
 
     Raises:
         UsageError: no label, or no template.
-        TextError: a prompt is empty or too long for the model.
+        TextError: a prompt is empty, or too long for the model and not to be cut.
 
     Source:
         OpenAI's CLIP, prompt engineering for ImageNet: unit embeddings, their mean, scaled to unit length.
@@ -63,14 +72,17 @@ def build_classifier(
     places = {name: place for place, name in enumerate(dict.fromkeys(labels.names))}
     names = list(places)
     sums = np.zeros((len(names), model.card.dim))
-    at_once = max(1, _PROMPTS // len(names))
+    at_once, total = max(1, _PROMPTS // len(names)), len(templates) * len(names)
     for start in range(0, len(templates), at_once):
         part = templates[start : start + at_once]
-        rows = model.embed_texts(fill_templates(names, part))
+        tell = None if report is None else functools.partial(_report_from, start * len(names), total, report)
+        rows = model.embed_texts(fill_templates(names, part), truncate=truncate, report=tell)
         sums += rows.reshape(len(part), len(names), -1).sum(axis=0, dtype=np.float64)
-        if report is not None:
-            report(min(start + at_once, len(templates)) * len(names), len(templates) * len(names))
     return scoring.normalise(sums)[[places[name] for name in labels.names]]
+
+
+def _report_from(before: int, total: int, report: Callable[[int, int], None], done: int, _: int) -> None:
+    report(before + done, total)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,21 +116,27 @@ def fold_classifier(classifier: scoring.Floats) -> FoldedClassifier:
     return FoldedClassifier(rows=classifier[first], indices=np.array(folded))
 
 
-def find_classifier(model: Model, labels: Labels, templates: Sequence[str]) -> scoring.Floats | None:
+def find_classifier(
+    model: Model, labels: Labels, templates: Sequence[str], *, truncate: bool = False
+) -> scoring.Floats | None:
     """The classifier of an earlier run with the same model, runtime, version, device, precision and texts, or None."""
     cache = find_cache()
-    body = None if cache is None else read_checked(cache / _FOLDER / _name_classifier(model, labels, templates))
+    body = (
+        None if cache is None else read_checked(cache / _FOLDER / _name_classifier(model, labels, templates, truncate))
+    )
     return None if body is None else np.load(io.BytesIO(body), allow_pickle=False)
 
 
-def keep_classifier(model: Model, labels: Labels, templates: Sequence[str], classifier: scoring.Floats) -> None:
+def keep_classifier(
+    model: Model, labels: Labels, templates: Sequence[str], classifier: scoring.Floats, *, truncate: bool = False
+) -> None:
     """Keep a classifier for `find_classifier`; where nothing can be written, do nothing."""
     folder = open_folder(_FOLDER)
     if folder is None:
         return
     stream = io.BytesIO()
     np.save(stream, classifier, allow_pickle=False)
-    write_checked(folder / _name_classifier(model, labels, templates), stream.getvalue(), keep=_KEEP)
+    write_checked(folder / _name_classifier(model, labels, templates, truncate), stream.getvalue(), keep=_KEEP)
 
 
 def hash_classifier(classifier: scoring.Floats) -> str:
@@ -126,8 +144,9 @@ def hash_classifier(classifier: scoring.Floats) -> str:
     return hashlib.sha256(np.ascontiguousarray(classifier, dtype="<f4").tobytes()).hexdigest()
 
 
-def _name_classifier(model: Model, labels: Labels, templates: Sequence[str]) -> str:
+def _name_classifier(model: Model, labels: Labels, templates: Sequence[str], truncate: bool) -> str:  # noqa: FBT001  # a part of the name
     # Another version of the runtime may compute other last digits, or with a fault mended, other first ones.
     runtime = (model.runtime, find_version(model.runtime), model.device, model.precision)
-    key = json.dumps([CLASSIFIER_FORMAT, card_hash(model.card), *runtime, labels.names, list(templates)])
+    texts = (labels.names, list(templates), *(["cut"] if truncate else []))  # else a long prompt is an error each time
+    key = json.dumps([CLASSIFIER_FORMAT, card_hash(model.card), *runtime, *texts])
     return f"{hashlib.sha256(key.encode()).hexdigest()}.classifier"

@@ -1,4 +1,4 @@
-"""Files of texts: labels, templates, prompts. One a line, or a JSON list; what looks like another format is refused.
+"""Files of texts: labels, templates, prompts. One a line, JSON, or a table's column; what looks otherwise is refused.
 
 A file that was meant otherwise would not fail: each line of it would become a class with a score. So whatever is no
 plain line is an error that names file and line, and a JSON list is the way to say that a text is really meant so.
@@ -6,19 +6,16 @@ plain line is an error that names file and line, and a JSON list is the way to s
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from clipworks.errors import TextError
+from clipworks.errors import TextError, UsageError
+from clipworks.text.columns import check_no_table, read_column, split_column
+from clipworks.text.json_texts import CONTROL, HINT, read_json, show_start
 
-_HINT = 'allowed: texts one a line, as they are, or a JSON list such as ["a dog", "\\"quoted\\"", "#1"]'
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
-# Control characters; a tab is told apart from them, as it means a table.
-_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 # What JSON can begin with: a list of anything, or an object. "[red] car" and "{} at night" are texts.
 _JSON = re.compile(r'\[\s*(?:["\[{\d\]-]|true\b|false\b|null\b|$)|\{\s*(?:"|$)|[\[{][ \t]*\n')
 _MARKUP = re.compile(r"<(?:!doctype|\?xml|html|svg)", re.IGNORECASE)
@@ -32,19 +29,38 @@ _HEADINGS = (
 )
 
 
-def read_lines(path: str | Path) -> list[str]:
-    """Read a UTF-8 file of texts: one a line, white space around them and empty lines left out; or a JSON list.
+def read_lines(path: str | os.PathLike[str], *, encoding: str | None = None) -> list[str]:
+    """Read a file of texts: one a line, white space around them and empty lines left out; JSON; or a table's column.
 
     Args:
-        path: the file. A JSON list may hold any text that is not blank, also one that a line may not begin with.
+        path: the file, or ``FILE:COLUMN`` of a CSV or TSV file whose first line names the columns. A JSON list, or an
+            object ``{id: name}``, may hold any text that is not blank, also one that a line may not begin with.
+        encoding: of the file, as Python names it; None for UTF-8, or UTF-16 with a byte order mark.
 
     Raises:
-        TextError: the file cannot be read, is not UTF-8, holds no text, or looks like another format; the message
-            gives file and line.
+        TextError: the file cannot be read, is of another encoding, holds no text, or looks like another format; the
+            message gives file and line.
+        UsageError: no such column or encoding.
     """
-    text = _read_text(path)
+    file, column = split_column(os.fspath(path))
+    try:
+        content = Path(file).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise TextError(f"{file} cannot be read: {reason}") from None
+    return parse_texts(content, file, column=column, encoding=encoding)
+
+
+def parse_texts(content: bytes, path: str, *, column: str | None = None, encoding: str | None = None) -> list[str]:
+    """Read the content of a file of texts, called ``path`` in messages, as `read_lines` does."""
+    text = _decode(content, path, encoding)
     if _JSON.match(text.lstrip()):
-        return _read_json(text, path)
+        if column is not None:
+            raise TextError(f"{path} is JSON, which has no column {column}; allowed: CSV or TSV, or the file alone")
+        return read_json(text, path)
+    if column is not None:
+        return read_column(text, path, column)
+    check_no_table(text, path)
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line]
     if not lines:
@@ -52,59 +68,32 @@ def read_lines(path: str | Path) -> list[str]:
     for number, line in lines:
         for looks_wrong, said in _WRONG_LINES:
             if looks_wrong(line):
-                raise TextError(f"{path}, line {number}: {_show(line)} {said}", hint=_HINT)
+                raise TextError(f"{path}, line {number}: {show_start(line)} {said}", hint=HINT)
     texts = [line for _, line in lines]
     for looks_wrong_together, said in _WRONG_TOGETHER:
         if looks_wrong_together(texts):
-            raise TextError(f"{path}, line {lines[0][0]}: {_show(texts[0])} {said}", hint=_HINT)
+            raise TextError(f"{path}, line {lines[0][0]}: {show_start(texts[0])} {said}", hint=HINT)
     return texts
 
 
-def _read_text(path: str | Path) -> str:
+def _decode(content: bytes, path: str, encoding: str | None) -> str:
+    used = encoding or ("utf-16" if content.startswith(_BYTE_ORDER_MARKS) else "utf-8-sig")
     try:
-        content = Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise TextError(f"{path} cannot be read: {reason}") from None
-    if content.startswith(_BYTE_ORDER_MARKS):
-        raise TextError(f"{path} is UTF-16 text; allowed: UTF-8")
-    try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(used)
+    except LookupError:
+        raise UsageError(f"unknown encoding {encoding!r}; allowed: those of Python, as utf-8, gbk, latin-1") from None
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = content[: error.start].decode(used, "replace").count("\n") + 1
+        named = encoding or used.removesuffix("-sig").upper()
         raise TextError(
-            f"{path}, line {line}: is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}"
+            f"{path}, line {line}: is not {named} text: byte {error.start} is {error.object[error.start]:#04x}",
+            hint="save it as UTF-8, or say what it is: --encoding gbk, or another" if encoding is None else None,
         ) from None
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if found := _CONTROL.search(text):
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    if found := CONTROL.search(text):
         line = text.count("\n", 0, found.start()) + 1
-        raise TextError(f"{path}, line {line}: is not text: it holds the control character {found[0]!r}", hint=_HINT)
+        raise TextError(f"{path}, line {line}: is not text: it holds the control character {found[0]!r}", hint=HINT)
     return text
-
-
-def _read_json(text: str, path: str | Path) -> list[str]:
-    try:
-        content: Any = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise TextError(
-            f"{path}, line {error.lineno}: looks like JSON, but is damaged: {error.msg} (column {error.colno})",
-            hint=_HINT,
-        ) from None
-    except RecursionError:
-        raise TextError(f"{path}, line 1: looks like JSON, but is nested too deeply", hint=_HINT) from None
-    except ValueError:  # a number of thousands of digits
-        raise TextError(f"{path}, line 1: looks like JSON, but holds a number that is too long", hint=_HINT) from None
-    if not isinstance(content, list):
-        raise TextError(f"{path}, line 1: a JSON object; allowed: a JSON list of texts, or texts one a line")
-    if not content:
-        raise TextError(f"{path} holds no text; allowed: one a line, or a JSON list")
-    for place, item in enumerate(content):
-        if not isinstance(item, str):
-            raise TextError(f"{path}: entry {place} of its JSON list is {_show(json.dumps(item))}; allowed: texts")
-        if not item.strip() or _CONTROL.search(item) or "\n" in item or _SURROGATE.search(item):
-            wrong = f"{path}: entry {place} of its JSON list is {_show(item)}"
-            raise TextError(f"{wrong}; allowed: a text without line ends, control characters or halves of characters")
-    return [item.strip() for item in content]
 
 
 def _is_quoted(line: str) -> bool:
@@ -130,10 +119,6 @@ def _is_numbered(lines: Sequence[str]) -> bool:
 
 def _is_bulleted(lines: Sequence[str]) -> bool:
     return len(lines) > 1 and all(line.startswith(("- ", "* ")) for line in lines)
-
-
-def _show(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:37]}...")
 
 
 _WRONG_LINES: tuple[tuple[Callable[[str], bool], str], ...] = (

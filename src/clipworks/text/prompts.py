@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from clipworks.display import quote_text
 from clipworks.errors import ClipworksWarning, TextError, UsageError, unknown_name
+from clipworks.text.columns import split_column
 from clipworks.text.files import read_lines
 
 SIMPLE_TEMPLATE = "a photo of a {}."
@@ -40,12 +41,12 @@ LABEL_SETS = {"imagenet": 1, "imagenet-synsets": 2}
 TEMPLATE_SETS = ("none", "simple", "openai-7", "openai-80")
 
 
-def read_labels(source: str) -> Labels:
-    """Read labels: a built-in set's name, or a UTF-8 file with one label a line (empty lines are left out).
+def read_labels(source: str, *, encoding: str | None = None) -> Labels:
+    """Read labels: a built-in set's name, or a file with one label a line (empty lines are left out).
 
-    The file may also be a JSON list; see `clipworks.text.files`. One whose lines all begin with a WordNet id, each with
-    a blank, tab or comma behind it, gives ids too. Names are brought to Unicode's composed form (NFC), so that those
-    that look the same are the same, however a file spells them.
+    The file may also be JSON, or a table's column, and of another encoding: see `clipworks.text.files.read_lines`. One
+    whose lines all begin with a WordNet id, each with a blank, tab or comma behind it, gives ids too. Names are brought
+    to Unicode's composed form (NFC), so that those that look the same are the same, however a file spells them.
 
     Raises:
         UnknownNameError: neither a set nor a file.
@@ -55,7 +56,7 @@ def read_labels(source: str) -> Labels:
         rows = json.loads(_read_built_in("imagenet.json"))
         names = tuple(row[LABEL_SETS[source]] for row in rows)
         return Labels(name=source, names=names, ids=tuple(row[0] for row in rows))
-    lines = [unicodedata.normalize("NFC", line) for line in _read_set(source, "label set", list(LABEL_SETS))]
+    lines = [unicodedata.normalize("NFC", line) for line in _read_set(source, "label set", list(LABEL_SETS), encoding)]
     found = [_WORDNET_LABEL.fullmatch(line) for line in lines]
     if not all(found):
         return _tell_repeated(Labels(name=source, names=tuple(lines)))
@@ -81,10 +82,10 @@ def _tell_repeated(labels: Labels) -> Labels:
     return labels
 
 
-def read_templates(source: str) -> tuple[str, ...]:
-    """Read templates: a built-in set's name, or a UTF-8 file with one a line; each holds ``{}`` once, for the label.
+def read_templates(source: str, *, encoding: str | None = None) -> tuple[str, ...]:
+    """Read templates: a built-in set's name, or a file with one a line; each holds ``{}`` once, for the label.
 
-    The file may also be a JSON list; see `clipworks.text.files`.
+    The file may be whatever `read_labels` takes.
 
     Raises:
         UnknownNameError: neither a set nor a file.
@@ -97,7 +98,7 @@ def read_templates(source: str) -> tuple[str, ...]:
         return (SIMPLE_TEMPLATE,)
     if source in TEMPLATE_SETS:
         return tuple(_read_built_in(f"{source}.txt").splitlines())
-    templates = tuple(_read_set(source, "template set", list(TEMPLATE_SETS)))
+    templates = tuple(_read_set(source, "template set", list(TEMPLATE_SETS), encoding))
     for template in templates:
         if template.count("{}") != 1:
             raise UsageError(
@@ -116,7 +117,10 @@ def _read_built_in(name: str) -> str:
     return (importlib.resources.files("clipworks.text") / "labels" / name).read_text(encoding="utf-8")
 
 
-def _read_set(source: str, kind: str, sets: list[str]) -> list[str]:
-    if not source or not os.path.exists(source):  # noqa: PTH110  # a Path raises for a name that is too long
-        raise unknown_name(kind, source, sets, hint="a file with one a line, or a JSON list, is taken too")
-    return read_lines(source)
+def _read_set(source: str, kind: str, sets: list[str], encoding: str | None) -> list[str]:
+    file, _ = split_column(source)
+    if not file or not os.path.exists(file):  # noqa: PTH110  # a Path raises for a name that is too long
+        raise unknown_name(
+            kind, source, sets, hint="a file is taken too: one a line, a JSON list, or FILE.csv:COLUMN of a table"
+        )
+    return read_lines(source, encoding=encoding)
