@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-modes test-user sanitize test-torch test-ray test-signals lint format wheel bench bench-peers bench-families parity clean
+.PHONY: help demo test test-modes test-user sanitize test-matrix test-torch test-ray test-signals lint format wheel bench bench-peers bench-families parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,14 @@ test-modes: .venv/installed  ## run the tests that touch runtimes on less: no co
 
 test-user: .venv/installed  ## run the tests as a user who is not root, with a read-only home
 	$(BIN)/python tests/run_modes.py --user
+
+# Interpreters by name, which PATH finds, or by path: make test-matrix PYTHONS="python3.12 /opt/python3.13/bin/python"
+PYTHONS ?= python3.11 python3.12 python3.13
+DEPENDENCIES ?= lowest newest
+TESTS ?=
+
+test-matrix: .venv/installed  ## run the tests on 3.11 to 3.13, lowest and newest dependencies (PYTHONS=... DEPENDENCIES=... TESTS=...)
+	$(BIN)/python tests/run_matrix.py $(PYTHONS:%=--python %) --dependencies $(DEPENDENCIES) -- $(TESTS)
 
 test-torch: .venv-reference/installed  ## run the tests that need PyTorch
 	.venv-reference/bin/python -m pytest tests/test_torch.py tests/test_torch_cuda.py tests/test_torch_decoding.py tests/test_convert_checkpoint.py tests/test_siglip_towers.py
@@ -64,15 +72,15 @@ wheel: .venv/installed  ## build the wheel, install it into an empty environment
 .venv-reference/installed: $(BUILT)
 	$(PYTHON) -m venv .venv-reference
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' transformers==5.23.0 scikit-image==0.26.0 'pytest>=8.4,<10'
+	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' transformers==5.23.0 scikit-image==0.26.0 'pytest>=9,<10'
 	@# their model code runs without torchvision, which does not import beside this PyTorch
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --no-deps open_clip_torch==3.3.0 timm==1.0.31
 	@# NVIDIA publishes it for 64-bit Linux and Windows; without it its tests are left out
 	-.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check nvidia-nvimgcodec-cu12==0.9.0.20
 	@touch $@
 
-parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only; FAMILY=siglip2 or pe-core)
-	.venv-reference/bin/python benchmarks/$(if $(filter pe-core,$(FAMILY)),pe_core_parity.py,$(if $(FAMILY),siglip_parity.py --family $(FAMILY),parity.py)) $(if $(SHAPES),--shapes $(SHAPES))
+parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only; FAMILY=siglip2 or pe-core), or pixels (PHOTOGRAPHS=FOLDER)
+	.venv-reference/bin/python benchmarks/$(if $(PHOTOGRAPHS),preprocessing_parity.py "$(PHOTOGRAPHS)",$(if $(filter pe-core,$(FAMILY)),pe_core_parity.py,$(if $(FAMILY),siglip_parity.py --family $(FAMILY),parity.py))) $(if $(SHAPES),--shapes $(SHAPES)) $(if $(TORCHVISION),--torchvision "$(TORCHVISION)")
 
 # Ray is large and only the engine needs it, so its tests have an environment of their own.
 .venv-ray/installed: $(BUILT)
@@ -89,7 +97,7 @@ MOMENTS ?= 50
 
 .venv-312/installed: $(BUILT)
 	$(PYTHON312) -m venv .venv-312
-	.venv-312/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' 'pytest>=8.4,<10'
+	.venv-312/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' 'pytest>=9,<10'
 	@touch $@
 
 test-signals: .venv/installed  ## press Ctrl-C at 50 random moments of every command, on two Pythons (MOMENTS=N; PYTHON312=...)
@@ -113,4 +121,4 @@ bench-families: .venv-reference/installed  ## compare encoders with transformers
 	PYTHONPATH=benchmarks .venv-reference/bin/python -m peers.families $(if $(MODELS),--models $(MODELS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(INT8),--int8)
 
 clean:  ## remove the environment and caches
-	rm -rf .venv .venv-reference .venv-ray .venv-312 .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache .sanitize
+	rm -rf .venv .venv-reference .venv-ray .venv-312 .venv-matrix .venv-peers dist build .pytest_cache .mypy_cache .ruff_cache .sanitize

@@ -81,7 +81,8 @@ ROOMS = {
     "report": (
         "bundle.records cache clipworks comparison.figures comparison.published comparison.comparison environment "
         "doctor.deviation doctor.diagnosis doctor.vector_check evaluation.accuracy evaluation.files "
-        "evaluation.evaluation images.* profiling.profile profiling.search profiling.statistics results.*"
+        "evaluation.evaluation images.* profiling.http_load profiling.profile profiling.search "
+        "profiling.statistics results.*"
     ),
     # The entry points may use everything, and nothing imports them.
     "cli": "*",
@@ -89,11 +90,11 @@ ROOMS = {
 }
 ENTRY_POINTS = ("cli", "vendor_sample")
 # Package -> the only modules or rooms that import it, under clipworks. Ray is of another kind: it brings the
-# scheduling. A .pt checkpoint can be read by PyTorch alone.
+# scheduling.
 PACKAGES = {
     "openvino": "runtimes.openvino runtimes.openvino_model",
     "onnxruntime": "runtimes.onnxruntime",
-    "torch": "runtimes.torch.* families.weight_files",
+    "torch": "runtimes.torch.*",
     "tensorrt": "",
     "ray": "cluster.cluster cluster.failures cluster.stages cluster.statistics",
 }

@@ -135,5 +135,8 @@ def test_a_team_shares_a_folder_of_models(
     assert "someone/tiny-clip\there" in read(capsys, "models", "list", "--here")
     cache = json.loads(read(capsys, "devices", "--json"))["cache"]
     assert (cache["shared"], [model["name"] for model in cache["models"]]) == (str(shared), ["someone/tiny-clip"])
+    said = read(capsys, "devices")
+    assert f"shared models     {shared}" in said
+    assert said.partition("\nModels here:\n")[2].split()[:5] == ["name", "state", "MB", "folder", "someone/tiny-clip"]
     assert sorted(path for path in shared.rglob("*")) == before
     assert (shared / "someone--tiny-clip" / CARD_FILE).is_file()

@@ -137,7 +137,12 @@ def test_completion_imports_no_more_than_the_command_that_is_named() -> None:
     assert "clipworks.cli.profile" not in done.stdout
 
 
-@pytest.mark.parametrize("words", [("--help",), ("models", "list", "--here"), ("devices",)])
+MATCH = ("match", EXAMPLE, "a diagram", "a dog", "a text that is far wider than any terminal of 40 columns", *FAKE)
+
+
+@pytest.mark.parametrize(
+    "words", [("--help",), ("models", "list", "--here"), ("devices",), MATCH], ids=lambda words: words[0]
+)
 def test_what_a_narrow_terminal_shows_fits_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
@@ -170,7 +175,13 @@ def test_nothing_is_coloured(capsys: pytest.CaptureFixture[str], monkeypatch: py
 
 @posix
 @pytest.mark.parametrize(
-    ("words", "status"), [(f"match {EXAMPLE} dog --runtime fake", 1), ("--help", 1), ("nothing", 2)]
+    ("words", "status"),
+    [
+        (f"match {EXAMPLE} dog --runtime fake", 1),
+        (f"match {EXAMPLE} dog --runtime fake -o -", 1),
+        ("--help", 1),
+        ("nothing", 2),
+    ],
 )
 def test_a_closed_standard_output_fails_what_prints(words: str, status: int) -> None:
     done = children.run(
@@ -178,6 +189,18 @@ def test_a_closed_standard_output_fails_what_prints(words: str, status: int) -> 
     )
     assert done.returncode == status
     assert ("the output cannot be written: standard output is closed" in done.stderr) == (status == 1)
+
+
+@pytest.mark.parametrize("content", [b"some words", b"", b"%PDF-1.4"])
+def test_what_is_no_image_is_told_before_a_model_is_loaded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
+) -> None:
+    monkeypatch.setattr("clipworks.cli.options.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    (tmp_path / "photo.jpg").write_bytes(content)
+    for name in ("photo.jpg", "missing.jpg"):
+        status, out, err = run(capsys, "match", tmp_path / name, "a dog")
+        assert (status, out, len(err.splitlines())) == (1, "", 1)
+        assert f"{tmp_path / name} " in err
 
 
 def test_every_command_has_a_line_in_the_overview(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from pathlib import Path
 import children
 import numpy as np
 import pytest
-from serve_app import WAIT_S, RecordedServed, Served, serving_words
+from serve_app import WAIT_S, RecordedServed, Served, read_options, serving_words
 from test_serve_bounds import holding, read_metric, wait_for
 
 from clipworks import RuntimeOptions
@@ -22,8 +23,9 @@ from clipworks.errors import BundleError, EncodingError, UsageError
 from clipworks.model import Model
 from clipworks.options import STARTER
 from clipworks.serve.encoder_process import EncoderProcess
-from clipworks.serve.encoders import EncoderLostError, OpenRequest
+from clipworks.serve.encoders import EncoderFacts, EncoderLostError, OpenRequest
 from clipworks.serve.proof import Proof, prove_model, require_proof
+from clipworks.serve.setup import serve
 from clipworks.store import open_bundle
 
 pytestmark = [
@@ -186,3 +188,31 @@ def test_a_recorded_encoder_is_what_it_stands_for(encoder: EncoderProcess) -> No
     assert recorded.open().proof.passed
     rows = recorded.encode("text", [TEXT])
     assert np.array_equal(recorded.batches[0][2], rows)
+
+
+def test_an_end_that_is_asked_for_while_a_model_is_being_opened_comes_at_once(clip_bundle: Path) -> None:
+    asked, opening = threading.Event(), threading.Event()
+
+    class Stuck(EncoderProcess):
+        def open(self) -> EncoderFacts:
+            facts = super().open()
+            assert self.pid is not None
+            os.kill(self.pid, signal.SIGSTOP)
+            opening.set()
+            self.encode("text", [TEXT])
+            return facts
+
+    encoder = Stuck(OpenRequest(folder=clip_bundle, options=RuntimeOptions(precision="f32")))
+    lines: list[str] = []
+
+    def run() -> None:
+        serve(read_options("--port", 0), is_asked=asked.is_set, announce=lines.append, choose=lambda *_: encoder)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert opening.wait(WAIT_S)
+    asked.set()
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+    assert lines == []
+    assert encoder.is_lost()

@@ -22,7 +22,9 @@ import numpy as np
 import pytest
 from convert_checkpoints import MODELS, write_huggingface, write_json, write_open_clip
 from hub_server import TINY, Hub, HubRepository, read_files
+from safetensors.numpy import load_file
 from test_convert_adopt import CARD, make_image_tower, make_text_tower
+from torch_archives import write_archive
 
 from clipworks.bundle.card import TextSpec, TowerSpec
 from clipworks.bundle.files import verify_bundle
@@ -329,13 +331,15 @@ def test_a_repository_of_something_else_is_refused(hub: Hub) -> None:
         pull_model(ID)
 
 
-def test_pytorch_files_need_pytorch(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pytorch_files_are_taken_where_there_are_no_others(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = hub.repositories[ID].files
-    files["pytorch_model.bin"] = files.pop(WEIGHTS)
-    monkeypatch.setattr("clipworks.store.sources.has_torch", lambda: False)
-    with pytest.raises(DownloadError, match=r"has PyTorch files only \(pytorch_model\.bin\), and PyTorch is not"):
-        pull_model(ID)
-    assert hub.transfers("pytorch_model.bin") == []
+    (tmp_path / WEIGHTS).write_bytes(files.pop(WEIGHTS))
+    files["pytorch_model.bin"] = write_archive(tmp_path / "weights.bin", load_file(tmp_path / WEIGHTS)).read_bytes()
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    assert pull_model(ID).card.source.layout == "huggingface"
+    assert hub.transfers("pytorch_model.bin") != []
 
 
 def test_a_checkpoint_that_cannot_be_converted_leaves_nothing(hub: Hub) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from clipworks.errors import TextError, UsageError
+from clipworks.options import ImageOptions, RuntimeOptions
 
 if TYPE_CHECKING:
     from clipworks.bundle.card import TextSpec
@@ -28,10 +30,18 @@ def list_choices(name: str, values: Any, allowed: Sequence[Name]) -> tuple[Name,
     return tuple(item for item in allowed if item in given)
 
 
-def check_record(name: str, value: Any, kind: type, example: str) -> None:
-    """Raise UsageError unless ``value`` is a record of this kind, which is made as in ``example``."""
-    if not isinstance(value, kind):
-        raise UsageError(f"{name} is {value!r}; allowed: {kind.__name__}, as in {example}")
+def check_load(model: Any, options: Any, images: Any, progress: Any) -> None:
+    """Raise UsageError unless the arguments of `clipworks.load` are of the kinds that it takes."""
+    kinds = (
+        ("model", model, (str, os.PathLike), "a known name, a hub id or a bundle's folder"),
+        ("options", options, RuntimeOptions, "RuntimeOptions, as in RuntimeOptions(runtime='openvino')"),
+        ("images", images, ImageOptions, "ImageOptions, as in ImageOptions(alpha='white')"),
+    )
+    for name, value, kind, allowed in kinds:
+        if not isinstance(value, kind):
+            raise UsageError(f"{name} is {value!r}; allowed: {allowed}")
+    if progress is not None and not callable(progress):
+        raise UsageError(f"progress is {progress!r}; allowed: a function that takes a text, or None")
 
 
 def list_texts(texts: str | Iterable[str]) -> list[str]:

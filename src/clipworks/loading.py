@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from clipworks import runtimes, store
-from clipworks.arguments import check_record, list_choices
-from clipworks.errors import UsageError
+from clipworks.arguments import check_load, list_choices
 from clipworks.model import Model
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions
 
@@ -36,12 +35,7 @@ def load(
         RuntimeUnavailableError: the runtime, device or precision is not available here.
         BundleError: the bundle is incomplete or damaged.
     """
-    if not isinstance(model, str | os.PathLike):
-        raise UsageError(f"model is {model!r}; allowed: a known name, a hub id or a bundle's folder")
-    check_record("options", options, RuntimeOptions, "RuntimeOptions(runtime='openvino')")
-    check_record("images", images, ImageOptions, "ImageOptions(alpha='white')")
-    if progress is not None and not callable(progress):
-        raise UsageError(f"progress is {progress!r}; allowed: a function that takes a text, or None")
+    check_load(model, options, images, progress)
     towers = list_choices("towers", towers, runtimes.ROLES)
     bundle = store.open_bundle(os.fspath(model), offline=offline, progress=progress)
     return Model(bundle, options, images, towers=towers)

@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING, NoReturn, Self, overload
 import numpy as np
 
 from clipworks import runtimes
-from clipworks.arguments import (
-    Report,
-    check_pixels,
-    check_texts,
-    list_choices,
-    list_texts,
-    list_tokens,
-)
+from clipworks.arguments import Report, check_pixels, check_texts, list_choices, list_texts, list_tokens
 from clipworks.errors import UsageError
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, ImageOptions, RuntimeOptions, check_count
 from clipworks.scoring import ComparedTexts, Floats, Match, Matches, embed_batch
 from clipworks.text.batches import stage_ahead
-from clipworks.text.tokenizers import Tokenizer, open_tokenizer
+from clipworks.text.tokenizers import open_tokenizer
 
 if TYPE_CHECKING:
     from clipworks.bundle.card import Card
@@ -32,8 +25,7 @@ if TYPE_CHECKING:
     from clipworks.pipeline import EmbeddedBlock, LoopOptions
     from clipworks.text.tokenizers import Ids
 
-# Larger batches win nothing on a CPU; measured in docs/performance.md.
-IMAGE_BATCH, TEXT_BATCH = 32, 1024
+IMAGE_BATCH, TEXT_BATCH = 32, 1024  # larger ones win nothing on a CPU; measured in docs/performance.md
 
 
 class Model:
@@ -51,9 +43,8 @@ class Model:
         self.image_options = images  # how images are read
         towers = list_choices("towers", towers, runtimes.ROLES)
         self.streams = runtimes.choose_streams(options)  # batches of images encoded at once
-        self._encoders, self._tokenizer = runtimes.open_encoders(
-            bundle, towers, options, meanwhile=lambda: _open_tokenizer(bundle, towers)
-        )
+        read = (lambda: open_tokenizer(bundle.tokenizer, bundle.card.text)) if "text" in towers else lambda: None
+        self._encoders, self._tokenizer = runtimes.open_encoders(bundle, towers, options, meanwhile=read)
         first = next(iter(self._encoders.values()))
         # What is in use, as the runtime reports it.
         self.runtime, self.device, self.precision = first.runtime, first.device, first.precision
@@ -105,8 +96,8 @@ class Model:
         if len(listed) == 1:  # threads would only cost
             return self.embed_pixels(self.prepare_image(listed[0])[None])
         steps: Steps[ImageLike] = Steps(prepare=self.prepare_image, encode=self.embed_pixels)
-        blocks = embed_blocks(listed, steps, LoopOptions(batch_size=size), streams=self.streams)
-        return gather_rows(blocks, len(listed), self.card.dim)
+        loop = LoopOptions(batch_size=size)
+        return gather_rows(embed_blocks(listed, steps, loop, streams=self.streams), len(listed), self.card.dim)
 
     def prepare_image(self, image: ImageLike) -> Pixels:
         """Decode one image to the uint8 ``[size, size, 3]`` that the image tower takes; see `embed_images`."""
@@ -155,12 +146,8 @@ class Model:
     def _embed_ids(self, texts: Sequence[Ids], size: int, report: Report | None = None) -> Floats:
         encoder, rows = self._encoder("text"), np.empty((len(texts), self.card.dim), dtype=np.float32)
         assert self._tokenizer is not None  # as above
-        done = 0
-        for part, batch in stage_ahead(encoder, texts, size=size, pad=self._tokenizer.pad):
+        for part, batch in stage_ahead(encoder, texts, size=size, pad=self._tokenizer.pad, report=report):
             rows[part] = embed_batch(encoder, batch)
-            done += len(part)
-            if report is not None:
-                report(done, len(texts))
         return rows
 
     @overload
@@ -244,10 +231,8 @@ class Model:
 
     def __repr__(self) -> str:
         """The model, what runs it, and what it takes and gives, in one line."""
-        takes = {
-            "image": f"{self.card.image.size} x {self.card.image.size} pixels",
-            "text": f"{self.card.text.context} tokens",
-        }
+        size, context = self.card.image.size, self.card.text.context
+        takes = {"image": f"{size} x {size} pixels", "text": f"{context} tokens"}
         opened = ", ".join(f"{role} tower of {takes[role]}" for role in self._encoders)
         used = f"{self.runtime}, {self.device}, {self.precision}"
         return f"<clipworks.Model {self.card.name}: {used}; {opened}; {self.card.dim} dimensions>"
@@ -260,11 +245,6 @@ class Model:
 
     def _encoder(self, role: runtimes.Role) -> runtimes.Encoder:
         if role not in self._encoders:
-            raise UsageError(
-                f"this model was loaded without its {role} tower", hint="load opens both where towers is left out"
-            )
+            hint = "load opens both where towers is left out"
+            raise UsageError(f"this model was loaded without its {role} tower", hint=hint)
         return self._encoders[role]
-
-
-def _open_tokenizer(bundle: Bundle, towers: Sequence[runtimes.Role]) -> Tokenizer | None:
-    return open_tokenizer(bundle.tokenizer, bundle.card.text) if "text" in towers else None

@@ -183,17 +183,20 @@ def _report(program: str, message: str, hint: str | None, status: int) -> int:
     return status
 
 
-class _ClosedOutput(io.TextIOBase):
+class _ClosedOutput(io.RawIOBase):
     """Stands in for a standard output that was closed: a command that prints nothing does not miss it."""
 
-    def write(self, text: str) -> int:  # noqa: ARG002  # the form of a stream
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: object) -> int:  # noqa: ARG002  # the form of a stream
         raise OSError(errno.EBADF, "standard output is closed")
 
 
 def _prepare_streams() -> None:
     """Make sure that printing never fails for a character that the terminal lacks, or for want of a stderr."""
     if sys.stdout is None:
-        sys.stdout = _ClosedOutput()
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(_ClosedOutput()), encoding="utf-8")
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # lives as long as the process
     for stream in (sys.stdout, sys.stderr):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from clipworks.cli import kinds, options
 from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import draw_bar, show_text
-from clipworks.display import fit_text, measure_width
+from clipworks.display import fit_text, fold_text, measure_width
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,15 +92,16 @@ def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
 
 
 def _match_one(args: argparse.Namespace, images: ImageOptions, source: str, texts: list[str]) -> int:
-    from clipworks.images.decode import open_file, open_image
+    from clipworks.images.decode import looks_sound, open_image, read_image_file
 
+    name = "standard input" if source == _STDIN else source
+    content = _read_stdin() if source == _STDIN else read_image_file(source)
+    # What is no image is told before a model is loaded.
+    decoded = None if looks_sound(content) else open_image(content, name=name, options=images)
     with ThreadPoolExecutor(1) as pool:
         # The image is decoded while the towers load: both leave Python's lock for most of their time.
         loading = pool.submit(options.load_model, args, images=images)
-        if source == _STDIN:
-            decoded = open_image(_read_stdin(), name="standard input", options=images)
-        else:
-            decoded = open_file(source, options=images)
+        decoded = decoded or open_image(content, name=name, options=images)
     with loading.result() as model, ThreadPoolExecutor(1) as pool:
         preparing = pool.submit(model.prepare_image, decoded)
         compared = _prepare_texts(model, texts, truncate=args.truncate)
@@ -185,14 +186,16 @@ def _read_stdin() -> bytes:
 def _draw(match: Match, columns: int) -> str:
     """Lay the scores out as a table; with bars where the scores share out one."""
     texts = [show_text(score.text) for score in match.scores]
-    width = max(min(max(map(measure_width, texts)), columns - _BAR_WIDTH - 20), 8)
+    room = columns - 18  # for the texts, beside the figures
+    drawn = match.score_kind == "softmax" and room >= _BAR_WIDTH + 10
+    width = max(min(max(map(measure_width, texts)), room - (_BAR_WIDTH + 2) * drawn), 8)
     lines = [f"{'text':<{width}}  {'score':>7}  {'cosine':>7}"]
     for text, score in zip(texts, match.scores, strict=True):
-        bar = draw_bar(score.score, _BAR_WIDTH) if match.score_kind == "softmax" else ""
+        bar = draw_bar(score.score, _BAR_WIDTH) if drawn else ""
         lines.append(f"{fit_text(text, width)}  {_format_score(score.score)}  {score.cosine:>7.4f}  {bar}".rstrip())
     if match.score_kind != "softmax":
-        lines.append("each text is scored by itself: the scores do not add up to 100%")
-    lines.append(f"{show_text(match.model)} on {match.runtime}, {match.device}, {match.precision}")
+        lines += fold_text("each text is scored by itself: the scores do not add up to 100%", columns)
+    lines += fold_text(f"{show_text(match.model)} on {match.runtime}, {match.device}, {match.precision}", columns)
     return "\n".join(lines)
 
 

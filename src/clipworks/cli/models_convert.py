@@ -25,6 +25,7 @@ _VERIFIED_IMAGES = 2
 VERIFY_OPTIONS = {
     "NAME": NAME,
     "--against CHECKPOINT": "compare the embeddings with those of this checkpoint's equations too",
+    "--answers FOLDER": "images of known answers that do not come with clipworks, by the names that are asked for",
     "--images N>=1": f"with --against: images to compare (default: {_VERIFIED_IMAGES})",
 }
 CONVERT_OPTIONS = {
@@ -44,7 +45,7 @@ CONVERT_OPTIONS = {
 def run_verify(args: argparse.Namespace) -> int:
     """Verify, print, and return 0 or 1."""
     from clipworks.bundle.files import verify_bundle
-    from clipworks.convert import check_answers, compare_with_checkpoint, describe_answers
+    from clipworks.convert import check_answers, compare_with_checkpoint, describe_answers, list_missing
     from clipworks.store.listing import find_bundle
 
     if args.images is not None and not args.against:
@@ -53,13 +54,21 @@ def run_verify(args: argparse.Namespace) -> int:
     if bundle is None:
         raise UsageError(f"{args.name} is not here", hint=f"clipworks models pull {args.name}")
     verify_bundle(bundle)
-    answers = check_answers(bundle)
+    folder = None if args.answers is None else Path(args.answers)
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"--answers {folder} is not a folder")
+    answers, missing = check_answers(bundle, images=folder), list_missing(bundle.card.answers, folder)
     report: dict[str, Any] = {"name": bundle.card.name, "folder": str(bundle.folder), "files": len(bundle.card.files)}
     report["answers"] = [{**dataclasses.asdict(answer), "right": answer.right} for answer in answers]
+    report["missing_images"] = list(missing)
     name = show_text(bundle.card.name)
     said = [f"{name}: {report['files']} files have the SHA-256 that the card records"]
     if answers:
         said.append(f"{name} {describe_answers(answers)}")
+    if missing:
+        said.append(
+            f"more answers are known of {', '.join(map(show_text, missing))}: --answers FOLDER says where that is"
+        )
     right = all(answer.right for answer in answers)
     if args.against:
         result = compare_with_checkpoint(bundle, Path(args.against), images=args.images or _VERIFIED_IMAGES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clipworks.convert.adopt import adopt_towers
-from clipworks.convert.answers import check_answers, describe_answers, require_answers
+from clipworks.convert.answers import check_answers, describe_answers, list_missing, require_answers
 from clipworks.convert.conversion import convert_checkpoint
 from clipworks.convert.quantize import quantize_towers
 from clipworks.convert.verify import VerifyResult, compare_with_checkpoint
@@ -18,6 +18,7 @@ __all__ = [
     "compare_with_checkpoint",
     "convert_checkpoint",
     "describe_answers",
+    "list_missing",
     "quantize_towers",
     "read_checkpoint",
     "require_answers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from clipworks import scoring
 from clipworks.bundle.card import ScoreRule
-from clipworks.bundle.files import Bundle
+from clipworks.bundle.files import Bundle, describe_file
 from clipworks.bundle.provenance import KnownAnswers
 from clipworks.display import quote_text
 from clipworks.errors import ConversionError
@@ -47,19 +48,22 @@ class AnswerCheck:
         return self.difference <= self.tolerance
 
 
-def check_answers(bundle: Bundle, options: RuntimeOptions = EXACT) -> tuple[AnswerCheck, ...]:
+def check_answers(
+    bundle: Bundle, options: RuntimeOptions = EXACT, *, images: Path | None = None
+) -> tuple[AnswerCheck, ...]:
     """Compare a bundle with the known answers in its card: weights, tokenizer, preprocessing and runtime together.
 
     Args:
         bundle: the bundle.
         options: what runs it; the answers are of f32.
+        images: a folder of images that do not come with clipworks.
 
     Returns:
-        One check for each answer.
+        One check for each answer, but for those whose image is not here.
 
     Raises:
         RuntimeUnavailableError: the runtime is not available.
-        ImageError: an image that the card names is not among `IMAGES`.
+        ConversionError: an image in the folder is not the one that the answer is known for.
     """
     card, known = bundle.card, bundle.card.answers
     with contextlib.ExitStack() as opened:
@@ -76,7 +80,8 @@ def check_answers(bundle: Bundle, options: RuntimeOptions = EXACT) -> tuple[Answ
             known,
             card.score,
             embed_text=lambda text: embed("text", tokenizer.encode([text])),
-            embed_image=lambda name: embed("image", load_batch([IMAGES / name], card.image)),
+            embed_image=lambda path: embed("image", load_batch([path], card.image)),
+            images=images,
         )
 
 
@@ -85,13 +90,17 @@ def judge_answers(
     rule: ScoreRule,
     *,
     embed_text: Callable[[str], scoring.Floats],
-    embed_image: Callable[[str], scoring.Floats],
+    embed_image: Callable[[Path], scoring.Floats],
+    images: Path | None = None,
 ) -> tuple[AnswerCheck, ...]:
-    """Compare what embeds one text and one image of `IMAGES` to unit rows ``[dim]`` with known answers."""
+    """Compare what embeds one text and one image to unit rows ``[dim]``, and a rule, with known answers.
+
+    Those whose image is neither in `IMAGES` nor in the folder ``images`` are left out.
+    """
+    known = _keep_found(known, images)
     texts = [answer.given for answer in known.texts] + [text for answer in known.scores for text in answer.texts]
-    images = [answer.given for answer in known.images] + [answer.image for answer in known.scores]
     rows = {text: embed_text(text) for text in dict.fromkeys(texts)}
-    rows |= {name: embed_image(name) for name in dict.fromkeys(images)}
+    rows |= {name: embed_image(path) for name, path in _find_images(known, images).items() if path is not None}
     checks = []
     for answer in (*known.texts, *known.images):
         found = rows[answer.given][: len(answer.first)]
@@ -101,7 +110,27 @@ def judge_answers(
         ranked = scoring.score_texts(cosines, scored.texts, rule, None)
         found = np.array([score.score for score in sorted(ranked, key=lambda score: score.index)])
         checks.append(_check(scored.image, found, scored.scores, scored.tolerance, scored.source))
+    for printed in known.rules:
+        named = {
+            "logit scale": (rule.logit_scale, printed.logit_scale),
+            "logit bias": (rule.logit_bias, printed.logit_bias),
+        }
+        for name, (ours, theirs) in named.items():
+            if theirs is not None:
+                last_digit = 10.0 ** -len(theirs.partition(".")[2])
+                checks.append(_check(name, np.array([ours]), (float(theirs),), last_digit, printed.source))
     return tuple(checks)
+
+
+def list_missing(known: KnownAnswers, images: Path | None = None) -> tuple[str, ...]:
+    """The images that answers are known for and that are neither in `IMAGES` nor in a folder."""
+    return tuple(name for name, path in _find_images(known, images).items() if path is None)
+
+
+def runs_towers(known: KnownAnswers) -> bool:
+    """Whether known answers that can be checked here are of what the towers give."""
+    found = _keep_found(known, None)
+    return bool(found.texts or found.images or found.scores)
 
 
 def require_answers(bundle: Bundle) -> None:
@@ -125,6 +154,28 @@ def describe_answers(checks: Sequence[AnswerCheck]) -> str:
         f"{said}: {quote_text(worst.given)} is off by {worst.difference:.1e}; allowed: {worst.tolerance:.0e} "
         f"({worst.source})"
     )
+
+
+def _keep_found(known: KnownAnswers, folder: Path | None) -> KnownAnswers:
+    found = _find_images(known, folder)
+    return dataclasses.replace(
+        known,
+        images=tuple(answer for answer in known.images if found[answer.given]),
+        scores=tuple(answer for answer in known.scores if found[answer.image]),
+    )
+
+
+def _find_images(known: KnownAnswers, folder: Path | None) -> dict[str, Path | None]:
+    """Where the images of known answers are, by their names."""
+    sums = {answer.image: None for answer in known.scores} | {answer.given: answer.sha256 for answer in known.images}
+    found: dict[str, Path | None] = {}
+    for name, sha256 in sums.items():
+        places = [IMAGES / name, *([folder / name] if folder else [])]
+        found[name] = next((place for place in places if place.is_file()), None)
+        path = found[name]
+        if path is not None and sha256 is not None and describe_file(path).sha256 != sha256:
+            raise ConversionError(f"{path} is not the image that the answer is known for: its SHA-256 is another")
+    return found
 
 
 def _check(given: str, found: scoring.Floats, published: Sequence[float], tolerance: float, source: str) -> AnswerCheck:

@@ -92,3 +92,31 @@ class Evaluation:
     confusions: tuple[Confusion, ...]  # most frequent first; ties by id
     worst: tuple[WrongImage, ...]  # wrong with the highest score first
     calibration: Calibration  # over the images that could be read
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassPrecision:
+    """How well one class's images are ranked before all others."""
+
+    id: int
+    name: str | None
+    count: int  # images that have the class
+    average_precision: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSetEvaluation:
+    """What a results file is worth where an image may have several classes, or none."""
+
+    format: int = EVALUATION_FORMAT
+    images: int  # records in the file
+    labelled: int  # those with a class, which the hits are over
+    unlabelled: int  # those that have none, for which every class is wrong
+    labels: int  # classes of all images together
+    errors: int  # images that could not be read and whose truth is known
+    errors_as: Errors
+    without_truth: int
+    hits: tuple[Accuracy, ...]  # images with at least one of their classes among the best k
+    mean_average_precision: float | None  # over the classes that have images; None where scores are missing
+    classes: tuple[ClassPrecision, ...]  # by id; empty likewise
+    missing_scores: int  # images for which the results do not hold every class's score

@@ -11,8 +11,9 @@ from typing import Any
 
 from clipworks.datasets.locations import join_place
 from clipworks.evaluation.accuracy import evaluate
-from clipworks.evaluation.evaluation import Errors, Evaluation
-from clipworks.evaluation.truth import find_in_results, find_label_set, guess_labels, read_truth
+from clipworks.evaluation.evaluation import Errors, Evaluation, LabelSetEvaluation
+from clipworks.evaluation.label_sets import evaluate_label_sets
+from clipworks.evaluation.truth import find_in_results, find_label_set, guess_labels, read_label_sets, read_truth
 from clipworks.results.formats import read_results
 from clipworks.results.journal import FOLDER_MANIFEST, manifest_path, read_manifest
 from clipworks.results.shards import is_shard_folder
@@ -73,14 +74,33 @@ def evaluate_file(
     Without ``ks`` top-1 and top-5 are counted, as far as the results go; ``most`` are listed of each kind.
     """
     find_truth = read_truth(truth, known.labels) if truth else find_in_results(known.labels)
-    if not ks:
-        depth = next((len(record.top) for record in read_results(path) if record.top), 5)
-        ks = [k for k in (1, 5) if k <= depth]
+    ks = ks or _choose_ks(path)
     names = known.labels.names if known.labels else ()
     return evaluate(read_results(path), find_truth, ks=ks, errors=errors, names=names, most=most)
 
 
-def count_missing(found: Evaluation, known: FileLabels) -> int | None:
+def evaluate_label_file(
+    path: str, known: FileLabels, truth: str, *, ks: Sequence[int] = (), errors: Errors = "wrong"
+) -> LabelSetEvaluation | None:
+    """Evaluate a results file by a truth file of several classes an image; None where it is of one each.
+
+    Raises as `evaluate_file`.
+    """
+    find_labels = read_label_sets(truth, known.labels)
+    if find_labels is None:
+        return None
+    names = known.labels.names if known.labels else ()
+    records = read_results(path)
+    return evaluate_label_sets(records, find_labels, ks=ks or _choose_ks(path), errors=errors, names=names)
+
+
+def _choose_ks(path: str) -> list[int]:
+    """1 and 5, as far as the results go."""
+    depth = next((len(record.top) for record in read_results(path) if record.top), 5)
+    return [k for k in (1, 5) if k <= depth]
+
+
+def count_missing(found: Evaluation | LabelSetEvaluation, known: FileLabels) -> int | None:
     """How many images the whole run has, where the file holds fewer of them; else None."""
     total = known.settings.get("images", found.images)
     return int(total) if found.images < total else None

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from clipworks.datasets.ground_truth import ClassIndex
 from clipworks.datasets.listing import read_pairs
@@ -14,6 +15,8 @@ from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import FindTruth
 from clipworks.results.records import Record
 from clipworks.text.prompts import LABEL_SETS, Labels, read_labels
+
+T = TypeVar("T", int, tuple[int, ...])
 
 
 def find_in_results(labels: Labels | None) -> FindTruth:
@@ -62,26 +65,60 @@ def read_truth(path: str, labels: Labels | None) -> FindTruth:
             return ordered[record.index], path
 
         return find_by_place
-    by_path: dict[str, int] = {}
-    # Names that look the same are the same, unless two files differ in nothing else.
-    alike: dict[str, set[int]] = {}
-    by_name: dict[str, set[int]] = {}
-    for name, label in pairs:
-        index = lookup(label or "")
-        if by_path.setdefault(name, index) != index:
-            raise UsageError(f"{path} gives {name} two different labels")
-        composed = unicodedata.normalize("NFC", name)
-        alike.setdefault(composed, set()).add(index)
-        by_name.setdefault(_last(composed), set()).add(index)
+    find_index = match_paths(((name, lookup(label or "")) for name, label in pairs), path)
 
     def find_by_path(record: Record) -> tuple[int, str] | None:
-        if record.path in by_path:
-            return by_path[record.path], path
-        composed = unicodedata.normalize("NFC", record.path)
-        named = alike.get(composed) or by_name.get(_last(composed), set())
-        return (next(iter(named)), path) if len(named) == 1 else None
+        index = find_index(record)
+        return None if index is None else (index, path)
 
     return find_by_path
+
+
+def match_paths(pairs: Iterable[tuple[str, T]], origin: str) -> Callable[[Record], T | None]:
+    """What finds the truth of a record by its path, or by its file's name where that is in the list once.
+
+    Raises UsageError, which names ``origin``, where a path has two different truths.
+    """
+    by_path: dict[str, T] = {}
+    # Names that look the same are the same, unless two files differ in nothing else.
+    alike: dict[str, set[T]] = {}
+    by_name: dict[str, set[T]] = {}
+    for name, truth in pairs:
+        if by_path.setdefault(name, truth) != truth:
+            raise UsageError(f"{origin} gives {name} two different labels")
+        composed = unicodedata.normalize("NFC", name)
+        alike.setdefault(composed, set()).add(truth)
+        by_name.setdefault(_last(composed), set()).add(truth)
+
+    def find(record: Record) -> T | None:
+        if record.path in by_path:
+            return by_path[record.path]
+        composed = unicodedata.normalize("NFC", record.path)
+        named = alike.get(composed) or by_name.get(_last(composed), set())
+        return next(iter(named)) if len(named) == 1 else None
+
+    return find
+
+
+def read_label_sets(path: str, labels: Labels | None) -> Callable[[Record], tuple[int, ...] | None] | None:
+    """Ground truth of several classes an image: a ``.json`` object from path to a list of labels, which may be empty.
+
+    Returns:
+        What finds a record's classes, as `read_truth` finds one; None where no image of the file has a list.
+
+    Raises:
+        UsageError: as `read_truth`.
+    """
+    if Path(path).suffix.lower() != ".json":
+        return None
+    content = _read_object(path)
+    if not any(isinstance(value, list) for value in content.values()):
+        return None
+    lookup = _look_up(labels, path)
+    listed = ((name, value if isinstance(value, list) else [value]) for name, value in content.items())
+    return match_paths(
+        ((name, tuple(sorted({lookup(str(label)) for label in several}))) for name, several in listed), path
+    )
 
 
 def guess_labels(records: Iterable[Record]) -> Labels | None:
@@ -129,13 +166,20 @@ _HINT = "the numbers of ILSVRC2012's devkit (1 to 1000) are no class indices; it
 
 
 def _read_json(path: str) -> list[tuple[str, str | None]]:
+    content = _read_object(path)
+    if any(isinstance(label, list) for label in content.values()):
+        raise UsageError(f"{path} gives images several labels; clipworks evaluate takes such a file, nothing else")
+    return [(name, str(label)) for name, label in content.items()]
+
+
+def _read_object(path: str) -> dict[str, object]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path} must hold an object from path to label, not a {type(content).__name__}")
-    return [(name, str(label)) for name, label in content.items()]
+    return content
 
 
 def _last(path: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import safetensors
 
 from clipworks.errors import ConversionError
+from clipworks.families.torch_archive import read_archive
 from clipworks.images.signatures import describe_content
 
 # A ZIP archive, as PyTorch writes since 1.6 and for TorchScript, or a pickle, as it wrote before.
@@ -19,16 +19,16 @@ _TORCH_STARTS = (b"PK\x03\x04", b"\x80")
 
 
 def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read a ``.safetensors`` file, a sharded index (``.json``), or a PyTorch file where PyTorch is installed.
+    """Read a ``.safetensors`` file, a sharded index (``.json``), or a PyTorch file.
 
     Raises:
-        ConversionError: the file is missing, damaged, or needs PyTorch, which is not installed.
+        ConversionError: the file is missing or damaged, or holds something else.
     """
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix == ".json":
         return _read_shards(path)
-    return _read_torch(path)
+    return _read_archive(path)
 
 
 def list_files(path: Path) -> list[Path]:
@@ -95,7 +95,7 @@ def _shard_names(index: Path) -> list[str]:
     return shards
 
 
-def _read_torch(path: Path) -> dict[str, npt.NDArray[Any]]:
+def _read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not path.is_file():
         raise ConversionError(f"{path} is missing")
     kind = name_content(path)
@@ -105,38 +105,4 @@ def _read_torch(path: Path) -> dict[str, npt.NDArray[Any]]:
                 f"{path} holds no weights{f': {kind}' if kind else ''}; allowed: .safetensors, its index (.json), or a "
                 "PyTorch file (.pt, .bin)"
             )
-    try:
-        import torch
-    except ImportError:
-        raise ConversionError(
-            f"{path.name} is a PyTorch file and PyTorch is not installed; .safetensors needs no PyTorch",
-            hint="pip install torch, or take the checkpoint's .safetensors file",
-        ) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a TorchScript archive warns before it fails, and is read below
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a pickle fails in as many ways as there are types
-        loaded = _load_torchscript(path, error)
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise ConversionError(f"{path} holds no state dict: a mapping of names to tensors was expected")
-    # numpy has no bfloat16, and as float32 it is the same number.
-    plain = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in loaded.items()}
-    return {name: value.detach().contiguous().numpy() for name, value in plain.items()}
-
-
-def _load_torchscript(path: Path, first: Exception) -> dict[str, Any]:
-    """Read the weights of a TorchScript archive, as OpenAI publishes them."""
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.jit is deprecated, and OpenAI's files are what they are
-            torchscript: Any = torch.jit
-            state: dict[str, Any] = torchscript.load(str(path), map_location="cpu").state_dict()
-    except Exception as error:
-        reason = str(first).strip().split("\n")[0]
-        raise ConversionError(f"{path} cannot be read as PyTorch weights: {reason}") from error
-    return state
+    return read_archive(path)

@@ -51,15 +51,31 @@ class Service:
     fetcher: Fetcher
     keys: ApiKeys = field(default_factory=ApiKeys)
     drain: Drain = field(default_factory=Drain)
+    classifiers: ServedClassifiers = field(default_factory=ServedClassifiers)
     origins: Sequence[str] = ()  # pages of which hosts may ask from a browser; none is the rule
 
 
+@contextlib.asynccontextmanager
+async def open_service(service: Service) -> AsyncIterator[None]:
+    """Open the models, each of which proves itself, and close them at the end.
+
+    Raises:
+        ClipworksError: one cannot be opened, or has not passed.
+    """
+    async with contextlib.AsyncExitStack() as opened:
+        opened.callback(service.fetcher.close)
+        opened.callback(service.classifiers.close)
+        for model in service.models:
+            opened.push_async_callback(model.close)
+            await model.open()
+        yield
+
+
 def build_application(service: Service) -> Gate:
-    """The ASGI application; its lifespan opens the models and closes them."""
-    classifiers = ServedClassifiers()
+    """The ASGI application, for a service that is open (`open_service`)."""
 
     async def classify(model: ServedModel, body: Mapping[str, Any], times: Times) -> dict[str, Any]:
-        return await answer_classify(model, classifiers, body, times)
+        return await answer_classify(model, service.classifiers, body, times)
 
     reader = BodyReader(service.limits)
     answers: dict[str, Answer] = {
@@ -82,16 +98,6 @@ def build_application(service: Service) -> Gate:
 
         return Route(path, endpoint, methods=["POST"])
 
-    @contextlib.asynccontextmanager
-    async def live(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001  # the form of a lifespan
-        async with contextlib.AsyncExitStack() as opened:
-            opened.callback(service.fetcher.close)
-            opened.callback(classifiers.close)
-            for model in service.models:
-                opened.push_async_callback(model.close)
-                await model.open()
-            yield
-
     app = Starlette(
         routes=[
             *(route(path, answer) for path, answer in answers.items()),
@@ -110,7 +116,6 @@ def build_application(service: Service) -> Gate:
         if service.origins
         else [],
         exception_handlers={HTTPException: _answer_unknown, Exception: _answer_fault},
-        lifespan=live,
     )
     return Gate(app, keys=service.keys, limits=service.limits, metrics=service.metrics, drain=service.drain)
 

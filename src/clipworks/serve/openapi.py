@@ -10,15 +10,19 @@ from clipworks.serve.limits import Limits
 _TEXT: dict[str, Any] = {"type": "string"}
 _MODEL = {"type": "string", "description": "a name of GET /v1/models; the first of them where none is given"}
 _TRUNCATE = {"type": "boolean", "description": "cut texts that are longer than the model's context"}
+_SAID = "a text; a data URI of an image; or one of {text: ...}, {image: data URI, base64 or address}"
 _ENTRY = {
-    "description": "a text; a data URI of an image; or one of {text: ...}, {image: data URI, base64 or address}",
+    "description": _SAID,
     "oneOf": [_TEXT, {"type": "object"}],
 }
 _IMAGE = {"description": "a data URI, base64, or an address that the server may fetch", **_TEXT}
 _FIELDS: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {
         "model": _MODEL,
-        "input": {"oneOf": [_ENTRY, {"type": "array", "items": _ENTRY}]},
+        "input": {
+            "description": "one entry or a list: " + _SAID,
+            "oneOf": [_ENTRY, {"type": "array", "items": _ENTRY}],
+        },
         "modality": {"description": "text or image, for all strings of input or one for each", "oneOf": [_TEXT, {}]},
         "messages": {"type": "array", "description": "instead of input: one message with one text or one image_url"},
         "encoding_format": {"type": "string", "enum": ["float", "base64"]},
@@ -39,7 +43,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "/v1/rerank": {
         "model": _MODEL,
         "query": _ENTRY,
-        "documents": {"type": "array", "items": _ENTRY},
+        "documents": {"type": "array", "description": "each as query", "items": _ENTRY},
         "top_n": {"type": "integer"},
         "return_documents": {"type": "boolean"},
         "truncate": _TRUNCATE,

@@ -8,7 +8,7 @@ import numpy as np
 
 from clipworks import runtimes
 from clipworks.bundle.files import Bundle
-from clipworks.convert.answers import IMAGES, describe_answers, judge_answers
+from clipworks.convert.answers import IMAGES, describe_answers, judge_answers, runs_towers
 from clipworks.display import quote_text
 from clipworks.errors import EncodingError
 from clipworks.model import Model
@@ -35,12 +35,12 @@ def prove_model(model: Model, bundle: Bundle) -> Proof:
     the same runtime, and f32 itself with f32 on another runtime where one is installed.
     """
     known = bundle.card.answers
-    if model.precision == "f32" and (known.texts or known.images or known.scores):
+    if model.precision == "f32" and runs_towers(known):
         checks = judge_answers(
             known,
             bundle.card.score,
             embed_text=lambda text: model.embed_texts([text])[0],
-            embed_image=lambda name: model.embed_images(IMAGES / name)[0],
+            embed_image=lambda path: model.embed_images(path)[0],
         )
         return Proof(passed=all(check.right for check in checks), said=describe_answers(checks))
     own = _embed_probes(model)

@@ -151,12 +151,14 @@ class ServedModel:
             except BaseExceptionGroup as errors:
                 raise _explain(errors.exceptions[0]) from None
         embedded = [task.result() for task in tasks]
+        failed = sum(isinstance(one, Failure) for one in embedded)
         times.images += counts["image"]
         times.texts += counts["text"]
         for one in embedded:
             if isinstance(one, EmbeddedItem):
                 times.add(one)
-            else:
+                self._metrics.queue_s.labels(self.name, one.batch.role).observe(one.queue_s)
+            elif failed < len(embedded):  # else it is the request that fails, which is counted as such
                 self._metrics.errors.labels(one.code).inc()
         return embedded
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from clipworks.errors import ClipworksError, UsageError
+from clipworks.errors import UsageError
 from clipworks.serve.gate import Drain, Gate
 
 _POLL_S = 0.05
@@ -97,6 +98,7 @@ class _Server(uvicorn.Server):
 
 def run_server(
     gate: Gate,
+    live: AbstractAsyncContextManager[None],
     address: Address,
     drain: Drain,
     *,
@@ -108,6 +110,7 @@ def run_server(
 
     Args:
         gate: the application.
+        live: opens what the application answers with, and closes it at the end.
         address: where to listen.
         drain: set once the end is asked for.
         timeout_s: how long what is under way may still take, and how long headers may.
@@ -119,9 +122,10 @@ def run_server(
         ClipworksError: a model cannot be opened.
     """
     raise_open_files()
-    failures: list[BaseException] = []
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what clients do wrong is in the access log
     config = uvicorn.Config(
-        _note_failures(gate, failures),
+        gate,
+        lifespan="off",
         http=type("Protocol", (_PatientProtocol,), {"header_s": timeout_s}),
         ws="none",
         loop="asyncio",
@@ -137,17 +141,36 @@ def run_server(
     )
     with _listen(address) as listening:
         host, port = listening.getsockname()[:2]
-        serving = _serve(config, gate, drain, listening, timeout_s, is_asked, lambda: announce(_url(host, port)))
-        try:
-            asyncio.run(serving)
-        except SystemExit:  # uvicorn's way to say that the application could not start
-            failures.append(ClipworksError("the server could not start"))
-    if failures:
-        raise failures[0]
+        server = _Server(config)
+
+        async def work() -> None:
+            if await _open(live, is_asked):
+                try:
+                    await _serve(
+                        server, gate, drain, listening, timeout_s, is_asked, lambda: announce(_url(host, port))
+                    )
+                finally:
+                    await live.__aexit__(None, None, None)
+
+        asyncio.run(work())
+
+
+async def _open(live: AbstractAsyncContextManager[None], is_asked: Callable[[], bool]) -> bool:
+    """Open what the application answers with, unless an end is asked for meanwhile; whether it is open."""
+    opening = asyncio.ensure_future(live.__aenter__())
+    while not opening.done() and not is_asked():
+        await asyncio.wait({opening}, timeout=_POLL_S)
+    if not opening.done():
+        opening.cancel()
+        await asyncio.wait({opening})
+    if opening.cancelled():
+        return False
+    await opening
+    return True
 
 
 async def _serve(
-    config: uvicorn.Config,
+    server: _Server,
     gate: Gate,
     drain: Drain,
     listening: socket.socket,
@@ -155,7 +178,6 @@ async def _serve(
     is_asked: Callable[[], bool],
     announce: Callable[[], None],
 ) -> None:
-    server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     while not serving.done() and not server.started and not is_asked():
         await asyncio.sleep(_POLL_S)
@@ -169,24 +191,6 @@ async def _serve(
         await asyncio.sleep(_POLL_S)
     server.should_exit = True
     await serving
-
-
-def _note_failures(gate: Gate, failures: list[BaseException]) -> Callable[..., Any]:
-    """The application, with what fails while it starts kept for the caller: uvicorn would only log it."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await gate(scope, receive, send)
-            return
-
-        async def send_on(message: Any) -> None:
-            if message["type"].endswith(".failed") and not failures:
-                failures.append(sys.exc_info()[1] or ClipworksError(message.get("message", "it cannot start")))
-            await send(message)
-
-        await gate(scope, receive, send_on)
-
-    return app
 
 
 @contextlib.contextmanager

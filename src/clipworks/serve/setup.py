@@ -9,7 +9,7 @@ from clipworks.bundle.files import Bundle
 from clipworks.errors import UsageError
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, STARTER, ImageOptions, RuntimeOptions
 from clipworks.serve.addresses import AllowedHosts, Fetcher
-from clipworks.serve.application import Service, build_application
+from clipworks.serve.application import Service, build_application, open_service
 from clipworks.serve.batching import BatchOptions
 from clipworks.serve.budget import MemoryBudget
 from clipworks.serve.encoder_process import EncoderProcess
@@ -107,6 +107,7 @@ def serve(
 
     run_server(
         build_application(service),
+        open_service(service),
         options.address,
         service.drain,
         timeout_s=options.limits.timeout_s,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ class Layout:
     needed: tuple[tuple[str, ...], ...]  # of each group the first file that is there is taken, and one must be
     useful: tuple[str, ...] = ()  # patterns of files taken where they are
     ready_made: bool = False  # whether the towers are ONNX already
-    torch: bool = False  # whether only PyTorch reads the weights
+    torch: bool = False  # whether the weights are in PyTorch's own files
 
 
 class ChosenFiles(NamedTuple):
@@ -82,7 +81,7 @@ LAYOUTS = (
 def choose_files(names: Iterable[str], *, layout: str | None = None, torch: bool = False) -> ChosenFiles | None:
     """Choose the files to take of those that a model has, ``/`` between folders: the first layout that is complete.
 
-    Where ``layout`` is given, only one of this name is taken; and one that needs PyTorch, or one that does not.
+    Where ``layout`` is given, only one of this name is taken; and one of PyTorch's own files, or one of others.
     """
     present = sorted(names)
     for candidate in LAYOUTS:
@@ -96,11 +95,6 @@ def choose_files(names: Iterable[str], *, layout: str | None = None, torch: bool
     return None
 
 
-def has_torch() -> bool:
-    """Whether PyTorch is installed."""
-    return importlib.util.find_spec("torch") is not None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """Model files that can be read, on the hub or already here."""
@@ -112,7 +106,7 @@ class Found:
 
 
 def find_files(target: Target, *, offline: bool) -> Found:
-    """Find a model's first source with files that can be read here; those that need PyTorch come last.
+    """Find a model's first source with files that can be read; PyTorch's own come last.
 
     ``offline``: look in the hub library's cache only.
 
@@ -130,14 +124,8 @@ def find_files(target: Target, *, offline: bool) -> Found:
         if (found := _choose(*seen[-1], torch=False)) is not None:
             return found
     for place in seen:
-        if (found := _choose(*place, torch=True)) is None:
-            continue
-        if has_torch():
+        if (found := _choose(*place, torch=True)) is not None:
             return found
-        raise DownloadError(
-            f"{found.source.hub} has PyTorch files only ({found.choice.files[-1]}), and PyTorch is not installed",
-            hint="install torch, or take a model with safetensors",
-        )
     if failure is not None:
         raise failure
     if offline:

@@ -64,7 +64,12 @@ def plan_batches(texts: Sequence[Ids], *, size: int, packs: bool) -> list[Places
 
 
 def stage_ahead(
-    encoder: TextEncoder[Made], texts: Sequence[Ids], *, size: int, pad: Callable[[Sequence[Ids]], Ids]
+    encoder: TextEncoder[Made],
+    texts: Sequence[Ids],
+    *,
+    size: int,
+    pad: Callable[[Sequence[Ids]], Ids],
+    report: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[Places, Ids | Made]]:
     """Make a tower's batches of texts, each while the one before is being encoded.
 
@@ -73,6 +78,7 @@ def stage_ahead(
         texts: int32 ``[length]`` each.
         size: texts in a batch at most, at least 1.
         pad: makes one batch of texts for a tower that does not pack.
+        report: told after each batch how many texts are encoded, and of how many.
 
     Yields:
         The places of a batch's texts, and the batch; on the CPU where the runtime wants it.
@@ -84,7 +90,12 @@ def stage_ahead(
         # Elsewhere a batch made ahead would take memory of the device.
         return encoder.stage(batch) if encoder.device.startswith("cpu") else batch
 
-    yield from zip(plan, make_ahead(make, plan), strict=True)
+    done = 0
+    for part, batch in zip(plan, make_ahead(make, plan), strict=True):
+        yield part, batch
+        done += len(part)
+        if report is not None:
+            report(done, len(texts))
 
 
 def join_texts(texts: Sequence[Ids]) -> Ids:

@@ -109,6 +109,10 @@ function draw(body) {
   find("scores").replaceChildren(...rows);
 }
 
+function count(number, one, many) {
+  return `${number} ${number === 1 ? one : many}`;
+}
+
 function tell(body, answer, taken) {
   const model = models.find((one) => one.id === body.model);
   const told = {
@@ -116,7 +120,7 @@ function tell(body, answer, taken) {
     "there and back": taken.toFixed(0) + " ms",
     "in the encoder": (answer.headers.get("x-inference-time-ms") || "-") + " ms",
     "in the queue": (answer.headers.get("x-queue-time-ms") || "-") + " ms",
-    classifier: `${body.classes} classes, ${body.templates} templates` + (body.classifier_cached ? ", kept from before" : ""),
+    classifier: count(body.classes, "class", "classes") + ", " + count(body.templates, "template", "templates") + (body.classifier_cached ? ", kept from before" : ""),
   };
   find("facts").replaceChildren(...Object.entries(told).flatMap(([name, value]) => [part("dt", "", name), part("dd", "", value)]));
   find("facts").hidden = false;
