@@ -97,7 +97,7 @@ MOMENTS ?= 50
 
 .venv-312/installed: $(BUILT)
 	$(PYTHON312) -m venv .venv-312
-	.venv-312/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' 'pytest>=9,<10'
+	.venv-312/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime,serve]' 'pytest>=9,<10'
 	@touch $@
 
 test-signals: .venv/installed  ## press Ctrl-C at 50 random moments of every command, on two Pythons (MOMENTS=N; PYTHON312=...)
