@@ -117,16 +117,23 @@ def _measure(
     arrivals = None if load.rate is None else Arrivals(load.rate, load.seed)
     total_s = load.warmup_s + load.duration_s
 
+    depth = min(max(load.depth, _OPEN_PLACES if arrivals is not None else 1), MAX_PLACES)
+    warm: list[int] = []  # answers that had come by the end of the warm-up
+
     def watch(progress: Progress) -> bool:
         if report is not None:
             report(progress.elapsed_s, None)
-        return progress.elapsed_s < total_s
+        if not warm and progress.elapsed_s >= load.warmup_s:
+            warm.append(len(client.answers))
+        if progress.elapsed_s < total_s or arrivals is not None:
+            return progress.elapsed_s < total_s
+        # A slow server may not have answered anything yet that was asked since.
+        return progress.elapsed_s < total_s + _ANSWER_S and len(client.answers) <= warm[0] + depth
 
-    depth = max(load.depth, _OPEN_PLACES if arrivals is not None else 1)
     processor, wall = time.process_time(), time.monotonic()
     trace = run_load(
         [client.call],
-        depth=min(depth, MAX_PLACES),
+        depth=depth,
         clock=client.clock,
         watch=watch,
         interval_s=min(_INTERVAL_S, total_s / 4),
