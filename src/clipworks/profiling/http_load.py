@@ -262,6 +262,8 @@ def _make_bodies(target: HttpTarget, seed: int) -> tuple[list[bytes], str]:
         entries = [f"data:image/jpeg;base64,{base64.b64encode(content).decode()}" for content in contents]
     rng = np.random.default_rng(seed)
     named = {} if target.model is None else {"model": target.model}
+    if target.texts is None:
+        named["modality"] = "image"  # a server that has only texts else would read a data URI as one
     return [
         json.dumps({**named, "encoding_format": "base64", "input": [entries[int(place)] for place in places]}).encode()
         for places in rng.integers(0, len(entries), (_POOL, target.items))
