@@ -6,7 +6,9 @@ by more than the limit. The tokenizers are small ones of the tests: ids are draw
 
     python benchmarks/siglip_parity.py --family siglip2 --shapes B/16-224
     python benchmarks/siglip_parity.py --family siglip --images FOLDER --json parity.json
+    python benchmarks/siglip_parity.py --open-clip ViT-B-16-SigLIP2
 
+The last one compares with open_clip's own models (benchmarks/siglip_open_clip.py says what that needs) in their layout.
 Needs torch and transformers, and scikit-image for images where no folder is given.
 """
 
@@ -18,6 +20,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from parity import LIMIT, RUNTIMES, Floats, list_images, spread, unit, write_report
+from siglip_open_clip import draw_open_clip, embed_with_open_clip
 
 from clipworks.bundle.card import ImageSpec
 from clipworks.bundle.files import Bundle
@@ -129,6 +133,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", choices=SHAPES, default="siglip2")
     parser.add_argument("--shapes", nargs="+", metavar="SHAPE", help="default: all of the family")
+    parser.add_argument("--open-clip", nargs="+", metavar="MODEL", help="open_clip's models of these names instead")
     parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=RUNTIMES, metavar="RUNTIME")
     parser.add_argument("--images", type=Path, help="folder of images; default: those of scikit-image")
     parser.add_argument("--count", type=int, default=8, help="number of images (default: %(default)s)")
@@ -140,7 +145,11 @@ def main() -> int:
     if unknown := [name for name in chosen if name not in shapes]:
         parser.error(f"argument --shapes: {unknown[0]!r}; allowed: {', '.join(shapes)}")
     files, results = list_images(options.images, options.count), []
-    for name in chosen:
+    for name in options.open_clip or ():
+        for result in compare_open_clip(name, files, options.runtimes):
+            results.append(result)
+            print(format_parity(result), flush=True)
+    for name in () if options.open_clip else chosen:
         shape = shapes[name] if options.layers is None else cut_layers(shapes[name], options.layers)
         for result in compare(options.family, name, shape, files, options.runtimes):
             results.append(result)
@@ -161,8 +170,7 @@ def cut_layers(shape: Shape, layers: int) -> Shape:
 def compare(family: str, name: str, shape: Shape, files: list[Path], runtimes: list[str]) -> list[SiglipParity]:
     """Compare one model with every runtime asked for."""
     generation = 1 if family == "siglip" else 2
-    ids = draw_ids(shape, pad_id=1 if generation == 1 else 0)
-    found: list[SiglipParity] = []
+    ids = draw_rows(shape.context, shape.vocabulary, pad_id=1 if generation == 1 else 0)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "checkpoint"
         model = draw_model(shape, generation, folder)
@@ -173,29 +181,53 @@ def compare(family: str, name: str, shape: Shape, files: list[Path], runtimes: l
         check_pixels(folder, files, images, bundle.card.image)
         expected = embed_with_transformers(model, images, ids)
         del model
-        rule = bundle.card.score
-        for runtime in runtimes:
-            rows = {role: unit(embed(bundle, role, runtime, images if role == "image" else ids)) for role in ROLES}
-            cosines = [each["image"] @ each["text"].T for each in (rows, expected)]
-            scores = [1 / (1 + np.exp(-(rule.logit_scale * each + rule.logit_bias))) for each in cosines]
-            differences = {role: float(np.abs(rows[role] - expected[role]).max()) for role in ROLES}
-            found.append(
-                SiglipParity(
-                    family=family,
-                    shape=name,
-                    runtime=runtime,
-                    images=len(images),
-                    texts=len(ids),
-                    image_difference=differences["image"],
-                    text_difference=differences["text"],
-                    cosine_difference=float(np.abs(cosines[0] - cosines[1]).max()),
-                    score_difference=float(np.abs(scores[0] - scores[1]).max()),
-                    score_limit=rule.logit_scale * LIMIT / 4,
-                    image_spread=spread(expected["image"]),
-                    text_spread=spread(expected["text"]),
-                )
-            )
-    return found
+        return list(compare_towers(family, name, bundle, images, ids, expected, runtimes))
+
+
+def compare_open_clip(name: str, files: list[Path], runtimes: list[str]) -> Iterator[SiglipParity]:
+    """Compare one of open_clip's models with every runtime asked for."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "checkpoint"
+        model = draw_open_clip(name, folder)
+        bundle = convert_checkpoint(folder, Path(scratch) / "bundle")
+        text = bundle.card.text
+        ids = draw_rows(text.context, text.vocabulary, pad_id=text.pad_id)
+        images = load_batch(files, bundle.card.image)
+        expected = embed_with_open_clip(model, images, ids)
+        del model
+        yield from compare_towers("open_clip", name, bundle, images, ids, expected, runtimes)
+
+
+def compare_towers(
+    family: str,
+    name: str,
+    bundle: Bundle,
+    images: npt.NDArray[np.uint8],
+    ids: npt.NDArray[np.int32],
+    expected: dict[Role, Floats],
+    runtimes: list[str],
+) -> Iterator[SiglipParity]:
+    """Compare a bundle on every runtime with what a reference embeds of images and token rows."""
+    rule = bundle.card.score
+    for runtime in runtimes:
+        rows = {role: unit(embed(bundle, role, runtime, images if role == "image" else ids)) for role in ROLES}
+        cosines = [each["image"] @ each["text"].T for each in (rows, expected)]
+        scores = [1 / (1 + np.exp(-(rule.logit_scale * each + rule.logit_bias))) for each in cosines]
+        differences = {role: float(np.abs(rows[role] - expected[role]).max()) for role in ROLES}
+        yield SiglipParity(
+            family=family,
+            shape=name,
+            runtime=runtime,
+            images=len(images),
+            texts=len(ids),
+            image_difference=differences["image"],
+            text_difference=differences["text"],
+            cosine_difference=float(np.abs(cosines[0] - cosines[1]).max()),
+            score_difference=float(np.abs(scores[0] - scores[1]).max()),
+            score_limit=rule.logit_scale * LIMIT / 4,
+            image_spread=spread(expected["image"]),
+            text_spread=spread(expected["text"]),
+        )
 
 
 def draw_model(shape: Shape, generation: int, folder: Path) -> Any:
@@ -247,12 +279,12 @@ def draw_model(shape: Shape, generation: int, folder: Path) -> Any:
     return model
 
 
-def draw_ids(shape: Shape, *, pad_id: int) -> npt.NDArray[np.int32]:
+def draw_rows(context: int, vocabulary: int, *, pad_id: int) -> npt.NDArray[np.int32]:
     """Token rows of every length, ended and padded, int32 ``[context, context]``."""
     random = np.random.default_rng(0)
-    ids = np.full((shape.context, shape.context), pad_id, np.int32)
+    ids = np.full((context, context), pad_id, np.int32)
     for length, row in enumerate(ids, start=1):
-        row[: length - 1], row[length - 1] = random.integers(2, shape.vocabulary, length - 1), END_ID
+        row[: length - 1], row[length - 1] = random.integers(2, vocabulary, length - 1), END_ID
     return ids
 
 

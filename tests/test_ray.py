@@ -20,6 +20,7 @@ from typing import Any
 import children
 import numpy as np
 import pytest
+import siglip_checkpoints
 from image_sets import write_bad_files, write_images, write_labels
 
 pytest.importorskip("ray")
@@ -35,6 +36,7 @@ from ray_runs import POISON, STARTUP, environment, run, shard_rows, start, table
 from signal_runs import allowing_signals  # noqa: E402  # as above
 
 from clipworks.cluster.failures import explain_errors  # noqa: E402  # as above
+from clipworks.convert import convert_checkpoint  # noqa: E402  # as above
 from clipworks.errors import ClusterError  # noqa: E402  # as above
 
 STORE = 100 << 20
@@ -154,6 +156,29 @@ def test_classes_are_those_of_one_machine_and_evaluate_and_report_read_the_folde
     status, out, err = run("report", "classes", folder=home)
     assert status == 0, err
     assert "top-1" in out
+
+
+def test_siglip_gives_the_rows_of_one_machine(home: Path, cluster: Cluster) -> None:
+    """Squashed images, and sigmoid scores: each class by itself, so that they do not add up to one."""
+    source = siglip_checkpoints.write_huggingface(home / "siglip", siglip_checkpoints.MODELS["second"])
+    bundle = convert_checkpoint(source, home / "siglip-bundle").folder
+    model = ("--model", str(bundle), *EXACT)
+    local = local_embeddings(home, "set", *model)
+    status, _, err = run(
+        *words(cluster, "embed", "set", "-o", "siglip-rows", *model, "--shard-size", "64"), folder=home
+    )
+    assert status == 0, err
+    assert same_rows(shard_rows(home / "siglip-rows"), local)
+    options = ("--labels", "labels.txt", "--top", "100", *model)
+    status, _, err = run("classify", "set", "-o", "siglip.parquet", *options, folder=home)
+    assert status == 0, err
+    command = words(cluster, "classify", "set", "-o", "siglip-classes", *options, "--shard-size", "64")
+    status, _, err = run(*command, folder=home)
+    assert status == 0, err
+    rows = shard_rows(home / "siglip-classes")
+    assert rows == table_rows(home / "siglip.parquet")
+    assert json.loads((home / "siglip-classes" / "run.json").read_text())["settings"]["score_kind"] == "sigmoid"
+    assert max(abs(sum(row["scores"]) - 1) for row in rows if row["error"] is None) > 0.1
 
 
 def test_a_run_is_resumed_after_finished_shards_and_refuses_other_settings(home: Path, cluster: Cluster) -> None:

@@ -12,15 +12,19 @@ import importlib
 import importlib.metadata
 import sys
 import types
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-Transform = Callable[[Image.Image, int], npt.NDArray[np.uint8]]
+
+class Transform(Protocol):
+    """OpenAI's, in any size."""
+
+    def __call__(self, image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+        """Make uint8 ``[size, size, 3]`` of a Pillow image."""
 
 
 def open_torchvision(folder: Path) -> tuple[Transform, str]:

@@ -136,9 +136,9 @@ class SiglipFacts:
     dim: int
 
 
-def claims_trunk(config: Any) -> bool:
+def claims(files: CheckpointFiles) -> bool:
     """Whether an open_clip ``model_cfg`` has one of timm's SigLIP towers."""
-    vision = config.get("vision_cfg")
+    vision = files.config.values.get("vision_cfg")
     return isinstance(vision, dict) and "siglip" in str(vision.get("timm_model_name"))
 
 
@@ -159,13 +159,13 @@ def read_siglip(files: CheckpointFiles) -> Checkpoint:
         )
     found = find_tokenizer(files)
     words = TextSpec(
-        tokenizer=found.kind,
-        file=found.name,
-        cleaning=found.cleaning,
+        tokenizer=found.rules.kind,
+        file=found.rules.name,
+        cleaning=found.rules.cleaning,
         context=facts.context,
         padding="fixed",
-        pad_id=found.pad_id,
-        end_id=found.end_id,
+        pad_id=found.rules.pad_id,
+        end_id=found.rules.end_id,
         vocabulary=facts.vocabulary,
     )
     table = read_table(files)

@@ -38,14 +38,10 @@ class TokenizerRules:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundTokenizer:
-    """A checkpoint's tokenizer: its file and how it is run, and all files that were read."""
+    """A checkpoint's tokenizer: its file, how it is run, and all files that were read."""
 
     path: Path
-    kind: Literal["siglip", "file"]
-    name: str
-    cleaning: Cleaning
-    pad_id: int
-    end_id: int
+    rules: TokenizerRules
     files: tuple[Path, ...]
 
 
@@ -121,12 +117,4 @@ def find_tokenizer(files: CheckpointFiles) -> FoundTokenizer:
     path = folder / rules.name
     if not path.is_file():
         raise ConversionError(f"{path} is missing: {named} needs it")
-    return FoundTokenizer(
-        path=path,
-        kind=rules.kind,
-        name=rules.name,
-        cleaning=rules.cleaning,
-        pad_id=rules.pad_id,
-        end_id=rules.end_id,
-        files=(path, settings),
-    )
+    return FoundTokenizer(path=path, rules=rules, files=(path, settings))
