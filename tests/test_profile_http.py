@@ -20,8 +20,8 @@ QUICK = ("--duration", "1", "--warmup", "0.2")
 
 
 def choose(*_: object) -> ServedEncoder:
-    """An encoder that takes 20 ms for a batch, whatever is in it."""
-    return SlowEncoder(0.02)
+    """An encoder that takes 50 ms for a batch, whatever is in it."""
+    return SlowEncoder(0.05)
 
 
 def profile(capsys: pytest.CaptureFixture[str], url: str, *words: object) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def test_a_closed_loop_keeps_as_many_in_flight_as_it_is_told(
     assert found["failed"] == found["refused"]["count"] == 0
     assert found["answered"]["count"] == found["statuses"]["200"]
     # Each text is a batch of its own: 4 requests of 2 wait for one another.
-    assert found["answered"]["percentiles"][0]["value_us"] > 4 * 2 * 20_000 * 0.7
+    assert found["answered"]["percentiles"][0]["value_us"] > 4 * 2 * 50_000 * 0.7
     assert found["late_share"] < 0.01
 
 
@@ -56,8 +56,7 @@ def test_an_open_loop_tells_what_was_refused_apart_and_counts_from_the_intended_
         found = profile(capsys, served.url, "--texts", tmp_path / "texts.txt", "--rate", 150)
     assert found["load"]["rate"] == 150
     assert set(found["statuses"]) == {"200", "429"}
-    assert 75 < found["offered_per_s"] < 250
-    assert found["answered_per_s"] < 60
+    assert found["answered_per_s"] < 25 < found["offered_per_s"] < 250
     total = found["answered_per_s"] + found["refused_per_s"]
     assert total == pytest.approx(found["offered_per_s"])
     assert found["answered"]["count"] + found["refused"]["count"] == sum(found["statuses"].values())
@@ -72,7 +71,7 @@ def test_images_are_sent_where_no_texts_are_given_and_the_summary_says_all(
         assert "built-in photographs" in built_in["inputs"]
         assert served.recorded.list_sizes("image")
         text = read(capsys, "profile", "http", served.url, *QUICK, "--images", tmp_path / "set")
-    assert "3 images of " in text
+    assert "3 images of" in text
     for word in ("closed loop, 1 in flight", "answered", "response time", "p99", "generator", "cores"):
         assert word in text
 

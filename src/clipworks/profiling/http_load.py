@@ -117,16 +117,23 @@ def _measure(
     arrivals = None if load.rate is None else Arrivals(load.rate, load.seed)
     total_s = load.warmup_s + load.duration_s
 
+    depth = min(max(load.depth, _OPEN_PLACES if arrivals is not None else 1), MAX_PLACES)
+    warm: list[int] = []  # answers that had come by the end of the warm-up
+
     def watch(progress: Progress) -> bool:
         if report is not None:
             report(progress.elapsed_s, None)
-        return progress.elapsed_s < total_s
+        if not warm and progress.elapsed_s >= load.warmup_s:
+            warm.append(len(client.answers))
+        if progress.elapsed_s < total_s or arrivals is not None:
+            return progress.elapsed_s < total_s
+        # A slow server may not have answered anything yet that was asked since.
+        return progress.elapsed_s < total_s + _ANSWER_S and len(client.answers) <= warm[0] + depth
 
-    depth = max(load.depth, _OPEN_PLACES if arrivals is not None else 1)
     processor, wall = time.process_time(), time.monotonic()
     trace = run_load(
         [client.call],
-        depth=min(depth, MAX_PLACES),
+        depth=depth,
         clock=client.clock,
         watch=watch,
         interval_s=min(_INTERVAL_S, total_s / 4),
@@ -255,6 +262,8 @@ def _make_bodies(target: HttpTarget, seed: int) -> tuple[list[bytes], str]:
         entries = [f"data:image/jpeg;base64,{base64.b64encode(content).decode()}" for content in contents]
     rng = np.random.default_rng(seed)
     named = {} if target.model is None else {"model": target.model}
+    if target.texts is None:
+        named["modality"] = "image"  # a server that has only texts else would read a data URI as one
     return [
         json.dumps({**named, "encoding_format": "base64", "input": [entries[int(place)] for place in places]}).encode()
         for places in rng.integers(0, len(entries), (_POOL, target.items))
