@@ -72,7 +72,7 @@ wheel: .venv/installed  ## build the wheel, install it into an empty environment
 .venv-reference/installed: $(BUILT)
 	$(PYTHON) -m venv .venv-reference
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' transformers==5.23.0 scikit-image==0.26.0 'pytest>=8.4,<10'
+	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' transformers==5.23.0 scikit-image==0.26.0 'pytest>=9,<10'
 	@# their model code runs without torchvision, which does not import beside this PyTorch
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check --no-deps open_clip_torch==3.3.0 timm==1.0.31
 	@# NVIDIA publishes it for 64-bit Linux and Windows; without it its tests are left out
@@ -97,7 +97,7 @@ MOMENTS ?= 50
 
 .venv-312/installed: $(BUILT)
 	$(PYTHON312) -m venv .venv-312
-	.venv-312/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime]' 'pytest>=8.4,<10'
+	.venv-312/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime,serve]' 'pytest>=9,<10'
 	@touch $@
 
 test-signals: .venv/installed  ## press Ctrl-C at 50 random moments of every command, on two Pythons (MOMENTS=N; PYTHON312=...)

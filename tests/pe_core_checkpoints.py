@@ -40,8 +40,8 @@ class Model:
         return f"vit_pe_core_test{self.seed}_patch{self.patch}_{self.size}"
 
 
-# Between them: with and without a CLS token, a text tower of another width, images that the patches do not fill, MLPs
-# that are not four times as wide, as those of the pooling are, and fewer heads in the layers than in the pooling.
+# Between them: with and without a CLS token, a text tower of another width, MLPs that are not four times as wide, as
+# those of the pooling are, and fewer heads in the layers than in the pooling.
 MODELS = {
     "cls": Model(
         seed=41,
@@ -58,7 +58,7 @@ MODELS = {
         image=Tower(width=32, heads=2, mlp=50, layers=2),
         text=Tower(width=20, heads=2, mlp=80, layers=1),
         dim=10,
-        size=45,
+        size=42,
         patch=14,
         context=9,
         cls_token=False,
@@ -152,6 +152,43 @@ def write_open_clip(folder: Path, model: Model, tensors: Mapping[str, Array] | N
     write_json(folder / "open_clip_config.json", describe_open_clip(model))
     save_file(dict(draw_tensors(model) if tensors is None else tensors), folder / "open_clip_model.safetensors")
     return folder
+
+
+_MAKERS = (
+    ("visual.trunk.", "visual."),
+    ("patch_embed.proj", "conv1"),
+    ("pos_embed", "positional_embedding"),
+    ("cls_token", "class_embedding"),
+    ("blocks.", "transformer.resblocks."),
+    ("norm_pre", "ln_pre"),
+    ("attn_pool.norm", "attn_pool.layernorm"),
+    ("attn_pool.proj", "attn_pool.attn.out_proj"),
+    ("attn_pool.latent", "attn_pool.probe"),
+    ("visual.norm.", "visual.ln_post."),
+    (".norm", ".ln_"),
+    ("attn.qkv.", "attn.in_proj_"),
+    ("attn.proj", "attn.out_proj"),
+    ("mlp.fc1", "mlp.c_fc"),
+    ("mlp.fc2", "mlp.c_proj"),
+)
+
+
+def rename_makers(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Give open_clip's tensors the names and shapes of the maker's own files, which have no bias of the projection."""
+    pool, renamed = "visual.trunk.attn_pool.", dict[str, Array]()
+    for name, tensor in tensors.items():
+        if name.startswith((f"{pool}q.", f"{pool}kv.", "visual.trunk.head.")):
+            continue
+        changed = name.removeprefix("text.")
+        for theirs, makers in _MAKERS if name.startswith("visual.") else ():
+            changed = changed.replace(theirs, makers)
+        whole = name.endswith(("pos_embed", "cls_token")) and name.startswith("visual.")
+        renamed[changed] = tensor.reshape(tensor.shape[1:] if name.endswith("pos_embed") else -1) if whole else tensor
+    for kind in ("weight", "bias"):
+        parts = [tensors[f"{pool}{part}.{kind}"] for part in ("q", "kv")]
+        renamed[f"visual.attn_pool.attn.in_proj_{kind}"] = np.concatenate(parts)
+    renamed["visual.proj"] = np.ascontiguousarray(tensors["visual.trunk.head.weight"].T)
+    return renamed
 
 
 def draw_images(model: Model, count: int = 3) -> npt.NDArray[np.uint8]:

@@ -95,6 +95,7 @@ def write_inputs(home: Path) -> dict[str, list[str]]:
         "doctor": ["doctor"],
         "report": ["report", str(results)],
         "models list": ["models", "list"],
+        "serve": ["serve", "--port", "0"],
         "models convert": ["models", "convert", str(home / "checkpoint"), "-o", "{new}"],
         "clip_sample": ["--input_file", image],
         "make_input_npz": ["--label_file", labels, "--npz_files_path", "{new}"],

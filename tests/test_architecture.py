@@ -81,7 +81,8 @@ ROOMS = {
     "report": (
         "bundle.records cache clipworks comparison.figures comparison.published comparison.comparison environment "
         "doctor.deviation doctor.diagnosis doctor.vector_check evaluation.accuracy evaluation.files "
-        "evaluation.evaluation images.* profiling.profile profiling.search profiling.statistics results.*"
+        "evaluation.evaluation images.* profiling.http_load profiling.profile profiling.search "
+        "profiling.statistics results.*"
     ),
     # The entry points may use everything, and nothing imports them.
     "cli": "*",

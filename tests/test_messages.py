@@ -175,7 +175,7 @@ def test_a_failed_download_names_the_page_for_it(
 WRITERS: list[Callable[[Path], tuple[object, ...]]] = [
     lambda place: ("classify", EXAMPLE.parent, "--labels", "imagenet", "-o", place / "r.jsonl"),
     lambda place: ("embed", EXAMPLE.parent, "-o", place / "vectors"),
-    lambda place: ("compare", "--images", EXAMPLE.parent, "--labels", "imagenet", "-o", place / "found"),
+    lambda place: ("compare", EXAMPLE.parent, "--labels", "imagenet", "-o", place / "found"),
     lambda place: ("models", "convert", "starter", "-o", place / "out"),
     lambda place: ("models", "export", "starter", "-o", place / "out.tar"),
     lambda place: ("report", EXAMPLE, "-o", place / "page.md"),

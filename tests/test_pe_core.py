@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from pe_core_checkpoints import MODELS, TRUNKS, describe_open_clip, draw_ids, draw_images, draw_tensors, write_open_clip
+from pe_core_checkpoints import (
+    MODELS,
+    TRUNKS,
+    describe_open_clip,
+    draw_ids,
+    draw_images,
+    draw_tensors,
+    rename_makers,
+    write_open_clip,
+)
+from torch_archives import write_archive
 
 from clipworks import scoring
 from clipworks.bundle.card import Rotation
@@ -228,6 +238,29 @@ def test_a_folder_that_says_otherwise_is_refused(
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(ConversionError, match=message):
         read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_makers_own_file_is_the_same_model(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tensors = MODELS[name], draw_tensors(MODELS[name])
+    monkeypatch.setattr(pe_core, "_TEXT_HEAD_WIDTH", model.text.width // model.text.heads)
+    tensors["visual.trunk.head.bias"] = np.zeros_like(tensors["visual.trunk.head.bias"])  # as published
+    expected = read_checkpoint(write_open_clip(tmp_path / "open_clip", model, tensors))
+    file = write_archive(tmp_path / "PE-Core.pt", {f"module.{key}": one for key, one in rename_makers(tensors).items()})
+    found = read_checkpoint(file)
+    assert (found.family, found.image_input, found.text_input) == ("pe-core", expected.image_input, expected.text_input)
+    assert found.score == expected.score
+    texts = [row[: int(row.argmax()) + 1] for row in draw_ids(model)]
+    np.testing.assert_allclose(embed_texts(found.text, texts), embed_texts(expected.text, texts), atol=1e-12)
+    images = draw_images(model)
+    np.testing.assert_allclose(embed_images(found.image, images), embed_images(expected.image, images), atol=1e-12)
+
+
+def test_a_makers_file_of_no_published_size_is_refused(tmp_path: Path) -> None:
+    tensors = rename_makers(draw_tensors(MODELS["cls"]))
+    fewer = {name: one for name, one in tensors.items() if not name.startswith("visual.transformer.resblocks.2.")}
+    with pytest.raises(ConversionError, match="none of PE-Core's sizes: 2 layers of width 24 on patches of 8 pixels"):
+        read_checkpoint(write_archive(tmp_path / "PE-Core.pt", fewer))
 
 
 def test_preprocessing_that_crops_is_refused(tmp_path: Path) -> None:

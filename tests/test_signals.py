@@ -43,6 +43,7 @@ COMMANDS = (
     "devices",
     "doctor",
     "report",
+    "serve",
     "models list",
     "models convert",
     "clip_sample",

@@ -38,6 +38,7 @@ ALLOWED = {
     "benchmarks/parity.py": r"text_heads",
     "benchmarks/peers/clients/infinity.py": r"[Ee]ngine",
     "benchmarks/peers/rows.py": r"infinity, engine",
+    "benchmarks/serving.py": r'"--engine"',
     "benchmarks/starter_accuracy.py": r"a picture of",
     "tests/convert_checkpoints.py": r"text\.heads",
     "tests/test_words.py": r".*",

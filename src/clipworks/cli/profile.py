@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import kinds, options
+from clipworks.cli.profile_http import check_target, run_http
 from clipworks.cli.terminal import print_result, show_text
 from clipworks.errors import ClipworksError, UsageError
 from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks profile``."""
-    targets = "image or text: one encoder; pipeline: files to scores, with the stages apart"
-    parser.add_argument("target", choices=("image", "text", "pipeline"), help=targets)
+    targets = "image or text: one encoder; pipeline: files to scores, with the stages apart; http: a server at URL"
+    parser.add_argument("target", choices=("image", "text", "pipeline", "http"), help=targets)
+    parser.add_argument("url", metavar="URL", nargs="?", help="of a server on this machine, with http alone")
+    parser.set_defaults(parser=parser)
     load = parser.add_argument_group("load")
     rows = {
         "--batch-size N:int = 1": "images or texts in a request",
@@ -66,7 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Profile, print, and return 0, or 130 for a partial result."""
+    """Profile, print, and return 0, 130 for a partial result, or 1 for a load that came too late to count."""
+    check_target(args, args.parser)
+    if args.target == "http":
+        load = _read_load(args)
+        with watching(load) as report:
+            return run_http(args, load, report)
     if args.slo is not None and (args.rate is not None or args.sweep is not None):
         raise UsageError("--slo chooses the rate itself; it does not go with --rate or --sweep")
     if args.slo is not None and (args.check or args.repeats != 1):

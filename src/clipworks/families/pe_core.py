@@ -1,22 +1,22 @@
 """PE-Core, Meta's Perception Encoder: a ViT with rotary positions, pooled by attention, and CLIP's text tower.
 
-Source: open_clip's CustomTextCLIP and model configurations with timm's Eva; the maker's own weights
-(facebookresearch/perception_models) are the same tensors under other names.
+Source: open_clip's CustomTextCLIP and model configurations with timm's Eva; the maker's own files
+(facebookresearch/perception_models) have the same tensors under the names of OpenAI's, and no configuration.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from dataclasses import dataclass
 
-from clipworks.bundle.card import Rotation, ScoreRule, TextSpec, TowerSpec
+from clipworks.bundle.card import ImageSpec, Rotation, ScoreRule, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
 from clipworks.families import open_clip
-from clipworks.families.checkpoint import Checkpoint, CheckpointFiles, Fields
+from clipworks.families.checkpoint import Checkpoint, CheckpointFiles, Fields, check_heads
 from clipworks.families.opening import read_table
 from clipworks.families.preprocessing import ImageProcessor, read_preprocessing
-from clipworks.families.tensors import take_image_tower, take_text_tower
+from clipworks.families.tensors import NamedTensors, TensorTable, take_image_tower, take_text_tower
 from clipworks.text.clip_vocabulary import END_ID, START_ID, VOCABULARY
 
 NAME = "pe-core"
@@ -33,6 +33,21 @@ _NAMES = (
     },
     open_clip.TEXT,
 )
+
+
+_MAKERS = (
+    {
+        **open_clip.IMAGE,
+        "attn_pool.latent": "visual.attn_pool.probe",
+        "attn_pool.qkv": "visual.attn_pool.attn.in_proj_",
+        "attn_pool.proj": "visual.attn_pool.attn.out_proj",
+        "attn_pool.norm": "visual.attn_pool.layernorm",
+        "attn_pool.fc1": "visual.attn_pool.mlp.c_fc",
+        "attn_pool.fc2": "visual.attn_pool.mlp.c_proj",
+    },
+    open_clip.TEXT,
+)
+_TEXT_HEAD_WIDTH = 64
 
 
 def _name_trunks() -> dict[str, TowerSpec]:
@@ -107,19 +122,72 @@ _VISION_SIZES = ("image_size", "timm_model_name")
 _TEXT_SIZES = ("layers", "width", "heads", "mlp_ratio", "context_length", "vocab_size", "norm_kwargs")
 
 
-def claims_trunk(config: Any) -> bool:
-    """Whether an open_clip ``model_cfg`` has one of timm's PE-Core towers."""
-    vision = config.get("vision_cfg")
+@dataclass(frozen=True, kw_only=True)
+class PeCoreFacts:
+    """What a checkpoint's configuration says, or its tensors."""
+
+    image: TowerSpec
+    text: TowerSpec
+    size: int
+    context: int
+    dim: int
+
+
+def claims(files: CheckpointFiles) -> bool:
+    """Whether an open_clip ``model_cfg`` has one of timm's PE-Core towers, or a file without one is the maker's."""
+    if files.layout == "openai":
+        return "visual.attn_pool.probe" in read_table(files)
+    vision = files.config.values.get("vision_cfg")
     return isinstance(vision, dict) and "_pe_core_" in str(vision.get("timm_model_name"))
 
 
 def read_pe_core(files: CheckpointFiles) -> Checkpoint:
-    """Read a PE-Core checkpoint in the layout of open_clip.
+    """Read a PE-Core checkpoint in the layout of open_clip, or the maker's own file.
 
     Raises:
         ConversionError: the configuration and the tensors contradict each other, or something is not known.
     """
-    config = files.config
+    table, names = None, _NAMES
+    if files.layout == "openai":
+        table, names = read_table(files), _MAKERS
+        facts = _measure_makers(table)
+        pixels = files.given or ImageSpec(
+            size=facts.size,
+            resize="squash",
+            resize_to=facts.size,
+            interpolation="bilinear",
+            drop_alpha="after",
+            mean=(0.5,) * 3,
+            std=(0.5,) * 3,
+        )
+    else:
+        facts = _read_open_clip(files.config)
+        pixels = read_preprocessing(files, facts.size, PROCESSOR)
+    if pixels.resize != "squash":
+        raise ConversionError(
+            f"{files.preprocessing_place}: PE-Core squashes images, both sides to {facts.size} pixels; "
+            "it asks for the shorter side and a crop"
+        )
+    table = table or read_table(files)  # behind all that is cheap to refuse
+    words = TextSpec(
+        tokenizer="clip", context=facts.context, pad_id=0, start_id=START_ID, end_id=END_ID, vocabulary=VOCABULARY
+    )
+    text = dataclasses.replace(facts.text, mask="causal", pooling="argmax")
+    checkpoint = Checkpoint(
+        family=NAME,
+        layout=files.layout,
+        files=files.files,
+        image=take_image_tower(table, names[0], facts.image, pixels, facts.dim),
+        text=take_text_tower(table, names[1], text, words, facts.dim),
+        image_input=pixels,
+        text_input=words,
+        score=ScoreRule(logit_scale=math.exp(table.take_scalar("logit_scale"))),
+    )
+    table.finish()
+    return checkpoint
+
+
+def _read_open_clip(config: Fields) -> PeCoreFacts:
     open_clip.check_fields(config, _MODEL_FIELDS, _MODEL_SIZES)
     vision, text = (
         Fields(values=config.values.get(name) or {}, where=f"{config.where}: {name}") for name in _MODEL_SIZES[1:]
@@ -138,31 +206,42 @@ def read_pe_core(files: CheckpointFiles) -> Checkpoint:
         raise ConversionError(
             f"{text.where}.vocab_size is {vocabulary}; allowed: {VOCABULARY}, that of OpenAI's tokenizer"
         )
-    pixels = read_preprocessing(files, size, PROCESSOR)
-    if pixels.resize != "squash":
-        raise ConversionError(
-            f"{files.preprocessing_place}: PE-Core squashes images, both sides to {size} pixels; "
-            "it asks for the shorter side and a crop"
-        )
-    words = TextSpec(
-        tokenizer="clip",
+    return PeCoreFacts(
+        image=TRUNKS[named],
+        text=open_clip.read_spec(text, width=text.count("width", 512), heads=text.count("heads", 8), activation="gelu"),
+        size=size,
         context=text.count("context_length", 77),
-        pad_id=0,
-        start_id=START_ID,
-        end_id=END_ID,
-        vocabulary=vocabulary,
+        dim=config.count("embed_dim"),
     )
-    spec = open_clip.read_spec(text, width=text.count("width", 512), heads=text.count("heads", 8), activation="gelu")
-    table, dim = read_table(files), config.count("embed_dim")
-    checkpoint = Checkpoint(
-        family=NAME,
-        layout=files.layout,
-        files=files.files,
-        image=take_image_tower(table, _NAMES[0], TRUNKS[named], pixels, dim),
-        text=take_text_tower(table, _NAMES[1], dataclasses.replace(spec, mask="causal", pooling="argmax"), words, dim),
-        image_input=pixels,
-        text_input=words,
-        score=ScoreRule(logit_scale=math.exp(table.take_scalar("logit_scale"))),
+
+
+def _measure_makers(table: TensorTable) -> PeCoreFacts:
+    """The maker's file says no size by name: the tensors tell which of the published ones it is."""
+    width, _, _, patch = table.shape("visual.conv1.weight")
+    rows, layers = table.shape("visual.positional_embedding")[0], NamedTensors(table, _MAKERS[0]).count_layers()
+    cls_token = "visual.class_embedding" in table
+    size = math.isqrt(rows - cls_token) * patch
+    found = (width, layers, patch, cls_token)
+    spec = next(
+        (s for s in TRUNKS.values() if (s.width, s.layers, s.patch_size, s.cls_token) == found),
+        None,
     )
-    table.finish()
-    return checkpoint
+    if spec is None:
+        said = f"{layers} layers of width {width} on patches of {patch} pixels, {'a' if cls_token else 'no'} CLS token"
+        raise ConversionError(f"{table.origin} is none of PE-Core's sizes: {said}; allowed: {', '.join(TRUNKS)}")
+    text_width = table.shape("ln_final.weight")[0]
+    text = TowerSpec(
+        kind="transformer",
+        layers=NamedTensors(table, _MAKERS[1]).count_layers(),
+        width=text_width,
+        heads=text_width // _TEXT_HEAD_WIDTH,
+        mlp_dim=table.shape("transformer.resblocks.0.mlp.c_fc.weight")[0],
+        activation="gelu",
+    )
+    return PeCoreFacts(
+        image=dataclasses.replace(spec, projection_bias=False),
+        text=check_heads(text, table.origin),
+        size=size,
+        context=table.shape("positional_embedding")[0],
+        dim=table.shape("visual.proj")[1],
+    )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ConversionError
@@ -22,14 +21,15 @@ class Family:
     Attributes:
         name: as a card says it.
         model_types: ``model_type`` in ``config.json`` of the transformers layout.
-        claims: whether an open_clip ``model_cfg`` (or ``{}``, of OpenAI's own file) is one of its models.
+        claims: whether a checkpoint in open_clip's layout, or a maker's own file without a configuration, is one of its
+            models.
         processor: how transformers' preprocessor files of its models are read.
         read: makes a checkpoint of opened files.
     """
 
     name: str
     model_types: tuple[str, ...]
-    claims: Callable[[Mapping[str, Any]], bool]
+    claims: Callable[[CheckpointFiles], bool]
     processor: ImageProcessor
     read: Callable[[CheckpointFiles], Checkpoint]
 
@@ -39,14 +39,14 @@ FAMILIES = (
     Family(
         name=siglip.NAME,
         model_types=("siglip",),
-        claims=siglip.claims_trunk,
+        claims=siglip.claims,
         processor=siglip.PROCESSOR,
         read=siglip.read_siglip,
     ),
     Family(
         name=pe_core.NAME,
         model_types=(),
-        claims=pe_core.claims_trunk,
+        claims=pe_core.claims,
         processor=pe_core.PROCESSOR,
         read=pe_core.read_pe_core,
     ),
@@ -96,7 +96,7 @@ def find_family(name: str) -> Family:
 
 def _find_family(files: CheckpointFiles) -> Family:
     if files.layout != "huggingface":
-        return next(family for family in FAMILIES if family.claims(files.config.values))
+        return next(family for family in FAMILIES if family.claims(files))
     kind = files.config.values["model_type"]
     if (code := files.config.values.get("auto_map")) is not None:
         raise ConversionError(f"{files.config.where} needs the code that comes with the model (auto_map: {code!r})")

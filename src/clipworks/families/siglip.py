@@ -136,9 +136,9 @@ class SiglipFacts:
     dim: int
 
 
-def claims_trunk(config: Any) -> bool:
+def claims(files: CheckpointFiles) -> bool:
     """Whether an open_clip ``model_cfg`` has one of timm's SigLIP towers."""
-    vision = config.get("vision_cfg")
+    vision = files.config.values.get("vision_cfg")
     return isinstance(vision, dict) and "siglip" in str(vision.get("timm_model_name"))
 
 

@@ -111,7 +111,7 @@ _NAMES: dict[str, Any] = {
 
 
 def read_archive(path: Path) -> Tensors:
-    """Read the tensors of a state dict, also under ``state_dict`` of a checkpoint, or of a TorchScript module.
+    """Read the tensors of a state dict, by itself or in a checkpoint, or of a TorchScript module.
 
     Args:
         path: the file; an archive is mapped, and its tensors are views.
@@ -198,8 +198,9 @@ def _map_storages(path: Path, archive: zipfile.ZipFile, folder: str) -> dict[str
 
 def _find_state(found: Any) -> Tensors:
     """The tensors by name, of a state dict or of a checkpoint that holds one; none where it is something else."""
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
+    for key in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
     whole = isinstance(found, dict) and all(
         isinstance(name, str) and isinstance(value, np.ndarray) for name, value in found.items()
     )

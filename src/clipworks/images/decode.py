@@ -22,6 +22,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from clipworks.errors import ImageError, UsageError
+from clipworks.images.arrays import find_conversion, suggest_conversion, wrap_array
 from clipworks.images.depth import unify_depth
 from clipworks.images.formats import open_content, register_heif
 from clipworks.images.modes import find_key, settle_mode
@@ -36,12 +37,6 @@ if TYPE_CHECKING:
 
 ImageLike = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
 _KINDS = "a path, the bytes of a file, a file open for reading in binary mode, a Pillow image or a uint8 array"
-# What to write for an image of another package, by its name.
-_CONVERSIONS = {
-    "torch": "of a float tensor [3, H, W] with values 0 to 1: tensor.permute(1, 2, 0).mul(255).round().byte().cpu()"
-    ".numpy()"
-}
-
 _HUGE = threading.Lock()
 
 # Pillow warns of what cannot be acted on here: half of its limit of pixels, an EXIF block cut short, an odd palette.
@@ -69,7 +64,7 @@ def load_image(
     if isinstance(image, Image.Image):
         return _settle(image, str(getattr(image, "filename", "") or "the image"), options, drop_alpha)
     if isinstance(image, np.ndarray):
-        return _settle(_wrap_array(image), "the array", options, drop_alpha)
+        return _settle(wrap_array(image), "the array", options, drop_alpha)
     if isinstance(image, bytes | bytearray | memoryview):
         return decode_image(bytes(image), name="the image", options=options, drop_alpha=drop_alpha)
     if is_stream(image):
@@ -77,7 +72,7 @@ def load_image(
     if isinstance(image, str | os.PathLike):
         path = os.fsdecode(image)
         return _settle(open_file(path, options=options), str(Path(path)), options, drop_alpha)
-    raise UsageError(f"an image must be {_KINDS}, not {type(image).__name__}", hint=_suggest(image))
+    raise UsageError(f"an image must be {_KINDS}, not {type(image).__name__}", hint=suggest_conversion(image))
 
 
 def prepare_image(image: ImageLike, spec: ImageSpec, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Pixels:
@@ -117,10 +112,11 @@ def list_images(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     """
     if is_image(images):
         return [images]
-    hint = None if isinstance(images, np.ndarray) else _suggest(images)
-    if hint or isinstance(images, Mapping | set | frozenset) or not isinstance(images, Iterable):
+    foreign = find_conversion(images) is not None  # it could be iterated, and its parts are no images either
+    if foreign or isinstance(images, Mapping | set | frozenset) or not isinstance(images, Iterable):
         raise UsageError(
-            f"images must be an image or an iterable of images, each {_KINDS}; not {type(images).__name__}", hint=hint
+            f"images must be an image or an iterable of images, each {_KINDS}; not {type(images).__name__}",
+            hint=suggest_conversion(images),
         )
     many: Iterable[ImageLike] = images  # type: ignore[assignment]  # what is one is gone
     return [read_stream(item) if is_stream(item) else item for item in many]
@@ -265,30 +261,3 @@ def _orient(image: Image.Image, options: ImageOptions) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001  # EXIF that cannot be read says nothing about the orientation
         return image
-
-
-def _suggest(image: object) -> str | None:
-    """The conversion to write for what another library keeps images in; None for all else."""
-    if (conversion := _CONVERSIONS.get(type(image).__module__.partition(".")[0])) is not None:
-        return conversion
-    return "numpy.asarray(image) makes an array of it" if hasattr(image, "__array__") else None
-
-
-def _wrap_array(array: npt.NDArray[np.uint8]) -> Image.Image:
-    if array.dtype != np.uint8:
-        last = "array.transpose(1, 2, 0)" if _is_planar(array) else "array"
-        hint = f"of values 0 to 1: ({last} * 255).round().astype(numpy.uint8)" if array.dtype.kind == "f" else None
-        raise UsageError(f"an image array must be uint8 with values 0..255, not {array.dtype}", hint=hint)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        hint = "array.transpose(1, 2, 0) puts the channels last" if _is_planar(array) else None
-        raise UsageError(f"an image array must be [H, W], [H, W, 3] or [H, W, 4], not {list(array.shape)}", hint=hint)
-    if 0 in array.shape:
-        raise ImageError(f"the array has no pixels: shape {list(array.shape)}")
-    return Image.fromarray(np.ascontiguousarray(array))
-
-
-def _is_planar(array: npt.NDArray[np.generic]) -> bool:
-    """Whether the channels stand first, as PyTorch has them."""
-    return array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4)
