@@ -74,7 +74,7 @@ def open_image_recipes(runs: TowerRuns, options: ImageOptions) -> Recipes[ImageR
 
     return Recipes(
         start=ImageRecipe(options=options, tower=tower, precision=runs.precision),
-        list_trials=lambda recipe: list_image_trials(recipe, spec, tower, options),
+        list_changes=lambda recipe: list_image_changes(recipe, spec, tower, options),
         make=make,
     )
 
@@ -93,7 +93,7 @@ def draw_pixels(image: ImageLike, recipe: ImageRecipe, spec: ImageSpec) -> Array
     return np.asarray((normalised * np.array(spec.std) + np.array(spec.mean)) * 255)
 
 
-def list_image_trials(
+def list_image_changes(
     recipe: ImageRecipe, spec: ImageSpec, tower: TowerSpec, options: ImageOptions
 ) -> Iterator[Change[ImageRecipe]]:
     """What others do otherwise than a model's card says: by the shape, the filter, the colours, the file, the tower."""

@@ -30,12 +30,12 @@ class Recipes(Generic[R]):
 
     Attributes:
         start: as the model's card says.
-        list_trials: a recipe with one more thing changed each.
+        list_changes: a recipe with one more thing changed each.
         make: the vectors ``[n, dim]`` of image files, or of texts; None where they cannot be computed here.
     """
 
     start: R
-    list_trials: Callable[[R], Iterable[Change[R]]]
+    list_changes: Callable[[R], Iterable[Change[R]]]
     make: Callable[[R, Sequence[str]], Rows | None]
 
 
@@ -64,18 +64,18 @@ def search(
     axes: set[str] = set()
     for _ in range(_ROUNDS):
         following, used = best, ""
-        for trial in recipes.list_trials(best.recipe):
-            if trial.axis in axes:
+        for change in recipes.list_changes(best.recipe):
+            if change.axis in axes:
                 continue
-            tell(f"trying: {' and '.join([*best.said, trial.said])}")
+            tell(f"trying: {' and '.join([*best.said, change.said])}")
             found = Nearest(
-                recipe=trial.recipe,
-                said=(*best.said, trial.said),
-                distances=_measure(recipes.make(trial.recipe, files), stored),
+                recipe=change.recipe,
+                said=(*best.said, change.said),
+                distances=_measure(recipes.make(change.recipe, files), stored),
             )
             # The first of equals: some changes give the same.
             if np.median(found.distances) < np.median(following.distances):
-                following, used = found, trial.axis
+                following, used = found, change.axis
             if max(following.distances) <= tolerance:
                 return following
         if np.median(following.distances) > _GAIN * np.median(best.distances):

@@ -63,7 +63,7 @@ def open_text_recipes(runs: TowerRuns) -> Recipes[TextRecipe]:
 
     return Recipes(
         start=TextRecipe(cleaning=text.cleaning, pad_id=text.pad_id, tower=runs.spec, precision=runs.precision),
-        list_trials=lambda recipe: list_text_trials(recipe, text, runs.spec),
+        list_changes=lambda recipe: list_text_changes(recipe, text, runs.spec),
         make=make,
     )
 
@@ -105,7 +105,7 @@ class TextEncoding:
         return lambda text: tokenizer.encode_ragged([text])[0]
 
 
-def list_text_trials(recipe: TextRecipe, text: TextSpec, tower: TowerSpec) -> Iterator[Change[TextRecipe]]:
+def list_text_changes(recipe: TextRecipe, text: TextSpec, tower: TowerSpec) -> Iterator[Change[TextRecipe]]:
     """What others do otherwise than a model's card says: by the text, its ids, the tower."""
     for name in _TEMPLATES:
         yield Change("template", f"put into {name!r}", replace(recipe, template=name))

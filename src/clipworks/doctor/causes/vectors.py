@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from clipworks.doctor.causes.recipes import R, Recipes, measure_distances, search
+from clipworks.doctor.causes.recipes import Nearest, R, Recipes, measure_distances, search
 from clipworks.doctor.joint import Rows, unit_rows
 from clipworks.doctor.vector_check import VectorCauses
 
@@ -19,7 +20,7 @@ def explain_vectors(
 ) -> VectorCauses:
     """Search what makes some vectors that differ, the furthest first, and confirm it with more of them."""
     some = spread(len(files), _TRIED)
-    found = search(recipes, [files[place] for place in some], stored[some], tolerance, tell=tell)
+    found = _search_all(recipes, [files[place] for place in some], stored[some], tolerance, tell)
     if found.said and max(found.distances) <= tolerance:
         more = spread(len(files), _CONFIRMED)
         tell(f"confirming: {' and '.join(found.said)}")
@@ -30,8 +31,23 @@ def explain_vectors(
     return VectorCauses(
         nearest=found.said,
         nearest_cosine=1 - median**2 / 2 if found.said else None,
-        likely=_find_rounding(recipes, [files[place] for place in some], stored[some]),
+        likely=_find_rounding(recipes, found, [files[place] for place in some], stored[some]),
     )
+
+
+def _search_all(
+    recipes: Recipes[R], files: Sequence[str], stored: Rows, tolerance: float, tell: Callable[[str], None]
+) -> Nearest[R]:
+    """Search in the precision of the start, then, where nothing explains it, in others: rounding hides changes."""
+    found = search(recipes, files, stored, tolerance, tell=tell)
+    for change in recipes.list_changes(recipes.start):
+        if max(found.distances) <= tolerance:
+            break
+        if change.axis == "precision" and recipes.make(change.recipe, files[:1]) is not None:
+            other = search(replace(recipes, start=change.recipe), files, stored, tolerance, tell=tell)
+            if max(other.distances) <= tolerance:
+                return replace(other, said=(*other.said, change.said))
+    return found
 
 
 def find_order(made: Rows, stored: Rows, tolerance: float) -> str | None:
@@ -51,20 +67,18 @@ def spread(count: int, most: int) -> list[int]:
     return [round(place * (count - 1) / max(most - 1, 1)) for place in range(most)]
 
 
-def _find_rounding(recipes: Recipes[R], files: Sequence[str], stored: Rows) -> str | None:
-    """Whether the difference is as large as what a precision loses here; other code rounds otherwise."""
-    exact = recipes.make(recipes.start, files)
+def _find_rounding(recipes: Recipes[R], found: Nearest[R], files: Sequence[str], stored: Rows) -> str | None:
+    """Whether what is left of the difference is as large as what a precision loses here."""
+    exact = recipes.make(found.recipe, files)
     assert exact is not None  # it was made before
     right = unit_rows(exact)
     apart = float(np.median(measure_distances(right, stored)))
-    for trial in recipes.list_trials(recipes.start):
-        if trial.axis != "precision":
-            continue
-        rough = recipes.make(trial.recipe, files)
+    for change in recipes.list_changes(found.recipe):
+        rough = recipes.make(change.recipe, files) if change.axis == "precision" else None
         lost = 0.0 if rough is None else float(np.median(measure_distances(rough, right)))
         if lost and lost / _ALIKE <= apart <= lost * _ALIKE:
             return (
-                f"the difference, {apart:.2g} of a vector's length, is as large as what {trial.said} loses here, "
-                f"{lost:.2g}: perhaps another program's"
+                f"{'what is left of the difference' if found.said else 'the difference'}, {apart:.2g} of a vector's "
+                f"length, is as large as what is lost here when {change.said}, {lost:.2g}: perhaps another program's"
             )
     return None
