@@ -7,7 +7,7 @@ COLUMNS = {
     "b": ("latency, ms", "延迟，毫秒"),
     "c": ("image throughput with decoding, images/s", "图片吞吐（含解码），张/秒"),
     "d": ("text throughput, class names, texts/s", "文本吞吐（类名），条/秒"),
-    "d8": ("text throughput, prompts, texts/s", "文本吞吐（提示），条/秒"),
+    "d8": ("text throughput, prompts, texts/s", "文本吞吐（提示词），条/秒"),
     "e": ("tokenizer, texts/s", "分词，条/秒"),
     "f": ("preprocessing, images/s a core", "预处理，张/秒/核"),
     "g": ("classification, images/s", "分类，张/秒"),
@@ -34,8 +34,8 @@ CAPTION = (
     "Medians, the least and the most of several rounds in brackets. {machine}, {cores} cores, {date}; ViT-B/32 with "
     "random weights, 256 ImageNet photographs, 8,000 prompts. Commits, and rounds in brackets: {rounds}. "
     "[docs/peers.md](docs/peers.md) has all rows and how each was measured.",
-    "数值为中位数，括号内是多轮中的最小值和最大值。{machine}，{cores} 核，{date}；ViT-B/32 结构的随机权重，256 张 "
-    "ImageNet 照片，8,000 条提示。提交（括号内为轮数）：{rounds}。全部行和测量方法见 [docs/peers.md](docs/peers.md)。",
+    "数值为中位数，括号内是多轮中的最小值和最大值。{machine}，{cores} 个核心，{date}；采用 ViT-B/32 结构、随机权重，256 张 "
+    "ImageNet 照片，8,000 条提示词。提交（括号内为轮数）：{rounds}。完整数据和测量方法见 [docs/peers.md](docs/peers.md)。",
 )
 ROUNDS = ("{work} ({count})", "{work}（{count}）")
 JOINTS = (("; ", ": ", ", "), ("；", "：", "、"))
