@@ -51,8 +51,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "retrieve": ("retrieve pairs.txt --root {home} --runtime fake", EMOJI),
     "profile": ("profile text --texts labels.txt --model {model} --duration 0 --iterations 1 --warmup 0", NAME),
     "compare": (
-        "compare set --labels labels.txt -o compared --repeats 0 --no-footprint --precision f32 "
-        "--runtime onnxruntime",
+        "compare set --labels labels.txt -o compared --repeats 0 --no-footprint --precision f32 --runtime onnxruntime",
         CHINESE,
     ),
     "doctor": (f"doctor --model {{model}} --images {{image}} --texts {PERSIAN} {EMOJI}", PERSIAN),
