@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from clipworks.bundle.files import Bundle
 from clipworks.errors import ClipworksError, EncodingError
 from clipworks.options import ImageOptions
+from clipworks.processor import count_cores
 from clipworks.runtimes.protocol import Role
 from clipworks.scoring import Floats
 from clipworks.serve.addresses import Fetcher
@@ -195,6 +196,8 @@ class ServedModel:
         require_proof(self.name, facts.proof)
         self._budget.take(self.name, facts.memory_mib)
         self.facts, self.dead, self._failures = facts, None, 0
+        for role, seconds in facts.seconds.items():
+            self._batcher.expect(role, encode_s=seconds)
         told = {"runtime": facts.runtime, "device": facts.device, "precision": facts.precision}
         self._metrics.model.labels(self.name).info({**told, "proof": facts.proof.said})
 
@@ -217,6 +220,7 @@ class ServedModel:
                     self.dead = error.message
 
     def _observe_item(self, role: Role, seconds: float) -> None:
+        self._batcher.expect(role, prepare_s=seconds / count_cores())
         {"image": self._metrics.decode_s, "text": self._metrics.tokenize_s}[role].labels(self.name).observe(seconds)
 
     def _observe_batch(self, batch: EncodedBatch) -> None:
