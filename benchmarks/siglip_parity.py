@@ -332,7 +332,7 @@ def embed(bundle: Bundle, role: Role, runtime: str, batch: npt.NDArray[Any]) -> 
 def format_parity(result: SiglipParity) -> str:
     """One line of a comparison."""
     return (
-        f"{result.family:8s}{result.shape:20s}{result.runtime:12s}image {result.image_difference:.1e}  "
+        f"{result.family:10s}{result.shape:22s}{result.runtime:12s}image {result.image_difference:.1e}  "
         f"text {result.text_difference:.1e}  cosines {result.cosine_difference:.1e}  "
         f"scores {result.score_difference:.1e}  (spread {result.image_spread:.2f}, {result.text_spread:.2f})  "
         f"{'equal' if result.equal else 'DIFFERENT'}"

@@ -35,6 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, clip_bundle: Path) -> Path:
     (home / "pairs.txt").write_text("".join(pairs), encoding="utf-8")
     shutil.copytree(clip_bundle, home / EMOJI)
     assert main(classify(home, home / "results.jsonl")) == 0
+    assert main(["models", "export", str(home / EMOJI), "-o", str(home / "carried.tar")]) == 0
     return home
 
 
@@ -59,7 +60,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "models info": ("models info {model}", NAME),
     "models verify": ("models verify {model}", NAME),
     "models convert": (f"models convert {{checkpoint}} -o converted --name {PERSIAN}", PERSIAN),
-    "models export": ("models export {model} -o carried.tar", NAME),
+    "models export": ("models export {model} -o exported.tar", NAME),
     "models import": (f"models import carried.tar -o {EMOJI}-brought", EMOJI),
     "report": ("report results.jsonl", NAME),
     "devices": ("devices", ""),
@@ -111,7 +112,8 @@ def test_the_json_of_a_command_is_json_under_ascii(
         "{home}": home,
         "{checkpoint}": tiny_checkpoint,
         "classified.jsonl": tmp_path / NAME / "classified.jsonl",
-        **{folder: tmp_path / NAME / folder for folder in ("vectors", "compared", "converted")},
+        **{name: tmp_path / NAME / name for name in ("vectors", "compared", "converted", "exported.tar")},
+        f"{EMOJI}-brought": tmp_path / NAME / f"{EMOJI}-brought",
     }
     (tmp_path / NAME).mkdir()
     command, held = ROWS[name]

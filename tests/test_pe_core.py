@@ -243,7 +243,7 @@ def test_a_folder_that_says_otherwise_is_refused(
 @pytest.mark.parametrize("name", MODELS)
 def test_the_makers_own_file_is_the_same_model(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tensors = MODELS[name], draw_tensors(MODELS[name])
-    monkeypatch.setattr(pe_core, "_TEXT_HEAD_WIDTH", model.text.width // model.text.heads)
+    monkeypatch.setattr(pe_core, "_HEAD_WIDTH", model.text.width // model.text.heads)
     tensors["visual.trunk.head.bias"] = np.zeros_like(tensors["visual.trunk.head.bias"])  # as published
     expected = read_checkpoint(write_open_clip(tmp_path / "open_clip", model, tensors))
     file = write_archive(tmp_path / "PE-Core.pt", {f"module.{key}": one for key, one in rename_makers(tensors).items()})

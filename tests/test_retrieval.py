@@ -59,14 +59,22 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def test_recall_is_that_of_the_embeddings(pairs: Path, tmp_path: Path) -> None:
+    progress: list[tuple[str, int, int]] = []
     captions = read_captions(str(pairs), root=str(tmp_path))
     assert [sample.path for sample in captions.images] == ["0, a.png", "gone.png", "1, a.png"]
     assert captions.owners.tolist() == [0, 1, 2, 0, 1, 2]
     with load("starter", RuntimeOptions(runtime="fake")) as model:
-        wrong = retrieve(model, captions, ks=(1, 2, 6), options=LoopOptions(batch_size=2))
+        wrong = retrieve(
+            model,
+            captions,
+            ks=(1, 2, 6),
+            options=LoopOptions(batch_size=2),
+            report=lambda *told: progress.append(told),
+        )
         skip = retrieve(model, captions, ks=(1, 2, 6), errors="skip")
         images = model.embed_images([tmp_path / "0, a.png", tmp_path / "1, a.png"])
         texts = model.embed_texts(captions.texts)
+    assert progress[-3:] == [("captions", 6, 6), ("images", 2, 3), ("images", 3, 3)]
     for found, kept, lost in [(wrong, texts, 1), (skip, texts[[0, 2, 3, 5]], 0)]:
         owners = np.array([0, -1, 1, 0, -1, 1] if lost else [0, 1, 0, 1])
         ranks = [rank_captions(images, kept, owners), rank_images(images, kept, owners)]

@@ -16,7 +16,8 @@ from image_sets import make_image, write_labels
 from option_effects import read, run
 
 from clipworks.cli import main
-from clipworks.datasets.selection import Selection, is_single, read_selection
+from clipworks.datasets.names import is_single
+from clipworks.datasets.selection import Selection, read_selection
 from clipworks.errors import ImageError, UsageError
 from clipworks.results.formats import read_results
 

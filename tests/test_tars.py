@@ -12,7 +12,8 @@ import pytest
 from image_sets import make_image, write_labels
 from option_effects import read, run
 
-from clipworks.datasets.selection import Selection, is_single, read_selection
+from clipworks.datasets.names import is_single
+from clipworks.datasets.selection import Selection, read_selection
 from clipworks.errors import ImageError, UsageError
 from clipworks.images.archives import ArchiveMember
 from clipworks.results.formats import read_results

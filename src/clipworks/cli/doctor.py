@@ -144,7 +144,8 @@ def _run_vectors(args: argparse.Namespace) -> int:
 
 def _find_source(args: argparse.Namespace, stored: VectorFile) -> VectorSource:
     """What vectors are of: the images or texts that were given, else what their file names."""
-    from clipworks.datasets.listing import SUFFIXES, read_dataset
+    from clipworks.datasets.listing import read_dataset
+    from clipworks.datasets.names import SUFFIXES
     from clipworks.doctor.vectors import VectorSource
 
     texts = kinds.read_texts(args.texts, args.texts_file)

@@ -18,10 +18,13 @@ from clipworks.display import fit_text, fold_text, measure_width
 from clipworks.errors import UsageError
 
 if TYPE_CHECKING:
+    from clipworks.model import Model
     from clipworks.options import ImageOptions
-    from clipworks.scoring import Match
+    from clipworks.scoring import ComparedTexts, Match
 
 _STDIN = "-"
+# Texts that take longer than a moment.
+_MANY = 1000
 _BAR_WIDTH = 24
 
 
@@ -48,21 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Match, print, and return 0, or 1 where one of several images could not be read."""
-    from clipworks.cli.matches import check_output
-    from clipworks.datasets.selection import is_single
+    from clipworks.datasets.names import is_single
 
     images = options.read_image_options(args)
     sources, texts = _tell_apart(args)
-    check_output(args)
+    if args.output is not None:
+        from clipworks.cli.matches import check_output
+
+        check_output(args)
     single = sources == [_STDIN] or (len(sources) == 1 and is_single(sources[0]))
     return _match_one(args, images, sources[0], texts) if single else _match_many(args, images, sources, texts)
 
 
 def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Which words are SOURCEs and which are texts: the first is a SOURCE, the others where texts come otherwise."""
-    from clipworks.datasets.locations import is_url
-    from clipworks.datasets.selection import is_pattern
-
     named = args.texts is not None or args.texts_file is not None
     sources, words = ([args.source, *args.words], []) if named else ([args.source], args.words)
     if args.texts_file == _STDIN and _STDIN in sources:
@@ -70,6 +72,9 @@ def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     if len(sources) > 1:
         if _STDIN in sources:
             raise UsageError("- reads one image from standard input; it does not go with other SOURCEs")
+        from clipworks.datasets.locations import is_url
+        from clipworks.datasets.names import is_pattern
+
         known = (os.path.lexists, is_pattern, is_url)
         missing = next((word for word in sources if not any(check(word) for check in known)), None)
         if missing is not None:
@@ -87,8 +92,6 @@ def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
 
 
 def _match_one(args: argparse.Namespace, images: ImageOptions, source: str, texts: list[str]) -> int:
-    from clipworks.cli.matches import write_matches
-    from clipworks.cli.progress import ProgressLine
     from clipworks.images.decode import looks_sound, open_image, read_image_file
 
     name = "standard input" if source == _STDIN else source
@@ -99,11 +102,13 @@ def _match_one(args: argparse.Namespace, images: ImageOptions, source: str, text
         # The image is decoded while the towers load: both leave Python's lock for most of their time.
         loading = pool.submit(options.load_model, args, images=images)
         decoded = decoded or open_image(content, name=name, options=images)
-    with loading.result() as model, ThreadPoolExecutor(1) as pool, ProgressLine("texts") as line:
+    with loading.result() as model, ThreadPoolExecutor(1) as pool:
         preparing = pool.submit(model.prepare_image, decoded)
-        compared = model.prepare_texts(texts, truncate=args.truncate, report=line.count)
+        compared = _prepare_texts(model, texts, truncate=args.truncate)
         match = compared.rank(model.embed_pixels(preparing.result()[None])[0], top=args.top)
     if args.output is not None:
+        from clipworks.cli.matches import write_matches
+
         write_matches(args, [dataclasses.replace(match, image=source)])
     elif args.json:
         known = {name: value for name, value in vars(match).items() if name != "error"}
@@ -117,12 +122,13 @@ def _match_one(args: argparse.Namespace, images: ImageOptions, source: str, text
 
 
 def _match_many(args: argparse.Namespace, images: ImageOptions, sources: list[str], texts: list[str]) -> int:
-    from clipworks.cli.matches import write_matches
+    from clipworks.cli.matches import STDOUT, write_matches
     from clipworks.cli.progress import ProgressLine
     from clipworks.cli.runs import report_left_out
     from clipworks.tasks.match import match_dataset
 
     dataset = options.read_images(args, sources)
+    drawn_over = args.output == STDOUT and sys.stdout.isatty()
     report_left_out(dataset.left_out, dataset.source)
     failed = 0
 
@@ -130,12 +136,13 @@ def _match_many(args: argparse.Namespace, images: ImageOptions, sources: list[st
         nonlocal failed
         for done, match in enumerate(matches, 1):
             failed += match.error is not None
-            progress.count(done, len(dataset))
+            if not drawn_over:
+                progress.count(done, len(dataset))
             yield match
+        progress.clear()  # before a table is printed where it stands
 
     with options.load_model(args, images=images, streams=None) as model:
-        with ProgressLine("texts") as line:
-            compared = model.prepare_texts(texts, truncate=args.truncate, report=line.count)
+        compared = _prepare_texts(model, texts, truncate=args.truncate)
         with ProgressLine("images") as progress:
             write_matches(args, watch(match_dataset(model, dataset, compared, top=args.top)))
     if failed:
@@ -143,12 +150,22 @@ def _match_many(args: argparse.Namespace, images: ImageOptions, sources: list[st
     return 1 if failed else 0
 
 
+def _prepare_texts(model: Model, texts: list[str], *, truncate: bool) -> ComparedTexts:
+    """Encode the texts, with a line of progress where they are many."""
+    if len(texts) < _MANY:
+        return model.prepare_texts(texts, truncate=truncate)
+    from clipworks.cli.progress import ProgressLine
+
+    with ProgressLine("texts") as line:
+        return model.prepare_texts(texts, truncate=truncate, report=line.count)
+
+
 def _refuse_images(texts: Sequence[str]) -> None:
     """A shell turns ``photographs/*`` into many names, of which all but the first would be taken as texts."""
-    from clipworks.datasets.listing import SUFFIXES
+    from clipworks.datasets.names import is_image_name
 
     for text in texts:
-        if os.path.splitext(text)[1].lower() in SUFFIXES and os.path.isfile(text):  # noqa: PTH113, PTH122  # any text
+        if is_image_name(text) and os.path.isfile(text):  # noqa: PTH113  # any text
             raise UsageError(
                 f"{text} is an image, where a text was expected",
                 hint="several images: clipworks match SOURCE SOURCE --texts TEXT TEXT; such a name as a text: "

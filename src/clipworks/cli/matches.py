@@ -24,8 +24,6 @@ _COLUMNS = ("image", "rank", "index", "text", "score", "cosine", "error")
 
 def check_output(args: argparse.Namespace) -> None:
     """Refuse a file that cannot be written, or that is no earlier match, before anything is computed: UsageError."""
-    if args.output is None:
-        return
     if args.json:
         raise UsageError("--json and --output are two forms of the same; allowed: one of them")
     if args.output == STDOUT:

@@ -80,11 +80,16 @@ def _info(args: argparse.Namespace) -> int:
     if args.json:
         print_json(facts)
         return 0
+    lines = [(name, line) for name, value in facts.items() for line in (value if isinstance(value, list) else [value])]
+    rows = tuple((name, text) for name, line in lines if (text := _describe_value(line)))
+    if sys.stdout.isatty():
+        from clipworks.report.document import Document, FactList, Section
+
+        print_document(Document(title="", sections=(Section(items=(FactList(rows=rows),)),)))
+        return 0
     width = max(map(len, facts)) + 2
-    for name, value in facts.items():
-        for line in value if isinstance(value, list) else [value]:
-            if text := _describe_value(line):
-                print(f"{name:<{width}}{show_text(text)}")
+    for name, text in rows:
+        print(f"{name:<{width}}{show_text(text)}")
     return 0
 
 

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     ks = kinds.split_numbers(args.top, "--top", example="1,5,10")
     images = options.read_image_options(args)
     captions = read_captions(args.pairs, root=args.root, limit=args.limit)
-    with ProgressLine("images") as line, options.load_model(args, images=images, streams=None) as model:
+    with ProgressLine() as line, options.load_model(args, images=images, streams=None) as model:
         found = retrieve(
             model,
             captions,
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             errors=args.errors,
             truncate=args.truncate,
             options=LoopOptions(batch_size=args.batch_size, workers=args.workers),
-            report=line.count,
+            report=lambda what, done, total: line.count(done, total, what=what),
         )
     print_result(found, lambda: _show(found), as_json=args.json)
     return 0

@@ -51,6 +51,7 @@ def run_here(
 
     dataset = options.read_images(args, args.source)
     report_left_out(dataset.left_out, dataset.source)
+    drawn_over = args.output == STDOUT and sys.stdout.isatty()  # the results stand where the progress would
     with options.load_model(args, images=images, towers=("image",), streams=None) as model:
         decoder, write = options.open_decoder(args, model), prepare(model)
         with ProgressLine("images") as line, keeping() as stop:
@@ -58,7 +59,7 @@ def run_here(
                 format=args.format,
                 loop=LoopOptions(batch_size=args.batch_size, workers=args.workers, decoder=decoder),
                 restart=args.restart,
-                report=lambda now: line.count(now.done, now.total, before=now.before),
+                report=None if drawn_over else lambda now: line.count(now.done, now.total, before=now.before),
                 stop=stop,
             )
             end = write(dataset, run_options)

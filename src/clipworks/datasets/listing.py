@@ -12,14 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
 
+from clipworks.datasets.names import SUFFIXES, is_image_name
 from clipworks.display import quote_text
 from clipworks.errors import ImageError, UsageError
 from clipworks.images.archives import ArchiveMember
 
-# Files of a folder with other endings are not images; a list may name anything.
-SUFFIXES = frozenset(
-    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split()  # noqa: SIM905
-)
 # The end of a line of a labelled list: a blank, then a class index or a WordNet id.
 _BLANK_LABEL = re.compile(r"^(?P<path>.*\S)[ ]+(?P<label>\d+|n\d{8})$")
 
@@ -175,8 +172,7 @@ def list_folder(source: str, entries: Iterable[tuple[str, str | None, bool]]) ->
     truths: list[str | None] = []
     left_out = 0
     for path, first, unlisted in entries:
-        # A Path for each of a million files is slow.
-        if unlisted or os.path.splitext(path)[1].lower() in SUFFIXES:  # noqa: PTH122
+        if unlisted or is_image_name(path):
             paths.append(path)
             truths.append(first)
         else:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from clipworks.datasets.listing import SUFFIXES, DataSet, list_samples, parse_pairs, read_dataset, walk_folder
+from clipworks.datasets.listing import DataSet, list_samples, parse_pairs, read_dataset, walk_folder
 from clipworks.datasets.locations import is_url
-from clipworks.datasets.tars import TARS, expand_ranges, index_tar
+from clipworks.datasets.names import SUFFIXES, TARS, is_image_name, is_pattern
+from clipworks.datasets.tars import expand_ranges, index_tar
 from clipworks.errors import ImageError, UsageError
 
 STANDARD_INPUT = "-"
-_MAGIC = re.compile(r"[*?]|\[[^\]]+\]")
-# What a list is called; match takes anything else that is no folder and no pattern for an image.
-_LISTS = frozenset({".csv", ".list", ".lst", ".tsv", ".txt"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +33,6 @@ class Selection:
         """What the data set is called."""
         first, others = self.sources[0], len(self.sources) - 1
         return f"{first} and {others:,} more" if others else first
-
-
-def is_pattern(source: str) -> bool:
-    """Whether a name is a pattern for others: it has ``*``, ``?`` or ``[...]``, and nothing has this very name."""
-    return _MAGIC.search(source) is not None and not os.path.lexists(source)
-
-
-def is_single(source: str) -> bool:
-    """Whether a name is that of a single image, by what is there and by its ending."""
-    several = os.path.isdir(source) or is_pattern(source) or source.endswith(TARS)  # noqa: PTH112  # any text
-    return not several and _ending(source) not in _LISTS
 
 
 def read_selection(selection: Selection) -> DataSet:
@@ -87,7 +73,7 @@ def read_part(source: str, selection: Selection) -> DataSet:
     if is_pattern(source):
         _refuse_root(root, source, "a pattern")
         return _read_pattern(source, recursive=selection.recursive)
-    if _ending(source) in SUFFIXES and not os.path.isdir(source):  # noqa: PTH112  # many
+    if is_image_name(source) and not os.path.isdir(source):  # noqa: PTH112  # many
         _refuse_root(root, source, "an image")
         if not os.path.lexists(source):
             raise UsageError(f"{source} does not exist; allowed: an image, a folder of images, or a list of them")
@@ -134,7 +120,7 @@ def _read_pattern(pattern: str, *, recursive: bool) -> DataSet:
         if os.path.isdir(path):  # noqa: PTH112  # many
             if "**" not in pattern:
                 parts.append(read_dataset(path, recursive=recursive))
-        elif _ending(path) in SUFFIXES:
+        elif is_image_name(path):
             parts.append(_list_images([path], path))
         else:
             left_out += 1
@@ -153,10 +139,6 @@ def _list_matches(pattern: str) -> list[str]:
 
 def _list_images(paths: list[str], source: str) -> DataSet:
     return DataSet(source=source, root=None, paths=paths, truths=[None] * len(paths), labelled=False)
-
-
-def _ending(source: str) -> str:
-    return os.path.splitext(source)[1].lower()  # noqa: PTH122  # many
 
 
 def _exists_below(root: str | None) -> Callable[[str], bool]:

@@ -9,11 +9,11 @@ import tarfile
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from clipworks.datasets.listing import SUFFIXES, DataSet
+from clipworks.datasets.listing import DataSet
+from clipworks.datasets.names import SUFFIXES
 from clipworks.errors import UsageError
 from clipworks.images.archives import ArchiveMember
 
-TARS = (".tar", ".tar.gz", ".tgz")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 Taken = TypeVar("Taken")

@@ -1,6 +1,6 @@
 """Adapters: what PEFT saves of a fine-tune beside its base, merged into the base's tensors or refused by name.
 
-Source: PEFT 0.17, ``tuners/lora/layer.py``: ``weight + scaling * B @ A``, where the scaling is ``lora_alpha / r``, or
+Source: PEFT 0.21.2, ``tuners/lora/layer.py``: ``weight + scaling * B @ A``, where the scaling is ``lora_alpha / r``, or
 ``lora_alpha / sqrt(r)`` with ``use_rslora``.
 """
 

@@ -47,7 +47,7 @@ _MAKERS = (
     },
     open_clip.TEXT,
 )
-_TEXT_HEAD_WIDTH = 64
+_HEAD_WIDTH = 64
 
 
 def _name_trunks() -> dict[str, TowerSpec]:
@@ -234,7 +234,7 @@ def _measure_makers(table: TensorTable) -> PeCoreFacts:
         kind="transformer",
         layers=NamedTensors(table, _MAKERS[1]).count_layers(),
         width=text_width,
-        heads=text_width // _TEXT_HEAD_WIDTH,
+        heads=text_width // _HEAD_WIDTH,
         mlp_dim=table.shape("transformer.resblocks.0.mlp.c_fc.weight")[0],
         activation="gelu",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,11 +89,12 @@ def retrieve(
     errors: Errors = "wrong",
     truncate: bool = False,
     options: LoopOptions = DEFAULT_LOOP_OPTIONS,
-    report: Callable[[int, int], None] | None = None,
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,  # noqa: ARG005  # the form of a report
 ) -> Retrieval:
     """Embed images and captions, and look from each to the other.
 
-    ``errors`` is what images that cannot be read count as; ``report`` is told how many are done, and of how many.
+    ``errors`` is what images that cannot be read count as; ``report`` is told how many captions or images are done, and
+    of how many.
 
     Raises:
         UsageError: a k below 1, or no image that can be read.
@@ -102,7 +104,8 @@ def retrieve(
         raise UsageError(f"k is {min(ks, default=None)}; allowed: 1 or more")
     # Each different caption once: equal ones must tie to the last bit.
     distinct = {text: place for place, text in enumerate(dict.fromkeys(captions.texts))}
-    texts = model.embed_texts(list(distinct), truncate=truncate)[[distinct[text] for text in captions.texts]]
+    rows = model.embed_texts(list(distinct), truncate=truncate, report=functools.partial(report, "captions"))
+    texts = rows[[distinct[text] for text in captions.texts]]
     images = np.zeros((len(captions.images), model.card.dim), dtype=np.float32)
     readable = np.ones(len(captions.images), dtype=bool)
     failures: list[tuple[str, str]] = []
@@ -114,8 +117,7 @@ def retrieve(
         failures += [
             (sample.path, error) for sample, error in zip(block.items, block.errors, strict=True) if error is not None
         ]
-        if report is not None:
-            report(part.stop, len(captions.images))
+        report("images", part.stop, len(captions.images))
     if not readable.any():
         raise UsageError(f"none of the {len(readable)} images of {captions.images.source} can be read")
     places = np.where(readable, np.cumsum(readable) - 1, -1)
