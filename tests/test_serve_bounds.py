@@ -130,7 +130,7 @@ def test_bodies_of_requests_that_wait_take_no_more_memory_than_they_may_together
 
 def test_what_is_slow_to_come_is_given_up_and_keeps_nobody_waiting() -> None:
     """Headers that never end, bodies that never end, connections that say nothing at all."""
-    with serving_words(*FAKE, "--no-access-log", "--timeout", 1) as served, contextlib.ExitStack() as opened:
+    with serving_words(*FAKE, "--no-access-log", "--timeout", 4) as served, contextlib.ExitStack() as opened:
 
         def open_client(text: bytes) -> socket.socket:
             client = opened.enter_context(socket.create_connection((served.host, served.port), timeout=WAIT_S))
