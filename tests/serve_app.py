@@ -116,7 +116,9 @@ class SlowEncoder:
     def open(self) -> EncoderFacts:
         """Be there."""
         proof = Proof(passed=True, said="nothing")
-        return EncoderFacts(runtime="fake", device="cpu", precision="f32", why=None, memory_mib=None, proof=proof)
+        return EncoderFacts(
+            runtime="fake", device="cpu", precision="f32", why=None, seconds={}, memory_mib=None, proof=proof
+        )
 
     def encode(self, role: Role, batch: Sequence[Content]) -> Floats:  # noqa: ARG002  # the form of an encoder
         """Sleep."""

@@ -46,12 +46,13 @@ class RecordedEncoder:
 
     def __init__(self, seconds: float = 1.0, fail: Callable[[Sequence[Content]], None] | None = None) -> None:
         self.batches: list[tuple[Role, list[Content]]] = []
+        self.per_item = False  # whether it takes so long for each item of a batch
         self._seconds, self._fail = seconds, fail
 
     async def __call__(self, role: Role, batch: Sequence[Content]) -> Floats:
         """Encode one batch: each row is its content's first number."""
         self.batches.append((role, list(batch)))
-        await asyncio.sleep(self._seconds)
+        await asyncio.sleep(self._seconds * (len(batch) if self.per_item else 1))
         if self._fail is not None:
             self._fail(batch)
         return np.array([[content.flat[0]] for content in batch], dtype=np.float32)

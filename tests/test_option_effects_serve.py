@@ -351,12 +351,12 @@ def test_a_request_is_no_larger_than_allowed(words: tuple[object, ...], body: An
 
 @pytest.mark.shows("serve --max-requests", "serve --timeout")
 def test_no_more_requests_and_no_longer_than_allowed() -> None:
-    words = (*QUIET, "--max-requests", 1, "--timeout", 1)
+    words = (*QUIET, "--max-requests", 1, "--timeout", 4)
     with serving_words(*words) as served, ThreadPoolExecutor(1) as pool, holding(served):
         first = pool.submit(served.embed, "a")
         assert served.recorded.entered.wait(WAIT_S)
         assert served.embed("b").error["message"] == "1 requests are under way; allowed: no more at once"
-        assert first.result(WAIT_S).error["message"] == "there is no answer after 1 s"
+        assert first.result(WAIT_S).error["message"] == "there is no answer after 4 s"
         served.recorded.hold.set()
     with pytest.raises(UsageError, match="timeout is 0 s; allowed: above 0"):
         read_options("--timeout", 0)

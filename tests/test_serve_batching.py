@@ -169,18 +169,35 @@ def test_a_full_queue_refuses_at_once_says_when_to_ask_again_and_takes_more_a_mo
     run_jumping(work())
 
 
-def test_what_would_have_to_wait_longer_than_it_may_is_refused_by_what_items_took_before() -> None:
-    encoder = RecordedEncoder(seconds=10.0)
+def test_what_may_not_be_answered_in_time_is_refused_by_what_items_took_before_and_the_rest_is_in_time() -> None:
+    """At five times the rate that the encoder keeps: whoever is accepted is answered within the longest wait."""
+    encoder = RecordedEncoder(seconds=1.0)
 
     async def work() -> None:
-        async with running(make_batcher(encoder, bounds={"image": 1, "text": 1}, longest_s=25.0)) as batcher:
-            await ask(batcher, 0)
-            asked = [asyncio.create_task(ask(batcher, number)) for number in range(1, 6)]
-            found = await asyncio.gather(*asked, return_exceptions=True)
-            refused = [one for one in found if isinstance(one, RequestError)]
-            assert len(refused) == 2
-            assert refused[0].status == 429
+        async with running(make_batcher(encoder, bounds={"image": 32, "text": 1}, longest_s=10.0)) as batcher:
+            batcher.expect("image", encode_s=1.0)
+            times: list[float] = []
+            refused: list[RequestError] = []
 
+            async def time_one(number: int) -> None:
+                begin = asyncio.get_running_loop().time()
+                try:
+                    await ask(batcher, number)
+                except RequestError as error:
+                    refused.append(error)
+                else:
+                    times.append(asyncio.get_running_loop().time() - begin)
+
+            asked = []
+            for number in range(200):
+                asked.append(asyncio.create_task(time_one(number)))
+                await asyncio.sleep(0.2)
+            await asyncio.gather(*asked)
+            assert {error.status for error in refused} == {429}
+            assert len(times) >= 40
+            assert max(times) <= 10.0
+
+    encoder.per_item = True
     run_jumping(work())
 
 

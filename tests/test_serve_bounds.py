@@ -115,9 +115,22 @@ def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_it_is()
         assert served.embed("a text").status == 200
 
 
+def test_bodies_of_requests_that_wait_take_no_more_memory_than_they_may_together() -> None:
+    with serving_words(*FAKE, "--no-access-log", "--max-body", 1) as served, ThreadPoolExecutor(8) as pool:
+        padding = "a" * 1_000_000
+        with holding(served):
+            waiting = [pool.submit(served.embed, f"text {number}", user=padding) for number in range(8)]
+            assert served.recorded.entered.wait(WAIT_S)
+            wait_for(lambda: read_metric(served, 'clipworks_tokenize_seconds_count{model="starter"}') == 8)
+            refused = served.embed("one more", user=padding)
+            assert (refused.status, refused.error["code"]) == (429, "memory_full")
+        assert [one.result().status for one in waiting] == [200] * 8
+        assert served.embed("one more", user=padding).status == 200
+
+
 def test_what_is_slow_to_come_is_given_up_and_keeps_nobody_waiting() -> None:
     """Headers that never end, bodies that never end, connections that say nothing at all."""
-    with serving_words(*FAKE, "--no-access-log", "--timeout", 1) as served, contextlib.ExitStack() as opened:
+    with serving_words(*FAKE, "--no-access-log", "--timeout", 4) as served, contextlib.ExitStack() as opened:
 
         def open_client(text: bytes) -> socket.socket:
             client = opened.enter_context(socket.create_connection((served.host, served.port), timeout=WAIT_S))

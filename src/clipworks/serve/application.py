@@ -201,8 +201,18 @@ def find_model(models: Sequence[ServedModel], name: Any) -> ServedModel:
 
 
 async def _answer(service: Service, reader: BodyReader, answer: Answer, request: Request, ticket: Ticket) -> Response:
-    """Read a body and answer it, unless its client goes or its time is over before."""
-    body = await reader.read(request)
+    """Read a body and answer it."""
+    async with reader.reading(request) as body:
+        content = await _answer_body(service, answer, request, ticket, body)
+    many = ticket.times.images + ticket.times.texts >= _MANY
+    written = await asyncio.to_thread(_write_json, content) if many else _write_json(content)
+    return Response(written, media_type="application/json")
+
+
+async def _answer_body(
+    service: Service, answer: Answer, request: Request, ticket: Ticket, body: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Answer a body, unless its client goes or its time is over before."""
     model = find_model(service.models, body.get("model"))
     ticket.model = model.name
     job = asyncio.ensure_future(answer(model, body, ticket.times))
@@ -210,19 +220,15 @@ async def _answer(service: Service, reader: BodyReader, answer: Answer, request:
     try:
         await asyncio.wait({job, gone}, timeout=service.limits.timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if job.done():
-            content = job.result()
-        elif gone.done():
+            return job.result()
+        if gone.done():
             raise ClientDisconnect
-        else:
-            said = f"there is no answer after {service.limits.timeout_s:g} s"
-            raise RequestError(504, "timeout", said, retry_after_s=1)
+        said = f"there is no answer after {service.limits.timeout_s:g} s"
+        raise RequestError(504, "timeout", said, retry_after_s=1)
     finally:
         job.cancel()
         gone.cancel()
         await asyncio.gather(job, gone, return_exceptions=True)
-    many = ticket.times.images + ticket.times.texts >= _MANY
-    written = await asyncio.to_thread(_write_json, content) if many else _write_json(content)
-    return Response(written, media_type="application/json")
 
 
 async def _wait_until_gone(request: Request) -> None:

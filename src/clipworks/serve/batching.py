@@ -22,6 +22,7 @@ from clipworks.errors import EncodingError
 from clipworks.runtimes.protocol import ROLES, Role
 from clipworks.scoring import Floats
 from clipworks.serve.limits import RequestError
+from clipworks.serve.places import Places
 
 Content = npt.NDArray[Any]
 """Of an image uint8 ``[size, size, 3]``, of a text int32 ``[length]``."""
@@ -30,6 +31,9 @@ Encode = Callable[[Role, Sequence[Content]], Awaitable[Floats]]
 
 # How much the newest batch counts in what an item is expected to take.
 _NEWEST = 0.2
+# The share of the longest wait that what is admitted may take together. An item waits for what is before it, and then
+# for its batch, which those behind it may have made as large: with more than half, all would come too late.
+_ADMITTED = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,28 +90,6 @@ class _Waiting:
     leave: Callable[[], None]  # gives its place in the queue free
 
 
-class Places:
-    """The places in the queue that one request has taken."""
-
-    def __init__(self, held: dict[Role, int], counts: Mapping[Role, int]) -> None:
-        self._held, self._own = held, dict(counts)
-        for role, count in counts.items():
-            held[role] += count
-
-    def leave(self, role: Role, count: int = 1) -> None:
-        """Give places free, as many as are left at most."""
-        count = min(count, self._own.get(role, 0))
-        if not count:
-            return
-        self._own[role] -= count
-        self._held[role] -= count
-
-    def leave_all(self) -> None:
-        """Give all of them free."""
-        for role in self._own:
-            self.leave(role, self._own[role])
-
-
 class Batcher:
     """The queue before one model's encoders."""
 
@@ -128,14 +110,16 @@ class Batcher:
             bounds: what the items of a batch may cost together: an image costs 1, a text its tokens.
             queue: items admitted and not yet encoded, at most.
             max_wait_s: how long the oldest item waits at most for its batch to become full.
-            longest_s: nothing is admitted that would have to wait longer, by what items have taken lately.
+            longest_s: nothing is admitted that may not be answered within it, by what items have taken lately.
             observe: told of each batch.
         """
         self._encode, self._bounds, self._observe = encode, dict(bounds), observe
         self._limit, self._max_wait_s, self._longest_s = queue, max_wait_s, longest_s
         self._queues: dict[Role, OrderedDict[_Waiting, None]] = {role: OrderedDict() for role in ROLES}
         self._held: dict[Role, int] = dict.fromkeys(ROLES, 0)
-        self._item_s: dict[Role, float] = dict.fromkeys(ROLES, 0.0)
+        self._encoding: dict[Role, int] = dict.fromkeys(ROLES, 0)
+        self._encode_s: dict[Role, float] = dict.fromkeys(ROLES, 0.0)
+        self._prepare_s: dict[Role, float] = dict.fromkeys(ROLES, 0.0)
         self._arrived = asyncio.Event()
         self._count = 0
 
@@ -146,8 +130,18 @@ class Batcher:
 
     @property
     def expected_s(self) -> float:
-        """How long what is admitted will take, by what items have taken lately."""
-        return sum(self._held[role] * self._item_s[role] for role in ROLES)
+        """How long what is admitted will take, by what items have taken lately: to prepare, and in the encoder."""
+        return sum(
+            self._held[role] * (self._encode_s[role] + self._prepare_s[role])
+            + self._encoding[role] * self._encode_s[role]
+            for role in ROLES
+        )
+
+    def expect(self, role: Role, *, encode_s: float | None = None, prepare_s: float | None = None) -> None:
+        """Count how long an item has taken, of a machine's whole time, in what the next ones are expected to take."""
+        for known, newest in ((self._encode_s, encode_s), (self._prepare_s, prepare_s)):
+            if newest is not None:
+                known[role] = newest if known[role] == 0 else known[role] + _NEWEST * (newest - known[role])
 
     @contextlib.contextmanager
     def admit(self, counts: Mapping[Role, int], *, always: bool = False) -> Iterator[Places]:
@@ -159,11 +153,10 @@ class Batcher:
             RequestError: 429: there are not as many, or they would have to wait too long.
         """
         held, asked, expected = sum(self._held.values()), sum(counts.values()), self.expected_s
-        if not always and (held + asked > self._limit or expected > self._longest_s):
-            full = f"{held} images and texts wait, {expected:.1f} s of work; allowed: {self._limit}"
-            raise RequestError(
-                429, "queue_full", f"{full}, and {self._longest_s:g} s", retry_after_s=max(expected / 2, 1)
-            )
+        most_s = _ADMITTED * self._longest_s
+        if not always and (held + asked > self._limit or expected > most_s):
+            said = f"{held} images and texts wait, {expected:.1f} s of work; allowed: {self._limit}, and {most_s:.1f} s"
+            raise RequestError(429, "queue_full", said, retry_after_s=max(expected / 2, 1))
         places = Places(self._held, counts)
         try:
             yield places
@@ -235,6 +228,7 @@ class Batcher:
         number, self._count = self._count, self._count + 1
         for item in batch:
             item.leave()
+        self._encoding[role] = len(batch)
         try:
             rows = await self._encode(role, [item.content for item in batch])
         except EncodingError as error:
@@ -251,9 +245,10 @@ class Batcher:
         except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer to those who wait for it
             _fail(batch, error)
             return
+        finally:
+            self._encoding[role] = 0
         seconds = loop.time() - begin
-        before, each = self._item_s[role], seconds / len(batch)
-        self._item_s[role] = each if before == 0 else before + _NEWEST * (each - before)
+        self.expect(role, encode_s=seconds / len(batch))
         encoded = EncodedBatch(role=role, number=number, items=len(batch), seconds=seconds)
         if self._observe is not None:
             self._observe(encoded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
@@ -33,8 +33,9 @@ class BodyReader:
         self._limits = limits
         self._held = 0
 
-    async def read(self, request: Request) -> Body:
-        """Read a request's fields.
+    @contextlib.asynccontextmanager
+    async def reading(self, request: Request) -> AsyncIterator[Body]:
+        """Read a request's fields; its bytes count as held until the block ends.
 
         Raises:
             RequestError: 400 for what cannot be parsed, 408 for a body that does not come, 413 for one that is too
@@ -50,6 +51,13 @@ class BodyReader:
             raise self._refuse_size()
         content = bytearray()
         try:
+            await self._receive(request, content)
+            yield await (_parse_json if kind == _JSON else _parse_form)(request, bytes(content))
+        finally:
+            self._held -= len(content)
+
+    async def _receive(self, request: Request, content: bytearray) -> None:
+        try:
             async with asyncio.timeout(self._limits.timeout_s):
                 async for chunk in request.stream():
                     self._held += len(chunk)
@@ -58,15 +66,11 @@ class BodyReader:
                         await self._discard(request)
                         raise self._refuse_size()
                     if self._held > self._limits.held_bytes:
-                        raise RequestError(
-                            429, "memory_full", "other requests' bodies take all the memory for them", retry_after_s=1
-                        )
-            return await (_parse_json if kind == _JSON else _parse_form)(request, bytes(content))
+                        said = "other requests' bodies take all the memory for them"
+                        raise RequestError(429, "memory_full", said, retry_after_s=1)
         except TimeoutError:
             said = f"the body did not come within {self._limits.timeout_s:g} s"
             raise RequestError(408, "body_timeout", said) from None
-        finally:
-            self._held -= len(content)
 
     async def _discard(self, request: Request) -> None:
         """Read on for a moment, keeping nothing: most clients read the answer only once they have sent all."""

@@ -18,7 +18,7 @@ from clipworks.options import RuntimeOptions
 from clipworks.runtimes.protocol import Role
 from clipworks.scoring import Floats
 from clipworks.serve.batching import Content
-from clipworks.serve.proof import Proof, prove_model
+from clipworks.serve.proof import Proof, prove_model, time_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class EncoderFacts:
     device: str
     precision: str
     why: str | None  # what ``auto`` went by
+    seconds: dict[Role, float]  # that one image or text took
     memory_mib: float | None  # peak of the process; None where the system does not tell
     proof: Proof
 
@@ -88,12 +89,14 @@ def open_model(request: OpenRequest) -> tuple[Model, EncoderFacts]:
     """Open a model's encoders and prove them."""
     bundle = read_bundle(request.folder)
     model = Model(bundle, request.options)
+    proof = prove_model(model, bundle)
     facts = EncoderFacts(
         runtime=model.runtime,
         device=model.device,
         precision=model.precision,
         why=model.why,
-        proof=prove_model(model, bundle),
+        proof=proof,
+        seconds=time_model(model),
         memory_mib=measure_peak_memory(),
     )
     return model, facts

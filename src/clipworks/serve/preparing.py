@@ -51,7 +51,7 @@ class Preparer:
         self._text_characters, self._observe = text_characters, observe
         self._threads = ThreadPoolExecutor(count_cores(), thread_name_prefix="prepare")
 
-    async def prepare_images(self, item: Item) -> Prepared | Failure:
+    async def prepare_image(self, item: Item) -> Prepared | Failure:
         """Decode one image."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, item)
 

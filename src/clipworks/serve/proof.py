@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +15,7 @@ from clipworks.display import quote_text
 from clipworks.errors import EncodingError
 from clipworks.model import Model
 from clipworks.options import RuntimeOptions
+from clipworks.runtimes.protocol import Role
 from clipworks.scoring import Floats
 
 _TEXT, _IMAGE = "a photo of a dog", IMAGES / "CLIP.png"
@@ -54,6 +57,21 @@ def prove_model(model: Model, bundle: Bundle) -> Proof:
     with Model(bundle, options) as reference:
         cosine = float(np.sum(own.astype(np.float64) * _embed_probes(reference), axis=1).min())
     return Proof(passed=cosine >= _LEAST[model.precision], said=f"cosine {cosine:.6f} with {runtime} in f32")
+
+
+def time_model(model: Model) -> dict[Role, float]:
+    """How many seconds one image and one text take in the encoder: what the queue goes by before it has seen any."""
+    pixels = model.prepare_image(_IMAGE)[None]
+    taken: dict[Role, float] = {}
+    calls: dict[Role, Callable[[], object]] = {
+        "image": lambda: model.embed_pixels(pixels),
+        "text": lambda: model.embed_texts(_TEXT),
+    }
+    for role, call in calls.items():
+        begin = time.perf_counter()
+        call()
+        taken[role] = time.perf_counter() - begin
+    return taken
 
 
 def require_proof(name: str, proof: Proof) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from clipworks.bundle.files import Bundle
 from clipworks.errors import ClipworksError, EncodingError
 from clipworks.options import ImageOptions
+from clipworks.processor import count_cores
 from clipworks.runtimes.protocol import Role
 from clipworks.scoring import Floats
 from clipworks.serve.addresses import Fetcher
@@ -28,6 +29,8 @@ from clipworks.text.tokenizers import open_tokenizer
 _OPENING_S, _BATCH_S = 900.0, 300.0
 # Between attempts to open an encoder again: the last one stays.
 _PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)
+# Images that were fetched by URL and are not yet decoded.
+_FETCHED = 16
 # Between two looks at an encoder's process.
 _LOOK_S = 0.05
 # Attempts in a row that may fail before the server says that it is dead.
@@ -53,7 +56,7 @@ class ServedModel:
         self.facts: EncoderFacts | None = None  # of the encoder that is open, and None until one has proved itself
         self.dead: str | None = None  # why no encoder can be opened any more
         self._encoder, self._metrics, self._limits, self._fetcher = encoder, metrics, limits, fetcher
-        self._budget = budget
+        self._budget, self._fetching = budget, asyncio.Semaphore(_FETCHED)
         self._preparer = Preparer(
             bundle.card,
             open_tokenizer(bundle.tokenizer, bundle.card.text),
@@ -163,12 +166,11 @@ class ServedModel:
         return embedded
 
     async def _prepare_image(self, item: Item) -> Prepared | Failure:
-        if item.address is not None:
+        if item.address is None:
+            return await self._preparer.prepare_image(item)
+        async with self._fetching:  # until it is decoded: what was fetched takes memory that no body's bound counts
             fetched = await self._fetcher.fetch(item)
-            if isinstance(fetched, Failure):
-                return fetched
-            item = fetched
-        return await self._preparer.prepare_images(item)
+            return fetched if isinstance(fetched, Failure) else await self._preparer.prepare_image(fetched)
 
     async def _encode(self, role: Role, batch: Sequence[Content]) -> Floats:
         loop = asyncio.get_running_loop()
@@ -194,6 +196,8 @@ class ServedModel:
         require_proof(self.name, facts.proof)
         self._budget.take(self.name, facts.memory_mib)
         self.facts, self.dead, self._failures = facts, None, 0
+        for role, seconds in facts.seconds.items():
+            self._batcher.expect(role, encode_s=seconds)
         told = {"runtime": facts.runtime, "device": facts.device, "precision": facts.precision}
         self._metrics.model.labels(self.name).info({**told, "proof": facts.proof.said})
 
@@ -216,6 +220,7 @@ class ServedModel:
                     self.dead = error.message
 
     def _observe_item(self, role: Role, seconds: float) -> None:
+        self._batcher.expect(role, prepare_s=seconds / count_cores())
         {"image": self._metrics.decode_s, "text": self._metrics.tokenize_s}[role].labels(self.name).observe(seconds)
 
     def _observe_batch(self, batch: EncodedBatch) -> None:
