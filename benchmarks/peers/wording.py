@@ -34,8 +34,9 @@ CAPTION = (
     "Medians, the least and the most of several rounds in brackets. {machine}, {cores} cores, {date}; ViT-B/32 with "
     "random weights, 256 ImageNet photographs, 8,000 prompts. Commits, and rounds in brackets: {rounds}. "
     "[docs/peers.md](docs/peers.md) has all rows and how each was measured.",
-    "数值为中位数，括号内是多轮中的最小值和最大值。{machine}，{cores} 个核心，{date}；采用 ViT-B/32 结构、随机权重，256 张 "
-    "ImageNet 照片，8,000 条提示词。提交（括号内为轮数）：{rounds}。完整数据和测量方法见 [docs/peers.md](docs/peers.md)。",
+    "数值为中位数，括号内是多轮中的最小值和最大值。{machine}，{cores} 个核心，{date}；采用 ViT-B/32 结构、随机权重，"
+    "256 张 ImageNet 照片，8,000 条提示词。提交（括号内为轮数）：{rounds}。"
+    "完整数据和测量方法见 [docs/peers.md](docs/peers.md)。",
 )
 ROUNDS = ("{work} ({count})", "{work}（{count}）")
 JOINTS = (("; ", ": ", ", "), ("；", "：", "、"))
