@@ -140,3 +140,19 @@ def test_a_team_shares_a_folder_of_models(
     assert said.partition("\nModels here:\n")[2].split()[:5] == ["name", "state", "MB", "folder", "someone/tiny-clip"]
     assert sorted(path for path in shared.rglob("*")) == before
     assert (shared / "someone--tiny-clip" / CARD_FILE).is_file()
+
+
+def test_force_replaces_a_bundle_and_nothing_else(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of photographs that the output is called by mistake is not a model that is here already."""
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "one.jpg").write_text("dear")
+    status, _, err = run(capsys, "models", "import", archive, "--force", "-o", tmp_path / "photographs")
+    assert (status, "photographs is no bundle and is not replaced" in err) == (1, True)
+    assert (tmp_path / "photographs" / "one.jpg").read_text() == "dear"
+    status, _, err = run(capsys, "models", "import", archive, "--force", "-o", ".")
+    assert (status, ". has no name of its own" in err) == (1, True)
+    (tmp_path / "empty").mkdir()
+    for _ in range(2):
+        assert run(capsys, "models", "import", archive, "--force", "-o", tmp_path / "empty")[0] == 0

@@ -126,7 +126,11 @@ def test_an_output_that_exists_is_kept_unless_told(source: Path, tmp_path: Path)
     (output / "mine.txt").write_text("kept")
     with pytest.raises(ConversionError, match="output exists already; a bundle is written to a new folder"):
         convert_checkpoint(source, output)
+    with pytest.raises(ConversionError, match="output is no bundle and is not replaced"):
+        convert_checkpoint(source, output, overwrite=True)
     assert (output / "mine.txt").read_text() == "kept"
+    (output / "mine.txt").rename(output / "model.json")  # a bundle, whatever is wrong with it
+    (output / "old.bin").write_text("goes")
     convert_checkpoint(source, output, overwrite=True)
     assert sorted(path.name for path in output.iterdir()) == [
         "image.safetensors",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from torch_archives import text, write_archive
+from torch_archives import number, text, write_archive
 
 from clipworks.errors import ConversionError
 from clipworks.families.torch_archive import read_archive
@@ -119,6 +119,31 @@ def test_a_tensor_that_reaches_past_its_storage_is_refused(tmp_path: Path) -> No
     offset = content.index(b"tQJ\0\0\0\0") + 3
     rewrite(path, data_pkl=content[:offset] + b"\1" + content[offset + 1 :])
     with pytest.raises(ConversionError, match=r"a tensor of shape \[6\] reaches past its storage of 6"):
+        read_archive(path)
+
+
+def test_a_tensor_that_repeats_its_storage_without_end_is_refused(tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "weights.pt", {"a": np.arange(6, dtype=np.float32)})
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read("archive/data.pkl")
+    small = b"(" + number(6) + b"t(" + number(1) + b"t"
+    assert small in content
+    rewrite(path, data_pkl=content.replace(small, b"(" + number(2**30) + b"t(" + number(0) + b"t"))
+    with pytest.raises(ConversionError, match=r"a tensor of shape \[1073741824\] reaches past its storage of 6"):
+        read_archive(path)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"c__torch__\nRoot\n)\x81]b.",  # a list for its parts
+        b"c__torch__\nRoot\n)\x81q\0}(" + text("self") + b"h\0ub.",  # a module that holds itself
+    ],
+)
+def test_a_module_that_is_none_is_refused(tmp_path: Path, state: bytes) -> None:
+    path = write_archive(tmp_path / "weights.pt", {"a": np.arange(6, dtype=np.float32)})
+    rewrite(path, data_pkl=b"\x80\x02" + state)
+    with pytest.raises(ConversionError, match="cannot be read as PyTorch weights"):
         read_archive(path)
 
 

@@ -215,7 +215,7 @@ def _run(words: list[str]) -> int:
 
         answer_shell()
     if words[:1] == ["help"]:
-        words = [*words[1:], "--help"]
+        words = [*(word for word in words[1:] if word != "help"), "--help"]
     if not words or words[0] in ("-h", "--help"):
         print(_format_overview(), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipworks.bundle.card import Card, TowerFiles
-from clipworks.bundle.files import Bundle, describe_file, write_card
+from clipworks.bundle.files import CARD_FILE, Bundle, describe_file, write_card
 from clipworks.bundle.known_model import KnownModel
 from clipworks.bundle.provenance import Source
 from clipworks.errors import ConversionError
@@ -93,10 +93,14 @@ def new_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a hidden folder beside the output to fill; it becomes the output when the block ends well.
 
     Raises:
-        ConversionError: the output exists and may not be replaced.
+        ConversionError: the output exists and may not be replaced, or is no bundle and would be lost.
     """
+    if output.name in ("", ".."):
+        raise ConversionError(f"{output} has no name of its own; a bundle is written to a folder with a name")
     if output.exists() and not overwrite:
         raise ConversionError(f"{output} exists already; a bundle is written to a new folder", hint="choose another")
+    if output.exists() and not (output / CARD_FILE).is_file() and not (output.is_dir() and not any(output.iterdir())):
+        raise ConversionError(f"{output} is no bundle and is not replaced", hint="choose another name, or remove it")
     temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
     retired = output.with_name(f".{output.name}.{os.getpid()}.old")
     try:

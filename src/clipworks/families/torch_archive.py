@@ -90,7 +90,7 @@ def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: object) ->
     if not isinstance(storage, np.ndarray) or any(type(number) is not int or number < 0 for number in numbers):
         raise pickle.UnpicklingError("a tensor is not made of a storage and whole numbers")
     last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
-    if math.prod(shape) and last >= len(storage):
+    if math.prod(shape) > len(storage) or (math.prod(shape) and last >= len(storage)):
         raise pickle.UnpicklingError(f"a tensor of shape {list(shape)} reaches past its storage of {len(storage)}")
     steps = [stride * storage.itemsize for stride in strides]
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False)
@@ -122,6 +122,7 @@ def read_archive(path: Path) -> Tensors:
     try:
         with path.open("rb") as stream:
             found = _read_zip(path, stream) if stream.read(2) == b"PK" else _read_pickles(stream)
+        tensors = dict(_list_tensors(found)) if isinstance(found, _Module) else _find_state(found)
     except OSError as error:
         raise ConversionError(f"{path} cannot be read: {error}") from None
     except Exception as error:  # noqa: BLE001 - a damaged pickle fails in as many ways as there are types
@@ -129,7 +130,6 @@ def read_archive(path: Path) -> Tensors:
             f"{path} cannot be read as PyTorch weights: {error or 'it ends too soon'}",
             hint="take the checkpoint's .safetensors file",
         ) from None
-    tensors = dict(_list_tensors(found)) if isinstance(found, _Module) else _find_state(found)
     if not tensors:
         raise ConversionError(f"{path} holds no state dict: a mapping of names to tensors was expected")
     return tensors
