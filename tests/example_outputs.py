@@ -92,6 +92,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         batch=8,
     ),
     "clipworks report docs/examples/comparison.json": COMPARISON,
+    "clipworks report results.jsonl -o report.html": (EXACTLY,),
     "clipworks doctor --precision f32": (
         r"HEALTHY: 10 of 14 stages compared, none past its tolerance",
         rf"model +starter: {RUNTIME} on cpu, f32",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import children
 import draw_terminal
 import pytest
 from conftest import REPOSITORY
@@ -32,6 +33,8 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "clip_text_prof": profilers.profile_text,
     "eval_topk": eval_topk.main,
 }
+# Commands of the shell by which an example makes the files that it needs.
+SHELL = {"mkdir", "cp", "printf"}
 DOCS = REPOSITORY / "docs"
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 SKIP = "<!-- not run here"
@@ -55,7 +58,7 @@ class Step(NamedTuple):
 
 
 class Example(NamedTuple):
-    """The commands of one console block, in order, ``cd`` among them."""
+    """The commands of one console block, in order, ``cd`` and what makes files among them."""
 
     page: Path
     steps: tuple[Step, ...]
@@ -71,7 +74,7 @@ def examples() -> Iterator[Example]:
             words = shlex.split(line, comments=True)
             if words[:1] == ["python3"] and Path(words[1]).stem in PROGRAMS:
                 words = [Path(words[1]).stem, *words[2:]]
-            if words and (words[0] in PROGRAMS or words[0] == "cd"):
+            if words and (words[0] in PROGRAMS or words[0] in {"cd", *SHELL}):
                 found.append(Step(line.strip(), tuple(words), shown))
         if any(step.words[0] in PROGRAMS for step in found):
             yield Example(page, tuple(found), skipped)
@@ -80,6 +83,7 @@ def examples() -> Iterator[Example]:
 # Added to an example: what a run measures is checked, not how long it takes, and numbers are those of one precision.
 BRIEF = {
     "match": ("--precision", "f32"),
+    "classify": ("--precision", "f32"),
     "clip_sample": ("--precision", "f32"),
     "profile": ("--duration", "0", "--iterations", "5", "--warmup", "0", "--precision", "f32"),
     "clip_image_prof": ("--iterations", "5", "--runtime", "fake"),
@@ -115,12 +119,12 @@ def _list_words(text: str) -> set[str]:
 
 def test_there_are_examples_to_check() -> None:
     named = {step.words[0] for example in EXAMPLES for step in example.steps}
-    assert named - {"cd"} == set(PROGRAMS)
+    assert named - {"cd", *SHELL} == set(PROGRAMS)
 
 
 def test_every_command_that_is_run_has_an_output_to_be_compared_with() -> None:
     """In the page, or in the table; and the table has nothing that no page has."""
-    run = [step for example in EXAMPLES if not example.skipped for step in example.steps if step.words[0] != "cd"]
+    run = [step for example in EXAMPLES if not example.skipped for step in example.steps if step.words[0] in PROGRAMS]
     assert [step.line for step in run if not step.shown and step.line not in EXPECTED] == []
     assert sorted(set(EXPECTED) - {step.line for step in run if not step.shown}) == []
 
@@ -133,7 +137,10 @@ def test_every_command_that_is_run_has_an_output_to_be_compared_with() -> None:
 def test_every_example_prints_what_is_expected(
     steps: tuple[Step, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One after another, in a folder that has what a clone has, and may be written to."""
+    """One after another, in a folder that has what a clone has, and may be written to.
+
+    A page shows what a command prints; of one that prints nothing, what it says on stderr.
+    """
     for item in REPOSITORY.iterdir():
         if not item.name.startswith("."):
             (tmp_path / item.name).symlink_to(item)
@@ -142,15 +149,22 @@ def test_every_example_prints_what_is_expected(
         if program == "cd":
             monkeypatch.chdir(words[0])
             continue
+        if program in SHELL:
+            children.run(["sh", "-c", line], check=True)
+            continue
         given, saved = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
         brief = BRIEF.get(words[0] if program == "clipworks" else program, ())
         cheap = ("--runtime", "fake") if MANY & set(words) else ()
-        with contextlib.redirect_stdout(io.StringIO()) as stream:
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as stream,
+            contextlib.redirect_stderr(io.StringIO()) as said,
+        ):
             assert PROGRAMS[program]([*given, *brief, *cheap]) == 0
         printed = stream.getvalue()
         if saved is not None:
             Path(saved).write_text(printed, encoding="utf-8")
         if shown:
+            printed = printed or said.getvalue()
             assert not differs_from_shown(printed, shown), f"{line}\n{printed}\nbut the page shows\n{shown}"
         else:
             assert find_difference(printed, EXPECTED[line]) is None, f"{line}\n{printed}"
