@@ -12,7 +12,7 @@ from clipworks.cli.terminal import print_result, show_text
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``clipworks evaluate``."""
     rows = {
-        "RESULTS": "a results file: JSON lines, Parquet or the sample's text",
+        "RESULTS": "a results file: JSON lines, CSV, Parquet or the sample's text",
         "--truth FILE": "path and label a line, or a label a line in the images' order; or .json, an object from path "
         "to label, or to a list of labels (default: as recorded, or by the path)",
         "--labels L": "a file, imagenet or imagenet-synsets (default: those recorded with the results)",

@@ -18,7 +18,7 @@ from clipworks.results.formats import read_results
 from clipworks.results.shards import is_shard_folder
 
 KINDS = (
-    "results of clipworks classify (JSON lines, Parquet, text, a folder of shards)",
+    "results of clipworks classify (JSON lines, CSV, Parquet, text, a folder of shards)",
     "clipworks evaluate --json",
     "clipworks profile --json (one load, --sweep, --slo)",
     "comparison.json of clipworks compare",
