@@ -193,9 +193,9 @@ def find_model(models: Sequence[ServedModel], name: Any) -> ServedModel:
     """The model that a request names, or the first where it names none; raises RequestError for an unknown one."""
     if name is None:
         return models[0]
-    for model in models:
-        if model.name == name:
-            return model
+    own = [model for model in models if model.name == name]
+    for model in own or [model for model in models if isinstance(name, str) and name in model.names]:
+        return model
     known = ", ".join(model.name for model in models)
     raise RequestError(404, "model_not_found", f"model is {str(name)[:100]!r}; served: {known}", param="model")
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import Gauge
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipworks.serve.batching import Times
@@ -43,7 +43,7 @@ class Ticket:
     code: str | None = None  # of its error
 
 
-def answer_error(error: RequestError) -> JSONResponse:
+def answer_error(error: RequestError) -> Response:
     """OpenAI's error object."""
     kind = _KINDS.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
     headers = {} if error.retry_after_s is None else {"Retry-After": str(max(1, round(error.retry_after_s)))}
@@ -52,7 +52,9 @@ def answer_error(error: RequestError) -> JSONResponse:
     if error.status in (408, 413):  # what is left of the body is not read
         headers["Connection"] = "close"
     content = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    return JSONResponse({"error": content}, status_code=error.status, headers=headers)
+    # In ASCII: what is quoted of a request may hold what UTF-8 cannot write.
+    written = json.dumps({"error": content}, separators=(",", ":"))
+    return Response(written, status_code=error.status, headers=headers, media_type="application/json")
 
 
 @dataclass(kw_only=True)
