@@ -75,7 +75,7 @@ ROOMS = {
     ),
     "serve": (
         "bundle.* clipworks convert.answers environment images.decode model processor runtimes "
-        "runtimes.protocol scoring store tasks.zero_shot text.prompts text.tokenizers"
+        "runtimes.protocol scoring store store.known tasks.zero_shot text.prompts text.tokenizers"
     ),
     # Saved results in, figures out: whatever could run something again is out of its reach.
     "report": (

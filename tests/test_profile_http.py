@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from image_sets import write_images
 from option_effects import read, run
 from serve_app import FAKE, SlowEncoder, serving_words
 
-from clipworks.errors import MeasurementError, UsageError
+from clipworks.errors import EncodingError, MeasurementError, UsageError
 from clipworks.profiling.http_load import HttpTarget, profile_http
 from clipworks.profiling.profile import Load
+from clipworks.runtimes.protocol import Role
+from clipworks.scoring import Floats
+from clipworks.serve.batching import Content
 from clipworks.serve.encoders import ServedEncoder
 
 QUICK = ("--duration", "1", "--warmup", "0.2")
@@ -84,6 +88,20 @@ def test_a_generator_that_is_late_makes_the_run_not_count(
     with serving_words(*FAKE, "--no-access-log") as served:
         status, out, _ = run(capsys, "profile", "http", served.url, *QUICK)
     assert status == 1
+    assert "DOES NOT COUNT" in out
+
+
+def test_a_run_without_any_answer_does_not_count_and_says_what_came_instead(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Failing(SlowEncoder):
+        def encode(self, role: Role, batch: Sequence[Content]) -> Floats:
+            raise EncodingError(f"no {role} of {len(batch)}")
+
+    with serving_words(*FAKE, "--no-access-log", choose=lambda *_: Failing(0.0)) as served:
+        status, out, _ = run(capsys, "profile", "http", served.url, *QUICK)
+    assert status == 1
+    assert "nothing was answered with 200; by status: {'500': " in out
     assert "DOES NOT COUNT" in out
 
 

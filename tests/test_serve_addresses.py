@@ -42,6 +42,14 @@ class Files(http.server.BaseHTTPRequestHandler):
                     time.sleep(0.05 if name == "slow" else 0)
             except OSError:
                 return
+        elif name == "drip":  # headers that never end
+            try:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+                while True:
+                    self.wfile.write(b"X")
+                    time.sleep(0.05)
+            except OSError:
+                return
         elif name == "host":
             self._write(200, self.headers["Host"].encode())
         else:
@@ -128,6 +136,7 @@ def test_whatever_is_not_named_is_refused(url: str, allowed: str | None, said: s
             "0.0.0.0",
             "224.0.0.1",
         ),
+        *("64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"),
         *("::1", "fe80::1", "fe80::1%eth0", "fc00::1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "ff02::1"),
     ],
 )
@@ -141,13 +150,15 @@ def test_a_redirect_is_looked_at_again_and_they_are_bounded(port: int) -> None:
     assert fetch(f"{start}/image", allowed) == make_image(1)
     assert "is at 127.0.0.1:" in str(fetch(f"{start}http://127.0.0.1:{port}/image", allowed))
     assert "allowed: http and https" in str(fetch(f"{start}file:///etc/passwd", allowed))
+    assert "cannot be fetched: Invalid IPv6 URL" in str(fetch(f"{start}http://[", allowed))
     assert fetch(f"{start}/to?/to?/to?/to?/image", allowed) == "input[0] is redirected more than 3 times"
 
 
 def test_bytes_and_time_are_bounded_and_what_is_missing_is_said(port: int) -> None:
     allowed, start = f"images.example:{port},{LOCAL}", f"http://images.example:{port}"
     assert fetch(f"{start}/endless", allowed) == "input[0] has more than 1,048,576 bytes"
-    assert "takes longer than 0.5 s" in str(fetch(f"{start}/slow", allowed, seconds=0.5))
+    for name in ("slow", "drip"):
+        assert "takes longer than 0.5 s" in str(fetch(f"{start}/{name}", allowed, seconds=0.5))
     assert fetch(f"{start}/missing", allowed) == "input[0] cannot be fetched: its host answers 404"
     assert "cannot be fetched" in str(fetch(f"{start}/image", allowed, found=("127.0.0.2",)))
     assert "which has no address" in str(fetch(f"{start}/image", allowed, found=()))

@@ -106,6 +106,17 @@ def test_a_process_that_stands_still_can_be_ended_by_another_thread(encoder: Enc
             waiting.result(WAIT_S)
 
 
+def test_why_a_process_was_killed_is_not_told_of_the_next_one(encoder: EncoderProcess) -> None:
+    encoder.open()
+    encoder.kill("it has not passed")
+    wait_for(encoder.is_lost)
+    encoder.open()
+    assert encoder.pid is not None
+    os.kill(encoder.pid, signal.SIGKILL)
+    with pytest.raises(EncoderLostError, match=r"ended \(signal 9\)"):
+        encoder.encode("text", [TEXT])
+
+
 def test_what_cannot_be_opened_is_told_as_the_library_tells_it(tmp_path: Path) -> None:
     process = EncoderProcess(OpenRequest(folder=tmp_path, options=RuntimeOptions()))
     with pytest.raises(BundleError, match="is not a bundle"):

@@ -80,8 +80,8 @@ class HttpProfile:
 
     @property
     def counts(self) -> bool:
-        """Whether the generator was in time."""
-        return self.late_share <= LATE
+        """Whether anything was answered, and the generator was in time."""
+        return self.answered.count > 0 and self.late_share <= LATE
 
 
 def profile_http(

@@ -27,8 +27,13 @@ def show_http_profile(profile: HttpProfile) -> Document:
         f"{profile.client_cores:.2f} cores",
         "machine": f"{machine.cpu}, {machine.cores} cores, {machine.system}, load {machine.load_1m}",
     }
-    late_run = f"the generator was late by more than {LATE:.0%} of the response time: this run DOES NOT COUNT"
-    return Document(title="" if profile.counts else late_run, sections=(Section(items=(list_facts(facts),)),))
+    why = (
+        f"the generator was late by more than {LATE:.0%} of the response time"
+        if profile.answered.count
+        else (f"nothing was answered with 200; by status: {profile.statuses}")
+    )
+    title = "" if profile.counts else f"{why}: this run DOES NOT COUNT"
+    return Document(title=title, sections=(Section(items=(list_facts(facts),)),))
 
 
 def _say(times: Spread) -> str:

@@ -9,8 +9,9 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -25,7 +26,11 @@ Resolve = Callable[[str, int], Sequence[str]]
 
 _REDIRECTS = 3
 _CHUNK = 1 << 16
+# A connection is ended so long after its deadline, which is past then for whoever looks.
+_PAST_S = 0.01
 _PORTS = {"http": 80, "https": 443}
+# Addresses that hold one of IPv4, which may be private: NAT64 and 6to4.
+_TRANSLATED = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("2002::/16"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +94,13 @@ class Fetcher:
         for _ in range(_REDIRECTS + 1):
             try:
                 status, location, content = self._get(url, item.name, deadline)
+                if status in (301, 302, 303, 307, 308) and location:
+                    url = urljoin(url, location)
+                    continue
             except (OSError, http.client.HTTPException, ValueError) as error:
-                raise ImageError(f"{item.name} cannot be fetched: {error or type(error).__name__}") from None
-            if status in (301, 302, 303, 307, 308) and location:
-                url = urljoin(url, location)
-                continue
+                late = f"it takes longer than {self._timeout_s:g} s" if time.monotonic() > deadline else None
+                said = late or error or type(error).__name__
+                raise ImageError(f"{item.name} cannot be fetched: {said}") from None
             if status != 200:
                 raise ImageError(f"{item.name} cannot be fetched: its host answers {status}")
             return content
@@ -104,9 +111,9 @@ class Fetcher:
         host, port, address = self._choose_address(split, name)
         rest = deadline - time.monotonic()
         if rest <= 0:
-            raise TimeoutError(f"it takes longer than {self._timeout_s:g} s")
+            raise TimeoutError
         connection = _open_connection(split.scheme, host, port, address, rest)
-        with contextlib.closing(connection):
+        with contextlib.closing(connection), _ending(connection.sock, deadline):
             path = (split.path or "/") + (f"?{split.query}" if split.query else "")
             connection.request("GET", path, headers={"Accept": "image/*", "User-Agent": "clipworks"})
             answer = connection.getresponse()
@@ -115,8 +122,8 @@ class Fetcher:
                 content += chunk
                 if len(content) > self._most_bytes:
                     raise ImageError(f"{name} has more than {self._most_bytes:,} bytes")
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"it takes longer than {self._timeout_s:g} s")
+            if time.monotonic() > deadline:
+                raise TimeoutError
             return answer.status, answer.getheader("Location"), bytes(content)
 
     def _choose_address(self, split: SplitResult, name: str) -> tuple[str, int, str]:
@@ -135,11 +142,29 @@ class Fetcher:
             mapped = getattr(address, "ipv4_mapped", None)
             plain = mapped or address
             named = any(plain.version == network.version and plain in network for network in self._allowed.networks)
-            if not (named or (plain.is_global and not plain.is_multicast)):
+            translated = any(plain.version == network.version and plain in network for network in _TRANSLATED)
+            if not (named or (plain.is_global and not plain.is_multicast and not translated)):
                 raise ImageError(f"{name} is at {host}, which is at a private address; allowed: public addresses")
         if not addresses:
             raise ImageError(f"{name} is at {host}, which has no address")
         return host, port, addresses[0]
+
+
+@contextlib.contextmanager
+def _ending(connected: socket.socket, deadline: float) -> Iterator[None]:
+    """End what is read from a connection at the deadline, however little comes at a time."""
+
+    def end() -> None:
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(connected, socket.SHUT_RDWR)  # of TLS too: nothing is written any more
+
+    timer = threading.Timer(max(deadline - time.monotonic(), 0) + _PAST_S, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _open_connection(scheme: str, host: str, port: int, address: str, timeout_s: float) -> http.client.HTTPConnection:

@@ -12,8 +12,6 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -37,6 +35,7 @@ from clipworks.serve.served_model import ServedModel
 
 Answer = Callable[[ServedModel, Mapping[str, Any], Times], Awaitable[dict[str, Any]]]
 
+_CODES = {405: "method_not_allowed"}
 # From so many items on a response is written on a thread.
 _MANY = 64
 
@@ -104,20 +103,17 @@ def build_application(service: Service) -> Gate:
             *_list_readings(service),
             Mount("/page", StaticFiles(packages=[("clipworks.serve", "page")]), name="page"),
         ],
-        middleware=[
-            Middleware(
-                CORSMiddleware,
-                allow_origins=list(service.origins),
-                allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
-                expose_headers=["X-Request-Id", "X-Queue-Time-Ms", "X-Inference-Time-Ms", "Retry-After"],
-            )
-        ]
-        if service.origins
-        else [],
         exception_handlers={HTTPException: _answer_unknown, Exception: _answer_fault},
     )
-    return Gate(app, keys=service.keys, limits=service.limits, metrics=service.metrics, drain=service.drain)
+    app.router.redirect_slashes = False  # no client sends a body twice
+    return Gate(
+        app,
+        keys=service.keys,
+        limits=service.limits,
+        metrics=service.metrics,
+        drain=service.drain,
+        origins=service.origins,
+    )
 
 
 def _list_readings(service: Service) -> list[Route]:
@@ -193,9 +189,9 @@ def find_model(models: Sequence[ServedModel], name: Any) -> ServedModel:
     """The model that a request names, or the first where it names none; raises RequestError for an unknown one."""
     if name is None:
         return models[0]
-    for model in models:
-        if model.name == name:
-            return model
+    own = [model for model in models if model.name == name]
+    for model in own or [model for model in models if isinstance(name, str) and name in model.names]:
+        return model
     known = ", ".join(model.name for model in models)
     raise RequestError(404, "model_not_found", f"model is {str(name)[:100]!r}; served: {known}", param="model")
 
@@ -255,7 +251,9 @@ def _show_health(found: tuple[bool, dict[str, Any]]) -> Response:
 async def _answer_unknown(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # it is registered for these
     said = f"{request.method} {request.url.path[:100]}: {error.detail}; GET /docs lists what there is"
-    return answer_error(RequestError(error.status_code, "not_found", said))
+    answer = answer_error(RequestError(error.status_code, _CODES.get(error.status_code, "not_found"), said))
+    answer.headers.update(error.headers or {})  # Allow
+    return answer
 
 
 async def _answer_fault(request: Request, error: Exception) -> Response:  # noqa: ARG001  # the form of a handler

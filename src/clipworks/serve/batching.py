@@ -97,6 +97,7 @@ class Batcher:
         self,
         encode: Encode,
         *,
+        prepare: Callable[[], Awaitable[None]] | None = None,
         bounds: Mapping[Role, int],
         queue: int,
         max_wait_s: float = 0.0,
@@ -107,13 +108,14 @@ class Batcher:
 
         Args:
             encode: encodes a batch.
+            prepare: waits until the encoder is there, which counts as waiting, not as encoding.
             bounds: what the items of a batch may cost together: an image costs 1, a text its tokens.
             queue: items admitted and not yet encoded, at most.
             max_wait_s: how long the oldest item waits at most for its batch to become full.
             longest_s: nothing is admitted that may not be answered within it, by what items have taken lately.
             observe: told of each batch.
         """
-        self._encode, self._bounds, self._observe = encode, dict(bounds), observe
+        self._encode, self._prepare, self._bounds, self._observe = encode, prepare, dict(bounds), observe
         self._limit, self._max_wait_s, self._longest_s = queue, max_wait_s, longest_s
         self._queues: dict[Role, OrderedDict[_Waiting, None]] = {role: OrderedDict() for role in ROLES}
         self._held: dict[Role, int] = dict.fromkeys(ROLES, 0)
@@ -220,16 +222,17 @@ class Batcher:
                 batch.append(item)
         for item in batch:
             del queue[item]
+            item.leave()
         return batch
 
     async def _encode_batch(self, role: Role, batch: Sequence[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
-        begin = loop.time()
         number, self._count = self._count, self._count + 1
-        for item in batch:
-            item.leave()
         self._encoding[role] = len(batch)
         try:
+            if self._prepare is not None:
+                await self._prepare()
+            begin = loop.time()
             rows = await self._encode(role, [item.content for item in batch])
         except EncodingError as error:
             if len(batch) > 1:  # one by one, so that what cannot be encoded fails alone

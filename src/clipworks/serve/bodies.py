@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -105,13 +105,17 @@ class _MemoryParser(MultiPartParser):
 
 
 async def _parse_form(request: Request, content: bytes) -> Body:
+    return await asyncio.to_thread(lambda: asyncio.run(_parse_parts(request.headers, content)))
+
+
+async def _parse_parts(headers: Headers, content: bytes) -> Body:
     async def stream() -> AsyncGenerator[bytes, None]:
         yield content
         yield b""
 
     try:
         form = await _MemoryParser(
-            request.headers, stream(), max_files=10_000, max_fields=10_000, max_part_size=len(content) + 1
+            headers, stream(), max_files=10_000, max_fields=10_000, max_part_size=len(content) + 1
         ).parse()
     except (MultiPartException, KeyError, ValueError, LookupError) as error:
         said = getattr(error, "message", None) or str(error)

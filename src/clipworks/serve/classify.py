@@ -11,7 +11,7 @@ from clipworks.serve.batching import EmbeddedItem, Times
 from clipworks.serve.classifiers import ServedClassifiers
 from clipworks.serve.embeddings import require_any, write_failure, write_usage
 from clipworks.serve.items import Item, read_item
-from clipworks.serve.limits import refuse
+from clipworks.serve.limits import Limits, refuse
 from clipworks.serve.preparing import Failure
 from clipworks.serve.served_model import ServedModel
 from clipworks.tasks.zero_shot import FoldedClassifier
@@ -41,7 +41,7 @@ async def answer_classify(
     threshold = body.get("threshold", 0.0)
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
         raise refuse("threshold", f"threshold is {str(threshold)[:60]!r}; allowed: a number from 0 to 1")
-    items = _list_images(body)
+    items = _list_images(body, model.limits)
     classifier, cached = await classifiers.find(model, labels, templates)
     embedded = await model.embed(items, times)
     require_any(embedded)
@@ -80,20 +80,20 @@ def _rank(
     ]
 
 
-def _list_images(body: Mapping[str, Any]) -> list[Item]:
+def _list_images(body: Mapping[str, Any], limits: Limits) -> list[Item]:
     names = [name for name in ("image", "images", "input") if body.get(name) is not None]
     if len(names) != 1:
         given = " and ".join(names) or "none of them"
         raise refuse("image", f"the request has {given}; allowed: one of image, images, input")
     given = body[names[0]]
     entries = given if isinstance(given, list) else [given]
-    items = [
+    if not entries:
+        raise refuse(names[0], f"{names[0]} holds no image; allowed: one or more")
+    limits.check_items(len(entries))
+    return [
         read_item(entry, names[0] if entries is not given else f"{names[0]}[{place}]", "image")
         for place, entry in enumerate(entries)
     ]
-    if not items:
-        raise refuse(names[0], f"{names[0]} holds no image; allowed: one or more")
-    return items
 
 
 def _read_labels(body: Mapping[str, Any]) -> Labels:

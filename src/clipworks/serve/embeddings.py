@@ -32,7 +32,7 @@ async def answer_embeddings(model: ServedModel, body: Mapping[str, Any], times: 
     dim = read_dimensions(body, model.card)
     if body.get("normalized") is False:
         raise refuse("normalized", "normalized is false; allowed: true, since all embeddings are of unit length")
-    items = list_items(body)
+    items = list_items(body, model.limits)
     embedded = await model.embed(items, times, truncate=read_truncate(body))
     require_any(embedded)
     return {

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from clipworks.errors import ClipworksError, EncodingError, UsageError
+from clipworks.errors import ClipworksError, UsageError
 from clipworks.model import Model
 from clipworks.runtimes.protocol import Role
 from clipworks.scoring import Floats
@@ -63,6 +63,7 @@ class EncoderProcess:
         with self._lock:
             if self._closed:
                 raise EncoderLostError("the server is ending")
+            self._killed = ""  # of the process before
             pipe, other = Pipe()
             with other:
                 command = [sys.executable, "-m", "clipworks.serve.encoder_process", str(other.fileno())]
@@ -148,10 +149,8 @@ def main(pipe: Connection) -> None:
 def _try_batch(model: Model, role: Role, batch: Sequence[Content]) -> Floats | ClipworksError:
     try:
         return encode_batch(model, role, batch)
-    except ClipworksError as error:
+    except ClipworksError as error:  # the answer to this batch; the next one may be well
         return error
-    except Exception as error:  # noqa: BLE001  # the answer to this batch; the next one may be well
-        return EncodingError(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 
 from clipworks.bundle.files import read_bundle
 from clipworks.environment import measure_peak_memory
-from clipworks.errors import ClipworksError
+from clipworks.errors import ClipworksError, EncodingError
 from clipworks.model import Model
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes.protocol import Role
@@ -103,8 +103,14 @@ def open_model(request: OpenRequest) -> tuple[Model, EncoderFacts]:
 
 
 def encode_batch(model: Model, role: Role, batch: Sequence[Content]) -> Floats:
-    """The library's own call for one batch."""
-    return model.embed_pixels(np.stack(batch)) if role == "image" else model.embed_tokens(batch)
+    """The library's own call for one batch; what it raises besides its own errors becomes an EncodingError."""
+    try:
+        return model.embed_pixels(np.stack(batch)) if role == "image" else model.embed_tokens(batch)
+    except ClipworksError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise EncodingError(said) from error
 
 
 class LocalEncoder:

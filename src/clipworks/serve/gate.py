@@ -7,12 +7,14 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from prometheus_client import Gauge
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipworks.serve.batching import Times
@@ -25,6 +27,7 @@ GONE = 499
 """The status, in log and metrics, of a request whose client went before its answer."""
 
 _ID = re.compile(r"[\w.:+/=-]{1,128}", re.ASCII)
+_METRICS = "/metrics"  # which are wanted most while the server is at its bounds
 # What needs no key and is answered whatever else is under way.
 _OPEN = ("/health/live", "/health/ready", "/", "/docs", "/openapi.json", "/page/")
 # Nothing on a page comes from anywhere else, and nobody frames it.
@@ -43,7 +46,7 @@ class Ticket:
     code: str | None = None  # of its error
 
 
-def answer_error(error: RequestError) -> JSONResponse:
+def answer_error(error: RequestError) -> Response:
     """OpenAI's error object."""
     kind = _KINDS.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
     headers = {} if error.retry_after_s is None else {"Retry-After": str(max(1, round(error.retry_after_s)))}
@@ -52,7 +55,9 @@ def answer_error(error: RequestError) -> JSONResponse:
     if error.status in (408, 413):  # what is left of the body is not read
         headers["Connection"] = "close"
     content = {"message": error.message, "type": kind, "param": error.param, "code": error.code}
-    return JSONResponse({"error": content}, status_code=error.status, headers=headers)
+    # In ASCII: what is quoted of a request may hold what UTF-8 cannot write.
+    written = json.dumps({"error": content}, separators=(",", ":"))
+    return Response(written, status_code=error.status, headers=headers, media_type="application/json")
 
 
 @dataclass(kw_only=True)
@@ -65,10 +70,29 @@ class Drain:
 class Gate:
     """Stands before the application."""
 
-    def __init__(self, app: ASGIApp, *, keys: ApiKeys, limits: Limits, metrics: Metrics, drain: Drain) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: ApiKeys,
+        limits: Limits,
+        metrics: Metrics,
+        drain: Drain,
+        origins: Sequence[str] = (),
+    ) -> None:
         self.under_way = 0
         self._app, self._keys, self._limits, self._metrics, self._drain = app, keys, limits, metrics, drain
         self._gauge: Gauge = metrics.under_way
+        # Outside of what refuses, so that a page can read why it was refused.
+        self._entrance: ASGIApp = self._refuse_or_pass
+        if origins:
+            self._entrance = CORSMiddleware(
+                self._refuse_or_pass,
+                allow_origins=list(origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+                expose_headers=["X-Request-Id", "X-Queue-Time-Ms", "X-Inference-Time-Ms", "Retry-After"],
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request pass, or answer it here."""
@@ -93,25 +117,30 @@ class Gate:
         self.under_way += 1
         self._gauge.set(self.under_way)
         try:
-            refused = self._refuse(scope, headers)
-            if refused is not None:
-                ticket.code = refused.code
-                await answer_error(refused)(scope, receive, send_on)
-            else:
-                await self._app(scope, receive, send_on)
+            await self._entrance(scope, receive, send_on)
         finally:
             self.under_way -= 1
             self._gauge.set(self.under_way)
             self._record(scope, headers, ticket, status, sent, time.monotonic() - begin)
 
+    async def _refuse_or_pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = self._refuse(scope, Headers(scope=scope))
+        if refused is None:
+            await self._app(scope, receive, send)
+        else:
+            scope["state"]["ticket"].code = refused.code
+            await answer_error(refused)(scope, receive, send)
+
     def _refuse(self, scope: Scope, headers: Headers) -> RequestError | None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path in _OPEN or path.startswith("/page/"):
             return None
-        if self._drain.started:
-            return RequestError(503, "draining", "the server is ending; ask another one", retry_after_s=1)
         if scope["method"] != "OPTIONS" and not self._keys.admits(headers.get("authorization")):
             return RequestError(401, "invalid_api_key", "no key, or one that is not known; allowed: Bearer and a key")
+        if path == _METRICS:
+            return None
+        if self._drain.started:
+            return RequestError(503, "draining", "the server is ending; ask another one", retry_after_s=1)
         if self.under_way > self._limits.requests:
             said = f"{self._limits.requests} requests are under way; allowed: no more at once"
             return RequestError(429, "too_many_requests", said, retry_after_s=1)

@@ -11,9 +11,11 @@ from typing import Any
 
 from clipworks.errors import ImageError
 from clipworks.runtimes.protocol import Role
-from clipworks.serve.limits import refuse
+from clipworks.serve.limits import Limits, refuse
 
 _URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(;[^,;]*)*,", re.IGNORECASE)
+# What stands before the comma of a data URI; a text that is none may be long.
+_LONGEST_HEAD = 200
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 
 
@@ -32,11 +34,11 @@ class Item:
         return str(self.value) if fetched else None
 
 
-def list_items(body: Mapping[str, Any]) -> list[Item]:
+def list_items(body: Mapping[str, Any], limits: Limits) -> list[Item]:
     """The items of an embedding request, in order: of ``input`` with or without ``modality``, or of ``messages``.
 
     Raises:
-        RequestError: what is given is no image and no text, or does not go together.
+        RequestError: what is given is no image and no text, is too much, or does not go together.
 
     Source:
         The request bodies of OpenAI, infinity, NV-CLIP, Jina, SGLang and vLLM, as their documentation shows them.
@@ -47,7 +49,8 @@ def list_items(body: Mapping[str, Any]) -> list[Item]:
         return [_read_messages(body["messages"])]
     given = body["input"]
     entries = given if isinstance(given, list) else [given]
-    if entries and all(isinstance(entry, int) or _is_tokens(entry) for entry in entries):
+    limits.check_items(len(entries))
+    if all(isinstance(entry, int) or _is_tokens(entry) for entry in entries):
         raise refuse("input", "input holds token ids, which mean another text in each model; allowed: texts, images")
     return [
         read_item(entry, f"input[{place}]", modality)
@@ -63,7 +66,7 @@ def read_item(entry: Any, name: str, modality: Role | None = None) -> Item:
     A string is an image where ``modality`` says so, or where it says nothing and the string is a data URI.
     """
     if isinstance(entry, str):
-        role: Role = modality or ("image" if _URI.match(entry) else "text")
+        role: Role = modality or ("image" if _match_uri(entry) else "text")
         return Item(role=role, value=entry, name=name)
     if not isinstance(entry, Mapping):
         raise refuse(
@@ -91,7 +94,7 @@ def read_content(item: Item) -> bytes:
     """The bytes of an image file that a data URI or base64 holds; raises ImageError."""
     if isinstance(item.value, bytes):
         return item.value
-    match = _URI.match(item.value)
+    match = _match_uri(item.value)
     kind = match[1].lower() if match and match[1] else ""
     if kind and not kind.startswith("image/") and kind != "application/octet-stream":
         raise ImageError(f"{item.name} is a data URI of {kind}; allowed: image/*")
@@ -99,9 +102,20 @@ def read_content(item: Item) -> bytes:
         raise ImageError(f"{item.name} is a data URI without base64; allowed: data:image/...;base64,...")
     text = item.value[match.end() if match else 0 :]
     try:
-        return base64.b64decode("".join(text.split()) if any(map(str.isspace, text)) else text, validate=True)
-    except (binascii.Error, ValueError):
+        return _decode(text)
+    except ValueError:  # as binascii.Error is
         raise ImageError(f"{item.name} is not base64; allowed: an image file in base64, or a data URI of one") from None
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:  # it may be written in lines
+        return base64.b64decode("".join(text.split()), validate=True)
+
+
+def _match_uri(text: str) -> re.Match[str] | None:
+    return _URI.match(text, 0, _LONGEST_HEAD)
 
 
 def _read_messages(messages: Any) -> Item:

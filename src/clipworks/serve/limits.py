@@ -50,6 +50,11 @@ class Limits:
                 hint="--queue N, or --max-items N",
             )
 
+    def check_items(self, count: int) -> None:
+        """Raise RequestError for a request without an image or text, or with more than it may have."""
+        if not 1 <= count <= self.items:
+            raise refuse("input", f"the request has {count} images and texts; allowed: 1 to {self.items}")
+
     @property
     def held_bytes(self) -> int:
         """Bytes of bodies held at once, of all requests together."""

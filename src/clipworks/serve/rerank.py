@@ -34,6 +34,7 @@ async def answer_rerank(model: ServedModel, body: Mapping[str, Any], times: Time
     top = body.get("top_n", len(documents))
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise refuse("top_n", f"top_n is {str(top)[:60]!r}; allowed: a whole number from 1 on")
+    model.limits.check_items(1 + len(documents))
     query = read_item(body.get("query"), "query")
     items = [read_item(entry, f"documents[{place}]") for place, entry in enumerate(documents)]
     first, *embedded = await model.embed([query, *items], times, truncate=read_truncate(body))

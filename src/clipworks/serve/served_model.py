@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from clipworks.bundle.files import Bundle
@@ -35,6 +35,8 @@ _FETCHED = 16
 _LOOK_S = 0.05
 # Attempts in a row that may fail before the server says that it is dead.
 _TRIES = 5
+# An encoder that takes so long for one batch is told as stuck; at least twice what a request may take.
+_STUCK_S = 60.0
 
 
 class ServedModel:
@@ -51,11 +53,13 @@ class ServedModel:
         metrics: Metrics,
         fetcher: Fetcher,
         budget: MemoryBudget,
+        names: Collection[str] = (),
     ) -> None:
-        self.card, self.name = bundle.card, bundle.card.name
+        self.card, self.name, self.limits = bundle.card, bundle.card.name, limits
+        self.names = names  # that it answers to beside its own
         self.facts: EncoderFacts | None = None  # of the encoder that is open, and None until one has proved itself
         self.dead: str | None = None  # why no encoder can be opened any more
-        self._encoder, self._metrics, self._limits, self._fetcher = encoder, metrics, limits, fetcher
+        self._encoder, self._metrics, self._fetcher = encoder, metrics, fetcher
         self._budget, self._fetching = budget, asyncio.Semaphore(_FETCHED)
         self._preparer = Preparer(
             bundle.card,
@@ -66,6 +70,7 @@ class ServedModel:
         )
         self._batcher = Batcher(
             self._encode,
+            prepare=self._wait_for_encoder,
             bounds={"image": batching.images, "text": batching.tokens},
             queue=limits.queue,
             max_wait_s=batching.max_wait_s,
@@ -99,10 +104,12 @@ class ServedModel:
 
     @property
     def stuck(self) -> str | None:
-        """What an encoder has got stuck in that no process can be ended for, or None."""
-        since = self._busy_since
-        stuck = since is not None and asyncio.get_running_loop().time() - since > _BATCH_S + 10
-        return f"a batch has taken more than {_BATCH_S:g} s" if stuck else None
+        """What keeps the model from answering although its encoder is not lost, or None."""
+        if any(task.done() for task in self._tasks):
+            return "what feeds or watches its encoder has ended"
+        since, most_s = self._busy_since, max(2 * self.limits.timeout_s, _STUCK_S)
+        stuck = since is not None and asyncio.get_running_loop().time() - since > most_s
+        return f"a batch has taken more than {most_s:g} s" if stuck else None
 
     @property
     def restarts(self) -> int:
@@ -126,9 +133,7 @@ class ServedModel:
         Raises:
             RequestError: too many items, no place in the queue, or an encoder that is not there or was lost.
         """
-        if not items or len(items) > self._limits.items:
-            said = f"the request has {len(items)} images and texts; allowed: 1 to {self._limits.items}"
-            raise RequestError(422, "invalid_request", said, param="input")
+        self.limits.check_items(len(items))
         if self.dead is not None:
             raise RequestError(503, "encoder_dead", f"{self.name} cannot be opened: {self.dead}", retry_after_s=10)
         counts: dict[Role, int] = Counter(item.role for item in items)
@@ -172,12 +177,14 @@ class ServedModel:
             fetched = await self._fetcher.fetch(item)
             return fetched if isinstance(fetched, Failure) else await self._preparer.prepare_image(fetched)
 
-    async def _encode(self, role: Role, batch: Sequence[Content]) -> Floats:
-        loop = asyncio.get_running_loop()
+    async def _wait_for_encoder(self) -> None:
         while self.facts is None or self._encoder.is_lost():  # it is being opened again
             if self.dead is not None:
                 raise EncoderLostError(self.dead)
             await asyncio.sleep(_LOOK_S)
+
+    async def _encode(self, role: Role, batch: Sequence[Content]) -> Floats:
+        loop = asyncio.get_running_loop()
         stuck = loop.call_later(_BATCH_S, self._encoder.kill, f"a batch took longer than {_BATCH_S:g} s")
         self._busy_since = loop.time()
         try:
@@ -212,12 +219,12 @@ class ServedModel:
             await asyncio.sleep(_PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)])
             try:
                 await self._open_encoder()
-            except ClipworksError as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, the next attempt may be well
                 self._failures += 1
                 with contextlib.suppress(Exception):
                     self._encoder.kill("it has not passed")
                 if self._failures >= _TRIES:
-                    self.dead = error.message
+                    self.dead = error.message if isinstance(error, ClipworksError) else repr(error)
 
     def _observe_item(self, role: Role, seconds: float) -> None:
         self._batcher.expect(role, prepare_s=seconds / count_cores())

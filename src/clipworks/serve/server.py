@@ -22,6 +22,8 @@ _POLL_S = 0.05
 _IDLE_S = 65
 _BACKLOG = 2048
 _MOST_HEADER_BYTES = 32 << 10
+# A body that has not ended so long after it should have been answered with 408 ends its connection, whatever was said.
+_GRACE_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +37,26 @@ class Address:
 
 
 class _PatientProtocol(HttpToolsProtocol):
-    """Ends a connection whose first or next request does not have its headers in time."""
+    """Ends a connection whose first or next request does not have its headers, or its body, in time."""
 
     header_s: float = 30.0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._late: asyncio.TimerHandle | None = self.loop.call_later(self.header_s, self._end_late)
-        self._header_bytes = 0
+        self._header_bytes = self._unread_bytes = 0
+        self._in_headers = True
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # a client that does not read its answer does not keep it in memory
             with contextlib.suppress(OSError):
                 transport.get_extra_info("socket").setsockopt(
                     socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self.header_s * 1000)
                 )
+
+    def data_received(self, data: bytes) -> None:
+        self._unread_bytes += len(data)  # the parser tells of a header only once it is whole
+        super().data_received(data)
+        if self._in_headers and self._unread_bytes > _MOST_HEADER_BYTES:
+            self.transport.abort()
 
     def on_url(self, url: bytes) -> None:
         self._count_header(len(url))
@@ -64,14 +73,21 @@ class _PatientProtocol(HttpToolsProtocol):
             raise ValueError("the headers are too long")
 
     def on_message_begin(self) -> None:
-        self._header_bytes = 0
+        self._header_bytes = self._unread_bytes = 0
+        self._in_headers = True
         super().on_message_begin()
         if self._late is None:
             self._late = self.loop.call_later(self.header_s, self._end_late)
 
     def on_headers_complete(self) -> None:
         self._forget()
+        self._in_headers = False
+        self._late = self.loop.call_later(self.header_s + _GRACE_S, self._end_late)
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._forget()
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()

@@ -21,6 +21,7 @@ from clipworks.serve.metrics import Metrics
 from clipworks.serve.served_model import ServedModel
 from clipworks.serve.server import Address, run_server
 from clipworks.store import open_bundle
+from clipworks.store.known import find_known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +75,9 @@ def build_service(options: ServeOptions, choose: ChooseEncoder) -> Service:
             metrics=metrics,
             fetcher=fetcher,
             budget=budget,
+            names=_list_names(name, bundle),
         )
-        for bundle in bundles
+        for name, bundle in zip(options.models, bundles, strict=True)
     ]
     return Service(
         models=models,
@@ -86,6 +88,12 @@ def build_service(options: ServeOptions, choose: ChooseEncoder) -> Service:
         origins=options.origins,
         drain=Drain(),
     )
+
+
+def _list_names(given: str, bundle: Bundle) -> frozenset[str]:
+    """What a model answers to beside its card's name: the name that it was asked for by, and its aliases."""
+    known = find_known(given) or find_known(bundle.card.name)
+    return frozenset({given, *(known.names if known is not None else ())})
 
 
 def serve(
