@@ -14,11 +14,13 @@ from pathlib import Path
 import children
 import numpy as np
 import pytest
+from convert_checkpoints import MODELS, write_huggingface
 from serve_app import WAIT_S, RecordedServed, Served, read_options, serving_words
 from test_serve_bounds import holding, read_metric, wait_for
 
 from clipworks import RuntimeOptions
 from clipworks.bundle.files import read_bundle
+from clipworks.convert import convert_checkpoint
 from clipworks.errors import BundleError, EncodingError, UsageError
 from clipworks.model import Model
 from clipworks.options import STARTER
@@ -33,6 +35,13 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="an encoder has a process of its own on Linux and macOS alone"),
 ]
 TEXT = np.array([49406, 320, 1929, 49407], dtype=np.int32)
+
+
+@pytest.fixture(scope="module")
+def clip_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of widths that OpenVINO takes in every process, however it is held: see conftest."""
+    folder = tmp_path_factory.mktemp("wide")
+    return convert_checkpoint(write_huggingface(folder / "source", MODELS["openai"]), folder / "bundle").folder
 
 
 @pytest.fixture
