@@ -20,7 +20,7 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
 }
 # Everybody may import these: they know nobody.
-FREE = ("errors", "display", "endings", "options")
+FREE = ("errors", "display", "endings", "options", "urls")
 # Room -> what its modules may import of clipworks at any level, beside their own room and those. "store" is the front
 # door of that room alone, "store.known" one module of it, "store.*" all of it, "clipworks" the package itself. Every
 # module belongs to a room of this table: a new one gets a line here.
@@ -49,7 +49,7 @@ ROOMS = {
     "arguments": "bundle.card images.resize text.tokenizers",
     "loading": "arguments model options runtimes store",
     "model": "arguments bundle.* cache datasets.listing images.* pipeline runtimes scoring text.*",
-    "datasets": "images.archives text.files text.prompts",
+    "datasets": "images.archives images.signatures text.files text.prompts",
     # The loop knows no model: what is done with a block is given to it.
     "pipeline": "datasets.listing images.decoders processor scoring",
     # What is written and read again.

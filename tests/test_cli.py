@@ -136,6 +136,8 @@ def test_a_reader_that_goes_away_is_no_error(photo_file: Path) -> None:
 
 
 WRONG_USAGE = [
+    (("classify", "x", "--labels", "no.txt", "-o", "y"), "no.txt does not exist; allowed: a file of texts, or"),
+    (("classify", "x", "--labels", "no.csv:name", "-o", "y"), "no.csv does not exist; allowed: a file of texts, or"),
     (("mach",), "unknown command 'mach': did you mean 'match'?"),
     (("match", "x.png", "a dog", "--modell", "starter"), "unrecognized arguments: --modell"),
     (("match",), "the following arguments are required: SOURCE"),
@@ -217,7 +219,7 @@ def test_a_failed_run_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str
         (("match", str(EXAMPLE), "word " * 600), "has 602 tokens; the model takes at most 256"),
         (("match", str(EXAMPLE), "--texts-file", str(empty)), "empty.txt holds no text"),
         (("match", str(EXAMPLE), "--texts-file", str(latin)), "is not UTF-8 text: byte 5 is 0xff"),
-        (("match", str(EXAMPLE), "--texts-file", str(tmp_path / "no.txt")), "cannot be read: No such file"),
+        (("match", str(EXAMPLE), "--texts-file", str(tmp_path / "no.txt")), "no.txt does not exist"),
         (("match", str(EXAMPLE), "a dog", "--model", str(tmp_path)), "is not a bundle"),
         (("profile", "text", "--texts", str(empty)), "holds no text"),
     ]:

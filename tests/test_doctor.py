@@ -467,6 +467,7 @@ def test_the_table_names_the_place(
         (["--reference-runtime", "tensorflow"], "unknown runtime 'tensorflow'"),
         (["--tolerance", "valeus=1"], "unknown stage 'valeus': did you mean 'values'?"),
         (["--tolerance", "values=much"], "allowed: a number from 0 on"),
+        (["--images", "https://x.org/a.jpg"], "https://x.org/a.jpg is a URL; allowed: files of this machine"),
         (["--images", "MISSING.jpg"], "MISSING.jpg does not exist"),
         (["--precision", "f8"], "unknown precision 'f8'"),
         (["--dump", "MISSING/x.npz"], "cannot be written"),

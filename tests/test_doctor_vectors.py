@@ -372,6 +372,8 @@ def test_what_cannot_be_compared_is_refused(clip: Bundle, tmp_path: Path, capsys
     dim = clip.card.dim
     two, wide = save(tmp_path / "two.npy", np.ones((2, dim))), save(tmp_path / "wide.npy", np.ones((1, dim + 3)))
     named, strange, several = (tmp_path / f"{name}.npz" for name in ("named", "strange", "several"))
+    np.savez(lost := tmp_path / "lost.npz", vectors=np.ones((1, dim)), names=["elsewhere.jpg"])
+    np.savez(webbed := tmp_path / "webbed.npz", vectors=np.ones((1, dim)), url=["https://x.org/a.jpg"])
     np.savez(named, vectors=np.ones((1, dim)), names=["elsewhere.jpg"])
     np.savez(strange, words=["a", "b"])
     np.savez(several, a=np.ones((1, dim)), b=np.ones((1, dim)))
@@ -386,11 +388,13 @@ def test_what_cannot_be_compared_is_refused(clip: Bundle, tmp_path: Path, capsys
         (named, image, "has vectors of 'elsewhere.jpg' and others, none of what is given"),
         (strange, image, "holds words [2]; allowed: one array of vectors [n, dim] and their names"),
         (several, image, f"holds a [1, {dim}], b [1, {dim}]; allowed: one array"),
-        (tmp_path / "bad.npy", image, "bad.npy cannot be read: "),
+        (tmp_path / "bad.npy", image, "bad.npy cannot be read: it is no .npy file"),
         (tmp_path / "none.npy", image, "none.npy does not exist; allowed: a .npy, .npz or .parquet file"),
         (tmp_path / "empty", image, "holds no embeddings.npy and no .parquet file"),
         (Path(FILES[0]), image, "ends in '.jpg'; allowed: a .npy"),
-        (save(tmp_path / "zeros.npy", np.zeros((1, dim))), image, "there is none to compare"),
+        (save(tmp_path / "zeros.npy", np.zeros((1, dim))), image, "none to compare: all that are looked at"),
+        (lost, (), "there is none to compare: elsewhere.jpg does not exist"),
+        (webbed, (), "there is none to compare: https://x.org/a.jpg is a URL; allowed: files of this machine"),
         (two, (*image, "--dump", "x.npz"), "--dump does not go with --vectors"),
         (two, (*image, "--reference-runtime", "fake"), "--reference-runtime does not go with --vectors"),
     ):

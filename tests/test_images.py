@@ -173,6 +173,12 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         with pytest.raises(ImageError, match=reason) as caught:
             images.load_image(path)
         assert str(path) in caught.value.message
+    with pytest.raises(ImageError, match=r"https://x\.org/a\.jpg is a URL; allowed: files of") as caught:
+        images.load_image("https://x.org/a.jpg")
+    assert caught.value.hint == "download it first"
+    with pytest.raises(ImageError, match="is a URL") as caught:
+        images.load_image("file:///tmp/a.jpg")
+    assert caught.value.hint == "give its path: /tmp/a.jpg"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])

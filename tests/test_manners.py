@@ -29,6 +29,7 @@ FAKE = ("--runtime", "fake")
             ("match", "x.png", "a dog", "--modell", "x"),
             "clipworks match: unrecognized arguments: --modell.*; did you mean --model?",
         ),
+        (("classify", "x", "--lables", "l", "-o", "r"), "are required: --labels; did you mean --labels?"),
         (("classify", "x", "--labels", "l", "-o", "r", "--batch=4"), "--batch=4; did you mean --batch-size?"),
         (("match", str(EXAMPLE), "a dog", "--alpha", "whit"), "'whit' .*; did you mean white?"),
         (("models", "pul", "openai-b-32"), "'pul' .*; did you mean pull?"),

@@ -140,6 +140,9 @@ def test_an_image_that_cannot_be_read_is_one_row_and_status_1(home: Path, capsys
         (("set/*.jpg", "a dog"), "nothing fits the pattern set/*.jpg"),
         (("set/*.png", "a dog", "--root", "set"), "--root set goes with a list; set/*.png is a pattern"),
         (("https://example.org/a.png", "https://example.org/b.png", "--texts", "x"), "is a URL; allowed: files of"),
+        (("https://example.org/a.png", "x"), "https://example.org/a.png is a URL; allowed: files of this machine"),
+        (("file:///tmp/a.png", "x"), "file:///tmp/a.png is a URL; allowed: files of this machine"),
+        (("set/a.png", "x", "--root", "set"), "--root set goes with a list; set/a.png is an image"),
         (("set", "a dog", "-o", "scores.xlsx"), "scores.xlsx ends in .xlsx; allowed: .csv"),
         (("set", "a dog", "-o", "gone/scores.csv"), "the folder gone does not exist"),
         (("set", "a dog", "-o", "list.txt.csv", "--json"), "--json and --output are two forms"),
@@ -167,6 +170,8 @@ def test_names_that_begin_with_a_dash_go_behind_two(home: Path) -> None:
     done = children.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert {score["text"] for score in json.loads(done.stdout)["scores"]} == {"-a dog", "a cat"}
+    done = children.run([*command[:4], "-x.png", "a cat"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "did you mean -- -x.png?" in done.stderr) == (2, True)
 
 
 def test_python_matches_many_by_many(home: Path, fake: Model) -> None:

@@ -116,6 +116,13 @@ def test_what_is_no_list_of_captions_is_refused(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bare.txt").write_text("a.png\nb.png\n")
+    for source, said in (
+        ("https://x.org/pairs.txt", "https://x.org/pairs.txt is a URL; allowed: files of this machine"),
+        ("-", "- is standard input; allowed: the file of a list: path, tab, caption a line"),
+        ("nowhere.txt", "nowhere.txt does not exist; allowed: a list: path, tab, caption a line"),
+    ):
+        assert main(["retrieve", source, *FAKE]) == 2
+        assert said in capsys.readouterr().err
     (tmp_path / "gone.csv").write_text("image,caption\na.png,a dog\n")
     assert main(["retrieve", str(tmp_path / "bare.txt"), *FAKE]) == 2
     assert "has no captions; allowed: path, tab, caption a line" in capsys.readouterr().err

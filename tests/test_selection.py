@@ -18,7 +18,7 @@ from option_effects import read, run
 from clipworks.cli import main
 from clipworks.datasets.names import is_single
 from clipworks.datasets.selection import Selection, read_selection
-from clipworks.errors import ImageError, UsageError
+from clipworks.errors import ClipworksError, ImageError, UsageError
 from clipworks.results.formats import read_results
 
 FAKE = ("--runtime", "fake")
@@ -68,6 +68,47 @@ def test_all_that_is_named_is_taken_in_its_order(sources: tuple[str, ...], optio
     assert select(*sources, **options) == paths
 
 
+def test_a_pattern_does_not_follow_links_in_a_circle(home: Path) -> None:
+    for name in ("up", "back"):
+        (home / "a" / "deep" / name).symlink_to("..")
+    (home / "a" / "linked").symlink_to("../b")
+    linked = ["a/linked/4.png", "a/linked/[5].png"]
+    assert select("a/**/*.png") == ["a/1.png", "a/deep/3.png", *linked]
+    assert select("a/**") == ["a/1.png", "a/2.jpg", "a/deep/3.png", *linked]
+    assert select("**/deep/**/*.png") == ["a/deep/3.png"] + [
+        f"a/deep/{link}/{name}" for link in ("back", "up") for name in ("1.png", "linked/4.png", "linked/[5].png")
+    ]
+
+
+def test_a_folder_without_images_does_not_end_a_pattern(home: Path) -> None:
+    (home / "sets" / "none").mkdir(parents=True)
+    (home / "sets" / "none" / "notes.md").touch()
+    with pytest.raises(ImageError, match=r"sets/\* fits no image; known endings"):
+        select("sets/*")
+    (home / "sets" / "some").mkdir()
+    os.link("a/1.png", "sets/some/1.png")
+    found = read_selection(Selection(sources=("sets/*",)))
+    assert (found.paths, found.left_out) == (["sets/some/1.png"], 1)
+
+
+@pytest.mark.usefixtures("home")
+def test_lists_are_told_by_their_bytes() -> None:
+    for encoding in ("utf-16", "utf-8-sig"):
+        Path("wide.txt").write_bytes("b/4.png\tKätzchen\r\na/1.png\tdog\n".encode(encoding))
+        found = read_selection(Selection(sources=("wide.txt",)))
+        assert [(one.path, one.truth) for one in found] == [("b/4.png", "Kätzchen"), ("a/1.png", "dog")]
+    for listed, said in (
+        (b"", "standard input lists no image; allowed: one path a line"),
+        (
+            b"b/4.png\0a/1.png\0",
+            "standard input has its paths with NUL between them; allowed: one path a line, not NUL",
+        ),
+        ("b/4.png\n".encode("utf-16-le"), "standard input is no list of images: it is not text"),
+    ):
+        with pytest.raises(ClipworksError, match=said):
+            select("-", listed=listed)
+
+
 @pytest.mark.usefixtures("home")
 def test_what_is_left_out_is_counted_and_truths_stay() -> None:
     found = read_selection(Selection(sources=("a/*", "a")))
@@ -90,6 +131,7 @@ def test_what_is_left_out_is_counted_and_truths_stay() -> None:
         (("a/*",), "a", UsageError, r"--root a goes with a list; a/\* is a pattern"),
         (("plain.txt", "a"), "a", UsageError, "--root a goes with a list; a is a folder"),
         (("https://x.org/a.png",), None, UsageError, "https://x.org/a.png is a URL; allowed: files of this machine"),
+        (("HTTPS://x.org/a.png",), None, UsageError, "HTTPS://x.org/a.png is a URL; allowed: files of this machine"),
         (("s3://bucket/set",), None, UsageError, "s3://bucket/set is the URL of an object store; without Ray"),
         (("-",), None, ImageError, "lists no image"),
     ],

@@ -104,7 +104,25 @@ def test_what_is_wrong_with_a_tar_stands_behind_its_images(home: Path, capsys: p
     assert found[0][1] is None
     assert str(found[1][1]).startswith("tars/00.tar is damaged after 1 images")
     assert found[3][1] == "tars/02.tar holds no image"
-    assert str(found[4][1]).startswith("tars/03.tar is damaged after 0 images")
+    assert found[4][1] == "tars/03.tar is no tar: it is text"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "x.tar is no tar: it is empty (0 bytes)"),
+        (b"no tar at all", "x.tar is no tar: it is text"),
+        (bytes(10240), "x.tar holds no image"),
+        (None, "x.tar is damaged after 0 images: "),
+    ],
+)
+def test_tars_without_any_image_end_the_run(
+    content: bytes | None, said: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = (home / "tars" / "00.tar").read_bytes()[:700]
+    (home / "x.tar").write_bytes(cut if content is None else content)
+    status, _, err = run(capsys, "classify", "x.tar", "--labels", "labels.txt", "-o", "r.jsonl", *FAKE)
+    assert (status, err.startswith(f"clipworks: {said}"), Path("r.jsonl").exists()) == (1, True, False)
 
 
 def test_a_tar_that_ends_within_an_image_is_an_error_of_the_image(home: Path) -> None:

@@ -122,6 +122,12 @@ WRONG_TABLES: dict[str, tuple[str, str, str]] = {
     ),
     "a typo": ("id,name\n0,cat\n", "t.csv:nam", r"unknown column of .*t\.csv 'nam': did you mean 'name'\?"),
     "a cell too few": ("id,name\n0,cat\n1\n", "t.csv:name", "t.csv, line 3: the column name holds no text"),
+    "a cell too many": (
+        "id,name\n0,dog,\n1,cat, domestic\n",
+        "t.csv:name",
+        "t.csv, line 3: 3 cells, where the header has",
+    ),
+    "nothing": ("", "t.csv:name", r"t\.csv is empty; allowed: a table whose first line names the columns"),
     "an empty cell": ("id,name\n0,\n", "t.csv:name", "t.csv, line 2: the column name holds no text"),
     "a line within a cell": (
         'id,name\n0,"a\nb"\n',
@@ -160,6 +166,13 @@ def test_another_encoding_is_told_and_a_wrong_one_is_refused(tmp_path: Path) -> 
     write(path, b"cat\n\xff\xff\n")
     with pytest.raises(TextError, match=r"labels\.txt, line 2: is not gbk text: byte 4 is 0xff"):
         read_lines(path, encoding="gbk")
+    for encoding in ("utf-16-le", "utf-16-be"):
+        for content in ("cat\ndog\n", "猫\n狗\n"):
+            with pytest.raises(TextError, match="is not") as caught:
+                read_lines(write(path, content.encode(encoding)))
+            assert caught.value.hint == f"save it as UTF-8, or say what it is: --encoding {encoding}"
+    with pytest.raises(TextError, match=r"gone\.csv does not exist"):
+        read_lines(f"{tmp_path}/gone.csv:name")
     for encoding in ("klingon", "base64"):
         with pytest.raises(UsageError, match=f"unknown encoding '{encoding}'; allowed: those of Python, as utf-8"):
             read_lines(path, encoding=encoding)

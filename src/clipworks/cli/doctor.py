@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print, and return 0 for a healthy pipeline or the model's own vectors, 1 for what differs."""
+    from clipworks.datasets.selection import refuse_url
+    from clipworks.urls import is_url
+
+    if url := next(filter(is_url, args.images or ()), None):
+        raise refuse_url(url)
     if args.vectors is not None:
         return _run_vectors(args)
     if args.root is not None:
@@ -168,5 +174,5 @@ def _find_source(args: argparse.Namespace, stored: VectorFile) -> VectorSource:
         else:
             named.append(word)
     names += named
-    files += [str(Path(args.root or "", name)) for name in named]
+    files += [os.path.join(args.root or "", name) for name in named]  # noqa: PTH118  # a name may be a URL
     return VectorSource(role="image", names=tuple(names), files=tuple(files), options=options.read_image_options(args))

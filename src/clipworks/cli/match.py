@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
         check_output(args)
     single = sources == [_STDIN] or (len(sources) == 1 and is_single(sources[0]))
+    if single:
+        _check_single(args, sources[0])
     return _match_one(args, images, sources[0], texts) if single else _match_many(args, images, sources, texts)
 
 
@@ -72,8 +74,8 @@ def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     if len(sources) > 1:
         if _STDIN in sources:
             raise UsageError("- reads one image from standard input; it does not go with other SOURCEs")
-        from clipworks.datasets.locations import is_url
         from clipworks.datasets.names import is_pattern
+        from clipworks.urls import is_url
 
         known = (os.path.lexists, is_pattern, is_url)
         missing = next((word for word in sources if not any(check(word) for check in known)), None)
@@ -89,6 +91,16 @@ def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
             "no text given", hint="clipworks match SOURCE TEXT [TEXT ...]; of several SOURCEs: --texts TEXT [TEXT ...]"
         )
     return sources, texts
+
+
+def _check_single(args: argparse.Namespace, source: str) -> None:
+    """Refuse what is no image of this machine, and what goes with a list."""
+    from clipworks.datasets.selection import refuse_root, refuse_url
+    from clipworks.urls import is_url
+
+    if is_url(source):
+        raise refuse_url(source)
+    refuse_root(args.root, "standard input" if source == _STDIN else source, "an image")
 
 
 def _match_one(args: argparse.Namespace, images: ImageOptions, source: str, texts: list[str]) -> int:

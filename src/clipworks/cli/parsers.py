@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -13,10 +14,18 @@ from clipworks.errors import find_near
 
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<given>.*)", re.DOTALL)
 _CHOICE = re.compile(r"invalid choice: '(?P<given>.*?)' \(choose from (?P<known>.*)\)", re.DOTALL)
+_MISSING = "the following arguments are required"
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, as every other error of clipworks is."""
+
+    _words: Sequence[str] = ()  # that are being parsed
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse, and know the words where one of the required ones is missing."""
+        self._words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
@@ -30,9 +39,13 @@ class Parser(argparse.ArgumentParser):
         if match := _CHOICE.search(message):
             return find_near(match["given"], re.findall(r"[^\s',]+", match["known"]))
         words = _UNKNOWN.search(message)
-        given = [word.partition("=")[0] for word in words["given"].split()] if words else []
+        given = words["given"].split() if words else self._words if message.startswith(_MISSING) else ()
+        dashed = [word for word in given if word.startswith("-") and word not in self._option_string_actions]
+        if named := next((word for word in dashed if os.path.isfile(word)), None):  # noqa: PTH113  # any word
+            return f"-- {named}"
         options = [name for name in self._option_string_actions if name.startswith("--")]
-        return next((near for word in given if word.startswith("-") and (near := find_near(word, options))), None)
+        unknown = (word.partition("=")[0] for word in dashed)
+        return next((near for name in unknown if (near := find_near(name, options))), None)
 
 
 class SubcommandParser(Parser):

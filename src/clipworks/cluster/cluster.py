@@ -13,10 +13,11 @@ from typing import Any
 
 from clipworks.cluster.failures import INSTALL, explain_errors, first_line
 from clipworks.datasets.listing import DataSet
-from clipworks.datasets.locations import find_kind, is_url
+from clipworks.datasets.locations import find_kind
 from clipworks.datasets.sources import Archives
 from clipworks.errors import ClipworksError, ClusterError, RuntimeUnavailableError, UsageError
 from clipworks.processor import count_cores
+from clipworks.urls import is_url
 
 LOCAL = "local"
 """The address that starts a Ray on this machine, as Ray itself calls it."""

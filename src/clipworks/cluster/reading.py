@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clipworks.datasets.listing import Sample
-from clipworks.datasets.locations import is_url, join_place, open_place, read_place
+from clipworks.datasets.locations import join_place, open_place, read_place
 from clipworks.datasets.tars import extract, list_images
 from clipworks.errors import ImageError, LocationError
 from clipworks.images.decoders import read_regular_file
 from clipworks.images.streams import check_length
 from clipworks.pipeline import attempt
+from clipworks.urls import is_url
 
 if TYPE_CHECKING:
     from clipworks.cluster.plan import Piece

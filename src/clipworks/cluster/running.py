@@ -30,7 +30,7 @@ from clipworks.cluster.stages import examine_remotely, import_packages, run_piec
 from clipworks.cluster.statistics import Statistics
 from clipworks.datasets.ground_truth import find_truths
 from clipworks.datasets.listing import DataSet
-from clipworks.datasets.locations import is_url, make_folder
+from clipworks.datasets.locations import make_folder
 from clipworks.datasets.sources import read_source
 from clipworks.options import AUTO, RuntimeOptions
 from clipworks.processor import count_cores
@@ -40,6 +40,7 @@ from clipworks.results.manifest import recall_choice
 from clipworks.results.shards import Shard, list_shards, open_folder, write_folder_manifest
 from clipworks.runtimes import find_runtime
 from clipworks.tasks.classify import Classes
+from clipworks.urls import is_url
 
 
 def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
@@ -131,8 +132,15 @@ def parse_pairs(content: bytes, name: str, *, exists: Callable[[str], bool]) -> 
 
     ``exists`` says whether there is an image of a path, where "photo 1" may be a name, or a path and a label.
     """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        content = content.decode("utf-16", "replace").encode("utf-8", "surrogatepass")
+    elif _is_separated(content):
+        raise UsageError(f"{name} has its paths with NUL between them; allowed: one path a line, not NUL")
     if b"\0" in content:
-        raise UsageError(f"{name} is no list of images: it is not text", hint="clipworks match takes a single image")
+        raise UsageError(
+            f"{name} is no list of images: it is not text",
+            hint="clipworks match takes a single image; a list is UTF-8, or UTF-16 with a byte order mark",
+        )
     # A file name is bytes; those that are not UTF-8 are carried as Python carries them.
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     if Path(name).suffix.lower() == ".csv":
@@ -144,6 +152,15 @@ def parse_pairs(content: bytes, name: str, *, exists: Callable[[str], bool]) -> 
     if lines and all(found) and not exists(lines[0]):
         return [(match["path"], match["label"]) for match in found if match]
     return [(line, None) for line in lines]
+
+
+def _is_separated(content: bytes) -> bool:
+    """Whether bytes are names that NUL ends, as ``find -print0`` gives them, and no image or UTF-16."""
+    try:
+        names = content.decode().split("\0")
+    except UnicodeDecodeError:
+        return False
+    return not names.pop() and max(map(len, names), default=0) > 1 and all(name.isprintable() for name in names)
 
 
 def _split_tab(line: str, name: str) -> tuple[str, str]:

@@ -11,18 +11,11 @@ import contextlib
 import functools
 import os
 import posixpath
-import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from clipworks.errors import LocationError, UsageError
-
-_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+)://(?P<path>.*)", re.DOTALL)
-
-
-def is_url(place: str) -> bool:
-    """Whether a place is a URL, not a path of this machine."""
-    return _URL.match(place) is not None
+from clipworks.urls import URL, is_url
 
 
 def join_place(place: str, name: str) -> str:
@@ -37,11 +30,11 @@ def open_place(place: str) -> tuple[Any, str]:
     """
     import pyarrow.fs
 
-    match = _URL.match(place)
+    match = URL.match(place)
     if match is None:  # bytes that are not UTF-8 are refused by pyarrow; a local file of such a name is not read here
         return pyarrow.fs.LocalFileSystem(), os.path.abspath(place)  # noqa: PTH100  # a Path would resolve links
     path = match["path"]
-    return _open_remote(match["scheme"], path.partition("/")[0]), path.strip("/")
+    return _open_remote(match["scheme"].lower(), path.partition("/")[0]), path.strip("/")
 
 
 def read_place(place: str) -> bytes:

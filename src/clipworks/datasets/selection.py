@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from clipworks.datasets.listing import DataSet, list_samples, parse_pairs, read_dataset, walk_folder
-from clipworks.datasets.locations import is_url
+from clipworks.datasets.listing import DataSet, list_folder, list_samples, parse_pairs, read_dataset, walk_folder
 from clipworks.datasets.names import SUFFIXES, TARS, is_image_name, is_pattern
 from clipworks.datasets.tars import expand_ranges, index_tar
 from clipworks.errors import ImageError, UsageError
+from clipworks.urls import is_url, is_web, suggest_file
 
 STANDARD_INPUT = "-"
+# Any folders, those below them too: a part of a pattern for itself.
+_EVERY = re.compile(r"(?:^|(?<=/))\*\*(?:/+|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,10 @@ class Selection:
 def read_selection(selection: Selection) -> DataSet:
     """Read all that is named, in order; raises as `read_dataset`, and UsageError for a URL and what is not there."""
     parts = [part for source in selection.sources for part in _read_here(source, selection)]
-    return limit_images(join_sets(parts, selection.name), selection.limit)
+    found = join_sets(parts, selection.name)
+    if found.members and all(member is not None and member.error is not None for member in found.members):
+        raise ImageError(next(str(member.error) for member in found.members if member is not None))
+    return limit_images(found, selection.limit)
 
 
 def _read_here(source: str, selection: Selection) -> list[DataSet]:
@@ -58,7 +64,7 @@ def _read_here(source: str, selection: Selection) -> list[DataSet]:
             if not all(path.endswith(TARS) for path in found.paths):
                 return [found]
             tars = [sample.file for sample in found]
-    _refuse_root(selection.root, source, "tar shards")
+    refuse_root(selection.root, source, "tar shards")
     return [index_tar(tar) for tar in tars]
 
 
@@ -67,14 +73,16 @@ def read_part(source: str, selection: Selection) -> DataSet:
     root = selection.root
     if source == STANDARD_INPUT:
         pairs = parse_pairs(selection.listed, "standard input", exists=_exists_below(root))
+        if not pairs:
+            raise ImageError("standard input lists no image; allowed: one path a line")
         return list_samples(pairs, source, root)
     if is_url(source):
-        raise _refuse_url(source)
+        raise refuse_url(source)
     if is_pattern(source):
-        _refuse_root(root, source, "a pattern")
+        refuse_root(root, source, "a pattern")
         return _read_pattern(source, recursive=selection.recursive)
     if is_image_name(source) and not os.path.isdir(source):  # noqa: PTH112  # many
-        _refuse_root(root, source, "an image")
+        refuse_root(root, source, "an image")
         if not os.path.lexists(source):
             raise UsageError(f"{source} does not exist; allowed: an image, a folder of images, or a list of them")
         return _list_images([source], source)
@@ -118,8 +126,13 @@ def _read_pattern(pattern: str, *, recursive: bool) -> DataSet:
     left_out = 0
     for path in _list_matches(pattern):
         if os.path.isdir(path):  # noqa: PTH112  # many
-            if "**" not in pattern:
-                parts.append(read_dataset(path, recursive=recursive))
+            if "**" in pattern:
+                continue
+            entries = list(walk_folder(path, recursive=recursive))
+            if any(unlisted or is_image_name(entry) for entry, _, unlisted in entries):
+                parts.append(list_folder(path, entries))
+            else:
+                left_out += len(entries)
         elif is_image_name(path):
             parts.append(_list_images([path], path))
         else:
@@ -131,10 +144,35 @@ def _read_pattern(pattern: str, *, recursive: bool) -> DataSet:
 
 
 def _list_matches(pattern: str) -> list[str]:
-    found = sorted(glob.glob(pattern, recursive=True), key=os.fsencode)  # noqa: PTH207  # names as they are given
+    found = sorted(set(_expand(pattern)), key=os.fsencode)
     if not found:
         raise UsageError(f"nothing fits the pattern {pattern}; allowed: one that fits images, or folders of them")
     return found
+
+
+def _expand(pattern: str) -> Iterator[str]:
+    """What a pattern fits, as `glob` has it, which follows links in a circle behind ``**``."""
+    every = _EVERY.search(pattern)
+    if every is None:
+        yield from glob.iglob(pattern)  # noqa: PTH207  # names as they are given
+        return
+    rest = pattern[every.end() :] or "*"
+    for start in glob.iglob(pattern[: every.start()]) if every.start() else ("",):  # noqa: PTH207  # as above
+        for folder in _walk_folders(start):
+            yield from _expand(glob.escape(folder) + rest)
+
+
+def _walk_folders(start: str) -> Iterator[str]:
+    """A folder, empty or with a slash at its end, and those below it; links are followed, but not in a circle."""
+    stack: list[tuple[str, frozenset[tuple[int, int]]]] = [(start, frozenset())]
+    while stack:
+        folder, above = stack.pop()
+        status = os.stat(folder or ".")  # noqa: PTH116  # many
+        here = (status.st_dev, status.st_ino)
+        if here not in above:
+            yield folder
+            below = glob.iglob(f"{glob.escape(folder)}*/")  # noqa: PTH207  # as above
+            stack += [(name, above | {here}) for name in below]
 
 
 def _list_images(paths: list[str], source: str) -> DataSet:
@@ -145,14 +183,16 @@ def _exists_below(root: str | None) -> Callable[[str], bool]:
     return lambda path: os.path.exists(os.path.join(root or "", path))  # noqa: PTH110, PTH118  # as given
 
 
-def _refuse_root(root: str | None, source: str, what: str) -> None:
+def refuse_root(root: str | None, source: str, what: str) -> None:
+    """Raise UsageError where a root is given for what is no list."""
     if root is not None:
         raise UsageError(f"--root {root} goes with a list; {source} is {what}")
 
 
-def _refuse_url(source: str) -> UsageError:
-    if source.startswith(("http://", "https://")):
-        return UsageError(f"{source} is a URL; allowed: files of this machine", hint="download it first")
+def refuse_url(source: str) -> UsageError:
+    """The error for a URL where files of this machine are taken."""
+    if is_web(source):
+        return UsageError(f"{source} is a URL; allowed: files of this machine", hint=suggest_file(source))
     return UsageError(
         f"{source} is the URL of an object store; without Ray allowed: files of this machine",
         hint="download it first, or run on Ray: clipworks classify or embed with --ray local",

@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass
 
 from clipworks.datasets.listing import DataSet, list_folder, list_samples, parse_pairs
-from clipworks.datasets.locations import find_kind, is_url, join_place, list_place, read_place
+from clipworks.datasets.locations import find_kind, join_place, list_place, read_place
 from clipworks.datasets.names import TARS
 from clipworks.datasets.selection import Selection, join_sets, limit_images, read_part
 from clipworks.datasets.tars import expand_ranges
 from clipworks.errors import ImageError, UsageError
+from clipworks.urls import is_url
 
 
 @dataclass(frozen=True, kw_only=True)

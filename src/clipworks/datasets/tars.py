@@ -13,6 +13,7 @@ from clipworks.datasets.listing import DataSet
 from clipworks.datasets.names import SUFFIXES
 from clipworks.errors import UsageError
 from clipworks.images.archives import ArchiveMember
+from clipworks.images.signatures import describe_content
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -67,13 +68,14 @@ def index_tar(path: str) -> DataSet:
             hint="unpack it (gunzip), or run on Ray: clipworks classify or embed with --ray local",
         )
     found: list[tuple[ArchiveMember, str | None]] = []
-    said = None
+    said, opened = None, False
     try:
         with tarfile.open(path, "r:") as tar:
+            opened = True
             for name, (start, length), truth in list_images(tar, lambda member: (member.offset_data, member.size)):
                 found.append((ArchiveMember(archive=path, name=name, start=start, length=length), truth))
     except (tarfile.TarError, EOFError) as error:
-        said = f"is damaged after {len(found):,} images: {error}"
+        said = f"is damaged after {len(found):,} images: {error}" if opened else f"is no tar: {_describe_file(path)}"
     except OSError as error:
         said = f"cannot be read after {len(found):,} images: {error.strerror or error}"
     if said is None and not found:
@@ -88,6 +90,12 @@ def index_tar(path: str) -> DataSet:
         labelled=False,
         members=[member for member, _ in found],
     )
+
+
+def _describe_file(path: str) -> str:
+    with open(path, "rb") as stream:  # noqa: PTH123  # as above
+        head = stream.read(4096)
+    return f"it is {describe_content(head)}" if head else "it is empty (0 bytes)"
 
 
 def expand_ranges(pattern: str) -> list[str]:

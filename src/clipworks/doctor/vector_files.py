@@ -78,14 +78,21 @@ def read_vectors(path: Path) -> VectorFile:
     )
 
 
+def _check_start(path: Path, start: bytes) -> None:
+    """Refuse a file of another format: numpy takes it for a pickle, and says how to trust it."""
+    with path.open("rb") as stream:
+        if stream.read(len(start)) != start:
+            raise ValueError(f"it is no {path.suffix.lower()} file")  # said of the file, as all that is wrong with it
+
+
 def _read_array(path: Path) -> dict[str, Array]:
+    _check_start(path, b"\x93NUMPY")
     rows: Array = np.load(path, allow_pickle=False)
-    if not isinstance(rows, np.ndarray):
-        raise ValueError("it is no .npy file")  # said of the file, as all that is wrong with it
     return {"vectors": rows[None] if rows.ndim == 1 else rows}
 
 
 def _read_archive(path: Path) -> dict[str, Array]:
+    _check_start(path, b"PK")
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 

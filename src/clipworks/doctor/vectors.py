@@ -120,9 +120,10 @@ def _check(runs: TowerRuns, recipes: Recipes[R], chosen: _Compared, tell: Callab
     full = np.isfinite(lengths) & (lengths > 0)
     whole = [pair for pair in chosen.pairs if full[pair.row]]
     tried = [whole[place] for place in spread(len(whole), chosen.most)]
-    made, kept = _embed_all(recipes, tried, source.files, tell)
+    made, kept, unread = _embed_all(recipes, tried, source.files, tell)
     if not kept:
-        raise UsageError(f"of the {len(full)} vectors in {stored.path} there is none to compare")
+        reason = unread if whole else "all that are looked at are zero, or hold NaN or infinity"
+        raise UsageError(f"of the {len(full)} vectors in {stored.path} there is none to compare: {reason}")
     rows = unit_rows(stored.rows[[pair.row for pair in kept]])
     distances = measure_distances(made, rows)
     cosines = 1 - distances**2 / 2
@@ -166,9 +167,10 @@ def _check(runs: TowerRuns, recipes: Recipes[R], chosen: _Compared, tell: Callab
 
 def _embed_all(
     recipes: Recipes[R], pairs: Sequence[_Pair], files: Sequence[str], tell: Callable[[str], None]
-) -> tuple[Rows, list[_Pair]]:
-    """The model's vectors of all that can be read, and which that is."""
+) -> tuple[Rows, list[_Pair], str | None]:
+    """The model's vectors of all that can be read, which that is, and why the first of the others cannot."""
     made: list[Rows] = []
+    unread: str | None = None
     kept: list[_Pair] = []
     for start in range(0, len(pairs), _BATCH):
         tell(f"{start:,} of {len(pairs):,} compared")
@@ -176,14 +178,15 @@ def _embed_all(
         for some in (part, *([pair] for pair in part)):  # at once, or, where one cannot be read, one by one
             try:
                 rows = recipes.make(recipes.start, [files[pair.source] for pair in some])
-            except ImageError:
+            except ImageError as error:
+                unread = unread or error.message
                 continue
             assert rows is not None  # the tower as it is, in a precision that is available
             made.append(rows)
             kept += some
             if some is part:
                 break
-    return np.concatenate(made) if made else np.empty((0, 0)), kept
+    return np.concatenate(made) if made else np.empty((0, 0)), kept, unread
 
 
 def _pair(stored: VectorFile, source: VectorSource) -> list[_Pair]:

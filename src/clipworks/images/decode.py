@@ -31,6 +31,7 @@ from clipworks.images.resize import Pixels, transform_image
 from clipworks.images.signatures import describe_content, is_heif
 from clipworks.images.streams import MAX_BYTES, check_length, is_stream, name_stream, read_stream
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
+from clipworks.urls import is_url, suggest_file
 
 if TYPE_CHECKING:
     from clipworks.bundle.card import DropAlpha, ImageSpec
@@ -160,7 +161,14 @@ def read_image_file(path: str | os.PathLike[str]) -> bytes:
     """Read an image file, which a path that is empty does not name; raises ImageError."""
     if not os.fspath(path):
         raise ImageError("the image's path is empty")
+    check_no_url(os.fsdecode(path))
     return read_file(Path(path))
+
+
+def check_no_url(path: str) -> None:
+    """Raise ImageError for a URL, of which a path would make another name."""
+    if is_url(path):
+        raise ImageError(f"{path} is a URL; allowed: files of this machine", hint=suggest_file(path))
 
 
 def looks_sound(content: bytes) -> bool:

@@ -22,7 +22,7 @@ from PIL import Image
 from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ImageError, RuntimeUnavailableError, unknown_name
 from clipworks.images.archives import ArchiveMember, ImageFile
-from clipworks.images.decode import decode_image, read_file
+from clipworks.images.decode import check_no_url, decode_image, read_file
 from clipworks.images.resize import Cut, Pixels, plan_cut, transform_image
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 
@@ -68,6 +68,7 @@ def read_regular_file(file: ImageFile, *, name: str | None = None) -> bytes:
         raise ImageError(f"{shown} is no regular file")
     if not shown:
         raise ImageError("the image's name is empty")
+    check_no_url(shown)
     try:
         return read_file(Path(file), name=str(Path(shown)))
     except MemoryError:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from clipworks.datasets.locations import is_url, read_place, write_place
+from clipworks.datasets.locations import read_place, write_place
 from clipworks.endings import check_writable
 from clipworks.errors import ResultsError, UsageError
 from clipworks.results.records import Extent, RunSize
+from clipworks.urls import is_url
 
 # Seconds between two orders to the system to bring what was written to the disk: what a power failure may cost.
 _SYNC_S = 5.0

@@ -18,7 +18,6 @@ from typing import Any
 from clipworks.datasets.locations import (
     delete_place,
     find_kind,
-    is_url,
     join_place,
     list_place,
     make_folder,
@@ -29,6 +28,7 @@ from clipworks.errors import ResultsError, UsageError
 from clipworks.results.journal import FOLDER_MANIFEST, check_empty, read_manifest
 from clipworks.results.parquet import list_records, require_pyarrow
 from clipworks.results.records import Record
+from clipworks.urls import is_url
 
 _SHARD = re.compile(r"part-(\d{6,})\.parquet")
 _FACTS = b"clipworks"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,14 @@ import numpy.typing as npt
 
 from clipworks import scoring
 from clipworks.datasets.listing import DataSet, read_pairs
+from clipworks.datasets.selection import STANDARD_INPUT, refuse_url
 from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import count_accuracy
 from clipworks.evaluation.evaluation import Accuracy, Errors
 from clipworks.model import Model
 from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions
 from clipworks.scoring import Floats
+from clipworks.urls import is_url
 
 RETRIEVAL_FORMAT = 1
 # Queries compared at once: a table of this many rows is what is held in memory.
@@ -67,6 +70,12 @@ def read_captions(source: str, *, root: str | None = None, limit: int | None = N
 
     With a ``limit`` those of the first so many images.
     """
+    if is_url(source):
+        raise refuse_url(source)
+    if source == STANDARD_INPUT:
+        raise UsageError("- is standard input; allowed: the file of a list: path, tab, caption a line, or .csv")
+    if not os.path.exists(source):  # noqa: PTH110  # a Path raises for a name that is too long
+        raise UsageError(f"{source} does not exist; allowed: a list: path, tab, caption a line, or .csv")
     pairs = read_pairs(source, root=root)
     if not pairs or pairs[0][1] is None:
         raise UsageError(f"{source} has no captions; allowed: path, tab, caption a line, or .csv")

@@ -9,16 +9,16 @@ import os
 from clipworks.display import quote_text
 from clipworks.errors import TextError, unknown_name
 
-_DELIMITERS = (",", ";", "\t", "|")
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _ENDINGS = (".csv", ".tsv")
 
 
 def split_column(source: str) -> tuple[str, str | None]:
-    """Part ``FILE:COLUMN`` where there is a file of this name; anything else is a file's name as it is."""
+    """Part ``FILE:COLUMN`` where the file is there, or is called as a table; anything else is a name as it is."""
     file, colon, column = source.rpartition(":")
-    if not colon or not column or os.path.exists(source) or not os.path.isfile(file):  # noqa: PTH110, PTH113  # any text
+    if not colon or not column or os.path.exists(source):  # noqa: PTH110  # any text
         return source, None
-    return file, column
+    return (file, column) if os.path.isfile(file) or file.lower().endswith(_ENDINGS) else (source, None)  # noqa: PTH113
 
 
 def check_no_table(text: str, name: str) -> None:
@@ -32,17 +32,25 @@ def check_no_table(text: str, name: str) -> None:
 def read_column(text: str, name: str, column: str) -> list[str]:
     """The texts of one column; raises TextError with the line, and UnknownNameError where no column has the name."""
     names = split_header(text)
+    if not text.strip():
+        raise TextError(f"{name} is empty; allowed: a table whose first line names the columns")
     if column not in names:
         raise unknown_name(f"column of {name}", column, names)
     if names.count(column) > 1:
         raise TextError(f"{name}, line 1: {names.count(column)} columns have the name {column}; allowed: one")
-    place, reader = names.index(column), csv.reader(io.StringIO(text, newline=""), delimiter=_find_delimiter(text))
+    place, delimiter = names.index(column), _find_delimiter(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     texts = []
     try:
         next(reader)
         for row in reader:
             if not any(row):
                 continue
+            if any(row[len(names) :]):  # whose cells may stand in the wrong columns
+                raise TextError(
+                    f"{name}, line {reader.line_num}: {len(row)} cells, where the header has {len(names)}",
+                    hint=f"quote a text with {_DELIMITERS[delimiter]}",
+                )
             cell = row[place].strip() if place < len(row) else ""
             if not cell or "\n" in cell:
                 what = f"is {quote_text(cell)}" if cell else "holds no text"

@@ -45,6 +45,8 @@ def read_lines(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
     file, column = split_column(os.fspath(path))
     try:
         content = Path(file).read_bytes()
+    except FileNotFoundError:
+        raise TextError(f"{file} does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise TextError(f"{file} cannot be read: {reason}") from None
@@ -85,15 +87,29 @@ def _decode(content: bytes, path: str, encoding: str | None) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].decode(used, "replace").count("\n") + 1
         named = encoding or used.removesuffix("-sig").upper()
+        others = f"--encoding {_guess_wide(content) or 'gbk, or another'}"
         raise TextError(
             f"{path}, line {line}: is not {named} text: byte {error.start} is {error.object[error.start]:#04x}",
-            hint="save it as UTF-8, or say what it is: --encoding gbk, or another" if encoding is None else None,
+            hint=f"save it as UTF-8, or say what it is: {others}" if encoding is None else None,
         ) from None
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if found := CONTROL.search(text):
         line = text.count("\n", 0, found.start()) + 1
-        raise TextError(f"{path}, line {line}: is not text: it holds the control character {found[0]!r}", hint=HINT)
+        wide = _guess_wide(content) if encoding is None else None
+        hint = HINT if wide is None else f"save it as UTF-8, or say what it is: --encoding {wide}"
+        raise TextError(f"{path}, line {line}: is not text: it holds the control character {found[0]!r}", hint=hint)
     return text
+
+
+def _guess_wide(content: bytes) -> str | None:
+    """The kind of UTF-16 that bytes without a byte order mark look like, or None."""
+    low, high = content[::2].count(0), content[1::2].count(0)
+    guess = "utf-16-le" if high > low else "utf-16-be"
+    try:
+        text = content.decode(guess)
+    except UnicodeDecodeError:
+        return None
+    return guess if low != high and CONTROL.search(text) is None else None
 
 
 def _is_quoted(line: str) -> bool:

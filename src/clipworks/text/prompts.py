@@ -17,6 +17,8 @@ from clipworks.errors import ClipworksWarning, TextError, UsageError, unknown_na
 from clipworks.text.columns import split_column
 from clipworks.text.files import read_lines
 
+# What files of texts are called, so that one that is missing is not taken for a set's name.
+_FILES = frozenset({".csv", ".json", ".lst", ".tsv", ".txt"})
 SIMPLE_TEMPLATE = "a photo of a {}."
 _WORDNET_LABEL = re.compile(r"(?P<id>n\d{8})(?:\s*,\s*|\s+)(?P<name>.+)")
 
@@ -50,6 +52,7 @@ def read_labels(source: str, *, encoding: str | None = None) -> Labels:
 
     Raises:
         UnknownNameError: neither a set nor a file.
+        UsageError: a file that does not exist.
         TextError: the file cannot be read, holds no label, or looks like another format.
     """
     if source in LABEL_SETS:
@@ -90,7 +93,7 @@ def read_templates(source: str, *, encoding: str | None = None) -> tuple[str, ..
     Raises:
         UnknownNameError: neither a set nor a file.
         TextError: the file cannot be read, holds no template, or looks like another format.
-        UsageError: a template without ``{}``, or with two.
+        UsageError: a file that does not exist, or a template without ``{}``, or with two.
     """
     if source == "none":
         return ("{}",)
@@ -120,6 +123,8 @@ def _read_built_in(name: str) -> str:
 def _read_set(source: str, kind: str, sets: list[str], encoding: str | None) -> list[str]:
     file, _ = split_column(source)
     if not file or not os.path.exists(file):  # noqa: PTH110  # a Path raises for a name that is too long
+        if os.path.splitext(file)[1].lower() in _FILES:  # noqa: PTH122  # as above
+            raise UsageError(f"{file} does not exist; allowed: a file of texts, or {', '.join(sets)}")
         raise unknown_name(
             kind, source, sets, hint="a file is taken too: one a line, a JSON list, or FILE.csv:COLUMN of a table"
         )

@@ -92,6 +92,8 @@ def read_token_files(labels: Sequence[str], folder: Path) -> list[Ids]:
 
 def read_token_file(path: Path) -> Ids:
     """Read the token ids of one file: int32 ``[length]``, start and end included."""
+    if path.is_file() and not zipfile.is_zipfile(path):  # numpy takes it for a pickle, and says how to trust it
+        raise UsageError(f"{path} is no token file: it is no .npz file")
     try:
         # Opened here: numpy leaves a damaged file open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
