@@ -314,7 +314,7 @@ def test_every_command_runs_on_it_like_on_any_other(
         assert json.loads(capsys.readouterr().out)["input"] == place
     rows = ["--runtime", "onnxruntime,torch", "--precision", "f32", "--duration", "0.01", "--warmup", "0"]
     rows += ["--batch-size", "1", "--depth", "0", "--repeats", "1", "--no-footprint", "-o", str(tmp_path / "compared")]
-    assert main(["compare", "--images", str(folder), "--labels", str(labels), *rows, *model]) == 0
+    assert main(["compare", str(folder), "--labels", str(labels), *rows, *model]) == 0
     compared = json.loads((tmp_path / "compared" / "comparison.json").read_text())
     agreement = {row["actual"]["runtime"]: row["accuracy"] for row in compared["rows"]}
     assert set(agreement) == {"onnxruntime", "torch"}
