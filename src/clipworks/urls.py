@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from clipworks.errors import UsageError
+
 URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]+)://(?P<path>.*)", re.DOTALL | re.IGNORECASE)
 
 
@@ -24,3 +26,13 @@ def suggest_file(url: str) -> str:
     from urllib.parse import unquote, urlsplit  # here, since only an error needs it
 
     return f"give its path: {unquote(urlsplit(url).path)}"
+
+
+def refuse_url(source: str) -> UsageError:
+    """The error for a URL where files of this machine are taken."""
+    if is_web(source):
+        return UsageError(f"{source} is a URL; allowed: files of this machine", hint=suggest_file(source))
+    return UsageError(
+        f"{source} is the URL of an object store; without Ray allowed: files of this machine",
+        hint="download it first, or run on Ray: clipworks classify or embed with --ray local",
+    )

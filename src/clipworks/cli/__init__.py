@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from clipworks import __version__, interrupts
-from clipworks.cli.hints import fit_hint
 from clipworks.cli.terminal import can_redraw, find_width, show_text
 from clipworks.cli.words import parse_words
 from clipworks.display import fold_text
@@ -238,6 +237,8 @@ def _run(words: list[str]) -> int:
         if error.argument is not None and hasattr(args, error.argument):  # only here the command's options are known
             error.hint, error.argument = _HINTS[error.argument][0], None
         if name not in NESTED:
+            from clipworks.cli.hints import fit_hint
+
             error.hint = fit_hint(error.hint, parser)
         raise
 

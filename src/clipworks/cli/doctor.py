@@ -60,8 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print, and return 0 for a healthy pipeline or the model's own vectors, 1 for what differs."""
-    from clipworks.datasets.selection import refuse_url
-    from clipworks.urls import is_url
+    from clipworks.urls import is_url, refuse_url
 
     if url := next(filter(is_url, args.images or ()), None):
         raise refuse_url(url)

@@ -95,8 +95,8 @@ def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
 
 def _check_single(args: argparse.Namespace, source: str) -> None:
     """Refuse what is no image of this machine, and what goes with a list."""
-    from clipworks.datasets.selection import refuse_root, refuse_url
-    from clipworks.urls import is_url
+    from clipworks.datasets.names import refuse_root
+    from clipworks.urls import is_url, refuse_url
 
     if is_url(source):
         raise refuse_url(source)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+from clipworks.errors import UsageError
+
 # Files of a folder with other endings are not images; a list may name anything.
 SUFFIXES = frozenset(
     ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split()  # noqa: SIM905
@@ -33,3 +35,9 @@ def is_image_name(path: str) -> bool:
 
 def _ending(source: str) -> str:
     return os.path.splitext(source)[1].lower()  # noqa: PTH122  # a Path for each of a million files is slow
+
+
+def refuse_root(root: str | None, source: str, what: str) -> None:
+    """Raise UsageError where a root is given for what is no list."""
+    if root is not None:
+        raise UsageError(f"--root {root} goes with a list; {source} is {what}")

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from clipworks.datasets.listing import DataSet, list_folder, list_samples, parse_pairs, read_dataset, walk_folder
-from clipworks.datasets.names import SUFFIXES, TARS, is_image_name, is_pattern
+from clipworks.datasets.names import SUFFIXES, TARS, is_image_name, is_pattern, refuse_root
 from clipworks.datasets.tars import expand_ranges, index_tar
 from clipworks.errors import ImageError, UsageError
-from clipworks.urls import is_url, is_web, suggest_file
+from clipworks.urls import is_url, refuse_url
 
 STANDARD_INPUT = "-"
 # Any folders, those below them too: a part of a pattern for itself.
@@ -181,19 +181,3 @@ def _list_images(paths: list[str], source: str) -> DataSet:
 
 def _exists_below(root: str | None) -> Callable[[str], bool]:
     return lambda path: os.path.exists(os.path.join(root or "", path))  # noqa: PTH110, PTH118  # as given
-
-
-def refuse_root(root: str | None, source: str, what: str) -> None:
-    """Raise UsageError where a root is given for what is no list."""
-    if root is not None:
-        raise UsageError(f"--root {root} goes with a list; {source} is {what}")
-
-
-def refuse_url(source: str) -> UsageError:
-    """The error for a URL where files of this machine are taken."""
-    if is_web(source):
-        return UsageError(f"{source} is a URL; allowed: files of this machine", hint=suggest_file(source))
-    return UsageError(
-        f"{source} is the URL of an object store; without Ray allowed: files of this machine",
-        hint="download it first, or run on Ray: clipworks classify or embed with --ray local",
-    )

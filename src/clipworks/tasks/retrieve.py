@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from clipworks import scoring
 from clipworks.datasets.listing import DataSet, read_pairs
-from clipworks.datasets.selection import STANDARD_INPUT, refuse_url
+from clipworks.datasets.selection import STANDARD_INPUT
 from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import count_accuracy
 from clipworks.evaluation.evaluation import Accuracy, Errors
 from clipworks.model import Model
 from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions
 from clipworks.scoring import Floats
-from clipworks.urls import is_url
+from clipworks.urls import is_url, refuse_url
 
 RETRIEVAL_FORMAT = 1
 # Queries compared at once: a table of this many rows is what is held in memory.

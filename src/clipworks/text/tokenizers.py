@@ -13,7 +13,6 @@ from clipworks.bundle.card import TextSpec
 from clipworks.display import quote_text
 from clipworks.errors import BundleError, TextError, UsageError
 from clipworks.text.clip_vocabulary import write_clip_tokenizer
-from clipworks.text.library_file import open_file, write_beside, write_ends
 from clipworks.text.unread import Check, find_fragments, warn_unread
 
 Ids = NDArray[np.int32]
@@ -125,6 +124,8 @@ def open_tokenizer(path: Path | None, text: TextSpec) -> Tokenizer:
         model = read_sentencepiece(path)
         encode, size, check = make_siglip_encoder(model), model.size, lambda ids: model.unknown_id in ids
     else:
+        from clipworks.text.library_file import open_file
+
         encode, size, check = open_file(path, text.cleaning)
     if size > text.vocabulary:
         raise BundleError(f"{path} has {size} tokens, but the model only {text.vocabulary}")
@@ -162,6 +163,8 @@ def write_tokenizer(path: Path, source: Path | None, text: TextSpec) -> None:
     except OSError as error:
         raise BundleError(f"the tokenizer {source} cannot be copied: {error.strerror}") from None
     if text.tokenizer == "file":
+        from clipworks.text.library_file import write_beside, write_ends
+
         write_ends(path, text)
         write_beside(path)
     open_tokenizer(path, text)
