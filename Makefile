@@ -8,7 +8,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # The compiled modules are optional, so a machine without a C compiler passes too.
-BUILT := pyproject.toml setup.py src/clipworks/images/_resampling.c src/clipworks/runtimes/native/_towers.c src/clipworks/runtimes/native/_towers_steps.h
+BUILT := pyproject.toml setup.py src/clipworks/images/_resampling.c $(wildcard src/clipworks/runtimes/native/compiled/*.[ch])
 
 .venv/installed: $(BUILT)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "clipworks needs Python 3.11 or newer; try: make PYTHON=python3.12 demo" >&2; exit 1; }

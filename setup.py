@@ -4,12 +4,14 @@ import atexit
 import shutil
 import sys
 import tempfile
+from glob import glob
 
 from setuptools import Extension, setup
 from setuptools.command.build import build
 
 # Weights round as Pillow's do; what debuggers read would be ten times the code.
-OPTIMISED = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0", "-ffp-contract=off"]
+OPTIMISED = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden"]
+NATIVE = "src/clipworks/runtimes/native/compiled"
 THREADS = [] if sys.platform == "win32" else ["-pthread"]
 
 
@@ -32,16 +34,16 @@ setup(
     ext_modules=[
         Extension(
             f"clipworks.{name}",
-            [f"src/clipworks/{name.replace('.', '/')}.c"],
+            sources,
             depends=headers,
             extra_compile_args=OPTIMISED + THREADS,
             extra_link_args=THREADS,
             py_limited_api=True,
             optional=True,
         )
-        for name, headers in (
-            ("images._resampling", []),
-            ("runtimes.native._towers", ["src/clipworks/runtimes/native/_towers_steps.h"]),
+        for name, sources, headers in (
+            ("images._resampling", ["src/clipworks/images/_resampling.c"], []),
+            ("runtimes.native._towers", sorted(glob(f"{NATIVE}/*.c")), sorted(glob(f"{NATIVE}/*.h"))),
         )
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -21,8 +21,10 @@ from clipworks.towers.stored import find_tower
 from clipworks.towers.weights import ImageWeights, Layer, Norm
 
 compiled = pytest.importorskip("clipworks.runtimes.native._towers", reason="built without a C compiler")
-PRECISIONS = compiled.list_precisions()
-needs_towers = pytest.mark.skipif(not PRECISIONS, reason="needs AVX-512")
+SETS = compiled.list_instruction_sets()
+PRECISIONS = list(SETS.values())[-1] if SETS else []
+BEST = list(SETS)[-1] if SETS else ""
+needs_towers = pytest.mark.skipif(not SETS, reason="the towers were not compiled for this system")
 
 from clipworks.runtimes.native import layout  # noqa: E402  # needs the compiled module
 from clipworks.runtimes.native.encoder import NativeEncoder  # noqa: E402
@@ -104,23 +106,30 @@ FAULTS: dict[str, Callable[[ImageWeights], ImageWeights]] = {
 }
 
 
-def open_native(weights: ImageWeights, precision: str, *, bf16: bool = "bf16" in PRECISIONS) -> NativeEncoder:
+def open_native(
+    weights: ImageWeights, precision: str, *, bf16: bool = "bf16" in PRECISIONS, instruction_set: str = BEST
+) -> NativeEncoder:
     halves = precision == "bf16" or (precision == "int8" and bf16)
     facts, body = layout.pack_tower(weights, bf16=halves, int8=precision == "int8")
-    return NativeEncoder(facts, body[HEAD:], threads=2, opening=Opening(read_ms=None, compile_ms=0.0))
+    opening = Opening(read_ms=None, compile_ms=0.0)
+    return NativeEncoder(facts, body[HEAD:], threads=2, opening=opening, instruction_set=instruction_set)
 
 
-@needs_towers
+@pytest.mark.parametrize("instruction_set", SETS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_compiled_towers_give_nan_for_nan(weights: dict[bool, ImageWeights], fault: str) -> None:
+def test_the_compiled_towers_give_nan_for_nan(
+    weights: dict[bool, ImageWeights], fault: str, instruction_set: str
+) -> None:
     images = draw_images(MODEL)
-    halves = "bf16" in PRECISIONS
-    for precision, bf16 in [(name, halves) for name in PRECISIONS] + [("int8", False)] * ("int8" in PRECISIONS):
+    precisions = SETS[instruction_set]
+    halves = "bf16" in precisions
+    for precision, bf16 in [(name, halves) for name in precisions] + [("int8", False)] * ("int8" in precisions):
         int8 = precision == "int8"
         if (fault.endswith("int8") and not int8) or (fault.startswith("keys") and int8):
             continue  # only int8 towers have such weights; their keys are whole numbers
-        assert np.isfinite(open_native(weights[int8], precision, bf16=bf16)(images)).all()
-        encoder = open_native(FAULTS[fault](weights[int8]), precision, bf16=bf16)
+        chosen = {"bf16": bf16, "instruction_set": instruction_set}
+        assert np.isfinite(open_native(weights[int8], precision, **chosen)(images)).all()
+        encoder = open_native(FAULTS[fault](weights[int8]), precision, **chosen)
         with pytest.raises(EncodingError, match=rf"3 of 3 embeddings hold NaN or Inf from native in {precision}"):
             embed_batch(encoder, images)
 

@@ -377,7 +377,7 @@ def test_bad_input_is_one_error_and_the_next_call_works(quick: Bundle) -> None:
     for ids in (np.full((1, 4), VOCABULARY, np.int32), np.full((1, 4), -1, np.int32)):
         with pytest.raises(EncodingError, match=rf"ids has {ids[0, 0]}; allowed: 0 to {VOCABULARY - 1}"):
             text(ids)
-    with pytest.raises(EncodingError, match="places has 77; allowed: 0 to 76"):
+    with pytest.raises(EncodingError, match="positions has 77; allowed: 0 to 76"):
         text(np.arange(1, 80, dtype=np.int32)[None])
     assert image(images).shape == (3, MODELS["quick"].dim)
     assert image(images[:0]).shape == (0, MODELS["quick"].dim)
@@ -399,7 +399,7 @@ def test_rows_that_only_fill_up_are_refused(quick: Bundle, monkeypatch: pytest.M
 def test_weights_that_are_too_short_are_refused(quick: Bundle) -> None:
     facts, body = layout.pack_tower(read_tower(find_tower(quick, "image")), bf16=False)
     with pytest.raises(ValueError, match="not as long as the tower's facts say"):
-        compiled.open_tower(body[1024:-64], facts[:-1], 1)
+        compiled.open_tower(body[1024:-64], facts[:-1], 1, "scalar")
 
 
 def test_rounding_to_bf16_takes_the_even_one_of_two_that_are_equally_near() -> None:

@@ -12,9 +12,10 @@ import pytest
 from drawn_towers import Shape, draw_towers
 
 compiled = pytest.importorskip("clipworks.runtimes.native._towers", reason="built without a C compiler")
-PRECISIONS = compiled.list_precisions()
-if not PRECISIONS:
-    pytest.skip("needs AVX-512", allow_module_level=True)
+SETS = compiled.list_instruction_sets()
+if not SETS:
+    pytest.skip("the towers were not compiled for this system", allow_module_level=True)
+BEST = list(SETS)[-1]
 
 from clipworks.runtimes import EMBEDDING, FIRST, POOLED, Opening  # noqa: E402
 from clipworks.runtimes.native.encoder import NativeEncoder  # noqa: E402  # needs the compiled module
@@ -36,10 +37,13 @@ SHAPES = {
 }
 
 
-def open_native(weights: TowerWeights, *, bf16: bool = False, threads: int = 2) -> NativeEncoder:
+def open_native(
+    weights: TowerWeights, *, bf16: bool = False, threads: int = 2, instruction_set: str = BEST
+) -> NativeEncoder:
     folded = fold_image(weights) if isinstance(weights, ImageWeights) else fold_text(weights)
     facts, body = pack_tower(folded, bf16=bf16)
-    return NativeEncoder(facts, body[HEAD:], threads=threads, opening=Opening(read_ms=None, compile_ms=0.0))
+    opening = Opening(read_ms=None, compile_ms=0.0)
+    return NativeEncoder(facts, body[HEAD:], threads=threads, opening=opening, instruction_set=instruction_set)
 
 
 def to_unit(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -53,28 +57,32 @@ def embed_plainly(weights: TowerWeights, batch: npt.NDArray[Any]) -> npt.NDArray
     return to_unit(reference.embed_texts(weights, list(batch)))
 
 
+@pytest.mark.parametrize("instruction_set", SETS)
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", SHAPES)
-def test_it_gives_the_embeddings_of_the_plain_equations(name: str, threads: int) -> None:
+def test_it_gives_the_embeddings_of_the_plain_equations(name: str, threads: int, instruction_set: str) -> None:
     shape = SHAPES[name]
     image, text = draw_towers(shape)
     weights: TowerWeights
     for weights, batch in ((image, shape.draw_images(7)), (text, shape.draw_ids(7))):
-        expected, encoder = embed_plainly(weights, batch), open_native(weights, threads=threads)
+        expected = embed_plainly(weights, batch)
+        encoder = open_native(weights, threads=threads, instruction_set=instruction_set)
+        assert encoder.instruction_set == instruction_set
         for rows in (slice(0, 1), slice(0, 7)):
             assert abs(to_unit(encoder(batch[rows])) - expected[rows]).max() < 1e-6
         assert encoder(batch[:0]).shape == (0, weights.dim)
         assert not encoder.packs
 
 
-@pytest.mark.skipif("bf16" not in PRECISIONS, reason="needs AVX-512 with BF16")
+@pytest.mark.parametrize("instruction_set", [name for name, precisions in SETS.items() if "bf16" in precisions])
 @pytest.mark.parametrize("name", SHAPES)
-def test_bf16_stays_close_and_is_not_f32(name: str) -> None:
+def test_bf16_stays_close_and_is_not_f32(name: str, instruction_set: str) -> None:
     shape = SHAPES[name]
     image, text = draw_towers(shape)
     weights: TowerWeights
     for weights, batch in ((image, shape.draw_images(5)), (text, shape.draw_ids(5))):
-        cosines = (to_unit(open_native(weights, bf16=True)(batch)) * embed_plainly(weights, batch)).sum(axis=1)
+        encoder = open_native(weights, bf16=True, instruction_set=instruction_set)
+        cosines = (to_unit(encoder(batch)) * embed_plainly(weights, batch)).sum(axis=1)
         assert 0.9995 < cosines.min() < 1 - 1e-9
 
 
@@ -124,7 +132,7 @@ def test_arrays_that_are_none_are_refused() -> None:
     shape = Shape()
     _, text = draw_towers(shape)
     facts, body = pack_tower(fold_text(text), bf16=False)
-    tower = compiled.open_tower(body[HEAD:], facts[:-1], 2)
+    tower = compiled.open_tower(body[HEAD:], facts[:-1], 2, BEST)
     ids, out = shape.draw_ids(3), np.empty((3, text.dim), np.float32)
     wrong_ids: list[Any] = [
         ids[:, :-1], ids[0], ids[:2], ids.astype(np.int64), ids.tolist(), None, ids[:, ::-1],
@@ -162,11 +170,11 @@ def test_facts_drawn_at_random_are_refused_or_run() -> None:
             }
             given = sides | changes
             try:
-                tower = compiled.open_tower(body[HEAD:], tuple(given.values()), 1)
+                tower = compiled.open_tower(body[HEAD:], tuple(given.values()), 1, BEST)
             except ValueError:
                 continue
             out, opened = np.empty((2, given["dim"]), np.float32), opened + 1
-            if given["size"]:
+            if given["image_size"]:
                 compiled.encode_images(tower, shape.draw_images(2), out, NOTHING)
             elif not given["causal"]:
                 compiled.encode_full_texts(tower, shape.draw_ids(2), out, NOTHING)

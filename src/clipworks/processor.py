@@ -16,8 +16,11 @@ from typing import Literal, NamedTuple
 from clipworks.errors import UsageError
 
 VARIABLE = "CLIPWORKS_CPU"
-CEILINGS = ("avx2", "avx512", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx")
+SCALAR = "scalar"
+CEILINGS = (SCALAR, "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx")
 """Values of `VARIABLE`, from the lowest to the highest; each allows those before it."""
+
+_RENAMED = {"avx_vnni": "avx2_vnni"}  # Linux's name, and ours and oneDNN's
 
 Maker = Literal["intel", "amd", "arm", "apple", "other"]
 
@@ -29,7 +32,8 @@ _NAMED = (
 _MAKERS: dict[str, Maker] = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "0x41": "arm", "0x61": "apple"}
 # oneDNN's own names of instruction sets (dnnl_cpu_isa_t), as ceilings of ours; whatever else it takes sets none.
 _ONEDNN = {
-    **dict.fromkeys(("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"), "avx2"),
+    **dict.fromkeys(("SSE41", "AVX", "AVX2"), "avx2"),
+    **dict.fromkeys(("AVX2_VNNI", "AVX2_VNNI_2"), "avx2_vnni"),
     "AVX512_CORE": "avx512",
     "AVX512_CORE_VNNI": "avx512_vnni",
     "AVX512_CORE_BF16": "avx512_bf16",
@@ -108,7 +112,8 @@ def is_below(instruction_set: str, ceiling: str | None) -> bool:
     """Whether an instruction set, as Linux names it, may be used under a ceiling."""
     if ceiling is None:
         return True
-    needed = next((name for name in reversed(CEILINGS) if instruction_set.startswith(name)), CEILINGS[0])
+    known = _RENAMED.get(instruction_set, instruction_set)
+    needed = next((name for name in reversed(CEILINGS) if known.startswith(name)), "avx2")
     return CEILINGS.index(needed) <= CEILINGS.index(ceiling)
 
 

@@ -17,6 +17,7 @@ from clipworks.runtimes.native._towers import (
     encode_full_texts,
     encode_images,
     encode_texts,
+    name_set,
     open_tower,
 )
 from clipworks.runtimes.native.facts import Bytes, Facts
@@ -36,7 +37,9 @@ class NativeEncoder:
     device = "cpu"
     why: str | None = None
 
-    def __init__(self, facts: Facts, weights: Bytes, *, threads: int, opening: Opening) -> None:
+    def __init__(
+        self, facts: Facts, weights: Bytes, *, threads: int, opening: Opening, instruction_set: str
+    ) -> None:
         self.floats = "bf16" if facts.bf16 else "f32"
         self.precision = "int8" if facts.int8 else self.floats
         self.threads: int | None = threads
@@ -45,7 +48,8 @@ class NativeEncoder:
         self.packs = facts.causal
         self._facts = facts
         try:
-            self._tower = open_tower(weights, facts[:-1], threads)
+            self._tower = open_tower(weights, facts[:-1], threads, instruction_set)
+            self.instruction_set = name_set(self._tower)  # what really computes
         except (RuntimeError, ValueError, MemoryError) as error:
             raise EncodingError(f"native cannot open the tower: {str(error) or 'not enough memory'}") from None
 
@@ -100,7 +104,7 @@ class NativeEncoder:
                     watched,
                 )
             elif not self.packs:
-                encode = encode_images if self._facts.size else encode_full_texts
+                encode = encode_images if self._facts.image_size else encode_full_texts
                 encode(self._tower, batch, out, watched)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise _refuse(staged.rows, str(error) or "not enough memory") from None
@@ -109,10 +113,10 @@ class NativeEncoder:
 
 def open_encoder(request: EncoderRequest) -> NativeEncoder:
     """Open a tower; see `clipworks.runtimes.open_encoder`."""
-    precision = check_request(request)
+    instruction_set, precision = check_request(request)
     facts, weights, opening = open_weights(request, precision)
     threads = request.options.threads or count_physical_cores()
-    encoder = NativeEncoder(facts, weights, threads=threads, opening=opening)
+    encoder = NativeEncoder(facts, weights, threads=threads, opening=opening, instruction_set=instruction_set)
     encoder.why = choose_float(NATIVE, list_precisions()).reason if request.options.precision == AUTO else None
     return encoder
 

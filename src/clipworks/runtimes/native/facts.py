@@ -22,21 +22,21 @@ ACTIVATIONS = (None, "quick_gelu", "gelu", "gelu_tanh")
 class Facts(NamedTuple):
     """What a tower is; all but the last are in the order in which the compiled code takes them."""
 
-    size: int  # side of an image in pixels; 0 for texts, as are ``grid`` and ``side``
+    image_size: int  # side of an image in pixels; 0 for texts, as are ``grid`` and ``patch_size``
     grid: int  # patches along a side
-    side: int  # of a patch in pixels
+    patch_size: int  # side of a patch in pixels
     width: int  # of a row
     heads: int  # of an attention
     dim: int  # of an embedding
     layers: int  # how many
-    expanded: int  # width inside a layer's two last maps
+    mlp_dim: int  # width inside a layer's two last maps
     vocabulary: int  # token ids; 0 for images, as is ``context``
     context: int  # tokens of a text at most
     activation: int  # its place in `ACTIVATIONS`
-    centre: float  # taken from each pixel first
-    epsilon: float  # of the normalisations
+    center: float  # taken from each pixel first
+    epsilon: float  # of the normalizations
     cls_token: bool  # of images: whether the rows begin with the CLS token
-    input_norm: bool  # of images: whether rows are normalised before the first layer
+    input_norm: bool  # of images: whether rows are normalized before the first layer
     causal: bool  # of texts: whether they come packed; if not, each has ``context`` tokens, padding and all
     attention_pool: bool  # whether the last of the layers is a pooling by attention
     projected: bool  # whether a projection follows; ``dim`` is ``width`` otherwise

@@ -12,7 +12,7 @@ from clipworks.runtimes.native.facts import ACTIVATIONS, Bytes, Facts, write_fac
 from clipworks.towers.folding import CENTRE
 from clipworks.towers.weights import Array, AttentionPool, ImageWeights, Layer, Linear, Norm, TextWeights, TowerWeights
 
-# As in _towers.c: columns of a packed matrix that lie together, f32 values of a vector, bytes that each part begins at.
+# As in compiled/kernels.h: columns of a packed matrix that lie together, f32 values of a vector, bytes that each part begins at.
 _PANEL, _LANES, ALIGNMENT = 48, 16, 64
 _HALF = np.uint32(16)  # bits of a bf16
 
@@ -103,12 +103,12 @@ def round_to_bf16(bits: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
 def _describe(weights: TowerWeights, *, bf16: bool, int8: bool) -> Facts:
     spec = weights.spec
     facts = Facts(
-        **dict.fromkeys(("size", "grid", "side", "vocabulary", "context", "centre"), 0),
+        **dict.fromkeys(("image_size", "grid", "patch_size", "vocabulary", "context", "center"), 0),
         width=spec.width,
         heads=spec.heads or 1,
         dim=weights.dim,
         layers=len(_list_inner(weights)) + 1,
-        expanded=weights.layers[0].fc1.weight.shape[1],
+        mlp_dim=weights.layers[0].fc1.weight.shape[1],
         activation=ACTIVATIONS.index(spec.activation),
         epsilon=spec.norm_eps,
         cls_token=spec.cls_token,
@@ -123,7 +123,9 @@ def _describe(weights: TowerWeights, *, bf16: bool, int8: bool) -> Facts:
         vocabulary, context = len(weights.token_embed), len(weights.pos_embed)
         return facts._replace(vocabulary=vocabulary, context=context, end_id=weights.end_id)
     side = spec.patch_size or weights.size
-    return facts._replace(size=weights.size, grid=weights.size // side, side=side, centre=float(CENTRE))
+    return facts._replace(
+        image_size=weights.size, grid=weights.size // side, patch_size=side, center=float(CENTRE)
+    )
 
 
 def _list_parts(weights: TowerWeights, facts: Facts) -> Iterator[Bytes]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
+from typing import NamedTuple
 
 import clipworks.runtimes.native._towers as compiled
 from clipworks.bundle.card import TowerSpec
 from clipworks.cache import map_checked, write_checked
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.options import AUTO
-from clipworks.processor import find_ceiling, is_below
+from clipworks.processor import SCALAR, find_ceiling, is_below
 from clipworks.runtimes.availability import unavailable
 from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
@@ -20,13 +21,29 @@ from clipworks.runtimes.registry import NATIVE
 _FORMAT = 4  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
 DEVICES = (AUTO, "cpu", "0")
-_NEEDS = {"f32": "avx512f", "bf16": "avx512_bf16", "int8": "avx512_vnni"}
+
+
+class InstructionSet(NamedTuple):
+    """What the compiled code computes with."""
+
+    name: str
+    precisions: list[str]
+
+
+def find_set() -> InstructionSet | None:
+    """The highest instruction set of the processor's below the ceiling that is set; the scalar one only if it is named."""
+    ceiling = find_ceiling()
+    found = compiled.list_instruction_sets() or {}
+    usable = [name for name in found if is_below(name, ceiling) and name != SCALAR]
+    if not usable and ceiling == SCALAR:
+        usable = [SCALAR]
+    return InstructionSet(usable[-1], found[usable[-1]]) if usable else None
 
 
 def list_precisions() -> list[str]:
-    """The precisions that this processor has the instructions for, below the ceiling that is set."""
-    ceiling = find_ceiling()
-    return [name for name in compiled.list_precisions() if is_below(_NEEDS[name], ceiling)]
+    """The precisions that the processor has instructions for, below the ceiling that is set."""
+    found = find_set()
+    return found.precisions if found else []
 
 
 def describe_devices() -> dict[str, list[str]]:
@@ -34,24 +51,19 @@ def describe_devices() -> dict[str, list[str]]:
     return {"cpu": found} if (found := list_precisions()) else {}
 
 
-def has_tiles() -> bool:
-    """Whether the processor has AMX, which other runtimes use and these towers do not."""
-    return compiled.has_tiles() and is_below("amx_bf16", find_ceiling())
-
-
-def check_request(request: EncoderRequest) -> str:
-    """What precision is taken; raises RuntimeUnavailableError for what is not available."""
-    available = list_precisions()
-    if not available:
+def check_request(request: EncoderRequest) -> tuple[str, str]:
+    """What instruction set and precision are taken; raises RuntimeUnavailableError for what is not available."""
+    found, wanted = find_set(), request.options.precision
+    if found is None:
         raise RuntimeUnavailableError(
-            "native needs an x86 CPU with AVX-512, and clipworks built by gcc 10 or newer or by clang",
+            "native needs an x86 CPU with AVX2, and clipworks built by gcc 11 or newer or by clang",
             hint="choose another --runtime",
         )
     if request.options.device not in DEVICES:
         raise unavailable("device", request.options.device, "native", ["cpu"])
-    if request.options.precision != AUTO and request.options.precision not in available:
-        raise unavailable("precision", request.options.precision, "native", list(available))
-    return choose_float(NATIVE, available).precision if request.options.precision == AUTO else request.options.precision
+    if wanted not in (AUTO, *found.precisions):
+        raise unavailable("precision", wanted, "native", found.precisions)
+    return found.name, choose_float(NATIVE, found.precisions).precision if wanted == AUTO else wanted
 
 
 def _find_uncovered(spec: TowerSpec) -> str | None:

@@ -1,0 +1,9 @@
+/* int8 with AVX-512. */
+#include "targets.h"
+#ifdef AVX512
+BEGIN_TARGET(AVX512 ",avx512vnni")
+#include "avx512_int8.h"
+END_TARGET
+
+const Kernels avx512_int8 = {.gemm = gemm_panel, .quantize = quantize};
+#endif

@@ -1,0 +1,16 @@
+/* A file's instruction set, for gcc and for clang, whatever the rest of the module is compiled for. */
+#include "kernels.h"
+
+#if COMPILED && defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 10)
+#define AVX2 "avx2,fma,f16c"
+#define AVX512 "avx512f,avx512bw,avx512vl,avx512dq,fma"
+#endif
+
+#define PRAGMA(text) _Pragma(#text)
+#ifdef __clang__
+#define BEGIN_TARGET(set) PRAGMA(clang attribute push(__attribute__((target(set))), apply_to = function))
+#define END_TARGET PRAGMA(clang attribute pop)
+#else
+#define BEGIN_TARGET(set) PRAGMA(GCC push_options) PRAGMA(GCC target(set))
+#define END_TARGET PRAGMA(GCC pop_options)
+#endif
