@@ -18,7 +18,7 @@ from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
 from clipworks.runtimes.protocol import EncoderRequest, Opening, elapsed_ms
 from clipworks.runtimes.registry import NATIVE
 
-_FORMAT = 4  # of a packed file; another layout needs another number
+_FORMAT = 5  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
 DEVICES = (AUTO, "cpu", "0")
 

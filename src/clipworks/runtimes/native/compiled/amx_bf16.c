@@ -11,6 +11,7 @@ END_TARGET
 
 const Kernels amx_bf16 = {
     .gemm = gemm_tiles,
+    .part_rows = TILE_PART_ROWS,
     .normalize = normalize, .convert = convert, .center = center, .attend = attend,
 };
 #endif

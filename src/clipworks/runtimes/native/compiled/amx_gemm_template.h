@@ -128,18 +128,18 @@ static void multiply_one(const Gemm *gemm, long words, const char *ahead, long p
     }
 }
 
-/* A panel, 32 rows at a time, then 16, then what is left. */
-static void gemm_tiles(const Gemm *gemm, long rows, long columns)
+/* Words of the panel that stay in the first-level cache while all rows pass by. */
+#define TILE_BLOCK 128
+
+/* A part of a panel's depth, `last` where nothing follows: 32 rows at a time, then 16, then what is left. */
+static void multiply_block(const Gemm *part, long rows, long columns, long words, int last)
 {
-    const long words = gemm->words / TILE * TILE, rest = gemm->words - words, tiles = round_up(columns, FILL) / TILE;
-    const long steps = (rows + 2 * TILE - 1) / (2 * TILE);
-    const long pace = gemm->ahead == NULL ? 0 : tiles * TILE * 4 / steps; /* of a panel, all in all, as much as this one */
-    const char *ahead = gemm->ahead;
-    if (!words) {
-        gemm_panel(gemm, rows, columns);
-        return;
-    }
-    Gemm tile = *gemm;
+    const long tiles = round_up(columns, FILL) / TILE, steps = (rows + 2 * TILE - 1) / (2 * TILE);
+    const long rest = part->words - words;
+    const long pace = part->ahead == NULL ? 0 : tiles * TILE * 4 / steps; /* all in all as much as this part */
+    const int reuse = last && part->epilogue != NULL && !part->add;
+    const char *ahead = part->ahead;
+    Gemm tile = *part;
     configure_tiles(rows < TILE ? rows : TILE);
     for (long done = 0, count; done < rows; done += count, ahead += pace * words) {
         const long left = rows - done;
@@ -151,17 +151,38 @@ static void gemm_tiles(const Gemm *gemm, long rows, long columns)
         else
             multiply_one(&tile, words, ahead, pace, tiles);
         if (rest) {
-            const Gemm last = {.a = tile.a + words, .b = tile.b + words * tile.b_step, .a_step = tile.a_step,
-                               .b_step = tile.b_step, .words = rest, .sums = tile.sums, .sums_step = tile.sums_step,
-                               .add = 1};
-            gemm_panel(&last, count, columns);
+            const Gemm words_left = {.a = tile.a + words, .b = tile.b + words * tile.b_step, .a_step = tile.a_step,
+                                     .b_step = tile.b_step, .words = rest, .sums = tile.sums,
+                                     .sums_step = tile.sums_step, .add = 1};
+            gemm_panel(&words_left, count, columns);
         }
-        if (gemm->epilogue != NULL)
+        if (last && part->epilogue != NULL)
             finish(&tile, count, columns);
         tile.a += count * tile.a_step;
         tile.row += count;
-        if (gemm->epilogue == NULL || gemm->add)
+        if (!reuse)
             tile.sums += count * tile.sums_step;
+    }
+}
+
+static void gemm_tiles(const Gemm *gemm, long rows, long columns)
+{
+    const long whole = gemm->words / TILE * TILE, blocks = (whole + TILE_BLOCK - 1) / TILE_BLOCK;
+    if (!whole) {
+        gemm_panel(gemm, rows, columns);
+        return;
+    }
+    for (long i = 0; i < blocks; i++) {
+        const long from = whole / TILE * i / blocks * TILE, until = whole / TILE * (i + 1) / blocks * TILE;
+        const int last = i + 1 == blocks;
+        Gemm part = *gemm;
+        part.a += from;
+        part.b += from * gemm->b_step;
+        part.words = (last ? gemm->words : until) - from;
+        part.add = gemm->add || i > 0;
+        if (gemm->ahead != NULL)
+            part.ahead = gemm->ahead + from * gemm->b_step * 4;
+        multiply_block(&part, rows, columns, until - from, last);
     }
     _tile_release();
 }

@@ -9,6 +9,7 @@ END_TARGET
 
 const Kernels amx_int8 = {
     .gemm = gemm_tiles,
+    .part_rows = TILE_PART_ROWS,
     .quantize = quantize,
 };
 #endif

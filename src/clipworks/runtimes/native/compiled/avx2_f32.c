@@ -23,6 +23,6 @@ END_TARGET
 
 const Kernels avx2_f32 = {
     .gemm = gemm_panel, .normalize = normalize, .convert = convert, .center = center, .attend = attend, .pool = pool,
-    .add = add,
+    .add = add, .part_rows = PART_ROWS,
 };
 #endif

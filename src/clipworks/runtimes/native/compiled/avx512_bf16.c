@@ -7,5 +7,6 @@ END_TARGET
 
 const Kernels avx512_bf16 = {
     .gemm = gemm_panel, .normalize = normalize, .convert = convert, .center = center, .attend = attend,
+    .part_rows = PART_ROWS,
 };
 #endif

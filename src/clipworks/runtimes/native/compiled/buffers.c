@@ -8,7 +8,6 @@
 #include "tower.h"
 
 #define LEAST 40 /* rows that each thread has at least where threads work alone */
-#define OWN 104  /* rows that a thread takes through a layer alone, so that they stay in its core's cache */
 #define GAP 32   /* words between rows: powers of two would share one set of the cache */
 
 size_t times(size_t one, size_t other)
@@ -39,9 +38,9 @@ void free_memory(Buffers *buffers)
 }
 
 /* How many parts of how many images threads take through the layers alone; the rest is for all together. */
-static void share_images(Buffers *buffers, long images, long length, long threads)
+static void share_images(Buffers *buffers, long images, long length, long own, long threads)
 {
-    long most = OWN / length > 1 ? OWN / length : 1, each = images / threads < most ? images / threads : most;
+    long most = own / length > 1 ? own / length : 1, each = images / threads < most ? images / threads : most;
     buffers->images = each;
     buffers->parts = each ? images / each / threads * threads : 0;
 }
@@ -112,17 +111,17 @@ typedef struct {
 static Room plan_parts(Tower *tower, const Call *call, long rows)
 {
     Buffers *buffers = &tower->buffers;
-    const long threads = tower->team.threads;
+    const long threads = tower->team.threads, own = tower->set->kernels[tower->inner]->part_rows;
     Room room = {.shared = call->count};
     if (tower->length) {
-        share_images(buffers, call->count, tower->length, threads);
+        share_images(buffers, call->count, tower->length, own, threads);
         long rest = (call->count - buffers->parts * buffers->images) * tower->length;
         room.own = buffers->images * tower->length;
         room.shared = room.shared < rest ? rest : room.shared;
     } else {
-        buffers->parts = rows < threads * LEAST ? 0 : (rows + threads * OWN - 1) / (threads * OWN) * threads;
+        buffers->parts = rows < threads * LEAST ? 0 : (rows + threads * own - 1) / (threads * own) * threads;
         /* A group in two parts is read twice, but a few parts should be of equal length. */
-        room.whole = buffers->parts >= 4 * threads && call->length <= OWN / 2;
+        room.whole = buffers->parts >= 4 * threads && call->length <= own / 2;
         room.own = buffers->parts ? (rows + buffers->parts - 1) / buffers->parts + room.whole * call->length : 0;
         room.shared = room.shared < rows ? rows : room.shared;
     }

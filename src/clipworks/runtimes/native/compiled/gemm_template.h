@@ -7,6 +7,13 @@
  */
 
 #define PASS (VECTORS * LANES) /* columns that the micro-kernel takes at once */
+#define DEPTH_BLOCK 256
+
+/* Columns of a panel before its last pass, of so many vectors. */
+INLINE long columns_before(long columns, long vectors)
+{
+    return round_up(columns, FILL) - vectors * LANES;
+}
 
 /* The micro-kernel: MR x PASS at most. The sums are registers; each word of depth is loaded once. */
 INLINE void micro(const Gemm *gemm, const char *ahead, long pace, const int rows, const int vectors)
@@ -70,37 +77,64 @@ static Micro *const micros[MR][VECTORS] = {
 
 #include "epilogue_template.h"
 
-/* A panel: its rows shared out evenly to calls of the micro-kernel. Of what is read next, a line or more is prefetched
- * with every word; where nothing is named, what is read anyway. */
-static void gemm_panel(const Gemm *gemm, long rows, long columns)
+/* A part of a panel's depth and columns, `last` where nothing follows; its rows shared out evenly to calls of the
+ * micro-kernel. Of what is read next, a line or more is prefetched with every word; where nothing is named, what is read
+ * anyway. Where sums are all there after one call, each call may write them to the same place. */
+INLINE void multiply_pass(const Gemm *part, long rows, long columns, long vectors, int last, int alone)
 {
-    const Epilogue *epilogue = gemm->epilogue;
+    const Epilogue *epilogue = last ? part->epilogue : NULL;
     const long tiles = (rows + MR - 1) / MR, least = rows / tiles, filled = round_up(columns, FILL);
-    const long pace = gemm->ahead == NULL ? 0 : tiles < 3 ? 64 : (filled * 4 + tiles - 1) / tiles;
+    const long pace = part->ahead == NULL ? 0 : tiles < 3 ? 64 : (filled * 4 + tiles - 1) / tiles;
+    const int reuse = alone && epilogue != NULL && !part->add;
     const float *added = NULL;
-    const char *ahead = gemm->ahead;
-    Gemm tile = *gemm;
+    const char *ahead = part->ahead;
+    Gemm tile = *part;
     if (epilogue != NULL && epilogue->added != NULL)
-        added = epilogue->added + gemm->row * epilogue->added_step + gemm->column;
+        added = epilogue->added + part->row * epilogue->added_step + part->column;
     for (long i = 0; i < tiles; i++) {
         const long count = least + (i < rows - least * tiles);
         if (added != NULL)
             for (long j = 0; j < count; j++, added += epilogue->added_step)
                 for (long k = 0; k < columns; k += FILL)
                     __builtin_prefetch(added + k, 0, 2);
-        if (gemm->ahead == NULL)
+        if (part->ahead == NULL)
             ahead = (const char *)tile.a;
-        Gemm pass = tile;
-        for (long j = 0; j < filled; j += PASS, pass.b += PASS, pass.sums += PASS) {
-            const long vectors = (filled - j < PASS ? filled - j : PASS) / LANES;
-            micros[count - 1][vectors - 1](&pass, ahead, j ? 0 : pace);
+        micros[count - 1][vectors - 1](&tile, ahead, pace);
+        if (epilogue != NULL) {
+            Gemm whole = tile;
+            whole.sums -= columns_before(columns, vectors);
+            finish(&whole, count, columns);
         }
-        if (epilogue != NULL)
-            finish(&tile, count, columns);
         tile.a += count * tile.a_step;
         tile.row += count;
-        if (epilogue == NULL || tile.add)
+        if (!reuse)
             tile.sums += count * tile.sums_step;
         ahead += tile.words * pace;
+    }
+}
+
+/* A panel. Where the micro-kernel takes a part of its columns, those of DEPTH_BLOCK words stay in the first-level cache
+ * while all rows pass by. */
+static void gemm_panel(const Gemm *gemm, long rows, long columns)
+{
+    const long filled = round_up(columns, FILL), block = filled > PASS ? DEPTH_BLOCK : gemm->words;
+    for (long from = 0; from == 0 || from < gemm->words; from += block) {
+        const long words = gemm->words - from < block ? gemm->words - from : block;
+        for (long j = 0; j < filled; j += PASS) {
+            Gemm part = *gemm;
+            part.a += from;
+            part.b += from * gemm->b_step + j;
+            part.sums += j;
+            part.words = words;
+            part.add = gemm->add || from > 0;
+            if (j > 0)
+                part.ahead = NULL;
+            else if (gemm->ahead != NULL)
+                part.ahead = gemm->ahead + from * filled * 4;
+            multiply_pass(&part, rows, columns, (filled - j < PASS ? filled - j : PASS) / LANES,
+                          from + words == gemm->words && j + PASS >= filled, filled <= PASS);
+        }
+        if (!block)
+            return;
     }
 }

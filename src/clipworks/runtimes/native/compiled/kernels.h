@@ -64,8 +64,7 @@ typedef struct {
     long sums_step;
     int add;              /* whether `sums` holds what is added to */
     const char *ahead;    /* what is read next, or NULL: prefetched on the way */
-    const Epilogue *epilogue; /* or NULL: sums stay where they are. With one, `sums` has rows for those that are kept
-                                 from one part of the depth to the next, and is room for MR rows otherwise */
+    const Epilogue *epilogue; /* or NULL: sums stay where they are. With one, `sums` has rows for all of them, too */
     long row, column;     /* of the epilogue's rows and columns: where these begin */
 } Gemm;
 
@@ -104,7 +103,12 @@ typedef struct {
     /* A row of F32 or BF16, times weight unless it is NULL, to bytes. */
     void (*quantize)(const void *row, Format format, long width, const float *weight, const Quantizer *quantizer,
                      uint8_t *out);
+    long part_rows; /* that a thread takes through a layer alone: as many as stay in its core's cache, and enough to be
+                       worth reading the weights */
 } Kernels;
+
+#define PART_ROWS 104
+#define TILE_PART_ROWS 208
 
 /* An instruction set that native has kernels for. */
 typedef struct {

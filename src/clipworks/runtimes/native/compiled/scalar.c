@@ -252,9 +252,9 @@ static void int8_gemm(const Gemm *gemm, long rows, long columns)
 }
 
 const Kernels scalar_f32 = {.gemm = f32_gemm, .normalize = f32_normalize, .convert = f32_convert, .center = f32_center,
-                            .attend = f32_attend, .pool = pool, .add = add};
+                            .attend = f32_attend, .pool = pool, .add = add, .part_rows = PART_ROWS};
 const Kernels scalar_bf16 = {.gemm = bf16_gemm, .normalize = bf16_normalize, .convert = bf16_convert,
-                             .center = bf16_center, .attend = bf16_attend};
-const Kernels scalar_int8 = {.gemm = int8_gemm, .quantize = quantize};
+                             .center = bf16_center, .attend = bf16_attend, .part_rows = PART_ROWS};
+const Kernels scalar_int8 = {.gemm = int8_gemm, .quantize = quantize, .part_rows = PART_ROWS};
 
 #endif
