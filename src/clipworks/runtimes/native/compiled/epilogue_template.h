@@ -8,7 +8,7 @@ INLINE void finish_as(const Gemm *gemm, long rows, long columns, const Format fo
         const long column = gemm->column + j, left = columns - j;
         const Vector bias = epilogue.bias == NULL ? v_set(0.0f) : v_load_n(epilogue.bias + column, left);
         const Vector scale = FORMAT == INT8 ? v_load_n(epilogue.scales + column, left) : v_set(0.0f);
-        for (long i = 0; i < rows; i++) {
+        _Pragma("GCC unroll 8") for (long i = 0; i < rows; i++) {
             const long row = gemm->row + i, place = row * epilogue.out_step + column;
             Vector x = FLOAT_SUMS(gemm->sums + i * gemm->sums_step + j);
             if (FORMAT == INT8)
