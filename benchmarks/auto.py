@@ -28,6 +28,7 @@ from clipworks import runtimes, store
 from clipworks.environment import describe_environment
 from clipworks.errors import ClipworksError
 from clipworks.options import PRECISIONS, RuntimeOptions
+from clipworks.processor import list_ceilings
 from clipworks.runtimes.registry import list_installed, list_names
 
 MODES = {
@@ -58,6 +59,9 @@ def main() -> int:
     print(f"{machine.cpu}, {machine.cores} cores, load {machine.load_1m}; samples a second, medians\n")
     lost = []
     for mode in args.modes.split(","):
+        if (ceiling := MODES[mode].get("CLIPWORKS_CPU")) and ceiling not in list_ceilings():
+            print(f"{mode}: this processor has no {ceiling}\n")
+            continue
         for model in args.model or ["starter"]:
             lost += show(mode, model, run_worker(mode, model, args.seconds))
     print("\n".join(["auto loses:", *lost]) if lost else "auto is nowhere slower than another by more than a tenth")

@@ -127,9 +127,11 @@ def test_the_compiled_towers_give_nan_for_nan(
         int8 = precision == "int8"
         if (fault.endswith("int8") and not int8) or (fault.startswith("keys") and int8):
             continue  # only int8 towers have such weights; their keys are whole numbers
-        chosen = {"bf16": bf16, "instruction_set": instruction_set}
-        assert np.isfinite(open_native(weights[int8], precision, **chosen)(images)).all()
-        encoder = open_native(FAULTS[fault](weights[int8]), precision, **chosen)
+        assert np.isfinite(
+            open_native(weights[int8], precision, bf16=bf16, instruction_set=instruction_set)(images)
+        ).all()
+        broken = FAULTS[fault](weights[int8])
+        encoder = open_native(broken, precision, bf16=bf16, instruction_set=instruction_set)
         with pytest.raises(EncodingError, match=rf"3 of 3 embeddings hold NaN or Inf from native in {precision}"):
             embed_batch(encoder, images)
 

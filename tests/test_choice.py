@@ -47,7 +47,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch, cpu: tuple[str, str]) -> None:
         (COOPER_LAKE, "native", "f32", "half the rate"),
         (COOPER_LAKE, "openvino", "f32", "half the rate"),
         (COOPER_LAKE, "torch", "f32", "half the rate"),
-        (SAPPHIRE_RAPIDS, "native", "f32", "half the rate"),
+        (SAPPHIRE_RAPIDS, "native", "bf16", "AMX"),
         (SAPPHIRE_RAPIDS, "openvino", "bf16", "AMX"),
         (SAPPHIRE_RAPIDS, "torch", "bf16", "AMX"),
         (ICE_LAKE, "openvino", "f32", "not native"),
@@ -90,26 +90,6 @@ def test_what_cannot_be_compiled_when_it_is_measured_is_not_taken(monkeypatch: p
     simulate(monkeypatch, UNKNOWN)
     monkeypatch.setattr(rates, "measure_rates", lambda *_: {"f32": 100.0})
     assert choose_float(registry.OPENVINO, ["f32", "bf16"]).precision == "f32"
-
-
-@pytest.mark.parametrize(
-    ("cpu", "precision", "tiles"),
-    [
-        (SAPPHIRE_RAPIDS, "auto", True),
-        (SAPPHIRE_RAPIDS, "bf16", True),
-        (SAPPHIRE_RAPIDS, "int8", True),
-        (SAPPHIRE_RAPIDS, "f32", False),
-        (COOPER_LAKE, "auto", False),
-        (ZEN4, "bf16", False),
-    ],
-)
-def test_openvino_has_tiles_where_there_is_amx(
-    cpu: tuple[str, str], precision: str, *, tiles: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    simulate(monkeypatch, cpu)
-    assert registry.has_openvino_tiles(precision) == tiles
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
-    assert not registry.has_openvino_tiles(precision)
 
 
 def test_rates_are_measured_once_and_kept_by_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:

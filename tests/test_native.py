@@ -22,7 +22,7 @@ from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.options import RuntimeOptions
-from clipworks.runtimes import Role, registry
+from clipworks.runtimes import Role
 from clipworks.runtimes.choice import FloatChoice
 from clipworks.runtimes.probes import open_probe
 from clipworks.text.packing import count_packed, pack_texts
@@ -36,7 +36,7 @@ from clipworks.runtimes.native import layout, opening  # noqa: E402  # needs the
 
 AVAILABLE = opening.list_precisions()
 if not AVAILABLE:
-    pytest.skip("needs AVX-512", allow_module_level=True)
+    pytest.skip("needs AVX2", allow_module_level=True)
 pytestmark = pytest.mark.runtimes
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "convert.json").read_text(encoding="utf-8"))["models"]
@@ -206,7 +206,6 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
             assert ((unit(found) - exact) ** 2).sum() < 1.6 * lost
             if floats == "f32":
                 assert ((unit(found) - graph) ** 2).sum() < lost / 8
-    monkeypatch.setattr(registry, "has_openvino_tiles", lambda precision: False)  # noqa: ARG005
     assert runtimes.open_encoder(bundle, "image", RuntimeOptions(precision="int8", cache=False)).runtime == "native"
     monkeypatch.setattr(layout, "is_quantized", lambda weights: False)  # noqa: ARG005
     with pytest.raises(RuntimeUnavailableError, match="convert the model again"):
@@ -334,17 +333,13 @@ def test_it_is_the_default_for_converted_towers_and_for_no_others(
         return runtimes.choose_for(bundle, RuntimeOptions(**asked)).name
 
     starter = store.open_bundle("starter")
-    monkeypatch.setattr(registry, "has_openvino_tiles", lambda precision: False)  # noqa: ARG005
     assert choose(quick) == "native"
     assert choose(quick, device="cpu", precision="f32") == "native"
     assert choose(starter) in ("openvino", "onnxruntime")
     assert choose(quick, runtime="onnxruntime") == "onnxruntime"
     for device, precision in (("gpu", "auto"), ("auto", "f16"), ("auto", "int8")):
         assert choose(quick, device=device, precision=precision) == "openvino"
-    monkeypatch.setattr(registry, "has_openvino_tiles", lambda precision: precision != "f32")
-    assert choose(quick, precision="f32") == "native"
-    assert choose(quick) == "openvino"
-    monkeypatch.setattr(opening, "list_precisions", list)
+    monkeypatch.setattr(opening, "find_set", lambda: None)
     assert choose(quick, precision="f32") == "openvino"
 
 
@@ -355,8 +350,8 @@ def test_what_is_not_available_is_refused_in_one_line(quick: Bundle, monkeypatch
         open_tower(quick, "image", precision="f16")
     with pytest.raises(RuntimeUnavailableError, match="no tower that clipworks converted"):
         open_tower(store.open_bundle("starter"), "image")
-    monkeypatch.setattr(opening, "list_precisions", list)
-    with pytest.raises(RuntimeUnavailableError, match="native needs an x86 CPU with AVX-512, and clipworks built by"):
+    monkeypatch.setattr(opening, "find_set", lambda: None)
+    with pytest.raises(RuntimeUnavailableError, match="native needs an x86 CPU with AVX2, and clipworks built by"):
         open_tower(quick, "image")
 
 

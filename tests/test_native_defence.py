@@ -310,7 +310,9 @@ def working(work: Callable[[], Any]) -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 warns of what is tried here
 def test_a_process_forked_during_a_call_encodes_on_its_own(packed: dict[str, Packed]) -> None:
     opening = Opening(read_ms=None, compile_ms=0.0)
-    encoder = NativeEncoder(Facts(**packed["image"].facts), packed["image"].body, threads=2, opening=opening, instruction_set=SET)
+    encoder = NativeEncoder(
+        Facts(**packed["image"].facts), packed["image"].body, threads=2, opening=opening, instruction_set=SET
+    )
     images = draw_images(MODEL)
     many = np.tile(images, (40, 1, 1, 1))
     expected = encoder(images)

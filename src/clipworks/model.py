@@ -50,6 +50,7 @@ class Model:
         self.runtime, self.device, self.precision = first.runtime, first.device, first.precision
         self.floats = first.floats  # the type of what is computed in floats: the precision itself, but in int8 towers
         self.why = first.why  # what ``auto`` went by where the runtime or the precision was left to it; else None
+        self.instruction_set = first.instruction_set  # None where the runtime does not say
 
     def embed_dataset(
         self,
@@ -212,6 +213,7 @@ class Model:
             device=self.device,
             precision=self.precision,
             why=self.why,
+            instruction_set=self.instruction_set,
             score_kind=self.card.score.kind,
         )
         order = [places[text] for text in texts]

@@ -1,7 +1,8 @@
 """The processor: its name, its maker, and the instruction sets that may be used.
 
-``CLIPWORKS_CPU`` sets a ceiling: nothing above it is used by the native runtime or counted on when a precision or a
-runtime is chosen. oneDNN, which computes inside OpenVINO, has a switch of its own, ``ONEDNN_MAX_CPU_ISA``.
+``CLIPWORKS_CPU`` names the instruction set whose kernels the native runtime uses. For all else it is a ceiling: nothing
+above it is counted on when a precision or a runtime is chosen. oneDNN, which computes inside OpenVINO, has a switch of
+its own, ``ONEDNN_MAX_CPU_ISA``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ SCALAR = "scalar"
 CEILINGS = (SCALAR, "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx")
 """Values of `VARIABLE`, from the lowest to the highest; each allows those before it."""
 
+# What tells that a processor has each but the first, as Linux names it.
+_SIGNS = {name: name for name in CEILINGS} | {"avx2_vnni": "avx_vnni", "avx512": "avx512f", "amx": "amx_bf16"}
 _RENAMED = {"avx_vnni": "avx2_vnni"}  # Linux's name, and ours and oneDNN's
 
 Maker = Literal["intel", "amd", "arm", "apple", "other"]
@@ -95,11 +98,19 @@ def count_physical_cores() -> int:
 
 
 def find_ceiling() -> str | None:
-    """The ceiling that `VARIABLE` sets, or None; raises UsageError for what is none."""
+    """The ceiling that `VARIABLE` sets, or None; raises UsageError for what is none, or not the processor's."""
     given = os.environ.get(VARIABLE, "").strip().lower()
     if given and given not in CEILINGS:
         raise UsageError(f"{VARIABLE} is {given!r}; allowed: {', '.join(CEILINGS)}")
+    if given and given not in list_ceilings():
+        raise UsageError(f"{VARIABLE} is {given!r}, which this processor lacks; allowed: {', '.join(list_ceilings())}")
     return given or None
+
+
+def list_ceilings() -> list[str]:
+    """Those of `CEILINGS` that this processor has; all on a system that does not tell."""
+    flags = (read_cpuinfo().get("flags") or "").split()
+    return [name for name in CEILINGS if not flags or name == SCALAR or _SIGNS[name] in flags]
 
 
 def find_onednn_ceiling() -> str | None:

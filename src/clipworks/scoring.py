@@ -42,6 +42,7 @@ class Match(Sequence[Score]):
     device: str
     precision: str
     why: str | None = None  # what ``auto`` went by where the runtime or the precision was left to it
+    instruction_set: str | None = None  # that the runtime's kernels are of; None where it does not say
     score_kind: str = "softmax"  # over the given texts, or ``sigmoid``, each text by itself
     scores: tuple[Score, ...] = ()  # best first; empty for an error
     error: str | None = None  # why an image of a data set has no scores, or None

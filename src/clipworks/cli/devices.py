@@ -67,6 +67,7 @@ def show_survey(found: Survey, machine: Environment, cache: CacheContents) -> Do
             ("runtime", lambda row: row[0].name),
             ("version", lambda row: row[0].version or "-"),
             ("device", lambda row: row[1].name),
+            ("kernels", lambda row: row[1].instruction_set or ""),
             ("precision", lambda row: row[2]),
             ("GFLOP/s", lambda row: _divide(row[1].rates.get(row[2]), 1, 0)),
             ("beside f32", lambda row: _divide(row[1].rates.get(row[2]), row[1].rates.get("f32"), 2)),

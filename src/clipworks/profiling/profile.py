@@ -111,6 +111,7 @@ class Profile:
     devices: tuple[str, ...]  # in use, one for each requested
     precision: str  # in use
     why: str | None = None  # what ``auto`` went by where the runtime or the precision was left to it; else None
+    instruction_set: str | None = None  # that the runtime's kernels are of; None where it does not say
     threads: int | None  # CPU threads of each instance, in use; None where the runtime does not say
     batch_size: int  # images or texts in a request
     instances: int  # compiled encoders for each device

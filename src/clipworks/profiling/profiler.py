@@ -90,6 +90,7 @@ class Bench:
             devices=tuple(encoder.device for encoder in self.encoders[:: self.setup.instances]),
             precision=first.precision,
             why=first.why,
+            instruction_set=first.instruction_set,
             threads=first.threads,
             batch_size=self.setup.batch_size,
             instances=self.setup.instances,

@@ -32,6 +32,7 @@ def describe_model(model: Model, decoder: ImageDecoder | None = None) -> dict[st
         "runtime": model.runtime,
         "device": model.device,
         "precision": model.precision,
+        **({"instruction_set": model.instruction_set} if model.instruction_set else {}),
         **({"floats": model.floats} if model.precision == "int8" else {}),
         **dataclasses.asdict(model.image_options),
         **({"decoder": decoder.name} if decoder else {}),

@@ -17,6 +17,7 @@ class FakeEncoder:
 
     runtime = "fake"
     packs = False
+    instruction_set: str | None = None
     why: str | None = None
 
     def __init__(self, *, precision: str, dim: int) -> None:

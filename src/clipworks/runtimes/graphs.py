@@ -47,6 +47,7 @@ class GraphEncoder:
     """A tower of which a runtime has compiled the graph; calls may come from several threads at once."""
 
     why: str | None = None
+    instruction_set: str | None = None
 
     def __init__(
         self,

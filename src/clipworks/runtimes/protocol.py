@@ -57,6 +57,7 @@ class Encoder(Protocol):
     dim: int  # width of an embedding
     opening: Opening  # how long reading and compiling took
     why: str | None  # what ``auto`` went by where the request left it something to choose; else None
+    instruction_set: str | None  # that its kernels are of, as they report it; None where the runtime does not say
     # whether whatever texts of a batch begin with is computed once, and nothing behind their ends, so that it pays to
     # bring texts that begin alike together and texts of any lengths may be
     packs: bool
@@ -109,6 +110,8 @@ class Implementation(NamedTuple):
     # natively; empty where the runtime can use none
     describe_devices: Callable[[], dict[str, list[str]]]
     open_probe: OpenProbe | None = None  # None where the runtime shows nothing of what is inside a tower
+    # the instruction set that it would compute with on the CPU; None where it does not say
+    find_instruction_set: Callable[[], str | None] = lambda: None
 
 
 class Traits(NamedTuple):

@@ -29,7 +29,7 @@ from clipworks.runtimes.registry import find_version, import_runtime
 _SECONDS = 0.2  # of each precision, at the least
 _FEWEST = 5  # calls of each precision
 _KEPT = 64
-_FORMAT = 2  # of what is measured; another tower needs another number
+_FORMAT = 3  # of what is measured; another tower needs another number
 _IMAGES = 8  # a call: 400 rows, as a batch of any size is computed in parts of about that many
 _lock = threading.Lock()
 _measured: dict[str, dict[str, float]] = {}

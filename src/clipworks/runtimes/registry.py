@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from clipworks.errors import RuntimeUnavailableError, unknown_name
 from clipworks.options import AUTO, RuntimeOptions
-from clipworks.processor import describe_processor, find_onednn_ceiling
-from clipworks.runtimes.choice import choose_float, limit_to_runtime
+from clipworks.processor import describe_processor
+from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.protocol import AUTOMATIC, Implementation, Runtime, Traits
 
 if TYPE_CHECKING:
@@ -53,28 +53,6 @@ def _load_fake() -> Implementation:
     return IMPLEMENTATION
 
 
-def claim_for_openvino(traits: Traits, options: RuntimeOptions) -> str | None:
-    """OpenVINO's claim: what native runs too, where there is AMX."""
-    fits = (
-        traits.converted and not traits.rotates and options.device in _ON_CPU and has_openvino_tiles(options.precision)
-    )
-    return "openvino uses AMX, which native does not" if fits else None
-
-
-def has_openvino_tiles(precision: str) -> bool:
-    """Whether OpenVINO would compute a precision, or what ``auto`` takes for it, by AMX."""
-    if precision not in (AUTO, "bf16", "int8"):
-        return False
-    known = limit_to_runtime(describe_processor(), OPENVINO).instruction_sets
-    if known:
-        return ("amx_int8" if precision == "int8" else "amx_bf16") in known
-    try:
-        from clipworks.runtimes.native.opening import has_tiles  # a system that does not list them
-    except ImportError:
-        return False
-    return find_onednn_ceiling() is None and has_tiles()
-
-
 def claim_for_onnxruntime(traits: Traits, options: RuntimeOptions) -> str | None:
     """ONNX Runtime's claim: convolutions of f32."""
     if not traits.convolutional or options.device not in (AUTO, "cpu") or options.precision not in (AUTO, "f32"):
@@ -84,7 +62,7 @@ def claim_for_onnxruntime(traits: Traits, options: RuntimeOptions) -> str | None
 
 
 def claim_for_native(traits: Traits, options: RuntimeOptions) -> str | None:
-    """The native runtime's claim: what clipworks converted, on AVX-512."""
+    """The native runtime's claim: what clipworks converted, where it has kernels for the processor."""
     if not traits.converted or traits.rotates or options.device not in _ON_CPU:
         return None
     try:
@@ -92,9 +70,9 @@ def claim_for_native(traits: Traits, options: RuntimeOptions) -> str | None:
 
         available = list_precisions()
     except ImportError:  # built without a C compiler: what it would offer
-        available = [*AUTOMATIC, "int8"] if "avx512f" in describe_processor().instruction_sets else []
+        available = [*AUTOMATIC, "int8"] if "avx2" in describe_processor().instruction_sets else []
     fits = bool(available) and options.precision in (AUTO, *available)
-    return "native is the quickest on AVX-512 for converted checkpoints" if fits else None
+    return "native is the quickest for converted checkpoints" if fits else None
 
 
 OPENVINO = Runtime(
@@ -105,7 +83,6 @@ OPENVINO = Runtime(
     install="pip install openvino",
     devices=("cpu", "gpu", "npu"),
     default=True,
-    claim=claim_for_openvino,
     needs_finite_weights=True,
     has_onednn=True,
     bf16_sets=("amx_bf16", "avx512_bf16"),
@@ -139,12 +116,12 @@ NATIVE = Runtime(
     distribution="clipworks",
     install="install clipworks again where gcc or clang and Python's headers are",
     claim=claim_for_native,
-    suits="CLIP on CPUs with AVX-512 but without AMX",
+    suits="converted CLIP and SigLIP on x86 CPUs",
     absent="clipworks was installed without its compiled module, for want of a C compiler: the runtime native, which "
     "is quicker on this CPU, is not available; to get it, install clipworks again where gcc or clang and Python's "
     "headers are",
-    idle="the processor lacks AVX-512, or it is hidden by CLIPWORKS_CPU",
-    bf16_sets=("avx512_bf16",),
+    idle="the processor lacks AVX2",
+    bf16_sets=("amx_bf16", "avx512_bf16"),
 )
 FAKE = Runtime(name="fake", load=_load_fake, listed=False)
 # In the order in which messages name them and claims are asked; ours last, so that it is compared with the others.

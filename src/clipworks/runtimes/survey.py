@@ -24,6 +24,7 @@ class Device:
 
     name: str  # as ``--device`` takes it
     precisions: tuple[str, ...]  # those that it computes natively
+    instruction_set: str | None = None  # that the runtime's kernels are of; None where it does not say
     rates: dict[str, float]  # of a transformer layer, 10^9 operations/s by precision; of CPUs only
 
 
@@ -87,7 +88,8 @@ def _look_at(name: str, again: bool, report: Callable[[str], None]) -> RuntimeFa
     try:
         facts = replace(facts, version=find_version(name))
         choose_runtime(name)
-        found = import_runtime(name).describe_devices()
+        implementation = import_runtime(name)
+        found, kernels = implementation.describe_devices(), implementation.find_instruction_set()
     except ClipworksError as error:
         return replace(facts, problem=error.message, hint=error.hint)
     except (RuntimeError, OSError) as error:  # the runtime's own
@@ -102,7 +104,7 @@ def _look_at(name: str, again: bool, report: Callable[[str], None]) -> RuntimeFa
             report(f"measuring {name} in {precision}")
 
         rates = measure_rates(name, precisions, again=again, opened=opened) if device == "cpu" else {}
-        devices.append(Device(name=device, precisions=tuple(precisions), rates=rates))
+        devices.append(Device(name=device, precisions=tuple(precisions), instruction_set=kernels, rates=rates))
     return replace(facts, devices=tuple(devices))
 
 

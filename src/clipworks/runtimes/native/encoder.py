@@ -37,9 +37,7 @@ class NativeEncoder:
     device = "cpu"
     why: str | None = None
 
-    def __init__(
-        self, facts: Facts, weights: Bytes, *, threads: int, opening: Opening, instruction_set: str
-    ) -> None:
+    def __init__(self, facts: Facts, weights: Bytes, *, threads: int, opening: Opening, instruction_set: str) -> None:
         self.floats = "bf16" if facts.bf16 else "f32"
         self.precision = "int8" if facts.int8 else self.floats
         self.threads: int | None = threads
@@ -49,7 +47,7 @@ class NativeEncoder:
         self._facts = facts
         try:
             self._tower = open_tower(weights, facts[:-1], threads, instruction_set)
-            self.instruction_set = name_set(self._tower)  # what really computes
+            self.instruction_set: str | None = name_set(self._tower)  # what really computes
         except (RuntimeError, ValueError, MemoryError) as error:
             raise EncodingError(f"native cannot open the tower: {str(error) or 'not enough memory'}") from None
 

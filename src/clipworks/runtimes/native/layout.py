@@ -12,8 +12,8 @@ from clipworks.runtimes.native.facts import ACTIVATIONS, Bytes, Facts, write_fac
 from clipworks.towers.folding import CENTRE
 from clipworks.towers.weights import Array, AttentionPool, ImageWeights, Layer, Linear, Norm, TextWeights, TowerWeights
 
-# As in compiled/kernels.h: columns of a packed matrix that lie together, f32 values of a vector, bytes that each part begins at.
-_PANEL, _LANES, ALIGNMENT = 48, 16, 64
+# As in compiled/kernels.h: columns of a panel, to what multiple they are filled up, bytes that each part begins at.
+_PANEL, _FILL, ALIGNMENT = 48, 16, 64
 _HALF = np.uint32(16)  # bits of a bf16
 
 
@@ -84,7 +84,7 @@ def pack_steps(steps: npt.NDArray[np.int8]) -> Bytes:
 
 
 def _fill(width: int) -> int:
-    return -(-width // _LANES) * _LANES
+    return -(-width // _FILL) * _FILL
 
 
 def _cut(words: npt.NDArray[np.uint32]) -> Bytes:
@@ -123,9 +123,7 @@ def _describe(weights: TowerWeights, *, bf16: bool, int8: bool) -> Facts:
         vocabulary, context = len(weights.token_embed), len(weights.pos_embed)
         return facts._replace(vocabulary=vocabulary, context=context, end_id=weights.end_id)
     side = spec.patch_size or weights.size
-    return facts._replace(
-        image_size=weights.size, grid=weights.size // side, patch_size=side, center=float(CENTRE)
-    )
+    return facts._replace(image_size=weights.size, grid=weights.size // side, patch_size=side, center=float(CENTRE))
 
 
 def _list_parts(weights: TowerWeights, facts: Facts) -> Iterator[Bytes]:
@@ -226,7 +224,7 @@ def _list_last(last: Layer, weights: TowerWeights, *, bf16: bool) -> Iterator[By
 def _list_pool(pool: AttentionPool, weights: ImageWeights, *, bf16: bool) -> Iterator[Bytes]:
     """A pooling by attention, as a last layer whose query is known: what each head looks for is, too."""
     look = pool.take_query_through_keys()
-    yield _view(np.pad(look, ((0, 0), (0, -weights.spec.width % _LANES))))
+    yield _view(np.pad(look, ((0, 0), (0, -weights.spec.width % _FILL))))
     yield from _list_maps(pool.proj, pool.fc1, pool.fc2, bf16=bf16)
     yield _pack_heads(pool.v.dequantize(), weights)
 

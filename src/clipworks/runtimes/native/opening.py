@@ -31,7 +31,7 @@ class InstructionSet(NamedTuple):
 
 
 def find_set() -> InstructionSet | None:
-    """The highest instruction set of the processor's below the ceiling that is set; the scalar one only if it is named."""
+    """The highest instruction set below the ceiling that is set; the scalar kernels only where they are named."""
     ceiling = find_ceiling()
     found = compiled.list_instruction_sets() or {}
     usable = [name for name in found if is_below(name, ceiling) and name != SCALAR]

@@ -33,6 +33,7 @@ class TorchEncoder:
 
     runtime = "torch"
     why: str | None = None
+    instruction_set: str | None = None
 
     def __init__(self, tower: ImageTower | TextTower, *, device: torch.device, precision: str, dim: int) -> None:
         self.device = str(device)

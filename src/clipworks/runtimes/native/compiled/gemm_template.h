@@ -7,7 +7,7 @@
  */
 
 #define PASS (VECTORS * LANES) /* columns that the micro-kernel takes at once */
-#define DEPTH_BLOCK 256
+#define DEPTH_BLOCK 384
 
 /* Columns of a panel before its last pass, of so many vectors. */
 INLINE long columns_before(long columns, long vectors)
