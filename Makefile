@@ -22,6 +22,9 @@ demo: .venv/installed  ## match the example image with three texts
 test: .venv/installed  ## run the tests (offline)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+kernels: .venv/installed  ## plant a fault in each kernel's remainder and see that the kernels' tests find it
+	$(BIN)/python tools/plant_kernels.py
+
 sanitize: .venv/installed  ## run the compiled code's tests under gcc's sanitizers (address, undefined behaviour, threads)
 	$(BIN)/python tools/sanitize.py
 

@@ -81,9 +81,9 @@ def test_a_terminal_gets_a_table_with_reasons(
     assert any(line.startswith("CPU  ") and "core" in line for line in lines)
     assert "ceiling           avx2, set by CLIPWORKS_CPU" in lines
     assert "ceiling           avx2, set by ONEDNN_MAX_CPU_ISA" in lines
-    assert any(line.split()[:1] == ["native"] and "AVX-512" in line for line in lines) or not registry.is_installed(
-        "native"
-    )
+    assert any(
+        line.split()[:1] == ["native"] and "avx2" in line.lower() for line in lines
+    ) or not registry.is_installed("native")
     place = lines.index("auto takes:")
     assert re.match("  converted checkpoints +openvino, f32 ", lines[place + 2])
 

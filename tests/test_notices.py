@@ -151,7 +151,7 @@ def test_without_a_home_all_works_that_needs_none(
 
 @pytest.fixture
 def uncompiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on an x86 CPU with AVX-512 and without a C compiler, with a cache of its own."""
+    """As on an x86 CPU with AVX2 and without a C compiler, with a cache of its own."""
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path / "cache"))
     found = processor.describe_processor()._replace(instruction_sets=("avx2", "avx512f"))
     monkeypatch.setattr(registry, "describe_processor", lambda: found)

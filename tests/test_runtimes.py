@@ -237,7 +237,7 @@ def test_two_models_of_one_shape_are_told_apart_in_the_cache(
 ) -> None:
     """Graphs of converted towers hold no weights: two of one shape are the same."""
     if not registry.is_installed(runtime) or not runtimes.import_runtime(runtime).describe_devices():
-        pytest.skip("needs AVX-512 and a C compiler")
+        pytest.skip("needs AVX2 and a C compiler")
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
     batch = draw_images(MODELS["quick"])
     for seed in (1, 2):

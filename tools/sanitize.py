@@ -2,7 +2,7 @@
 
 Two builds, address with undefined behaviour and threads, in a folder of their own; the package's modules stay as they
 are. Before the tests of a build count, each of its sanitizers has to find a fault that CLIPWORKS_PLANTED plants in
-these builds alone (``plant`` in ``_towers.c``): what finds nothing there has not looked. Linux and gcc, with AVX-512.
+these builds alone (``plant`` in ``life.c``): what finds nothing there has not looked. Linux and gcc.
 """
 
 from __future__ import annotations
@@ -17,9 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from native_kernels import compile_tester, run_tester
+
 FOLDER = ROOT / ".sanitize"
 SOURCE = ROOT / "src" / "clipworks"
-MODULES = tuple(str(path.relative_to(SOURCE).with_suffix("")) for path in sorted(SOURCE.rglob("*.c")))
+NATIVE = SOURCE / "runtimes" / "native" / "compiled"
+# By module: the sources of each.
+MODULES = {
+    "images/_resampling": [SOURCE / "images" / "_resampling.c"],
+    "runtimes/native/_towers": sorted(NATIVE.glob("*.c")),
+}
 TESTS = (
     "tests/test_native_defence.py",
     "tests/test_broken_numbers.py",
@@ -78,10 +87,9 @@ BUILDS = {
 def compile_module(name: str, build: Build, folder: Path) -> None:
     """Compile one module of the copy in a folder; raises where its code is not checked."""
     target = folder / "clipworks" / f"{name}.abi3.so"
-    source = SOURCE / f"{name}.c"
     include = sysconfig.get_path("include")
     compiler = os.environ.get("CC", "gcc")
-    subprocess.run([compiler, *FLAGS, *build.flags, f"-I{include}", source, "-o", target], check=True)
+    subprocess.run([compiler, *FLAGS, *build.flags, f"-I{include}", *MODULES[name], "-o", target], check=True)
     if build.symbol not in target.read_bytes():
         raise SystemExit(f"{target} was built without the sanitizer")
 
@@ -122,6 +130,10 @@ def check(name: str) -> bool:
             print(output, f"sanitize {name}: the planted fault ({fault}) was not found", sep="\n")
             return False
         print(f"sanitize {name}: the planted fault is found: {words}", flush=True)
+    kernels = run_tester(compile_tester(NATIVE, folder, *FLAGS[2:], *build.flags))
+    if not kernels.endswith("\n0 differ\n"):
+        print(kernels, f"sanitize {name}: FAILED in single kernels", sep="\n")
+        return False
     passed, output = run_tests(build, folder, TESTS)
     verdict = "nothing found" if passed else "FAILED"
     print(output, f"sanitize {name}: {verdict}, {time.monotonic() - start:.0f} s", sep="\n", flush=True)
