@@ -3,8 +3,8 @@
     python benchmarks/native_builds.py BEFORE.so AFTER.so --model BUNDLE [--rounds 15] [--sets amx,avx2]
 
 Copies of `_towers.abi3.so`. Printed are samples a second (medians) and the median of the paired ratios, AFTER's speed
-over BEFORE's, with its 95% interval by order statistics. A module that was built before `open_tower` took an instruction
-set takes the highest.
+over BEFORE's, with its 95% interval by order statistics. A module from before `open_tower` took an instruction set takes
+the highest.
 """
 
 from __future__ import annotations
@@ -113,11 +113,10 @@ def main() -> None:
                     before, after = measure(calls, args.rounds)
                     ratios = [one / other for one, other in zip(before, after, strict=True)]
                     low, high = bound_median(ratios)
-                    print(
-                        f"{instruction_set} {precision} {role} {count}: {count / statistics.median(before):.1f} and "
-                        f"{count / statistics.median(after):.1f}/s, {statistics.median(ratios):.3f} ({low:.3f}-{high:.3f})",
-                        flush=True,
-                    )
+                    rates = [count / statistics.median(times) for times in (before, after)]
+                    case = f"{instruction_set} {precision} {role} {count}"
+                    ratio = f"{statistics.median(ratios):.3f} ({low:.3f}-{high:.3f})"
+                    print(f"{case}: {rates[0]:.1f} and {rates[1]:.1f}/s, {ratio}", flush=True)
 
 
 if __name__ == "__main__":

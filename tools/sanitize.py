@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from native_kernels import compile_tester, run_tester
+from native_kernels import compile_tester, run_tester  # noqa: E402  # of the tests, which are no package
 
 FOLDER = ROOT / ".sanitize"
 SOURCE = ROOT / "src" / "clipworks"
