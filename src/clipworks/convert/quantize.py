@@ -119,15 +119,17 @@ def list_groups(weights: TowerWeights) -> list[MapGroup]:
     image = isinstance(weights, ImageWeights)
     groups = [MapGroup(maps=("patch_embed",), exact=True)] if image else []
     pooled = None if weights.spec.pooling == "attention" else len(weights.layers) - 1
+    post = weights.spec.norm_place == "post"  # what goes into the maps goes into the residual sum too
     for index in range(len(weights.layers)):
         root = f"layers.{index}."
-        attention = MapGroup(maps=(f"{root}q", f"{root}k", f"{root}v"), before=f"{root}norm1.weight")
+        before = None if post else f"{root}norm1.weight"
+        attention = MapGroup(maps=(f"{root}q", f"{root}k", f"{root}v"), before=before)
         if index == pooled:
             return [*groups, attention] if shares_prefixes(weights.spec) else groups
         groups += [
             attention,
             MapGroup(maps=(f"{root}proj",), before=f"{root}v.weight"),
-            MapGroup(maps=(f"{root}fc1",), before=f"{root}norm2.weight"),
+            MapGroup(maps=(f"{root}fc1",), before=None if post else f"{root}norm2.weight"),
             MapGroup(maps=(f"{root}fc2",)),
         ]
     return groups

@@ -55,9 +55,7 @@ def _load_fake() -> Implementation:
 
 def claim_for_openvino(traits: Traits, options: RuntimeOptions) -> str | None:
     """OpenVINO's claim: what native runs too, where there is AMX."""
-    fits = (
-        traits.converted and not traits.rotates and options.device in _ON_CPU and has_openvino_tiles(options.precision)
-    )
+    fits = _suits_native(traits, options) and has_openvino_tiles(options.precision)
     return "openvino uses AMX, which native does not" if fits else None
 
 
@@ -85,7 +83,7 @@ def claim_for_onnxruntime(traits: Traits, options: RuntimeOptions) -> str | None
 
 def claim_for_native(traits: Traits, options: RuntimeOptions) -> str | None:
     """The native runtime's claim: what clipworks converted, on AVX-512."""
-    if not traits.converted or traits.rotates or options.device not in _ON_CPU:
+    if not _suits_native(traits, options):
         return None
     try:
         from clipworks.runtimes.native.opening import list_precisions
@@ -95,6 +93,11 @@ def claim_for_native(traits: Traits, options: RuntimeOptions) -> str | None:
         available = [*AUTOMATIC, "int8"] if "avx512f" in describe_processor().instruction_sets else []
     fits = bool(available) and options.precision in (AUTO, *available)
     return "native is the quickest on AVX-512 for converted checkpoints" if fits else None
+
+
+def _suits_native(traits: Traits, options: RuntimeOptions) -> bool:
+    """Whether native computes both towers, on the device that is asked for."""
+    return traits.converted and not (traits.rotates or traits.post_norm) and options.device in _ON_CPU
 
 
 OPENVINO = Runtime(
