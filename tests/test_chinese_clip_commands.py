@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from chinese_clip_checkpoints import MODELS, PIECES, write_checkpoint
 from conftest import EXAMPLE
+from serve_app import serving_words, write_uri
 
 from clipworks.bundle.files import Bundle
 from clipworks.cli import main
-from clipworks.convert import convert_checkpoint, quantize_towers
+from clipworks.convert import convert_checkpoint, quantize, quantize_towers
 from clipworks.doctor.inputs import list_images
 from clipworks.errors import ClipworksWarning
 from clipworks.model import Model
@@ -106,6 +110,38 @@ def test_embed_takes_the_model(bundle: Bundle, tmp_path: Path, capsys: pytest.Ca
     assert main(words) == 0, capsys.readouterr().err
     rows = np.concatenate([np.load(path) for path in sorted(out.glob("*.npy"))])
     assert rows.shape == (len(list_images()), 12)
+
+
+def test_serve_gives_what_the_library_gives(bundle: Bundle, model: Model) -> None:
+    words = ("--model", str(bundle.folder), "--runtime", "onnxruntime", "--precision", "f32", "--in-process")
+    texts = ["猫", "一只黑猫在雪地里的照片"]
+    with serving_words(*words, "--no-access-log") as server:
+        answer = server.post("/v1/embeddings", {"input": texts})
+        np.testing.assert_allclose(answer.rows, model.embed_texts(texts), atol=1e-6)
+        body = {"image": write_uri(EXAMPLE.read_bytes()), "labels": list(NAMES), "templates": "simple-zh"}
+        classes = server.post("/v1/classify", body).read()["data"][0]["classes"]
+    match = model.match(EXAMPLE, [f"一张{name}的照片。" for name in NAMES])
+    assert [one["index"] for one in classes] == [score.index for score in match.scores]
+    assert [one["score"] for one in classes] == pytest.approx([score.score for score in match.scores], abs=1e-4)
+
+
+def test_int8_is_calibrated_on_chinese_prompts_where_nobody_names_others(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def keep(_: Bundle, role: str, __: str, batches: list[npt.NDArray[Any]]) -> None:
+        if role == "text":
+            seen.extend("".join(PIECES[number] for number in row[1:-1]) for batch in batches for row in batch)
+
+    monkeypatch.setattr(quantize, "_quantize_tower", keep)
+    monkeypatch.setattr(quantize, "write_card", lambda *_: bundle)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the small vocabulary lacks most of their words
+        quantize_towers(bundle, np.zeros((16, 32, 32, 3), np.uint8))
+    assert len(seen) == 150
+    assert "狗" in seen
+    assert "一张狗的照片。" in seen
 
 
 def test_compare_takes_the_model(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
