@@ -218,6 +218,8 @@ def test_the_stored_ids_tell_each_trap_of_the_tokenizer(folder: Path) -> None:
     long = "一" * 60
     assert GOLDEN_IDS[long][-1] == bundle.card.text.end_id
     assert len(GOLDEN_IDS[long]) == 52
+    whole = open_tokenizer(bundle.tokenizer, dataclasses.replace(bundle.card.text, context=100)).encode([long])[0]
+    assert whole[:52].tolist() != GOLDEN_IDS[long]  # as transformers' ids would be cut
     assert GOLDEN_IDS["s" * 201] == [101, 100, 102]  # over 200 characters a word is unknown
     assert len(GOLDEN_IDS["s" * 150]) == 52  # and over 100 it is not, as it is in transformers
     literal = GOLDEN_IDS["a photo of [SEP] 2021"]
@@ -290,6 +292,8 @@ def test_images_are_squashed(folder: Path, tmp_path: Path, name: str) -> None:
     Image.fromarray(wide).save(tmp_path / "wide.png")
     squashed = np.asarray(Image.fromarray(wide).resize((size, size), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(load_batch([tmp_path / "wide.png"], card.image)[0], squashed)
+    cropped = load_batch([tmp_path / "wide.png"], dataclasses.replace(card.image, resize="shortest"))[0]
+    assert (cropped != squashed).any()
 
 
 def test_native_refuses_the_text_tower_by_name_and_auto_takes_the_next_runtime(folder: Path) -> None:
