@@ -264,6 +264,10 @@ def test_files_for_pytorch_alone_are_taken_only_on_request() -> None:
     choice = choose_files(names, torch=True)
     assert choice is not None
     assert choice.files == tuple(names)
+    others = ["README.md", "clip_cn_vit-b-16.pt", "vocab.txt"]  # as Chinese-CLIP's folders have them
+    choice = choose_files([*names, *others], torch=True)
+    assert choice is not None
+    assert choice.files == (*names, "vocab.txt")
 
 
 def test_a_layout_that_a_source_names_is_the_only_one_taken() -> None:
