@@ -21,7 +21,9 @@ from clipworks.doctor.inputs import list_images
 from clipworks.errors import ClipworksWarning
 from clipworks.model import Model
 from clipworks.options import RuntimeOptions
+from clipworks.tasks.zero_shot import build_classifier
 from clipworks.text.batches import plan_batches
+from clipworks.text.prompts import Labels, read_templates
 from clipworks.text.tokenizers import open_tokenizer
 from clipworks.vendor_sample import clip_sample
 
@@ -99,6 +101,17 @@ def test_classify_gives_what_match_gives(
     scores = {f"一张{entry['name']}的照片。": entry["score"] for entry in record["top"]}
     expected = {score.text: score.score for score in model.match(EXAMPLE, list(scores)).scores}
     assert scores == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_english_template_with_a_chinese_model_is_told(model: Model) -> None:
+    labels = Labels(name="given", names=NAMES)
+    with pytest.warns(
+        ClipworksWarning, match=r"bundle reads Chinese, and the template 'a photo of a \{\}\.' is English"
+    ):
+        build_classifier(model, labels, read_templates("simple"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_classifier(model, labels, read_templates("simple-zh"))
 
 
 def test_embed_takes_the_model(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
