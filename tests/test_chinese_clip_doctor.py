@@ -21,8 +21,11 @@ from clipworks.doctor.inputs import list_images
 from clipworks.doctor.pipelines import Inputs, open_equations, run_pipeline
 from clipworks.doctor.stages import Trace
 from clipworks.families.checkpoint import Checkpoint
+from clipworks.runtimes import list_installed
 from clipworks.text.tokenizers import open_tokenizer
 from clipworks.towers.reference import embed_tokens, project_rows, run_layer
+
+pytestmark = pytest.mark.runtimes
 
 TEXTS = ("Photo of a DOG", "一只黑猫在雪地里的照片", "猫", "一只红苹果 " * 20)
 Change = Callable[[Checkpoint], Checkpoint]
@@ -127,7 +130,7 @@ def test_the_doctor_names_each_trap(
     assert any(said in text for text in proven), record["causes"]
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("runtime", list_installed(["onnxruntime", "openvino", "torch"]))
 def test_a_right_bundle_is_right(bundle: Bundle, source: Path, runtime: str) -> None:
     words = ["doctor", "--model", str(bundle.folder), "--reference", str(source), "--precision", "f32"]
     assert main([*words, "--runtime", runtime, "--json"]) == 0
