@@ -82,8 +82,8 @@ wheel: .venv/installed  ## build the wheel, install it into an empty environment
 	-.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check nvidia-nvimgcodec-cu12==0.9.0.20
 	@touch $@
 
-parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only; FAMILY=siglip2 or pe-core), or pixels (PHOTOGRAPHS=FOLDER)
-	.venv-reference/bin/python benchmarks/$(if $(PHOTOGRAPHS),preprocessing_parity.py "$(PHOTOGRAPHS)",$(if $(filter pe-core,$(FAMILY)),pe_core_parity.py,$(if $(FAMILY),siglip_parity.py --family $(FAMILY),parity.py))) $(if $(SHAPES),--shapes $(SHAPES)) $(if $(TORCHVISION),--torchvision "$(TORCHVISION)")
+parity: .venv-reference/installed  ## compare converted towers with transformers (SHAPES="B/32" for one only; FAMILY=siglip2, pe-core or chinese-clip), or pixels (PHOTOGRAPHS=FOLDER)
+	.venv-reference/bin/python benchmarks/$(if $(PHOTOGRAPHS),preprocessing_parity.py "$(PHOTOGRAPHS)",$(if $(filter pe-core chinese-clip,$(FAMILY)),$(subst -,_,$(FAMILY))_parity.py,$(if $(FAMILY),siglip_parity.py --family $(FAMILY),parity.py))) $(if $(SHAPES),--shapes $(SHAPES)) $(if $(TORCHVISION),--torchvision "$(TORCHVISION)")
 
 # Ray is large and only the engine needs it, so its tests have an environment of their own.
 .venv-ray/installed: $(BUILT)

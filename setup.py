@@ -4,7 +4,7 @@ import atexit
 import shutil
 import sys
 import tempfile
-from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build import build
@@ -13,6 +13,11 @@ from setuptools.command.build import build
 OPTIMISED = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden"]
 NATIVE = "src/clipworks/runtimes/native/compiled"
 THREADS = [] if sys.platform == "win32" else ["-pthread"]
+
+
+def list_files(suffix: str) -> list[str]:
+    """The native runtime's sources or headers."""
+    return sorted(str(path) for path in Path(NATIVE).iterdir() if path.suffix == suffix)
 
 
 class CleanBuild(build):
@@ -43,7 +48,7 @@ setup(
         )
         for name, sources, headers in (
             ("images._resampling", ["src/clipworks/images/_resampling.c"], []),
-            ("runtimes.native._towers", sorted(glob(f"{NATIVE}/*.c")), sorted(glob(f"{NATIVE}/*.h"))),
+            ("runtimes.native._towers", list_files(".c"), list_files(".h")),
         )
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

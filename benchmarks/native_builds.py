@@ -3,8 +3,8 @@
     python benchmarks/native_builds.py BEFORE.so AFTER.so --model BUNDLE [--rounds 15] [--sets amx,avx2]
 
 Copies of `_towers.abi3.so`. Printed are samples a second (medians) and the median of the paired ratios, AFTER's speed
-over BEFORE's, with its 95% interval by order statistics. A module from before `open_tower` took an instruction set takes
-the highest.
+over BEFORE's, with its 95% interval by order statistics. A module from before there was a
+choice takes its highest set.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from clipworks.bundle.card import DropAlpha, ImageSpec, Interpolation
-from clipworks.families.preprocessing import openai_preprocessing
+from clipworks.families.preprocessing import OPENAI_MEAN, OPENAI_STD, openai_preprocessing
 from clipworks.images.decode import load_image
 from clipworks.images.resize import plan_cut, transform_image
 from clipworks.options import ImageOptions
@@ -55,8 +55,9 @@ class PixelReference:
 
 
 def list_transformers() -> Iterator[PixelReference]:
-    """CLIP's and SigLIP's processors on Pillow images, as their published folders set them."""
+    """CLIP's, SigLIP's and Chinese-CLIP's processors on Pillow images, as their published folders set them."""
     import transformers
+    from transformers.models.chinese_clip.image_processing_pil_chinese_clip import ChineseCLIPImageProcessorPil
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -71,10 +72,14 @@ def list_transformers() -> Iterator[PixelReference]:
         processor = SiglipImageProcessorPil(size={"height": size, "width": size}, resample=resample)
         spec = squash(size, interpolation, "before")
         yield PixelReference(name=f"{name} {size} {interpolation}, {version}", spec=spec, transform=_run(processor))
+    for size in CLIP_SIZES:
+        processor = ChineseCLIPImageProcessorPil(size={"height": size, "width": size}, do_center_crop=False)
+        spec = replace(squash(size, "bicubic", "before"), mean=OPENAI_MEAN, std=OPENAI_STD)
+        yield PixelReference(name=f"Chinese-CLIP {size}, {version}", spec=spec, transform=_run(processor))
 
 
 def list_torchvision(folder: Path) -> Iterator[PixelReference]:
-    """OpenAI's transform, and the squash of open_clip's SigLIP."""
+    """OpenAI's transform, and the squash of open_clip's SigLIP and of cn_clip."""
     transform, version = open_torchvision(folder)
     for size in CLIP_SIZES:
         yield PixelReference(
@@ -84,10 +89,10 @@ def list_torchvision(folder: Path) -> Iterator[PixelReference]:
         )
     transforms: Any = sys.modules["torchvision.transforms.transforms"]
     bicubic = sys.modules["torchvision.transforms.functional"].InterpolationMode.BICUBIC
-    for size in (224, 384):
+    for size in (224, 336, 384):  # the first two are Chinese-CLIP's too, in cn_clip
         resize = transforms.Resize((size, size), interpolation=bicubic)
         yield PixelReference(
-            name=f"SigLIP {size} bicubic, torchvision {version}",
+            name=f"{size} squashed, bicubic, torchvision {version}",
             spec=squash(size, "bicubic", "after"),
             transform=partial(_squash, resize),
         )

@@ -40,7 +40,7 @@ ROOMS = {
     "text": "bundle.card",
     # Towers: from checkpoints, on runtimes, in the store.
     "towers": "bundle.*",
-    "families": "bundle.card images.signatures text.clip_vocabulary towers.*",
+    "families": "bundle.card images.signatures text.clip_vocabulary text.wordpiece towers.*",
     "runtimes": ("bundle.* cache export.* images._resampling images.resize interrupts processor text.packing towers.*"),
     "export": "bundle.card cache text.packing towers.*",
     "convert": "bundle.* families.* images.decode runtimes.* scoring text.* towers.*",

@@ -127,15 +127,20 @@ def test_the_answers_of_known_models_can_be_checked() -> None:
     """Each image is here, and the same as the one in the examples; each row begins a unit vector."""
     answers = {name: known.answers for name, known in known_models().items() if known.answers != KnownAnswers()}
     siglip = {"siglip-b-16-224", "siglip2-b-16-224", "siglip2-so400m-16-256"}
-    assert set(answers) == {"openai-b-32", "openai-b-16", *siglip}
+    assert set(answers) == {"openai-b-32", "openai-b-16", "chinese-clip-b-16", *siglip}
     missing = {name: list_missing(known) for name, known in answers.items() if list_missing(known)}
-    assert missing == {"siglip-b-16-224": ("000000039769.jpg",), "siglip2-b-16-224": ("image.jpeg",)}
+    assert missing == {
+        "chinese-clip-b-16": ("pokemon.jpeg",),
+        "siglip-b-16-224": ("000000039769.jpg",),
+        "siglip2-b-16-224": ("image.jpeg",),
+    }
     for known in answers.values():
         assert all(sum(value**2 for value in answer.first) < 1 for answer in (*known.texts, *known.images))
         names = {*(answer.given for answer in known.images), *(answer.image for answer in known.scores)}
         for name in names - set(list_missing(known)):
             assert (IMAGES / name).read_bytes() == EXAMPLE.read_bytes()
     assert [name for name, known in answers.items() if not runs_towers(known)] == [
+        "chinese-clip-b-16",
         "siglip-b-16-224",
         "siglip2-so400m-16-256",
     ]

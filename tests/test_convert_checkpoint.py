@@ -160,7 +160,7 @@ def test_position_buffers_are_known(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "field", "value", "message"),
     [
-        (None, "model_type", "blip", "model_type is 'blip'; allowed: 'siglip', 'clip'"),
+        (None, "model_type", "blip", "model_type is 'blip'; allowed: 'siglip', 'chinese_clip', 'clip'"),
         (None, "projection_dim", 16, r"visual_projection.weight has shape \[12, 24\].*\[16, 24\]"),
         (
             "vision_config",

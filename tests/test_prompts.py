@@ -29,8 +29,11 @@ def test_classes_with_one_name_stay_two_classes() -> None:
 
 def test_template_sets_have_the_published_sizes() -> None:
     sizes = {name: len(prompts.read_templates(name)) for name in prompts.TEMPLATE_SETS}
-    assert sizes == {"none": 1, "simple": 1, "openai-7": 7, "openai-80": 80}
-    assert all(template.count("{}") == 1 for template in prompts.read_templates("openai-80"))
+    assert sizes == {"none": 1, "simple": 1, "openai-7": 7, "openai-80": 80, "simple-zh": 1, "cn-clip-183": 183}
+    assert all(
+        template.count("{}") == 1 for name in ("openai-80", "cn-clip-183") for template in prompts.read_templates(name)
+    )
+    assert prompts.read_templates("simple-zh")[0] in prompts.read_templates("cn-clip-183")
 
 
 def test_prompts_come_template_by_template_and_braces_in_labels_survive() -> None:

@@ -37,11 +37,16 @@ REQUIRED = {
     "google/siglip2-base-patch16-224",
     "google/siglip2-so400m-patch14-384",
     "google/siglip2-giant-opt-patch16-384",
+    "OFA-Sys/chinese-clip-vit-base-patch16",
+    "OFA-Sys/chinese-clip-vit-large-patch14",
+    "OFA-Sys/chinese-clip-vit-large-patch14-336px",
+    "OFA-Sys/chinese-clip-vit-huge-patch14",
 }
 # Of which no figure with a source is known.
 WITHOUT_A_FIGURE = {"siglip-so400m-16-256-i18n"}
 CLIP = [known for known in known_models().values() if known.family == "clip"]
 SIGLIP = [known for known in known_models().values() if known.family == "siglip"]
+CHINESE = [known for known in known_models().values() if known.family == "chinese-clip"]
 
 
 def test_the_models_that_the_tool_promises_are_known() -> None:
@@ -75,6 +80,30 @@ def test_the_number_of_parameters_follows_from_the_shapes(known: KnownModel) -> 
     assert (image.parameters, text.parameters) == (expected_image, expected_text)
     assert all(tower.width % (tower.heads or 0) == 0 for tower in (image, text))
     assert known.image is None or known.image.size == known.image_size
+
+
+@pytest.mark.parametrize("known", CHINESE, ids=lambda known: str(known.name))
+def test_the_number_of_chinese_clip_s_parameters_follows_from_the_shapes(known: KnownModel) -> None:
+    """The image tower as CLIP's; BERT's has the norm of its first rows, one token type, and none behind the last."""
+    image, text = known.image_tower, known.text_tower
+    assert image.patch_size is not None
+    grid = known.image_size // image.patch_size
+
+    def layers(tower: TowerSpec) -> int:
+        assert tower.mlp_dim is not None
+        maps = 4 * tower.width * (tower.width + 1) + 2 * tower.width * tower.mlp_dim + tower.width + tower.mlp_dim
+        return tower.layers * (maps + 4 * tower.width)
+
+    patches = image.width * (3 * image.patch_size**2 + grid * grid + 2)
+    expected_image = patches + layers(image) + 4 * image.width + image.width * known.dim
+    tables = (known.text.vocabulary + known.text.context + 1) * text.width
+    expected_text = tables + 2 * text.width + layers(text) + text.width * known.dim
+    assert (image.parameters, text.parameters) == (expected_image, expected_text)
+    assert known.image is not None
+    assert (known.image.resize, known.image.drop_alpha, known.image.size) == ("squash", "after", known.image_size)
+    # As the makers count them, who count all 512 positions and both token types too.
+    published = {"b-16": 188, "l-14": 406, "l-14-336": 407, "h-14": 958}[known.name.removeprefix("chinese-clip-")]
+    assert round((known.parameters + 461 * text.width) / 1e6) == published
 
 
 @pytest.mark.parametrize("known", SIGLIP, ids=lambda known: str(known.name))
@@ -235,6 +264,10 @@ def test_files_for_pytorch_alone_are_taken_only_on_request() -> None:
     choice = choose_files(names, torch=True)
     assert choice is not None
     assert choice.files == tuple(names)
+    others = ["README.md", "clip_cn_vit-b-16.pt", "vocab.txt"]  # as Chinese-CLIP's folders have them
+    choice = choose_files([*names, *others], torch=True)
+    assert choice is not None
+    assert choice.files == (*names, "vocab.txt")
 
 
 def test_a_layout_that_a_source_names_is_the_only_one_taken() -> None:

@@ -67,11 +67,13 @@ class TextSpec:
 
     Attributes:
         tokenizer: ``clip`` repairs, folds and splits a text by OpenAI's rules, with the file's vocabulary; ``siglip``
-            cleans and splits it as transformers' SiglipTokenizer, with the pieces of a SentencePiece model; ``file``
-            does whatever the file describes, by the tokenizers library.
+            cleans and splits it as transformers' SiglipTokenizer, with the pieces of a SentencePiece model;
+            ``wordpiece`` as cn_clip's, BERT's rules with the pieces of a ``vocab.txt``; ``file`` does whatever the file
+            describes, by the tokenizers library.
         file: the tokenizer's file in the bundle.
         cleaning: what is done to a text before, of `clipworks.text.cleaning`: nothing, lower case, or what one of
-            SigLIP's references does, each a little otherwise. The rules ``clip`` and ``siglip`` bring their own.
+            SigLIP's references does, each a little otherwise. The rules ``clip`` and ``siglip`` bring their own;
+            those of ``wordpiece`` take off accents too where they write in lower case.
         context: the most tokens that the tower takes, start and end tokens counted.
         padding: ``none`` lets a batch end with its longest text, ``fixed`` fills every text up to ``context``.
         pad_id: the token id that fills the shorter rows of a batch.
@@ -80,7 +82,7 @@ class TextSpec:
         vocabulary: number of token ids.
     """
 
-    tokenizer: Literal["clip", "siglip", "file"]
+    tokenizer: Literal["clip", "siglip", "wordpiece", "file"]
     file: FileName = "tokenizer.json"
     cleaning: Cleaning = "none"
     context: Count

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels L (required)": "class names: a file, one a line, a JSON list or {id: name}, FILE.csv:COLUMN of a "
         "table, or imagenet, imagenet-synsets",
         "-o --output FILE:stream (required)": ".jsonl, .csv, .parquet or .txt; - for stdout; with --ray a folder",
-        "--templates T = simple": "none, simple, openai-7, openai-80, a file, one a line, or a JSON list; {} in each",
+        "--templates T = simple": "none, simple, openai-7, openai-80, simple-zh, cn-clip-183, a file, one a line, or a "
+        "JSON list; {} in each",
         "--encoding E": kinds.ENCODING,
         "--truncate": "cut prompts that are longer than the model's context",
         "--top K>=1 = 5": "classes kept for an image",

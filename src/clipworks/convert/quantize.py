@@ -61,6 +61,12 @@ class MapGroup:
     exact: bool = False
 
 
+_CHINESE_TEMPLATES = ("{}", "一张{}的照片。", "{}的特写照片。", "模糊的{}的照片。", "一幅{}的绘画。")
+_CHINESE_NAMES = (
+    "狗; 红苹果; 航空母舰; 山地自行车; 大白鲨; 浓缩咖啡; 戴帽子的老人; 婚礼; 地图; 夜里的红绿灯; 网页截图; 波斯猫; "
+    "巴黎的街道; 一碗汤面; 小提琴; 电吉他; 小象; 足球比赛; 生日贺卡; 树; 笔记本电脑; 彩色玻璃窗; 手写的便条; "
+    "海上的日落; 地铁图; 桥; 手的X光片; 城市天际线; 郁金香; 挖掘机"
+)
 _TEMPLATES = ("{}", "a photo of a {}.", "a bad photo of the {}.", "a drawing of the large {} in the snow", "{} (2021)")
 _NAMES = (
     "dog; red apple; aircraft carrier; mountain bike; great white shark; espresso; old man with a hat; wedding; map; "
@@ -77,7 +83,7 @@ def quantize_towers(bundle: Bundle, images: npt.NDArray[np.uint8], *, texts: Seq
         bundle: it gets ``image.int8.safetensors``, ``text.int8.safetensors`` and a new card.
         images: uint8 ``[n, size, size, 3]`` to calibrate on, at least 16, better a hundred, like those that the
             model will see.
-        texts: prompts to calibrate on; else 150 everyday ones.
+        texts: prompts to calibrate on; else 150 everyday ones, in Chinese for a tower of Chinese-CLIP's.
 
     Returns:
         The bundle, with ``int8`` among its towers.
@@ -99,7 +105,8 @@ def quantize_towers(bundle: Bundle, images: npt.NDArray[np.uint8], *, texts: Seq
         raise ConversionError(
             f"{card.name} has ready-made ONNX towers; only those that clipworks converted from a checkpoint become int8"
         )
-    everyday = [pattern.format(name) for pattern in _TEMPLATES for name in _NAMES.split("; ")]
+    templates, names = (_CHINESE_TEMPLATES, _CHINESE_NAMES) if card.family == "chinese-clip" else (_TEMPLATES, _NAMES)
+    everyday = [pattern.format(name) for pattern in templates for name in names.split("; ")]
     tokenizer = open_tokenizer(bundle.tokenizer, card.text)
     # SigLIP's shortest context is 16: of the prompts here the longest are cut.
     rows = tokenizer.encode_ragged(everyday if texts is None else texts, truncate=texts is None)
@@ -119,15 +126,17 @@ def list_groups(weights: TowerWeights) -> list[MapGroup]:
     image = isinstance(weights, ImageWeights)
     groups = [MapGroup(maps=("patch_embed",), exact=True)] if image else []
     pooled = None if weights.spec.pooling == "attention" else len(weights.layers) - 1
+    post = weights.spec.norm_place == "post"  # what goes into the maps goes into the residual sum too
     for index in range(len(weights.layers)):
         root = f"layers.{index}."
-        attention = MapGroup(maps=(f"{root}q", f"{root}k", f"{root}v"), before=f"{root}norm1.weight")
+        before = None if post else f"{root}norm1.weight"
+        attention = MapGroup(maps=(f"{root}q", f"{root}k", f"{root}v"), before=before)
         if index == pooled:
             return [*groups, attention] if shares_prefixes(weights.spec) else groups
         groups += [
             attention,
             MapGroup(maps=(f"{root}proj",), before=f"{root}v.weight"),
-            MapGroup(maps=(f"{root}fc1",), before=f"{root}norm2.weight"),
+            MapGroup(maps=(f"{root}fc1",), before=None if post else f"{root}norm2.weight"),
             MapGroup(maps=(f"{root}fc2",)),
         ]
     return groups

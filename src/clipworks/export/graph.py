@@ -8,7 +8,8 @@ Beside what `clipworks.towers.folding` has done to the weights, and as exact:
   instead, the weighted mean of the rows through the values' weights (packed texts are too short for that to pay);
 - a pooling by attention has one query for all images, which is taken through the keys' weights once and for all;
 - texts come packed where no row sees what is behind it: all that any of them begin with is computed once, and
-  attention runs over groups of texts (`clipworks.text.packing`); others come whole, as their tower sees them;
+  attention runs over groups of texts (`clipworks.text.packing`); others come whole, as their tower sees them, where
+  padding is masked as long as the longest of the batch;
 - queries, keys and values are three products: runtimes fuse them with the attention behind, while one product would
   have to be split again by a copy.
 """
@@ -25,6 +26,7 @@ from clipworks.export.graph_layers import (
     run_last_layer,
     run_layers,
     run_pooled_layers,
+    run_post_norm_layers,
 )
 from clipworks.export.graph_nodes import Graph, GraphNodes
 from clipworks.text.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS
@@ -60,14 +62,16 @@ def build_graph(weights: TowerWeights, *, file: TensorFile | None = None, locati
 
     Returns:
         The graph: uint8 ``[n, size, size, 3]`` RGB, or int32 as `clipworks.text.packing.pack_texts` packs texts or
-        ``[n, context]``, to float32 ``[n, dim]``, not normalised; the values marked in it are `FIRST`, those behind
-        each layer of all rows by its number, `POOLED`, `EMBEDDING`, and what comes into each map under the map's name.
+        ``[n, context]`` or ``[n, length]``, to float32 ``[n, dim]``, not normalised; the values marked in it are
+        `FIRST`, those behind each layer of all rows by its number, `POOLED`, `EMBEDDING`, and what comes into each map
+        under the map's name.
     """
     nodes = GraphNodes(file, location)
     if isinstance(weights, ImageWeights):
         inputs = _add_image(nodes, weights)
     else:
-        inputs = (_add_text if shares_prefixes(weights.spec) else _add_whole_text)(nodes, weights)
+        add = _add_text if shares_prefixes(weights.spec) else _add_whole_text
+        inputs = (_add_masked_text if weights.pad_id is not None else add)(nodes, weights)
     tensor = onnx.helper.make_tensor_value_info
     outputs = [tensor(nodes.mark(EMBEDDING, EMBEDDING), onnx.TensorProto.FLOAT, ["n", weights.dim])]
     return nodes.finish(name="tower", inputs=inputs, outputs=outputs)
@@ -112,6 +116,22 @@ def _add_whole_text(nodes: GraphNodes, weights: TextWeights) -> list[onnx.ValueI
     rows = run_layers(nodes, rows, weights, len(weights.layers) - 1)
     project(nodes, run_last_layer(nodes, rows, weights, place=context - 1), weights, name=EMBEDDING)
     return [onnx.helper.make_tensor_value_info(IDS, onnx.TensorProto.INT32, ["n", context])]
+
+
+def _add_masked_text(nodes: GraphNodes, weights: TextWeights) -> list[onnx.ValueInfoProto]:
+    """Texts padded to any length: no row sees padding, and the first is pooled."""
+    nodes.scope = "embed"
+    zero = np.array([0], np.int64)
+    length = nodes.add("Shape", IDS, attributes={"start": 1, "end": 2})
+    positions = nodes.add("Slice", weights.pos_embed, zero, length, zero)
+    rows = nodes.plus(nodes.add("Gather", weights.token_embed, IDS), positions)
+    if weights.norm_pre is not None:
+        rows = nodes.normalise(rows, weights.norm_pre, weights.spec.norm_eps)
+    padding = nodes.add("Equal", IDS, np.array(weights.pad_id, np.int32))
+    hidden = nodes.add("Where", padding, np.array(-np.inf, np.float32), np.array(0, np.float32))
+    hidden = nodes.add("Unsqueeze", hidden, np.array([1], np.int64))  # for every head
+    project(nodes, run_post_norm_layers(nodes, nodes.mark(FIRST, rows), weights, hidden), weights, name=EMBEDDING)
+    return [onnx.helper.make_tensor_value_info(IDS, onnx.TensorProto.INT32, ["n", "length"])]
 
 
 def _embed_patches(nodes: GraphNodes, weights: ImageWeights) -> str:

@@ -80,6 +80,29 @@ def run_last_layer(nodes: GraphNodes, rows: str, weights: TowerWeights, *, place
     return nodes.mark(POOLED, nodes.plus(pooled, mlp))
 
 
+def run_post_norm_layers(nodes: GraphNodes, rows: str, weights: TowerWeights, hidden: str) -> str:
+    """Add every layer of a post-norm tower, the last for the first row alone: ``[n, length, width]`` to ``[n, width]``.
+
+    ``hidden`` is added to the scores of every row, ``[n, 1, length]``.
+    """
+    last, epsilon = len(weights.layers) - 1, weights.spec.norm_eps
+    mask = nodes.add("Unsqueeze", hidden, np.array([1], np.int64))
+    for index, layer in enumerate(weights.layers):
+        nodes.scope = f"layers.{index}"
+        if index == last:
+            first = nodes.pick(rows, 0, axis=1)
+            joined, rows = _attend_once(nodes, first, rows, layer, weights, hidden), first
+        else:
+            maps = (("q", layer.q), ("k", layer.k), ("v", layer.v))
+            parts = [_linear(nodes, rows, part, name) for name, part in maps]
+            joined = _linear(nodes, _attend(nodes, parts, weights, mask), layer.proj, "proj")
+        rows = nodes.normalise(nodes.plus(rows, joined), layer.norm1, epsilon)
+        mlp = _run_maps(nodes, rows, (layer.fc1, layer.fc2), weights.spec)
+        rows = nodes.normalise(nodes.plus(rows, mlp), layer.norm2, epsilon)
+        nodes.mark(POOLED if index == last else str(index), rows)
+    return rows
+
+
 def pool_by_attention(nodes: GraphNodes, rows: str, pool: AttentionPool, weights: ImageWeights) -> str:
     """Add the last normalisation and the pooling: ``[n, length, width]`` to ``[n, width]``.
 
@@ -96,7 +119,7 @@ def pool_by_attention(nodes: GraphNodes, rows: str, pool: AttentionPool, weights
 def project(nodes: GraphNodes, pooled: str, weights: TowerWeights, *, name: str) -> None:
     """The last normalisation, where the pooling has not done it, and the projection, as the graph's output."""
     nodes.scope, head = "project", weights.head
-    if not (isinstance(weights, ImageWeights) and weights.attn_pool is not None):
+    if weights.norm is not None and not (isinstance(weights, ImageWeights) and weights.attn_pool is not None):
         pooled = nodes.normalise(pooled, weights.norm, weights.spec.norm_eps)
     if head is None:
         nodes.add_output("Identity", pooled, name=name)
@@ -131,7 +154,9 @@ def _attend(nodes: GraphNodes, parts: Sequence[str], weights: TowerWeights, mask
     return nodes.reshape(nodes.transpose(means, 0, 2, 1, 3), 0, 0, width)
 
 
-def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, weights: TowerWeights) -> str:
+def _attend_once(
+    nodes: GraphNodes, pooled: str, normal: str, layer: Layer, weights: TowerWeights, hidden: str | None = None
+) -> str:
     """Attention of one query a sequence, keys and values of the other rows never built."""
     heads, width = weights.spec.heads or 1, weights.spec.width
     side = width // heads
@@ -140,6 +165,8 @@ def _attend_once(nodes: GraphNodes, pooled: str, normal: str, layer: Layer, weig
     queries = nodes.reshape(_linear(nodes, pooled, layer.q, "q"), 0, heads, side)
     through_keys = nodes.matmul(nodes.transpose(queries, 1, 0, 2), key)
     scores = nodes.matmul(nodes.transpose(through_keys, 1, 0, 2), nodes.transpose(normal, 0, 2, 1))
+    if hidden is not None:
+        scores = nodes.plus(scores, hidden)
     return _linear(nodes, _take_means(nodes, scores, normal, layer.v, heads), layer.proj, "proj")
 
 
@@ -153,8 +180,11 @@ def _take_means(nodes: GraphNodes, scores: str, normal: str, values: Linear, hea
 
 
 def _mlp(nodes: GraphNodes, rows: str, norm: Norm, maps: tuple[Linear, Linear], spec: TowerSpec) -> str:
-    normal = nodes.normalise(rows, norm, spec.norm_eps)
-    inner = _activate(nodes, _linear(nodes, normal, maps[0], "fc1"), spec.activation)
+    return _run_maps(nodes, nodes.normalise(rows, norm, spec.norm_eps), maps, spec)
+
+
+def _run_maps(nodes: GraphNodes, rows: str, maps: tuple[Linear, Linear], spec: TowerSpec) -> str:
+    inner = _activate(nodes, _linear(nodes, rows, maps[0], "fc1"), spec.activation)
     return _linear(nodes, inner, maps[1], "fc2")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ConversionError
-from clipworks.families import clip, pe_core, siglip
+from clipworks.families import chinese_clip, clip, pe_core, siglip
 from clipworks.families.checkpoint import Checkpoint, CheckpointFiles
 from clipworks.families.opening import open_checkpoint
 from clipworks.families.preprocessing import ImageProcessor
@@ -42,6 +42,13 @@ FAMILIES = (
         claims=siglip.claims,
         processor=siglip.PROCESSOR,
         read=siglip.read_siglip,
+    ),
+    Family(
+        name=chinese_clip.NAME,
+        model_types=("chinese_clip",),
+        claims=lambda _: False,
+        processor=chinese_clip.PROCESSOR,
+        read=chinese_clip.read_chinese_clip,
     ),
     Family(
         name=pe_core.NAME,

@@ -68,6 +68,14 @@ class TensorTable:
             raise ConversionError(f"{self.origin}: the tensor {name} has shape {list(shape)}; allowed: one element")
         return float(self.take(name, *shape).reshape(-1)[0])
 
+    def cut(self, name: str, rows: int, *, keep: int) -> None:
+        """Leave the first rows of a table that must have so many; ConversionError where it has another number."""
+        found = self._find(name)
+        if found.ndim == 0 or len(found) != rows:
+            said = f"the tensor {name} has shape {list(found.shape)}"
+            raise ConversionError(f"{self.origin}: {said}; the configuration asks for {rows} rows")
+        self._left[name] = found[:keep]
+
     def drop(self, names: Iterable[str]) -> None:
         """Leave out tensors that are known and say nothing, where they are there."""
         for name in names:

@@ -49,6 +49,7 @@ def choose_for(bundle: Bundle, options: RuntimeOptions = DEFAULT_RUNTIME_OPTIONS
     traits = Traits(
         converted=files is not None and files.kind == "safetensors",
         rotates=bundle.card.image_tower.rotation is not None,
+        post_norm=bundle.card.text_tower.norm_place == "post",
         convolutional=bundle.card.image_tower.kind == "convolutional",
     )
     return choose_by(traits, options)

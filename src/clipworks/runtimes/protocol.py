@@ -119,6 +119,7 @@ class Traits(NamedTuple):
 
     converted: bool = False  # whether clipworks converted its towers from a checkpoint
     rotates: bool = False  # whether its image tower rotates queries and keys (RoPE)
+    post_norm: bool = False  # whether its text tower normalises behind its layers and masks padding (BERT)
     convolutional: bool = False  # whether its image tower is a convolutional network
 
 

@@ -62,8 +62,9 @@ def claim_for_onnxruntime(traits: Traits, options: RuntimeOptions) -> str | None
 
 
 def claim_for_native(traits: Traits, options: RuntimeOptions) -> str | None:
-    """The native runtime's claim: what clipworks converted, where it has kernels for the processor."""
-    if not traits.converted or traits.rotates or options.device not in _ON_CPU:
+    """The native runtime's claim: what clipworks converted, where it has kernels for the processor and both towers."""
+    fits = traits.converted and not (traits.rotates or traits.post_norm) and options.device in _ON_CPU
+    if not fits:
         return None
     try:
         from clipworks.runtimes.native.opening import list_precisions
@@ -71,8 +72,9 @@ def claim_for_native(traits: Traits, options: RuntimeOptions) -> str | None:
         available = list_precisions()
     except ImportError:  # built without a C compiler: what it would offer
         available = [*AUTOMATIC, "int8"] if "avx2" in describe_processor().instruction_sets else []
-    fits = bool(available) and options.precision in (AUTO, *available)
-    return "native is the quickest for converted checkpoints" if fits else None
+    if not available or options.precision not in (AUTO, *available):
+        return None
+    return "native is the quickest for converted checkpoints"
 
 
 OPENVINO = Runtime(

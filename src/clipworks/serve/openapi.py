@@ -34,7 +34,8 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "image": {"description": "one image or a list; also images or input", **_IMAGE},
         "labels": {"description": "class names, or imagenet, imagenet-synsets", "oneOf": [_TEXT, {"type": "array"}]},
         "templates": {
-            "description": "prompt templates with {} once, or none, simple (the default), openai-7, openai-80",
+            "description": "prompt templates with {} once, or none, simple (the default), openai-7, openai-80, "
+            "simple-zh, cn-clip-183",
             "oneOf": [_TEXT, {"type": "array"}],
         },
         "top_k": {"type": "integer", "default": 5},

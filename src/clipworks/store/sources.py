@@ -34,7 +34,7 @@ class ChosenFiles(NamedTuple):
 
 
 TOKENIZER = "tokenizer.json"
-_TOKENIZER_FILES = {TOKENIZER, "tokenizer_config.json", "spiece.model"}
+_TOKENIZER_FILES = {TOKENIZER, "tokenizer_config.json", "spiece.model", "vocab.txt"}
 """Taken where they are, since some families need them; one that does not can do without."""
 
 _HUGGINGFACE = (("config.json",), ("preprocessor_config.json", "processor_config.json"))

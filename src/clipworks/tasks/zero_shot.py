@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,10 +18,10 @@ from clipworks import scoring
 from clipworks.bundle.card import Card, ScoreRule
 from clipworks.bundle.files import card_hash
 from clipworks.cache import find_cache, open_folder, read_checked, write_checked
-from clipworks.errors import UsageError
+from clipworks.errors import ClipworksWarning, UsageError
 from clipworks.model import Model
 from clipworks.runtimes import find_version
-from clipworks.text.prompts import Labels, fill_templates
+from clipworks.text.prompts import SIMPLE_TEMPLATE, Labels, fill_templates
 
 # Rises when the same texts get other numbers: 2, batches of up to 256 texts.
 CLASSIFIER_FORMAT = 2
@@ -68,6 +69,13 @@ def build_classifier(
     """
     if not labels or not templates:
         raise UsageError(f"{len(labels)} labels and {len(templates)} templates given; allowed: at least one of each")
+    if model.card.family == "chinese-clip" and tuple(templates) == (SIMPLE_TEMPLATE,):
+        warnings.warn(
+            f"{model.card.name} reads Chinese, and the template {SIMPLE_TEMPLATE!r} is English: simple-zh and "
+            "cn-clip-183 are Chinese templates",
+            ClipworksWarning,
+            stacklevel=2,
+        )
     # Each different name once: equal names must get equal rows to the last bit, or they would not tie.
     places = {name: place for place, name in enumerate(dict.fromkeys(labels.names))}
     names = list(places)

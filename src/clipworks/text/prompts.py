@@ -19,7 +19,7 @@ from clipworks.text.files import read_lines
 
 # What files of texts are called, so that one that is missing is not taken for a set's name.
 _FILES = frozenset({".csv", ".json", ".lst", ".tsv", ".txt"})
-SIMPLE_TEMPLATE = "a photo of a {}."
+SIMPLE_TEMPLATE, SIMPLE_CHINESE_TEMPLATE = "a photo of a {}.", "一张{}的照片。"
 _WORDNET_LABEL = re.compile(r"(?P<id>n\d{8})(?:\s*,\s*|\s+)(?P<name>.+)")
 
 
@@ -40,7 +40,8 @@ class Labels:
 
 # The column of imagenet.json that holds the names: OpenAI's curated ones, or the raw synset strings.
 LABEL_SETS = {"imagenet": 1, "imagenet-synsets": 2}
-TEMPLATE_SETS = ("none", "simple", "openai-7", "openai-80")
+_SINGLE = {"none": "{}", "simple": SIMPLE_TEMPLATE, "simple-zh": SIMPLE_CHINESE_TEMPLATE}
+TEMPLATE_SETS = ("none", "simple", "openai-7", "openai-80", "simple-zh", "cn-clip-183")
 
 
 def read_labels(source: str, *, encoding: str | None = None) -> Labels:
@@ -95,10 +96,8 @@ def read_templates(source: str, *, encoding: str | None = None) -> tuple[str, ..
         TextError: the file cannot be read, holds no template, or looks like another format.
         UsageError: a file that does not exist, or a template without ``{}``, or with two.
     """
-    if source == "none":
-        return ("{}",)
-    if source == "simple":
-        return (SIMPLE_TEMPLATE,)
+    if source in _SINGLE:
+        return (_SINGLE[source],)
     if source in TEMPLATE_SETS:
         return tuple(_read_built_in(f"{source}.txt").splitlines())
     templates = tuple(_read_set(source, "template set", list(TEMPLATE_SETS), encoding))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clipworks.bundle.card import TextSpec
+from clipworks.bundle.card import Cleaning, TextSpec
 from clipworks.display import quote_text
 from clipworks.errors import BundleError, TextError, UsageError
 from clipworks.text.clip_vocabulary import write_clip_tokenizer
@@ -18,6 +18,12 @@ from clipworks.text.unread import Check, find_fragments, warn_unread
 Ids = NDArray[np.int32]
 
 _QUOTED_LENGTH = 40
+_BROUGHT: dict[str, tuple[Cleaning, ...]] = {
+    "clip": ("none",),
+    "siglip": ("transformers",),
+    "wordpiece": ("none", "lower"),
+}
+"""The cleaning that rules bring themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +110,8 @@ def open_tokenizer(path: Path | None, text: TextSpec) -> Tokenizer:
     Args:
         path: its ``tokenizer.json``; None for OpenAI's own vocabulary, which wants the tokenizer ``clip``.
         text: the card's rules: ``clip`` runs OpenAI's own rules with the file's vocabulary, ``siglip`` SigLIP's with
-            the file's pieces, ``file`` whatever the file describes, by the tokenizers library.
+            the file's pieces, ``wordpiece`` BERT's with the file's, ``file`` whatever the file describes, by the
+            tokenizers library.
 
     Raises:
         BundleError: the file is missing, cannot be read, has more tokens than the model, or contradicts the card.
@@ -123,6 +130,12 @@ def open_tokenizer(path: Path | None, text: TextSpec) -> Tokenizer:
 
         model = read_sentencepiece(path)
         encode, size, check = make_siglip_encoder(model), model.size, lambda ids: model.unknown_id in ids
+    elif text.tokenizer == "wordpiece":
+        from clipworks.text.wordpiece import UNKNOWN, make_wordpiece_encoder, read_wordpiece
+
+        pieces = read_wordpiece(path)
+        encode = make_wordpiece_encoder(pieces, lower=text.cleaning == "lower")
+        size, check = max(pieces.values()) + 1, lambda ids: pieces[UNKNOWN] in ids
     else:
         from clipworks.text.library_file import open_file
 
@@ -176,11 +189,10 @@ def _check_ends(path: Path | None, found: list[int], text: TextSpec) -> None:
     if said and found != said:
         file = "OpenAI's vocabulary" if path is None else path
         raise BundleError(f"{file} makes the ids {found} of an empty text; the card says {said}")
-    brought = {"clip": "none", "siglip": "transformers"}.get(text.tokenizer, text.cleaning)
-    if text.cleaning != brought:
-        raise BundleError(
-            f"the card says cleaning is {text.cleaning}; allowed beside the tokenizer {text.tokenizer}: {brought}"
-        )
+    allowed = _BROUGHT.get(text.tokenizer, (text.cleaning,))
+    if text.cleaning not in allowed:
+        ways = f"allowed beside the tokenizer {text.tokenizer}: {' or '.join(allowed)}"
+        raise BundleError(f"the card says cleaning is {text.cleaning}; {ways}")
 
 
 def _shorten(text: str) -> str:

@@ -16,6 +16,7 @@ Allowed = Mapping["Role", tuple[Mapping[str, tuple[object, ...]], ...]]
 _LAYERS: Mapping[str, tuple[object, ...]] = {"norm_place": ("pre",)}
 _VIT = {**_LAYERS, "kind": ("vit",), "mask": ("none",)}
 _TEXT = {**_LAYERS, "kind": ("transformer",), "input_norm": (False,), "rotation": (None,)}
+_BERT = {**_TEXT, "norm_place": ("post",), "input_norm": (True,), "mask": ("padding",), "pooling": ("cls",)}
 _GELU = {"activation": ("quick_gelu", "gelu", "gelu_tanh")}
 COVERED: Allowed = {
     "image": (
@@ -33,9 +34,10 @@ COVERED: Allowed = {
     "text": (
         {**_TEXT, **_GELU, "mask": ("causal",), "pooling": ("argmax", "eos")},
         {**_TEXT, **_GELU, "mask": ("none",), "pooling": ("last",)},
+        {**_BERT, **_GELU},
     ),
 }
-"""What the plain equations, the graphs and the runtimes compute: CLIP's towers, SigLIP's, and PE-Core's."""
+"""What the plain equations, the graphs and the runtimes compute: the towers of all families."""
 
 
 def find_uncovered(spec: TowerSpec, role: Role) -> str | None:

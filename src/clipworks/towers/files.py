@@ -91,11 +91,14 @@ def read_text_weights(
     return TextWeights(
         spec=spec,
         end_id=text.end_id if spec.pooling == "eos" else None,
+        pad_id=text.pad_id if spec.mask == "padding" else None,
         scale=scale,
         token_embed=source.take("token_embed", text.vocabulary, spec.width),
         pos_embed=source.take("pos_embed", text.context, spec.width),
+        type_embed=source.find("type_embed", spec.width),
+        norm_pre=_norm(source, "norm_pre", spec.width) if spec.input_norm else None,
         layers=_layers(source, spec),
-        norm=_norm(source, "norm", spec.width),
+        norm=_norm(source, "norm", spec.width) if spec.norm_place == "pre" else None,
         head=_head(source, spec, dim),
     )
 

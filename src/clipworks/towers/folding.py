@@ -2,8 +2,9 @@
 
 - Scaling, mean and std of the pixels are folded into the patch embedding; 128 is taken from each pixel first, which is
   exact in any precision and halves the rounding that a weight's error can do.
-- The weight and bias of a layer's normalisations are folded into the linear maps behind them.
-- The bias of the patch embedding is folded into the positions.
+- The weight and bias of a layer's normalisations are folded into the linear maps behind them; those of a post-norm
+  layer stay, since the residual sum takes what they give too.
+- The bias of the patch embedding is folded into the positions, and so is a text tower's row of the token type.
 - The weight and bias of the normalisation behind the last layer are folded into a pooling by attention.
 - The attention's scale is folded into the queries; the bias of the keys is left out, since it adds one number to a
   whole row before softmax, but where keys are rotated, each another way; the bias of the values is folded into the
@@ -50,8 +51,12 @@ def fold_image(weights: ImageWeights) -> ImageWeights:
 
 def fold_text(weights: TextWeights) -> TextWeights:
     """Fold a text tower."""
-    layers = tuple(_fold_layer(layer, weights.scale) for layer in weights.layers)
-    return dataclasses.replace(weights, scale=1.0, layers=layers)
+    fold = _fold_layer if weights.spec.norm_place == "pre" else _fold_post_norm
+    positions = weights.pos_embed
+    if weights.type_embed is not None:
+        positions = (positions.astype(np.float64) + weights.type_embed).astype(np.float32)
+    layers = tuple(fold(layer, weights.scale) for layer in weights.layers)
+    return dataclasses.replace(weights, scale=1.0, pos_embed=positions, type_embed=None, layers=layers)
 
 
 def _fold_pixels(weights: ImageWeights) -> tuple[Array, Array]:
@@ -78,6 +83,19 @@ def _fold_layer(layer: Layer, scale: float, *, rotated: bool = False) -> Layer:
         norm2=_plain_norm(layer.norm2),
         fc1=_fold_norm(layer.norm2, layer.fc1),
         fc2=layer.fc2,
+    )
+
+
+def _fold_post_norm(layer: Layer, scale: float) -> Layer:
+    factor = np.float32(scale)
+    assert layer.q.bias is not None
+    assert layer.v.bias is not None
+    return dataclasses.replace(
+        layer,
+        q=Linear(weight=layer.q.weight * factor, bias=layer.q.bias * factor),
+        k=Linear(weight=layer.k.weight),
+        v=Linear(weight=layer.v.weight),
+        proj=Linear(weight=layer.proj.weight, bias=_add(layer.proj, layer.v.bias).astype(np.float32)),
     )
 
 

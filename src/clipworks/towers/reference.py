@@ -1,4 +1,4 @@
-"""The equations of CLIP, SigLIP and PE-Core in numpy, of a checkpoint's own tensors or a bundle's folded ones.
+"""The equations of every family in numpy, of a checkpoint's own tensors or a bundle's folded ones.
 
 Nothing is folded, fused or left out here: each step is the published one, and shares no code with the graph builder,
 so that the two can prove each other. It is slow; a few inputs are enough.
@@ -42,11 +42,14 @@ def embed_texts(weights: TextWeights, texts: Sequence[npt.NDArray[np.int32]]) ->
 
     Args:
         weights: the text tower.
-        texts: int32 ``[length]`` each, for a tower without a mask with the padding that it sees.
+        texts: int32 ``[length]`` each, for a tower without a mask with the padding that it sees; where padding is
+            masked, it may stand behind a text or not.
 
     Returns:
         float64 ``[n, dim]``, not normalised.
     """
+    if weights.pad_id is not None:  # no row that is asked for sees it
+        texts = [ids[ids != weights.pad_id] for ids in texts]
     lengths = [len(ids) for ids in texts]
     rows = _run(np.concatenate([embed_tokens(weights, ids) for ids in texts]), lengths, weights)
     starts = np.cumsum([0, *lengths[:-1]])
@@ -74,13 +77,15 @@ def embed_patches(weights: ImageWeights, images: npt.NDArray[np.uint8]) -> Value
 def embed_tokens(weights: TextWeights, ids: npt.NDArray[np.int32]) -> Values:
     """Rows of the first layer: token ids ``[length]`` to ``[length, width]``."""
     rows: Values = weights.token_embed[ids].astype(np.float64) + weights.pos_embed[: len(ids)]
-    return rows
+    if weights.type_embed is not None:
+        rows = rows + weights.type_embed
+    return rows if weights.norm_pre is None else _normalise(rows, weights.norm_pre, weights.spec.norm_eps)
 
 
 def find_pooled(weights: TextWeights, ids: npt.NDArray[np.int32]) -> int:
-    """The row that becomes the embedding: the last, the first of the largest id, or the first end token."""
-    if weights.spec.pooling == "last":
-        return len(ids) - 1
+    """The row that becomes the embedding: the first, the last, the first of the largest id, or the first end token."""
+    if weights.spec.pooling in ("cls", "last"):
+        return 0 if weights.spec.pooling == "cls" else len(ids) - 1
     return int(np.argmax(ids if weights.end_id is None else ids == weights.end_id))
 
 
@@ -102,14 +107,16 @@ def pool_image(weights: ImageWeights, rows: Values) -> Values:
 def project_rows(rows: Values, weights: TowerWeights) -> Values:
     """Pooled rows, normalised where they were not before, and projected: ``[..., width]`` to ``[..., dim]``."""
     pooled_by_attention = isinstance(weights, ImageWeights) and weights.attn_pool is not None
-    rows = rows if pooled_by_attention else _normalise(rows, weights.norm, weights.spec.norm_eps)
+    if not pooled_by_attention and weights.norm is not None:
+        rows = _normalise(rows, weights.norm, weights.spec.norm_eps)
     return rows if weights.head is None else _apply(weights.head, rows)
 
 
 def run_layer(layer: Layer, rows: Values, lengths: Sequence[int], weights: TowerWeights) -> Values:
     """One layer; the rows of all sequences, ``[sum of lengths, width]``, lie one after another."""
     spec, ends = weights.spec, np.cumsum(lengths)[:-1]
-    normal = _normalise(rows, layer.norm1, spec.norm_eps)
+    post = spec.norm_place == "post"
+    normal = rows if post else _normalise(rows, layer.norm1, spec.norm_eps)
     queries, keys, values = (np.split(_apply(linear, normal), ends) for linear in (layer.q, layer.k, layer.v))
     if spec.rotation is not None:
         queries, keys = ([rotate(each, spec) for each in part] for part in (queries, keys))
@@ -120,8 +127,11 @@ def run_layer(layer: Layer, rows: Values, lengths: Sequence[int], weights: Tower
         ]
     )
     rows = rows + _apply(layer.proj, means)
-    inner = _apply(layer.fc1, _normalise(rows, layer.norm2, spec.norm_eps))
-    return rows + _apply(layer.fc2, _activate(inner, spec.activation))
+    if post:
+        rows = _normalise(rows, layer.norm1, spec.norm_eps)
+    inner = _apply(layer.fc1, rows if post else _normalise(rows, layer.norm2, spec.norm_eps))
+    rows = rows + _apply(layer.fc2, _activate(inner, spec.activation))
+    return _normalise(rows, layer.norm2, spec.norm_eps) if post else rows
 
 
 def _run(rows: Values, lengths: Sequence[int], weights: TowerWeights) -> Values:

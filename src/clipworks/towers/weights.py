@@ -51,7 +51,7 @@ class Linear:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layer:
-    """One pre-norm transformer layer."""
+    """One transformer layer; a post-norm one normalises behind its attention and its MLP."""
 
     norm1: Norm
     q: Linear
@@ -141,20 +141,26 @@ class TextWeights:
     Attributes:
         spec: its architecture.
         end_id: the token whose first place is pooled where the pooling is ``eos``; else None.
+        pad_id: the token that no attention sees where the mask is ``padding``; else None.
         scale: factor of an attention's scores.
         token_embed: ``[vocabulary, width]``.
         pos_embed: ``[context, width]``.
-        norm: behind the last layer.
+        type_embed: BERT's row of the first token type, added to every token's, ``[width]``; or None.
+        norm_pre: of the rows before the first layer, or None.
+        norm: behind the last layer; None where layers end with one.
         head: the projection, ``[width, dim]``, or None.
     """
 
     spec: TowerSpec
     end_id: int | None
+    pad_id: int | None
     scale: float
     token_embed: Array
     pos_embed: Array
+    type_embed: Array | None
+    norm_pre: Norm | None
     layers: tuple[Layer, ...]
-    norm: Norm
+    norm: Norm | None
     head: Linear | None
 
     @property

@@ -46,17 +46,19 @@ _ROWS = {
     "image_patches": _Suspicion(
         f"{_TOWER}: patch kernel, positions or the first normalisation; mean and std folded in wrongly"
     ),
-    "text_tokens": _Suspicion(f"{_TOWER}: token table or positions; positions that begin at 1 or at the padding"),
+    "text_tokens": _Suspicion(
+        f"{_TOWER}: token table or positions; positions that begin at 1 or at the padding; BERT's token type left out"
+    ),
     "image_pooled": _Suspicion("the mean of the rows for the class token's", (layers.explain_pooling,)),
     "text_pooled": _Suspicion(
-        "the end token searched by another rule: the largest id, the first end token, the last row",
+        "the end token searched by another rule: the largest id, the first end token, the last row; BERT's pooler",
         (layers.explain_pooling,),
     ),
     "image_embedding": _Suspicion(_PROJECTION, (layers.explain_batch, layers.explain_projection)),
     "text_embedding": _Suspicion(_PROJECTION, (layers.explain_batch, layers.explain_projection)),
     "ids": _Suspicion(
         "another vocabulary, text that was not cleaned or lower-cased, a long text cut without its end token",
-        (padding.explain_padding, texts.explain_cut, texts.explain_ids),
+        (padding.explain_padding, texts.explain_cut, texts.explain_case, texts.explain_ids),
     ),
     "logit_scale": _Suspicion("left out, or the logarithm that checkpoints store", (joint.explain_scale,)),
     "cosines": _Suspicion("embeddings that are not of unit length, or twice something", (joint.explain_cosines,)),

@@ -14,8 +14,8 @@ from clipworks.doctor.equations import run_rows
 from clipworks.doctor.joint import unit_rows
 from clipworks.doctor.stages import ENTRIES, Array, Trace, name_entry
 from clipworks.runtimes import ROLES, Role
-from clipworks.towers.reference import Values, project_rows
-from clipworks.towers.weights import Linear, TowerWeights
+from clipworks.towers.reference import Values, embed_tokens, project_rows
+from clipworks.towers.weights import Linear, TextWeights, TowerWeights
 
 _CLOSE = 2e-3  # relative: what a trial may miss a side's values by
 _F16_LARGEST = 65504.0
@@ -131,6 +131,10 @@ def _list_layers(weights: TowerWeights, index: int, entry: Sequence[Array]) -> I
         "the epsilon 1e-6": dataclasses.replace(spec, norm_eps=1e-6),
         "one head": dataclasses.replace(spec, heads=1),
     }
+    if spec.norm_place == "post":
+        trials["normalisations before the attention and the MLP (pre-norm)"] = dataclasses.replace(
+            spec, norm_place="pre"
+        )
     if spec.rotation is not None:
         other = 0.0 if spec.rotation.offset else 1.0
         numbered = dataclasses.replace(spec.rotation, offset=other)
@@ -139,6 +143,18 @@ def _list_layers(weights: TowerWeights, index: int, entry: Sequence[Array]) -> I
     for name, changed in trials.items():
         scale = weights.scale * ((changed.heads or 1) / (spec.heads or 1)) ** 0.5  # a head's width is in it
         yield name, run_rows(layer, entry, dataclasses.replace(weights, spec=changed, scale=scale))
+    if index == 0 and isinstance(weights, TextWeights) and weights.pad_id is not None:
+        yield from _list_unmasked(weights, entry, weights.pad_id)
+
+
+def _list_unmasked(weights: TextWeights, entry: Sequence[Array], pad_id: int) -> Iterator[tuple[str, list[Values]]]:
+    """The first layer of texts that see padding behind them: up to the longest of them, or up to the context."""
+    context, lengths = len(weights.pos_embed), [len(rows) for rows in entry]
+    fillers = embed_tokens(weights, np.full(context, pad_id, np.int32))
+    for length, where in {max(lengths): "the longest text", context: "the context"}.items():
+        filled = [np.concatenate([rows, fillers[len(rows) : length]]) for rows in entry]
+        made = run_rows(weights.layers[0], filled, weights)
+        yield f"padding up to {where} that is not masked", [rows[:own] for rows, own in zip(made, lengths, strict=True)]
 
 
 def _list_projections(
@@ -208,6 +224,8 @@ def _describe_places(places: Sequence[int], role: str, case: Case) -> str:
     if role == "image":
         return "the class token's" if not any(places) else f"row {', '.join(map(str, places))}"
     ids = case.entry("ids") or []
+    if not any(places) and case.weights is not None and case.weights[1].spec.pooling == "cls":
+        return "the [CLS] token's"
     if all(place == 0 for place in places):
         return "the first, as where no end token is found (an eos_token_id of 2 means: the largest id)"
     if all(place == len(row) - 1 for place, row in zip(places, ids, strict=True)):

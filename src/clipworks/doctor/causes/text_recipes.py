@@ -24,6 +24,8 @@ from clipworks.text.tokenizers import Ids, open_tokenizer
 _TEMPLATES = ("a photo of a {}.", "a photo of a {}", "a photo of {}", "This is a photo of {}.")
 _WHOLE = 1_000_000  # a context that cuts nothing
 _CLEANINGS: tuple[Cleaning, ...] = get_args(Cleaning)
+_WAYS: dict[str, tuple[Cleaning, ...]] = {"clip": (), "wordpiece": ("none", "lower")}
+"""The cleanings of rules that do not take all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,7 @@ def list_text_changes(recipe: TextRecipe, text: TextSpec, tower: TowerSpec) -> I
     """What others do otherwise than a model's card says: by the text, its ids, the tower."""
     for name in _TEMPLATES:
         yield Change("template", f"put into {name!r}", replace(recipe, template=name))
-    for way in _CLEANINGS if text.tokenizer != "clip" else ():
+    for way in _WAYS.get(text.tokenizer, _CLEANINGS):
         if way != text.cleaning:
             said = _say_cleaning(way, text.cleaning)
             yield Change("cleaning", said, replace(recipe, cleaning=way))

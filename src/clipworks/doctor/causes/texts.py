@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
+
 from clipworks.doctor.causes.cases import SIDES, Case
 from clipworks.doctor.deviation import find_difference
 from clipworks.doctor.pipelines import Pipeline
-from clipworks.doctor.stages import Array
+from clipworks.doctor.stages import Array, Trace
 from clipworks.errors import BundleError
-from clipworks.text.clip_vocabulary import END, WORD_END, built_in_vocabulary, read_clip_vocabulary
+from clipworks.text.clip_vocabulary import WORD_END, built_in_vocabulary, read_clip_vocabulary
+from clipworks.text.tokenizers import open_tokenizer
 
 
 def explain_cut(stage: str, case: Case) -> list[str]:
     """Whether a text is the same on both sides, cut differently."""
     causes = (_describe_cut(one, other, case) for one, other in zip(*case.sides(stage), strict=True))
     return [cause for cause in causes if cause][:1]
+
+
+def explain_case(stage: str, case: Case) -> list[str]:
+    """Whether one side reads texts as they are that BERT's rules write in lower case, without accents."""
+    right = case.reference or case.subject
+    if right.text.tokenizer != "wordpiece" or right.text.cleaning != "lower":
+        return []
+    cased = open_tokenizer(right.vocabulary, dataclasses.replace(right.text, cleaning="none"))
+    rows = cased.encode_ragged(case.inputs.texts, truncate=True)
+
+    def describe(trace: Trace) -> str | None:
+        same = all(np.array_equal(one, other) for one, other in zip(trace[stage], rows, strict=True))
+        return "texts are not written in lower case" if same else None
+
+    return case.contrast(describe, partly=True)
 
 
 def explain_ids(stage: str, case: Case) -> list[str]:
@@ -40,9 +60,8 @@ def _spell(row: Array, place: int, pipeline: Pipeline) -> str:
 
 
 def _describe_cut(one: Array, other: Array, case: Case) -> str | None:
-    context = case.subject.text.context
-    end = built_in_vocabulary().ids[END]
-    if case.subject.text.tokenizer != "clip" or max(len(one), len(other)) < context:
+    context, end = case.subject.text.context, case.subject.text.end_id
+    if case.subject.sees_padding or end is None or max(len(one), len(other)) < context:
         return None
     if find_difference(one, other) < min(len(one), len(other)) - 1:
         return None

@@ -218,6 +218,7 @@ def _list_last(last: Layer, weights: TowerWeights, *, bf16: bool) -> Iterator[By
     keys = np.split(last.k.weight, weights.spec.heads or 1, axis=1)
     yield np.concatenate([pack_matrix(key.T) for key in keys])
     yield _pack_heads(last.v.weight, weights)
+    assert weights.norm is not None  # post-norm towers are refused
     yield from map(_view, (weights.norm.weight, _bias(weights.norm)))
 
 

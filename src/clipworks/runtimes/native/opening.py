@@ -70,6 +70,8 @@ def _find_uncovered(spec: TowerSpec) -> str | None:
     """What of a tower that others compute the compiled code does not; or None."""
     if spec.rotation is not None:
         return "rotates queries and keys (RoPE)"
+    if spec.norm_place == "post":
+        return "normalises behind its layers and masks padding (BERT)"
     if (spec.pool_heads, spec.pool_mlp_dim) != (None, None):
         return "pools with other heads or another MLP than its layers have"
     return None

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from clipworks.bundle.card import TowerSpec
-from clipworks.runtimes.torch.towers import Block, ImageTower, Layers, Map, PooledLayer, TextTower
+from clipworks.runtimes.torch.layers import Block, Layers, Map, PooledLayer
+from clipworks.runtimes.torch.towers import ImageTower, TextTower
 from clipworks.towers.architecture import shares_prefixes
 from clipworks.towers.folding import CENTRE
 from clipworks.towers.rotation import tabulate_rotation
@@ -28,9 +29,11 @@ def load_tower(weights: TowerWeights, device: torch.device, kind: torch.dtype) -
         return TextTower(
             tokens=tokens,
             positions=positions,
+            norm=None if weights.norm_pre is None else place.put_norm(weights.norm_pre),
             end_id=weights.end_id,
+            pad_id=weights.pad_id,
             packs=device.type == "cpu" and shares,
-            whole=not shares,
+            whole=not shares and weights.pad_id is None,
             layers=layers,
         )
     cls_token, norm = weights.cls_token, weights.norm_pre
@@ -67,7 +70,11 @@ class _OnDevice:
     def put_block(self, layer: Layer | AttentionPool, spec: TowerSpec) -> Block:
         # x sigmoid(1.702 x) is silu(1.702 x) / 1.702: with the factor in the weights it is one kernel, not three.
         factor = _QUICK_GELU if spec.activation == "quick_gelu" else 1.0
+        norms = None
+        if isinstance(layer, Layer) and spec.norm_place == "post":
+            norms = self.put_norm(layer.norm1), self.put_norm(layer.norm2)
         return Block(
+            norms=norms,
             out=self.put_map(layer.proj),
             expand=self.put_map(layer.fc1, after=factor),
             contract=self.put_map(layer.fc2, before=factor),
@@ -83,7 +90,7 @@ class _OnDevice:
             inner=tuple((self._join(layer), self.put_block(layer, spec)) for layer in inner),
             rotation=self._put_rotation(weights),
             pool=self._put_pool(weights),
-            norm=None if attended else self.put_norm(weights.norm),
+            norm=None if attended or weights.norm is None else self.put_norm(weights.norm),
             projection=None if projection is None else Map(matrix=projection, bias=bias),
             heads=spec.heads or 1,
             activation=spec.activation or "",
