@@ -12,7 +12,7 @@ from hub_server import TINY, Hub
 from PIL import Image
 from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
-from clipworks.bundle.card import card_to_json
+from clipworks.bundle.card_json import card_to_json
 from clipworks.cli import main
 from clipworks.store.known import STARTER_FOLDER, known_models, models_folder
 
