@@ -10,6 +10,7 @@ from typing import Any, Literal
 from clipworks.bundle.card import ImageSpec, ScoreRule, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
 from clipworks.families.adapters import Adapter
+from clipworks.families.tensors import TensorTable
 from clipworks.towers.weights import ImageWeights, TextWeights
 
 Layouts = Literal["huggingface", "open_clip", "openai"]
@@ -45,6 +46,7 @@ class CheckpointFiles:
         preprocessing_place: where that stands, or should.
         given: the same as the caller says it; None where the caller says nothing.
         adapter: what is merged into the weights; None for a whole checkpoint.
+        table: the tensors, where they have been read to know the family; else None.
     """
 
     layout: Layouts
@@ -55,6 +57,7 @@ class CheckpointFiles:
     preprocessing_place: str
     given: ImageSpec | None = None
     adapter: Adapter | None = None
+    table: TensorTable | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

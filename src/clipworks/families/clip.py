@@ -50,7 +50,7 @@ _PROJECTION_DEFAULT = 512
 # A field that asks for another architecture is refused by its name and value.
 _OFF = (False, None)
 _MODEL_FIELDS: open_clip.Allowed = {
-    **dict.fromkeys(("init_logit_scale", "nonscalar_logit_scale", "cast_dtype", "output_dict")),
+    **open_clip.MODEL_FIELDS,
     "quick_gelu": (False, True),
     "custom_text": (False, True, None),  # only where the text tower's tensors lie
     "init_logit_bias": (None,),
@@ -92,9 +92,7 @@ _TEXT_FIELDS: open_clip.Allowed = {
     "proj_bias": _OFF,
     "proj_type": ("linear",),
 }
-_MODEL_SIZES = ("embed_dim", "vision_cfg", "text_cfg")
 _VISION_SIZES = ("layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "norm_kwargs")
-_TEXT_SIZES = ("layers", "width", "heads", "mlp_ratio", "context_length", "vocab_size", "norm_kwargs")
 
 _OPENAI_HEAD_WIDTH = 64
 
@@ -191,12 +189,9 @@ def _read_open_clip(config: Fields) -> ClipFacts:
     values, where = config.values, config.where
     if "multimodal_cfg" in values:
         raise ConversionError(f"{where} is a CoCa model (multimodal_cfg); only plain CLIP converts")
-    open_clip.check_fields(config, _MODEL_FIELDS, _MODEL_SIZES)
-    vision, text = (Fields(values=values.get(name) or {}, where=f"{where}: {name}") for name in _MODEL_SIZES[1:])
-    if not all(isinstance(part.values, dict) and part.values for part in (vision, text)):
-        raise ConversionError(f"{where} is no open_clip model configuration: it needs vision_cfg and text_cfg")
-    open_clip.check_fields(vision, _VISION_FIELDS, _VISION_SIZES)
-    open_clip.check_fields(text, _TEXT_FIELDS, _TEXT_SIZES)
+    vision, text = open_clip.read_sections(
+        config, model=_MODEL_FIELDS, vision=_VISION_FIELDS, text=_TEXT_FIELDS, sizes=_VISION_SIZES
+    )
     if isinstance(vision.values.get("layers"), list):
         raise ConversionError(f"{vision.where}.layers is {vision.values['layers']!r}, a ResNet; only ViT converts")
     activation: Activation = "quick_gelu" if values.get("quick_gelu", False) else "gelu"
