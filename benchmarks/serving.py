@@ -28,7 +28,8 @@ from pathlib import Path
 
 from clipworks import RuntimeOptions, load
 from clipworks.profiling import inputs
-from clipworks.profiling.http_load import HttpProfile, HttpTarget, profile_http
+from clipworks.profiling.http_client import HttpTarget
+from clipworks.profiling.http_load import HttpProfile, profile_http
 from clipworks.profiling.profile import Load
 
 ROOT = Path(__file__).resolve().parent.parent
