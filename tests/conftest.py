@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ from hub_server import TINY, Hub, HubRepository, read_files, serve_hub
 from PIL import Image
 
 from clipworks.convert import convert_checkpoint
+from clipworks.doctor import inputs
+from clipworks.doctor.inputs import list_images
 from clipworks.processor import find_onednn_ceiling, read_cpuinfo
 from clipworks.profiling import parity
-from clipworks.runtimes import rates
+from clipworks.runtimes import drawn_tower, rates
+from clipworks.text import clip_vocabulary, library_file
 
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLE = REPOSITORY / "examples" / "CLIP.png"
@@ -27,10 +32,42 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """No test reads or writes the user's cache; compiled towers are shared within one run."""
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for module in (parity, rates):  # how quick something is matters to no test: the fewest calls do
-        monkeypatch.setattr(module, "_SECONDS", 0.0)
+    monkeypatch.setattr(parity, "_SECONDS", 0.0)  # how quick something is matters to no test: the fewest calls do
     for name in ("COLUMNS", "LINES", "PYTHONIOENCODING"):  # as whoever runs the tests has them
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _rates_of_a_narrow_tower() -> Iterator[None]:
+    """What ``clipworks devices`` and ``auto`` measure is one call of one image through a tower that soon compiles."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("_SECONDS", 0.0), ("_FEWEST", 1), ("_IMAGES", 1)):
+            patch.setattr(rates, name, value)
+        patch.setattr(drawn_tower, "_WIDTH", 96)
+        patch.setattr(drawn_tower, "_MLP_DIM", 384)
+        patch.setattr(drawn_tower, "_SPEC", dataclasses.replace(drawn_tower._SPEC, width=96, mlp_dim=384))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _each_tokenizer_is_read_once() -> Iterator[None]:
+    """Tests open the same few tokenizer.json hundreds of times: files of the same bytes are parsed once a process."""
+
+    def once(read: Callable[..., Any]) -> Callable[..., Any]:
+        kept: dict[tuple[object, ...], Any] = {}
+
+        def read_once(path: Path, *rules: object) -> Any:
+            key = (hashlib.sha256(path.read_bytes()).digest() if path.is_file() else path, *rules)
+            if key not in kept:
+                kept[key] = read(path, *rules)
+            return kept[key]
+
+        return read_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((clip_vocabulary, "read_clip_vocabulary"), (library_file, "open_with_library")):
+            patch.setattr(module, name, once(getattr(module, name)))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -74,6 +111,18 @@ def photo_file(photo: Image.Image, tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     photo.save(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def small_photographs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The doctor's own images at half their sides: a quarter of the pixels, and margins as odd as theirs."""
+    folder, files = tmp_path_factory.mktemp("photographs"), list_images()
+    for file in map(Path, files):
+        with Image.open(file) as image:
+            image.resize((image.width // 2 - 1, image.height // 2)).save(folder / file.name, quality=95)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "_IMAGES", tuple(str(folder / Path(file).name) for file in files))
+        yield
 
 
 @pytest.fixture(scope="session")
