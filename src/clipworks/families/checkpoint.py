@@ -87,6 +87,28 @@ class Checkpoint:
     tokenizer: Path | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFacts:
+    """What a checkpoint's configuration says, or its tensors; ``end_id`` is the token pooled at, where it names one."""
+
+    image: TowerSpec
+    text: TowerSpec
+    image_size: int
+    vocabulary: int
+    context: int
+    dim: int
+    end_id: int | None = None
+
+
+def require_squash(files: CheckpointFiles, pixels: ImageSpec, model: str) -> None:
+    """Raise ConversionError where images are cut, of a ``model`` that brings both sides to its size."""
+    if pixels.resize != "squash":
+        raise ConversionError(
+            f"{files.preprocessing_place}: {model} squashes images, both sides to {pixels.size} pixels; "
+            "it asks for the shorter side and a crop"
+        )
+
+
 def check_heads(spec: TowerSpec, where: str) -> TowerSpec:
     """Give an architecture back; ConversionError, which says where it stands, if its width does not divide."""
     if spec.width % max(spec.heads or 1, 1):

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from clipworks.bundle.card import Activation, Pooling, ScoreRule, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
 from clipworks.families import huggingface, open_clip
-from clipworks.families.checkpoint import Checkpoint, CheckpointFiles, Fields
+from clipworks.families.checkpoint import Checkpoint, CheckpointFacts, CheckpointFiles, Fields
 from clipworks.families.opening import read_table
 from clipworks.families.preprocessing import OPENAI_MEAN, OPENAI_STD, ImageProcessor, read_preprocessing
 from clipworks.families.tensors import NamedTensors, TensorTable, take_image_tower, take_text_tower
@@ -97,19 +96,6 @@ _VISION_SIZES = ("layers", "width", "head_width", "mlp_ratio", "patch_size", "im
 _OPENAI_HEAD_WIDTH = 64
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClipFacts:
-    """What a checkpoint's configuration says; ``end_id`` is the token pooled at, None for the largest id."""
-
-    image: TowerSpec
-    text: TowerSpec
-    image_size: int
-    vocabulary: int
-    context: int
-    dim: int
-    end_id: int | None = None
-
-
 def read_clip(files: CheckpointFiles) -> Checkpoint:
     """Read a CLIP checkpoint of any layout.
 
@@ -152,7 +138,7 @@ def read_clip(files: CheckpointFiles) -> Checkpoint:
     return checkpoint
 
 
-def _check_text(facts: ClipFacts, origin: str) -> None:
+def _check_text(facts: CheckpointFacts, origin: str) -> None:
     """Refuse a tower that has not OpenAI's vocabulary: with another, its tokenizer.json would be a lie."""
     if facts.vocabulary != VOCABULARY:
         raise ConversionError(
@@ -164,7 +150,7 @@ def _check_text(facts: ClipFacts, origin: str) -> None:
         )
 
 
-def _read_huggingface(config: Fields) -> ClipFacts:
+def _read_huggingface(config: Fields) -> CheckpointFacts:
     text = huggingface.read_section(config, "text_config", _TEXT_DEFAULTS)
     vision = huggingface.read_section(config, "vision_config", _VISION_DEFAULTS)
     if vision.values["num_channels"] != 3:
@@ -174,7 +160,7 @@ def _read_huggingface(config: Fields) -> ClipFacts:
         raise ConversionError(
             f"{text.where}.eos_token_id is {end!r}; allowed: an id under the vocabulary of {vocabulary}"
         )
-    return ClipFacts(
+    return CheckpointFacts(
         image=huggingface.read_spec(vision),
         text=huggingface.read_spec(text),
         image_size=vision.count("image_size"),
@@ -185,7 +171,7 @@ def _read_huggingface(config: Fields) -> ClipFacts:
     )
 
 
-def _read_open_clip(config: Fields) -> ClipFacts:
+def _read_open_clip(config: Fields) -> CheckpointFacts:
     values, where = config.values, config.where
     if "multimodal_cfg" in values:
         raise ConversionError(f"{where} is a CoCa model (multimodal_cfg); only plain CLIP converts")
@@ -198,7 +184,7 @@ def _read_open_clip(config: Fields) -> ClipFacts:
     width, text_width = vision.count("width", 768), text.count("width", 512)
     heads = {"vision": width // vision.count("head_width", 64), "text": text.count("heads", 8)}
     image = open_clip.read_spec(vision, width=width, heads=heads["vision"], activation=activation)
-    return ClipFacts(
+    return CheckpointFacts(
         image=dataclasses.replace(image, patch_size=vision.count("patch_size", 16)),
         text=open_clip.read_spec(text, width=text_width, heads=heads["text"], activation=activation),
         image_size=vision.count("image_size", 224),
@@ -208,7 +194,7 @@ def _read_open_clip(config: Fields) -> ClipFacts:
     )
 
 
-def _measure_openai(table: TensorTable) -> ClipFacts:
+def _measure_openai(table: TensorTable) -> CheckpointFacts:
     """OpenAI's own models agree in all that their tensors do not say: QuickGELU, heads of 64, MLPs of four widths."""
     for name in ("visual.proj", "visual.conv1.weight", "visual.positional_embedding", "ln_final.weight"):
         if name not in table:
@@ -226,7 +212,7 @@ def _measure_openai(table: TensorTable) -> ClipFacts:
         )
         for names, side in ((open_clip.IMAGE, width), (open_clip.TEXT, text_width))
     )
-    return ClipFacts(
+    return CheckpointFacts(
         image=dataclasses.replace(image, patch_size=patch),
         text=text,
         image_size=math.isqrt(table.shape("visual.positional_embedding")[0] - 1) * patch,

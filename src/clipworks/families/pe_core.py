@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 
 from clipworks.bundle.card import ImageSpec, Rotation, ScoreRule, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
 from clipworks.families import open_clip
-from clipworks.families.checkpoint import Checkpoint, CheckpointFiles, Fields, check_heads
+from clipworks.families.checkpoint import (
+    Checkpoint,
+    CheckpointFacts,
+    CheckpointFiles,
+    Fields,
+    check_heads,
+    require_squash,
+)
 from clipworks.families.opening import read_table
 from clipworks.families.preprocessing import ImageProcessor, read_preprocessing
 from clipworks.families.tensors import NamedTensors, TensorTable, take_image_tower, take_text_tower
@@ -114,17 +120,6 @@ _TEXT_FIELDS: open_clip.Allowed = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class PeCoreFacts:
-    """What a checkpoint's configuration says, or its tensors."""
-
-    image: TowerSpec
-    text: TowerSpec
-    size: int
-    context: int
-    dim: int
-
-
 def claims(files: CheckpointFiles) -> bool:
     """Whether an open_clip ``model_cfg`` has one of timm's PE-Core towers, or a file without one is the maker's."""
     if files.layout == "openai":
@@ -143,9 +138,9 @@ def read_pe_core(files: CheckpointFiles) -> Checkpoint:
         table, names = read_table(files), _MAKERS
         facts = _measure_makers(table)
         pixels = files.given or ImageSpec(
-            size=facts.size,
+            size=facts.image_size,
             resize="squash",
-            resize_to=facts.size,
+            resize_to=facts.image_size,
             interpolation="bilinear",
             drop_alpha="after",
             mean=(0.5,) * 3,
@@ -153,12 +148,8 @@ def read_pe_core(files: CheckpointFiles) -> Checkpoint:
         )
     else:
         facts = _read_open_clip(files.config)
-        pixels = read_preprocessing(files, facts.size, PROCESSOR)
-    if pixels.resize != "squash":
-        raise ConversionError(
-            f"{files.preprocessing_place}: PE-Core squashes images, both sides to {facts.size} pixels; "
-            "it asks for the shorter side and a crop"
-        )
+        pixels = read_preprocessing(files, facts.image_size, PROCESSOR)
+    require_squash(files, pixels, "PE-Core")
     table = table or read_table(files)  # behind all that is cheap to refuse
     words = TextSpec(
         tokenizer="clip", context=facts.context, pad_id=0, start_id=START_ID, end_id=END_ID, vocabulary=VOCABULARY
@@ -178,7 +169,7 @@ def read_pe_core(files: CheckpointFiles) -> Checkpoint:
     return checkpoint
 
 
-def _read_open_clip(config: Fields) -> PeCoreFacts:
+def _read_open_clip(config: Fields) -> CheckpointFacts:
     vision, text = open_clip.read_sections(
         config, model=_MODEL_FIELDS, vision=_VISION_FIELDS, text=_TEXT_FIELDS, sizes=open_clip.TRUNK_SIZES
     )
@@ -188,16 +179,17 @@ def _read_open_clip(config: Fields) -> PeCoreFacts:
         raise ConversionError(
             f"{text.where}.vocab_size is {vocabulary}; allowed: {VOCABULARY}, that of OpenAI's tokenizer"
         )
-    return PeCoreFacts(
+    return CheckpointFacts(
         image=trunk,
         text=open_clip.read_spec(text, width=text.count("width", 512), heads=text.count("heads", 8), activation="gelu"),
-        size=size,
+        image_size=size,
+        vocabulary=vocabulary,
         context=text.count("context_length", 77),
         dim=config.count("embed_dim"),
     )
 
 
-def _measure_makers(table: TensorTable) -> PeCoreFacts:
+def _measure_makers(table: TensorTable) -> CheckpointFacts:
     """The maker's file says no size by name: the tensors tell which of the published ones it is."""
     width, _, _, patch = table.shape("visual.conv1.weight")
     rows, layers = table.shape("visual.positional_embedding")[0], NamedTensors(table, _MAKERS[0]).count_layers()
@@ -220,10 +212,11 @@ def _measure_makers(table: TensorTable) -> PeCoreFacts:
         mlp_dim=table.shape("transformer.resblocks.0.mlp.c_fc.weight")[0],
         activation="gelu",
     )
-    return PeCoreFacts(
+    return CheckpointFacts(
         image=dataclasses.replace(spec, projection_bias=False),
         text=check_heads(text, table.origin),
-        size=size,
+        image_size=size,
+        vocabulary=VOCABULARY,
         context=table.shape("positional_embedding")[0],
         dim=table.shape("visual.proj")[1],
     )

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from clipworks.bundle.card import Activation, ScoreRule, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
 from clipworks.families import huggingface, open_clip
-from clipworks.families.checkpoint import Checkpoint, CheckpointFiles, Fields
+from clipworks.families.checkpoint import Checkpoint, CheckpointFacts, CheckpointFiles, Fields, require_squash
 from clipworks.families.opening import read_table
 from clipworks.families.preprocessing import ImageProcessor, read_preprocessing
 from clipworks.families.siglip_tokenizer import find_tokenizer
@@ -117,18 +116,6 @@ _TEXT_FIELDS: open_clip.Allowed = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class SiglipFacts:
-    """What a checkpoint's configuration says."""
-
-    image: TowerSpec
-    text: TowerSpec
-    image_size: int
-    vocabulary: int
-    context: int
-    dim: int
-
-
 def claims(files: CheckpointFiles) -> bool:
     """Whether an open_clip ``model_cfg`` has one of timm's SigLIP towers."""
     return "siglip" in open_clip.name_trunk(files)
@@ -144,11 +131,7 @@ def read_siglip(files: CheckpointFiles) -> Checkpoint:
     hugging = files.layout == "huggingface"
     facts = (_read_huggingface if hugging else _read_open_clip)(files.config)
     pixels = read_preprocessing(files, facts.image_size, PROCESSOR)
-    if pixels.resize != "squash":
-        raise ConversionError(
-            f"{files.preprocessing_place}: SigLIP squashes images, both sides to {facts.image_size} pixels; "
-            "it asks for the shorter side and a crop"
-        )
+    require_squash(files, pixels, "SigLIP")
     found = find_tokenizer(files)
     words = TextSpec(
         tokenizer=found.rules.kind,
@@ -182,7 +165,7 @@ def read_siglip(files: CheckpointFiles) -> Checkpoint:
     return checkpoint
 
 
-def _read_huggingface(config: Fields) -> SiglipFacts:
+def _read_huggingface(config: Fields) -> CheckpointFacts:
     text = huggingface.read_section(config, "text_config", _TEXT_DEFAULTS)
     vision = huggingface.read_section(config, "vision_config", _VISION_DEFAULTS)
     for name, allowed in (("num_channels", 3), ("vision_use_head", True)):
@@ -194,7 +177,7 @@ def _read_huggingface(config: Fields) -> SiglipFacts:
         raise ConversionError(
             f"{text.where}.projection_size is {dim or words.width!r}; allowed: {image.width}, the image tower's width"
         )
-    return SiglipFacts(
+    return CheckpointFacts(
         image=image,
         text=dataclasses.replace(words, projection_bias=True),
         image_size=vision.count("image_size"),
@@ -204,7 +187,7 @@ def _read_huggingface(config: Fields) -> SiglipFacts:
     )
 
 
-def _read_open_clip(config: Fields) -> SiglipFacts:
+def _read_open_clip(config: Fields) -> CheckpointFacts:
     vision, text = open_clip.read_sections(
         config, model=_MODEL_FIELDS, vision=_VISION_FIELDS, text=_TEXT_FIELDS, sizes=open_clip.TRUNK_SIZES
     )
@@ -226,7 +209,7 @@ def _read_open_clip(config: Fields) -> SiglipFacts:
     for what, width in (("image", trunk.width), *(() if projection else (("text", words.width),))):
         if width != dim:
             raise ConversionError(f"{config.where}.embed_dim is {dim}; allowed: {width}, the {what} tower's width")
-    return SiglipFacts(
+    return CheckpointFacts(
         image=TowerSpec(kind="vit", **trunk._asdict(), norm_eps=1e-6),
         text=dataclasses.replace(words, projection=projection, projection_bias=projection),
         image_size=size,
