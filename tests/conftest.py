@@ -16,10 +16,9 @@ from hub_server import TINY, Hub, HubRepository, read_files, serve_hub
 from PIL import Image
 
 from clipworks.convert import convert_checkpoint
-from clipworks.doctor import inputs
-from clipworks.doctor.inputs import list_images
+from clipworks.doctor import inputs as doctor_inputs
 from clipworks.processor import find_onednn_ceiling, read_cpuinfo
-from clipworks.profiling import parity
+from clipworks.profiling import inputs, parity
 from clipworks.runtimes import drawn_tower, rates
 from clipworks.text import clip_vocabulary, library_file
 
@@ -33,6 +32,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(parity, "_SECONDS", 0.0)  # how quick something is matters to no test: the fewest calls do
+    monkeypatch.setattr(inputs, "POOL", 16)
     for name in ("COLUMNS", "LINES", "PYTHONIOENCODING"):  # as whoever runs the tests has them
         monkeypatch.delenv(name, raising=False)
 
@@ -116,12 +116,12 @@ def photo_file(photo: Image.Image, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def small_photographs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The doctor's own images at half their sides: a quarter of the pixels, and margins as odd as theirs."""
-    folder, files = tmp_path_factory.mktemp("photographs"), list_images()
+    folder, files = tmp_path_factory.mktemp("photographs"), doctor_inputs.list_images()
     for file in map(Path, files):
         with Image.open(file) as image:
             image.resize((image.width // 2 - 1, image.height // 2)).save(folder / file.name, quality=95)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "_IMAGES", tuple(str(folder / Path(file).name) for file in files))
+        patch.setattr(doctor_inputs, "_IMAGES", tuple(str(folder / Path(file).name) for file in files))
         yield
 
 

@@ -19,7 +19,6 @@ from PIL import Image
 from clipworks import __version__, store
 from clipworks.cli import main
 from clipworks.errors import BundleError
-from clipworks.profiling import inputs
 
 FAKE = ("--runtime", "fake")
 
@@ -271,10 +270,7 @@ def test_profile_prints_the_sample_form_first(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("target", ["image", "text", "pipeline"])
-def test_profile_json_holds_everything(
-    target: str, photo_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inputs, "POOL", 8)
+def test_profile_json_holds_everything(target: str, photo_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["profile", target, "--duration", "0", "--iterations", "20", "--warmup", "0", "--batch-size", "2"]
     if target != "text":  # one image, since the check runs a true tower on all there are
         words += ["--images", str(photo_file.parent)]
@@ -294,10 +290,7 @@ def test_profile_json_holds_everything(
 
 
 @pytest.mark.runtimes
-def test_the_parity_check_of_a_true_runtime_finds_it_true(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inputs, "POOL", 8)
+def test_the_parity_check_of_a_true_runtime_finds_it_true(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("profile", "text", "--duration", "0", "--iterations", "5", "--warmup", "0", "--precision", "f32")
     _, out, _ = run(capsys, *words, "--check", "--json", "--runtime", "openvino")
     parity = json.loads(out)["parity"]
