@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from convert_checkpoints import MODELS, write_huggingface
 from hub_server import TINY, Hub, HubRepository, read_files, serve_hub
 from PIL import Image
 
-from clipworks.convert import convert_checkpoint
+from clipworks.convert import convert_checkpoint, quantize
+from clipworks.convert.rounding import LEVELS, QuantizedWeights
 from clipworks.doctor import inputs as doctor_inputs
 from clipworks.processor import find_onednn_ceiling, read_cpuinfo
 from clipworks.profiling import inputs, parity
@@ -123,6 +125,17 @@ def small_photographs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(doctor_inputs, "_IMAGES", tuple(str(folder / Path(file).name) for file in files))
         yield
+
+
+@pytest.fixture
+def plain_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights become int8 by the nearest level: for tests to which it is all one how far int8 is from f32."""
+
+    def round_weights(_: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -> QuantizedWeights:
+        scales = np.abs(weights).max(axis=0) / LEVELS
+        return QuantizedWeights(weight=np.rint(weights / scales).astype(np.int8), scales=scales)
+
+    monkeypatch.setattr(quantize, "round_weights", round_weights)
 
 
 @pytest.fixture(scope="session")

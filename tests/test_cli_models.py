@@ -159,6 +159,7 @@ def test_convert_takes_ready_made_towers_with_a_card(capsys: pytest.CaptureFixtu
     assert run(capsys, *words, "--card", str(card)) == (0, f"theirs\t{bundle}\n", "")
 
 
+@pytest.mark.usefixtures("plain_rounding")
 @pytest.mark.shows("models convert --precision", "models convert --images")
 def test_convert_adds_int8_towers(
     capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path, photo: Image.Image

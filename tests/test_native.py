@@ -20,7 +20,6 @@ from clipworks import runtimes, store
 from clipworks.bundle.files import Bundle, read_bundle
 from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
-from clipworks.convert.rounding import LEVELS, QuantizedWeights
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import Role, registry
@@ -214,16 +213,9 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
         open_tower(bundle, "image", precision="int8")
 
 
-def round_to_nearest(_: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -> QuantizedWeights:
-    """What is good enough to be computed twice, and takes no time for long rows."""
-    scales = np.abs(weights).max(axis=0) / LEVELS
-    return QuantizedWeights(weight=np.rint(weights / scales).astype(np.int8), scales=scales)
-
-
 @pytest.mark.parametrize("precision", AVAILABLE)
-def test_parts_of_many_texts_give_what_few_texts_give(
-    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("plain_rounding")
+def test_parts_of_many_texts_give_what_few_texts_give(precision: str, tmp_path: Path) -> None:
     """Many layers, groups that threads take whole, rows so long that products are cut; few texts take none of that."""
     model = dataclasses.replace(
         MODELS["quick"],
@@ -235,7 +227,6 @@ def test_parts_of_many_texts_give_what_few_texts_give(
     bundle = convert(model, tmp_path)
     if precision == "int8":
         images = np.random.default_rng(3).integers(0, 256, (16, model.size, model.size, 3), dtype=np.uint8)
-        monkeypatch.setattr("clipworks.convert.quantize.round_weights", round_to_nearest)
         bundle = quantize_towers(bundle, images, texts=["a dog", "a photo of a cat", "the red apple"])
     rng = np.random.default_rng(8)
     ids = np.full((240, 12), VOCABULARY - 1, np.int32)
