@@ -5,7 +5,7 @@
 
 BUNDLE is a model as ``clipworks models convert`` makes it, CHECKPOINT the Hugging Face folder that it was made from, so
 that both have the same weights. infinity is taken from ``.venv-peers/infinity``, which ``make bench-peers`` makes; it
-is started as its own documentation says, with torch in float32. The client is `clipworks.profiling.http_load`, one
+is started as its own documentation says, with torch in float32. The client is `clipworks.profiling.http_client`, one
 program for all; what it costs in processor time stands beside each figure, since client and server share the cores.
 Only one server runs at a time. Our own rate without HTTP is measured last in each round, with batches of 32 images and
 of 128 texts, and of one.
@@ -28,7 +28,8 @@ from pathlib import Path
 
 from clipworks import RuntimeOptions, load
 from clipworks.profiling import inputs
-from clipworks.profiling.http_load import HttpProfile, HttpTarget, profile_http
+from clipworks.profiling.http_client import HttpTarget
+from clipworks.profiling.http_load import HttpProfile, profile_http
 from clipworks.profiling.profile import Load
 
 ROOT = Path(__file__).resolve().parent.parent

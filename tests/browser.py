@@ -27,38 +27,62 @@ _START = (
 )
 
 
+class Chromium:
+    """A browser's process, by its pipe."""
+
+    def __init__(self, to: int, back: int) -> None:
+        self._to, self._back, self._rest, self._number = to, back, b"", 0
+
+    def send(self, message: dict[str, Any]) -> int:
+        """Send one command of the browser's protocol; its number."""
+        self._number += 1
+        os.write(self._to, json.dumps({"id": self._number, **message}).encode() + b"\0")
+        return self._number
+
+    def receive(self, end: float) -> dict[str, Any]:
+        """The next answer or event."""
+        while b"\0" not in self._rest:
+            assert select.select([self._back], [], [], max(end - time.monotonic(), 0))[0], "the browser says nothing"
+            part = os.read(self._back, 1 << 20)
+            if not part:
+                pytest.skip("the browser does not start here")
+            self._rest += part
+        message, _, self._rest = self._rest.partition(b"\0")
+        found: dict[str, Any] = json.loads(message)
+        return found
+
+
 class Browser:
-    """One page of a browser.
+    """One page of a browser, which knows of no other's cookies and storage.
 
     Attributes:
         requests: the URLs that the page has asked for, in order.
         console: what was written to the console, faults of scripts and refusals of the page's policy among it.
     """
 
-    def __init__(self, to: int, back: int) -> None:
-        self._to, self._back, self._rest, self._number, self._session = to, back, b"", 0, ""
+    def __init__(self, chromium: Chromium) -> None:
+        self._chromium, self._session = chromium, ""
         self.requests: list[str] = []
         self.console: list[str] = []
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        context = self.ask("Target.createBrowserContext")["browserContextId"]
+        target = self.ask("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.ask(f"{domain}.enable")
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send one command of the browser's protocol and wait for its result."""
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._to, json.dumps(message).encode() + b"\0")
+        session = {"sessionId": self._session} if self._session else {}
+        number = self._chromium.send({"method": method, "params": parameters, **session})
         end = time.monotonic() + LIMIT_S
         while True:
-            found = self._receive(end)
-            if found.get("id") == self._number:
+            found = self._chromium.receive(end)
+            if found.get("id") == number:
                 assert "error" not in found, found["error"]
                 result: dict[str, Any] = found["result"]
                 return result
-            self._note(found)
+            if found.get("sessionId") == self._session:
+                self._note(found)
 
     def open(self, url: str, *, width: int = 1000, height: int = 900, dark: bool = False) -> None:
         """Open a page in a window of this size."""
@@ -101,17 +125,6 @@ class Browser:
         found = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(found["data"]))
 
-    def _receive(self, end: float) -> dict[str, Any]:
-        while b"\0" not in self._rest:
-            assert select.select([self._back], [], [], max(end - time.monotonic(), 0))[0], "the browser says nothing"
-            part = os.read(self._back, 1 << 20)
-            if not part:
-                pytest.skip("the browser does not start here")
-            self._rest += part
-        message, _, self._rest = self._rest.partition(b"\0")
-        found: dict[str, Any] = json.loads(message)
-        return found
-
     def _note(self, event: dict[str, Any]) -> None:
         told = event.get("params", {})
         if event.get("method") == "Network.requestWillBeSent":
@@ -122,7 +135,7 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browsing(folder: Path) -> Iterator[Browser]:
+def browsing(folder: Path) -> Iterator[Chromium]:
     """A browser that writes to this folder alone; the test is skipped where none starts."""
     if CHROMIUM is None or os.name != "posix":
         pytest.skip("needs chromium")
@@ -144,7 +157,7 @@ def browsing(folder: Path) -> Iterator[Browser]:
     os.close(into)
     os.close(out)
     try:
-        yield Browser(to, back)
+        yield Chromium(to, back)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

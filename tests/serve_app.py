@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import dataclasses
@@ -10,6 +11,7 @@ import io
 import json
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +22,8 @@ from image_sets import make_image
 from PIL import Image
 
 pytest.importorskip("starlette")  # of the extra serve
+import uvicorn.server
+
 from clipworks.bundle.files import Bundle
 from clipworks.cli import serve as command
 from clipworks.cli.parsers import Parser
@@ -183,6 +187,17 @@ class Served:
 
 
 @contextlib.contextmanager
+def _hurrying() -> Iterator[None]:
+    """Servers look sooner whether they are ready and whether they should end, and prove themselves on a small image."""
+    hurried = types.SimpleNamespace(**vars(asyncio) | {"sleep": lambda seconds: asyncio.sleep(seconds / 10)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uvicorn.server, "asyncio", hurried)
+        patch.setattr("clipworks.serve.server._POLL_S", 0.005)
+        patch.setattr("clipworks.serve.proof._IMAGE", make_image(0))
+        yield
+
+
+@contextlib.contextmanager
 def serving(options: ServeOptions, choose: Callable[[Bundle, ServeOptions], ServedEncoder]) -> Iterator[Served]:
     """Run a server until the block ends; whatever it raises is raised here."""
     lines: list[str] = []
@@ -208,17 +223,18 @@ def serving(options: ServeOptions, choose: Callable[[Bundle, ServeOptions], Serv
             ready.set()
 
     thread = threading.Thread(target=run, name="server", daemon=True)
-    thread.start()
-    try:
-        assert ready.wait(WAIT_S)
-        if failures:
-            raise failures[0]
-        host, _, port = lines[-1].removeprefix("ready at http://").rpartition(":")
-        yield Served(host=host, port=int(port), lines=lines, encoders=encoders, ask_to_end=end.set, thread=thread)
-    finally:
-        end.set()
-        thread.join(WAIT_S)
-        assert not thread.is_alive()
+    with _hurrying():
+        thread.start()
+        try:
+            assert ready.wait(WAIT_S)
+            if failures:
+                raise failures[0]
+            host, _, port = lines[-1].removeprefix("ready at http://").rpartition(":")
+            yield Served(host=host, port=int(port), lines=lines, encoders=encoders, ask_to_end=end.set, thread=thread)
+        finally:
+            end.set()
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
     if failures:
         raise failures[0]
 

@@ -10,6 +10,7 @@ import pytest
 
 from clipworks.bundle import card as cards
 from clipworks.bundle import files as bundle
+from clipworks.bundle.card_json import card_from_json, card_to_json
 from clipworks.errors import BundleError
 
 CARD = cards.Card(
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_card_survives_json() -> None:
-    assert cards.card_from_json(cards.card_to_json(CARD), origin="test") == CARD
+    assert card_from_json(card_to_json(CARD), origin="test") == CARD
 
 
 def test_a_written_bundle_reads_and_verifies(folder: Path) -> None:
@@ -80,6 +81,7 @@ TOWER = {"kind": "vit", "layers": 1, "width": 8}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"format": 2}, "has card format 2; this clipworks reads 3"),
         ({"format": 99}, "card format 99"),
         ({"dim": "wide"}, "dim must be of type int"),
         ({"dim": 0}, "dim is 0; allowed: 1 to"),

@@ -270,8 +270,23 @@ def test_profile_prints_the_sample_form_first(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("target", ["image", "text", "pipeline"])
-def test_profile_json_holds_everything(target: str, photo_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["profile", target, "--duration", "0", "--iterations", "20", "--warmup", "0", "--batch-size", "2"]
+def test_profile_json_holds_everything(
+    target: str, photo_file: Path, clip_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "profile",
+        target,
+        "--model",
+        str(clip_bundle),
+        "--duration",
+        "0",
+        "--iterations",
+        "20",
+        "--warmup",
+        "0",
+        "--batch-size",
+        "2",
+    ]
     if target != "text":  # one image, since the check runs a true tower on all there are
         words += ["--images", str(photo_file.parent)]
     status, out, _ = run(capsys, *words, "--repeats", "2", "--json", "--raw", "--check", *FAKE)

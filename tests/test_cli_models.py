@@ -12,7 +12,7 @@ from hub_server import TINY, Hub
 from PIL import Image
 from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
-from clipworks.bundle.card import card_to_json
+from clipworks.bundle.card_json import card_to_json
 from clipworks.cli import main
 from clipworks.store.known import STARTER_FOLDER, known_models, models_folder
 
@@ -159,6 +159,7 @@ def test_convert_takes_ready_made_towers_with_a_card(capsys: pytest.CaptureFixtu
     assert run(capsys, *words, "--card", str(card)) == (0, f"theirs\t{bundle}\n", "")
 
 
+@pytest.mark.usefixtures("plain_rounding")
 @pytest.mark.shows("models convert --precision", "models convert --images")
 def test_convert_adds_int8_towers(
     capsys: pytest.CaptureFixture[str], tiny_checkpoint: Path, tmp_path: Path, photo: Image.Image

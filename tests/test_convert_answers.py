@@ -11,7 +11,8 @@ from conftest import EXAMPLE
 from convert_checkpoints import MODELS, write_huggingface
 
 import clipworks
-from clipworks.bundle.card import ScoreRule, card_from_json, card_to_json
+from clipworks.bundle.card import ScoreRule
+from clipworks.bundle.card_json import card_from_json, card_to_json
 from clipworks.bundle.files import Bundle, read_bundle, write_card
 from clipworks.bundle.provenance import EmbeddingAnswer, KnownAnswers, RuleAnswer, ScoreAnswer
 from clipworks.cli import main

@@ -114,6 +114,7 @@ def test_int8_texts_stay_as_close_to_f32_with_their_float_parts_in_bf16(
     assert cosines.min() > 0.998
 
 
+@pytest.mark.usefixtures("plain_rounding")
 def test_the_hint_that_int8_towers_are_missing_names_the_command_that_adds_them(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

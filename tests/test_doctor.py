@@ -26,6 +26,8 @@ from clipworks.options import RuntimeOptions
 from clipworks.runtimes import open_encoder
 from clipworks.text.tokenizers import Ids, Tokenizer
 
+pytestmark = pytest.mark.usefixtures("small_photographs")
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:

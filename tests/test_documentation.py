@@ -22,6 +22,7 @@ from option_effects import list_options
 import clipworks
 from clipworks import RuntimeOptions
 from clipworks.cli import COMMANDS, main
+from clipworks.profiling import inputs
 from clipworks.vendor_sample import clip_sample, eval_topk, make_input_npz, profilers
 
 # The programs that an example may run, by their names; the sample's also as scripts: python3 clip_sample.py.
@@ -39,6 +40,12 @@ DOCS = REPOSITORY / "docs"
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 SKIP = "<!-- not run here"
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n```(?P<kind>console|python)\n(?P<body>.*?)```", re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def _as_many_inputs_as_users_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests profile with fewer."""
+    monkeypatch.setattr(inputs, "POOL", 64)
 
 
 def blocks(kind: str) -> Iterator[tuple[Path, str, bool]]:

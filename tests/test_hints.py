@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import importlib
 import re
 
@@ -21,6 +22,7 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     return parser
 
 
+@functools.cache
 def list_hints() -> dict[str, str]:
     """Every hint in the code, by where it stands; what is put into one later is a blank."""
     found = {}

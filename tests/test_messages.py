@@ -17,7 +17,7 @@ from test_convert_adopt import CARD
 
 import clipworks
 from clipworks import RuntimeOptions
-from clipworks.bundle.card import card_to_json
+from clipworks.bundle.card_json import card_to_json
 from clipworks.cli import main, profile
 from clipworks.endings import check_writable
 from clipworks.errors import BundleError, ClipworksError, DownloadError, TextError, UsageError

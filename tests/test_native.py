@@ -213,6 +213,7 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("precision", AVAILABLE)
+@pytest.mark.usefixtures("plain_rounding")
 def test_parts_of_many_texts_give_what_few_texts_give(precision: str, tmp_path: Path) -> None:
     """Many layers, groups that threads take whole, rows so long that products are cut; few texts take none of that."""
     model = dataclasses.replace(

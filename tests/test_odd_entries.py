@@ -20,7 +20,7 @@ from clipworks.cli import main
 from clipworks.datasets.listing import read_dataset, walk_folder
 from clipworks.datasets.selection import read_selection
 from clipworks.errors import ImageError
-from clipworks.images.decode import read_file
+from clipworks.images.files import read_file
 from clipworks.profiling.inputs import choose_files
 
 GOOD = ["a.png", "folder.jpg/in.png", "line\nbreak.png", "l" * 250 + ".png", os.fsdecode(b"\xff\xfe.png"), "z.png"]

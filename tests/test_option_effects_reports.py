@@ -17,7 +17,7 @@ from option_effects import Recorder, read, row, run
 from report_files import write_records
 from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
-from clipworks.bundle.card import card_to_json
+from clipworks.bundle.card_json import card_to_json
 from clipworks.bundle.files import read_bundle, write_card
 from clipworks.convert import verify
 from clipworks.results.records import Prediction, Record

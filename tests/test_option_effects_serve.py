@@ -299,7 +299,8 @@ def test_batches_are_no_larger_than_allowed(
             first = pool.submit(served.embed, given(0))
             assert served.recorded.entered.wait(WAIT_S)
             others = pool.submit(served.embed, [given(number) for number in range(1, 8)])
-            time.sleep(0.3)
+            waiting = [f'clipworks_queue_items{{kind="{kind}",model="starter"}}' for kind in ("image", "text")]
+            wait_for(lambda: sum(read_metric(served, name) for name in waiting) == 7)
         assert first.result().status == others.result().status == 200
         assert [len(batch) for _, batch, _ in served.recorded.batches] == sizes
 
@@ -312,7 +313,7 @@ def test_the_encoder_waits_for_a_batch_to_become_full_as_long_as_it_is_told() ->
             if wait == 0:
                 first.result(WAIT_S)
             else:
-                time.sleep(0.2)
+                wait_for(lambda: read_metric(served, 'clipworks_queue_items{kind="image",model="starter"}') == 1)
             assert served.embed(draw_uri(2)).status == first.result(WAIT_S).status == 200
             assert served.recorded.list_sizes("image") == sizes
     with pytest.raises(UsageError, match="--max-wait-ms is -1; allowed: 0 to 60000"):
@@ -351,13 +352,14 @@ def test_a_request_is_no_larger_than_allowed(words: tuple[object, ...], body: An
 
 @pytest.mark.shows("serve --max-requests", "serve --timeout")
 def test_no_more_requests_and_no_longer_than_allowed() -> None:
-    words = (*QUIET, "--max-requests", 1, "--timeout", 4)
-    with serving_words(*words) as served, ThreadPoolExecutor(1) as pool, holding(served):
-        first = pool.submit(served.embed, "a")
-        assert served.recorded.entered.wait(WAIT_S)
-        assert served.embed("b").error["message"] == "1 requests are under way; allowed: no more at once"
-        assert first.result(WAIT_S).error["message"] == "there is no answer after 4 s"
-        served.recorded.hold.set()
+    with serving_words(*QUIET, "--max-requests", 1) as served, ThreadPoolExecutor(1) as pool:
+        with holding(served):
+            first = pool.submit(served.embed, "a")
+            assert served.recorded.entered.wait(WAIT_S)
+            assert served.embed("b").error["message"] == "1 requests are under way; allowed: no more at once"
+        assert first.result(WAIT_S).status == 200
+    with serving_words(*QUIET, "--timeout", 0.3) as served, holding(served):
+        assert served.embed("a").error["message"] == "there is no answer after 0.3 s"
     with pytest.raises(UsageError, match="timeout is 0 s; allowed: above 0"):
         read_options("--timeout", 0)
 

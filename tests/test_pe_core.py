@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ from clipworks.doctor.dumps import Dump, write_dump
 from clipworks.doctor.inputs import list_images
 from clipworks.doctor.pipelines import Inputs, open_equations, run_pipeline
 from clipworks.errors import ConversionError, RuntimeUnavailableError
-from clipworks.families import pe_core
+from clipworks.families import opening, pe_core, weight_files
 from clipworks.families.checkpoint import Checkpoint
 from clipworks.options import RuntimeOptions
 from clipworks.runtimes import ROLES, Batch, Role, import_runtime, list_installed, open_encoder
@@ -247,7 +248,10 @@ def test_the_makers_own_file_is_the_same_model(tmp_path: Path, name: str, monkey
     tensors["visual.trunk.head.bias"] = np.zeros_like(tensors["visual.trunk.head.bias"])  # as published
     expected = read_checkpoint(write_open_clip(tmp_path / "open_clip", model, tensors))
     file = write_archive(tmp_path / "PE-Core.pt", {f"module.{key}": one for key, one in rename_makers(tensors).items()})
+    reading = Mock(wraps=weight_files.read_tensors)
+    monkeypatch.setattr(opening, "read_tensors", reading)
     found = read_checkpoint(file)
+    reading.assert_called_once_with(file)  # the families are asked in turn, and none reads it again
     assert (found.family, found.image_input, found.text_input) == ("pe-core", expected.image_input, expected.text_input)
     assert found.score == expected.score
     texts = [row[: int(row.argmax()) + 1] for row in draw_ids(model)]

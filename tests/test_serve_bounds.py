@@ -130,19 +130,27 @@ def test_bodies_of_requests_that_wait_take_no_more_memory_than_they_may_together
 
 def test_what_is_slow_to_come_is_given_up_and_keeps_nobody_waiting() -> None:
     """Headers that never end, bodies that never end, connections that say nothing at all."""
-    with serving_words(*FAKE, "--no-access-log", "--timeout", 4) as served, contextlib.ExitStack() as opened:
-
-        def open_client(text: bytes) -> socket.socket:
-            client = opened.enter_context(socket.create_connection((served.host, served.port), timeout=WAIT_S))
-            client.sendall(text)
-            return client
-
-        silent = [open_client(b"") for _ in range(50)]
-        headless = [open_client(b"POST /v1/embeddings HTTP/1.1\r\nHo") for _ in range(20)]
-        bodiless = open_client(b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
-        assert served.embed("a text").status == 200
-        assert b" 408 " in bodiless.recv(200)
-        assert [client.recv(1) for client in (*silent, *headless)] == [b""] * 70
+    texts = (
+        *[b""] * 50,
+        *[b"POST /v1/embeddings HTTP/1.1\r\nHo"] * 20,
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{",
+    )
+    for timeout in (600, 0.5):
+        with (
+            serving_words(*FAKE, "--no-access-log", "--timeout", timeout) as served,
+            contextlib.ExitStack() as opened,
+        ):
+            clients = [
+                opened.enter_context(socket.create_connection((served.host, served.port), timeout=WAIT_S))
+                for _ in texts
+            ]
+            for client, text in zip(clients, texts, strict=True):
+                client.sendall(text)
+            if timeout == 600:
+                assert served.embed("a text").status == 200
+            else:
+                assert b" 408 " in clients[-1].recv(200)
+                assert [client.recv(1) for client in clients[:-1]] == [b""] * 70
 
 
 def test_headers_that_are_too_long_end_the_connection(server: Served) -> None:

@@ -299,11 +299,11 @@ def test_each_response_has_the_bits_of_the_library_s_own_call_for_the_batch_that
 ) -> None:
     """Recorded under load: requests of both kinds from many clients, batched as they come."""
     server.recorded.batches.clear()
-    given = [draw_uri(seed) if seed % 2 else f"text number {seed}" for seed in range(48)]
+    given = [draw_uri(seed) if seed % 2 else f"text number {seed}" for seed in range(24)]
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(server.embed, given))
     seen = list(server.recorded.batches)
-    assert sum(len(batch) for _, batch, _ in seen) == 48
+    assert sum(len(batch) for _, batch, _ in seen) == 24
     assert max(len(batch) for _, batch, _ in seen) > 1
     everything = []
     for role, batch, rows in seen:
@@ -313,7 +313,7 @@ def test_each_response_has_the_bits_of_the_library_s_own_call_for_the_batch_that
     assert sorted(answer.rows[0].tobytes() for answer in answers) == sorted(everything)
     alone = [
         model.embed_images(make_image(seed)) if seed % 2 else model.embed_texts(f"text number {seed}")
-        for seed in range(48)
+        for seed in range(24)
     ]
     np.testing.assert_allclose(np.concatenate([answer.rows for answer in answers]), np.concatenate(alone), atol=1e-6)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, Browser, browsing
+from browser import CHROMIUM, Browser, Chromium, browsing
 from conftest import EXAMPLE
 from serve_app import Served, serving_words
 
@@ -54,10 +54,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             yield served
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    with browsing(tmp_path) as opened:
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with browsing(tmp_path_factory.mktemp("chromium")) as opened:
         yield opened
+
+
+@pytest.fixture
+def browser(chromium: Chromium) -> Browser:
+    return Browser(chromium)
 
 
 def drop(browser: Browser) -> dict[str, Any]:

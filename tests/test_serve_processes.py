@@ -67,15 +67,18 @@ def find_process(served: Served) -> EncoderProcess:
 
 
 def test_a_process_gives_the_bits_of_the_library_s_own_call(encoder: EncoderProcess, clip_bundle: Path) -> None:
-    facts = encoder.open()
+    recorded = RecordedServed(encoder)
+    facts = recorded.open()
     assert facts.proof.passed
     assert facts.precision == "f32"
     assert facts.memory_mib is None or facts.memory_mib > 10
     bundle = read_bundle(clip_bundle)
     pixels = np.random.default_rng(1).integers(0, 256, (3, bundle.card.image.size, bundle.card.image.size, 3), np.uint8)
     with Model(bundle, RuntimeOptions(precision="f32")) as model:
-        assert np.array_equal(encoder.encode("image", list(pixels)), model.embed_pixels(pixels))
-        assert np.array_equal(encoder.encode("text", [TEXT]), model.embed_tokens([TEXT]))
+        assert np.array_equal(recorded.encode("image", list(pixels)), model.embed_pixels(pixels))
+        rows = recorded.encode("text", [TEXT])
+        assert np.array_equal(rows, model.embed_tokens([TEXT]))
+    assert np.array_equal(recorded.batches[-1][2], rows)  # what stands for it in other tests does as it does
 
 
 def test_what_the_library_refuses_is_told_and_the_process_stays(encoder: EncoderProcess) -> None:
@@ -101,6 +104,12 @@ def test_a_process_that_is_killed_says_so_and_can_be_opened_again(encoder: Encod
     encoder.open()
     assert encoder.restarts == 1
     assert np.array_equal(encoder.encode("text", [TEXT]), before)
+    encoder.kill("it has not passed")
+    wait_for(encoder.is_lost)
+    encoder.open()
+    os.kill(encoder.pid, signal.SIGKILL)
+    with pytest.raises(EncoderLostError, match=r"ended \(signal 9\)"):  # and not why the one before was killed
+        encoder.encode("text", [TEXT])
 
 
 def test_a_process_that_stands_still_can_be_ended_by_another_thread(encoder: EncoderProcess) -> None:
@@ -113,17 +122,6 @@ def test_a_process_that_stands_still_can_be_ended_by_another_thread(encoder: Enc
         encoder.kill("a batch took too long")
         with pytest.raises(EncoderLostError, match=r"ended \(a batch took too long\)"):
             waiting.result(WAIT_S)
-
-
-def test_why_a_process_was_killed_is_not_told_of_the_next_one(encoder: EncoderProcess) -> None:
-    encoder.open()
-    encoder.kill("it has not passed")
-    wait_for(encoder.is_lost)
-    encoder.open()
-    assert encoder.pid is not None
-    os.kill(encoder.pid, signal.SIGKILL)
-    with pytest.raises(EncoderLostError, match=r"ended \(signal 9\)"):
-        encoder.encode("text", [TEXT])
 
 
 def test_what_cannot_be_opened_is_told_as_the_library_tells_it(tmp_path: Path) -> None:
@@ -201,13 +199,6 @@ def test_a_model_that_does_not_give_what_it_should_is_not_served() -> None:
         model.embed_texts = lambda *words, **named: -good(*words, **named)  # type: ignore[method-assign]
         proof = prove_model(model, open_bundle(STARTER))
     assert not proof.passed or "no other runtime" in proof.said
-
-
-def test_a_recorded_encoder_is_what_it_stands_for(encoder: EncoderProcess) -> None:
-    recorded = RecordedServed(encoder)
-    assert recorded.open().proof.passed
-    rows = recorded.encode("text", [TEXT])
-    assert np.array_equal(recorded.batches[0][2], rows)
 
 
 def test_an_end_that_is_asked_for_while_a_model_is_being_opened_comes_at_once(clip_bundle: Path) -> None:

@@ -24,6 +24,7 @@ from clipworks.doctor.stages import Trace
 from clipworks.families.checkpoint import Checkpoint
 from clipworks.text.tokenizers import open_tokenizer
 
+pytestmark = pytest.mark.usefixtures("small_photographs")
 MODEL = dataclasses.replace(MODELS["second"], context=40)
 TEXTS = ("A photo of a DOG", "two small birds", "a cat")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipworks.bundle.card import TowerSpec
+from clipworks.bundle.card import CARD_FORMAT, TowerSpec
 from clipworks.bundle.known_model import KnownModel
 from clipworks.errors import BundleError, DownloadError, UnknownNameError
 from clipworks.store import open_bundle
@@ -136,6 +136,7 @@ def test_every_known_model_tells_its_licence_and_a_figure_with_its_source(known:
     assert known.licence
     assert all(0 < figure.imagenet_top1 < 1 and figure.source for figure in known.published)
     assert bool(known.published) != (known.name in WITHOUT_A_FIGURE)
+    assert known.format == CARD_FORMAT
 
 
 @pytest.mark.parametrize("name", ["openai-b-32", "ViT-B/32", "vit-b/32", "openai/clip-vit-base-patch32"])

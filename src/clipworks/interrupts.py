@@ -173,7 +173,7 @@ def raising() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
-def _take(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the form of a signal's handler
+def _take(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if _state.came is not None and now - _state.came < _TWICE_S:
         return
@@ -185,13 +185,12 @@ def _take(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the 
         # Not print: the signal may have come in the midst of one.
         _tell("\nfinishing what is under way; once more stops at once\n")
     elif first and _state.raised:
-        _state.asked = number
-        raise KeyboardInterrupt
+        _raise(number, frame)
     else:
         _end(number)
 
 
-def _raise(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # as above
+def _raise(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the form of a signal's handler
     _state.asked = number
     raise KeyboardInterrupt
 

@@ -8,7 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipworks.bundle.card import Card, card_from_json, card_to_json
+from clipworks.bundle.card import Card
+from clipworks.bundle.card_json import card_from_json, card_to_json
 from clipworks.bundle.provenance import BundleFile
 from clipworks.cache import open_folder, read_checked, write_checked
 from clipworks.errors import BundleError

@@ -19,7 +19,7 @@ NAME = "a known name, a hub id (owner/name) or a bundle's folder"
 
 def describe_bundle(card: Card, folder: Path) -> dict[str, Any]:
     """A bundle as JSON values: its folder, the hash of its card, and the card."""
-    from clipworks.bundle.card import card_to_json
+    from clipworks.bundle.card_json import card_to_json
     from clipworks.bundle.files import card_hash
 
     return {"folder": str(folder), "card_sha256": card_hash(card), **json.loads(card_to_json(card))}

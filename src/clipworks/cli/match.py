@@ -104,7 +104,8 @@ def _check_single(args: argparse.Namespace, source: str) -> None:
 
 
 def _match_one(args: argparse.Namespace, images: ImageOptions, source: str, texts: list[str]) -> int:
-    from clipworks.images.decode import looks_sound, open_image, read_image_file
+    from clipworks.images.decode import looks_sound, open_image
+    from clipworks.images.files import read_image_file
 
     name = "standard input" if source == _STDIN else source
     content = _read_stdin() if source == _STDIN else read_image_file(source)

@@ -169,7 +169,7 @@ def _choose_images(folder: str) -> list[str]:
 
 
 def _read_card(path: Path) -> Card:
-    from clipworks.bundle.card import card_from_json
+    from clipworks.bundle.card_json import card_from_json
     from clipworks.errors import BundleError
 
     try:

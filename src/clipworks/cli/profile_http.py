@@ -37,7 +37,8 @@ def check_target(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
 
 def run_http(args: argparse.Namespace, load: Load, report: Report) -> int:
     """Put the server under load, print, and return 0, or 1 where the run does not count."""
-    from clipworks.profiling.http_load import HttpTarget, profile_http
+    from clipworks.profiling.http_client import HttpTarget
+    from clipworks.profiling.http_load import profile_http
     from clipworks.report.http_profile import show_http_profile
 
     target = HttpTarget(

@@ -86,6 +86,9 @@ def as_levels(arrays: Sequence[Array] | None) -> list[npt.NDArray[np.uint8]] | N
         return None
     found = []
     for array in arrays:
+        if array.dtype == np.uint8:
+            found.append(np.ascontiguousarray(array, dtype=np.uint8))
+            continue
         rounded = np.rint(array)
         if not (np.abs(array - rounded) <= _WHOLE).all() or rounded.min() < 0 or rounded.max() > 255:
             return None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from clipworks.bundle.card import ImageSpec, ScoreRule, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
 from clipworks.families.adapters import Adapter
+from clipworks.families.tensors import TensorTable
 from clipworks.towers.weights import ImageWeights, TextWeights
 
 Layouts = Literal["huggingface", "open_clip", "openai"]
@@ -45,6 +46,7 @@ class CheckpointFiles:
         preprocessing_place: where that stands, or should.
         given: the same as the caller says it; None where the caller says nothing.
         adapter: what is merged into the weights; None for a whole checkpoint.
+        table: the tensors, where they have been read to know the family; else None.
     """
 
     layout: Layouts
@@ -55,6 +57,7 @@ class CheckpointFiles:
     preprocessing_place: str
     given: ImageSpec | None = None
     adapter: Adapter | None = None
+    table: TensorTable | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,6 +85,28 @@ class Checkpoint:
     text_input: TextSpec
     score: ScoreRule
     tokenizer: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFacts:
+    """What a checkpoint's configuration says, or its tensors; ``end_id`` is the token pooled at, where it names one."""
+
+    image: TowerSpec
+    text: TowerSpec
+    image_size: int
+    vocabulary: int
+    context: int
+    dim: int
+    end_id: int | None = None
+
+
+def require_squash(files: CheckpointFiles, pixels: ImageSpec, model: str) -> None:
+    """Raise ConversionError where images are cut, of a ``model`` that brings both sides to its size."""
+    if pixels.resize != "squash":
+        raise ConversionError(
+            f"{files.preprocessing_place}: {model} squashes images, both sides to {pixels.size} pixels; "
+            "it asks for the shorter side and a crop"
+        )
 
 
 def check_heads(spec: TowerSpec, where: str) -> TowerSpec:

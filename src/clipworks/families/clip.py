@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from clipworks.bundle.card import Activation, Pooling, ScoreRule, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
 from clipworks.families import huggingface, open_clip
-from clipworks.families.checkpoint import Checkpoint, CheckpointFiles, Fields
+from clipworks.families.checkpoint import Checkpoint, CheckpointFacts, CheckpointFiles, Fields
 from clipworks.families.opening import read_table
 from clipworks.families.preprocessing import OPENAI_MEAN, OPENAI_STD, ImageProcessor, read_preprocessing
 from clipworks.families.tensors import NamedTensors, TensorTable, take_image_tower, take_text_tower
@@ -50,7 +49,7 @@ _PROJECTION_DEFAULT = 512
 # A field that asks for another architecture is refused by its name and value.
 _OFF = (False, None)
 _MODEL_FIELDS: open_clip.Allowed = {
-    **dict.fromkeys(("init_logit_scale", "nonscalar_logit_scale", "cast_dtype", "output_dict")),
+    **open_clip.MODEL_FIELDS,
     "quick_gelu": (False, True),
     "custom_text": (False, True, None),  # only where the text tower's tensors lie
     "init_logit_bias": (None,),
@@ -92,24 +91,9 @@ _TEXT_FIELDS: open_clip.Allowed = {
     "proj_bias": _OFF,
     "proj_type": ("linear",),
 }
-_MODEL_SIZES = ("embed_dim", "vision_cfg", "text_cfg")
 _VISION_SIZES = ("layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "norm_kwargs")
-_TEXT_SIZES = ("layers", "width", "heads", "mlp_ratio", "context_length", "vocab_size", "norm_kwargs")
 
 _OPENAI_HEAD_WIDTH = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipFacts:
-    """What a checkpoint's configuration says; ``end_id`` is the token pooled at, None for the largest id."""
-
-    image: TowerSpec
-    text: TowerSpec
-    image_size: int
-    vocabulary: int
-    context: int
-    dim: int
-    end_id: int | None = None
 
 
 def read_clip(files: CheckpointFiles) -> Checkpoint:
@@ -154,7 +138,7 @@ def read_clip(files: CheckpointFiles) -> Checkpoint:
     return checkpoint
 
 
-def _check_text(facts: ClipFacts, origin: str) -> None:
+def _check_text(facts: CheckpointFacts, origin: str) -> None:
     """Refuse a tower that has not OpenAI's vocabulary: with another, its tokenizer.json would be a lie."""
     if facts.vocabulary != VOCABULARY:
         raise ConversionError(
@@ -166,7 +150,7 @@ def _check_text(facts: ClipFacts, origin: str) -> None:
         )
 
 
-def _read_huggingface(config: Fields) -> ClipFacts:
+def _read_huggingface(config: Fields) -> CheckpointFacts:
     text = huggingface.read_section(config, "text_config", _TEXT_DEFAULTS)
     vision = huggingface.read_section(config, "vision_config", _VISION_DEFAULTS)
     if vision.values["num_channels"] != 3:
@@ -176,7 +160,7 @@ def _read_huggingface(config: Fields) -> ClipFacts:
         raise ConversionError(
             f"{text.where}.eos_token_id is {end!r}; allowed: an id under the vocabulary of {vocabulary}"
         )
-    return ClipFacts(
+    return CheckpointFacts(
         image=huggingface.read_spec(vision),
         text=huggingface.read_spec(text),
         image_size=vision.count("image_size"),
@@ -187,23 +171,20 @@ def _read_huggingface(config: Fields) -> ClipFacts:
     )
 
 
-def _read_open_clip(config: Fields) -> ClipFacts:
+def _read_open_clip(config: Fields) -> CheckpointFacts:
     values, where = config.values, config.where
     if "multimodal_cfg" in values:
         raise ConversionError(f"{where} is a CoCa model (multimodal_cfg); only plain CLIP converts")
-    open_clip.check_fields(config, _MODEL_FIELDS, _MODEL_SIZES)
-    vision, text = (Fields(values=values.get(name) or {}, where=f"{where}: {name}") for name in _MODEL_SIZES[1:])
-    if not all(isinstance(part.values, dict) and part.values for part in (vision, text)):
-        raise ConversionError(f"{where} is no open_clip model configuration: it needs vision_cfg and text_cfg")
-    open_clip.check_fields(vision, _VISION_FIELDS, _VISION_SIZES)
-    open_clip.check_fields(text, _TEXT_FIELDS, _TEXT_SIZES)
+    vision, text = open_clip.read_sections(
+        config, model=_MODEL_FIELDS, vision=_VISION_FIELDS, text=_TEXT_FIELDS, sizes=_VISION_SIZES
+    )
     if isinstance(vision.values.get("layers"), list):
         raise ConversionError(f"{vision.where}.layers is {vision.values['layers']!r}, a ResNet; only ViT converts")
     activation: Activation = "quick_gelu" if values.get("quick_gelu", False) else "gelu"
     width, text_width = vision.count("width", 768), text.count("width", 512)
     heads = {"vision": width // vision.count("head_width", 64), "text": text.count("heads", 8)}
     image = open_clip.read_spec(vision, width=width, heads=heads["vision"], activation=activation)
-    return ClipFacts(
+    return CheckpointFacts(
         image=dataclasses.replace(image, patch_size=vision.count("patch_size", 16)),
         text=open_clip.read_spec(text, width=text_width, heads=heads["text"], activation=activation),
         image_size=vision.count("image_size", 224),
@@ -213,7 +194,7 @@ def _read_open_clip(config: Fields) -> ClipFacts:
     )
 
 
-def _measure_openai(table: TensorTable) -> ClipFacts:
+def _measure_openai(table: TensorTable) -> CheckpointFacts:
     """OpenAI's own models agree in all that their tensors do not say: QuickGELU, heads of 64, MLPs of four widths."""
     for name in ("visual.proj", "visual.conv1.weight", "visual.positional_embedding", "ln_final.weight"):
         if name not in table:
@@ -231,7 +212,7 @@ def _measure_openai(table: TensorTable) -> ClipFacts:
         )
         for names, side in ((open_clip.IMAGE, width), (open_clip.TEXT, text_width))
     )
-    return ClipFacts(
+    return CheckpointFacts(
         image=dataclasses.replace(image, patch_size=patch),
         text=text,
         image_size=math.isqrt(table.shape("visual.positional_embedding")[0] - 1) * patch,

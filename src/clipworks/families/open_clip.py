@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 
 from clipworks.bundle.card import Activation, TowerSpec
 from clipworks.errors import ConversionError
-from clipworks.families.checkpoint import Fields, check_heads
+from clipworks.families.checkpoint import CheckpointFiles, Fields, check_heads
 
+Trunk = TypeVar("Trunk")
 CONFIG = "open_clip_config.json"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 # The second line: numbers that OpenAI's archives carry along.
@@ -65,6 +66,18 @@ _WRAPPERS = ("module.", "_image_encoder.", "_text_encoder.", "_logit_scale.", "t
 Allowed = Mapping[str, Collection[Any] | None]
 """For each field what it may say, None where that changes nothing at inference."""
 
+MODEL_FIELDS: Allowed = dict.fromkeys(("init_logit_scale", "nonscalar_logit_scale", "cast_dtype", "output_dict"))
+"""What every family's ``model_cfg`` may say, as it likes."""
+TRUNK_FIELDS: Allowed = {
+    **dict.fromkeys(("patch_dropout", "timm_model_pretrained", "timm_drop", "timm_drop_path")),
+    "timm_pool": ("map",),
+    "timm_proj_bias": (False,),
+}
+"""What a ``vision_cfg`` may say of one of timm's image towers that pools by attention."""
+TRUNK_SIZES = ("image_size", "timm_model_name")
+_MODEL_SIZES = ("embed_dim", "vision_cfg", "text_cfg")
+_TEXT_SIZES = ("layers", "width", "heads", "mlp_ratio", "context_length", "vocab_size", "norm_kwargs")
+
 
 def plain_names(tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     """Take off what wrappers put before the tensors' names."""
@@ -90,6 +103,59 @@ def check_fields(fields: Fields, allowed: Allowed, known: Collection[str]) -> No
         if (choices := allowed.get(name)) is not None and value not in choices:
             listed = ", ".join(map(repr, choices))
             raise ConversionError(f"{fields.where}.{name} is {value!r}, which is not covered; allowed: {listed}")
+
+
+def read_sections(
+    config: Fields, *, model: Allowed, vision: Allowed, text: Allowed, sizes: Collection[str]
+) -> tuple[Fields, Fields]:
+    """Give ``vision_cfg`` and ``text_cfg`` of a configuration in which every field is known and covered.
+
+    Args:
+        config: the whole ``model_cfg``.
+        model: of each of its own fields what it may say.
+        vision: of each field of ``vision_cfg`` what it may say.
+        text: of each field of ``text_cfg`` what it may say.
+        sizes: the fields of ``vision_cfg`` that are read elsewhere.
+
+    Raises:
+        ConversionError: a section is missing, or a field is not known, or not covered.
+    """
+    check_fields(config, model, _MODEL_SIZES)
+    image, words = (
+        Fields(values=config.values.get(name) or {}, where=f"{config.where}: {name}") for name in _MODEL_SIZES[1:]
+    )
+    if not all(isinstance(part.values, dict) and part.values for part in (image, words)):
+        raise ConversionError(f"{config.where} is no open_clip model configuration: it needs vision_cfg and text_cfg")
+    check_fields(image, vision, sizes)
+    check_fields(words, text, _TEXT_SIZES)
+    return image, words
+
+
+def name_trunk(files: CheckpointFiles) -> str:
+    """The name of timm's image tower in a ``model_cfg``; empty where it has none."""
+    vision = files.config.values.get("vision_cfg")
+    return str(vision.get("timm_model_name")) if isinstance(vision, dict) else ""
+
+
+def find_trunk(vision: Fields, trunks: Mapping[str, Trunk]) -> tuple[Trunk, int]:
+    """Find timm's image tower that ``vision_cfg`` names among a family's, and the side of its images in pixels.
+
+    Raises:
+        ConversionError: it is none of them, or its name says another size.
+    """
+    named, size = vision.values["timm_model_name"], vision.count("image_size", 224)
+    if named not in trunks:
+        raise ConversionError(f"{vision.where}.timm_model_name is {named!r}; allowed: {', '.join(trunks)}")
+    if not named.endswith(f"_{size}"):  # open_clip leaves the size to timm's name
+        raise ConversionError(f"{vision.where}.image_size is {size}; its timm_model_name is {named!r}")
+    return trunks[named], size
+
+
+def require_fields(family: str, *needed: tuple[Fields, str]) -> None:
+    """Refuse a section without a field that every model of the family has: open_clip means something else by that."""
+    for fields, name in needed:
+        if name not in fields.values:
+            raise ConversionError(f"{fields.where} has no field {name}; every {family} has")
 
 
 def read_spec(section: Fields, *, width: int, heads: int, activation: Activation) -> TowerSpec:

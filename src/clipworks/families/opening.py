@@ -85,6 +85,8 @@ def read_table(files: CheckpointFiles) -> TensorTable:
     Raises:
         ConversionError: they cannot be read.
     """
+    if files.table is not None:
+        return files.table
     tensors = read_tensors(files.weights)
     if files.adapter is not None:
         tensors = merge_adapter(tensors, files.adapter)

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 
 from clipworks.bundle.card import ImageSpec, Rotation, ScoreRule, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
 from clipworks.families import open_clip
-from clipworks.families.checkpoint import Checkpoint, CheckpointFiles, Fields, check_heads
+from clipworks.families.checkpoint import (
+    Checkpoint,
+    CheckpointFacts,
+    CheckpointFiles,
+    Fields,
+    check_heads,
+    require_squash,
+)
 from clipworks.families.opening import read_table
 from clipworks.families.preprocessing import ImageProcessor, read_preprocessing
 from clipworks.families.tensors import NamedTensors, TensorTable, take_image_tower, take_text_tower
@@ -94,17 +100,12 @@ TRUNKS = _name_trunks()
 """By their names in timm 1.0.31."""
 
 _MODEL_FIELDS: open_clip.Allowed = {
-    **dict.fromkeys(("init_logit_scale", "nonscalar_logit_scale", "cast_dtype", "output_dict")),
+    **open_clip.MODEL_FIELDS,
     "custom_text": (True,),
     "quick_gelu": (False,),
     "init_logit_bias": (None,),
 }
-_VISION_FIELDS: open_clip.Allowed = {
-    **dict.fromkeys(("patch_dropout", "timm_model_pretrained", "timm_drop", "timm_drop_path")),
-    "timm_pool": ("map",),
-    "timm_proj": (None, "none", ""),
-    "timm_proj_bias": (False,),
-}
+_VISION_FIELDS: open_clip.Allowed = {**open_clip.TRUNK_FIELDS, "timm_proj": (None, "none", "")}
 _TEXT_FIELDS: open_clip.Allowed = {
     "hf_tokenizer_name": (None, ""),
     "no_causal_mask": (False, None),
@@ -117,28 +118,13 @@ _TEXT_FIELDS: open_clip.Allowed = {
     "hf_model_name": (None, ""),
     **dict.fromkeys(("output_tokens", "final_ln_after_pool", "eos_id", "pad_id")),
 }
-_MODEL_SIZES = ("embed_dim", "vision_cfg", "text_cfg")
-_VISION_SIZES = ("image_size", "timm_model_name")
-_TEXT_SIZES = ("layers", "width", "heads", "mlp_ratio", "context_length", "vocab_size", "norm_kwargs")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PeCoreFacts:
-    """What a checkpoint's configuration says, or its tensors."""
-
-    image: TowerSpec
-    text: TowerSpec
-    size: int
-    context: int
-    dim: int
 
 
 def claims(files: CheckpointFiles) -> bool:
     """Whether an open_clip ``model_cfg`` has one of timm's PE-Core towers, or a file without one is the maker's."""
     if files.layout == "openai":
         return "visual.attn_pool.probe" in read_table(files)
-    vision = files.config.values.get("vision_cfg")
-    return isinstance(vision, dict) and "_pe_core_" in str(vision.get("timm_model_name"))
+    return "_pe_core_" in open_clip.name_trunk(files)
 
 
 def read_pe_core(files: CheckpointFiles) -> Checkpoint:
@@ -152,9 +138,9 @@ def read_pe_core(files: CheckpointFiles) -> Checkpoint:
         table, names = read_table(files), _MAKERS
         facts = _measure_makers(table)
         pixels = files.given or ImageSpec(
-            size=facts.size,
+            size=facts.image_size,
             resize="squash",
-            resize_to=facts.size,
+            resize_to=facts.image_size,
             interpolation="bilinear",
             drop_alpha="after",
             mean=(0.5,) * 3,
@@ -162,12 +148,8 @@ def read_pe_core(files: CheckpointFiles) -> Checkpoint:
         )
     else:
         facts = _read_open_clip(files.config)
-        pixels = read_preprocessing(files, facts.size, PROCESSOR)
-    if pixels.resize != "squash":
-        raise ConversionError(
-            f"{files.preprocessing_place}: PE-Core squashes images, both sides to {facts.size} pixels; "
-            "it asks for the shorter side and a crop"
-        )
+        pixels = read_preprocessing(files, facts.image_size, PROCESSOR)
+    require_squash(files, pixels, "PE-Core")
     table = table or read_table(files)  # behind all that is cheap to refuse
     words = TextSpec(
         tokenizer="clip", context=facts.context, pad_id=0, start_id=START_ID, end_id=END_ID, vocabulary=VOCABULARY
@@ -187,35 +169,27 @@ def read_pe_core(files: CheckpointFiles) -> Checkpoint:
     return checkpoint
 
 
-def _read_open_clip(config: Fields) -> PeCoreFacts:
-    open_clip.check_fields(config, _MODEL_FIELDS, _MODEL_SIZES)
-    vision, text = (
-        Fields(values=config.values.get(name) or {}, where=f"{config.where}: {name}") for name in _MODEL_SIZES[1:]
+def _read_open_clip(config: Fields) -> CheckpointFacts:
+    vision, text = open_clip.read_sections(
+        config, model=_MODEL_FIELDS, vision=_VISION_FIELDS, text=_TEXT_FIELDS, sizes=open_clip.TRUNK_SIZES
     )
-    open_clip.check_fields(vision, _VISION_FIELDS, _VISION_SIZES)
-    open_clip.check_fields(text, _TEXT_FIELDS, _TEXT_SIZES)
-    if "timm_pool" not in vision.values:  # open_clip means something else by leaving it out
-        raise ConversionError(f"{vision.where} has no field timm_pool; every PE-Core has")
-    named = vision.values["timm_model_name"]
-    if named not in TRUNKS:
-        raise ConversionError(f"{vision.where}.timm_model_name is {named!r}; allowed: {', '.join(TRUNKS)}")
-    size = vision.count("image_size", 224)
-    if not named.endswith(f"_{size}"):  # open_clip leaves the size to timm's name
-        raise ConversionError(f"{vision.where}.image_size is {size}; its timm_model_name is {named!r}")
+    open_clip.require_fields("PE-Core", (vision, "timm_pool"))
+    trunk, size = open_clip.find_trunk(vision, TRUNKS)
     if (vocabulary := text.count("vocab_size", VOCABULARY)) != VOCABULARY:
         raise ConversionError(
             f"{text.where}.vocab_size is {vocabulary}; allowed: {VOCABULARY}, that of OpenAI's tokenizer"
         )
-    return PeCoreFacts(
-        image=TRUNKS[named],
+    return CheckpointFacts(
+        image=trunk,
         text=open_clip.read_spec(text, width=text.count("width", 512), heads=text.count("heads", 8), activation="gelu"),
-        size=size,
+        image_size=size,
+        vocabulary=vocabulary,
         context=text.count("context_length", 77),
         dim=config.count("embed_dim"),
     )
 
 
-def _measure_makers(table: TensorTable) -> PeCoreFacts:
+def _measure_makers(table: TensorTable) -> CheckpointFacts:
     """The maker's file says no size by name: the tensors tell which of the published ones it is."""
     width, _, _, patch = table.shape("visual.conv1.weight")
     rows, layers = table.shape("visual.positional_embedding")[0], NamedTensors(table, _MAKERS[0]).count_layers()
@@ -238,10 +212,11 @@ def _measure_makers(table: TensorTable) -> PeCoreFacts:
         mlp_dim=table.shape("transformer.resblocks.0.mlp.c_fc.weight")[0],
         activation="gelu",
     )
-    return PeCoreFacts(
+    return CheckpointFacts(
         image=dataclasses.replace(spec, projection_bias=False),
         text=check_heads(text, table.origin),
-        size=size,
+        image_size=size,
+        vocabulary=VOCABULARY,
         context=table.shape("positional_embedding")[0],
         dim=table.shape("visual.proj")[1],
     )

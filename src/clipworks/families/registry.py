@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ConversionError
 from clipworks.families import chinese_clip, clip, pe_core, siglip
 from clipworks.families.checkpoint import Checkpoint, CheckpointFiles
-from clipworks.families.opening import open_checkpoint
+from clipworks.families.opening import open_checkpoint, read_table
 from clipworks.families.preprocessing import ImageProcessor
 
 
@@ -90,6 +91,8 @@ def read_checkpoint(
             or the field.
     """
     files = open_checkpoint(source, config=config, given=preprocessing, base=base)
+    if files.layout == "openai":  # without a configuration its tensors alone tell the family
+        files = dataclasses.replace(files, table=read_table(files))
     return _find_family(files).read(files)
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from clipworks.bundle.card import Activation, ScoreRule, TextSpec, TowerSpec
 from clipworks.errors import ConversionError
 from clipworks.families import huggingface, open_clip
-from clipworks.families.checkpoint import Checkpoint, CheckpointFiles, Fields
+from clipworks.families.checkpoint import Checkpoint, CheckpointFacts, CheckpointFiles, Fields, require_squash
 from clipworks.families.opening import read_table
 from clipworks.families.preprocessing import ImageProcessor, read_preprocessing
 from clipworks.families.siglip_tokenizer import find_tokenizer
@@ -97,16 +96,12 @@ TRUNKS = _name_trunks()
 """By their names in timm 1.0.31; those with "gap" pool another way."""
 
 _MODEL_FIELDS: open_clip.Allowed = {
-    **dict.fromkeys(("init_logit_scale", "init_logit_bias", "nonscalar_logit_scale", "cast_dtype", "output_dict")),
+    **open_clip.MODEL_FIELDS,
+    "init_logit_bias": None,
     "custom_text": (True,),
     "quick_gelu": (False,),
 }
-_VISION_FIELDS: open_clip.Allowed = {
-    **dict.fromkeys(("patch_dropout", "timm_model_pretrained", "timm_drop", "timm_drop_path")),
-    "timm_pool": ("map",),
-    "timm_proj": ("none",),
-    "timm_proj_bias": (False,),
-}
+_VISION_FIELDS: open_clip.Allowed = {**open_clip.TRUNK_FIELDS, "timm_proj": ("none",)}
 _TEXT_FIELDS: open_clip.Allowed = {
     **dict.fromkeys(("hf_tokenizer_name", "output_tokens", "final_ln_after_pool", "eos_id", "pad_id")),
     "tokenizer_kwargs": ({"clean": "canonicalize"},),
@@ -119,27 +114,11 @@ _TEXT_FIELDS: open_clip.Allowed = {
     "embed_cls": (False,),
     "hf_model_name": (None, ""),
 }
-_MODEL_SIZES = ("embed_dim", "vision_cfg", "text_cfg")
-_VISION_SIZES = ("image_size", "timm_model_name")
-_TEXT_SIZES = ("layers", "width", "heads", "mlp_ratio", "context_length", "vocab_size", "norm_kwargs")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiglipFacts:
-    """What a checkpoint's configuration says."""
-
-    image: TowerSpec
-    text: TowerSpec
-    image_size: int
-    vocabulary: int
-    context: int
-    dim: int
 
 
 def claims(files: CheckpointFiles) -> bool:
     """Whether an open_clip ``model_cfg`` has one of timm's SigLIP towers."""
-    vision = files.config.values.get("vision_cfg")
-    return isinstance(vision, dict) and "siglip" in str(vision.get("timm_model_name"))
+    return "siglip" in open_clip.name_trunk(files)
 
 
 def read_siglip(files: CheckpointFiles) -> Checkpoint:
@@ -152,11 +131,7 @@ def read_siglip(files: CheckpointFiles) -> Checkpoint:
     hugging = files.layout == "huggingface"
     facts = (_read_huggingface if hugging else _read_open_clip)(files.config)
     pixels = read_preprocessing(files, facts.image_size, PROCESSOR)
-    if pixels.resize != "squash":
-        raise ConversionError(
-            f"{files.preprocessing_place}: SigLIP squashes images, both sides to {facts.image_size} pixels; "
-            "it asks for the shorter side and a crop"
-        )
+    require_squash(files, pixels, "SigLIP")
     found = find_tokenizer(files)
     words = TextSpec(
         tokenizer=found.rules.kind,
@@ -190,7 +165,7 @@ def read_siglip(files: CheckpointFiles) -> Checkpoint:
     return checkpoint
 
 
-def _read_huggingface(config: Fields) -> SiglipFacts:
+def _read_huggingface(config: Fields) -> CheckpointFacts:
     text = huggingface.read_section(config, "text_config", _TEXT_DEFAULTS)
     vision = huggingface.read_section(config, "vision_config", _VISION_DEFAULTS)
     for name, allowed in (("num_channels", 3), ("vision_use_head", True)):
@@ -202,7 +177,7 @@ def _read_huggingface(config: Fields) -> SiglipFacts:
         raise ConversionError(
             f"{text.where}.projection_size is {dim or words.width!r}; allowed: {image.width}, the image tower's width"
         )
-    return SiglipFacts(
+    return CheckpointFacts(
         image=image,
         text=dataclasses.replace(words, projection_bias=True),
         image_size=vision.count("image_size"),
@@ -212,27 +187,21 @@ def _read_huggingface(config: Fields) -> SiglipFacts:
     )
 
 
-def _read_open_clip(config: Fields) -> SiglipFacts:
-    open_clip.check_fields(config, _MODEL_FIELDS, _MODEL_SIZES)
-    vision, text = (
-        Fields(values=config.values.get(name) or {}, where=f"{config.where}: {name}") for name in _MODEL_SIZES[1:]
+def _read_open_clip(config: Fields) -> CheckpointFacts:
+    vision, text = open_clip.read_sections(
+        config, model=_MODEL_FIELDS, vision=_VISION_FIELDS, text=_TEXT_FIELDS, sizes=open_clip.TRUNK_SIZES
     )
-    if not isinstance(text.values, dict) or not text.values:
-        raise ConversionError(f"{config.where} is no open_clip model configuration: it needs text_cfg")
-    open_clip.check_fields(vision, _VISION_FIELDS, _VISION_SIZES)
-    open_clip.check_fields(text, _TEXT_FIELDS, _TEXT_SIZES)
     projection = text.values.get("proj_type", "linear") == "linear"
-    needed = [(vision, "timm_pool"), (vision, "timm_proj"), (text, "no_causal_mask"), (text, "pool_type")]
-    for fields, name in (*needed, *([(text, "proj_bias")] if projection else [])):
-        if name not in fields.values:  # open_clip means something else by leaving it out
-            raise ConversionError(f"{fields.where} has no field {name}; every SigLIP has")
-    named = vision.values["timm_model_name"]
-    if named not in TRUNKS:
-        raise ConversionError(f"{vision.where}.timm_model_name is {named!r}; allowed: {', '.join(TRUNKS)}")
-    size = vision.count("image_size", 224)
-    if not named.endswith(f"_{size}"):  # open_clip leaves the size to timm's name
-        raise ConversionError(f"{vision.where}.image_size is {size}; its timm_model_name is {named!r}")
-    trunk, dim = TRUNKS[named], config.count("embed_dim")
+    of_projection = [(text, "proj_bias")] if projection else []
+    open_clip.require_fields(
+        "SigLIP",
+        (vision, "timm_pool"),
+        (vision, "timm_proj"),
+        (text, "no_causal_mask"),
+        (text, "pool_type"),
+        *of_projection,
+    )
+    (trunk, size), dim = open_clip.find_trunk(vision, TRUNKS), config.count("embed_dim")
     activation: Activation = "gelu_tanh" if text.values.get("act_kwargs") else "gelu"
     words = open_clip.read_spec(
         text, width=text.count("width", 512), heads=text.count("heads", 8), activation=activation
@@ -240,7 +209,7 @@ def _read_open_clip(config: Fields) -> SiglipFacts:
     for what, width in (("image", trunk.width), *(() if projection else (("text", words.width),))):
         if width != dim:
             raise ConversionError(f"{config.where}.embed_dim is {dim}; allowed: {width}, the {what} tower's width")
-    return SiglipFacts(
+    return CheckpointFacts(
         image=TowerSpec(kind="vit", **trunk._asdict(), norm_eps=1e-6),
         text=dataclasses.replace(words, projection=projection, projection_bias=projection),
         image_size=size,

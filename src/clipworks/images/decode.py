@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,14 +23,14 @@ from PIL import Image, UnidentifiedImageError
 from clipworks.errors import ImageError, UsageError
 from clipworks.images.arrays import find_conversion, suggest_conversion, wrap_array
 from clipworks.images.depth import unify_depth
+from clipworks.images.files import read_image_file
 from clipworks.images.formats import open_content, register_heif
 from clipworks.images.modes import find_key, settle_mode
 from clipworks.images.png_chunks import drop_metadata
 from clipworks.images.resize import Pixels, transform_image
 from clipworks.images.signatures import describe_content, is_heif
-from clipworks.images.streams import MAX_BYTES, check_length, is_stream, name_stream, read_stream
+from clipworks.images.streams import is_stream, name_stream, read_stream
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
-from clipworks.urls import is_url, suggest_file
 
 if TYPE_CHECKING:
     from clipworks.bundle.card import DropAlpha, ImageSpec
@@ -123,28 +122,6 @@ def list_images(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     return [read_stream(item) if is_stream(item) else item for item in many]
 
 
-def read_file(path: Path, *, name: str | None = None) -> bytes:
-    """Read an image file, as bytes, called ``name`` in messages; raises ImageError with the reason if it cannot."""
-    shown = str(path) if name is None else name
-    try:
-        with path.open("rb") as stream:
-            kind = os.fstat(stream.fileno()).st_mode
-            if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
-                raise ImageError(f"{shown} is a device, not an image")
-            content = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise ImageError(f"{shown} does not exist") from None
-    except IsADirectoryError:
-        raise ImageError(f"{shown} is a folder, not an image") from None
-    except PermissionError:
-        raise ImageError(f"{shown} may not be read: permission denied") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ImageError(f"{shown} cannot be read: {reason}") from None
-    check_length(len(content), shown)
-    return content
-
-
 def decode_image(
     content: bytes, *, name: str, options: ImageOptions = DEFAULT_IMAGE_OPTIONS, drop_alpha: DropAlpha = "before"
 ) -> Image.Image:
@@ -155,20 +132,6 @@ def decode_image(
 def open_file(path: str | os.PathLike[str], *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> Image.Image:
     """Read and decode an image file as `open_image` does."""
     return open_image(read_image_file(path), name=str(Path(path)), options=options)
-
-
-def read_image_file(path: str | os.PathLike[str]) -> bytes:
-    """Read an image file, which a path that is empty does not name; raises ImageError."""
-    if not os.fspath(path):
-        raise ImageError("the image's path is empty")
-    check_no_url(os.fsdecode(path))
-    return read_file(Path(path))
-
-
-def check_no_url(path: str) -> None:
-    """Raise ImageError for a URL, of which a path would make another name."""
-    if is_url(path):
-        raise ImageError(f"{path} is a URL; allowed: files of this machine", hint=suggest_file(path))
 
 
 def looks_sound(content: bytes) -> bool:

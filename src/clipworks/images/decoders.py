@@ -22,7 +22,8 @@ from PIL import Image
 from clipworks.bundle.card import ImageSpec
 from clipworks.errors import ImageError, RuntimeUnavailableError, unknown_name
 from clipworks.images.archives import ArchiveMember, ImageFile
-from clipworks.images.decode import check_no_url, decode_image, read_file
+from clipworks.images.decode import decode_image
+from clipworks.images.files import check_no_url, read_file
 from clipworks.images.resize import Cut, Pixels, plan_cut, transform_image
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, ImageOptions
 

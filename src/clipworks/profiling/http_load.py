@@ -6,27 +6,20 @@ moment. Refused requests are told apart: how fast a server says no is no part of
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import datetime
-import http.client
-import ipaddress
-import json
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from clipworks.environment import Environment, describe_environment
 from clipworks.errors import MeasurementError, UsageError
-from clipworks.profiling import inputs
 from clipworks.profiling.clock import NS, Clock, MonotonicClock
+from clipworks.profiling.http_client import ANSWER_S, HttpClient, HttpTarget
 from clipworks.profiling.load import MAX_PLACES, Arrivals, Progress, run_load
 from clipworks.profiling.measurement import Report, check_load
 from clipworks.profiling.profile import Load
@@ -35,24 +28,9 @@ from clipworks.profiling.statistics import Spread, spread
 HTTP_FORMAT = 1
 LATE = 0.05
 """A run does not count where the generator's own lateness is more than this share of the response time."""
-_ROUTE = "/v1/embeddings"
-_POOL = 64
 _LONGEST_S = 3600.0
-# An answer that does not come within it is counted as none.
-_ANSWER_S = 60.0
 _OPEN_PLACES = 256
 _INTERVAL_S = 0.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class HttpTarget:
-    """What is asked, and for what."""
-
-    url: str  # of the server, on this machine
-    model: str | None = None  # that requests name; None for the server's first
-    items: int = 1  # images or texts in a request
-    texts: Path | None = None  # file of texts; texts are sent where one is given, else images
-    images: Path | None = None  # folder of images, or None for the built-in photographs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +83,13 @@ def profile_http(
     if target.items < 1:
         raise UsageError(f"--batch-size is {target.items}; allowed: 1 or more")
     machine, now = describe_environment(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    client = _Client(target.url, *_make_bodies(target, load.seed), clock=clock or MonotonicClock())
+    client = HttpClient(target, load.seed, clock=clock or MonotonicClock())
     with contextlib.closing(client):
         return _measure(target, load, client, machine, now, report)
 
 
 def _measure(
-    target: HttpTarget, load: Load, client: _Client, machine: Environment, measured_at: str, report: Report | None
+    target: HttpTarget, load: Load, client: HttpClient, machine: Environment, measured_at: str, report: Report | None
 ) -> HttpProfile:
     client.check()
     arrivals = None if load.rate is None else Arrivals(load.rate, load.seed)
@@ -128,7 +106,7 @@ def _measure(
         if progress.elapsed_s < total_s or arrivals is not None:
             return progress.elapsed_s < total_s
         # A slow server may not have answered anything yet that was asked since.
-        return progress.elapsed_s < total_s + _ANSWER_S and len(client.answers) <= warm[0] + depth
+        return progress.elapsed_s < total_s + ANSWER_S and len(client.answers) <= warm[0] + depth
 
     processor, wall = time.process_time(), time.monotonic()
     trace = run_load(
@@ -185,86 +163,3 @@ def _summarise(
         environment=machine,
         measured_at=measured_at,
     )
-
-
-class _Client:
-    """Asks a server on this machine, each thread on a connection of its own."""
-
-    def __init__(self, url: str, bodies: Sequence[bytes], told: str, *, clock: Clock) -> None:
-        split = urlsplit(url)
-        try:
-            self._host, self._port = split.hostname or "", split.port or 80
-        except ValueError:
-            self._host = ""
-        if split.scheme != "http" or not _is_here(self._host):
-            raise UsageError(f"the URL is {url}; allowed: http:// and an address of this machine, as 127.0.0.1:8000")
-        self._path, self._bodies, self.told, self.clock = split.path.rstrip("/") + _ROUTE, bodies, told, clock
-        self._own = threading.local()
-        self._connections: list[http.client.HTTPConnection] = []
-        self.answers: list[tuple[int, int, int, int]] = []  # number, started, finished, status; append is atomic
-
-    def check(self) -> None:
-        """Ask once; raises MeasurementError where nobody answers, or with no embedding."""
-        self.call(0)
-        status = self.answers.pop()[3]
-        if status in (0, 401, 404, 415, 422):
-            what = "nobody answers" if status == 0 else f"the server answers {status}"
-            raise MeasurementError(f"{what} at {self._host}:{self._port}{self._path}")
-
-    def call(self, number: int) -> None:
-        """Send one request and note its answer."""
-        started, status = self.clock.now(), 0
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            status = self._send(self._bodies[number % len(self._bodies)])
-        self.answers.append((number, started, self.clock.now(), status))
-
-    def _send(self, body: bytes) -> int:
-        connection: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
-        if connection is None:
-            connection = self._own.connection = http.client.HTTPConnection(self._host, self._port, timeout=_ANSWER_S)
-            self._connections.append(connection)
-        try:
-            connection.request("POST", self._path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            answer.read()
-        except (OSError, http.client.HTTPException):
-            connection.close()  # the next request opens it again
-            raise
-        return answer.status
-
-    def close(self) -> None:
-        """Close the threads' connections."""
-        for connection in self._connections:
-            connection.close()
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _make_bodies(target: HttpTarget, seed: int) -> tuple[list[bytes], str]:
-    """A pool of bodies with varied inputs, and what they are in words."""
-    if target.texts is not None:
-        entries: list[str] = inputs.read_prompts(target.texts)
-        told = f"{len(entries)} texts of {target.texts}"
-    else:
-        if target.images is None:
-            contents, told = inputs.built_in_images(), "{} built-in photographs"
-        else:
-            paths = inputs.choose_files(target.images, seed).paths
-            contents, told = [path.read_bytes() for path in paths], f"{{}} images of {target.images}"
-        told = told.format(len(contents))
-        entries = [f"data:image/jpeg;base64,{base64.b64encode(content).decode()}" for content in contents]
-    rng = np.random.default_rng(seed)
-    named = {} if target.model is None else {"model": target.model}
-    if target.texts is None:
-        named["modality"] = "image"  # a server that has only texts else would read a data URI as one
-    return [
-        json.dumps({**named, "encoding_format": "base64", "input": [entries[int(place)] for place in places]}).encode()
-        for places in rng.integers(0, len(entries), (_POOL, target.items))
-    ], told

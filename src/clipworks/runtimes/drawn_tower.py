@@ -34,10 +34,11 @@ OPERATIONS = 2 * (_ROWS - 1) * 3 * _PATCH_SIZE**2 * _WIDTH + (_SPEC.layers - 1) 
 
 
 def write_tower(folder: Path, *, int8: bool) -> StoredTower:
-    """Write the tower as a bundle has it, in f32 or with quantized weights."""
+    """Write the tower as a bundle has it, in f32 or with quantized weights, unless the folder has it already."""
     stored = "int8" if int8 else "f32"
     name = f"{stored}.safetensors"
-    write_tensors(folder / name, _draw_tensors(int8=int8).items())
+    if not (folder / name).exists():
+        write_tensors(folder / name, _draw_tensors(int8=int8).items())
     card = Card(
         name="drawn",
         family="drawn",

@@ -9,7 +9,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from clipworks.bundle.card import Card, card_from_json, card_to_json
+from clipworks.bundle.card import Card
+from clipworks.bundle.card_json import card_from_json, card_to_json
 from clipworks.bundle.files import CARD_FILE, Bundle, describe_file, read_bundle, verify_bundle
 from clipworks.bundle.provenance import BundleFile
 from clipworks.errors import BundleError

@@ -36,6 +36,11 @@ class ClipVocabulary:
     ids: dict[str, int]
     ranks: dict[str, int]
 
+    @functools.cached_property
+    def tokens(self) -> dict[int, str]:
+        """Ids to tokens."""
+        return {place: token for token, place in self.ids.items()}
+
 
 def read_clip_vocabulary(path: Path) -> ClipVocabulary:
     """Read the vocabulary from a tokenizer.json, ours or any other of a CLIP model.

@@ -32,13 +32,9 @@ def find_fragments(vocabulary: ClipVocabulary) -> Check:
     bytes_of = {symbol: bytes([value]) for value, symbol in enumerate(BYTE_SYMBOLS)}
 
     @functools.cache
-    def name_tokens() -> dict[int, str]:
-        return {place: token for token, place in vocabulary.ids.items()}
-
-    @functools.cache
     def look_at(place: int) -> tuple[bytes, bool, bool]:
         """The bytes of a token, whether they are no whole characters, and whether it ends a word."""
-        token = name_tokens()[place]
+        token = vocabulary.tokens[place]
         # A vocabulary of others may hold tokens that are written otherwise; those are whole.
         content = b"".join(bytes_of.get(symbol) or symbol.encode() for symbol in token.removesuffix(WORD_END))
         return content, "\ufffd" in content.decode(errors="replace"), token.endswith(WORD_END)

@@ -49,7 +49,9 @@ def run_command(
     def run_quietly(words: list[str]) -> int:
         parser = make_parser(program, description)
         declare(parser)
-        with keep_quiet(verbose=VERBOSE in words):
+        with warnings.catch_warnings():  # whoever gives them, where notices are not wanted
+            if not wants_notices(verbose=VERBOSE in words):
+                warnings.simplefilter("ignore")
             return run(parser, parser.parse_args(words))
 
     return run_guarded(program, run_quietly, argv)
@@ -151,15 +153,6 @@ def renaming(parser: argparse.ArgumentParser, names: Mapping[str, str]) -> Itera
 def wants_notices(*, verbose: bool) -> bool:
     """Whether notices are shown: with ``--verbose``, or where stderr is a terminal."""
     return verbose or sys.stderr.isatty()
-
-
-@contextlib.contextmanager
-def keep_quiet(*, verbose: bool) -> Iterator[None]:
-    """Keep Python's warnings, whoever gives them, from stderr where notices are not wanted."""
-    with warnings.catch_warnings():
-        if not wants_notices(verbose=verbose):
-            warnings.simplefilter("ignore")
-        yield
 
 
 def notify(args: argparse.Namespace, text: str) -> None:

@@ -124,7 +124,7 @@ def read_token_file(path: Path) -> Ids:
 
 def spell(rows: Sequence[Ids]) -> list[str]:
     """The texts that token ids spell, in lower case as CLIP's tokenizer makes them; raises UsageError for no word."""
-    tokens = {number: token for token, number in built_in_vocabulary().ids.items()}
+    tokens = built_in_vocabulary().tokens
     places = {symbol: byte for byte, symbol in enumerate(BYTE_SYMBOLS)}
     texts = []
     for row in rows:
