@@ -179,6 +179,11 @@ WRONG_USAGE = [
     (("profile", "image", "--duration", "1e308"), "--duration is 1e+308; allowed: 0 to 1,000,000"),
     (("profile", "sound"), "invalid choice: 'sound'"),
     (("match", str(EXAMPLE)), "no text given"),
+    (("match", "missing.jpg", "a dog"), "missing.jpg does not exist"),
+    (("match", "two\nlines\x1b[31m.jpg", "a dog"), r"two\nlines\x1b[31m.jpg does not exist"),
+    (("match", "", "a dog"), "the image's path is empty"),
+    (("match", str(EXAMPLE), ""), "texts[0] is empty"),
+    (("match", str(EXAMPLE), "--texts-file", "no.txt"), "no.txt does not exist; allowed: a file of texts"),
     (("compare", "x", "--labels", "imagenet", "-o", "-"), "'-' is no name; allowed: that of a file or folder"),
     (("classify", "x", "--labels", "imagenet", "-o", ""), "'' is no name; allowed: that of a file, or - for stdout"),
     (
@@ -209,17 +214,12 @@ def test_a_failed_run_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str
     latin = tmp_path / "latin.txt"
     latin.write_bytes(b"a dog\xff")
     for words, message in [
-        (("match", "missing.jpg", "a dog"), "missing.jpg does not exist"),
-        (("match", "two\nlines\x1b[31m.jpg", "a dog"), r"two\nlines\x1b[31m.jpg does not exist"),
-        (("match", "", "a dog"), "the image's path is empty"),
         (("match", "/dev/zero", "a dog"), "/dev/zero is a device, not an image"),
         (("match", str(tmp_path / "folder"), "a dog"), "folder holds no image"),
         (("match", str(text), "a dog"), "is not an image that can be read: it is text"),
-        (("match", str(EXAMPLE), ""), "texts[0] is empty"),
         (("match", str(EXAMPLE), "word " * 600), "has 602 tokens; the model takes at most 256"),
         (("match", str(EXAMPLE), "--texts-file", str(empty)), "empty.txt holds no text"),
         (("match", str(EXAMPLE), "--texts-file", str(latin)), "is not UTF-8 text: byte 5 is 0xff"),
-        (("match", str(EXAMPLE), "--texts-file", str(tmp_path / "no.txt")), "no.txt does not exist"),
         (("match", str(EXAMPLE), "a dog", "--model", str(tmp_path)), "is not a bundle"),
         (("profile", "text", "--texts", str(empty)), "holds no text"),
     ]:

@@ -154,6 +154,8 @@ def test_convert_takes_ready_made_towers_with_a_card(capsys: pytest.CaptureFixtu
     status, _, err = run(capsys, *words)
     assert status == 2
     assert "holds ready-made ONNX towers" in err
+    assert f"{card} does not exist; allowed: a card" in run(capsys, *words, "--card", str(card))[2]
+    card.write_bytes(b"\xff")
     assert "cannot be read" in run(capsys, *words, "--card", str(card))[2]
     card.write_text(card_to_json(CARD))
     assert run(capsys, *words, "--card", str(card)) == (0, f"theirs\t{bundle}\n", "")

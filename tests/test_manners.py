@@ -200,9 +200,9 @@ def test_what_is_no_image_is_told_before_a_model_is_loaded(
 ) -> None:
     monkeypatch.setattr("clipworks.cli.options.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
     (tmp_path / "photo.jpg").write_bytes(content)
-    for name in ("photo.jpg", "missing.jpg"):
+    for name, expected in (("photo.jpg", 1), ("missing.jpg", 2)):
         status, out, err = run(capsys, "match", tmp_path / name, "a dog")
-        assert (status, out, len(err.splitlines())) == (1, "", 1)
+        assert (status, out, len(err.splitlines())) == (expected, "", 1)
         assert f"{tmp_path / name} " in err
 
 

@@ -171,7 +171,7 @@ def test_another_encoding_is_told_and_a_wrong_one_is_refused(tmp_path: Path) -> 
             with pytest.raises(TextError, match="is not") as caught:
                 read_lines(write(path, content.encode(encoding)))
             assert caught.value.hint == f"save it as UTF-8, or say what it is: --encoding {encoding}"
-    with pytest.raises(TextError, match=r"gone\.csv does not exist"):
+    with pytest.raises(UsageError, match=r"gone\.csv does not exist"):
         read_lines(f"{tmp_path}/gone.csv:name")
     for encoding in ("klingon", "base64"):
         with pytest.raises(UsageError, match=f"unknown encoding '{encoding}'; allowed: those of Python, as utf-8"):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from clipworks.errors import UsageError
@@ -57,6 +58,13 @@ def at_least(low: int) -> Callable[[str], int]:
     return read
 
 
+def check_images(names: Iterable[str]) -> None:
+    """Raise UsageError for the first of the names of images that nothing has."""
+    missing = next((name for name in names if not os.path.exists(name)), None)  # noqa: PTH110  # a Path may raise
+    if missing is not None:
+        raise UsageError(f"{missing} does not exist" if missing else "the image's path is empty")
+
+
 def split_numbers(text: str, option: str, *, low: int = 1, example: str = "1,5") -> list[int]:
     """Read whole numbers from ``low`` on with commas between them, each once; raises UsageError for anything else."""
     parts = dict.fromkeys(part.strip() for part in text.split(","))
@@ -77,6 +85,8 @@ def read_percentiles(args: argparse.Namespace) -> tuple[float, ...]:
 
 def read_texts(texts: Sequence[str] | None, file: str | None, encoding: str | None = None) -> list[str]:
     """Texts that are given as they are, then those of --texts-file."""
+    if (empty := next((place for place, text in enumerate(texts or ()) if not text.strip()), None)) is not None:
+        raise UsageError(f"texts[{empty}] is empty; every text needs at least one word")
     if file is None:
         return list(texts or ())
     from clipworks.text.files import parse_texts, read_lines

@@ -85,7 +85,7 @@ def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
                 hint="a text goes behind --texts: clipworks match SOURCE --texts TEXT TEXT",
             )
     _refuse_images(args.texts or words)
-    texts = [*words, *kinds.read_texts(args.texts, args.texts_file, args.encoding)]
+    texts = kinds.read_texts([*words, *(args.texts or ())], args.texts_file, args.encoding)
     if not texts:
         raise UsageError(
             "no text given", hint="clipworks match SOURCE TEXT [TEXT ...]; of several SOURCEs: --texts TEXT [TEXT ...]"
@@ -101,6 +101,8 @@ def _check_single(args: argparse.Namespace, source: str) -> None:
     if is_url(source):
         raise refuse_url(source)
     refuse_root(args.root, "standard input" if source == _STDIN else source, "an image")
+    if source != _STDIN:
+        kinds.check_images([source])
 
 
 def _match_one(args: argparse.Namespace, images: ImageOptions, source: str, texts: list[str]) -> int:

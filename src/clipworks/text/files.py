@@ -40,13 +40,14 @@ def read_lines(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
     Raises:
         TextError: the file cannot be read, is of another encoding, holds no text, or looks like another format; the
             message gives file and line.
-        UsageError: no such column or encoding.
+        UsageError: no such file, column or encoding.
     """
     file, column = split_column(os.fspath(path))
     try:
         content = Path(file).read_bytes()
-    except FileNotFoundError:
-        raise TextError(f"{file} does not exist") from None
+    except (FileNotFoundError, IsADirectoryError) as error:
+        what = "is a folder" if isinstance(error, IsADirectoryError) else "does not exist"
+        raise UsageError(f"{file} {what}; allowed: a file of texts") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise TextError(f"{file} cannot be read: {reason}") from None
