@@ -61,8 +61,7 @@ ROOMS = {
         "runtimes scoring text.*"
     ),
     "profiling": (
-        "bundle.* datasets.listing environment images.* pipeline processor runtimes scoring store "
-        "tasks.zero_shot text.*"
+        "bundle.* datasets.* environment images.* pipeline processor runtimes scoring store tasks.zero_shot text.*"
     ),
     "comparison": (
         "bundle.* datasets.* environment evaluation.accuracy evaluation.evaluation images.* model pipeline profiling.* "

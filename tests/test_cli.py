@@ -164,7 +164,7 @@ WRONG_USAGE = [
     (("profile", "image", "--slo", "fast"), "--slo is 'fast'; allowed: a percentile and a time"),
     (("profile", "image", "--slo", "p99=9ms", "--rate", "5"), "--slo chooses the rate itself"),
     (("profile", "image", "--sweep", "size=1"), "unknown axis 'size'"),
-    (("profile", "image", "--images", "nowhere"), "--images nowhere is not a folder"),
+    (("profile", "image", "--images", "nowhere"), "nowhere does not exist; allowed: a folder of images, or a list"),
     (("profile", "image", "--raw"), "--raw adds samples to --json"),
     (("profile", "image", "--repeats", "0"), "--repeats is 0; allowed: 1 or more"),
     (("profile", "pipeline", "--input", "device"), "--input device does not go with pipeline"),

@@ -13,6 +13,8 @@ from clipworks.errors import UsageError
 
 TEXTS_FILE = "more texts: one a line, a JSON list, or FILE.csv:COLUMN of a table; - reads standard input"
 ENCODING = "of files of texts that are neither UTF-8 nor UTF-16, as gbk"
+LIST_ENCODING = "of a list that is neither UTF-8 nor UTF-16, as gbk"
+LABELS_ENCODING = "of files of truth and labels that are neither UTF-8 nor UTF-16, as gbk"
 Group = argparse._ActionsContainer  # noqa: SLF001  # a parser or a group of one; typeshed has no public name
 
 

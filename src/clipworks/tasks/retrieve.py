@@ -65,10 +65,12 @@ class Retrieval:
     text_to_image: Direction  # a caption looks for its image
 
 
-def read_captions(source: str, *, root: str | None = None, limit: int | None = None) -> Captions:
+def read_captions(
+    source: str, *, root: str | None = None, limit: int | None = None, encoding: str | None = None
+) -> Captions:
     """Read a list of path and caption, with a tab or as ``.csv``; raises UsageError, as where a line has no caption.
 
-    With a ``limit`` those of the first so many images.
+    With a ``limit`` those of the first so many images; ``encoding`` as in `read_pairs`.
     """
     if is_url(source):
         raise refuse_url(source)
@@ -76,7 +78,7 @@ def read_captions(source: str, *, root: str | None = None, limit: int | None = N
         raise UsageError("- is standard input; allowed: the file of a list: path, tab, caption a line, or .csv")
     if not os.path.exists(source):  # noqa: PTH110  # a Path raises for a name that is too long
         raise UsageError(f"{source} does not exist; allowed: a list: path, tab, caption a line, or .csv")
-    pairs = read_pairs(source, root=root)
+    pairs = read_pairs(source, root=root, encoding=encoding)
     if not pairs or pairs[0][1] is None:
         raise UsageError(f"{source} has no captions; allowed: path, tab, caption a line, or .csv")
     different = dict.fromkeys(path for path, _ in pairs)
