@@ -68,7 +68,7 @@ WRONG: dict[str, tuple[str | bytes, int | None, str]] = {
     "JSON of objects": ('{"0": {"name": "cat"}}', None, "the name of '0' is an object; allowed: texts"),
     "JSON of lists of objects": ('[{"name": "cat"}]', None, "entry 0 of its JSON list is an object; allowed: texts"),
     "JSON lines": ('{"label": "cat"}\n{"label": "dog"}\n', 2, "looks like JSON, but is damaged"),
-    "damaged JSON": ('[\n"cat",\n"dog",\n]', 4, "looks like JSON, but is damaged"),
+    "damaged JSON": ('[\n"cat"\n"dog"\n]', 3, "looks like JSON, but is damaged"),
     "brackets alone": ("[\ncat\n]\n", 2, "looks like JSON, but is damaged"),
     "JSON of numbers": ("[1, 2]", None, "entry 0 of its JSON list is '1'; allowed: texts"),
     "JSON of lists": ('["a", ["n01", "b"]]', None, "entry 1 of its JSON list is"),

@@ -80,12 +80,15 @@ def run(args: argparse.Namespace) -> int:
 def _get_classifier(args: argparse.Namespace, model: Model, classes: Classes) -> Floats:
     """An earlier zero-shot classifier, or one made by a text tower that is gone again before the images come."""
     from clipworks.cli.progress import ProgressLine
+    from clipworks.tasks.kept_texts import KeptTexts
     from clipworks.tasks.zero_shot import build_classifier, find_classifier, keep_classifier
 
     labels, templates, truncate = classes.labels, classes.templates, classes.truncate
     classifier = find_classifier(model, labels, templates, truncate=truncate)
     if classifier is None:
         with ProgressLine("prompts") as line, options.load_model(args, towers=("text",)) as tower:
-            classifier = build_classifier(tower, labels, templates, truncate=truncate, report=line.count)
+            kept = KeptTexts(tower)
+            classifier = build_classifier(kept, labels, templates, truncate=truncate, report=line.count)
         keep_classifier(model, labels, templates, classifier, truncate=truncate)
+        kept.forget()
     return classifier

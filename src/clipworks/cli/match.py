@@ -165,13 +165,15 @@ def _match_many(args: argparse.Namespace, images: ImageOptions, sources: list[st
 
 
 def _prepare_texts(model: Model, texts: list[str], *, truncate: bool) -> ComparedTexts:
-    """Encode the texts, with a line of progress where they are many."""
+    """Encode the texts; where they are many, with a line of progress, and so that Ctrl-C keeps what is done."""
     if len(texts) < _MANY:
         return model.prepare_texts(texts, truncate=truncate)
     from clipworks.cli.progress import ProgressLine
+    from clipworks.tasks.kept_texts import KeptTexts
 
     with ProgressLine("texts") as line:
-        return model.prepare_texts(texts, truncate=truncate, report=line.count)
+        rows = KeptTexts(model).embed_texts(list(dict.fromkeys(texts)), truncate=truncate, report=line.count)
+    return model.prepare_texts(texts, rows=rows)
 
 
 def _refuse_images(texts: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from clipworks.evaluation.evaluation import Accuracy, Errors
 from clipworks.model import Model
 from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions
 from clipworks.scoring import Floats
+from clipworks.tasks.kept_texts import KeptTexts
 from clipworks.urls import is_url, refuse_url
 
 RETRIEVAL_FORMAT = 1
@@ -115,7 +116,8 @@ def retrieve(
         raise UsageError(f"k is {min(ks, default=None)}; allowed: 1 or more")
     # Each different caption once: equal ones must tie to the last bit.
     distinct = {text: place for place, text in enumerate(dict.fromkeys(captions.texts))}
-    rows = model.embed_texts(list(distinct), truncate=truncate, report=functools.partial(report, "captions"))
+    kept = KeptTexts(model)
+    rows = kept.embed_texts(list(distinct), truncate=truncate, report=functools.partial(report, "captions"))
     texts = rows[[distinct[text] for text in captions.texts]]
     images = np.zeros((len(captions.images), model.card.dim), dtype=np.float32)
     readable = np.ones(len(captions.images), dtype=bool)
