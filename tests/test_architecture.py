@@ -44,7 +44,7 @@ ROOMS = {
     "runtimes": ("bundle.* cache export.* images._resampling images.resize interrupts processor text.packing towers.*"),
     "export": "bundle.card cache text.packing towers.*",
     "convert": "bundle.* families.* images.decode runtimes.* scoring text.* towers.*",
-    "store": "bundle.* cache convert",
+    "store": "bundle.* cache convert families.refused",
     # One model at work.
     "arguments": "bundle.card images.resize text.tokenizers",
     "loading": "arguments model options runtimes store",
