@@ -228,6 +228,8 @@ def test_pixels_and_token_ids_are_checked_before_a_runtime_has_them(model: clipw
         {"options": {"runtime": "fake"}},
         {"images": "white"},
         {"progress": 5},
+        {"offline": "x"},
+        {"offline": 1},
         {"towers": [["image"]]},
     ],
     ids=str,

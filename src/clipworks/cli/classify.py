@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import kinds, options
+from clipworks.options import STREAM
 
 if TYPE_CHECKING:
     from clipworks.datasets.listing import DataSet
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
-    from clipworks.cli.runs import STDOUT, check_stdout, open_output, run_here
+    from clipworks.cli.runs import check_stdout, open_output, run_here
     from clipworks.endings import choose_by_ending
     from clipworks.results.formats import choose_format, choose_stream, list_endings
     from clipworks.results.journal import check_target, manifest_path
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     check_stdout(args)
     # Whatever can be refused is refused before the model loads.
     images = options.read_image_options(args)
-    if args.output == STDOUT:
+    if args.output == STREAM:
         choose_stream(args.format)
     elif args.ray is None:
         chosen = choose_format(args.format, args.output)

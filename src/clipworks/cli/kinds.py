@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from clipworks.errors import UsageError
+from clipworks.options import STREAM
 
 TEXTS_FILE = "more texts: one a line, a JSON list, or FILE.csv:COLUMN of a table; - reads standard input"
 ENCODING = "of files of texts that are neither UTF-8 nor UTF-16, as gbk"
@@ -93,7 +94,7 @@ def read_texts(texts: Sequence[str] | None, file: str | None, encoding: str | No
         return list(texts or ())
     from clipworks.text.files import parse_texts, read_lines
 
-    if file != "-":
+    if file != STREAM:
         return [*(texts or ()), *read_lines(file, encoding=encoding)]
     content = b"" if sys.stdin is None else sys.stdin.buffer.read()
     return [*(texts or ()), *parse_texts(content, "standard input", encoding=encoding)]
@@ -108,7 +109,7 @@ def _read_stream(text: str) -> str:
 
 def _read_output(text: str) -> str:
     """The name of a file or folder that is written: what is written takes several files, and resumes."""
-    if text in ("", "-"):
+    if text in ("", STREAM):
         raise argparse.ArgumentTypeError(f"{text!r} is no name; allowed: that of a file or folder to write")
     return text
 

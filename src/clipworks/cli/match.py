@@ -16,13 +16,13 @@ from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import draw_bar, show_text
 from clipworks.display import fit_text, fold_text, measure_width
 from clipworks.errors import UsageError
+from clipworks.options import STREAM
 
 if TYPE_CHECKING:
     from clipworks.model import Model
     from clipworks.options import ImageOptions
     from clipworks.scoring import ComparedTexts, Match
 
-_STDIN = "-"
 # Texts that take longer than a moment.
 _MANY = 1000
 _BAR_WIDTH = 24
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         from clipworks.cli.matches import check_output
 
         check_output(args)
-    single = sources == [_STDIN] or (len(sources) == 1 and is_single(sources[0]))
+    single = sources == [STREAM] or (len(sources) == 1 and is_single(sources[0]))
     if single:
         _check_single(args, sources[0])
     return _match_one(args, images, sources[0], texts) if single else _match_many(args, images, sources, texts)
@@ -69,10 +69,10 @@ def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Which words are SOURCEs and which are texts: the first is a SOURCE, the others where texts come otherwise."""
     named = args.texts is not None or args.texts_file is not None
     sources, words = ([args.source, *args.words], []) if named else ([args.source], args.words)
-    if args.texts_file == _STDIN and _STDIN in sources:
+    if args.texts_file == STREAM and STREAM in sources:
         raise UsageError("- is SOURCE and --texts-file; allowed: one of them comes on standard input")
     if len(sources) > 1:
-        if _STDIN in sources:
+        if STREAM in sources:
             raise UsageError("- reads one image from standard input; it does not go with other SOURCEs")
         from clipworks.datasets.names import is_pattern
         from clipworks.urls import is_url
@@ -100,16 +100,16 @@ def _check_single(args: argparse.Namespace, source: str) -> None:
 
     if is_url(source):
         raise refuse_url(source)
-    refuse_root(args.root, "standard input" if source == _STDIN else source, "an image")
-    if source != _STDIN:
+    refuse_root(args.root, "standard input" if source == STREAM else source, "an image")
+    if source != STREAM:
         kinds.check_images([source])
 
 
 def _match_one(args: argparse.Namespace, images: ImageOptions, source: str, texts: list[str]) -> int:
     from clipworks.images.decode import looks_sound, open_image, read_image_file
 
-    name = "standard input" if source == _STDIN else source
-    content = _read_stdin() if source == _STDIN else read_image_file(source)
+    name = "standard input" if source == STREAM else source
+    content = _read_stdin() if source == STREAM else read_image_file(source)
     # What is no image is told before a model is loaded.
     decoded = None if looks_sound(content) else open_image(content, name=name, options=images)
     with ThreadPoolExecutor(1) as pool:
@@ -136,13 +136,13 @@ def _match_one(args: argparse.Namespace, images: ImageOptions, source: str, text
 
 
 def _match_many(args: argparse.Namespace, images: ImageOptions, sources: list[str], texts: list[str]) -> int:
-    from clipworks.cli.matches import STDOUT, write_matches
+    from clipworks.cli.matches import write_matches
     from clipworks.cli.progress import ProgressLine
     from clipworks.cli.runs import report_left_out
     from clipworks.tasks.match import match_dataset
 
     dataset = options.read_images(args, sources)
-    drawn_over = args.output == STDOUT and sys.stdout.isatty()
+    drawn_over = args.output == STREAM and sys.stdout.isatty()
     report_left_out(dataset.left_out, dataset.source)
     failed = 0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli.terminal import print_result
 from clipworks.errors import UsageError
-from clipworks.options import STARTER
+from clipworks.options import STARTER, STREAM
 
 if TYPE_CHECKING:
     from clipworks.datasets.selection import Selection
@@ -56,12 +56,12 @@ def run_http(args: argparse.Namespace, load: Load, report: Report) -> int:
 
 def read_source(args: argparse.Namespace) -> Selection | None:
     """What --images and --limit name, None for the built-in images."""
-    from clipworks.datasets.selection import STANDARD_INPUT, Selection
+    from clipworks.datasets.selection import Selection
 
     if args.images is None:
         if args.limit is not None:
             raise UsageError("--limit goes with --images")
         return None
-    if STANDARD_INPUT in args.images:
+    if STREAM in args.images:
         raise UsageError("- is standard input; allowed: images, folders of them, patterns, lists")
     return Selection(sources=tuple(args.images), limit=args.limit)

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from clipworks import scoring
 from clipworks.datasets.listing import DataSet, read_pairs
-from clipworks.datasets.selection import STANDARD_INPUT
 from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import count_accuracy
 from clipworks.evaluation.evaluation import Accuracy, Errors
 from clipworks.model import Model
+from clipworks.options import STREAM
 from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions
 from clipworks.scoring import Floats
 from clipworks.tasks.kept_texts import KeptTexts
@@ -75,7 +75,7 @@ def read_captions(
     """
     if is_url(source):
         raise refuse_url(source)
-    if source == STANDARD_INPUT:
+    if source == STREAM:
         raise UsageError("- is standard input; allowed: the file of a list: path, tab, caption a line, or .csv")
     if not os.path.exists(source):  # noqa: PTH110  # a Path raises for a name that is too long
         raise UsageError(f"{source} does not exist; allowed: a list: path, tab, caption a line, or .csv")
