@@ -78,7 +78,10 @@ def find_target(model: str) -> Target:
     match = _HUB_ID.fullmatch(model)
     if match is None:
         raise unknown_name(
-            "model", model, [STARTER, *known_models()], hint="a hub id (owner/name) or a bundle's folder is taken too"
+            "model",
+            model,
+            [STARTER, *known_models()],
+            hint="clipworks models list shows all; a hub id (owner/name) or a bundle's folder is taken too",
         )
     hub, revision = match["hub"], match["revision"]
     if (why := explain_hub(hub)) is not None:
