@@ -55,7 +55,9 @@ class ImageError(ClipworksError):
 
 
 class TextError(ClipworksError):
-    """A text is empty, or longer than the model's context."""
+    """A text is empty, or longer than the model's context, or a file of texts holds something else."""
+
+    text: str | None = None  # the whole text that a model cannot take; a command looks for it in the files it was given
 
 
 class BundleError(ClipworksError):
