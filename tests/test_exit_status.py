@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import EXAMPLE
-from option_effects import run
+from option_effects import VENDOR, run
 from report_files import write_records
 
 from clipworks.cli import COMMANDS
@@ -162,6 +162,26 @@ def test_what_the_command_line_shows_to_be_wrong_is_2_and_a_failed_run_is_1(
     assert (found, err != "") == (status, True), err
     assert not Path("out").exists()
     assert not Path("out.jsonl").exists()
+
+
+@pytest.mark.usefixtures("_here")
+@pytest.mark.parametrize(
+    ("command", "words", "status"),
+    [
+        ("clip_sample", ("--input_file", "nothing.png"), 2),
+        ("clip_sample", ("--input_file", "broken.png"), 1),
+        ("clip_sample", ("--input_file", EXAMPLE, "--imgmod_prefix", "nothing"), 2),
+        ("make_input_npz", ("--label_file", "nothing.txt", "--npz_files_path", "set"), 2),
+        ("clip_image_prof", ("--model_prefix", "nothing"), 2),
+        ("clip_text_prof", ("--runtime", "nothing"), 2),
+        ("eval_topk", ("nothing.txt",), 2),
+    ],
+    ids=show,
+)
+def test_the_vendor_s_commands_keep_to_it(
+    capsys: pytest.CaptureFixture[str], command: str, words: tuple[object, ...], status: int
+) -> None:
+    assert VENDOR[command][1]([str(word) for word in words]) == status, capsys.readouterr().err
 
 
 def test_every_command_has_a_name_that_nothing_has() -> None:
