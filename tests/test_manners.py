@@ -151,7 +151,14 @@ MATCH = ("match", EXAMPLE, "a diagram", "a dog", "a text that is far wider than 
 
 @pytest.mark.parametrize(
     "words",
-    [("--help",), ("models", "list", "--here"), ("models", "info", "starter"), ("devices",), MATCH],
+    [
+        ("--help",),
+        ("models", "list", "--here"),
+        ("models", "list", "--all"),
+        ("models", "info", "starter"),
+        ("devices",),
+        MATCH,
+    ],
     ids=lambda words: words[0],
 )
 def test_what_a_narrow_terminal_shows_fits_it(
