@@ -228,6 +228,8 @@ def test_pixels_and_token_ids_are_checked_before_a_runtime_has_them(model: clipw
         {"options": {"runtime": "fake"}},
         {"images": "white"},
         {"progress": 5},
+        {"offline": "x"},
+        {"offline": 1},
         {"towers": [["image"]]},
     ],
     ids=str,
@@ -284,12 +286,15 @@ class OtherArray:
     ("wrong", "conversion"),
     [
         (np.zeros((8, 8, 3), np.float32), "(array * 255).round().astype(numpy.uint8)"),
+        (np.full((8, 8, 3), 200, np.float32), "of values 0 to 255: array.round().astype(numpy.uint8)"),
+        (np.zeros((8, 8, 3), np.int64), "of values 0 to 255: array.astype(numpy.uint8)"),
+        (np.zeros((8, 8), bool), "of values 0 to 1: (array * 255).round().astype(numpy.uint8)"),
         (np.zeros((3, 8, 8), np.float32), "(array.transpose(1, 2, 0) * 255).round().astype(numpy.uint8)"),
         (np.zeros((3, 8, 8), np.uint8), "array.transpose(1, 2, 0) puts the channels last"),
         (Tensor(), "tensor.permute(1, 2, 0).mul(255).round().byte().cpu().numpy()"),
         (OtherArray(), "numpy.asarray(image)"),
     ],
-    ids=["floats", "planar floats", "planar", "tensor", "other array"],
+    ids=["floats", "floats to 255", "whole", "yes or no", "planar floats", "planar", "tensor", "other array"],
 )
 def test_what_others_keep_images_in_is_refused_with_the_conversion_to_write(
     model: clipworks.Model, wrong: Any, conversion: str

@@ -44,7 +44,7 @@ ROOMS = {
     "runtimes": ("bundle.* cache export.* images._resampling images.resize interrupts processor text.packing towers.*"),
     "export": "bundle.card cache text.packing towers.*",
     "convert": "bundle.* families.* images.decode runtimes.* scoring text.* towers.*",
-    "store": "bundle.* cache convert",
+    "store": "bundle.* cache convert families.refused",
     # One model at work.
     "arguments": "bundle.card images.resize text.tokenizers",
     "loading": "arguments model options runtimes store",
@@ -61,8 +61,7 @@ ROOMS = {
         "runtimes scoring text.*"
     ),
     "profiling": (
-        "bundle.* datasets.listing environment images.* pipeline processor runtimes scoring store "
-        "tasks.zero_shot text.*"
+        "bundle.* datasets.* environment images.* pipeline processor runtimes scoring store tasks.zero_shot text.*"
     ),
     "comparison": (
         "bundle.* datasets.* environment evaluation.accuracy evaluation.evaluation images.* model pipeline profiling.* "

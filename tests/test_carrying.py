@@ -13,7 +13,7 @@ from option_effects import read, run
 
 from clipworks import store
 from clipworks.bundle.files import CARD_FILE
-from clipworks.errors import BundleError
+from clipworks.errors import BundleError, UsageError
 from clipworks.store.archives import pack_bundle, unpack_bundle
 from clipworks.store.known import models_folder
 from clipworks.store.listing import find_bundle
@@ -116,7 +116,7 @@ def test_another_file_is_no_bundle(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "there").mkdir()
     with pytest.raises(BundleError, match=r"other\.tar is no bundle in one file"):
         unpack_bundle(tmp_path / "other.tar", tmp_path / "there")
-    with pytest.raises(BundleError, match=r"missing\.tar does not exist"):
+    with pytest.raises(UsageError, match=r"missing\.tar does not exist"):
         unpack_bundle(tmp_path / "missing.tar", tmp_path / "there")
 
 

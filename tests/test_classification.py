@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import children
 import numpy as np
 import pytest
+from conftest import EXAMPLE
 from image_sets import LABELS, make_image, write_bad_files, write_images, write_labels
 from signal_runs import allowing_signals
 
@@ -30,7 +31,7 @@ from clipworks.pipeline import LoopOptions
 from clipworks.results import journal
 from clipworks.results.formats import read_results
 from clipworks.results.locks import hold_file
-from clipworks.tasks import zero_shot
+from clipworks.tasks import kept_texts, zero_shot
 from clipworks.tasks.classify import Classes, classify
 from clipworks.tasks.runs import RunOptions
 from clipworks.text.prompts import Labels, read_labels
@@ -453,11 +454,64 @@ def test_a_classifier_is_kept_by_model_runtime_precision_labels_and_templates_an
     with load("starter", RuntimeOptions(runtime="fake", precision="bf16"), towers=("image",)) as other:
         assert zero_shot.find_classifier(other, labels, ["{}"]) is None
     with monkeypatch.context() as upgraded:
-        upgraded.setattr(zero_shot, "find_version", lambda name: f"another {name}")
+        upgraded.setattr(kept_texts, "find_version", lambda name: f"another {name}")
         assert zero_shot.find_classifier(fake, labels, ["{}"]) is None
     (path,) = (tmp_path / "classifiers").iterdir()
     path.write_bytes(path.read_bytes()[:-5])
     assert zero_shot.find_classifier(fake, labels, ["{}"]) is None
+
+
+def count_texts(monkeypatch: pytest.MonkeyPatch, *, until: int | None = None) -> list[int]:
+    """How many texts each call of the model embeds from now on; Ctrl-C comes in the call after ``until`` of them."""
+    calls: list[int] = []
+    embed = Model.embed_texts
+
+    def embed_texts(self: Model, texts: Sequence[str], **options: Any) -> Any:
+        if until is not None and sum(calls) >= until:
+            raise KeyboardInterrupt
+        calls.append(len(texts))
+        return embed(self, texts, **options)
+
+    monkeypatch.setattr(Model, "embed_texts", embed_texts)
+    return calls
+
+
+@pytest.mark.parametrize("command", ["match", "classify", "retrieve"])
+def test_ctrl_c_keeps_the_texts_that_are_encoded(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept_texts, "_PART", 400)
+    many, image = tmp_path / "many.txt", str(EXAMPLE)
+    caption = f"{image}\t" if command == "retrieve" else ""
+    many.write_text("".join(f"{caption}thing number {number}\n" for number in range(1000)))
+    words = {
+        "match": ["match", image, "--texts-file", str(many), "--top", "3"],
+        "classify": ["classify", image, "--labels", str(many), "-o", str(tmp_path / "r.jsonl")],
+        "retrieve": ["retrieve", str(many)],
+    }[command] + ["--runtime", "fake"]
+    with monkeypatch.context() as ended:
+        count_texts(ended, until=800)
+        assert main(words) == 130
+    capsys.readouterr()
+    with monkeypatch.context() as resumed:
+        calls = count_texts(resumed)
+        assert main(words) == 0
+        assert calls == [200]
+    found = (capsys.readouterr().out, (tmp_path / "r.jsonl").read_bytes() if command == "classify" else b"")
+    left = list((tmp_path / "cache" / "texts").iterdir())
+    assert len(left) == (0 if command == "classify" else 3)  # the classifier is kept instead
+    monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path / "other"))
+    assert main([*words, *(["--restart"] if command == "classify" else [])]) == 0
+    assert found[0] == capsys.readouterr().out
+    assert not found[1] or found[1] == (tmp_path / "r.jsonl").read_bytes()
+
+
+def test_few_texts_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPWORKS_CACHE", str(tmp_path))
+    with load("starter", RuntimeOptions(runtime="fake"), towers="text") as tower:
+        kept_texts.KeptTexts(tower).embed_texts(["a dog"])
+    assert not (tmp_path / "texts").exists()
 
 
 def test_what_cannot_be_written_keeps_no_head_and_is_no_error(

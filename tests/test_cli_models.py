@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from hub_server import TINY, Hub
 from PIL import Image
 from test_convert_adopt import CARD, make_image_tower, make_text_tower
 
+from clipworks import load
 from clipworks.bundle.card_json import card_to_json
 from clipworks.cli import main
+from clipworks.errors import UsageError
 from clipworks.store.known import STARTER_FOLDER, known_models, models_folder
 
 
@@ -61,6 +64,33 @@ def test_the_list_on_a_terminal_has_a_heading(
     lines = out.splitlines()
     assert lines[0].split() == ["name", "state", "parameters", "pixels", "ImageNet", "top-1", "licence"]
     assert [line.split()[0] for line in lines[1:]] == ["starter"]
+
+
+@pytest.mark.shows("models list --all")
+def test_the_list_has_what_is_refused_and_loading_one_gives_the_same_reason(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, listed = run(capsys, "list")[1].splitlines(), run(capsys, "list", "--all")[1].splitlines()
+    rows = [line.split("\t") for line in listed]
+    assert ["\t".join(row[:-1]) for row in rows[: len(plain)]] == plain
+    assert {row[-1] for row in rows[: len(plain)]} == {"-"}
+    refused = {row[0]: row[-1] for row in rows[len(plain) :]}
+    for name in ("google/siglip2-base-patch16-naflex", "jinaai/jina-clip-v2", "nomic-ai/nomic-embed-vision-v1.5"):
+        assert name in refused
+    for name, why in refused.items():
+        message = f"{name} is refused: {why}"
+        for words in (("pull", name), ("info", f"{name}@main"), ("pull", name.upper())):
+            status, _, err = run(capsys, *words)
+            assert (status, message.lower() in err.lower()) == (2, True)
+        with pytest.raises(UsageError, match=re.escape(message)):
+            load(name)
+    models = json.loads(run(capsys, "list", "--all", "--json")[1])
+    assert {model["name"]: model["why"] for model in models if model["state"] == "refused"} == refused
+    assert run(capsys, "list", "--all", "--here")[0] == 2
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = " ".join(run(capsys, "list", "--all")[1].split())
+    assert "a NaFlex model" in shown
 
 
 @pytest.mark.shows("models list --json")
@@ -154,6 +184,8 @@ def test_convert_takes_ready_made_towers_with_a_card(capsys: pytest.CaptureFixtu
     status, _, err = run(capsys, *words)
     assert status == 2
     assert "holds ready-made ONNX towers" in err
+    assert f"{card} does not exist; allowed: a card" in run(capsys, *words, "--card", str(card))[2]
+    card.write_bytes(b"\xff")
     assert "cannot be read" in run(capsys, *words, "--card", str(card))[2]
     card.write_text(card_to_json(CARD))
     assert run(capsys, *words, "--card", str(card)) == (0, f"theirs\t{bundle}\n", "")

@@ -126,7 +126,7 @@ def test_a_terminal_shows_the_notice(
 
 def test_errors_are_written_without_verbose(capsys: pytest.CaptureFixture[str], files: Path) -> None:
     status, out, err = run(capsys, clip_sample.main, "--input_file", files / "none.png", "--norm_elf", "n", *FAKE)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert err == f"clip_sample: {files}/none.png does not exist\n"
 
 

@@ -27,7 +27,7 @@ from torch_archives import write_archive
 
 from clipworks.bundle.card import ImageSpec
 from clipworks.convert import read_checkpoint
-from clipworks.errors import ConversionError
+from clipworks.errors import ConversionError, UsageError
 from clipworks.families.checkpoint import Checkpoint
 from clipworks.families.clip import read_clip
 from clipworks.families.opening import open_openai
@@ -225,7 +225,7 @@ def test_a_damaged_weights_file_is_an_error(folder: Path) -> None:
 def test_a_folder_without_a_checkpoint_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=r"holds no checkpoint; expected config\.json with model\.safetensors"):
         read_checkpoint(tmp_path)
-    with pytest.raises(ConversionError, match="does not exist"):
+    with pytest.raises(UsageError, match="does not exist"):
         read_checkpoint(tmp_path / "nowhere")
 
 

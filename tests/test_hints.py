@@ -64,7 +64,7 @@ def test_what_a_command_shows_of_a_hint_names_only_its_own_options(command: str)
             "match",
             "save it as UTF-8, or say what it is: --encoding gbk",
         ),
-        ("save it as UTF-8, or say what it is: --encoding gbk", "evaluate", None),
+        ("save it as UTF-8, or say what it is: --encoding gbk", "serve", None),
         ("choose another name; --restart starts over", "match", "choose another name"),
         (
             "clipworks classify FOLDER --labels FILE takes many",

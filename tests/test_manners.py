@@ -31,10 +31,10 @@ FAKE = ("--runtime", "fake")
         ),
         (("classify", "x", "--lables", "l", "-o", "r"), "are required: --labels; did you mean --labels?"),
         (("classify", "x", "--labels", "l", "-o", "r", "--batch=4"), "--batch=4; did you mean --batch-size?"),
-        (("match", str(EXAMPLE), "a dog", "--alpha", "whit"), "'whit' .*; did you mean white?"),
-        (("models", "pul", "openai-b-32"), "'pul' .*; did you mean pull?"),
+        (("match", str(EXAMPLE), "a dog", "--alpha", "whit"), "'whit'.*; did you mean white?"),
+        (("models", "pul", "openai-b-32"), "'pul'.*; did you mean pull?"),
         (("models", "pull", "openai-b-32", "--ofline"), "clipworks models pull: .*--ofline; did you mean --offline?"),
-        (("completion", "bsh"), "'bsh' .*; did you mean bash?"),
+        (("completion", "bsh"), "'bsh'.*; did you mean bash?"),
         (("help", "clasify"), "unknown command 'clasify': did you mean 'classify'?"),
         (("versoin",), "unknown command 'versoin': did you mean 'version'?"),
     ],
@@ -48,6 +48,14 @@ def test_what_is_mistyped_gets_the_nearest_name(
     assert start in err
     assert end in err
     assert "\n" not in err.partition("\n  hint: ")[0].strip()
+
+
+def test_an_option_behind_two_dashes_is_a_text_and_a_note_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "match", *FAKE, "--", EXAMPLE, "a dog", "--json", "--runtime=x", "--a-text")
+    assert (status, out.count("\n")) == (0, 4)
+    for word in ("--json", "--runtime=x"):
+        assert f"note: {word} stands behind --, where nothing is an option: it is taken as a name or a text\n" in err
+    assert "--a-text" not in err
 
 
 def test_what_is_like_nothing_gets_no_guess(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +151,14 @@ MATCH = ("match", EXAMPLE, "a diagram", "a dog", "a text that is far wider than 
 
 @pytest.mark.parametrize(
     "words",
-    [("--help",), ("models", "list", "--here"), ("models", "info", "starter"), ("devices",), MATCH],
+    [
+        ("--help",),
+        ("models", "list", "--here"),
+        ("models", "list", "--all"),
+        ("models", "info", "starter"),
+        ("devices",),
+        MATCH,
+    ],
     ids=lambda words: words[0],
 )
 def test_what_a_narrow_terminal_shows_fits_it(
@@ -200,9 +215,9 @@ def test_what_is_no_image_is_told_before_a_model_is_loaded(
 ) -> None:
     monkeypatch.setattr("clipworks.cli.options.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
     (tmp_path / "photo.jpg").write_bytes(content)
-    for name in ("photo.jpg", "missing.jpg"):
+    for name, expected in (("photo.jpg", 1), ("missing.jpg", 2)):
         status, out, err = run(capsys, "match", tmp_path / name, "a dog")
-        assert (status, out, len(err.splitlines())) == (1, "", 1)
+        assert (status, out, len(err.splitlines())) == (expected, "", 1)
         assert f"{tmp_path / name} " in err
 
 

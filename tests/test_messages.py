@@ -51,6 +51,37 @@ def test_a_hint_names_only_an_option_that_the_command_has(
     assert err.endswith("\n  hint: shorten it\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "content", "place"),
+    [
+        (("match", EXAMPLE, "--texts-file", "FILE"), f"a\n\n{LONG}\n", "file.txt, line 3: 'dog dog"),
+        (("match", EXAMPLE, "--texts-file", "FILE"), json.dumps(["a", LONG], indent=1), "file.txt, line 3: 'dog dog"),
+        (("match", EXAMPLE, "--texts-file", "FILE:name"), f"id,name\n1,a\n2,{LONG}\n", "file.txt, line 3: 'dog dog"),
+        (("classify", EXAMPLE, "--labels", "FILE", "-o", "out.jsonl"), f"a\n{LONG}\n", "line 2: 'a photo of a dog"),
+        (("retrieve", "FILE"), f"{EXAMPLE}\ta\n{EXAMPLE}\t{LONG}\n", "file.txt, line 2: 'dog dog"),
+        (("profile", "text", "--texts", "FILE"), f"a\n{LONG}\n", "file.txt, line 2: 'dog dog"),
+        (("match", EXAMPLE, "--texts-file", "FILE", "--texts", LONG), "a\n", "clipworks: texts[0] 'dog dog"),
+    ],
+    ids=["lines", "JSON", "table", "class names", "captions", "prompts", "of the command line"],
+)
+def test_a_text_that_is_too_long_is_told_with_its_file_and_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    clip_bundle: Path,
+    words: tuple[str, ...],
+    content: str,
+    place: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.txt").write_text(content)
+    given = [str(word).replace("FILE", "file.txt") for word in words]
+    status, _, err = run(capsys, *given, "--model", clip_bundle, *FAKE)
+    assert status == 1
+    assert place in err
+    assert " tokens; the model takes at most" in err
+
+
 def test_in_python_the_hint_names_the_argument(clip_bundle: Path) -> None:
     options = RuntimeOptions(runtime="fake")
     with pytest.raises(TextError) as caught, clipworks.load(clip_bundle, options, towers="text") as model:

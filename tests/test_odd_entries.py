@@ -18,7 +18,7 @@ from PIL import Image
 
 from clipworks.cli import main
 from clipworks.datasets.listing import read_dataset, walk_folder
-from clipworks.datasets.selection import read_selection
+from clipworks.datasets.selection import Selection, read_selection
 from clipworks.errors import ImageError
 from clipworks.images.files import read_file
 from clipworks.profiling.inputs import choose_files
@@ -155,7 +155,8 @@ def test_folders_may_be_nested_deeper_than_calls(tmp_path: Path) -> None:
 
 def test_profiling_takes_the_good_images_among_odd_entries(odd: tuple[Path, dict[str, str]]) -> None:
     folder, _ = odd
-    assert {os.path.relpath(path, folder) for path in choose_files(folder, 0).paths} == set(GOOD)
+    files = choose_files(Selection(sources=(str(folder),)), 0)
+    assert {os.path.relpath(path, folder) for path in files.paths} == set(GOOD)
 
 
 def test_names_that_are_too_long_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from option_effects import list_options, list_shown
 
 from clipworks import __version__
 from clipworks.cli import main
-from clipworks.errors import ImageError
+from clipworks.errors import UsageError
 
 
 def test_every_option_of_every_command_has_a_test_that_shows_its_effect() -> None:
@@ -30,6 +30,6 @@ def test_the_version_is_printed_and_an_error_shows_where_when_told(capsys: pytes
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"clipworks {__version__}\n"
     words = ["match", "missing.png", "a dog", "--runtime", "fake"]
-    assert main(words) == 1
-    with pytest.raises(ImageError, match=r"missing\.png does not exist"):
+    assert main(words) == 2
+    with pytest.raises(UsageError, match=r"missing\.png does not exist"):
         main([*words, "--traceback"])

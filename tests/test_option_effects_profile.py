@@ -156,6 +156,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "red").mkdir()
     Image.new("RGB", (300, 300), "red").save(tmp_path / "red" / "red.png")
     (tmp_path / "one.txt").write_text("a dog\n")
+    (tmp_path / "wide.txt").write_bytes("a dog\n".encode("utf-32"))
+    Image.new("RGB", (300, 300), "blue").save(tmp_path / "zebra.png")
+    (tmp_path / "list.txt").write_text("red/red.png\nzebra.png\n")
     write_token_files(["a dog"], tmp_path)
     return tmp_path
 
@@ -243,7 +246,10 @@ ASKED = [
     row("profile --input", ("text", "--input", "device"), are_staged),
     row("profile --decoder", ("pipeline", "--decoder", "nvimgcodec"), are_black),
     row("profile --images", ("image", "--images", "red"), are_red),
+    row("profile --images", ("image", "--images", "r*/*.png", "red/red.png"), are_red),
+    row("profile --limit", ("image", "--images", "list.txt", "--limit", "1"), are_red),
     row("profile --texts", ("text", "--texts", "one.txt"), are_one_text),
+    row("profile --encoding", ("text", "--texts", "wide.txt", "--encoding", "utf-32"), are_one_text),
     row("clip_image_prof --batch_size", ("clip_image_prof", "--batch_size", "3"), hold(3)),
     row("clip_text_prof --batch_size", ("clip_text_prof", "--batch_size", "3"), hold(3)),
     row("clip_text_prof --test_input_npz", ("clip_text_prof", "--test_input_npz", "a dog.npz"), are_one_text),

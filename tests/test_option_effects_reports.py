@@ -40,6 +40,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     write_records(tmp_path / "r.jsonl", records)
     (tmp_path / "labels.txt").write_text("ant\nbee\ncow\n")
+    (tmp_path / "gbk.txt").write_bytes("猫\n狗\n牛\n".encode("gbk"))
+    (tmp_path / "gbk-truth.tsv").write_bytes("".join(f"{record.path}\t牛\n" for record in records).encode("gbk"))
+    (tmp_path / "gbk-truth.json").write_bytes('{"a.png": ["牛", "狗"]}'.encode("gbk"))
     (tmp_path / "truth.txt").write_text("".join(f"{record.path}\t0\n" for record in records))
     for name in "abcd":
         (tmp_path / f"{name}.png").write_bytes(make_image(ord(name)))
@@ -60,6 +63,18 @@ def test_an_evaluation_names_the_labels_and_lists_as_many_as_asked_for(capsys: p
 
 
 @pytest.mark.usefixtures("home")
+@pytest.mark.shows("evaluate --encoding")
+def test_labels_and_truth_are_read_in_their_encoding(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--labels", "gbk.txt", "--encoding", "gbk")
+    assert {item["name"] for item in evaluate(capsys, *words)["classes"]} == {"猫", "狗", "牛"}
+    assert {item["name"] for item in evaluate(capsys, *words, "--truth", "gbk-truth.tsv")["classes"]} == {"牛"}
+    assert evaluate(capsys, *words, "--truth", "gbk-truth.json")["labels"] == 2
+    for name in ("labels", "truth"):
+        status, _, err = run(capsys, "evaluate", "r.jsonl", f"--{name}", "gbk.txt", "--encoding", "utf-8")
+        assert (status, "gbk.txt, line 2: is not utf-8 text" in err) == (1, True)
+
+
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
     ("words", "said", "usual"),
     [
@@ -68,6 +83,7 @@ def test_an_evaluation_names_the_labels_and_lists_as_many_as_asked_for(capsys: p
         row("report --published", ("--published", "vendor-card"), "55.6%", ""),
         row("report --truth", ("--truth", "truth.txt"), "75.0%", "25.0%"),
         row("report --labels", ("--labels", "labels.txt"), "bee", "second"),
+        row("report --encoding", ("--labels", "gbk.txt", "--encoding", "gbk"), "狗", "second"),
         row("report --errors", ("--errors", "skip"), "read: left out", "read: counted as wrong"),
     ],
 )

@@ -208,6 +208,16 @@ def test_the_first_images_only_are_taken(command: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.usefixtures("home")
+@pytest.mark.shows("retrieve --encoding")
+def test_captions_are_read_in_their_encoding(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("captions.txt").write_bytes("a.png\t狗\nb.png\t猫\n".encode("gbk"))
+    found = json.loads(read(capsys, "retrieve", "captions.txt", "--encoding", "gbk", "--json", *FAKE))
+    assert found["image_to_text"]["queries"] == 2
+    status, _, err = run(capsys, "retrieve", "captions.txt", "--encoding", "utf-8", *FAKE)
+    assert (status, "captions.txt, line 1: is not utf-8 text" in err) == (1, True)
+
+
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("command", [*both("--batch-size"), row("retrieve --batch-size", "retrieve")])
 def test_so_many_images_are_encoded_at_once(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -60,7 +60,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     path.write_text(" \n")
     with pytest.raises(TextError, match=r"bad\.txt holds no text"):
         prompts.read_labels(str(path))
-    with pytest.raises(TextError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match="is a folder; allowed: a file of texts"):
         prompts.read_labels(str(tmp_path))
 
 

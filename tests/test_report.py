@@ -509,7 +509,7 @@ def test_wrong_usage_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
         ([profile, "-o", str(other)], 2, "exists and is no report of clipworks"),
         ([profile, "-o", str(tmp_path)], 2, "is a folder"),
         ([profile, "-o", str(tmp_path / "no" / "x.html")], 2, "does not exist"),
-        ([str(odd)], 2, "holds no results that are known; known: results of clipworks classify"),
+        ([str(odd)], 1, "holds no results that are known; known: results of clipworks classify"),
     ):
         if "-o" in words and importlib.util.find_spec("matplotlib") is None:
             continue

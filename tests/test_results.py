@@ -184,7 +184,7 @@ def test_what_is_no_result_is_refused_with_its_line(tmp_path: Path) -> None:
         (b'{"index":0,"path":"a"}\n', "line 1, is no result: it has no 'top'"),
         (b'{"index":0,"path":"a","top":[{"id":0}]}\n', "it has no 'score'"),
         (b'{"index":0,"path":"a","top":3}\n', "line 1, is no result"),
-        (b"a.jpg,3\n", "line 1, is no result: 'a.jpg,3'; allowed: {file}: top-"),
+        (b"a.jpg,3\n", "line 1, is no result: 'a.jpg,3'; allowed: what clipworks classify writes"),
     ]:
         path = tmp_path / "r"
         path.write_bytes(content)

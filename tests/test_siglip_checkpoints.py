@@ -105,7 +105,15 @@ def test_a_transformers_folder_that_says_otherwise_is_refused(
     [
         (
             set_to("vision_cfg", "timm_model_name", value="naflexvit_base_patch16_siglip"),
-            "timm_model_name is 'naflexvit_base_patch16_siglip'; allowed: vit_base_patch32_siglip_256, ",
+            "timm_model_name is 'naflexvit_base_patch16_siglip': a NaFlex model, of variable resolution",
+        ),
+        (
+            set_to("vision_cfg", "timm_model_name", value="eva02_enormous_patch14_clip_224"),
+            "'eva02_enormous_patch14_clip_224': its image tower has norms behind the layers' parts",
+        ),
+        (
+            set_to("vision_cfg", "timm_model_name", value="vit_odd_siglip"),
+            "timm_model_name is 'vit_odd_siglip'; allowed: vit_base_patch32_siglip_256, ",
         ),
         (
             set_to("vision_cfg", "timm_model_name", value="vit_base_patch16_siglip_gap_224"),

@@ -10,7 +10,7 @@ import pytest
 
 from clipworks.bundle.card import CARD_FORMAT, TowerSpec
 from clipworks.bundle.known_model import KnownModel
-from clipworks.errors import BundleError, DownloadError, UnknownNameError
+from clipworks.errors import BundleError, DownloadError, UnknownNameError, UsageError
 from clipworks.store import open_bundle
 from clipworks.store.known import STARTER_FOLDER, find_known, find_target, known_models
 from clipworks.store.sources import choose_files
@@ -181,7 +181,7 @@ def test_a_folder_that_is_no_bundle_says_how_to_make_one(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./missing", "~/missing"])
 def test_a_path_that_is_not_there_is_no_name(name: str) -> None:
-    with pytest.raises(BundleError, match="there is no folder"):
+    with pytest.raises(UsageError, match="there is no folder"):
         open_bundle(name)
 
 

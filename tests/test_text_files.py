@@ -68,7 +68,7 @@ WRONG: dict[str, tuple[str | bytes, int | None, str]] = {
     "JSON of objects": ('{"0": {"name": "cat"}}', None, "the name of '0' is an object; allowed: texts"),
     "JSON of lists of objects": ('[{"name": "cat"}]', None, "entry 0 of its JSON list is an object; allowed: texts"),
     "JSON lines": ('{"label": "cat"}\n{"label": "dog"}\n', 2, "looks like JSON, but is damaged"),
-    "damaged JSON": ('[\n"cat",\n"dog",\n]', 4, "looks like JSON, but is damaged"),
+    "damaged JSON": ('[\n"cat"\n"dog"\n]', 3, "looks like JSON, but is damaged"),
     "brackets alone": ("[\ncat\n]\n", 2, "looks like JSON, but is damaged"),
     "JSON of numbers": ("[1, 2]", None, "entry 0 of its JSON list is '1'; allowed: texts"),
     "JSON of lists": ('["a", ["n01", "b"]]', None, "entry 1 of its JSON list is"),
@@ -171,7 +171,7 @@ def test_another_encoding_is_told_and_a_wrong_one_is_refused(tmp_path: Path) -> 
             with pytest.raises(TextError, match="is not") as caught:
                 read_lines(write(path, content.encode(encoding)))
             assert caught.value.hint == f"save it as UTF-8, or say what it is: --encoding {encoding}"
-    with pytest.raises(TextError, match=r"gone\.csv does not exist"):
+    with pytest.raises(UsageError, match=r"gone\.csv does not exist"):
         read_lines(f"{tmp_path}/gone.csv:name")
     for encoding in ("klingon", "base64"):
         with pytest.raises(UsageError, match=f"unknown encoding '{encoding}'; allowed: those of Python, as utf-8"):

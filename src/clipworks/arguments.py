@@ -30,12 +30,13 @@ def list_choices(name: str, values: Any, allowed: Sequence[Name]) -> tuple[Name,
     return tuple(item for item in allowed if item in given)
 
 
-def check_load(model: Any, options: Any, images: Any, progress: Any) -> None:
+def check_load(model: Any, options: Any, images: Any, offline: Any, progress: Any) -> None:
     """Raise UsageError unless the arguments of `clipworks.load` are of the kinds that it takes."""
     kinds = (
         ("model", model, (str, os.PathLike), "a known name, a hub id or a bundle's folder"),
         ("options", options, RuntimeOptions, "RuntimeOptions, as in RuntimeOptions(runtime='openvino')"),
         ("images", images, ImageOptions, "ImageOptions, as in ImageOptions(alpha='white')"),
+        ("offline", offline, bool, "True or False"),
     )
     for name, value, kind, allowed in kinds:
         if not isinstance(value, kind):

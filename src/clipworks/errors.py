@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+# Of more than many known names a message shows a few.
+_MANY, _FEW = 20, 5
+
 
 class ClipworksError(Exception):
     """The base of every error that clipworks raises on purpose: a message, and a hint what to do, of one line each.
@@ -52,7 +55,9 @@ class ImageError(ClipworksError):
 
 
 class TextError(ClipworksError):
-    """A text is empty, or longer than the model's context."""
+    """A text is empty, or longer than the model's context, or a file of texts holds something else."""
+
+    text: str | None = None  # the whole text that a model cannot take; a command looks for it in the files it was given
 
 
 class BundleError(ClipworksError):
@@ -100,7 +105,9 @@ def unknown_name(kind: str, given: str, known: Iterable[str], *, hint: str | Non
     names = list(known)
     meant = find_near(given, names)
     guess = f"did you mean {meant!r}? " if meant else ""
-    return UnknownNameError(f"unknown {kind} {given!r}: {guess}known: {', '.join(names)}", hint=hint)
+    more = f" and {len(names) - _FEW} more" if len(names) > _MANY else ""
+    shown = ", ".join(names[:_FEW] if more else names)
+    return UnknownNameError(f"unknown {kind} {given!r}: {guess}known: {shown}{more}", hint=hint)
 
 
 def find_near(given: str, known: Iterable[str]) -> str | None:

@@ -35,7 +35,7 @@ def load(
         RuntimeUnavailableError: the runtime, device or precision is not available here.
         BundleError: the bundle is incomplete or damaged.
     """
-    check_load(model, options, images, progress)
+    check_load(model, options, images, offline, progress)
     towers = list_choices("towers", towers, runtimes.ROLES)
     bundle = store.open_bundle(os.fspath(model), offline=offline, progress=progress)
     return Model(bundle, options, images, towers=towers)

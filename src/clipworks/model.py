@@ -200,12 +200,21 @@ class Model:
         return compared.rank(row, image=name_image(images), top=top)
 
     def prepare_texts(
-        self, texts: Sequence[str], *, truncate: bool = False, report: Report | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        truncate: bool = False,
+        report: Report | None = None,
+        rows: Floats | None = None,
     ) -> ComparedTexts:
-        """Encode texts to compare images with; see `match` and `embed_texts`."""
+        """Encode texts to compare images with; see `match` and `embed_texts`.
+
+        ``rows``: those of the different texts, in the order of their first, where they are embedded already.
+        """
         texts = check_texts(texts)
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        rows = self.embed_texts(list(places), truncate=truncate, report=report)
+        if rows is None:
+            rows = self.embed_texts(list(places), truncate=truncate, report=report)
         made_by = Match(
             image=None,
             model=self.card.name,

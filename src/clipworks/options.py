@@ -11,6 +11,8 @@ from clipworks.errors import UsageError, unknown_name
 AUTO = "auto"
 STARTER = "starter"
 """The built-in model, which a command takes where none is named."""
+STREAM = "-"
+"""Instead of a name: standard input where something is read, standard output where it is written."""
 PRECISIONS = ("f32", "bf16", "f16", "int8")
 Exif = Literal["apply", "ignore"]
 Alpha = Literal["card", "before", "after", "white"]

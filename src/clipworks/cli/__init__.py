@@ -20,7 +20,7 @@ from clipworks import __version__, interrupts
 from clipworks.cli.terminal import can_redraw, find_width, show_text
 from clipworks.cli.words import parse_words
 from clipworks.display import fold_text
-from clipworks.errors import ClipworksError, ClipworksWarning, unknown_name
+from clipworks.errors import ClipworksError, ClipworksWarning, TextError, unknown_name
 
 if TYPE_CHECKING:
     import argparse
@@ -234,6 +234,10 @@ def _run(words: list[str]) -> int:
     try:
         return module.run(args)
     except ClipworksError as error:
+        if isinstance(error, TextError) and error.text is not None:
+            from clipworks.cli.places import name_place
+
+            name_place(error, args)
         if error.argument is not None and hasattr(args, error.argument):  # only here the command's options are known
             error.hint, error.argument = _HINTS[error.argument][0], None
         if name not in NESTED:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipworks.cli import kinds, options
+from clipworks.options import STREAM
 
 if TYPE_CHECKING:
     from clipworks.datasets.listing import DataSet
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
-    from clipworks.cli.runs import STDOUT, check_stdout, open_output, run_here
+    from clipworks.cli.runs import check_stdout, open_output, run_here
     from clipworks.endings import choose_by_ending
     from clipworks.results.formats import choose_format, choose_stream, list_endings
     from clipworks.results.journal import check_target, manifest_path
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     check_stdout(args)
     # Whatever can be refused is refused before the model loads.
     images = options.read_image_options(args)
-    if args.output == STDOUT:
+    if args.output == STREAM:
         choose_stream(args.format)
     elif args.ray is None:
         chosen = choose_format(args.format, args.output)
@@ -81,12 +82,15 @@ def run(args: argparse.Namespace) -> int:
 def _get_classifier(args: argparse.Namespace, model: Model, classes: Classes) -> Floats:
     """An earlier zero-shot classifier, or one made by a text tower that is gone again before the images come."""
     from clipworks.cli.progress import ProgressLine
+    from clipworks.tasks.kept_texts import KeptTexts
     from clipworks.tasks.zero_shot import build_classifier, find_classifier, keep_classifier
 
     labels, templates, truncate = classes.labels, classes.templates, classes.truncate
     classifier = find_classifier(model, labels, templates, truncate=truncate)
     if classifier is None:
         with ProgressLine("prompts") as line, options.load_model(args, towers=("text",)) as tower:
-            classifier = build_classifier(tower, labels, templates, truncate=truncate, report=line.count)
+            kept = KeptTexts(tower)
+            classifier = build_classifier(kept, labels, templates, truncate=truncate, report=line.count)
         keep_classifier(model, labels, templates, classifier, truncate=truncate)
+        kept.forget()
     return classifier

@@ -64,8 +64,9 @@ def run(args: argparse.Namespace) -> int:
 
     if url := next(filter(is_url, args.images or ()), None):
         raise refuse_url(url)
-    if args.vectors is not None:
+    if args.vectors is not None:  # an image that is not there is counted
         return _run_vectors(args)
+    kinds.check_images(args.images or ())
     if args.root is not None:
         raise UsageError(f"--root {args.root} goes with --vectors")
     from clipworks.cli.progress import ProgressLine
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dump is not None:
         check_writable(args.dump)
     tolerances = parse_tolerances(args.tolerance or ())
+    texts = kinds.read_texts(args.texts, args.texts_file, args.encoding)
     runtime_options = options.read_runtime_options(args, cache=False)  # nothing of an earlier run is taken
     request = ReferenceRequest(
         what=args.reference,
@@ -95,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         diagnosis, dump = diagnose(
             open_bundle(args.model, offline=args.offline, progress=line.show),
             runtime_options,
-            lambda dump: _choose_inputs(args, dump),
+            lambda dump: _choose_inputs(args, texts, dump),
             request=request,
             tolerances=tolerances,
             tell=line.show,
@@ -106,12 +108,11 @@ def run(args: argparse.Namespace) -> int:
     return 0 if diagnosis.verdict == "healthy" else 1
 
 
-def _choose_inputs(args: argparse.Namespace, dump: Dump | None) -> Inputs:
+def _choose_inputs(args: argparse.Namespace, texts: list[str], dump: Dump | None) -> Inputs:
     """Images and texts: those that were given; else those that the dump names; else built-in ones."""
     from clipworks.doctor.inputs import TEXTS, list_images
     from clipworks.doctor.pipelines import Inputs
 
-    texts = kinds.read_texts(args.texts, args.texts_file, args.encoding)
     chosen = args.images or (dump.images if dump else ()) or list_images()
     words = texts or (dump.texts if dump else ()) or TEXTS
     return Inputs(images=tuple(chosen), texts=tuple(words), options=options.read_image_options(args))
@@ -153,7 +154,7 @@ def _find_source(args: argparse.Namespace, stored: VectorFile) -> VectorSource:
     from clipworks.datasets.names import SUFFIXES
     from clipworks.doctor.vectors import VectorSource
 
-    texts = kinds.read_texts(args.texts, args.texts_file)
+    texts = kinds.read_texts(args.texts, args.texts_file, args.encoding)
     if texts and args.images:
         raise UsageError("--images and texts are given; the vectors of a file are of one of them")
     if texts or (stored.of_texts and not args.images):

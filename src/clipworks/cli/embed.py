@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clipworks.cli import kinds, options
 from clipworks.errors import UsageError
+from clipworks.options import STREAM
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Embed, say how it went, and return 0, 1 with --strict and errors, or 130 for a run that was stopped."""
-    from clipworks.cli.runs import STDOUT, check_stdout, open_output, run_here
+    from clipworks.cli.runs import check_stdout, open_output, run_here
     from clipworks.endings import check_folder_name, check_writable
     from clipworks.results.formats import EMBEDDING_FORMATS
     from clipworks.tasks.embed import embed
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         from clipworks.cli.ray import run_request
 
         return run_request(args, None)
-    if args.output != STDOUT:
+    if args.output != STREAM:
         row = EMBEDDING_FORMATS[args.format or "npy"]
         check_folder_name(args.output, holds=row.folder or "")
         check_writable(args.output)

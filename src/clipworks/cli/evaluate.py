@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--truth FILE": "path and label a line, or a label a line in the images' order; or .json, an object from path "
         "to label, or to a list of labels (default: as recorded, or by the path)",
         "--labels L": "a file, imagenet or imagenet-synsets (default: those recorded with the results)",
+        "--encoding E": kinds.LABELS_ENCODING,
         "--most N>=1 = 10": "rows in each list",
         "--top K,K": "which top-k to count (default: 1,5, as far as the results go)",
     }
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from clipworks.report.label_sets import show_label_sets
 
     ks = [] if args.top is None else kinds.split_numbers(args.top, "--top")
-    known = read_file_labels(args.results, args.labels)
+    known = read_file_labels(args.results, args.labels, encoding=args.encoding)
     if known.guessed and known.labels:
         print(f"labels: {show_text(known.labels.name)}, by the names in {show_text(args.results)}", file=sys.stderr)
     several = evaluate_label_file(args.results, known, args.truth, ks=ks, errors=args.errors) if args.truth else None

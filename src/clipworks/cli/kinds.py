@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from clipworks.errors import UsageError
+from clipworks.options import STREAM
 
 TEXTS_FILE = "more texts: one a line, a JSON list, or FILE.csv:COLUMN of a table; - reads standard input"
 ENCODING = "of files of texts that are neither UTF-8 nor UTF-16, as gbk"
+LIST_ENCODING = "of a list that is neither UTF-8 nor UTF-16, as gbk"
+LABELS_ENCODING = "of files of truth and labels that are neither UTF-8 nor UTF-16, as gbk"
 Group = argparse._ActionsContainer  # noqa: SLF001  # a parser or a group of one; typeshed has no public name
 
 
@@ -57,6 +61,13 @@ def at_least(low: int) -> Callable[[str], int]:
     return read
 
 
+def check_images(names: Iterable[str]) -> None:
+    """Raise UsageError for the first of the names of images that nothing has."""
+    missing = next((name for name in names if not os.path.exists(name)), None)  # noqa: PTH110  # a Path may raise
+    if missing is not None:
+        raise UsageError(f"{missing} does not exist" if missing else "the image's path is empty")
+
+
 def split_numbers(text: str, option: str, *, low: int = 1, example: str = "1,5") -> list[int]:
     """Read whole numbers from ``low`` on with commas between them, each once; raises UsageError for anything else."""
     parts = dict.fromkeys(part.strip() for part in text.split(","))
@@ -77,11 +88,13 @@ def read_percentiles(args: argparse.Namespace) -> tuple[float, ...]:
 
 def read_texts(texts: Sequence[str] | None, file: str | None, encoding: str | None = None) -> list[str]:
     """Texts that are given as they are, then those of --texts-file."""
+    if (empty := next((place for place, text in enumerate(texts or ()) if not text.strip()), None)) is not None:
+        raise UsageError(f"texts[{empty}] is empty; every text needs at least one word")
     if file is None:
         return list(texts or ())
     from clipworks.text.files import parse_texts, read_lines
 
-    if file != "-":
+    if file != STREAM:
         return [*(texts or ()), *read_lines(file, encoding=encoding)]
     content = b"" if sys.stdin is None else sys.stdin.buffer.read()
     return [*(texts or ()), *parse_texts(content, "standard input", encoding=encoding)]
@@ -96,7 +109,7 @@ def _read_stream(text: str) -> str:
 
 def _read_output(text: str) -> str:
     """The name of a file or folder that is written: what is written takes several files, and resumes."""
-    if text in ("", "-"):
+    if text in ("", STREAM):
         raise argparse.ArgumentTypeError(f"{text!r} is no name; allowed: that of a file or folder to write")
     return text
 

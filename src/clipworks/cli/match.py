@@ -16,13 +16,13 @@ from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import draw_bar, show_text
 from clipworks.display import fit_text, fold_text, measure_width
 from clipworks.errors import UsageError
+from clipworks.options import STREAM
 
 if TYPE_CHECKING:
     from clipworks.model import Model
     from clipworks.options import ImageOptions
     from clipworks.scoring import ComparedTexts, Match
 
-_STDIN = "-"
 # Texts that take longer than a moment.
 _MANY = 1000
 _BAR_WIDTH = 24
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         from clipworks.cli.matches import check_output
 
         check_output(args)
-    single = sources == [_STDIN] or (len(sources) == 1 and is_single(sources[0]))
+    single = sources == [STREAM] or (len(sources) == 1 and is_single(sources[0]))
     if single:
         _check_single(args, sources[0])
     return _match_one(args, images, sources[0], texts) if single else _match_many(args, images, sources, texts)
@@ -69,10 +69,10 @@ def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Which words are SOURCEs and which are texts: the first is a SOURCE, the others where texts come otherwise."""
     named = args.texts is not None or args.texts_file is not None
     sources, words = ([args.source, *args.words], []) if named else ([args.source], args.words)
-    if args.texts_file == _STDIN and _STDIN in sources:
+    if args.texts_file == STREAM and STREAM in sources:
         raise UsageError("- is SOURCE and --texts-file; allowed: one of them comes on standard input")
     if len(sources) > 1:
-        if _STDIN in sources:
+        if STREAM in sources:
             raise UsageError("- reads one image from standard input; it does not go with other SOURCEs")
         from clipworks.datasets.names import is_pattern
         from clipworks.urls import is_url
@@ -85,7 +85,7 @@ def _tell_apart(args: argparse.Namespace) -> tuple[list[str], list[str]]:
                 hint="a text goes behind --texts: clipworks match SOURCE --texts TEXT TEXT",
             )
     _refuse_images(args.texts or words)
-    texts = [*words, *kinds.read_texts(args.texts, args.texts_file, args.encoding)]
+    texts = kinds.read_texts([*words, *(args.texts or ())], args.texts_file, args.encoding)
     if not texts:
         raise UsageError(
             "no text given", hint="clipworks match SOURCE TEXT [TEXT ...]; of several SOURCEs: --texts TEXT [TEXT ...]"
@@ -100,15 +100,17 @@ def _check_single(args: argparse.Namespace, source: str) -> None:
 
     if is_url(source):
         raise refuse_url(source)
-    refuse_root(args.root, "standard input" if source == _STDIN else source, "an image")
+    refuse_root(args.root, "standard input" if source == STREAM else source, "an image")
+    if source != STREAM:
+        kinds.check_images([source])
 
 
 def _match_one(args: argparse.Namespace, images: ImageOptions, source: str, texts: list[str]) -> int:
     from clipworks.images.decode import looks_sound, open_image
     from clipworks.images.files import read_image_file
 
-    name = "standard input" if source == _STDIN else source
-    content = _read_stdin() if source == _STDIN else read_image_file(source)
+    name = "standard input" if source == STREAM else source
+    content = _read_stdin() if source == STREAM else read_image_file(source)
     # What is no image is told before a model is loaded.
     decoded = None if looks_sound(content) else open_image(content, name=name, options=images)
     with ThreadPoolExecutor(1) as pool:
@@ -135,13 +137,13 @@ def _match_one(args: argparse.Namespace, images: ImageOptions, source: str, text
 
 
 def _match_many(args: argparse.Namespace, images: ImageOptions, sources: list[str], texts: list[str]) -> int:
-    from clipworks.cli.matches import STDOUT, write_matches
+    from clipworks.cli.matches import write_matches
     from clipworks.cli.progress import ProgressLine
     from clipworks.cli.runs import report_left_out
     from clipworks.tasks.match import match_dataset
 
     dataset = options.read_images(args, sources)
-    drawn_over = args.output == STDOUT and sys.stdout.isatty()
+    drawn_over = args.output == STREAM and sys.stdout.isatty()
     report_left_out(dataset.left_out, dataset.source)
     failed = 0
 
@@ -164,13 +166,15 @@ def _match_many(args: argparse.Namespace, images: ImageOptions, sources: list[st
 
 
 def _prepare_texts(model: Model, texts: list[str], *, truncate: bool) -> ComparedTexts:
-    """Encode the texts, with a line of progress where they are many."""
+    """Encode the texts; where they are many, with a line of progress, and so that Ctrl-C keeps what is done."""
     if len(texts) < _MANY:
         return model.prepare_texts(texts, truncate=truncate)
     from clipworks.cli.progress import ProgressLine
+    from clipworks.tasks.kept_texts import KeptTexts
 
     with ProgressLine("texts") as line:
-        return model.prepare_texts(texts, truncate=truncate, report=line.count)
+        rows = KeptTexts(model).embed_texts(list(dict.fromkeys(texts)), truncate=truncate, report=line.count)
+    return model.prepare_texts(texts, rows=rows)
 
 
 def _refuse_images(texts: Sequence[str]) -> None:

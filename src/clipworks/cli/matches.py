@@ -14,11 +14,11 @@ from clipworks.cli.json_output import print_json
 from clipworks.cli.terminal import print_document, show_text
 from clipworks.endings import choose_by_ending
 from clipworks.errors import UsageError
+from clipworks.options import STREAM
 
 if TYPE_CHECKING:
     from clipworks.scoring import Match, Score
 
-STDOUT = "-"
 _COLUMNS = ("image", "rank", "index", "text", "score", "cosine", "error")
 
 
@@ -26,7 +26,7 @@ def check_output(args: argparse.Namespace) -> None:
     """Refuse a file that cannot be written, or that is no earlier match, before anything is computed: UsageError."""
     if args.json:
         raise UsageError("--json and --output are two forms of the same; allowed: one of them")
-    if args.output == STDOUT:
+    if args.output == STREAM:
         return
     from clipworks.results.csv_rows import encode_cells
     from clipworks.results.journal import check_target
@@ -43,7 +43,7 @@ def write_matches(args: argparse.Namespace, matches: Iterable[Match]) -> None:
     if args.output is not None:
         with _open_output(args.output) as stream:
             write_csv(matches, stream)
-        if args.output != STDOUT:
+        if args.output != STREAM:
             print(f"{show_text(args.output)}: written", file=sys.stderr)
     elif args.json:
         print_json(_list_facts(list(matches)))
@@ -72,7 +72,7 @@ def write_csv(matches: Iterable[Match], stream: BinaryIO) -> None:
 
 @contextlib.contextmanager
 def _open_output(output: str) -> Iterator[BinaryIO]:
-    if output == STDOUT:
+    if output == STREAM:
         sys.stdout.flush()
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -98,7 +98,7 @@ def _list_facts(matches: list[Match]) -> dict[str, object]:
 
 
 def _list_lines(match: Match, top: int) -> Iterator[str]:
-    image = show_text(match.image or STDOUT)
+    image = show_text(match.image or STREAM)
     for one in match[:top]:
         yield f"{image}\t{one.score:.6f}\t{one.cosine:.6f}\t{show_text(one.text)}"
     if match.error is not None:
@@ -116,7 +116,7 @@ def _print_table(matches: list[Match], top: int) -> None:
         "",
         rows,
         (
-            ("image", lambda row: row[0].image or STDOUT),
+            ("image", lambda row: row[0].image or STREAM),
             ("text", lambda row: row[1].text if row[1] else row[0].error or ""),
             ("score", lambda row: f"{row[1].score:.2%}" if row[1] else ""),
             ("cosine", lambda row: f"{row[1].cosine:.4f}" if row[1] else ""),

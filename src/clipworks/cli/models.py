@@ -46,9 +46,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from clipworks.store.listing import list_models
+    from clipworks.store.listing import list_models, list_refused
 
+    if args.here and args.all:
+        raise UsageError("--here and --all are given; allowed: one of them")
     models = [model for model in list_models() if model.folder is not None or not args.here]
+    models += list_refused() if args.all else []
     if args.json:
         print_json(models)
         return 0
@@ -60,6 +63,8 @@ def _list(args: argparse.Namespace) -> int:
         "ImageNet top-1": lambda model: f"{model.imagenet_top1:.1%}" if model.imagenet_top1 else "-",
         "licence": lambda model: show_text(model.licence),
     }
+    if args.all:
+        columns["refused because"] = lambda model: model.why or "-"
     if sys.stdout.isatty():
         from clipworks.report.document import Document, Section
         from clipworks.report.tables import tabulate
@@ -133,7 +138,10 @@ def _remove(args: argparse.Namespace) -> int:
     return 0
 
 
-_LIST_OPTIONS = {"--here": "only those that can be used without a download"}
+_LIST_OPTIONS = {
+    "--here": "only those that can be used without a download",
+    "--all": "those that are refused too, with the reason",
+}
 _PULL_OPTIONS = {
     "NAME": NAME,
     "--force": "download and convert again",

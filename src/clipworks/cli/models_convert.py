@@ -174,5 +174,7 @@ def _read_card(path: Path) -> Card:
 
     try:
         return card_from_json(path.read_text(encoding="utf-8"), origin=str(path))
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist; allowed: a card") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"the card {path} cannot be read: {error}") from None

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli import kinds
 from clipworks.errors import RuntimeUnavailableError, UsageError
-from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS, MAX_PIXELS, PRECISIONS, STARTER, ImageOptions, RuntimeOptions
+from clipworks.options import (
+    AUTO,
+    DEFAULT_IMAGE_OPTIONS,
+    MAX_PIXELS,
+    PRECISIONS,
+    STARTER,
+    STREAM,
+    ImageOptions,
+    RuntimeOptions,
+)
 
 if TYPE_CHECKING:
     from clipworks.datasets.listing import DataSet
@@ -117,12 +126,12 @@ def add_selection_options(parser: kinds.Group) -> None:
 
 def read_selection(args: argparse.Namespace, sources: Sequence[str], *, limit: int | None = None) -> Selection:
     """What SOURCE and the options of `add_selection_options` name; and the list that comes on standard input."""
-    from clipworks.datasets.selection import STANDARD_INPUT, Selection
+    from clipworks.datasets.selection import Selection
 
     listed = b""
-    if sources.count(STANDARD_INPUT) > 1:
+    if sources.count(STREAM) > 1:
         raise UsageError("- stands twice; allowed: once")
-    if STANDARD_INPUT in sources:
+    if STREAM in sources:
         listed = b"" if sys.stdin is None else sys.stdin.buffer.read()
     return Selection(
         sources=tuple(sources), root=args.root, recursive=not args.no_recursive, limit=limit, listed=listed

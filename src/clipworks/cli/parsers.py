@@ -13,7 +13,10 @@ from clipworks.cli.terminal import show_text
 from clipworks.errors import find_near
 
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<given>.*)", re.DOTALL)
-_CHOICE = re.compile(r"invalid choice: '(?P<given>.*?)' \(choose from (?P<known>.*)\)", re.DOTALL)
+_CHOICE = re.compile(
+    r"argument (?P<name>\S+): invalid choice: (?P<given>'.*?'|\".*?\") \(choose from (?P<known>.*)\)", re.DOTALL
+)
+_CHOSEN = re.compile(r"[^\s',]+")
 _MISSING = "the following arguments are required"
 
 
@@ -31,13 +34,15 @@ class Parser(argparse.ArgumentParser):
         """Print one line and exit with status 2."""
         meant = self._find_meant(message)
         guess = f"; did you mean {meant}?" if meant else ""
+        if match := _CHOICE.search(message):
+            message = f"{match['name']} is {match['given']}; allowed: {', '.join(_CHOSEN.findall(match['known']))}"
         print(f"{self.prog}: {show_text(message)}{guess} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
 
     def _find_meant(self, message: str) -> str | None:
         """The option, or the allowed word, that is nearest to what is refused."""
         if match := _CHOICE.search(message):
-            return find_near(match["given"], re.findall(r"[^\s',]+", match["known"]))
+            return find_near(match["given"].strip("'\""), _CHOSEN.findall(match["known"]))
         words = _UNKNOWN.search(message)
         given = words["given"].split() if words else self._words if message.startswith(_MISSING) else ()
         dashed = [word for word in given if word.startswith("-") and word not in self._option_string_actions]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipworks.cli import kinds, options
-from clipworks.cli.profile_http import check_target, run_http
+from clipworks.cli.profile_http import check_target, read_source, run_http
 from clipworks.cli.terminal import print_result, show_text
 from clipworks.errors import ClipworksError, UsageError
 from clipworks.options import AUTO, DEFAULT_IMAGE_OPTIONS
@@ -54,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input host|device = host": "device: leave the copy out",
         "--image-size PX:int": "side of the square; only the tower's own is allowed",
         "--texts FILE": "prompts, lines or a JSON list (default: two dozen built-in ones)",
-        "--images FOLDER": "image files (default: views of the built-in photographs)",
+        "--encoding E": kinds.ENCODING,
+        "--images SOURCE ...": "images, folders of them, patterns in quotes or lists (default: views of the built-in "
+        "photographs)",
+        "--limit N>=1": "the first N of these images only",
         "--workers N>=1": "of a pipeline: threads that decode for each instance (default: the cores, shared out)",
         "--seed N>=0 = 0": "of arrivals and inputs",
         "--percentiles P,P = 50,90,95,99": "0 to 100",
@@ -242,7 +245,8 @@ def _read_setup(args: argparse.Namespace) -> Setup:
         staged=args.input == "device",
         image_size=args.image_size,
         texts=None if args.texts is None else Path(args.texts),
-        images=None if args.images is None else Path(args.images),
+        encoding=args.encoding,
+        images=read_source(args),
         reading=reading,
         workers=args.workers,
         decoder=args.decoder,

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 from clipworks.cli.terminal import print_result
 from clipworks.errors import UsageError
-from clipworks.options import STARTER
+from clipworks.options import STARTER, STREAM
 
 if TYPE_CHECKING:
+    from clipworks.datasets.selection import Selection
     from clipworks.profiling.measurement import Report
     from clipworks.profiling.profile import Load
 
 # What goes with http; whatever else is given would do nothing.
 _TAKEN = frozenset(
     ("target", "url", "batch_size", "depth", "rate", "duration", "warmup", "texts", "images", "seed", "percentiles")
-) | {"json", "model"}
+) | {"json", "model", "encoding", "limit"}
 
 
 def check_target(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -46,8 +47,22 @@ def run_http(args: argparse.Namespace, load: Load, report: Report) -> int:
         model=None if args.model == STARTER else args.model,
         items=args.batch_size,
         texts=None if args.texts is None else Path(args.texts),
-        images=None if args.images is None else Path(args.images),
+        encoding=args.encoding,
+        images=read_source(args),
     )
     found = profile_http(target, load, report=report)
     print_result(found, lambda: show_http_profile(found), as_json=args.json)
     return 0 if found.counts else 1
+
+
+def read_source(args: argparse.Namespace) -> Selection | None:
+    """What --images and --limit name, None for the built-in images."""
+    from clipworks.datasets.selection import Selection
+
+    if args.images is None:
+        if args.limit is not None:
+            raise UsageError("--limit goes with --images")
+        return None
+    if STREAM in args.images:
+        raise UsageError("- is standard input; allowed: images, folders of them, patterns, lists")
+    return Selection(sources=tuple(args.images), limit=args.limit)

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{_MOST_THUMBNAILS}; 0 for none (default: {_THUMBNAILS})",
         "--truth FILE": "as in clipworks evaluate",
         "--labels L": "as in clipworks evaluate",
+        "--encoding E": kinds.LABELS_ENCODING,
     }
     kinds.add_options(group, rows)
     options.add_errors_option(group)
@@ -89,6 +90,7 @@ def _report(args: argparse.Namespace, form: str | None) -> None:
                 root=args.root,
                 truth=args.truth,
                 labels=args.labels,
+                encoding=args.encoding,
                 errors=args.errors,
                 thumbnails=args.thumbnails if form == "html" else 0,
             ),

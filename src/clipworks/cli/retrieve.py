@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "PAIRS": "a list: path, tab, caption a line, or .csv",
         "--root FOLDER": options.ROOT,
         "--limit N>=1": "the first N images only, with their captions",
+        "--encoding E": kinds.LIST_ENCODING,
         "--top K,K = 1,5,10": "recall at which ranks",
         "--truncate": "cut captions that are too long for the model",
         "--batch-size N>=1 = 32": "images encoded at once",
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     ks = kinds.split_numbers(args.top, "--top", example="1,5,10")
     images = options.read_image_options(args)
-    captions = read_captions(args.pairs, root=args.root, limit=args.limit)
+    captions = read_captions(args.pairs, root=args.root, limit=args.limit, encoding=args.encoding)
     with ProgressLine() as line, options.load_model(args, images=images, streams=None) as model:
         found = retrieve(
             model,

@@ -13,6 +13,7 @@ from clipworks.cli.progress import ProgressLine
 from clipworks.cli.terminal import show_text
 from clipworks.errors import UsageError
 from clipworks.interrupts import keeping
+from clipworks.options import STREAM
 
 if TYPE_CHECKING:
     from clipworks.cluster.job import ShardProgress
@@ -23,12 +24,9 @@ if TYPE_CHECKING:
     from clipworks.tasks.runs import RunOptions
 
 
-STDOUT = "-"
-
-
 def check_stdout(args: argparse.Namespace) -> None:
     """Raise UsageError for what does not go with results on stdout."""
-    if args.output != STDOUT:
+    if args.output != STREAM:
         return
     for name, given in (("json", args.json), ("restart", args.restart), ("ray", args.ray is not None)):
         if given:
@@ -37,7 +35,7 @@ def check_stdout(args: argparse.Namespace) -> None:
 
 def open_output(args: argparse.Namespace) -> str | BinaryIO:
     """The name of the output, or stdout."""
-    return sys.stdout.buffer if args.output == STDOUT else str(args.output)
+    return sys.stdout.buffer if args.output == STREAM else str(args.output)
 
 
 def run_here(
@@ -51,7 +49,7 @@ def run_here(
 
     dataset = options.read_images(args, args.source)
     report_left_out(dataset.left_out, dataset.source)
-    drawn_over = args.output == STDOUT and sys.stdout.isatty()  # the results stand where the progress would
+    drawn_over = args.output == STREAM and sys.stdout.isatty()  # the results stand where the progress would
     with options.load_model(args, images=images, towers=("image",), streams=None) as model:
         decoder, write = options.open_decoder(args, model), prepare(model)
         with ProgressLine("images") as line, keeping() as stop:
@@ -80,14 +78,14 @@ def conclude(
     """
     failed = f"{end.failed:,} could not be read" if end.failed else "all could be read"
     if not end.whole:
-        said = f"stopped {stopped}" + ("; the same command resumes from there" if args.output != STDOUT else "")
+        said = f"stopped {stopped}" + ("; the same command resumes from there" if args.output != STREAM else "")
     elif end.before == end.done:
         said = f"complete already: {whole}, {failed} (--restart starts over)"
     else:
         said = f"{fresh}, {failed}"
     if args.json:
         print_json({"output": args.output, **vars(end), "whole": end.whole})
-    print(f"{'stdout' if args.output == STDOUT else show_text(args.output)}: {said}", file=sys.stderr)
+    print(f"{'stdout' if args.output == STREAM else show_text(args.output)}: {said}", file=sys.stderr)
     if not end.whole:
         return 130
     return 1 if args.strict and end.failed else 0

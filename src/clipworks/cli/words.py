@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from clipworks.errors import ClipworksWarning
 
 if TYPE_CHECKING:
     import argparse
@@ -18,7 +21,12 @@ def parse_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> argpar
     if _END not in words:
         return parser.parse_intermixed_args(words)
     place = words.index(_END)
-    behind = (f"{_MARK}{word}" if word.startswith("-") else word for word in words[place + 1 :])
+    later = words[place + 1 :]
+    for word in later:
+        if word.partition("=")[0] in parser._option_string_actions:  # noqa: SLF001  # no public name
+            said = f"{word} stands behind --, where nothing is an option: it is taken as a name or a text"
+            warnings.warn(said, ClipworksWarning, stacklevel=2)
+    behind = (f"{_MARK}{word}" if word.startswith("-") else word for word in later)
     args = parser.parse_intermixed_args([*words[:place], *behind])
     for name, value in vars(args).items():
         if isinstance(value, str):

@@ -17,6 +17,7 @@ from clipworks.datasets.names import SUFFIXES, is_image_name
 from clipworks.display import quote_text
 from clipworks.errors import ImageError, UsageError
 from clipworks.images.archives import ArchiveMember
+from clipworks.text.files import decode_text
 
 # The end of a line of a labelled list: a blank, then a class index or a WordNet id.
 _BLANK_LABEL = re.compile(r"^(?P<path>.*\S)[ ]+(?P<label>\d+|n\d{8})$")
@@ -110,11 +111,12 @@ def list_samples(pairs: list[tuple[str, str | None]], source: str, root: str | N
 
 
 def read_pairs(
-    source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None
+    source: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None, encoding: str | None = None
 ) -> list[tuple[str, str | None]]:
     """Read a list, labelled or not, as pairs of path and label; the labels are all there or all None.
 
-    Raises UsageError where it cannot be read, is no text, or only some of its lines have a label.
+    ``encoding`` is that of the list, None for UTF-8, or UTF-16 with a byte order mark. Raises UsageError where it
+    cannot be read, is no text, or only some of its lines have a label; TextError where it is of another encoding.
     """
     name = os.fspath(source)
     try:
@@ -124,6 +126,8 @@ def read_pairs(
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UsageError(f"{name} cannot be read: {reason}") from None
+    if encoding is not None:
+        content = decode_text(content, name, encoding).encode()
     return parse_pairs(content, name, exists=lambda path: os.path.exists(Path(root or "") / path))  # noqa: PTH110
 
 

@@ -13,9 +13,9 @@ from clipworks.datasets.listing import DataSet, list_folder, list_samples, parse
 from clipworks.datasets.names import SUFFIXES, TARS, is_image_name, is_pattern, refuse_root
 from clipworks.datasets.tars import expand_ranges, index_tar
 from clipworks.errors import ImageError, UsageError
+from clipworks.options import STREAM
 from clipworks.urls import is_url, refuse_url
 
-STANDARD_INPUT = "-"
 # Any folders, those below them too: a part of a pattern for itself.
 _EVERY = re.compile(r"(?:^|(?<=/))\*\*(?:/+|$)")
 
@@ -71,7 +71,7 @@ def _read_here(source: str, selection: Selection) -> list[DataSet]:
 def read_part(source: str, selection: Selection) -> DataSet:
     """Read one of the sources of a selection, of this machine; of tars the names."""
     root = selection.root
-    if source == STANDARD_INPUT:
+    if source == STREAM:
         pairs = parse_pairs(selection.listed, "standard input", exists=_exists_below(root))
         if not pairs:
             raise ImageError("standard input lists no image; allowed: one path a line")

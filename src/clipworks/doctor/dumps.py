@@ -12,7 +12,7 @@ import numpy as np
 
 from clipworks.bundle.card import Card
 from clipworks.doctor.stages import Array, Trace, is_stage, sees_padding
-from clipworks.errors import DumpError, unknown_name
+from clipworks.errors import DumpError, UsageError, unknown_name
 from clipworks.options import PRECISIONS
 
 SUFFIX = ".npz"
@@ -75,7 +75,7 @@ def read_dump(path: Path, card: Card) -> Dump:
                 else:
                     trace.setdefault(name, []).extend(_split(name, file[key], whole=number < 0, path=path))
     except FileNotFoundError:
-        raise DumpError(f"{path} does not exist") from None
+        raise UsageError(f"{path} does not exist; allowed: a dump, .npz") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DumpError(f"{path} is no .npz file that can be read: {error}") from None
     if not trace:

@@ -30,10 +30,13 @@ class FileLabels:
     labels: Labels | None
     guessed: bool
     settings: dict[str, Any]
+    encoding: str | None  # of the files of labels and truth, None for UTF-8, or UTF-16 with a byte order mark
 
 
-def read_file_labels(path: str, labels: str | None = None) -> FileLabels:
+def read_file_labels(path: str, labels: str | None = None, *, encoding: str | None = None) -> FileLabels:
     """Find the labels of a results file: those of a set's name or file, its manifest's, or a built-in set that fits.
+
+    ``encoding`` is that of the files of labels and truth.
 
     Raises:
         UsageError, ResultsError: as `clipworks.results.formats.read_results`, or a manifest that is damaged.
@@ -42,15 +45,16 @@ def read_file_labels(path: str, labels: str | None = None) -> FileLabels:
     settings = manifest.get("settings")
     settings = settings if isinstance(settings, dict) else {}
     if labels:
-        return FileLabels(labels=read_labels(labels), guessed=False, settings=settings)
+        named = read_labels(labels, encoding=encoding)
+        return FileLabels(labels=named, guessed=False, settings=settings, encoding=encoding)
     kept = manifest.get("labels")
     if isinstance(kept, dict) and "names" in kept:
         recorded = Labels(name=str(kept.get("name")), names=tuple(kept["names"]), ids=tuple(kept.get("ids", ())))
         if not recorded.ids and (known := find_label_set(enumerate(recorded.names))):  # a file of a set's names alone
             recorded = dataclasses.replace(recorded, ids=known.ids[: len(recorded)])
-        return FileLabels(labels=recorded, guessed=False, settings=settings)
+        return FileLabels(labels=recorded, guessed=False, settings=settings, encoding=encoding)
     guessed = guess_labels(itertools.islice(read_results(path), _GUESSED_FROM))
-    return FileLabels(labels=guessed, guessed=guessed is not None, settings=settings)
+    return FileLabels(labels=guessed, guessed=guessed is not None, settings=settings, encoding=encoding)
 
 
 def _read_manifest(path: str) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def evaluate_file(
 
     Without ``ks`` top-1 and top-5 are counted, as far as the results go; ``most`` are listed of each kind.
     """
-    find_truth = read_truth(truth, known.labels) if truth else find_in_results(known.labels)
+    find_truth = read_truth(truth, known.labels, encoding=known.encoding) if truth else find_in_results(known.labels)
     ks = ks or _choose_ks(path)
     names = known.labels.names if known.labels else ()
     return evaluate(read_results(path), find_truth, ks=ks, errors=errors, names=names, most=most)
@@ -86,7 +90,7 @@ def evaluate_label_file(
 
     Raises as `evaluate_file`.
     """
-    find_labels = read_label_sets(truth, known.labels)
+    find_labels = read_label_sets(truth, known.labels, encoding=known.encoding)
     if find_labels is None:
         return None
     names = known.labels.names if known.labels else ()

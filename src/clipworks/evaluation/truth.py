@@ -14,6 +14,7 @@ from clipworks.datasets.listing import read_pairs
 from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import FindTruth
 from clipworks.results.records import Record
+from clipworks.text.files import decode_text
 from clipworks.text.prompts import LABEL_SETS, Labels, read_labels
 
 T = TypeVar("T", int, tuple[int, ...])
@@ -46,13 +47,14 @@ def find_in_results(labels: Labels | None) -> FindTruth:
     return find
 
 
-def read_truth(path: str, labels: Labels | None) -> FindTruth:
+def read_truth(path: str, labels: Labels | None, *, encoding: str | None = None) -> FindTruth:
     """Ground truth from a file: a path and a label a line or as a ``.json`` object, or labels alone in their order.
 
     A record's class is found by its path, by its file's name where that is in the list once, or by its place. Without
-    classes the labels must be indices. Raises UsageError where there is no such file, or a label is no class.
+    classes the labels must be indices. Raises UsageError where there is no such file, or a label is no class, and
+    TextError where the file is of another encoding.
     """
-    pairs = _read_json(path) if Path(path).suffix.lower() == ".json" else read_pairs(path)
+    pairs = _read_json(path, encoding) if Path(path).suffix.lower() == ".json" else read_pairs(path, encoding=encoding)
     if not pairs:
         raise UsageError(f"{path} holds no truth; allowed: a path and a label a line, or a label a line")
     lookup = _look_up(labels, path)
@@ -100,7 +102,9 @@ def match_paths(pairs: Iterable[tuple[str, T]], origin: str) -> Callable[[Record
     return find
 
 
-def read_label_sets(path: str, labels: Labels | None) -> Callable[[Record], tuple[int, ...] | None] | None:
+def read_label_sets(
+    path: str, labels: Labels | None, *, encoding: str | None = None
+) -> Callable[[Record], tuple[int, ...] | None] | None:
     """Ground truth of several classes an image: a ``.json`` object from path to a list of labels, which may be empty.
 
     Returns:
@@ -111,7 +115,7 @@ def read_label_sets(path: str, labels: Labels | None) -> Callable[[Record], tupl
     """
     if Path(path).suffix.lower() != ".json":
         return None
-    content = _read_object(path)
+    content = _read_object(path, encoding)
     if not any(isinstance(value, list) for value in content.values()):
         return None
     lookup = _look_up(labels, path)
@@ -165,16 +169,16 @@ def _look_up(labels: Labels | None, path: str) -> Callable[[str], int]:
 _HINT = "the numbers of ILSVRC2012's devkit (1 to 1000) are no class indices; its images are known by their names"
 
 
-def _read_json(path: str) -> list[tuple[str, str | None]]:
-    content = _read_object(path)
+def _read_json(path: str, encoding: str | None) -> list[tuple[str, str | None]]:
+    content = _read_object(path, encoding)
     if any(isinstance(label, list) for label in content.values()):
         raise UsageError(f"{path} gives images several labels; clipworks evaluate takes such a file, nothing else")
     return [(name, str(label)) for name, label in content.items()]
 
 
-def _read_object(path: str) -> dict[str, object]:
+def _read_object(path: str, encoding: str | None) -> dict[str, object]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(decode_text(Path(path).read_bytes(), path, encoding))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     if not isinstance(content, dict):

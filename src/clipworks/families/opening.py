@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from clipworks.bundle.card import ImageSpec
-from clipworks.errors import ConversionError
+from clipworks.errors import ConversionError, UsageError
 from clipworks.families import huggingface, open_clip
 from clipworks.families.adapters import Adapter, find_adapter, merge_adapter
 from clipworks.families.checkpoint import CheckpointFiles, Fields, Layouts
@@ -28,9 +28,12 @@ def open_checkpoint(
 
     Raises:
         ConversionError: no checkpoint is there, or its configuration cannot be read.
+        UsageError: nothing of that name is there.
     """
     if not source.exists():
-        raise ConversionError(f"{source} does not exist; expected a checkpoint's folder or file")
+        raise UsageError(f"{source} does not exist; allowed: a checkpoint's folder or file")
+    if config is not None and not config.is_file():
+        raise UsageError(f"{config} is no file; allowed: a checkpoint's configuration")
     if (source / SUBFOLDER / huggingface.CONFIG).is_file():
         source = source / SUBFOLDER
     adapter = find_adapter(source) if source.is_dir() else None

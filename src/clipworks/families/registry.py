@@ -13,6 +13,7 @@ from clipworks.families import chinese_clip, clip, pe_core, siglip
 from clipworks.families.checkpoint import Checkpoint, CheckpointFiles
 from clipworks.families.opening import open_checkpoint, read_table
 from clipworks.families.preprocessing import ImageProcessor
+from clipworks.families.refused import explain_trunk, explain_type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +69,6 @@ FAMILIES = (
 )
 
 
-# Known by name, and not covered.
-_REFUSED = {"siglip2": "a NaFlex model, of variable resolution; SigLIP 2 of fixed resolution says 'siglip'"}
-
-
 def read_checkpoint(
     source: Path, *, config: Path | None = None, preprocessing: ImageSpec | None = None, base: Path | None = None
 ) -> Checkpoint:
@@ -106,12 +103,16 @@ def find_family(name: str) -> Family:
 
 def _find_family(files: CheckpointFiles) -> Family:
     if files.layout != "huggingface":
+        vision = files.config.values.get("vision_cfg")
+        trunk = vision.get("timm_model_name") if isinstance(vision, dict) else None
+        if isinstance(trunk, str) and (why := explain_trunk(trunk)) is not None:
+            raise ConversionError(f"{files.config.where}.vision_cfg.timm_model_name is {trunk!r}: {why}")
         return next(family for family in FAMILIES if family.claims(files))
     kind = files.config.values["model_type"]
+    if (why := explain_type(kind)) is not None:
+        raise ConversionError(f"{files.config.where}: model_type is {kind!r}: {why}")
     if (code := files.config.values.get("auto_map")) is not None:
         raise ConversionError(f"{files.config.where} needs the code that comes with the model (auto_map: {code!r})")
-    if (refused := _REFUSED.get(kind)) is not None:
-        raise ConversionError(f"{files.config.where}: model_type is {kind!r}: {refused}")
     found = next((family for family in FAMILIES if kind in family.model_types), None)
     if found is None:
         allowed = ", ".join(repr(name) for family in FAMILIES for name in family.model_types)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -34,9 +36,9 @@ def wrap_array(array: npt.NDArray[np.uint8]) -> Image.Image:
         ImageError: it has no pixels.
     """
     if array.dtype != np.uint8:
-        last = "array.transpose(1, 2, 0)" if _is_planar(array) else "array"
-        hint = f"of values 0 to 1: ({last} * 255).round().astype(numpy.uint8)" if array.dtype.kind == "f" else None
-        raise UsageError(f"an image array must be uint8 with values 0..255, not {array.dtype}", hint=hint)
+        raise UsageError(
+            f"an image array must be uint8 with values 0..255, not {array.dtype}", hint=_suggest_bytes(array)
+        )
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
@@ -45,6 +47,16 @@ def wrap_array(array: npt.NDArray[np.uint8]) -> Image.Image:
     if 0 in array.shape:
         raise ImageError(f"the array has no pixels: shape {list(array.shape)}")
     return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _suggest_bytes(array: npt.NDArray[Any]) -> str | None:
+    """The conversion to uint8 to write for numbers of another type; None for what is no number."""
+    last = "array.transpose(1, 2, 0)" if _is_planar(array) else "array"
+    kind, above = array.dtype.kind, array.dtype.kind in "fiu" and bool((array > 1).any())
+    if kind == "b" or (kind == "f" and not above):
+        return f"of values 0 to 1: ({last} * 255).round().astype(numpy.uint8)"
+    rounded = f"{last}.round()" if kind == "f" else last
+    return f"of values 0 to 255: {rounded}.astype(numpy.uint8)" if kind in "fiu" else None
 
 
 def _is_planar(array: npt.NDArray[np.generic]) -> bool:

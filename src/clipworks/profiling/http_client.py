@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from clipworks.datasets.selection import Selection
 from clipworks.errors import MeasurementError, UsageError
 from clipworks.profiling import inputs
 from clipworks.profiling.clock import Clock
@@ -32,7 +33,8 @@ class HttpTarget:
     model: str | None = None  # that requests name; None for the server's first
     items: int = 1  # images or texts in a request
     texts: Path | None = None  # file of texts; texts are sent where one is given, else images
-    images: Path | None = None  # folder of images, or None for the built-in photographs
+    encoding: str | None = None  # of that file, None for UTF-8, or UTF-16 with a byte order mark
+    images: Selection | None = None  # image files, or None for the built-in photographs
 
 
 class HttpClient:
@@ -100,14 +102,14 @@ def _is_here(host: str) -> bool:
 def _make_bodies(target: HttpTarget, seed: int) -> tuple[list[bytes], str]:
     """A pool of bodies with varied inputs, and what they are in words."""
     if target.texts is not None:
-        entries: list[str] = inputs.read_prompts(target.texts)
+        entries: list[str] = inputs.read_prompts(target.texts, encoding=target.encoding)
         told = f"{len(entries)} texts of {target.texts}"
     else:
         if target.images is None:
             contents, told = inputs.built_in_images(), "{} built-in photographs"
         else:
             paths = inputs.choose_files(target.images, seed).paths
-            contents, told = [path.read_bytes() for path in paths], f"{{}} images of {target.images}"
+            contents, told = [path.read_bytes() for path in paths], f"{{}} images of {target.images.name}"
         told = told.format(len(contents))
         entries = [f"data:image/jpeg;base64,{base64.b64encode(content).decode()}" for content in contents]
     rng = np.random.default_rng(seed)

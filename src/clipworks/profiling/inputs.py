@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from clipworks.bundle.card import ImageSpec
-from clipworks.datasets.listing import walk_folder
+from clipworks.datasets.selection import Selection, read_selection
 from clipworks.errors import ImageError, UsageError
 from clipworks.images.decode import load_image, prepare_image
 from clipworks.images.resize import Pixels, transform_image
@@ -24,28 +24,27 @@ from clipworks.text.tokenizers import Tokenizer
 
 # Enough that caches of values cannot help, few enough to prepare in a moment.
 POOL = 64
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFiles:
-    """Image files of a folder that can be decoded, at most `POOL`, and what was left out."""
+    """Image files that can be decoded, at most `POOL`, and what was left out."""
 
+    source: str  # what they are of
     paths: tuple[Path, ...]  # in random order
     left_out: int  # files looked at that are no images
 
 
-def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> ImageFiles:
-    """Choose image files below a folder at random, each decoded once to make sure of it.
+def choose_files(selection: Selection, seed: int, *, options: ImageOptions = DEFAULT_IMAGE_OPTIONS) -> ImageFiles:
+    """Choose files of a selection at random, each decoded once to make sure of it.
 
-    Raises UsageError where there is no such folder, or no image file in it; ImageError where none can be decoded.
+    Raises UsageError and ImageError as `read_selection`, UsageError for tars, and ImageError where none can be decoded.
     """
-    if not folder.is_dir():
-        raise UsageError(f"--images {folder} is not a folder")
-    found = [Path(path) for path, _, _ in walk_folder(str(folder))]
-    files = sorted(path for path in found if path.suffix.lower() in _SUFFIXES and os.path.isfile(path))  # noqa: PTH113
-    if not files:
-        raise UsageError(f"--images {folder} holds no image ({', '.join(sorted(_SUFFIXES))})")
+    found = read_selection(selection)
+    if found.members:
+        raise UsageError(f"--images {found.source} is a tar; allowed: images, folders of them, patterns, lists")
+    # A pipe would wait for whoever writes into it.
+    files = [Path(sample.file) for sample in found if os.path.isfile(sample.file)]  # noqa: PTH113  # any name
     np.random.default_rng(seed).shuffle(files)
     good: list[Path] = []
     left_out = 0
@@ -58,8 +57,8 @@ def choose_files(folder: Path, seed: int, *, options: ImageOptions = DEFAULT_IMA
         except ImageError:
             left_out += 1
     if not good:
-        raise ImageError(f"--images {folder}: none of its {len(files)} files is an image that can be decoded")
-    return ImageFiles(paths=tuple(good), left_out=left_out)
+        raise ImageError(f"--images {found.source}: none of its {len(found)} files is an image that can be decoded")
+    return ImageFiles(source=found.source, paths=tuple(good), left_out=left_out)
 
 
 def built_in_images() -> list[bytes]:
@@ -97,10 +96,10 @@ def _view_built_in(spec: ImageSpec, seed: int) -> Pixels:
     return pool
 
 
-def read_prompts(path: Path | None) -> list[str]:
+def read_prompts(path: Path | None, *, encoding: str | None = None) -> list[str]:
     """Prompts, one a line: those of a file, as `read_lines`, or the two dozen that come with clipworks."""
     if path is not None:
-        return read_lines(path)
+        return read_lines(path, encoding=encoding)
     built_in = importlib.resources.files("clipworks.profiling") / "prompts.txt"
     return built_in.read_text(encoding="utf-8").splitlines()
 

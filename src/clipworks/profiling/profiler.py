@@ -43,7 +43,7 @@ class Bench:
         self.bundle = store.open_bundle(setup.model, offline=setup.offline)
         check_setup(setup, self.bundle.card)
         self._tokenizer = open_tokenizer(self.bundle.tokenizer, self.bundle.card.text)
-        self._prompts = inputs.read_prompts(setup.texts)
+        self._prompts = inputs.read_prompts(setup.texts, encoding=setup.encoding)
         self._cuts = setup.texts is None  # the built-in prompts are too long for some models
         self._files = (
             inputs.choose_files(setup.images, seed, options=setup.reading) if setup.images is not None else None
@@ -211,7 +211,7 @@ class Bench:
             return as_files if self.setup.target == "pipeline" else f"{inputs.POOL} views of {built_in}"
         left_out = f", {self._files.left_out} more could not be decoded" if self._files.left_out else ""
         count = len(self._files.paths)
-        return f"{count} image{'' if count == 1 else 's'} of {self.setup.images}{left_out}"
+        return f"{count} image{'' if count == 1 else 's'} of {self._files.source}{left_out}"
 
 
 def profile(

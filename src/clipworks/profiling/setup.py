@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipworks.bundle.card import Card
+from clipworks.datasets.selection import Selection
 from clipworks.errors import UsageError
 from clipworks.images.decoders import PILLOW
 from clipworks.options import (
@@ -38,7 +39,8 @@ class Setup:
     staged: bool = False  # whether batches wait where the runtime wants them (``--input device``)
     image_size: int | None = None  # checked against the tower; None takes the tower's
     texts: Path | None = None  # file of prompts, or None for the built-in ones
-    images: Path | None = None  # folder of image files, or None for views of the built-in ones
+    encoding: str | None = None  # of that file, None for UTF-8, or UTF-16 with a byte order mark
+    images: Selection | None = None  # image files, or None for views of the built-in ones
     reading: ImageOptions = DEFAULT_IMAGE_OPTIONS  # how image files are read
     workers: int | None = None  # threads that decode for each instance of a pipeline; None shares the cores out
     decoder: str = PILLOW  # what decodes the files of a pipeline: ``pillow``, or a batch decoder's name

@@ -39,6 +39,7 @@ class Reading:
     root: str | None = None  # where the images lie; None for where the run found them
     truth: str | None = None
     labels: str | None = None
+    encoding: str | None = None  # of the files of truth and labels
     errors: Errors = "wrong"
     thumbnails: int = 12
 
@@ -106,7 +107,7 @@ def _limit(found: Sequence[Caution]) -> tuple[Caution, ...]:
 
 
 def _evaluate(name: str, reading: Reading) -> Evaluated:
-    known = read_file_labels(name, reading.labels)
+    known = read_file_labels(name, reading.labels, encoding=reading.encoding)
     most = max(_WORST, reading.thumbnails)
     try:
         found = evaluate_file(name, known, truth=reading.truth, errors=reading.errors, most=most)

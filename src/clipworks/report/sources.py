@@ -137,4 +137,4 @@ def _read(kind: type[Any], values: Any, name: str) -> Any:
 
 
 def _unknown(name: str, why: str, *, hint: str | None = None) -> ClipworksError:
-    return UsageError(f"{name} {why}; known: {'; '.join(KINDS)}", hint=hint)
+    return ResultsError(f"{name} {why}; known: {'; '.join(KINDS)}", hint=hint)

@@ -47,8 +47,9 @@ def decode_text(path: str) -> Iterator[Record]:
             error = None if match else _TEXT_ERROR.fullmatch(line)
             if match is None and error is None:
                 raise ResultsError(
-                    f"{path}, line {number}, is no result: {line[:80]!r}; allowed: "
-                    "{file}: top-{i} id: {id}, prob: {p}, class name: {name}"
+                    f"{path}, line {number}, is no result: {line[:80]!r}; allowed: what clipworks classify writes "
+                    "(JSON lines, CSV, Parquet), or lines of the sample: {file}: top-{i} id: {id}, prob: {p}, class "
+                    "name: {name}"
                 )
             if top and (match is None or int(match["rank"]) <= last or match["file"] != image):
                 yield Record(index=index, path=image, top=tuple(top))

@@ -27,7 +27,7 @@ def open_bundle(model: str, *, offline: bool = False, progress: Progress | None 
         progress: told in one line how far a download is.
 
     Raises:
-        UnknownNameError: no such name or folder.
+        UsageError: no such name or folder.
         BundleError: the folder is no bundle, or a damaged one.
     """
     bundle = _find_bundle(model, offline=offline, progress=progress)
@@ -46,7 +46,7 @@ def _find_bundle(model: str, *, offline: bool, progress: Progress | None) -> Bun
     if _is_folder(folder):
         return read_bundle(folder)
     if folder.is_absolute() or model.startswith((".", "~")):
-        raise BundleError(f"there is no folder {model}", hint="clipworks models list shows the models known by name")
+        raise UsageError(f"there is no folder {model}", hint="clipworks models list shows the models known by name")
     from clipworks.store.known import find_kept, find_target
 
     target = find_target(model)

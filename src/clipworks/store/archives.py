@@ -13,7 +13,7 @@ from clipworks.bundle.card import Card
 from clipworks.bundle.card_json import card_from_json, card_to_json
 from clipworks.bundle.files import CARD_FILE, Bundle, describe_file, read_bundle, verify_bundle
 from clipworks.bundle.provenance import BundleFile
-from clipworks.errors import BundleError
+from clipworks.errors import BundleError, UsageError
 
 ENDING = ".tar"
 _LARGEST_CARD = 1 << 24
@@ -87,7 +87,7 @@ def _open_archive(path: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(path, "r:") as archive:
             yield archive
     except FileNotFoundError:
-        raise BundleError(f"{path} does not exist") from None
+        raise UsageError(f"{path} does not exist; allowed: what clipworks models export has written") from None
     except tarfile.TarError as error:
         raise BundleError(
             f"{path} is no bundle in one file: {error}", hint="clipworks models export writes one"

@@ -15,6 +15,7 @@ from clipworks.bundle.provenance import Source
 from clipworks.bundle.records import read_record
 from clipworks.cache import cache_folder, find_cache
 from clipworks.errors import UsageError, unknown_name
+from clipworks.families.refused import explain_hub
 from clipworks.options import STARTER
 
 KNOWN_FOLDER = Path(__file__).parent / "known_models"
@@ -77,9 +78,14 @@ def find_target(model: str) -> Target:
     match = _HUB_ID.fullmatch(model)
     if match is None:
         raise unknown_name(
-            "model", model, [STARTER, *known_models()], hint="a hub id (owner/name) or a bundle's folder is taken too"
+            "model",
+            model,
+            [STARTER, *known_models()],
+            hint="clipworks models list shows all; a hub id (owner/name) or a bundle's folder is taken too",
         )
     hub, revision = match["hub"], match["revision"]
+    if (why := explain_hub(hub)) is not None:
+        raise UsageError(f"{hub} is refused: {why}", hint="clipworks models list --all shows what else is refused")
     key = hub.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
     return Target(name=model, key=key, known=None, sources=(Source(hub=hub, revision=revision),))
 

@@ -12,6 +12,7 @@ from clipworks.bundle.files import CARD_FILE, Bundle, read_bundle
 from clipworks.bundle.known_model import KnownModel
 from clipworks.cache import find_cache
 from clipworks.errors import BundleError, UsageError
+from clipworks.families.refused import REFUSED
 from clipworks.options import STARTER
 from clipworks.store import expand_home
 from clipworks.store.known import (
@@ -32,14 +33,15 @@ class ListedModel:
 
     name: str  # as ``--model`` takes it
     title: str  # one line for people
-    licence: str  # SPDX expression, or the publisher's own words
+    licence: str  # SPDX expression, or the publisher's own words; ``-`` of a refused one
     parameters: int | None = None  # of both towers, where known
     image_size: int | None = None  # side in pixels of the tower's input; None for a damaged bundle of an unknown model
     imagenet_top1: float | None = None  # the first published zero-shot figure, 0 to 1, where there is one
     hub: str | None = None  # where its files come from, where known
-    state: str = "known"  # on the hub only; or ``built in``, ``here``, ``damaged``
+    state: str = "known"  # on the hub only; or ``built in``, ``here``, ``damaged``, ``refused``
     folder: str | None = None  # its bundle, if it is here
     bytes: int = 0  # what it takes on disk
+    why: str | None = None  # of a refused one the reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,15 @@ def list_models() -> list[ListedModel]:
         folder = kept.pop(known.name, None)
         listed.append(_list_known(known) if folder is None else _list_bundle(folder, name=known.name, known=known))
     return listed + [_list_bundle(folder, name=folder.name.replace("--", "/", 1)) for folder in kept.values()]
+
+
+def list_refused() -> list[ListedModel]:
+    """List the models that are refused by name."""
+    return [
+        ListedModel(name=hub, title=one.title, licence="-", hub=hub, state="refused", why=one.why)
+        for one in REFUSED
+        for hub in one.hubs
+    ]
 
 
 def find_bundle(model: str) -> Bundle | None:

@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from clipworks import scoring
 from clipworks.datasets.listing import DataSet, read_pairs
-from clipworks.datasets.selection import STANDARD_INPUT
 from clipworks.errors import UsageError
 from clipworks.evaluation.accuracy import count_accuracy
 from clipworks.evaluation.evaluation import Accuracy, Errors
 from clipworks.model import Model
+from clipworks.options import STREAM
 from clipworks.pipeline import DEFAULT_LOOP_OPTIONS, LoopOptions
 from clipworks.scoring import Floats
+from clipworks.tasks.kept_texts import KeptTexts
 from clipworks.urls import is_url, refuse_url
 
 RETRIEVAL_FORMAT = 1
@@ -65,18 +66,20 @@ class Retrieval:
     text_to_image: Direction  # a caption looks for its image
 
 
-def read_captions(source: str, *, root: str | None = None, limit: int | None = None) -> Captions:
+def read_captions(
+    source: str, *, root: str | None = None, limit: int | None = None, encoding: str | None = None
+) -> Captions:
     """Read a list of path and caption, with a tab or as ``.csv``; raises UsageError, as where a line has no caption.
 
-    With a ``limit`` those of the first so many images.
+    With a ``limit`` those of the first so many images; ``encoding`` as in `read_pairs`.
     """
     if is_url(source):
         raise refuse_url(source)
-    if source == STANDARD_INPUT:
+    if source == STREAM:
         raise UsageError("- is standard input; allowed: the file of a list: path, tab, caption a line, or .csv")
     if not os.path.exists(source):  # noqa: PTH110  # a Path raises for a name that is too long
         raise UsageError(f"{source} does not exist; allowed: a list: path, tab, caption a line, or .csv")
-    pairs = read_pairs(source, root=root)
+    pairs = read_pairs(source, root=root, encoding=encoding)
     if not pairs or pairs[0][1] is None:
         raise UsageError(f"{source} has no captions; allowed: path, tab, caption a line, or .csv")
     different = dict.fromkeys(path for path, _ in pairs)
@@ -113,7 +116,8 @@ def retrieve(
         raise UsageError(f"k is {min(ks, default=None)}; allowed: 1 or more")
     # Each different caption once: equal ones must tie to the last bit.
     distinct = {text: place for place, text in enumerate(dict.fromkeys(captions.texts))}
-    rows = model.embed_texts(list(distinct), truncate=truncate, report=functools.partial(report, "captions"))
+    kept = KeptTexts(model)
+    rows = kept.embed_texts(list(distinct), truncate=truncate, report=functools.partial(report, "captions"))
     texts = rows[[distinct[text] for text in captions.texts]]
     images = np.zeros((len(captions.images), model.card.dim), dtype=np.float32)
     readable = np.ones(len(captions.images), dtype=bool)

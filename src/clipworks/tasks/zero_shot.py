@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,10 @@ import numpy.typing as npt
 
 from clipworks import scoring
 from clipworks.bundle.card import Card, ScoreRule
-from clipworks.bundle.files import card_hash
 from clipworks.cache import find_cache, open_folder, read_checked, write_checked
 from clipworks.errors import ClipworksWarning, UsageError
 from clipworks.model import Model
-from clipworks.runtimes import find_version
+from clipworks.tasks.kept_texts import name_kept
 from clipworks.text.prompts import SIMPLE_TEMPLATE, Labels, fill_templates
 
 # Rises when the same texts get other numbers: 2, batches of up to 256 texts.
@@ -153,8 +151,5 @@ def hash_classifier(classifier: scoring.Floats) -> str:
 
 
 def _name_classifier(model: Model, labels: Labels, templates: Sequence[str], truncate: bool) -> str:  # noqa: FBT001  # a part of the name
-    # Another version of the runtime may compute other last digits, or with a fault mended, other first ones.
-    runtime = (model.runtime, find_version(model.runtime), model.device, model.precision)
     texts = (labels.names, list(templates), *(["cut"] if truncate else []))  # else a long prompt is an error each time
-    key = json.dumps([CLASSIFIER_FORMAT, card_hash(model.card), *runtime, *texts])
-    return f"{hashlib.sha256(key.encode()).hexdigest()}.classifier"
+    return f"{name_kept(model, CLASSIFIER_FORMAT, *texts)}.classifier"

@@ -40,13 +40,14 @@ def read_lines(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
     Raises:
         TextError: the file cannot be read, is of another encoding, holds no text, or looks like another format; the
             message gives file and line.
-        UsageError: no such column or encoding.
+        UsageError: no such file, column or encoding.
     """
     file, column = split_column(os.fspath(path))
     try:
         content = Path(file).read_bytes()
-    except FileNotFoundError:
-        raise TextError(f"{file} does not exist") from None
+    except (FileNotFoundError, IsADirectoryError) as error:
+        what = "is a folder" if isinstance(error, IsADirectoryError) else "does not exist"
+        raise UsageError(f"{file} {what}; allowed: a file of texts") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise TextError(f"{file} cannot be read: {reason}") from None
@@ -55,7 +56,7 @@ def read_lines(path: str | os.PathLike[str], *, encoding: str | None = None) -> 
 
 def parse_texts(content: bytes, path: str, *, column: str | None = None, encoding: str | None = None) -> list[str]:
     """Read the content of a file of texts, called ``path`` in messages, as `read_lines` does."""
-    text = _decode(content, path, encoding)
+    text = decode_text(content, path, encoding)
     if _JSON.match(text.lstrip()):
         if column is not None:
             raise TextError(f"{path} is JSON, which has no column {column}; allowed: CSV or TSV, or the file alone")
@@ -78,7 +79,8 @@ def parse_texts(content: bytes, path: str, *, column: str | None = None, encodin
     return texts
 
 
-def _decode(content: bytes, path: str, encoding: str | None) -> str:
+def decode_text(content: bytes, path: str, encoding: str | None) -> str:
+    """Decode the content of a file, called ``path`` in messages, as `read_lines` does; its lines end with a newline."""
     used = encoding or ("utf-16" if content.startswith(_BYTE_ORDER_MARKS) else "utf-8-sig")
     try:
         text = content.decode(used)

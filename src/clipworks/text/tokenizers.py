@@ -91,10 +91,11 @@ class Tokenizer:
         ids = self._encode(text)
         if len(ids) <= self._empty_length or not text.strip():
             what = f"{quote_text(_shorten(text))} holds nothing to read" if text.strip() else "is empty"
-            raise TextError(f"texts[{number}] {what}; every text needs at least one word")
+            raise _refuse(text, f"texts[{number}] {what}; every text needs at least one word")
         if len(ids) > self.text.context:
             if not truncate:
-                raise TextError(
+                raise _refuse(
+                    text,
                     f"texts[{number}] {quote_text(_shorten(text))} has {len(ids)} tokens; the model takes at most "
                     f"{self.text.context}, start and end tokens counted",
                     hint="shorten it, or let it be cut: truncate=True",
@@ -102,6 +103,12 @@ class Tokenizer:
                 )
             ids = [*ids[: self.text.context - 1], ids[-1]]
         return np.array(ids, dtype=np.int32)
+
+
+def _refuse(text: str, message: str, *, hint: str | None = None, argument: str | None = None) -> TextError:
+    error = TextError(message, hint=hint, argument=argument)
+    error.text = text
+    return error
 
 
 def open_tokenizer(path: Path | None, text: TextSpec) -> Tokenizer:

@@ -57,6 +57,7 @@ def _match(args: argparse.Namespace) -> int:
 
     names = choose_labels(args)
     with open_towers(args) as towers:
+        kinds.check_images([args.input_file])
         texts = towers.embed_labels(names, args.npz_files_path or None)
         cosines = compare(towers.image.embed_images([args.input_file]), texts)
         scores = score(cosines, towers.image.card.score)[0]
