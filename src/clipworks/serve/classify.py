@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipworks.scoring import Floats
-from clipworks.serve.batching import EmbeddedItem, Times
+from clipworks.serve.batching import EmbeddedItem
 from clipworks.serve.classifiers import ServedClassifiers
 from clipworks.serve.embeddings import require_any, write_failure, write_usage
 from clipworks.serve.items import Item, read_item
 from clipworks.serve.limits import Limits, refuse
 from clipworks.serve.preparing import Failure
 from clipworks.serve.served_model import ServedModel
+from clipworks.serve.times import Times
 from clipworks.tasks.zero_shot import FoldedClassifier
 from clipworks.text.prompts import LABEL_SETS, SIMPLE_TEMPLATE, TEMPLATE_SETS, Labels, read_labels, read_templates
 

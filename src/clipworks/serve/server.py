@@ -76,13 +76,14 @@ class _PatientProtocol(HttpToolsProtocol):
         self._header_bytes = self._unread_bytes = 0
         self._in_headers = True
         super().on_message_begin()
+        self._begun = self.scope["state"]["begun"] = self.loop.time()  # every bound of time counts from here
         if self._late is None:
             self._late = self.loop.call_later(self.header_s, self._end_late)
 
     def on_headers_complete(self) -> None:
         self._forget()
         self._in_headers = False
-        self._late = self.loop.call_later(self.header_s + _GRACE_S, self._end_late)
+        self._late = self.loop.call_at(self._begun + self.header_s + _GRACE_S, self._end_late)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
