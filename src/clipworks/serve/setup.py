@@ -119,7 +119,7 @@ def serve(
         open_service(service),
         options.address,
         service.drain,
-        timeout_s=options.limits.timeout_s,
+        limits=options.limits,
         is_asked=is_asked,
         announce=tell,
     )
