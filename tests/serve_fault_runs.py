@@ -38,7 +38,6 @@ from PIL import Image
 
 from clipworks.profiling import inputs
 
-TIMEOUT_S = 5.0  # of the server's requests
 _WAIT_S = 120.0
 _TOGETHER = 16  # mutated images in a request
 _TEXT = {"input": "a photo of a dog", "encoding_format": "base64"}
@@ -96,7 +95,7 @@ def serving(*words: str, env: dict[str, str] | None = None, log: Path = Path(os.
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "clipworks", "serve", "--port", str(port), "--precision", "f32"]
-    command += ["--timeout", f"{TIMEOUT_S:g}", *words]
+    command += words
     with (
         log.open("wb") as error,
         subprocess.Popen(
@@ -175,9 +174,10 @@ def send_slowly(server: Server, args: argparse.Namespace) -> str:
                 ended.append(time.monotonic() - begin)
         if not clients:
             break
-        assert time.monotonic() - begin < 4 * TIMEOUT_S, f"{len(clients)} are still open"
+        assert time.monotonic() - begin < 4 * args.timeout_s, f"{len(clients)} are still open"
         time.sleep(0.2)
-    return f"{len(ended)} connections were ended after {min(ended):.1f} to {max(ended):.1f} s (--timeout {TIMEOUT_S:g})"
+    told = f"{min(ended):.1f} to {max(ended):.1f} s"
+    return f"{len(ended)} connections were ended after {told} (--timeout {args.timeout_s:g})"
 
 
 def vanish(server: Server, args: argparse.Namespace) -> str:
@@ -202,7 +202,7 @@ def send_without_end(server: Server, args: argparse.Namespace) -> str:
         client.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % kind)
     answers: Counter[str] = Counter()
     while clients:
-        assert time.monotonic() - begin < 4 * TIMEOUT_S, f"{len(clients)} are still open"
+        assert time.monotonic() - begin < 4 * args.timeout_s, f"{len(clients)} are still open"
         for client, (_, part) in list(clients.items()):
             client.settimeout(0)
             with contextlib.suppress(BlockingIOError):
@@ -354,9 +354,10 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--soak-s", type=float, default=120.0)
+    parser.add_argument("--timeout-s", type=float, default=10.0, help="of the server's requests")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(words)
-    args.words = ["--model", args.model] if args.model else []
+    args.words = ["--timeout", f"{args.timeout_s:g}", *(["--model", args.model] if args.model else [])]
     _raise_open_files()
     failed = 0
     with serving(*args.words, "--no-access-log") as server:
