@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-modes test-user sanitize test-matrix test-torch test-ray test-signals lint format wheel bench bench-peers bench-families parity clean
+.PHONY: help demo test test-modes test-user sanitize test-matrix test-torch test-ray test-faults test-signals lint format wheel bench bench-peers bench-families parity clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -102,6 +102,9 @@ MOMENTS ?= 50
 	$(PYTHON312) -m venv .venv-312
 	.venv-312/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[onnxruntime,serve]' 'pytest>=9,<10'
 	@touch $@
+
+test-faults: .venv/installed  ## run a server among bad images, slow, vanishing and idle clients, kills, a full disk (FAULTS="kill soak")
+	$(BIN)/python tests/serve_fault_runs.py $(FAULTS)
 
 test-signals: .venv/installed  ## press Ctrl-C at 50 random moments of every command, on two Pythons (MOMENTS=N; PYTHON312=...)
 	@status=0; $(BIN)/python tests/signal_runs.py --moments $(MOMENTS) || status=1; \

@@ -1,4 +1,4 @@
-"""Servers side by side: images and texts over HTTP, closed loop at several numbers in flight, each server in turn.
+"""Servers side by side: images and texts over HTTP, closed loop at several numbers in flight and open loop, in turn.
 
     python benchmarks/serving.py --model BUNDLE --rounds 3
     python benchmarks/serving.py --model BUNDLE --rounds 3 --infinity CHECKPOINT
@@ -7,8 +7,9 @@ BUNDLE is a model as ``clipworks models convert`` makes it, CHECKPOINT the Huggi
 that both have the same weights. infinity is taken from ``.venv-peers/infinity``, which ``make bench-peers`` makes; it
 is started as its own documentation says, with torch in float32. The client is `clipworks.profiling.http_client`, one
 program for all; what it costs in processor time stands beside each figure, since client and server share the cores.
-Only one server runs at a time. Our own rate without HTTP is measured last in each round, with batches of 32 images and
-of 128 texts, and of one.
+The open loop asks every server at half of the best rate of the first one's closed loops, which is infinity's where it
+is there. Only one server runs at a time. Our own rate without HTTP is measured last in each round, with batches of 32
+images and of 128 texts, and of one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from peers.environments import describe_surroundings
 
 from clipworks import RuntimeOptions, load
 from clipworks.profiling import inputs
@@ -43,19 +46,10 @@ def list_servers(args: argparse.Namespace) -> dict[str, list[str]]:
     ours += ["--no-access-log", "--timeout", "120", "--precision"]
     servers = {f"clipworks {precision}": [*ours, precision] for precision in args.precision}
     if args.infinity:
-        program = ROOT / ".venv-peers" / "infinity" / "bin" / "infinity_emb"
-        words = [
-            "v2",
-            "--model-id",
-            str(args.infinity),
-            "--port",
-            "{port}",
-            "--url-prefix",
-            "/v1",
-            "--served-model-name",
-            "default",
-        ]
-        servers["infinity f32"] = [str(program), *words, "--engine", "torch", "--dtype", "float32", "--device", "cpu"]
+        python = ROOT / ".venv-peers" / "infinity" / "bin" / "python"
+        words = ["v2", "--model-id", str(args.infinity), "--port", "{port}", "--url-prefix", "/v1"]
+        words += ["--served-model-name", "default", "--engine", "torch", "--dtype", "float32", "--device", "cpu"]
+        servers = {"infinity f32": [str(python), "-m", "peers.infinity_server", *words], **servers}
     return servers
 
 
@@ -65,7 +59,10 @@ def start(words: list[str]) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [word.replace("{port}", str(port)) for word in words]
-    with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, stdout=log, stderr=log, env=describe_surroundings()) as process,
+    ):
         try:
             end = time.monotonic() + _START_S
             while not is_up(port):
@@ -136,28 +133,36 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load, and of each of our own rates")
     parser.add_argument("--in-flight", type=int, nargs="+", default=list(IN_FLIGHT))
+    parser.add_argument("--kinds", nargs="+", default=["image", "text"], help="what is asked for: image text")
     args = parser.parse_args()
-    results: dict[tuple[str, str, int], list[HttpProfile]] = {}
+    results: dict[tuple[str, str, str], list[HttpProfile]] = {}
+    rates: dict[str, float] = {}  # of the open loop
     with tempfile.TemporaryDirectory() as scratch:
         texts = Path(scratch) / "texts.json"
         texts.write_text(json.dumps(inputs.read_prompts(None)))
         for number in range(args.rounds):
             for name, words in list_servers(args).items():
                 with start(words) as url:
-                    for kind in ("image", "text"):
-                        for depth in args.in_flight:
-                            wanted = Load(depth=depth, duration_s=args.seconds, warmup_s=args.seconds / 4)
-                            model = "default" if name.startswith("infinity") else None
-                            target = HttpTarget(url=url, model=model, texts=texts if kind == "text" else None)
+                    model = "default" if name.startswith("infinity") else None
+                    for kind in args.kinds:
+                        target = HttpTarget(url=url, model=model, texts=texts if kind == "text" else None)
+                        best = 0.0
+                        for depth in (*args.in_flight, None):
+                            rate = None if depth is not None else rates.setdefault(kind, best / 2)
+                            wanted = Load(
+                                depth=depth or 0, rate=rate, duration_s=args.seconds, warmup_s=args.seconds / 4
+                            )
                             found = profile_http(target, wanted)
-                            results.setdefault((name, kind, depth), []).append(found)
-                            print(f"round {number + 1}: {name}, {kind}, {depth} in flight: {say([found])}", flush=True)
+                            best = max(best, found.answered_per_s)
+                            asked = f"{depth:4} in flight" if depth is not None else f"open, {rate:.1f}/s"
+                            results.setdefault((name, kind, asked), []).append(found)
+                            print(f"round {number + 1}: {name}, {kind}, {asked}: {say([found])}", flush=True)
             for precision in args.precision:
-                rates = measure_own(args.model, precision, args.seconds)
-                told = ", ".join(f"{kind} {rate:.1f}/s" for kind, rate in rates.items())
+                own = measure_own(args.model, precision, args.seconds)
+                told = ", ".join(f"{kind} {rate:.1f}/s" for kind, rate in own.items())
                 print(f"round {number + 1}: clipworks {precision} without HTTP: {told}", flush=True)
-    for (name, kind, depth), rounds in results.items():
-        print(f"{name:16} {kind:5} {depth:4} in flight {say(rounds)}")
+    for (name, kind, asked), rounds in results.items():
+        print(f"{name:16} {kind:5} {asked} {say(rounds)}")
 
 
 if __name__ == "__main__":

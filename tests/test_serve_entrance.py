@@ -25,7 +25,7 @@ ORIGIN = {"Origin": "http://page.example"}
 def test_a_body_that_never_ends_is_given_up_whatever_was_answered(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipworks.serve.server._GRACE_S", 0.1)
+    monkeypatch.setattr("clipworks.serve.connections._GRACE_S", 0.1)
     keys = tmp_path / "keys"
     keys.write_text("a" * 20)
     words = (*QUIET, "--timeout", 0.5, *(("--api-key-file", keys) if path == "/v1/embeddings" else ()))

@@ -55,7 +55,7 @@ class LosingEncoder(SlowEncoder):
 @pytest.fixture
 def losing(monkeypatch: pytest.MonkeyPatch) -> LosingEncoder:
     """An encoder that can be lost, and that the server opens again without a pause."""
-    monkeypatch.setattr("clipworks.serve.served_model._PAUSES_S", (0.0,))
+    monkeypatch.setattr("clipworks.serve.watched_encoder._PAUSES_S", (0.0,))
     return LosingEncoder()
 
 
@@ -85,7 +85,7 @@ def test_a_server_that_no_longer_watches_its_encoder_is_not_alive(losing: Losing
 
 
 def test_an_encoder_that_takes_far_longer_than_a_request_may_is_told_as_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipworks.serve.served_model._STUCK_S", 0.0)
+    monkeypatch.setattr("clipworks.serve.watched_encoder._STUCK_S", 0.0)
     with serving_words(*QUIET, "--timeout", 0.2) as served:
         with holding(served):
             served.embed("a dog")

@@ -175,7 +175,7 @@ def test_a_crash_answers_its_own_requests_with_503_and_everyone_else_s_when_it_i
 def test_a_model_that_cannot_be_opened_again_is_dead_and_says_so(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipworks.serve.served_model._PAUSES_S", (0.0,))
+    monkeypatch.setattr("clipworks.serve.watched_encoder._PAUSES_S", (0.0,))
     process = find_process(server)
 
     def refuse() -> None:

@@ -60,7 +60,9 @@ ENVIRONMENTS = {
     "sentence_transformers": Environment(packages=(*TORCH, "sentence-transformers==6.2.0", "pillow==13.0.0")),
     "onnx_clip": Environment(packages=("onnx_clip==4.0.1",)),
     "fastembed": Environment(packages=("fastembed==0.9.1",)),
-    "infinity": Environment(packages=(*TORCH, "infinity_emb[torch,vision]==0.0.78", "aiohttp")),
+    "infinity": Environment(
+        packages=(*TORCH, "infinity_emb[torch,vision]==0.0.78", "aiohttp"), extra=("infinity_emb[server]==0.0.78",)
+    ),
     "faster_clip": Environment(packages=("faster-clip==0.4.0",), extra=("numpy==2.4.6",)),
     "clip_cpp": Environment(packages=("clip_cpp==0.5.0",), extra=("numpy==2.4.6", "gguf", "safetensors")),
 }

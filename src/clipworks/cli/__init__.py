@@ -148,7 +148,8 @@ def _noting() -> Iterator[None]:
         elif (text := show_text(str(message))) not in said:
             said.add(text)
             clear = "\r\x1b[K" if can_redraw(sys.stderr) else ""  # a line of progress may stand there
-            print(f"{clear}note: {text}", file=sys.stderr)
+            with contextlib.suppress(OSError):  # a note that a full disk loses ends nothing
+                print(f"{clear}note: {text}", file=sys.stderr)
             if isinstance(message, ClipworksWarning) and message.mark is not None:
                 with contextlib.suppress(OSError):
                     open(message.mark, "ab").close()  # noqa: PTH123  # pathlib would be imported for it

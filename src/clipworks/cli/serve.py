@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-body MIB>=1 = 32": "size of a request",
         "--max-text N>=1 = 10000": "characters of a text",
         "--max-requests N>=1 = 256": "requests under way at once",
+        "--max-connections N>=1 = 16384": "connections open at once; those that come then get 503",
         "--timeout S:float = 30": "from a request's first byte to its answer, or its refusal",
     }
     kinds.add_options(parser.add_argument_group("bounds"), rows)
@@ -102,6 +103,7 @@ def read_settings(args: argparse.Namespace) -> ServeOptions:
             body_bytes=args.max_body << 20,
             text_characters=args.max_text,
             requests=args.max_requests,
+            connections=args.max_connections,
             timeout_s=args.timeout,
         ),
     )

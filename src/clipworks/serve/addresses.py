@@ -25,6 +25,8 @@ Resolve = Callable[[str, int], Sequence[str]]
 """Finds the addresses of a host and port."""
 
 _REDIRECTS = 3
+# Images of all models that are being fetched, or were and are not yet decoded.
+_FETCHED = 16
 _CHUNK = 1 << 16
 # A connection is ended so long after its deadline, which is past then for whoever looks.
 _PAST_S = 0.01
@@ -75,7 +77,9 @@ class Fetcher:
     def __init__(self, allowed: AllowedHosts, *, most_bytes: int, timeout_s: float, find: Resolve = resolve) -> None:
         """Start no thread yet; an image has ``most_bytes`` at most, and ``timeout_s`` for all of its way."""
         self._allowed, self._most_bytes, self._timeout_s, self._find = allowed, most_bytes, timeout_s, find
-        self._threads = ThreadPoolExecutor(16, thread_name_prefix="fetch")
+        self._threads = ThreadPoolExecutor(_FETCHED, thread_name_prefix="fetch")
+        # Held until an image is decoded: what was fetched takes memory that no body's bound counts.
+        self.places = asyncio.Semaphore(_FETCHED)
 
     async def fetch(self, item: Item) -> Item | Failure:
         """The item with the bytes of its file in the place of its address, or why they cannot be fetched."""

@@ -34,8 +34,8 @@ class BodyReader:
         self._held = 0
 
     @contextlib.asynccontextmanager
-    async def reading(self, request: Request) -> AsyncIterator[Body]:
-        """Read a request's fields; its bytes count as held until the block ends.
+    async def reading(self, request: Request, deadline: float) -> AsyncIterator[Body]:
+        """Read a request's fields by the deadline; its bytes count as held until the block ends.
 
         Raises:
             RequestError: 400 for what cannot be parsed, 408 for a body that does not come, 413 for one that is too
@@ -51,14 +51,14 @@ class BodyReader:
             raise self._refuse_size()
         content = bytearray()
         try:
-            await self._receive(request, content)
+            await self._receive(request, deadline, content)
             yield await (_parse_json if kind == _JSON else _parse_form)(request, bytes(content))
         finally:
             self._held -= len(content)
 
-    async def _receive(self, request: Request, content: bytearray) -> None:
+    async def _receive(self, request: Request, deadline: float, content: bytearray) -> None:
         try:
-            async with asyncio.timeout(self._limits.timeout_s):
+            async with asyncio.timeout_at(deadline):
                 async for chunk in request.stream():
                     self._held += len(chunk)
                     content += chunk

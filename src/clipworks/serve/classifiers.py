@@ -11,11 +11,12 @@ import numpy as np
 
 from clipworks.bundle.card import Card
 from clipworks.scoring import Floats
-from clipworks.serve.batching import EmbeddedItem, Times
+from clipworks.serve.batching import EmbeddedItem
 from clipworks.serve.items import Item
 from clipworks.serve.limits import RequestError, refuse
 from clipworks.serve.preparing import Failure
 from clipworks.serve.served_model import ServedModel
+from clipworks.serve.times import Times
 from clipworks.tasks.zero_shot import FoldedClassifier, build_classifier, fold_classifier
 from clipworks.text.prompts import Labels
 

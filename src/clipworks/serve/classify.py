@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipworks.scoring import Floats
-from clipworks.serve.batching import EmbeddedItem, Times
+from clipworks.serve.batching import EmbeddedItem
 from clipworks.serve.classifiers import ServedClassifiers
 from clipworks.serve.embeddings import require_any, write_failure, write_usage
 from clipworks.serve.items import Item, read_item
 from clipworks.serve.limits import Limits, refuse
 from clipworks.serve.preparing import Failure
 from clipworks.serve.served_model import ServedModel
+from clipworks.serve.times import Times
 from clipworks.tasks.zero_shot import FoldedClassifier
 from clipworks.text.prompts import LABEL_SETS, SIMPLE_TEMPLATE, TEMPLATE_SETS, Labels, read_labels, read_templates
 
 _MOST_LABELS, _MOST_TEMPLATES, _MOST_PROMPTS = 10_000, 200, 100_000
+_MOST_RANKED = 100_000
+# Scores up to which a thread would cost more than to rank them.
+_FEW = 1000
 
 
 async def answer_classify(
@@ -42,17 +47,15 @@ async def answer_classify(
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
         raise refuse("threshold", f"threshold is {str(threshold)[:60]!r}; allowed: a number from 0 to 1")
     items = _list_images(body, model.limits)
+    if (entries := min(top, len(labels)) * len(items)) > _MOST_RANKED:
+        said = f"top_k is {top:,}, of {len(items)} images: {entries:,} classes in one answer"
+        raise refuse("top_k", f"{said}; allowed: {_MOST_RANKED:,}")
     classifier, cached = await classifiers.find(model, labels, templates)
     embedded = await model.embed(items, times)
     require_any(embedded)
-    return {
-        "object": "list",
-        "model": model.name,
-        "score_kind": model.card.score.kind,
-        "classes": len(labels),
-        "templates": len(templates),
-        "classifier_cached": cached,
-        "data": [
+
+    def rank() -> list[dict[str, Any]]:
+        return [
             {"object": "classification", "index": place}
             | (
                 {"classes": None, "error": write_failure(one)}
@@ -60,7 +63,16 @@ async def answer_classify(
                 else {"classes": _rank(model, classifier, labels, one, top, threshold)}
             )
             for place, one in enumerate(embedded)
-        ],
+        ]
+
+    return {
+        "object": "list",
+        "model": model.name,
+        "score_kind": model.card.score.kind,
+        "classes": len(labels),
+        "templates": len(templates),
+        "classifier_cached": cached,
+        "data": await asyncio.to_thread(rank) if len(items) * len(labels) > _FEW else rank(),
         "usage": write_usage(times),
     }
 

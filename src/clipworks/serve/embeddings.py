@@ -10,11 +10,12 @@ import numpy as np
 
 from clipworks.bundle.card import Card
 from clipworks.scoring import Floats, normalise
-from clipworks.serve.batching import EmbeddedItem, Times
+from clipworks.serve.batching import EmbeddedItem
 from clipworks.serve.items import list_items
 from clipworks.serve.limits import RequestError, refuse
 from clipworks.serve.preparing import Failure
 from clipworks.serve.served_model import ServedModel
+from clipworks.serve.times import Times
 
 _FORMATS = ("float", "base64")
 

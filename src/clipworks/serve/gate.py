@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -14,13 +15,14 @@ from datetime import UTC, datetime
 from prometheus_client import Gauge
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clipworks.serve.batching import Times
 from clipworks.serve.keys import ApiKeys
 from clipworks.serve.limits import Limits, RequestError
 from clipworks.serve.metrics import Metrics
+from clipworks.serve.times import Times
 
 ACCESS_LOG = logging.getLogger("clipworks.serve.access")
 GONE = 499
@@ -40,10 +42,19 @@ class Ticket:
     """What is known of one request on its way."""
 
     request_id: str
+    deadline: float  # by the event loop's clock, of everything that is done for it
     route: str = "other"  # the pattern of its path, for metrics: a path of a client's own would make endless names
     model: str | None = None
     times: Times = field(default_factory=Times)
     code: str | None = None  # of its error
+
+
+def find_ticket(request: Request, route: str) -> Ticket:
+    """The ticket that the gate gave a request, which is now known to be for a route."""
+    ticket = request.scope["state"]["ticket"]
+    assert isinstance(ticket, Ticket)
+    ticket.route = route
+    return ticket
 
 
 def answer_error(error: RequestError) -> Response:
@@ -101,8 +112,12 @@ class Gate:
             return
         headers, begin = Headers(scope=scope), time.monotonic()
         given = headers.get("x-request-id", "")
-        ticket = Ticket(request_id=given if _ID.fullmatch(given) else uuid.uuid4().hex)
-        scope.setdefault("state", {})["ticket"] = ticket
+        state = scope.setdefault("state", {})
+        begun = state.get("begun", asyncio.get_running_loop().time())  # its first byte, where the server noted it
+        ticket = Ticket(
+            request_id=given if _ID.fullmatch(given) else uuid.uuid4().hex, deadline=begun + self._limits.timeout_s
+        )
+        state["ticket"] = ticket
         status, sent = GONE, 0
 
         async def send_on(message: Message) -> None:

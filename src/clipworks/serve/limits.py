@@ -35,11 +35,12 @@ class Limits:
     body_bytes: int = 32 << 20  # of one request
     text_characters: int = 10_000  # of one text, before it is cut into tokens
     requests: int = 256  # under way at once
+    connections: int = 16384  # open at once, or as many as the system allows
     timeout_s: float = 30.0  # from a request's first byte to its answer
 
     def __post_init__(self) -> None:
         """Check the numbers; raises UsageError."""
-        for name in ("queue", "items", "body_bytes", "text_characters", "requests"):
+        for name in ("queue", "items", "body_bytes", "text_characters", "requests", "connections"):
             check_count(name, getattr(self, name))
         if not 0 < self.timeout_s < float("inf"):
             raise UsageError(f"timeout is {self.timeout_s:g} s; allowed: above 0")

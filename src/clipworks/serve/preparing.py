@@ -18,6 +18,9 @@ from clipworks.serve.batching import Content
 from clipworks.serve.items import Item, read_content
 from clipworks.text.tokenizers import Tokenizer
 
+# Characters of a request's texts that are cut into tokens on the event loop, which takes a millisecond at most.
+_SHORT = 512
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
@@ -49,22 +52,26 @@ class Preparer:
         """Start no thread yet; ``observe`` is told how long an item of a kind took."""
         self._card, self._tokenizer, self._images = card, tokenizer, images
         self._text_characters, self._observe = text_characters, observe
-        self._threads = ThreadPoolExecutor(count_cores(), thread_name_prefix="prepare")
+        self._decoding = ThreadPoolExecutor(count_cores(), thread_name_prefix="decode")
+        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")  # texts wait for no image
 
     async def prepare_image(self, item: Item) -> Prepared | Failure:
         """Decode one image."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, item)
+        return await asyncio.get_running_loop().run_in_executor(self._decoding, self._decode, item)
 
     async def prepare_texts(self, items: Sequence[Item], *, truncate: bool) -> list[Prepared | Failure]:
-        """Cut texts into tokens, all of a request at once: it takes microseconds each."""
+        """Cut texts into tokens, all of a request at once; a thread would cost short ones more than it takes."""
+        if sum(len(item.value) for item in items) <= _SHORT:
+            return [self._tokenize(item, truncate=truncate) for item in items]
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._threads, lambda: [self._tokenize(item, truncate=truncate) for item in items]
+            self._tokenizing, lambda: [self._tokenize(item, truncate=truncate) for item in items]
         )
 
     def close(self) -> None:
         """End the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._decoding, self._tokenizing):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _decode(self, item: Item) -> Prepared | Failure:
         begin = time.perf_counter()

@@ -19,6 +19,8 @@ from clipworks.runtimes.protocol import Role
 from clipworks.scoring import Floats
 
 _TEXT, _IMAGE = "a photo of a dog", IMAGES / "CLIP.png"
+# Calls of which the quickest counts.
+_TIMES = 3
 # The least cosine with f32 that passes: a fault in weights, tokens or pixels gives far less.
 _LEAST = {"f32": 0.9999, "bf16": 0.99, "f16": 0.99, "int8": 0.9}
 
@@ -68,9 +70,12 @@ def time_model(model: Model) -> dict[Role, float]:
         "text": lambda: model.embed_texts(_TEXT),
     }
     for role, call in calls.items():
-        begin = time.perf_counter()
-        call()
-        taken[role] = time.perf_counter() - begin
+        times = []
+        for _ in range(_TIMES):
+            begin = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - begin)
+        taken[role] = min(times)  # too high a figure would refuse what there is time for
     return taken
 
 

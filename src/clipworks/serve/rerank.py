@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from clipworks import scoring
-from clipworks.serve.batching import Times
 from clipworks.serve.embeddings import read_truncate, require_any, write_failure, write_usage
 from clipworks.serve.items import Item, read_item
 from clipworks.serve.limits import refuse
 from clipworks.serve.preparing import Failure
 from clipworks.serve.served_model import ServedModel
+from clipworks.serve.times import Times
 
 
 async def answer_rerank(model: ServedModel, body: Mapping[str, Any], times: Times) -> dict[str, Any]:

@@ -1,46 +1,32 @@
-"""One model as it is served: its card and tokenizer here, its encoders behind a queue, watched and started again."""
+"""One model as it is served: its card and tokenizer here, its encoders behind a queue."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Coroutine, Sequence
+from typing import Any
 
 from clipworks.bundle.files import Bundle
 from clipworks.errors import ClipworksError, EncodingError
 from clipworks.options import ImageOptions
 from clipworks.processor import count_cores
 from clipworks.runtimes.protocol import Role
-from clipworks.scoring import Floats
 from clipworks.serve.addresses import Fetcher
-from clipworks.serve.batching import Batcher, BatchOptions, Content, EmbeddedItem, EncodedBatch, Times
+from clipworks.serve.batching import Batcher, BatchOptions, EmbeddedItem, EncodedBatch
 from clipworks.serve.budget import MemoryBudget
 from clipworks.serve.encoders import EncoderFacts, EncoderLostError, ServedEncoder
 from clipworks.serve.items import Item
 from clipworks.serve.limits import Limits, RequestError
 from clipworks.serve.metrics import Metrics
 from clipworks.serve.preparing import Failure, Prepared, Preparer
-from clipworks.serve.proof import require_proof
+from clipworks.serve.times import Times
+from clipworks.serve.watched_encoder import WatchedEncoder
 from clipworks.text.tokenizers import open_tokenizer
-
-# What is taken for stuck: opening a large model for the first time and proving it, and any batch.
-_OPENING_S, _BATCH_S = 900.0, 300.0
-# Between attempts to open an encoder again: the last one stays.
-_PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0)
-# Images that were fetched by URL and are not yet decoded.
-_FETCHED = 16
-# Between two looks at an encoder's process.
-_LOOK_S = 0.05
-# Attempts in a row that may fail before the server says that it is dead.
-_TRIES = 5
-# An encoder that takes so long for one batch is told as stuck; at least twice what a request may take.
-_STUCK_S = 60.0
 
 
 class ServedModel:
-    """A model that answers; everything but the encoder itself runs on the server's event loop."""
+    """A model that answers; its encoder is watched, and behind a queue."""
 
     def __init__(
         self,
@@ -57,10 +43,14 @@ class ServedModel:
     ) -> None:
         self.card, self.name, self.limits = bundle.card, bundle.card.name, limits
         self.names = names  # that it answers to beside its own
-        self.facts: EncoderFacts | None = None  # of the encoder that is open, and None until one has proved itself
-        self.dead: str | None = None  # why no encoder can be opened any more
-        self._encoder, self._metrics, self._fetcher = encoder, metrics, fetcher
-        self._budget, self._fetching = budget, asyncio.Semaphore(_FETCHED)
+        self._metrics, self._fetcher, self._budget = metrics, fetcher, budget
+        self._encoder = WatchedEncoder(
+            encoder,
+            self.name,
+            timeout_s=limits.timeout_s,
+            opened=self._observe_open,
+            lost=lambda: metrics.errors.labels("encoder_lost").inc(),
+        )
         self._preparer = Preparer(
             bundle.card,
             open_tokenizer(bundle.tokenizer, bundle.card.text),
@@ -69,18 +59,15 @@ class ServedModel:
             observe=self._observe_item,
         )
         self._batcher = Batcher(
-            self._encode,
-            prepare=self._wait_for_encoder,
+            self._encoder.encode,
+            prepare=self._encoder.wait,
             bounds={"image": batching.images, "text": batching.tokens},
             queue=limits.queue,
             max_wait_s=batching.max_wait_s,
             longest_s=limits.timeout_s,
             observe=self._observe_batch,
         )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
-        self._tasks: list[asyncio.Task[None]] = []
-        self._failures = 0
-        self._busy_since: float | None = None
+        self._feeding: asyncio.Task[None] | None = None
         metrics.refresh_with(self._refresh)
 
     async def open(self) -> None:
@@ -89,27 +76,32 @@ class ServedModel:
         Raises:
             ClipworksError: it cannot be opened, or has not passed.
         """
-        await self._open_encoder()
-        self._tasks = [asyncio.create_task(self._batcher.run()), asyncio.create_task(self._watch())]
+        await self._encoder.open()
+        self._feeding = asyncio.create_task(self._batcher.run())
 
     async def close(self) -> None:
         """Drop what waits and end the encoder."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.facts = None
+        if self._feeding is not None:
+            self._feeding.cancel()
+            await asyncio.gather(self._feeding, return_exceptions=True)
         self._preparer.close()
-        await asyncio.get_running_loop().run_in_executor(None, self._encoder.close)
-        self._thread.shutdown(wait=False)
+        await self._encoder.close()
+
+    @property
+    def facts(self) -> EncoderFacts | None:
+        """Of the encoder that is open; None until one has proved itself."""
+        return self._encoder.facts
+
+    @property
+    def dead(self) -> str | None:
+        """Why no encoder can be opened any more, or None."""
+        return self._encoder.dead
 
     @property
     def stuck(self) -> str | None:
         """What keeps the model from answering although its encoder is not lost, or None."""
-        if any(task.done() for task in self._tasks):
-            return "what feeds or watches its encoder has ended"
-        since, most_s = self._busy_since, max(2 * self.limits.timeout_s, _STUCK_S)
-        stuck = since is not None and asyncio.get_running_loop().time() - since > most_s
-        return f"a batch has taken more than {most_s:g} s" if stuck else None
+        ended = self._feeding is not None and self._feeding.done()
+        return "what feeds its encoder has ended" if ended else self._encoder.stuck
 
     @property
     def restarts(self) -> int:
@@ -153,12 +145,7 @@ class ServedModel:
                     return Failure(name=item.name, code="encoding_failed", message=f"{item.name}: {error.message}")
 
             jobs = [embed_one(item, next(prepared) if item.role == "text" else None) for item in items]
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(job) for job in jobs]
-            except BaseExceptionGroup as errors:
-                raise _explain(errors.exceptions[0]) from None
-        embedded = [task.result() for task in tasks]
+            embedded = await _gather(jobs)
         failed = sum(isinstance(one, Failure) for one in embedded)
         times.images += counts["image"]
         times.texts += counts["text"]
@@ -173,58 +160,16 @@ class ServedModel:
     async def _prepare_image(self, item: Item) -> Prepared | Failure:
         if item.address is None:
             return await self._preparer.prepare_image(item)
-        async with self._fetching:  # until it is decoded: what was fetched takes memory that no body's bound counts
+        async with self._fetcher.places:
             fetched = await self._fetcher.fetch(item)
             return fetched if isinstance(fetched, Failure) else await self._preparer.prepare_image(fetched)
 
-    async def _wait_for_encoder(self) -> None:
-        while self.facts is None or self._encoder.is_lost():  # it is being opened again
-            if self.dead is not None:
-                raise EncoderLostError(self.dead)
-            await asyncio.sleep(_LOOK_S)
-
-    async def _encode(self, role: Role, batch: Sequence[Content]) -> Floats:
-        loop = asyncio.get_running_loop()
-        stuck = loop.call_later(_BATCH_S, self._encoder.kill, f"a batch took longer than {_BATCH_S:g} s")
-        self._busy_since = loop.time()
-        try:
-            return await loop.run_in_executor(self._thread, self._encoder.encode, role, batch)
-        finally:
-            self._busy_since = None
-            stuck.cancel()
-
-    async def _open_encoder(self) -> None:
-        loop = asyncio.get_running_loop()
-        stuck = loop.call_later(_OPENING_S, self._encoder.kill, f"opening took longer than {_OPENING_S:g} s")
-        try:
-            facts = await loop.run_in_executor(self._thread, self._encoder.open)
-        finally:
-            stuck.cancel()
-        require_proof(self.name, facts.proof)
+    def _observe_open(self, facts: EncoderFacts) -> None:
         self._budget.take(self.name, facts.memory_mib)
-        self.facts, self.dead, self._failures = facts, None, 0
         for role, seconds in facts.seconds.items():
             self._batcher.expect(role, encode_s=seconds)
         told = {"runtime": facts.runtime, "device": facts.device, "precision": facts.precision}
         self._metrics.model.labels(self.name).info({**told, "proof": facts.proof.said})
-
-    async def _watch(self) -> None:
-        """Open the encoder again whenever it is lost."""
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            if not self._encoder.is_lost():
-                continue
-            self.facts = None
-            self._metrics.errors.labels("encoder_lost").inc()
-            await asyncio.sleep(_PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)])
-            try:
-                await self._open_encoder()
-            except Exception as error:  # noqa: BLE001  # whatever it is, the next attempt may be well
-                self._failures += 1
-                with contextlib.suppress(Exception):
-                    self._encoder.kill("it has not passed")
-                if self._failures >= _TRIES:
-                    self.dead = error.message if isinstance(error, ClipworksError) else repr(error)
 
     def _observe_item(self, role: Role, seconds: float) -> None:
         self._batcher.expect(role, prepare_s=seconds / count_cores())
@@ -241,6 +186,21 @@ class ServedModel:
             self._metrics.waiting.labels(self.name, role).set(count)
         self._metrics.restarts.labels(self.name).set(self.restarts)
         self._metrics.ready.labels(self.name).set(self.facts is not None)
+
+
+async def _gather(jobs: Sequence[Coroutine[Any, Any, EmbeddedItem | Failure]]) -> list[EmbeddedItem | Failure]:
+    """What the items' coroutines return; the first error of one ends all of them."""
+    if len(jobs) == 1:  # as most requests have: a task would only cost
+        try:
+            return [await jobs[0]]
+        except ClipworksError as error:
+            raise _explain(error) from None
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(job) for job in jobs]
+    except BaseExceptionGroup as errors:
+        raise _explain(errors.exceptions[0]) from None
+    return [task.result() for task in tasks]
 
 
 def _explain(error: BaseException) -> BaseException:

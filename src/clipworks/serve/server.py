@@ -9,21 +9,22 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from clipworks.errors import UsageError
+from clipworks.serve.connections import PatientProtocol
 from clipworks.serve.gate import Drain, Gate
+from clipworks.serve.limits import Limits
 
 _POLL_S = 0.05
 # Idle connections that are kept open for another request, and new ones that send none.
 _IDLE_S = 65
 _BACKLOG = 2048
-_MOST_HEADER_BYTES = 32 << 10
-# A body that has not ended so long after it should have been answered with 408 ends its connection, whatever was said.
-_GRACE_S = 5.0
+# What was written to a connection has so long to be read once nothing is under way any more.
+_FLUSH_S = 5
+# Open files that are no connections: of encoders, of images, of what Python imports.
+_OTHER_FILES = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,74 +35,6 @@ class Address:
     port: int = 8000  # 0 for any that is free
     root_path: str = ""  # that a reverse proxy has taken off
     trusted: str | None = None  # addresses of proxies whose X-Forwarded headers are believed; None for nobody's
-
-
-class _PatientProtocol(HttpToolsProtocol):
-    """Ends a connection whose first or next request does not have its headers, or its body, in time."""
-
-    header_s: float = 30.0
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._late: asyncio.TimerHandle | None = self.loop.call_later(self.header_s, self._end_late)
-        self._header_bytes = self._unread_bytes = 0
-        self._in_headers = True
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # a client that does not read its answer does not keep it in memory
-            with contextlib.suppress(OSError):
-                transport.get_extra_info("socket").setsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self.header_s * 1000)
-                )
-
-    def data_received(self, data: bytes) -> None:
-        self._unread_bytes += len(data)  # the parser tells of a header only once it is whole
-        super().data_received(data)
-        if self._in_headers and self._unread_bytes > _MOST_HEADER_BYTES:
-            self.transport.abort()
-
-    def on_url(self, url: bytes) -> None:
-        self._count_header(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_header(len(name) + len(value))
-        super().on_header(name, value)
-
-    def _count_header(self, count: int) -> None:
-        self._header_bytes += count
-        if self._header_bytes > _MOST_HEADER_BYTES:
-            self.transport.abort()
-            raise ValueError("the headers are too long")
-
-    def on_message_begin(self) -> None:
-        self._header_bytes = self._unread_bytes = 0
-        self._in_headers = True
-        super().on_message_begin()
-        if self._late is None:
-            self._late = self.loop.call_later(self.header_s, self._end_late)
-
-    def on_headers_complete(self) -> None:
-        self._forget()
-        self._in_headers = False
-        self._late = self.loop.call_later(self.header_s + _GRACE_S, self._end_late)
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        self._forget()
-        super().on_message_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._forget()
-        super().connection_lost(exc)
-
-    def _end_late(self) -> None:
-        self._late = None
-        if not self.transport.is_closing():
-            self.transport.close()
-
-    def _forget(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
 
 
 class _Server(uvicorn.Server):
@@ -118,7 +51,7 @@ def run_server(
     address: Address,
     drain: Drain,
     *,
-    timeout_s: float,
+    limits: Limits,
     is_asked: Callable[[], bool],
     announce: Callable[[str], None],
 ) -> None:
@@ -129,7 +62,7 @@ def run_server(
         live: opens what the application answers with, and closes it at the end.
         address: where to listen.
         drain: set once the end is asked for.
-        timeout_s: how long what is under way may still take, and how long headers may.
+        limits: how long what is under way may still take, and how many connections there may be.
         is_asked: whether an end is asked for.
         announce: told the server's URL once it is ready.
 
@@ -142,7 +75,7 @@ def run_server(
     config = uvicorn.Config(
         gate,
         lifespan="off",
-        http=type("Protocol", (_PatientProtocol,), {"header_s": timeout_s}),
+        http=type("Protocol", (PatientProtocol,), {"patience_s": limits.timeout_s, "most": _count_connections(limits)}),
         ws="none",
         loop="asyncio",
         log_config=None,
@@ -153,7 +86,7 @@ def run_server(
         root_path=address.root_path,
         timeout_keep_alive=_IDLE_S,
         backlog=_BACKLOG,
-        timeout_graceful_shutdown=max(1, round(timeout_s)),
+        timeout_graceful_shutdown=_FLUSH_S,
     )
     with _listen(address) as listening:
         host, port = listening.getsockname()[:2]
@@ -163,7 +96,7 @@ def run_server(
             if await _open(live, is_asked):
                 try:
                     await _serve(
-                        server, gate, drain, listening, timeout_s, is_asked, lambda: announce(_url(host, port))
+                        server, gate, drain, listening, limits.timeout_s, is_asked, lambda: announce(_url(host, port))
                     )
                 finally:
                     await live.__aexit__(None, None, None)
@@ -237,6 +170,17 @@ def raise_open_files() -> None:
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _count_connections(limits: Limits) -> int:
+    """As many connections as are allowed, and as there are open files for."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files != resource.RLIM_INFINITY:
+            return min(limits.connections, max(files - _OTHER_FILES, 1))
+    return limits.connections
 
 
 def _url(host: str, port: int) -> str:

@@ -9,7 +9,7 @@ from clipworks.bundle.files import Bundle
 from clipworks.errors import UsageError
 from clipworks.options import DEFAULT_IMAGE_OPTIONS, DEFAULT_RUNTIME_OPTIONS, STARTER, ImageOptions, RuntimeOptions
 from clipworks.serve.addresses import AllowedHosts, Fetcher
-from clipworks.serve.application import Service, build_application, open_service
+from clipworks.serve.application import build_application
 from clipworks.serve.batching import BatchOptions
 from clipworks.serve.budget import MemoryBudget
 from clipworks.serve.encoder_process import EncoderProcess
@@ -20,6 +20,7 @@ from clipworks.serve.limits import Limits
 from clipworks.serve.metrics import Metrics
 from clipworks.serve.served_model import ServedModel
 from clipworks.serve.server import Address, run_server
+from clipworks.serve.service import Service, open_service
 from clipworks.store import open_bundle
 from clipworks.store.known import find_known
 
@@ -118,7 +119,7 @@ def serve(
         open_service(service),
         options.address,
         service.drain,
-        timeout_s=options.limits.timeout_s,
+        limits=options.limits,
         is_asked=is_asked,
         announce=tell,
     )
