@@ -27,7 +27,8 @@ from serving import start
 
 from clipworks import Model, RuntimeOptions, load
 from clipworks.profiling import inputs
-from clipworks.profiling.http_load import HttpTarget, profile_http
+from clipworks.profiling.http_client import HttpTarget
+from clipworks.profiling.http_load import profile_http
 from clipworks.profiling.profile import Load
 
 

@@ -58,7 +58,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         r"clipworks +\d+\.\d+\.\d+, Python 3\.\d+\.\d+, .+",
         r"CPU +.+, \d+ cores?, .+ GiB",
         r"cache +.+, [\d,]+ MB",
-        r"  runtime +version +device +precision +GFLOP/s +beside f32",
+        r"  runtime +version +device +(kernels +)?precision +GFLOP/s +beside f32",
         rf"  {RUNTIME} +\S+ +cpu +f32 +[\d,.]+ +1\.00",
         r"auto takes:",
         r"  for +takes +why",

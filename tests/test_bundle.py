@@ -98,7 +98,7 @@ TOWER = {"kind": "vit", "layers": 1, "width": 8}
         ({"image": IMAGE | {"std": [1, 0, 1]}}, "std is 0.0; allowed: above 0"),
         ({"image": IMAGE | {"resize_to": 15}}, "resize_to is 15; allowed: 16 to"),
         ({"image": IMAGE | {"size": 0}}, "size is 0; allowed: 1 to 1000000"),
-        ({"text": TEXT | {"tokenizer": "words"}}, "tokenizer is 'words'; allowed: clip, siglip, file"),
+        ({"text": TEXT | {"tokenizer": "words"}}, "tokenizer is 'words'; allowed: clip, siglip, wordpiece, file"),
         ({"text": TEXT | {"pad_id": 49408}}, "pad_id is 49408; allowed: 0 to 49407"),
         ({"text": TEXT | {"end_id": 49408}}, "end_id is 49408; allowed: 0 to 49407"),
         ({"text": TEXT | {"padding": "left"}}, "padding is 'left'; allowed: none, fixed"),
