@@ -10,7 +10,7 @@
 #define LEAST 40 /* rows that each thread has at least where threads work alone */
 #define GAP 32   /* words between rows: powers of two would share one set of the cache */
 
-size_t times(size_t one, size_t other)
+size_t multiply_sizes(size_t one, size_t other)
 {
     size_t product;
     return __builtin_mul_overflow(one, other, &product) || product > MOST ? MOST : product;
@@ -20,14 +20,14 @@ size_t attention_scratch(long head_width, long length)
 {
     const size_t side = (size_t)head_width, wide = (size_t)round_up(head_width, FILL);
     const size_t padded = (size_t)round_up(length, FILL);
-    return times(4, times(wide, padded) + times(padded + 1, wide) + times(QUERIES, side + 2 * padded + wide));
+    return multiply_sizes(4, multiply_sizes(wide, padded) + multiply_sizes(padded + 1, wide) + multiply_sizes(QUERIES, side + 2 * padded + wide));
 }
 
 size_t pooling_scratch(long width, long heads, long length)
 {
     const size_t full = (size_t)round_up(width, FILL), lanes = (size_t)round_up(heads, FILL);
     const size_t padded = (size_t)round_up(length, FILL);
-    return times(4, times(full, lanes) + times(2 * padded, lanes) + times((size_t)length, full));
+    return multiply_sizes(4, multiply_sizes(full, lanes) + multiply_sizes(2 * padded, lanes) + multiply_sizes((size_t)length, full));
 }
 
 void free_memory(Buffers *buffers)
@@ -143,7 +143,7 @@ static int allocate(Buffers *buffers, const size_t sizes[PLACES], char *places[P
 {
     size_t total = ALIGNMENT * 4;
     for (int i = 0; i < PLACES; i++)
-        total += times((sizes[i] + 2 * ALIGNMENT - 1) / ALIGNMENT, ALIGNMENT);
+        total += multiply_sizes((sizes[i] + 2 * ALIGNMENT - 1) / ALIGNMENT, ALIGNMENT);
     if (total > MOST)
         return 0;
     if (total > buffers->size) {
@@ -181,16 +181,16 @@ int reserve(Tower *tower, const Call *call, long length, long rows)
     const size_t slots = (size_t)(call->group_count * call->length), shared = (size_t)planned.shared;
     const size_t scratch = count_scratch(facts, length);
     const size_t sizes[PLACES] = {
-        [ROWS] = times(count, step * 4),
-        [EMBEDDED] = facts->image_size ? times(count, step * 4) : 0,
-        [POOLED] = times(ends, step * 4),
-        [QUERY] = times(ends, step * 4),
-        [FOLDED] = times(ends, (size_t)(facts->heads * full) * 4),
-        [VALUES] = times(shared, step * value),
-        [HIDDEN] = times(shared, hidden),
-        [BYTES] = facts->int8 ? times(shared, step) : 0,
-        [EVEN] = times(texts ? count : shared, qkv),
-        [ODD] = times(texts * count, qkv),
+        [ROWS] = multiply_sizes(count, step * 4),
+        [EMBEDDED] = facts->image_size ? multiply_sizes(count, step * 4) : 0,
+        [POOLED] = multiply_sizes(ends, step * 4),
+        [QUERY] = multiply_sizes(ends, step * 4),
+        [FOLDED] = multiply_sizes(ends, (size_t)(facts->heads * full) * 4),
+        [VALUES] = multiply_sizes(shared, step * value),
+        [HIDDEN] = multiply_sizes(shared, hidden),
+        [BYTES] = facts->int8 ? multiply_sizes(shared, step) : 0,
+        [EVEN] = multiply_sizes(texts ? count : shared, qkv),
+        [ODD] = multiply_sizes(texts * count, qkv),
         [SHARES] = texts * (size_t)buffers->parts * sizeof(Part),
         [PASSED] = texts * (size_t)buffers->parts * sizeof *buffers->passed,
         [OWNED] = slots * 4,
@@ -198,7 +198,7 @@ int reserve(Tower *tower, const Call *call, long length, long rows)
         [FIRSTS] = texts * count * 4,
         [KINDS] = texts * count * 4,
         [TABLE] = texts * room * 4,
-        [SCRATCH] = times(scratch, (size_t)threads),
+        [SCRATCH] = multiply_sizes(scratch, (size_t)threads),
     };
     char *places[PLACES];
     if (!allocate(buffers, sizes, places))

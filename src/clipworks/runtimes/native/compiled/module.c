@@ -261,9 +261,9 @@ static PyObject *name_set(PyObject *self, PyObject *capsule)
 /* Run a call on so many rows, of sequences of this length at most; sets the error. */
 static PyObject *finish_call(Tower *tower, Call *call, const Py_buffer *watched, long length, long rows)
 {
-    const size_t shown = times(times((size_t)tower->facts.layers, (size_t)rows) + (size_t)call->count,
+    const size_t shown = multiply_sizes(multiply_sizes((size_t)tower->facts.layers, (size_t)rows) + (size_t)call->count,
                                (size_t)tower->facts.width);
-    if (watched->len && (size_t)watched->len != times(shown, 4))
+    if (watched->len && (size_t)watched->len != multiply_sizes(shown, 4))
         return PyErr_Format(PyExc_ValueError, "watched has %zd numbers; allowed: 0 or %zu", watched->len / 4, shown);
     call->watched = watched->len ? watched->buf : NULL;
     if (call->count == 0)

@@ -102,7 +102,7 @@ const char *read_weights(Tower *tower, const void *body, size_t size);
 
 /* A product of sizes, or MOST where it is larger: some such can still be added up. */
 #define MOST ((size_t)PTRDIFF_MAX / 64)
-size_t times(size_t one, size_t other);
+size_t multiply_sizes(size_t one, size_t other);
 
 /* Memory for a call, kept from the one before if it is large enough, and who does what; 0 where there is not enough.
  * `length`: of the longest sequence; `rows`: in all. */
