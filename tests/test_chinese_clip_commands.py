@@ -165,7 +165,7 @@ def test_compare_takes_the_model(bundle: Bundle, tmp_path: Path, capsys: pytest.
     labels.write_text("\n".join(NAMES) + "\n", encoding="utf-8")
     words = ["compare", str(tmp_path / "images"), "--labels", str(labels), "--templates", "simple-zh"]
     words += ["--model", str(bundle.folder), "--runtime", "onnxruntime", "--precision", "f32,int8"]
-    words += ["--duration", "0.1", "--warmup", "0", "--repeats", "1", "--no-footprint", "--strict"]
+    words += ["--duration", "0.1", "--warmup", "0", "--repeats", "1", "--no-footprint", "--strict", "--limit", "3"]
     assert main([*words, "-o", str(tmp_path / "comparison")]) == 0, capsys.readouterr().err
     assert "int8" in (tmp_path / "comparison" / "comparison.md").read_text(encoding="utf-8")
 

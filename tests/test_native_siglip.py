@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -57,15 +58,20 @@ def embed_plainly(weights: TowerWeights, batch: npt.NDArray[Any]) -> npt.NDArray
     return to_unit(reference.embed_texts(weights, list(batch)))
 
 
+@functools.cache
+def draw_cases(name: str) -> list[tuple[TowerWeights, npt.NDArray[Any], npt.NDArray[np.float64]]]:
+    """Both towers of a shape, each with a batch and its embeddings; drawn once, as each instruction set is asked."""
+    shape = SHAPES[name]
+    image, text = draw_towers(shape)
+    cases: list[tuple[TowerWeights, npt.NDArray[Any]]] = [(image, shape.draw_images(7)), (text, shape.draw_ids(7))]
+    return [(weights, batch, embed_plainly(weights, batch)) for weights, batch in cases]
+
+
 @pytest.mark.parametrize("instruction_set", SETS)
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", SHAPES)
 def test_it_gives_the_embeddings_of_the_plain_equations(name: str, threads: int, instruction_set: str) -> None:
-    shape = SHAPES[name]
-    image, text = draw_towers(shape)
-    weights: TowerWeights
-    for weights, batch in ((image, shape.draw_images(7)), (text, shape.draw_ids(7))):
-        expected = embed_plainly(weights, batch)
+    for weights, batch, expected in draw_cases(name):
         encoder = open_native(weights, threads=threads, instruction_set=instruction_set)
         assert encoder.instruction_set == instruction_set
         for rows in (slice(0, 1), slice(0, 7)):
@@ -77,12 +83,9 @@ def test_it_gives_the_embeddings_of_the_plain_equations(name: str, threads: int,
 @pytest.mark.parametrize("instruction_set", [name for name, precisions in SETS.items() if "bf16" in precisions])
 @pytest.mark.parametrize("name", SHAPES)
 def test_bf16_stays_close_and_is_not_f32(name: str, instruction_set: str) -> None:
-    shape = SHAPES[name]
-    image, text = draw_towers(shape)
-    weights: TowerWeights
-    for weights, batch in ((image, shape.draw_images(5)), (text, shape.draw_ids(5))):
+    for weights, batch, expected in draw_cases(name):
         encoder = open_native(weights, bf16=True, instruction_set=instruction_set)
-        cosines = (to_unit(encoder(batch)) * embed_plainly(weights, batch)).sum(axis=1)
+        cosines = (to_unit(encoder(batch)) * expected).sum(axis=1)
         assert 0.9995 < cosines.min() < 1 - 1e-9
 
 
