@@ -74,6 +74,14 @@ def test_what_a_ceiling_hides_does_not_count(variable: str, value: str, monkeypa
     assert choose_float(registry.OPENVINO, ["f32", "bf16"]).precision == "f32"
 
 
+def test_no_bf16_is_taken_or_measured_under_the_scalar_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate(monkeypatch, SAPPHIRE_RAPIDS)
+    assert choose_float(registry.NATIVE, ["f32", "bf16"], ceiling="scalar").precision == "f32"
+    assert choose_float(registry.NATIVE, ["f32", "bf16"], ceiling="avx512_bf16").precision == "f32"  # no AMX here
+    monkeypatch.setenv(processor.VARIABLE, "scalar")
+    assert choose_float(registry.OPENVINO, ["f32", "bf16"]).precision == "f32"
+
+
 @pytest.mark.parametrize("cpu", [UNKNOWN, SILENT])
 @pytest.mark.parametrize(("ratio", "taken"), [(0.5, "f32"), (1.0, "f32"), (1.19, "f32"), (1.2, "bf16"), (2.0, "bf16")])
 def test_gaps_of_the_table_are_measured_with_a_margin_for_f32(

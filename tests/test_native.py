@@ -22,6 +22,7 @@ from clipworks.cli import main
 from clipworks.convert import convert_checkpoint, quantize_towers
 from clipworks.errors import EncodingError, RuntimeUnavailableError
 from clipworks.options import RuntimeOptions
+from clipworks.processor import VARIABLE
 from clipworks.runtimes import Role
 from clipworks.runtimes.choice import FloatChoice
 from clipworks.runtimes.probes import open_probe
@@ -198,7 +199,7 @@ def test_int8_is_what_the_graph_says(model: Model, tmp_path: Path, monkeypatch: 
         lost = ((graph - exact) ** 2).sum()
         for floats in PRECISIONS:
             chosen = FloatChoice(precision=floats, reason="a test wants it")
-            monkeypatch.setattr(opening, "choose_float", lambda runtime, listed, chosen=chosen: chosen)  # noqa: ARG005
+            monkeypatch.setattr(opening, "choose_float", lambda *_, chosen=chosen, **__: chosen)
             one, two = (open_tower(bundle, role, precision="int8", threads=threads) for threads in (1, 2))  # type: ignore[arg-type]
             assert (one.precision, one.packs) == ("int8", role == "text")
             found = one(batch)
@@ -352,7 +353,30 @@ def test_what_is_not_available_is_refused_in_one_line(quick: Bundle, monkeypatch
     with pytest.raises(RuntimeUnavailableError, match="no tower that clipworks converted"):
         open_tower(store.open_bundle("starter"), "image")
     monkeypatch.setattr(opening, "find_set", lambda: None)
-    with pytest.raises(RuntimeUnavailableError, match="native needs an x86 CPU with AVX2, and clipworks built by"):
+    with pytest.raises(
+        RuntimeUnavailableError, match="native needs an x86 CPU with AVX2 on Linux or macOS, and clipworks built by"
+    ):
+        open_tower(quick, "image")
+
+
+def test_an_instruction_set_that_is_named_is_taken_or_refused(quick: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = compiled.list_instruction_sets()
+    for name in sets:
+        monkeypatch.setenv(VARIABLE, name)
+        found = opening.find_set()
+        assert found is not None
+        assert found == (name, sets[name])
+    monkeypatch.delenv(VARIABLE)
+    found = opening.find_set()
+    assert found is not None
+    assert found.name == list(sets)[-1] != "scalar"
+    # As where the system lets nobody use what the processor has.
+    monkeypatch.setattr(compiled, "list_instruction_sets", lambda: {"scalar": ["f32"]})
+    assert opening.find_set() is None
+    monkeypatch.setenv(VARIABLE, "avx2")
+    with pytest.raises(
+        RuntimeUnavailableError, match="CLIPWORKS_CPU is 'avx2', which native cannot use here; it can: scalar"
+    ):
         open_tower(quick, "image")
 
 

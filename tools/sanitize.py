@@ -40,7 +40,17 @@ TESTS = (
     "--deselect=tests/test_native.py::test_it_is_the_default_for_converted_towers_and_for_no_others",
 )
 PROOF = ("tests/test_native_defence.py", "-k", "take_turns and 2")
-FLAGS = ("-shared", "-fPIC", "-O1", "-g", "-DPLANTED", "-fno-omit-frame-pointer", "-ffp-contract=off", "-fvisibility=hidden", "-pthread")
+FLAGS = (
+    "-shared",
+    "-fPIC",
+    "-O1",
+    "-g",
+    "-DPLANTED",
+    "-fno-omit-frame-pointer",
+    "-ffp-contract=off",
+    "-fvisibility=hidden",
+    "-pthread",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

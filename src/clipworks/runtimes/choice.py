@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from clipworks.processor import CEILINGS, Maker, Processor, describe_processor, find_onednn_ceiling, is_below
+from clipworks.processor import CEILINGS, SCALAR, Maker, Processor, describe_processor, find_onednn_ceiling, is_below
 from clipworks.runtimes.protocol import Runtime
 
 MARGIN = 1.2
@@ -41,11 +41,18 @@ RULES = (
 _WITH_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
-def choose_float(runtime: Runtime, available: Sequence[str]) -> FloatChoice:
-    """The float type to compute in on the CPU when nobody has named one, of those that a runtime computes natively."""
+def choose_float(runtime: Runtime, available: Sequence[str], *, ceiling: str | None = None) -> FloatChoice:
+    """The float type to compute in on the CPU when nobody has named one, of those that a runtime computes natively.
+
+    Args:
+        runtime: its row.
+        available: precisions.
+        ceiling: the highest instruction set that the runtime can use here, or None.
+    """
     processor = limit_to_runtime(describe_processor(), runtime)
-    known = processor.instruction_sets
-    if "bf16" not in available or (known and not set(known) & _WITH_BF16):
+    known = [name for name in processor.instruction_sets if is_below(name, ceiling)]
+    told = known or SCALAR in (processor.ceiling, ceiling)  # what a system lists, though it be nothing
+    if "bf16" not in available or (told and not set(known) & _WITH_BF16):
         return FloatChoice(precision="f32", reason="bf16 is not native to this processor, or is hidden by a ceiling")
     for rule in RULES:
         usable = rule.instruction_set in known and rule.instruction_set in runtime.bf16_sets

@@ -122,7 +122,7 @@ NATIVE = Runtime(
     absent="clipworks was installed without its compiled module, for want of a C compiler: the runtime native, which "
     "is quicker on this CPU, is not available; to get it, install clipworks again where gcc or clang and Python's "
     "headers are",
-    idle="the processor lacks AVX2",
+    idle="it has no kernels for this processor, or was built by too old a compiler",
     bf16_sets=("amx_bf16", "avx512_bf16"),
 )
 FAKE = Runtime(name="fake", load=_load_fake, listed=False)

@@ -11,7 +11,6 @@ from clipworks.errors import EncodingError
 from clipworks.options import AUTO
 from clipworks.processor import count_physical_cores
 from clipworks.runtimes import EMBEDDING, FIRST, POOLED, Batch, EncoderRequest, Opening, Staged
-from clipworks.runtimes.choice import choose_float
 from clipworks.runtimes.native._towers import (
     close_tower,
     encode_full_texts,
@@ -21,8 +20,7 @@ from clipworks.runtimes.native._towers import (
     open_tower,
 )
 from clipworks.runtimes.native.facts import Bytes, Facts
-from clipworks.runtimes.native.opening import check_request, list_precisions, open_weights
-from clipworks.runtimes.registry import NATIVE
+from clipworks.runtimes.native.opening import check_request, open_weights
 from clipworks.text.packing import BACK, ENDS, GROUPS, IDS, PLACES, TEXTS, pack_texts
 
 Floats = npt.NDArray[np.float32]
@@ -111,11 +109,11 @@ class NativeEncoder:
 
 def open_encoder(request: EncoderRequest) -> NativeEncoder:
     """Open a tower; see `clipworks.runtimes.open_encoder`."""
-    instruction_set, precision = check_request(request)
-    facts, weights, opening = open_weights(request, precision)
+    found, precision = check_request(request)
+    facts, weights, opening = open_weights(request, found, precision)
     threads = request.options.threads or count_physical_cores()
-    encoder = NativeEncoder(facts, weights, threads=threads, opening=opening, instruction_set=instruction_set)
-    encoder.why = choose_float(NATIVE, list_precisions()).reason if request.options.precision == AUTO else None
+    encoder = NativeEncoder(facts, weights, threads=threads, opening=opening, instruction_set=found.name)
+    encoder.why = found.choose_float().reason if request.options.precision == AUTO else None
     return encoder
 
 

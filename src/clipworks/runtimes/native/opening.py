@@ -11,9 +11,9 @@ from clipworks.bundle.card import TowerSpec
 from clipworks.cache import map_checked, write_checked
 from clipworks.errors import RuntimeUnavailableError
 from clipworks.options import AUTO
-from clipworks.processor import SCALAR, find_ceiling, is_below
+from clipworks.processor import CEILINGS, SCALAR, VARIABLE, find_ceiling, is_below
 from clipworks.runtimes.availability import unavailable
-from clipworks.runtimes.choice import choose_float
+from clipworks.runtimes.choice import FloatChoice, choose_float
 from clipworks.runtimes.native.facts import HEAD, Bytes, Facts, read_facts
 from clipworks.runtimes.protocol import EncoderRequest, Opening, elapsed_ms
 from clipworks.runtimes.registry import NATIVE
@@ -21,6 +21,8 @@ from clipworks.runtimes.registry import NATIVE
 _FORMAT = 5  # of a packed file; another layout needs another number
 _KEPT_FILES = 24
 DEVICES = (AUTO, "cpu", "0")
+KERNELS = [name for name in CEILINGS if name != "avx512_fp16"]
+"""The instruction sets that the compiled code may have kernels for."""
 
 
 class InstructionSet(NamedTuple):
@@ -29,11 +31,19 @@ class InstructionSet(NamedTuple):
     name: str
     precisions: list[str]
 
+    def choose_float(self) -> FloatChoice:
+        """The float type to compute in when nobody has named one."""
+        return choose_float(NATIVE, self.precisions, ceiling=self.name)
+
 
 def find_set() -> InstructionSet | None:
     """The highest instruction set below the ceiling that is set; the scalar kernels only where they are named."""
     ceiling = find_ceiling()
     found = compiled.list_instruction_sets() or {}
+    if ceiling in KERNELS and found and ceiling not in found:
+        raise RuntimeUnavailableError(
+            f"{VARIABLE} is {ceiling!r}, which native cannot use here; it can: {', '.join(found)}"
+        )
     usable = [name for name in found if is_below(name, ceiling) and name != SCALAR]
     if not usable and ceiling == SCALAR:
         usable = [SCALAR]
@@ -51,19 +61,19 @@ def describe_devices() -> dict[str, list[str]]:
     return {"cpu": found} if (found := list_precisions()) else {}
 
 
-def check_request(request: EncoderRequest) -> tuple[str, str]:
+def check_request(request: EncoderRequest) -> tuple[InstructionSet, str]:
     """What instruction set and precision are taken; raises RuntimeUnavailableError for what is not available."""
     found, wanted = find_set(), request.options.precision
     if found is None:
         raise RuntimeUnavailableError(
-            "native needs an x86 CPU with AVX2, and clipworks built by gcc 11 or newer or by clang",
+            "native needs an x86 CPU with AVX2 on Linux or macOS, and clipworks built by gcc 11, clang 12 or newer",
             hint="choose another --runtime",
         )
     if request.options.device not in DEVICES:
         raise unavailable("device", request.options.device, "native", ["cpu"])
     if wanted not in (AUTO, *found.precisions):
         raise unavailable("precision", wanted, "native", found.precisions)
-    return found.name, choose_float(NATIVE, found.precisions).precision if wanted == AUTO else wanted
+    return found, found.choose_float().precision if wanted == AUTO else wanted
 
 
 def _find_uncovered(spec: TowerSpec) -> str | None:
@@ -77,7 +87,7 @@ def _find_uncovered(spec: TowerSpec) -> str | None:
     return None
 
 
-def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes, Opening]:
+def open_weights(request: EncoderRequest, found: InstructionSet, precision: str) -> tuple[Facts, Bytes, Opening]:
     """A tower's packed weights: from the cache, or packed now and put there.
 
     Raises:
@@ -87,7 +97,7 @@ def open_weights(request: EncoderRequest, precision: str) -> tuple[Facts, Bytes,
     start, path = time.perf_counter(), None
     int8 = precision == "int8"
     # Of int8 the rest is in bf16 where that is quicker: what it costs is far below what int8 costs.
-    bf16 = precision == "bf16" or (int8 and choose_float(NATIVE, list_precisions()).precision == "bf16")
+    bf16 = precision == "bf16" or (int8 and found.choose_float().precision == "bf16")
     if request.cache is not None:
         key = hashlib.sha256(f"{request.tower.sha256} {int8} {bf16} {_FORMAT}".encode()).hexdigest()
         path = request.cache / f"{key[:32]}.packed"

@@ -10,8 +10,12 @@ BEGIN_TARGET(AVX512 ",avx512bf16,amx-tile,amx-bf16")
 END_TARGET
 
 const Kernels amx_bf16 = {
+    .name = "amx",
     .gemm = gemm_tiles,
     .part_rows = TILE_PART_ROWS,
-    .normalize = normalize, .convert = convert, .center = center, .attend = attend,
+    .normalize = normalize,
+    .convert = convert,
+    .center = center,
+    .attend = attend,
 };
 #endif

@@ -21,6 +21,7 @@ INLINE void configure_tiles(long rows)
         config.row_bytes[i] = 4 * TILE;
         config.rows[i] = (uint8_t)(i < 7 ? rows : TILE);
     }
+    __asm__ volatile("" : : "r"(&config) : "memory"); /* compilers take it that 8 bytes are read */
     _tile_loadconfig(&config);
 }
 
@@ -41,6 +42,7 @@ INLINE void multiply_tiles(const Gemm *gemm, long words, const char *ahead, long
 {
     const uint32_t *a = gemm->a, *b = gemm->b;
     float *sums = gemm->sums;
+    __asm__ volatile("" : : : "memory"); /* nor do they know that tiles are loaded from memory */
     const long a_bytes = gemm->a_step * 4, b_bytes = gemm->b_step * 4, sums_bytes = gemm->sums_step * 4;
     LOAD_TILE(0, 0, 0);
     if (columns > 1)
@@ -138,7 +140,7 @@ static void multiply_block(const Gemm *part, long rows, long columns, long words
     const long rest = part->words - words;
     const long pace = part->ahead == NULL ? 0 : tiles * TILE * 4 / steps; /* all in all as much as this part */
     const int reuse = last && part->epilogue != NULL && !part->add;
-    const char *ahead = part->ahead;
+    const char *ahead = part->ahead == NULL ? (const char *)part->a : part->ahead;
     Gemm tile = *part;
     configure_tiles(rows < TILE ? rows : TILE);
     for (long done = 0, count; done < rows; done += count, ahead += pace * words) {

@@ -8,6 +8,7 @@ BEGIN_TARGET(AVX512 ",avx512vnni,amx-tile,amx-int8")
 END_TARGET
 
 const Kernels amx_int8 = {
+    .name = "amx",
     .gemm = gemm_tiles,
     .part_rows = TILE_PART_ROWS,
     .quantize = quantize,

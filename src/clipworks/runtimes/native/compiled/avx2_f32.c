@@ -22,7 +22,14 @@ typedef __m256 Sums, Words, Left;
 END_TARGET
 
 const Kernels avx2_f32 = {
-    .gemm = gemm_panel, .normalize = normalize, .convert = convert, .center = center, .attend = attend, .pool = pool,
-    .add = add, .part_rows = PART_ROWS,
+    .name = "avx2",
+    .gemm = gemm_panel,
+    .normalize = normalize,
+    .convert = convert,
+    .center = center,
+    .attend = attend,
+    .pool = pool,
+    .add = add,
+    .part_rows = PART_ROWS,
 };
 #endif

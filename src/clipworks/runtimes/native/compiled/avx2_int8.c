@@ -38,5 +38,10 @@ typedef Pairs Words, Left;
 #include "quantize_template.h"
 END_TARGET
 
-const Kernels avx2_int8 = {.gemm = gemm_panel, .quantize = quantize, .part_rows = PART_ROWS};
+const Kernels avx2_int8 = {
+    .name = "avx2",
+    .gemm = gemm_panel,
+    .quantize = quantize,
+    .part_rows = PART_ROWS,
+};
 #endif

@@ -20,5 +20,10 @@ typedef __m256i Words, Left;
 #include "quantize_template.h"
 END_TARGET
 
-const Kernels avx2_vnni_int8 = {.gemm = gemm_panel, .quantize = quantize, .part_rows = PART_ROWS};
+const Kernels avx2_vnni_int8 = {
+    .name = "avx2_vnni",
+    .gemm = gemm_panel,
+    .quantize = quantize,
+    .part_rows = PART_ROWS,
+};
 #endif

@@ -6,7 +6,12 @@ BEGIN_TARGET(AVX512 ",avx512bf16")
 END_TARGET
 
 const Kernels avx512_bf16 = {
-    .gemm = gemm_panel, .normalize = normalize, .convert = convert, .center = center, .attend = attend,
+    .name = "avx512_bf16",
+    .gemm = gemm_panel,
+    .normalize = normalize,
+    .convert = convert,
+    .center = center,
+    .attend = attend,
     .part_rows = PART_ROWS,
 };
 #endif

@@ -22,6 +22,14 @@ typedef __m512 Sums, Words, Left;
 END_TARGET
 
 const Kernels avx512_f32 = {
-    .gemm = gemm_panel, .normalize = normalize, .convert = convert, .center = center, .attend = attend, .pool = pool, .add = add, .part_rows = PART_ROWS,
+    .name = "avx512",
+    .gemm = gemm_panel,
+    .normalize = normalize,
+    .convert = convert,
+    .center = center,
+    .attend = attend,
+    .pool = pool,
+    .add = add,
+    .part_rows = PART_ROWS,
 };
 #endif

@@ -5,5 +5,10 @@ BEGIN_TARGET(AVX512 ",avx512vnni")
 #include "avx512_int8.h"
 END_TARGET
 
-const Kernels avx512_int8 = {.gemm = gemm_panel, .quantize = quantize, .part_rows = PART_ROWS};
+const Kernels avx512_int8 = {
+    .name = "avx512_vnni",
+    .gemm = gemm_panel,
+    .quantize = quantize,
+    .part_rows = PART_ROWS,
+};
 #endif

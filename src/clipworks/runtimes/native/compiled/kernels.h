@@ -92,6 +92,7 @@ typedef struct {
 
 /* What an instruction set computes in a format; NULL for what does not exist in it. */
 typedef struct {
+    const char *name; /* of the instruction set that they are written with */
     void (*gemm)(const Gemm *gemm, long rows, long columns);
     /* One f32 row brought to mean 0 and variance 1, times weight plus bias if `norm` has them. */
     void (*normalize)(const float *row, long width, float epsilon, const float *const norm[2], void *out);
@@ -113,7 +114,8 @@ typedef struct {
 /* An instruction set that native has kernels for. */
 typedef struct {
     const char *name;
-    int (*find)(void);                /* whether the processor has it */
+    int (*find)(void);                /* whether the processor has it and the system lets it be used */
+    int (*enable)(void);              /* asks the system for it, for as long as this process lives; NULL: no need to */
     const Kernels *kernels[FORMATS];  /* NULL for formats that it has no instructions for */
 } InstructionSet;
 

@@ -17,6 +17,7 @@
 
 #include "life.h"
 
+#define INT8_INPUTS 65793 /* whose products of bytes can be summed up in 32 bits */
 #define CAPSULE "clipworks.runtimes.native._towers.Tower"
 
 /* A tower and Python's buffer of its weights. */
@@ -144,6 +145,12 @@ static int check_facts(const Facts *facts, int threads)
         PyErr_Format(PyExc_ValueError, "heads is %ld; allowed: what divides width, %ld", facts->heads, facts->width);
         return 0;
     }
+    const long inputs = facts->mlp_dim > facts->patch_size * facts->patch_size * 3 ? facts->mlp_dim
+                                                                                   : facts->patch_size * facts->patch_size * 3;
+    if (facts->int8 && inputs > INT8_INPUTS) {
+        PyErr_Format(PyExc_ValueError, "a map of int8 has %ld inputs; allowed: %d", inputs, INT8_INPUTS);
+        return 0;
+    }
     if (!facts->projected && facts->dim != facts->width) {
         PyErr_Format(PyExc_ValueError, "dim is %ld without a projection; allowed: width, %ld", facts->dim, facts->width);
         return 0;
@@ -161,6 +168,10 @@ static const InstructionSet *find_set(const char *name, const Facts *facts)
     for (const InstructionSet *set = instruction_sets; set->name != NULL; set++) {
         if (strcmp(set->name, name) || !set->find())
             continue;
+        if (set->enable != NULL && !set->enable()) {
+            PyErr_Format(PyExc_ValueError, "the system refuses the instruction set %s", name);
+            return NULL;
+        }
         if (set->kernels[facts->bf16 ? BF16 : F32] != NULL && (!facts->int8 || set->kernels[INT8] != NULL))
             return set;
         PyErr_Format(PyExc_ValueError, "the instruction set %s does not compute the tower's precision", name);
@@ -247,7 +258,7 @@ static PyObject *close_tower(PyObject *self, PyObject *capsule)
     Py_RETURN_NONE;
 }
 
-/* What an open tower computes with: the instruction set. */
+/* The instruction set that a tower's kernels are written with: of int8, those of its maps. */
 static PyObject *name_set(PyObject *self, PyObject *capsule)
 {
     (void)self;
@@ -255,7 +266,8 @@ static PyObject *name_set(PyObject *self, PyObject *capsule)
         PyErr_SetString(PyExc_TypeError, "the tower is none that open_tower gave");
         return NULL;
     }
-    return PyUnicode_FromString(((Handle *)PyCapsule_GetPointer(capsule, CAPSULE))->tower->set->name);
+    const Tower *tower = ((Handle *)PyCapsule_GetPointer(capsule, CAPSULE))->tower;
+    return PyUnicode_FromString(tower->set->kernels[tower->inner]->name);
 }
 
 /* Run a call on so many rows, of sequences of this length at most; sets the error. */
@@ -501,7 +513,7 @@ static PyObject *list_instruction_sets(PyObject *self, PyObject *args)
 static PyMethodDef methods[] = {
     {"list_instruction_sets", list_instruction_sets, METH_NOARGS, "Those that this processor has, with their precisions."},
     {"open_tower", open_tower, METH_VARARGS, "Make a tower of packed weights, its facts, a number of threads and an instruction set."},
-    {"name_set", name_set, METH_O, "The instruction set that a tower computes with."},
+    {"name_set", name_set, METH_O, "The instruction set that a tower's kernels are written with."},
     {"close_tower", close_tower, METH_O, "End a tower's threads and free its memory, after the calls before."},
     {"encode_images", encode_images, METH_VARARGS, "Images to embeddings."},
     {"encode_texts", encode_texts, METH_VARARGS, "Packed texts to embeddings."},

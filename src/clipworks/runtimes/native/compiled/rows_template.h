@@ -5,6 +5,8 @@
 #define GEMM gemm_panel
 #endif
 
+/* What e is raised to at least: e to it is 0, and the maximum keeps NaN. */
+#define LOWEST -104.0f
 #define PER_WORD (FORMAT == BF16 ? 2 : 1)
 
 INLINE void put(VALUE *to, Vector x, long n)
@@ -67,7 +69,7 @@ INLINE void multiply(const uint32_t *a, long a_step, long rows, const uint32_t *
     }
 }
 
-INLINE const VALUE *row(const Attention *attention, long place)
+INLINE const VALUE *row_at(const Attention *attention, long place)
 {
     const long row = attention->index == NULL ? place : attention->index[place];
     return (const VALUE *)attention->qkv + row * attention->step;
@@ -83,16 +85,16 @@ INLINE void pack_head(const Attention *attention, long side, long padded, uint32
         for (long k = 0; k < words; k += LANES) {
             const uint32_t *from[LANES];
             for (long l = 0; l < LANES; l++)
-                from[l] = i + l < length ? (const uint32_t *)(row(attention, i + l) + key) + k : NULL;
+                from[l] = i + l < length ? (const uint32_t *)(row_at(attention, i + l) + key) + k : NULL;
             v_transpose(from, length - i, words - k, keys + k * padded + i, padded);
         }
     for (long i = 0; i < deep; i++)
         for (long j = 0; j < wide; j += LANES) {
 #if IS_BF16
-            const uint16_t *odd = 2 * i + 1 < length ? row(attention, 2 * i + 1) + value + j : NULL;
-            v_interleave(row(attention, 2 * i) + value + j, odd, side - j, values + i * wide + j);
+            const uint16_t *odd = 2 * i + 1 < length ? row_at(attention, 2 * i + 1) + value + j : NULL;
+            v_interleave(row_at(attention, 2 * i) + value + j, odd, side - j, values + i * wide + j);
 #else
-            v_store((float *)values + i * wide + j, v_load_n(row(attention, i) + value + j, side - j));
+            v_store((float *)values + i * wide + j, v_load_n(row_at(attention, i) + value + j, side - j));
 #endif
         }
 }
@@ -110,7 +112,7 @@ INLINE void softmax(float *scores, long seen, long lanes, const int32_t *ends, l
     most = v_set(v_largest(most));
     for (long j = 0; j < lanes; j += LANES) {
         Vector x = v_load(scores + j);
-        x = v_unless_hidden(x, v_exp(x - most));
+        x = v_unless_hidden(x, v_exp(v_max(v_set(LOWEST), x - most)));
         sum = sum + x;
         v_store(scores + j, x);
     }
@@ -141,7 +143,7 @@ static void attend(const Attention *attention, char *scratch)
             break;
         for (long i = 0; i < count; i++) {
             VALUE *copy = (VALUE *)(queries + i * words);
-            memcpy(copy, row(attention, places[i]) + query, (size_t)side * sizeof *copy);
+            memcpy(copy, row_at(attention, places[i]) + query, (size_t)side * sizeof *copy);
             if (side % PER_WORD) /* the other half of the last word belongs to the next head */
                 copy[side] = 0;
         }
@@ -195,7 +197,7 @@ static void pool(const Pooling *pooling, char *scratch)
         for (long j = 0; j < length; j++)
             most = v_max(most, v_load(scores + j * lanes + i));
         for (long j = 0; j < length; j++) {
-            Vector x = v_exp(v_load(scores + j * lanes + i) - most);
+            Vector x = v_exp(v_max(v_set(LOWEST), v_load(scores + j * lanes + i) - most));
             sum = sum + x;
             v_store(scores + j * lanes + i, x);
         }

@@ -162,10 +162,9 @@ static void attend_place(const Attention *attention, long place, double *weights
     for (long j = 0; j < side; j++) {
         double mean = 0;
         for (long i = 0; i < attention->length; i++) {
-            float weight = (float)(weights[i] / total);
-            if (weight != 0) /* what is not seen counts as absent, though it be NaN */
-                mean += (format == BF16 ? read_bf16(round_bf16(weight)) : weight) *
-                        (double)read_value(attention->qkv, ROW(i) + 2 * attention->width + at + j, format);
+            const float weight = (float)(weights[i] / total);
+            mean += (format == BF16 ? read_bf16(round_bf16(weight)) : weight) *
+                    (double)read_value(attention->qkv, ROW(i) + 2 * attention->width + at + j, format);
         }
         write_value(out, at + j, (float)mean, format);
     }
@@ -175,7 +174,7 @@ static void attend_place(const Attention *attention, long place, double *weights
 static void attend(const Attention *attention, char *scratch, Format format)
 {
     static const int sizes[FORMATS] = {4, 2, 1};
-    double *weights = (double *)scratch; /* [length], for which there is room as for two keys */
+    double *weights = (double *)scratch; /* [length], in the room of scores */
     for (long place = 0; place < attention->length; place++) {
         const long owned = attention->owned == NULL ? place : attention->owned[place];
         if (attention->owned != NULL && (owned < attention->first || owned >= attention->first + attention->asked))
@@ -252,9 +251,10 @@ static void int8_gemm(const Gemm *gemm, long rows, long columns)
 }
 
 const Kernels scalar_f32 = {.gemm = f32_gemm, .normalize = f32_normalize, .convert = f32_convert, .center = f32_center,
-                            .attend = f32_attend, .pool = pool, .add = add, .part_rows = PART_ROWS};
+                            .attend = f32_attend, .pool = pool, .add = add, .name = "scalar", .part_rows = PART_ROWS};
 const Kernels scalar_bf16 = {.gemm = bf16_gemm, .normalize = bf16_normalize, .convert = bf16_convert,
-                             .center = bf16_center, .attend = bf16_attend, .part_rows = PART_ROWS};
-const Kernels scalar_int8 = {.gemm = int8_gemm, .quantize = quantize, .part_rows = PART_ROWS};
+                             .center = bf16_center, .attend = bf16_attend, .name = "scalar",
+                             .part_rows = PART_ROWS};
+const Kernels scalar_int8 = {.gemm = int8_gemm, .quantize = quantize, .name = "scalar", .part_rows = PART_ROWS};
 
 #endif

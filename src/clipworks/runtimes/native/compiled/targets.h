@@ -1,9 +1,14 @@
 /* A file's instruction set, for gcc and for clang, whatever the rest of the module is compiled for. */
 #include "kernels.h"
 
-#if COMPILED && defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 10)
-#define AVX2 "avx2,fma,f16c"
+/* Older compilers know no AVX-VNNI or AMX; a module of theirs has the scalar kernels alone. */
+#if COMPILED && defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define AVX2 "avx2,fma"
+#if defined(__clang__) && __clang_major__ >= 18 && __clang_major__ <= 21 /* where it may have been switched off */
+#define AVX512 "avx512f,avx512bw,avx512vl,avx512dq,fma,evex512"
+#else
 #define AVX512 "avx512f,avx512bw,avx512vl,avx512dq,fma"
+#endif
 #endif
 
 #define PRAGMA(text) _Pragma(#text)
