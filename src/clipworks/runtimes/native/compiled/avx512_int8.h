@@ -2,6 +2,7 @@
 #include "avx512.h"
 
 #define FORMAT INT8
+#define UNROLL_ROWS _Pragma("GCC unroll 8")
 #define MR 8
 #define VECTORS 3
 /* Of __m512i, whose numbers are of 64 bits, gcc keeps two copies in the inner loop, and many in memory. */

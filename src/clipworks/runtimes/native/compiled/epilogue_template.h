@@ -1,4 +1,9 @@
-/* The epilogue of a GEMM; see gemm_template.h, which this needs FORMAT and FLOAT_SUMS of. */
+/* The epilogue of a GEMM; see gemm_template.h, which this needs FORMAT and FLOAT_SUMS of. UNROLL_ROWS may be defined where
+ * rows are quicker side by side. */
+
+#ifndef UNROLL_ROWS
+#define UNROLL_ROWS
+#endif
 
 INLINE void finish_as(const Gemm *gemm, long rows, long columns, const Format format, const Activation activation)
 {
@@ -8,7 +13,7 @@ INLINE void finish_as(const Gemm *gemm, long rows, long columns, const Format fo
         const long column = gemm->column + j, left = columns - j;
         const Vector bias = epilogue.bias == NULL ? v_set(0.0f) : v_load_n(epilogue.bias + column, left);
         const Vector scale = FORMAT == INT8 ? v_load_n(epilogue.scales + column, left) : v_set(0.0f);
-        _Pragma("GCC unroll 8") for (long i = 0; i < rows; i++) {
+        UNROLL_ROWS for (long i = 0; i < rows; i++) {
             const long row = gemm->row + i, place = row * epilogue.out_step + column;
             Vector x = FLOAT_SUMS(gemm->sums + i * gemm->sums_step + j);
             if (FORMAT == INT8)

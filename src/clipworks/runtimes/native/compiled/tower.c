@@ -129,34 +129,59 @@ static void project_qkv(const Tower *tower, const Workspace *space, const float 
                               .format = tower->format, .out_step = step});
 }
 
+/* Prefetch what the attention of one head in one sequence reads: no row tells where the next one lies. */
+static void prefetch_head(const Attention *attention, Format format)
+{
+    const long side = attention->width / attention->heads, line = ALIGNMENT / 4 * per_word[format];
+    for (long i = 0; i < attention->length; i++) {
+        const long row = (attention->index == NULL ? i : attention->index[i]) * attention->step + attention->head * side;
+        for (long part = 0; part < 3; part++)
+            for (long j = 0; j < side; j += line)
+                __builtin_prefetch(value_at(attention->qkv, format, row + part * attention->width + j), 0, 2);
+    }
+}
+
+/* One head of one sequence of a part, all of it. */
+static Attention find_head(const Tower *tower, const Call *call, const Workspace *space, const Part *part, long number,
+                           long task)
+{
+    const Buffers *buffers = &tower->buffers;
+    const long heads = tower->facts.heads;
+    Attention attention = {.qkv = space->qkv[number % 2], .step = buffers->qkv_step, .width = tower->facts.width,
+                           .heads = heads, .head = task % heads, .out = space->values, .out_step = buffers->step};
+    if (call->texts == NULL) {
+        attention.length = part->rows / part->sequences;
+        const long first = task / heads * attention.length;
+        attention.qkv = value_at(attention.qkv, tower->format, first * buffers->qkv_step);
+        attention.out = value_at(attention.out, tower->format, first * buffers->step);
+    } else {
+        const long at = (part->sequence + task / heads) * call->length;
+        attention.index = (number ? call->groups : buffers->twins) + at;
+        attention.owned = buffers->owned + at;
+        attention.ends = call->ends + at;
+        attention.first = part->row;
+        attention.asked = part->rows;
+        attention.length = call->length;
+    }
+    return attention;
+}
+
 /* The attention of all heads in all sequences of a part, to the workspace's values; a step. */
 static void attend_rows(const Tower *tower, const Call *call, const Workspace *space, const Part *part, long number)
 {
-    const Buffers *buffers = &tower->buffers;
-    const long heads = tower->facts.heads, tasks = part->sequences * heads, groups = part->sequence * call->length;
+    const long tasks = part->sequences * tower->facts.heads;
     const Kernels *kernels = floats(tower);
-    Attention attention = {.qkv = space->qkv[number % 2], .step = buffers->qkv_step, .width = tower->facts.width,
-                           .heads = heads, .out = space->values, .out_step = buffers->step};
     for (long task; (task = next_task(space->team)) < tasks;) {
-        attention.head = task % heads;
-        if (call->texts == NULL) {
-            attention.length = part->rows / part->sequences;
-            const long first = task / heads * attention.length;
-            attention.qkv = value_at(space->qkv[number % 2], tower->format, first * buffers->qkv_step);
-            attention.out = value_at(space->values, tower->format, first * buffers->step);
-        } else {
-            const long at = groups + task / heads * call->length;
-            attention.index = (number ? call->groups : buffers->twins) + at;
-            attention.owned = buffers->owned + at;
-            attention.ends = call->ends + at;
-            attention.first = part->row;
-            attention.asked = part->rows;
-            attention.length = call->length;
-            /* What follows the last row that is asked for is not seen, and may be another part's, not there yet. */
-            while (attention.length > 0 && (attention.owned[attention.length - 1] < part->row ||
-                                            attention.owned[attention.length - 1] >= part->row + part->rows))
-                attention.length--;
+        Attention attention = find_head(tower, call, space, part, number, task);
+        if (task + space->team->threads < tasks) {
+            const Attention next = find_head(tower, call, space, part, number, task + space->team->threads);
+            prefetch_head(&next, tower->format);
         }
+        /* What follows the last row that is asked for is not seen, and may be another part's, not there yet. */
+        while (attention.owned != NULL && attention.length > 0 &&
+               (attention.owned[attention.length - 1] < part->row ||
+                attention.owned[attention.length - 1] >= part->row + part->rows))
+            attention.length--;
         kernels->attend(&attention, space->scratch);
     }
     barrier(space->team);
