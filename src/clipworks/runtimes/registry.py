@@ -74,7 +74,7 @@ def claim_for_native(traits: Traits, options: RuntimeOptions) -> str | None:
         available = [*AUTOMATIC, "int8"] if "avx2" in describe_processor().instruction_sets else []
     if not available or options.precision not in (AUTO, *available):
         return None
-    return "native is the quickest for converted checkpoints"
+    return "native is made for converted checkpoints, and has kernels for this processor"
 
 
 OPENVINO = Runtime(
